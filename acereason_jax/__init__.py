@@ -1,0 +1,1 @@
+"""Reinforcement learning of reasoning models in JAX (arXiv 2505.16400)."""

@@ -1,0 +1,76 @@
+"""What a model is: pure functions over a tree of `ParamSpec`.
+
+From the spec tree follow init in shards, abstract state, shardings, import,
+export and parameter counts; nothing else says what the parameters are.
+Leaves under 'layers' are stacked over a leading L axis for `lax.scan`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+
+
+class ParamSpec(NamedTuple):
+  """One parameter: shape, logical axis names, initial value, file name.
+
+  `axes` has one logical name (see `sharding.RULES`) or None a dimension.
+  `std` is that of a truncated normal; 0.0 gives zeros and None ones.
+  `name` is the Hugging Face tensor name; a '{}' in it stands for the layer
+  index, which is then the leading dimension of `shape`.
+  """
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]
+  std: float | None
+  name: str
+
+
+class Model(NamedTuple):
+  """Pure functions of parameters; `params` is a tree shaped like `specs`.
+
+  apply(params, tokens_BT, position_BT, mask) -> x_BTD: teacher forcing.
+  prefill(params, tokens_PS, length_P, groups, room) -> (x_PD, cache): the
+    last hidden state of each prompt, and a cache for `groups` rollouts of
+    each prompt with `room` response tokens.
+  decode(params, tokens_B, index, cache) -> (x_BD, cache): the response
+    token at offset `index` of every rollout.
+  head(params) -> w_VD: logits are x @ w.T.
+  """
+
+  specs: Tree
+  apply: Callable[..., jax.Array]
+  prefill: Callable[..., tuple[jax.Array, Tree]]
+  decode: Callable[..., tuple[jax.Array, Tree]]
+  head: Callable[[Tree], jax.Array]
+
+
+def is_spec(x: Any) -> bool:
+  return isinstance(x, ParamSpec)
+
+
+def map_specs(fn: Callable[[ParamSpec], Any], specs: Tree) -> Tree:
+  return jax.tree.map(fn, specs, is_leaf=is_spec)
+
+
+def param_count(specs: Tree) -> int:
+  leaves = jax.tree.leaves(specs, is_leaf=is_spec)
+  return sum(math.prod(s.shape) for s in leaves)
+
+
+def init_params(specs: Tree, key: jax.Array, dtype=jnp.float32) -> Tree:
+  """Random parameters; jit it with out_shardings to start in shards."""
+  leaves, treedef = jax.tree.flatten(specs, is_leaf=is_spec)
+  keys = jax.random.split(key, len(leaves))
+
+  def init(spec: ParamSpec, key: jax.Array) -> jax.Array:
+    if spec.std is None:
+      return jnp.ones(spec.shape, dtype)
+    draw = jax.random.truncated_normal(key, -2.0, 2.0, spec.shape)
+    return (spec.std * draw).astype(dtype)
+
+  return treedef.unflatten(map(init, leaves, keys))

@@ -1,0 +1,78 @@
+"""The host values that flow through a run: frozen, plain, without jax.
+
+A `Verdict` of `timeout` or `error` says that the *judge* failed, never that
+the answer is wrong: such a rollout has no reward at all (see `reward`).
+"""
+
+import dataclasses
+import typing
+
+import numpy as np
+
+Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """One question. `id` is stable: sampling keys and the ledger hang on it.
+
+  `tokens` is the whole templated model input, int32 [S]; `question` is the
+  bare problem text and `answer` its reference.
+  """
+
+  id: str
+  question: str
+  answer: str
+  tokens: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """One sampled response, int32 `tokens` [R], stop token included.
+
+  `logp` (float32 [R], natural log) is under the distribution each token was
+  drawn from. `stop` is 'stop' (a stop token ended it) or 'length'.
+  """
+
+  prompt_id: str
+  index: int
+  tokens: np.ndarray
+  logp: np.ndarray
+  stop: typing.Literal['stop', 'length']
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What a judge found; `seconds` is running time, never queueing time.
+
+  right | wrong: the answer was read and compared. unparsed: the response
+  holds no readable answer (reward 0). timeout | error: the judge failed.
+  """
+
+  status: Status
+  detail: str
+  seconds: float
+
+  @property
+  def judged(self) -> bool:
+    return self.status in ('right', 'wrong', 'unparsed')
+
+  @property
+  def reward(self) -> float:
+    """1.0 or 0.0; raises ValueError where the judge itself failed."""
+    if not self.judged:
+      raise ValueError(
+        f'a verdict of {self.status!r} has no reward ({self.detail}); '
+        'leave the rollout out of its group'
+      )
+    return 1.0 if self.status == 'right' else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The G judged rollouts of one prompt."""
+
+  prompt: Prompt
+  rollouts: tuple[Rollout, ...]
+  verdicts: tuple[Verdict, ...]
