@@ -1,0 +1,326 @@
+"""Checkpoints of a run, and the signal that asks for a last one.
+
+A save returns before it is on disk; whether it got there is known only after
+`wait`, or when the next `save` raises.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+Tree = Any
+
+_NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
+
+
+class Restored(NamedTuple):
+  """`state` on its devices; `data_state` and `meta` as saved, plain JSON."""
+
+  state: Tree
+  data_state: dict[str, Any]
+  meta: dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
+
+  For the one run that owns `workdir`: opening it removes what an interrupted
+  save left. Others read with `load`. The disk needs room for `keep` + 1.
+  All processes of a run call every method.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, keep: int):
+    self._saving: int | None = None
+    self._manager = _manager(
+      workdir, max_to_keep=keep, cleanup_tmp_directories=True
+    )
+    logging.getLogger('absl').addFilter(_is_news)
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self.close()
+
+  def latest_step(self) -> int | None:
+    """The newest step saved; it may still be on its way to disk."""
+    return self._manager.latest_step()
+
+  def latest_meta(self) -> dict[str, Any] | None:
+    """`meta` of the newest checkpoint, read without its state, or None."""
+    return _read_meta(self._manager)
+
+  def save(
+    self,
+    step: int,
+    state: Tree,
+    data_state: Mapping[str, Any],
+    meta: Mapping[str, Any],
+  ) -> None:
+    """Starts saving a tree of arrays and two JSON values as `step`.
+
+    The arrays are copied before this returns: the next step may donate them.
+
+    Raises:
+      ValueError: this step is saved already.
+      OSError: one line; this save or the one before it found no space.
+    """
+    self.wait()
+    self._saving = step
+    with self._one_line():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.PyTreeSave(state),
+          data=ocp.args.JsonSave(dict(data_state)),
+          meta=ocp.args.JsonSave(dict(meta)),
+        ),
+        force=True,  # When to save is the caller's decision alone.
+      )
+
+  def restore(self, abstract: Tree) -> Restored | None:
+    """The newest checkpoint in the shape of `abstract`, or None.
+
+    `abstract` is a tree of jax.ShapeDtypeStruct, each with its sharding.
+
+    Raises:
+      ValueError: one line naming a leaf that the checkpoint has otherwise.
+    """
+    return _restore(self._manager, abstract, partial=False)
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk. Raises: OSError, see `save`."""
+    with self._one_line():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then frees threads. Raises: OSError, see `save`."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+      logging.getLogger('absl').removeFilter(_is_news)
+
+  @contextlib.contextmanager
+  def _one_line(self) -> Iterator[None]:
+    """Turns Orbax's error for a full disk into one line."""
+    try:
+      yield
+    except (OSError, ValueError) as e:
+      if not _is_no_space(e):
+        raise
+      self._manager.reload()  # It has forgotten steps that are still there.
+      last = self._manager.latest_step()
+      good = (
+        'there is no earlier one'
+        if last is None
+        else (f'the last good one is step {last}')
+      )
+      raise OSError(
+        errno.ENOSPC,
+        f'checkpoint at step {self._saving} not written: no space left on '
+        f'{self._manager.directory}; free space and start the same command '
+        f'again; {good}',
+      ) from None
+
+
+def load(workdir: str | os.PathLike, abstract: Tree) -> Restored | None:
+  """The newest checkpoint of a run, read only, or None.
+
+  Leaves a run that goes on alone. `abstract` may hold a part of the state, for
+  example {'params': ...}: the rest is not read.
+
+  Raises:
+    ValueError: one line naming a leaf that the checkpoint has otherwise.
+  """
+  if not _directory(workdir).is_dir():
+    return None
+  with _manager(workdir, read_only=True) as manager:
+    return _restore(manager, abstract, partial=True)
+
+
+def check_resume(
+  stored: Mapping[str, Any],
+  current: Mapping[str, Any],
+  may_change: Collection[str],
+) -> None:
+  """Checks that a run goes on under the configuration it began with.
+
+  Both are nested dicts of JSON values; `may_change` holds dotted prefixes.
+
+  Raises:
+    ValueError: one line naming every other field that differs.
+  """
+  before, now = _flat(stored), _flat(current)
+  changed = [
+    f'{field}: {_show(before, field)} -> {_show(now, field)}'
+    for field in sorted(before.keys() | now.keys())
+    if _show(before, field) != _show(now, field)
+    and not any(f'{field}.'.startswith(f'{p}.') for p in may_change)
+  ]
+  if changed:
+    raise ValueError(
+      f'this workdir holds a run of another configuration: '
+      f'{"; ".join(changed)}; use another --workdir, or put the old '
+      'values back'
+    )
+
+
+class Preemption:
+  """Context manager: SIGTERM or SIGINT asks the run to save and stop.
+
+  The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
+  once. Enter it after jax.distributed.initialize, in the main thread.
+  """
+
+  def __enter__(self) -> 'Preemption':
+    self._flag = False
+    self._interrupts = 0
+    # With many processes jax owns SIGTERM: it brings all to one common step.
+    self._distributed = jax.process_count() > 1
+    numbers = [signal.SIGINT]
+    if not self._distributed:
+      numbers.append(signal.SIGTERM)
+    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
+    return self
+
+  def __exit__(self, *exc) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def requested(self, step: int) -> bool:
+    """Whether to save at `step` and stop: the same answer on all processes.
+
+    With several processes each must ask at every step, in order.
+    """
+    if self._distributed:
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self._flag
+
+  def _handle(self, number: int, frame: Any) -> None:
+    self._interrupts += number == signal.SIGINT
+    if self._interrupts > 1:
+      raise KeyboardInterrupt
+    self._flag = True
+    if self._distributed:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _directory(workdir: str | os.PathLike) -> epath.Path:
+  path = os.fspath(workdir)
+  if '://' not in path:  # gs://bucket/run is absolute as it stands.
+    path = os.path.abspath(path)
+  return epath.Path(path) / 'checkpoints'
+
+
+def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(
+    _directory(workdir),
+    options=ocp.CheckpointManagerOptions(**options),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(),
+      'data': ocp.JsonCheckpointHandler(),
+      'meta': ocp.JsonCheckpointHandler(),
+    },
+  )
+
+
+def _read_meta(manager: ocp.CheckpointManager) -> dict[str, Any] | None:
+  step = manager.latest_step()
+  if step is None:
+    return None
+  items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+  return manager.restore(step, args=items)['meta']
+
+
+def _restore(
+  manager: ocp.CheckpointManager, abstract: Tree, *, partial: bool
+) -> Restored | None:
+  step = manager.latest_step()
+  if step is None:
+    return None
+  stored = manager.item_metadata(step)['state'].tree
+  where = f'checkpoint {manager.directory}/{step}'
+  _check_leaves(where, _leaves(stored), _leaves(abstract), partial=partial)
+  items = manager.restore(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.PyTreeRestore(
+        abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        partial_restore=partial,
+      ),
+      data=ocp.args.JsonRestore(),
+      meta=ocp.args.JsonRestore(),
+    ),
+  )
+  return Restored(items['state'], items['data'], items['meta'])
+
+
+def _leaves(tree: Tree) -> dict[str, str]:
+  """'params.layers.w' -> 'float32(2, 3)', for arrays or their metadata."""
+  flat = ocp.tree.to_flat_dict(tree)
+  return {
+    '.'.join(path): f'{leaf.dtype}{tuple(leaf.shape)}'
+    for path, leaf in flat.items()
+  }
+
+
+def _check_leaves(
+  where: str,
+  stored: Mapping[str, str],
+  expected: Mapping[str, str],
+  *,
+  partial: bool,
+) -> None:
+  """Raises ValueError unless the leaves agree in name, shape and dtype."""
+  absent = 'no such array'
+  names = expected if partial else sorted(stored.keys() | expected.keys())
+  wrong = [
+    f'{name} is {stored.get(name, absent)}, expected '
+    f'{expected.get(name, absent)}'
+    for name in names
+    if stored.get(name) != expected.get(name)
+  ]
+  if wrong:
+    raise ValueError(
+      f'{where}: {wrong[0]} ({len(wrong)} of {len(names)} arrays differ); '
+      'use the model and optimiser it was saved with, or another --workdir'
+    )
+
+
+def _is_no_space(error: BaseException) -> bool:
+  # tensorstore raises ValueError with the system's words inside.
+  return any(words in str(error) for words in _NO_SPACE)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Orbax logs a full disk as pages of traceback; the caller gets a line."""
+  error = record.exc_info[1] if record.exc_info else None
+  return error is None or not _is_no_space(error)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} -> {'a.b': 1}; an empty dict stays a value."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= _flat(value, f'{prefix}{key}.')
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
+
+
+def _show(flat: Mapping[str, Any], field: str) -> str:
+  # As JSON, because a stored tuple came back as a list.
+  return json.dumps(flat[field]) if field in flat else 'absent'

@@ -1,0 +1,261 @@
+"""Where questions come from, and how they become batches of prompts.
+
+Which sums are held out depends on neither seed nor count: a seed only orders
+rows, so a train and a held-out source can never meet by choosing seeds.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from acereason_jax import types
+
+_MAX_LINE_BYTES = 4 << 20
+_MAX_TEXT_CHARS = 1 << 20
+_MAX_ID_CHARS = 200
+_MAX_PARQUET_BYTES = 8 << 30
+_PARQUET_ROWS = 256
+_QUESTION_FIELDS = ('prompt', 'problem')
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One question, its reference answer and a stable, unique id."""
+
+  id: str
+  question: str
+  answer: str
+
+
+def jsonl(path: str | os.PathLike) -> list[Row]:
+  """Rows of a JSON-lines file, in file order; see `_row` for the fields.
+
+  Raises:
+    ValueError: one line naming file:line, or the empty file.
+  """
+  return _unique(_jsonl_records(path), path)
+
+
+def parquet(path: str | os.PathLike) -> list[Row]:
+  """Rows of a Parquet file, in file order; see `_row` for the fields.
+
+  Raises:
+    ValueError: one line naming file:row (from 1), or the empty file.
+  """
+  return _unique(_parquet_records(path), path)
+
+
+def arithmetic(
+  *, split: str, count: int, seed: int, largest: int, held_out: int
+) -> list[Row]:
+  """`count` different sums 'What is a + b?' with 0 <= a, b <= `largest`.
+
+  `held_out` unordered pairs {a, b} are set aside: both of their orders belong
+  to split 'heldout', all others to 'train'.
+
+  Raises:
+    ValueError: an unknown split, or more rows asked for than the split has.
+  """
+  pairs = [(a, b) for a in range(largest + 1) for b in range(a, largest + 1)]
+  pairs.sort(key=lambda pair: _digest(f'split {pair}'))
+  splits = {'heldout': pairs[:held_out], 'train': pairs[held_out:]}
+  if split not in splits:
+    raise ValueError(f"split={split!r}: expected 'train' or 'heldout'")
+  rows = [
+    Row(f'sum-{a}-{b}', f'What is {a} + {b}?', str(a + b))
+    for pair in splits[split]
+    for a, b in sorted({pair, pair[::-1]})
+  ]
+  if not 0 < count <= len(rows):
+    raise ValueError(
+      f'count={count}: split {split!r} with largest={largest} and '
+      f'held_out={held_out} has {len(rows)} sums; ask for 1 to {len(rows)}'
+    )
+  rows.sort(key=lambda row: _digest(f'{seed} {row.id}'))
+  return rows[:count]
+
+
+def to_prompts(
+  rows: Sequence[Row],
+  tokenizer: Any,
+  *,
+  chat_tokens: Callable[[Any, list[dict[str, str]]], np.ndarray],
+  system: str | None,
+  examples: Sequence[tuple[str, str]],
+  suffix: str,
+  max_tokens: int,
+) -> tuple[list[types.Prompt], list[str]]:
+  """(prompts, ids of the rows dropped for exceeding `max_tokens`).
+
+  A prompt is `system` (None: no such turn), the (user, assistant) turns of
+  `examples`, then question + `suffix`, as `chat_tokens` templates them.
+
+  Raises:
+    ValueError: no row is left.
+  """
+  head = [{'role': 'system', 'content': system}] if system is not None else []
+  for user, assistant in examples:
+    head.append({'role': 'user', 'content': user})
+    head.append({'role': 'assistant', 'content': assistant})
+  prompts, dropped = [], []
+  for row in rows:
+    turn = {'role': 'user', 'content': row.question + suffix}
+    tokens = np.asarray(chat_tokens(tokenizer, [*head, turn]), np.int32)
+    if len(tokens) > max_tokens:
+      dropped.append(row.id)
+    else:
+      prompts.append(types.Prompt(row.id, row.question, row.answer, tokens))
+  if not prompts:
+    raise ValueError(
+      f'all {len(rows)} prompts are longer than max_tokens={max_tokens}; '
+      'raise it, or shorten the system text and the examples'
+    )
+  return prompts, dropped
+
+
+def batches(
+  prompts: Sequence[types.Prompt], *, batch_size: int, seed: int
+) -> grain.DatasetIterator:
+  """Endless lists of `batch_size` prompts, shuffled anew each epoch.
+
+  Batches run across the end of an epoch, so a batch there, or one larger
+  than the data set, can hold a prompt twice. get_state() is JSON and holds
+  all that set_state() needs to go on with the very next prompt.
+  """
+  dataset = grain.MapDataset.source(prompts).seed(seed).shuffle().repeat()
+  in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+  return iter(
+    dataset.to_iter_dataset(in_memory).batch(batch_size, batch_fn=list)
+  )
+
+
+def _digest(text: str) -> str:
+  # Not `random` or numpy: their streams may change with their versions.
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _jsonl_records(path) -> Iterator[tuple[str, Any]]:
+  """Yields ('path:line', parsed line); numbers stay text as written."""
+  with open(path, 'rb') as file:
+    number = 0
+    while line := file.readline(_MAX_LINE_BYTES + 1):
+      number += 1
+      where = f'{path}:{number}'
+      if len(line) > _MAX_LINE_BYTES:
+        raise ValueError(
+          f'{where}: longer than {_MAX_LINE_BYTES} bytes; is this JSON lines?'
+        )
+      if not line.strip():
+        continue
+      try:
+        record = json.loads(line.decode(), parse_int=str, parse_float=str)
+      except (ValueError, RecursionError) as e:
+        raise ValueError(f'{where}: not one JSON object ({e})') from e
+      yield where, record
+
+
+def _parquet_records(path) -> Iterator[tuple[str, Any]]:
+  """Yields ('path:row', columns of the row) without loading the file whole."""
+  number = 0
+  try:
+    with pyarrow.parquet.ParquetFile(path) as file:
+      metadata = file.metadata
+      size = sum(
+        metadata.row_group(i).total_byte_size
+        for i in range(metadata.num_row_groups)
+      )
+      if size > _MAX_PARQUET_BYTES:
+        raise ValueError(
+          f'{path}: {size} bytes unpacked, more than {_MAX_PARQUET_BYTES}; '
+          'split it'
+        )
+      wanted = {*_QUESTION_FIELDS, 'answer', 'id'}
+      columns = [name for name in file.schema_arrow.names if name in wanted]
+      for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
+        for record in batch.to_pylist():
+          number += 1
+          yield f'{path}:{number}', record
+  except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
+    reason = str(e).splitlines()[0]
+    raise ValueError(
+      f'{path}: not readable as Parquet after row {number} ({reason})'
+    ) from e
+
+
+def _row(where: str, record: Any) -> Row:
+  """A row of `prompt` or `problem`, `answer` and, if there, `id`."""
+  if not isinstance(record, Mapping):
+    raise ValueError(f'{where}: expected an object, got {record!r:.60}')
+  fields = [name for name in _QUESTION_FIELDS if name in record]
+  if len(fields) != 1:
+    raise ValueError(
+      f"{where}: needs exactly one of 'prompt' and 'problem'; it has: "
+      f'{", ".join(map(repr, record))[:200]}'
+    )
+  question = _text(where, record, fields[0])
+  if 'id' in record:
+    row_id = _text(where, record, 'id')
+    if len(row_id) > _MAX_ID_CHARS or not row_id.isprintable():
+      raise ValueError(
+        f'{where}: id must be at most {_MAX_ID_CHARS} printable characters, '
+        f'got {row_id!r:.60}'
+      )
+  else:
+    row_id = _digest(question)[:16]
+  return Row(row_id, question, _text(where, record, 'answer'))
+
+
+def _text(where: str, record: Mapping[str, Any], field: str) -> str:
+  """The field as text; an answer or id given as a number is its digits."""
+  if field not in record:
+    raise ValueError(f'{where}: has no {field!r}')
+  value = record[field]
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if is_number and math.isfinite(value):
+    value = str(value)
+  if not isinstance(value, str) or not value.strip():
+    raise ValueError(f'{where}: {field} must be text, got {value!r:.60}')
+  if len(value) > _MAX_TEXT_CHARS:
+    raise ValueError(
+      f'{where}: {field} has {len(value)} characters, more than '
+      f'{_MAX_TEXT_CHARS}'
+    )
+  try:
+    value.encode()
+  except UnicodeEncodeError as e:
+    raise ValueError(f'{where}: {field} is not valid Unicode ({e})') from e
+  return value
+
+
+def _unique(records: Iterable[tuple[str, Any]], path) -> list[Row]:
+  """The rows with repeats dropped; an id must not name two different rows."""
+  first: dict[str, tuple[Row, str]] = {}
+  clashes, repeats = [], 0
+  for where, record in records:
+    row = _row(where, record)
+    if row.id not in first:
+      first[row.id] = row, where
+    elif first[row.id][0] == row:
+      repeats += 1
+    else:
+      clashes.append(f'id {row.id!r} at {first[row.id][1]} and {where}')
+  if clashes:
+    raise ValueError(
+      f'{path}: {len(clashes)} rows share an id with a different question or '
+      f'answer; remove or rename one of each: {"; ".join(clashes[:3])}'
+    )
+  if not first:
+    raise ValueError(f'{path}: holds no rows; name a file that has some')
+  if repeats:
+    logging.warning('%s: dropped %d repeated rows', path, repeats)
+  return [row for row, _ in first.values()]

@@ -1,0 +1,236 @@
+"""What a run tells the world: metrics files, one line a step, samples.
+
+Text that a model wrote is hostile: nothing here prints it unescaped.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.console
+import rich.progress
+import tensorboardX
+
+from acereason_jax import types
+
+# The metrics of a step line, in order: name, text before, format, text after.
+_COLUMNS = (
+  ('reward', 'reward ', '.2f', ''),
+  ('pass_rate', 'pass ', '.2f', ''),
+  ('response_length', 'len ', '.1f', ''),
+  ('truncated', 'trunc ', '.2f', ''),
+  ('entropy', 'ent ', '.2f', ''),
+  ('mismatch', 'mis ', '.0e', ''),
+  ('tokens_per_second', '', '.0f', ' tok/s'),
+  ('seconds_sample', 'sample ', '.1f', 's'),
+  ('seconds_judge', 'judge ', '.1f', 's'),
+  ('seconds_update', 'update ', '.1f', 's'),
+)
+
+
+class Writer:
+  """Context manager; writes `workdir`/metrics.jsonl and TensorBoard events.
+
+  `resume_step` is the first step this run will write: lines of that step and
+  later, left by a run that was killed, are dropped, and so is a torn line.
+  Only one process of a run may have a Writer.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, resume_step: int):
+    self._path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._resume_step = resume_step
+
+  def __enter__(self) -> 'Writer':
+    if self._path.exists():
+      kept = _lines_before(self._path, self._resume_step)
+      _write_atomically(self._path, kept)
+    self._file = self._path.open('a')
+    self._events = tensorboardX.SummaryWriter(
+      str(self._path.parent / 'tensorboard'), purge_step=self._resume_step
+    )
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self._file.close()
+    self._events.close()
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds a line; a value that is not finite is null in the file."""
+    record = {'step': step} | {k: float(v) for k, v in metrics.items()}
+    self._file.write(_dumps(record) + '\n')
+    self._file.flush()
+    for name, value in metrics.items():
+      if math.isfinite(value):
+        self._events.add_scalar(name, float(value), step)
+    self._events.flush()
+
+
+def summary(workdir: str | os.PathLike, values: Mapping[str, Any]) -> None:
+  """Writes `workdir`/summary.json: the old file or the new, never a part."""
+  path = pathlib.Path(workdir) / 'summary.json'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  _write_atomically(path, _dumps(values, indent=2) + '\n')
+
+
+def step_line(step: int, total: int, metrics: Mapping[str, float]) -> str:
+  """One readable line after `step` of `total` steps are done.
+
+  Reads the metrics named in `_COLUMNS` and `seconds_step`, the whole step's
+  wall time, from which the time left is estimated.
+
+  Raises:
+    KeyError: one of them is missing.
+  """
+  columns = [
+    f'{before}{_number(metrics[name], spec)}{after}'
+    for name, before, spec, after in _COLUMNS
+  ]
+  left = _duration((total - step) * metrics['seconds_step'])
+  return '  '.join([f'step {step}/{total}', *columns, f'eta {left}'])
+
+
+def format_rollouts(
+  groups: Sequence[types.Group], *, count: int, max_chars: int
+) -> str:
+  """The first rollouts of up to `count` groups, with their verdicts.
+
+  Text longer than `max_chars` loses its middle, and says how much.
+  """
+  blocks = []
+  for group in groups[:count]:
+    rollout, verdict = group.rollouts[0], group.verdicts[0]
+    title = (
+      f'{_one_line(group.prompt.id, max_chars)}  rollout {rollout.index}  '
+      f'{len(rollout.tokens)} tokens, ended by {rollout.stop}  '
+      f'{verdict.status}: {_one_line(verdict.detail, max_chars)}'
+    )
+    parts = (
+      ('Q', group.prompt.question),
+      ('A', group.prompt.answer),
+      ('>', rollout.text),
+    )
+    lines = [
+      f'  {mark} {line}'
+      for mark, text in parts
+      for line in printable(cut(text, max_chars)).split('\n')
+    ]
+    blocks.append('\n'.join([title, *lines]))
+  return '\n'.join(blocks)
+
+
+def printable(text: str) -> str:
+  """`text` with all but printable characters and newlines escaped.
+
+  That takes in terminal escape sequences, carriage returns, and characters
+  that reorder or hide others on a screen.
+  """
+  return ''.join(
+    c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode()
+    for c in text
+  )
+
+
+def cut(text: str, max_chars: int) -> str:
+  """`text` of at most `max_chars`, plus a note of how many were cut."""
+  lost = len(text) - max_chars
+  if lost <= 0:
+    return text
+  head = max_chars - max_chars // 2
+  tail = text[head + lost :]
+  return f'{text[:head]} ... [{lost} characters cut] ... {tail}'
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
+  """Yields a function to call after each step.
+
+  Draws a bar with the time left when stderr is a terminal, else nothing:
+  a log gets the step lines alone. print() works while the bar is drawn.
+  """
+  if not sys.stderr.isatty():
+    yield lambda: None
+    return
+  with rich.progress.Progress(
+    rich.progress.BarColumn(),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TimeElapsedColumn(),
+    rich.progress.TimeRemainingColumn(),
+    console=rich.console.Console(stderr=True),
+    transient=True,
+    # The default would send to stderr what a user sent to a file.
+    redirect_stdout=sys.stdout.isatty(),
+    # The default looks back 30 seconds: less than one step may take.
+    speed_estimate_period=24 * 3600.0,
+  ) as bar:
+    task = bar.add_task('', total=total, completed=done)
+    yield lambda: bar.advance(task)
+
+
+def peak_gb() -> float:
+  """The most memory this process has held, in GB (1e9 bytes)."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  unit = 1 if sys.platform == 'darwin' else 1024
+  return peak * unit / 1e9
+
+
+def _one_line(text: str, max_chars: int) -> str:
+  return printable(cut(text, max_chars)).replace('\n', '\\n')
+
+
+def _number(value: float, spec: str) -> str:
+  return format(float(value), spec).replace('e-0', 'e-').replace('e+0', 'e+')
+
+
+def _duration(seconds: float) -> str:
+  """'2h05m', '5m10s' or '40s'."""
+  if not math.isfinite(seconds):
+    return '?'
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}h{minutes:02}m'
+  return f'{minutes}m{seconds:02}s' if minutes else f'{seconds}s'
+
+
+def _strict(value: Any) -> Any:
+  """JSON has no NaN or infinity: they become None."""
+  if isinstance(value, Mapping):
+    return {k: _strict(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_strict(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+  return json.dumps(_strict(value), allow_nan=False, indent=indent)
+
+
+def _lines_before(path: pathlib.Path, step: int) -> str:
+  """The whole lines of steps before `step`, one a step: the latest."""
+  kept = {}
+  for line in path.read_text(errors='replace').splitlines():
+    try:
+      record = json.loads(line)
+    except ValueError:
+      continue  # A run killed while it wrote leaves half a line.
+    if record['step'] < step:
+      kept[record['step']] = line
+  return ''.join(f'{line}\n' for line in kept.values())
+
+
+def _write_atomically(path: pathlib.Path, text: str) -> None:
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)

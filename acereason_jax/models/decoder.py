@@ -1,0 +1,335 @@
+"""One pre-norm GQA decoder: Qwen2/2.5, Qwen3, Llama 3, SmolLM2.
+
+The same `_block` trains, prefills and decodes; only the attention callback
+differs, so what was sampled is what is trained. Weights keep Hugging Face's
+[out, in] layout. A plain causal pass is `segment_BT` = 1, `prefix_BT` = 0.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acereason_jax.kernels import attention
+from acereason_jax.models import base
+
+ARCHITECTURES = {
+  'Qwen2ForCausalLM': dict(qkv_bias=True, qk_norm=False),
+  'Qwen3ForCausalLM': dict(qkv_bias=False, qk_norm=True),
+  'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Sizes and switches; `rope` is Hugging Face's rope parameters dict."""
+
+  vocab: int
+  layers: int
+  embed: int
+  mlp: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  norm_epsilon: float
+  tied: bool
+  qkv_bias: bool
+  qk_norm: bool
+  context: int
+  rope: Mapping[str, Any]
+
+  @classmethod
+  def from_hf(cls, config: Mapping[str, Any]) -> 'DecoderConfig':
+    """Reads a config.json of transformers 4 or 5.
+
+    Raises:
+      ValueError: an architecture or a feature that this decoder lacks.
+    """
+    names = config.get('architectures') or ['(none)']
+    if names[0] not in ARCHITECTURES:
+      raise ValueError(
+        f'config.json: architecture {names[0]!r} is not supported; '
+        f'expected one of {", ".join(ARCHITECTURES)}'
+      )
+    switches = dict(ARCHITECTURES[names[0]])
+    if names[0] != 'Qwen2ForCausalLM':
+      switches['qkv_bias'] = bool(config.get('attention_bias', False))
+    _refuse_unsupported(config, names[0])
+    heads = config['num_attention_heads']
+    return cls(
+      vocab=config['vocab_size'],
+      layers=config['num_hidden_layers'],
+      embed=config['hidden_size'],
+      mlp=config['intermediate_size'],
+      heads=heads,
+      kv_heads=config.get('num_key_value_heads') or heads,
+      head_dim=config.get('head_dim') or config['hidden_size'] // heads,
+      norm_epsilon=config['rms_norm_eps'],
+      tied=config.get('tie_word_embeddings', False),
+      context=config['max_position_embeddings'],
+      rope=_rope_parameters(config),
+      **switches,
+    )
+
+
+def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
+  window = 'full_attention'
+  found = {
+    'use_sliding_window': config.get('use_sliding_window', False),
+    'mlp_bias': config.get('mlp_bias', False),
+    # Qwen2 has no bias on the output projection; Llama's attention_bias does.
+    'attention_bias': name == 'LlamaForCausalLM'
+    and config.get('attention_bias', False),
+    'hidden_act': config.get('hidden_act', 'silu') != 'silu',
+    'layer_types': any(t != window for t in config.get('layer_types') or ()),
+  }
+  for field, bad in found.items():
+    if bad:
+      raise ValueError(
+        f'config.json: {field}={config[field]!r} is not supported; expected a '
+        'dense model with full attention, silu and no output or MLP bias'
+      )
+
+
+def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+  """One dict with rope_type and rope_theta, whichever version wrote it."""
+  rope = dict(config.get('rope_parameters') or config.get('rope_scaling') or {})
+  rope['rope_type'] = rope.get('rope_type') or rope.get('type') or 'default'
+  rope.setdefault('rope_theta', config.get('rope_theta', 10000.0))
+  rope.setdefault(
+    'original_max_position_embeddings', config['max_position_embeddings']
+  )
+  return rope
+
+
+def rope_frequencies(
+  rope: Mapping[str, Any], head_dim: int
+) -> tuple[np.ndarray, float]:
+  """Inverse frequencies [H/2] in float64 and the scale of cos and sin.
+
+  Sources: arXiv 2104.09864; Llama 3.1's piecewise scaling; YaRN,
+  arXiv 2309.00071, section 3 (frequencies) and equation 22 (scale).
+  """
+  theta, kind = rope['rope_theta'], rope['rope_type']
+  inverse = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+  if kind == 'default':
+    return inverse, 1.0
+  if kind == 'linear':
+    return inverse / rope['factor'], 1.0
+  original = rope['original_max_position_embeddings']
+  if kind == 'llama3':
+    low, high = rope['low_freq_factor'], rope['high_freq_factor']
+    turns = original * inverse / (2 * math.pi)
+    keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return inverse * (keep + (1 - keep) / rope['factor']), 1.0
+  if kind == 'yarn':
+    return _yarn(rope, inverse, head_dim, original)
+  raise ValueError(
+    f'config.json: rope_type={kind!r} is not supported; expected default, '
+    'linear, llama3 or yarn'
+  )
+
+
+def _yarn(rope, inverse, head_dim, original) -> tuple[np.ndarray, float]:
+  factor = rope['factor']
+
+  def dimension(turns: float) -> float:
+    ratio = original / (turns * 2 * math.pi)
+    return head_dim * math.log(ratio) / (2 * math.log(rope['rope_theta']))
+
+  def scale(mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+  low = dimension(rope.get('beta_fast') or 32)
+  high = dimension(rope.get('beta_slow') or 1)
+  if rope.get('truncate', True):
+    low, high = math.floor(low), math.ceil(high)
+  low, high = max(low, 0), min(high, head_dim - 1)
+  high = high if high != low else high + 0.001
+  ramp = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0.0, 1.0)
+  attention_factor = rope.get('attention_factor')
+  if attention_factor is None:
+    mscale, every = rope.get('mscale'), rope.get('mscale_all_dim')
+    both = mscale and every
+    attention_factor = scale(mscale) / scale(every) if both else scale(1.0)
+  return inverse * (1 - ramp) + inverse / factor * ramp, attention_factor
+
+
+class Cache(NamedTuple):
+  """Keys and values: of prompts [L,P,K,S,H], shared by the rollouts of a
+  group, and of responses [L,B,K,R,H]."""
+
+  prompt_k: jax.Array
+  prompt_v: jax.Array
+  prompt_length_P: jax.Array
+  k: jax.Array
+  v: jax.Array
+
+
+def param_specs(c: DecoderConfig) -> base.Tree:
+  """The parameter tree; layer leaves are stacked over L."""
+  L, D, F, V = c.layers, c.embed, c.mlp, c.vocab
+  Q, KV = c.heads * c.head_dim, c.kv_heads * c.head_dim
+  std = 0.02
+
+  def layer(shape, axes, std, name):
+    return base.ParamSpec(
+      (L, *shape), ('layer', *axes), std, 'model.layers.{}.' + name + '.weight'
+    )
+
+  def bias(spec: base.ParamSpec) -> base.ParamSpec:
+    name = spec.name.removesuffix('weight') + 'bias'
+    return base.ParamSpec(spec.shape[:2], spec.axes[:2], 0.0, name)
+
+  layers = dict(
+    attn_norm=layer((D,), ('norm',), None, 'input_layernorm'),
+    q=layer((Q, D), ('heads', 'embed'), std, 'self_attn.q_proj'),
+    k=layer((KV, D), ('kv_heads', 'embed'), std, 'self_attn.k_proj'),
+    v=layer((KV, D), ('kv_heads', 'embed'), std, 'self_attn.v_proj'),
+    o=layer((D, Q), ('embed', 'heads'), std, 'self_attn.o_proj'),
+    mlp_norm=layer((D,), ('norm',), None, 'post_attention_layernorm'),
+    gate=layer((F, D), ('mlp', 'embed'), std, 'mlp.gate_proj'),
+    up=layer((F, D), ('mlp', 'embed'), std, 'mlp.up_proj'),
+    down=layer((D, F), ('embed', 'mlp'), std, 'mlp.down_proj'),
+  )
+  if c.qkv_bias:
+    layers |= {f'{n}_bias': bias(layers[n]) for n in 'qkv'}
+  if c.qk_norm:
+    for n in 'qk':
+      layers[f'{n}_norm'] = layer(
+        (c.head_dim,), ('norm',), None, f'self_attn.{n}_norm'
+      )
+  spec = base.ParamSpec
+  specs = dict(
+    embed=spec((V, D), ('vocab', 'embed'), std, 'model.embed_tokens.weight'),
+    layers=layers,
+    final_norm=spec((D,), ('norm',), None, 'model.norm.weight'),
+  )
+  if not c.tied:
+    specs['head'] = spec((V, D), ('vocab', 'embed'), std, 'lm_head.weight')
+  return specs
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
+  x32 = x.astype(jnp.float32)
+  scale = jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + epsilon)
+  return (x32 * scale).astype(x.dtype) * weight
+
+
+def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
+  y = jnp.einsum('...d,fd->...f', x, w_FD)
+  return y if bias_F is None else y + bias_F
+
+
+def make_model(
+  c: DecoderConfig,
+  *,
+  remat: bool = False,
+  constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+) -> base.Model:
+  """The family's pure functions; see `base.Model`.
+
+  `remat` recomputes each block in the backward pass of `apply`. `constrain`
+  is applied to the residual stream, to pin its sharding.
+  """
+  inverse, rope_scale = rope_frequencies(c.rope, c.head_dim)
+  inverse = np.asarray(inverse, np.float32)
+
+  def rotation(position: jax.Array) -> tuple[jax.Array, jax.Array]:
+    angle = position[..., None].astype(jnp.float32) * inverse
+    angle = jnp.concatenate([angle, angle], -1)[..., None, :]
+    return jnp.cos(angle) * rope_scale, jnp.sin(angle) * rope_scale
+
+  def rotate(x: jax.Array, rotation) -> jax.Array:
+    cos, sin = rotation
+    first, second = jnp.split(x.astype(jnp.float32), 2, -1)
+    turned = jnp.concatenate([-second, first], -1)
+    return (x * cos + turned * sin).astype(x.dtype)
+
+  def block(x, w, rotation, attend):
+    """One layer on x [..., D]; returns the new x and this layer's (k, v)."""
+    h = rms_norm(x, w['attn_norm'], c.norm_epsilon)
+    q, k, v = (linear(h, w[n], w.get(f'{n}_bias')) for n in 'qkv')
+    q = q.reshape(*q.shape[:-1], c.heads, c.head_dim)
+    k, v = (t.reshape(*t.shape[:-1], c.kv_heads, c.head_dim) for t in (k, v))
+    if c.qk_norm:
+      q = rms_norm(q, w['q_norm'], c.norm_epsilon)
+      k = rms_norm(k, w['k_norm'], c.norm_epsilon)
+    q, k = rotate(q, rotation), rotate(k, rotation)
+    with jax.named_scope('attention'):
+      out = attend(q, k, v)
+    x = constrain(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
+    h = rms_norm(x, w['mlp_norm'], c.norm_epsilon)
+    h = jax.nn.silu(linear(h, w['gate'])) * linear(h, w['up'])
+    return constrain(x + linear(h, w['down'])), (k, v)
+
+  def embed(params, tokens):
+    return constrain(jnp.take(params['embed'], tokens, axis=0))
+
+  def finish(params, x):
+    return rms_norm(x, params['final_norm'], c.norm_epsilon)
+
+  def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
+    turn = rotation(position_BT)
+
+    def body(x_BTD, w):
+      attend = lambda q, k, v: attention.packed_attention(
+        q, k, v, segment_BT, prefix_BT
+      )
+      return block(x_BTD, w, turn, attend)[0], None
+
+    body = jax.checkpoint(body) if remat else body
+    x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
+    return finish(params, x_BTD)
+
+  def prefill(params, tokens_PS, length_P, groups, room):
+    P, S = tokens_PS.shape
+    index_S = jnp.arange(S)
+    segment_PS = (index_S < length_P[:, None]).astype(jnp.int32)
+    turn = rotation(jnp.broadcast_to(index_S, (P, S)))
+
+    def body(x_PSD, w):
+      attend = lambda q, k, v: attention.packed_attention(
+        q, k, v, segment_PS, jnp.zeros_like(segment_PS)
+      )
+      x_PSD, kv = block(x_PSD, w, turn, attend)
+      return x_PSD, tuple(t.transpose(0, 2, 1, 3) for t in kv)
+
+    x_PSD, (k, v) = jax.lax.scan(body, embed(params, tokens_PS), params['layers'])
+    x_PD = jnp.take_along_axis(x_PSD, (length_P - 1)[:, None, None], 1)[:, 0]
+    shape = (c.layers, P * groups, c.kv_heads, room, c.head_dim)
+    empty = jnp.zeros(shape, x_PSD.dtype)
+    return finish(params, x_PD), Cache(k, v, length_P, empty, empty)
+
+  def decode(params, tokens_B, index, cache):
+    P, S = cache.prompt_k.shape[1], cache.prompt_k.shape[3]
+    seen_PS = jnp.arange(S) < cache.prompt_length_P[:, None]
+    groups = tokens_B.shape[0] // P
+    turn = rotation(jnp.repeat(cache.prompt_length_P, groups) + index)
+
+    def body(x_BD, layer):
+      w, prompt_k, prompt_v, k_cache, v_cache = layer
+      attend = lambda q, k, v: attention.decode_attention(
+        q, k, v, (prompt_k, prompt_v), seen_PS, (k_cache, v_cache), index
+      )
+      return block(x_BD, w, turn, attend)
+
+    layers = (
+      params['layers'], cache.prompt_k, cache.prompt_v, cache.k, cache.v
+    )
+    x_BD, new = jax.lax.scan(body, embed(params, tokens_B), layers)
+    # One write for all layers, after the last read: in place under jit.
+    k, v = (
+      jax.lax.dynamic_update_slice_in_dim(old, t[:, :, :, None], index, 3)
+      for old, t in zip((cache.k, cache.v), new)
+    )
+    return finish(params, x_BD), cache._replace(k=k, v=v)
+
+  def head(params):
+    return params['embed'] if c.tied else params['head']
+
+  return base.Model(param_specs(c), apply, prefill, decode, head)

@@ -1,0 +1,221 @@
+"""Turns a GGUF file into a Hugging Face directory.
+
+llama.cpp reorders the rows of Llama's q and k projections for its own
+rotary embedding; they are put back here. Qwen's are stored as they were.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from acereason_jax.models import hf
+
+try:
+  import gguf
+except ImportError:  # of the extra [quickstart]; `to_hf` says so
+  gguf = None
+
+ARCHITECTURES = {
+  'llama': 'LlamaForCausalLM',
+  'qwen2': 'Qwen2ForCausalLM',
+  'qwen3': 'Qwen3ForCausalLM',
+}
+MODULES = {
+  'token_embd': 'model.embed_tokens',
+  'output_norm': 'model.norm',
+  'output': 'lm_head',
+  'attn_norm': 'input_layernorm',
+  'attn_q': 'self_attn.q_proj',
+  'attn_k': 'self_attn.k_proj',
+  'attn_v': 'self_attn.v_proj',
+  'attn_q_norm': 'self_attn.q_norm',
+  'attn_k_norm': 'self_attn.k_norm',
+  'attn_output': 'self_attn.o_proj',
+  'ffn_norm': 'post_attention_layernorm',
+  'ffn_gate': 'mlp.gate_proj',
+  'ffn_up': 'mlp.up_proj',
+  'ffn_down': 'mlp.down_proj',
+}
+CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # tokenizer.ggml.token_type
+QWEN2_SPLIT = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+  r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
+
+
+class Value(NamedTuple):
+  dtype: str
+  shape: tuple[int, ...]
+
+
+def to_hf(gguf_path: str, out_directory: str) -> None:
+  """Writes the model, its config and its tokenizer, atomically.
+
+  Raises:
+    FileExistsError: `out_directory` exists and is not empty.
+    ValueError: no GGUF file, or one of a model that is not supported.
+  """
+  if gguf is None:
+    raise ValueError(
+      'the package gguf is not installed; run: '
+      "pip install 'acereason_jax[quickstart]'"
+    )
+  reader = gguf.GGUFReader(gguf_path)
+  fields = {key: field.contents() for key, field in reader.fields.items()}
+  tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
+  config = _config(fields, tied=hf.HEAD not in tensors)
+  tokenizer, tokenizer_config = _tokenizer(fields)
+  with hf.new_directory(out_directory) as directory:
+    _write_weights(directory, tensors, config)
+    tokenizer.save(os.path.join(directory, 'tokenizer.json'))
+    ids = {k: v for k, v in config.items() if k.endswith('_token_id')}
+    _write_json(directory, 'config.json', config)
+    _write_json(directory, 'generation_config.json', ids)
+    _write_json(directory, 'tokenizer_config.json', tokenizer_config)
+
+
+def _write_json(directory: str, name: str, value: dict[str, Any]) -> None:
+  with open(os.path.join(directory, name), 'w', encoding='utf-8') as f:
+    json.dump(value, f, indent=2, ensure_ascii=False)
+
+
+def _hf_name(name: str, path: str) -> str:
+  """blk.3.attn_q.weight -> model.layers.3.self_attn.q_proj.weight"""
+  match = re.fullmatch(r'(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)', name)
+  if not match or match[2] not in MODULES:
+    raise ValueError(
+      f'{path}: tensor {name!r} is not supported; expected a dense Llama or '
+      'Qwen model without rope factors'
+    )
+  layer = '' if match[1] is None else f'model.layers.{match[1]}.'
+  return f'{layer}{MODULES[match[2]]}.{match[3]}'
+
+
+def _config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
+  """A config.json that transformers 4 and 5 read alike."""
+  family = fields['general.architecture']
+  if family not in ARCHITECTURES:
+    raise ValueError(
+      f'GGUF architecture {family!r} is not supported; expected one of '
+      f'{", ".join(ARCHITECTURES)}'
+    )
+  scaling = fields.get(f'{family}.rope.scaling.type', 'none')
+  if scaling != 'none':
+    raise ValueError(f'GGUF rope scaling {scaling!r} is not supported')
+  get = lambda key: fields[f'{family}.{key}']
+  heads, embed = get('attention.head_count'), get('embedding_length')
+  # Stored as float32; its shortest decimal is what the author wrote.
+  real = lambda key: float(str(np.float32(get(key))))
+  return dict(
+    architectures=[ARCHITECTURES[family]],
+    model_type=family,
+    torch_dtype='float32',
+    vocab_size=len(fields['tokenizer.ggml.tokens']),
+    hidden_size=embed,
+    intermediate_size=get('feed_forward_length'),
+    num_hidden_layers=get('block_count'),
+    num_attention_heads=heads,
+    num_key_value_heads=get('attention.head_count_kv'),
+    head_dim=fields.get(f'{family}.attention.key_length', embed // heads),
+    hidden_act='silu',
+    max_position_embeddings=get('context_length'),
+    rms_norm_eps=real('attention.layer_norm_rms_epsilon'),
+    rope_theta=real('rope.freq_base'),
+    tie_word_embeddings=tied,
+    **_token_ids(fields),
+  )
+
+
+def _token_ids(fields: dict[str, Any]) -> dict[str, int]:
+  keys = {k: f'tokenizer.ggml.{k}_token_id' for k in ('bos', 'eos')}
+  keys['pad'] = 'tokenizer.ggml.padding_token_id'
+  return {f'{k}_token_id': fields[f] for k, f in keys.items() if f in fields}
+
+
+def _write_weights(
+  directory: str, tensors: dict[str, Any], config: dict[str, Any]
+) -> None:
+  # float32 because that is what dequantising gives: any narrower dtype would
+  # make this another model than the GGUF.
+  shapes = {
+    name: Value('F32', tuple(int(n) for n in reversed(t.shape)))
+    for name, t in tensors.items()
+  }
+  values = _values(tensors, config)
+  hf.write_tensors(os.path.join(directory, hf.SINGLE), shapes, values)
+
+
+def _values(
+  tensors: dict[str, Any], config: dict[str, Any]
+) -> Iterator[np.ndarray]:
+  heads = {
+    'q_proj': config['num_attention_heads'],
+    'k_proj': config['num_key_value_heads'],
+  }
+  for name, t in tensors.items():
+    value = gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32)
+    module = name.split('.')[-2]
+    if config['model_type'] == 'llama' and module in heads:
+      value = _unpermute(value, heads[module])
+    yield value
+
+
+def _unpermute(w: np.ndarray, heads: int) -> np.ndarray:
+  """Undoes llama.cpp's reordering of the rows [N*H, ...] of q or k."""
+  pairs = w.reshape(heads, w.shape[0] // heads // 2, 2, *w.shape[1:])
+  return pairs.swapaxes(1, 2).reshape(w.shape)
+
+
+def _tokenizer(
+  fields: dict[str, Any],
+) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+  """The byte-level BPE tokenizer and its tokenizer_config.json."""
+  kind, pre = fields['tokenizer.ggml.model'], fields.get('tokenizer.ggml.pre')
+  if kind != 'gpt2' or pre not in ('smollm', 'qwen2'):
+    raise ValueError(
+      f'GGUF tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported; '
+      "expected 'gpt2' with 'smollm' or 'qwen2'"
+    )
+  tokens = fields['tokenizer.ggml.tokens']
+  types = fields['tokenizer.ggml.token_type']
+  vocab = {t: i for i, t in enumerate(tokens) if types[i] != UNUSED}
+  merges = [tuple(m.split(' ')) for m in fields['tokenizer.ggml.merges']]
+  tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+  if pre == 'qwen2':
+    tokenizer.normalizer = normalizers.NFC()
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence(_split(pre))
+  tokenizer.decoder = decoders.ByteLevel()
+  for type_ in (CONTROL, USER_DEFINED):
+    tokenizer.add_tokens(
+      [
+        tokenizers.AddedToken(t, normalized=False, special=type_ == CONTROL)
+        for t, found in zip(tokens, types)
+        if found == type_
+      ]
+    )
+  names = dict(bos='bos', eos='eos', unk='unknown', pad='padding')
+  ids = {
+    k: fields.get(f'tokenizer.ggml.{v}_token_id') for k, v in names.items()
+  }
+  return tokenizer, dict(
+    tokenizer_class='PreTrainedTokenizerFast',
+    clean_up_tokenization_spaces=False,
+    model_max_length=fields[f'{fields["general.architecture"]}.context_length'],
+    chat_template=fields.get('tokenizer.chat_template'),
+    **{f'{k}_token': tokens[i] for k, i in ids.items() if i is not None},
+  )
+
+
+def _split(pre: str) -> list[pre_tokenizers.PreTokenizer]:
+  if pre == 'smollm':
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+  pattern = tokenizers.Regex(QWEN2_SPLIT)
+  split = pre_tokenizers.Split(pattern, behavior='isolated')
+  return [split, pre_tokenizers.ByteLevel(False, use_regex=False)]

@@ -1,0 +1,89 @@
+"""The mesh, and one table from logical axes to mesh axes.
+
+A dimension that its mesh axis does not divide is replicated, so that one
+table serves 3 kv heads on a laptop and 8 on a pod.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from acereason_jax.models import base
+
+AXES = ('data', 'fsdp', 'tensor')
+# Rows of a batch are spread over both: fsdp is data parallelism whose
+# parameters are sharded too.
+BATCH = ('data', 'fsdp')
+RULES: Mapping[str, str | None] = {
+  'layer': None,
+  'norm': None,
+  'embed': 'fsdp',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'mlp': 'tensor',
+  'vocab': 'tensor',
+}
+
+
+def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
+  """A mesh of all devices; one of the sizes may be -1: what is left.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  sizes, count = [data, fsdp, tensor], jax.device_count()
+  if sizes.count(-1) == 1:
+    rest = math.prod(s for s in sizes if s != -1)
+    sizes[sizes.index(-1)] = count // rest if rest > 0 else 0
+  if math.prod(sizes) != count or min(sizes) < 1:
+    got = f'data={data} fsdp={fsdp} tensor={tensor}'
+    raise ValueError(
+      f'config.mesh: {got} does not cover {count} devices; '
+      'make the product equal to it, or one of them -1'
+    )
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def param_shardings(specs: base.Tree, mesh: Mesh) -> base.Tree:
+  """A tree of NamedSharding like `specs`."""
+
+  def one(spec: base.ParamSpec) -> NamedSharding:
+    names = []
+    for size, axis in zip(spec.shape, spec.axes):
+      name = None if axis is None else RULES[axis]
+      fits = name is not None and size % mesh.shape[name] == 0
+      names.append(name if fits else None)
+    return NamedSharding(mesh, PartitionSpec(*names))
+
+  return base.map_specs(one, specs)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Leading dimension over the batch axes."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def row_shards(mesh: Mesh) -> int:
+  """What the number of rows of a batch must be a multiple of."""
+  return math.prod(mesh.shape[a] for a in BATCH)
+
+
+def pin_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+  """Constrains activations [rows, ...]: GSPMD would else spread D."""
+  sharding = rows(mesh)
+  return lambda x: jax.lax.with_sharding_constraint(x, sharding)
+
+
+def spread(x, sharding: NamedSharding) -> jax.Array:
+  """A global array of a host array that every process holds whole.
+
+  Never `make_array_from_process_local_data`: with tensor parallelism across
+  processes it silently halves the batch.
+  """
+  return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
