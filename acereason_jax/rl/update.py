@@ -1,0 +1,175 @@
+"""One optimiser step: microbatches add gradients, then one update.
+
+Weights are over the whole batch (`packing.token_weights`), so gradients of
+microbatches simply add and any split gives the same step.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from acereason_jax.kernels import logprobs
+from acereason_jax.models import base
+from acereason_jax.rl import losses
+from acereason_jax.rl.packing import PackedBatch
+
+
+@flax.struct.dataclass
+class TrainState:
+  """float32 parameters, the optimiser's state, steps taken."""
+
+  params: base.Tree
+  opt_state: base.Tree
+  step: jax.Array
+
+
+class Sums(NamedTuple):
+  """What microbatches add up to; scalars but for grads."""
+
+  grads: base.Tree
+  loss: jax.Array
+  tokens: jax.Array
+  mismatch: jax.Array
+  mismatch_max: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """zeros(params) -> Sums; add(params, Sums, batch) -> Sums (donated);
+  apply(state, Sums) -> (state, metrics), state donated."""
+
+  zeros: Callable[[base.Tree], Sums]
+  add: Callable[[base.Tree, Sums, PackedBatch], Sums]
+  apply: Callable[[TrainState, Sums], tuple[TrainState, dict]]
+
+
+def cast(params: base.Tree, dtype: jnp.dtype) -> base.Tree:
+  return jax.tree.map(lambda x: x.astype(dtype), params)
+
+
+def init_state(
+  params: base.Tree, optimizer: optax.GradientTransformation
+) -> TrainState:
+  return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def zeros(params: base.Tree) -> Sums:
+  grads = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
+  return Sums(grads, *(jnp.zeros((), jnp.float32) for _ in range(4)))
+
+
+def add(
+  params: base.Tree,
+  sums: Sums,
+  batch: PackedBatch,
+  *,
+  model: base.Model,
+  loss: losses.Loss,
+  temperature: float,
+  chunk: int,
+  dtype: jnp.dtype,
+) -> Sums:
+  """Adds the gradient and the metrics of one microbatch.
+
+  The mismatch is |logp - sampler's logp| over the response tokens: the
+  forward is the same function, so it should be rounding alone.
+  """
+
+  def objective(params):
+    params = cast(params, dtype)
+    x_BTD = model.apply(
+      params,
+      batch.tokens_BT,
+      batch.position_BT,
+      batch.segment_BT,
+      batch.prefix_BT,
+    )
+    with jax.named_scope('logp'):
+      logp_BT = logprobs.token_logp(
+        x_BTD, model.head(params), batch.target_BT, temperature, chunk
+      )
+    said_BT = batch.weight_BT > 0
+    # `where` before the product: padding's loss may be anything but NaN * 0.
+    loss_BT = jnp.where(said_BT, loss(logp_BT, batch), 0.0)
+    gap_BT = jnp.where(said_BT, jnp.abs(logp_BT - batch.logp_old_BT), 0.0)
+    total = jnp.sum(loss_BT * batch.weight_BT)
+    return total, (said_BT.sum(), gap_BT.sum(), gap_BT.max())
+
+  (value, (tokens, gap, gap_max)), grads = jax.value_and_grad(
+    objective, has_aux=True
+  )(params)
+  return Sums(
+    jax.tree.map(jnp.add, sums.grads, grads),
+    sums.loss + value,
+    sums.tokens + tokens,
+    sums.mismatch + gap,
+    jnp.maximum(sums.mismatch_max, gap_max),
+  )
+
+
+def apply(
+  state: TrainState,
+  sums: Sums,
+  *,
+  optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One update; a non-finite gradient changes nothing and is counted."""
+  norm = optax.tree.norm(sums.grads)
+  finite = jnp.isfinite(norm)
+
+  def step(state: TrainState) -> TrainState:
+    updates, opt_state = optimizer.update(
+      sums.grads, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, state.step)
+
+  state = jax.lax.cond(finite, step, lambda state: state, state)
+  tokens = jnp.maximum(sums.tokens, 1)
+  metrics = dict(
+    loss=sums.loss,
+    grad_norm=norm,
+    nonfinite=1.0 - finite,
+    mismatch=sums.mismatch / tokens,
+    mismatch_max=sums.mismatch_max,
+    trained_tokens=sums.tokens,
+  )
+  return state.replace(step=state.step + 1), metrics
+
+
+def make_update(
+  model: base.Model,
+  loss: losses.Loss,
+  optimizer: optax.GradientTransformation,
+  *,
+  temperature: float,
+  chunk: int,
+  dtype: jnp.dtype,
+) -> Update:
+  """The three jitted functions; shardings follow their arguments'."""
+
+  def add_one(params, sums, batch):
+    return add(
+      params,
+      sums,
+      batch,
+      model=model,
+      loss=loss,
+      temperature=temperature,
+      chunk=chunk,
+      dtype=dtype,
+    )
+
+  return Update(
+    jax.jit(zeros),
+    jax.jit(add_one, donate_argnums=1),
+    jax.jit(
+      lambda state, sums: apply(state, sums, optimizer=optimizer),
+      donate_argnums=0,
+    ),
+  )
