@@ -46,13 +46,20 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
   return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def param_shardings(specs: base.Tree, mesh: Mesh) -> base.Tree:
-  """A tree of NamedSharding like `specs`."""
+def param_shardings(
+  specs: base.Tree, mesh: Mesh, *, gathered: bool = False
+) -> base.Tree:
+  """A tree of NamedSharding like `specs`.
+
+  `gathered` leaves out fsdp: each token of a rollout reads every weight, so
+  a rollout wants them whole, up to tensor parallelism.
+  """
 
   def one(spec: base.ParamSpec) -> NamedSharding:
     names = []
     for size, axis in zip(spec.shape, spec.axes):
       name = None if axis is None else RULES[axis]
+      name = None if gathered and name == 'fsdp' else name
       fits = name is not None and size % mesh.shape[name] == 0
       names.append(name if fits else None)
     return NamedSharding(mesh, PartitionSpec(*names))

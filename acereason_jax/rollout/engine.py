@@ -6,6 +6,7 @@ are fixed at construction, so nothing recompiles after the first batch.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ class Engine:
   window: int
   pad_token: int
   run: Callable[..., Samples]
+  place: Callable[[np.ndarray], jax.Array]
   to_text: Callable[[np.ndarray], str]
 
   def sample(
@@ -120,10 +122,10 @@ class Engine:
     for row, prompt in enumerate(prompts):
       length_P[row] = len(prompt.tokens)
       tokens_PS[row, : len(prompt.tokens)] = prompt.tokens
-    keys_B = sampling_lib.rollout_keys(
-      seed, step, ids + [''] * rows, self.groups
-    )
-    out = jax.device_get(self.run(params, tokens_PS, length_P, keys_B))
+    seeds = [sampling_lib.prompt_seed(i) for i in ids] + [0] * rows
+    inputs = tokens_PS, length_P, np.array(seeds, np.uint32)
+    origin = np.array([seed, step], np.int32)
+    out = jax.device_get(self.run(params, origin, *map(self.place, inputs)))
     real = len(prompts) * self.groups
     out = Samples(*(x[:real] for x in out))
     rollouts = [
@@ -170,14 +172,18 @@ def make_engine(
   stop_tokens: tuple[int, ...],
   pad_token: int,
   to_text: Callable[[np.ndarray], str],
-  shardings: tuple | None = None,
+  place: Callable[[np.ndarray], jax.Array],
+  replicated: jax.sharding.Sharding,
 ) -> Engine:
   """An engine for prompts of up to `window` and responses of `room` tokens.
 
-  `shardings` are those of the jitted call: (inputs' tuple, output).
+  `place` puts a host array with a leading prompt dimension on the mesh; what
+  comes back is `replicated`, so that every process holds every rollout.
   """
 
-  def run(params, tokens_PS, length_P, keys_B):
+  @functools.partial(jax.jit, out_shardings=replicated)
+  def run(params, origin, tokens_PS, length_P, seed_P):
+    keys_B = sampling_lib.rollout_keys(origin[0], origin[1], seed_P, groups)
     return sample(
       model,
       params,
@@ -189,9 +195,4 @@ def make_engine(
       stop_tokens=stop_tokens,
     )
 
-  placed = {}
-  if shardings is not None:
-    placed = dict(in_shardings=shardings[0], out_shardings=shardings[1])
-  return Engine(
-    prompts, groups, window, pad_token, jax.jit(run, **placed), to_text
-  )
+  return Engine(prompts, groups, window, pad_token, run, place, to_text)

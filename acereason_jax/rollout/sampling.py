@@ -6,11 +6,9 @@ top-p. A temperature of 0 is greedy, and then every logp is 0.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 # A draw picks a block, then a token in it: noise for V / BLOCK + BLOCK
 # numbers instead of V.
@@ -32,17 +30,19 @@ def prompt_seed(prompt_id: str) -> int:
 
 
 def rollout_keys(
-  seed: int, step: int, prompt_ids: Sequence[str], groups: int
+  seed: jax.Array, step: jax.Array, seed_P: jax.Array, groups: int
 ) -> jax.Array:
-  """Keys [P * G] that hang on (seed, step, prompt id, rollout index) alone."""
+  """Keys [P * G] that hang on (seed, step, prompt id, rollout index) alone.
+
+  `seed_P` holds the `prompt_seed` of each prompt, uint32.
+  """
   key = jax.random.fold_in(jax.random.key(seed), step)
-  seeds_P = np.array([prompt_seed(p) for p in prompt_ids], np.uint32)
 
   def one(prompt, index):
     return jax.random.fold_in(jax.random.fold_in(key, prompt), index)
 
-  index_B = np.tile(np.arange(groups, dtype=np.uint32), len(seeds_P))
-  return jax.vmap(one)(np.repeat(seeds_P, groups), index_B)
+  index_B = jnp.tile(jnp.arange(groups), seed_P.shape[0])
+  return jax.vmap(one)(jnp.repeat(seed_P, groups), index_B)
 
 
 def keep_top(logits_BV: jax.Array, top_p: float, top_k: int) -> jax.Array:

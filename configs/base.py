@@ -1,0 +1,99 @@
+"""Every knob once: unit, meaning, default, source.
+
+Tags name the source: [P] arXiv 2505.16400, [1.1] arXiv 2506.13284, [open]
+not reported, our choice. An experiment is a file beside this one that changes
+fields; `--config.field=value` changes one more. A component is
+dict(fn='package.module:function', **its arguments).
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  c = ml_collections.ConfigDict()
+  # Sampling keys, data order and nothing else hang on it.
+  c.seed = 0
+  # Optimiser steps: one rollout batch and one update each [P 3.1].
+  c.steps = 1000
+  # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
+  # the name of an embedded model ('smollm2-135m').
+  c.model = ''
+  # 'bfloat16' or 'float32': compute and rollout weights. The master weights
+  # and the optimiser are float32 always.
+  c.dtype = 'bfloat16'
+  # Recompute each block in the backward pass: memory for a third more time.
+  c.remat = True
+  # Devices: data x fsdp x tensor = all of them; -1 is what is left.
+  c.mesh = dict(data=1, fsdp=-1, tensor=1)
+
+  c.prompt = dict(
+    # No system turn and this suffix: the released 1.0 prompts.
+    system='',
+    suffix='\nPlease reason step by step, and put your final answer within '
+    '\\boxed{}.',
+    # Example (user, assistant) turns before the question.
+    examples=(),
+    # Longest prompt, tokens; a longer one is dropped, counted and named.
+    window=1024,
+    # The answer counts only after '</think>' [P 3.1].
+    reasons=True,
+  )
+  # Sources return rows (id, question, answer); see data/sources.py.
+  c.train_data = dict(fn='acereason_jax.data.sources:jsonl', path='train.jsonl')
+  c.heldout_data = dict(
+    fn='acereason_jax.data.sources:jsonl', path='heldout.jsonl'
+  )
+
+  c.rollout = dict(
+    # Prompts a batch and rollouts a prompt [P]; 16 a prompt from 16K on.
+    prompts=128,
+    groups=8,
+    # Longest response, tokens: 8K, 16K, 24K, 32K by stage [P 3.4].
+    max_tokens=8192,
+    # Training temperature [open in P]; [1.1] sets it for an entropy near 0.3.
+    temperature=0.85,
+  )
+  # Held-out pass rate, before and after; [P 4.1] samples at 0.6 and 0.95.
+  c.heldout = dict(prompts=128, groups=1, temperature=0.6, top_p=0.95, top_k=0)
+
+  c.judge = dict(
+    fn='acereason_jax.verifiers.math:verify',
+    # Worker processes on each host; the paper used 64 [P].
+    workers=16,
+    # Hard limit of one verdict.
+    timeout_seconds=5.0,
+    # Share of a batch's verdicts that may fail before the run stops.
+    max_failed_share=0.05,
+  )
+
+  # (S - mean) / (std + epsilon) over a group [P eq. 2]; epsilon is [open].
+  # scale=False leaves the std out (Dr. GRPO).
+  c.advantage = dict(epsilon=1e-6, scale=True)
+  # Strictly on-policy, no KL, no entropy bonus [P 3.1]; 'losses:clipped' is
+  # the clipped ratio against the sampler's logp.
+  c.loss = dict(fn='acereason_jax.rl.losses:on_policy')
+  # token: 1 / all tokens of the batch (what veRL's token-mean does; whether
+  # the paper's normaliser is the batch or the group is [open]); group,
+  # sequence, constant: see rl/packing.py.
+  c.average = 'token'
+  # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
+  # and 16K [1.1]) but not out of their group's mean; 'score' keeps them, with
+  # whatever the judge said (at 32K).
+  c.truncated = 'mask'
+
+  # AdamW at 1e-6 [P]; betas and weight decay are [open]: optax's betas, none.
+  c.optim = dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0)
+  # Constant learning rate after a linear rise; [open].
+  c.warmup_steps = 0
+  # Global gradient norm; [open].
+  c.clip_norm = 1.0
+  # A microbatch is rows x columns tokens; columns >= prompt + response.
+  # chunk: tokens whose logits are held at once, a row.
+  c.update = dict(rows=8, columns=9216, chunk=512)
+
+  # Steps between saves, and how many are kept.
+  c.checkpoint = dict(every=10, keep=2)
+  # Steps between printed sample rollouts, how many, and characters of each.
+  c.samples = dict(every=10, count=3, characters=600)
+  c.lock()
+  return c

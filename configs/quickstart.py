@@ -1,0 +1,44 @@
+"""SmolLM2-135M-Instruct learns sums on two CPU cores, in about ten minutes.
+
+    python -m acereason_jax.train --config=configs/quickstart.py
+
+Two example turns teach it \\boxed{}: without them it never writes one.
+"""
+
+from configs import base
+
+
+def get_config():
+  c = base.get_config()
+  c.steps = 18
+  c.model = 'smollm2-135m'
+  c.dtype = 'float32'
+  c.remat = False
+  c.prompt = dict(
+    system='You solve problems.',
+    suffix='',
+    examples=(
+      ('What is 2 + 5?', '2 + 5 = \\boxed{7}'),
+      ('What is 11 + 4?', '11 + 4 = \\boxed{15}'),
+    ),
+    window=96,
+    reasons=False,
+  )
+  arithmetic = 'acereason_jax.data.sources:arithmetic'
+  c.train_data = dict(
+    fn=arithmetic, split='train', count=100, seed=0, largest=20
+  )
+  c.heldout_data = dict(
+    fn=arithmetic, split='heldout', count=100, seed=0, largest=20
+  )
+  c.rollout = dict(prompts=8, groups=8, max_tokens=32, temperature=1.0)
+  c.heldout = dict(
+    prompts=64, groups=1, temperature=1.0, top_p=1.0, top_k=0
+  )
+  c.judge.workers = 1
+  c.truncated = 'score'
+  c.optim.learning_rate = 5e-6
+  c.update = dict(rows=2, columns=384, chunk=384)
+  c.checkpoint = dict(every=6, keep=2)
+  c.samples = dict(every=6, count=3, characters=200)
+  return c
