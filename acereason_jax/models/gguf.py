@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from acereason_jax.models import hf
+from acereason_jax.models import hf, tensorfiles
 
 try:
   import gguf
@@ -61,15 +61,11 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     FileExistsError: `out_directory` exists and is not empty.
     ValueError: no GGUF file, or one of a model that is not supported.
   """
-  if gguf is None:
-    raise ValueError(
-      'the package gguf is not installed; run: '
-      "pip install 'acereason_jax[quickstart]'"
-    )
+  require_reader()
   reader = gguf.GGUFReader(gguf_path)
   fields = {key: field.contents() for key, field in reader.fields.items()}
   tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
-  config = _config(fields, tied=hf.HEAD not in tensors)
+  config = _config(fields, tensors)
   tokenizer, tokenizer_config = _tokenizer(fields)
   with hf.new_directory(out_directory) as directory:
     _write_weights(directory, tensors, config)
@@ -78,6 +74,15 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     _write_json(directory, 'config.json', config)
     _write_json(directory, 'generation_config.json', ids)
     _write_json(directory, 'tokenizer_config.json', tokenizer_config)
+
+
+def require_reader() -> None:
+  """Raises ValueError if the package that reads GGUF is not installed."""
+  if gguf is None:
+    raise ValueError(
+      'the package gguf is not installed; run: '
+      "pip install 'acereason_jax[quickstart]'"
+    )
 
 
 def _write_json(directory: str, name: str, value: dict[str, Any]) -> None:
@@ -97,7 +102,7 @@ def _hf_name(name: str, path: str) -> str:
   return f'{layer}{MODULES[match[2]]}.{match[3]}'
 
 
-def _config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
+def _config(fields: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
   """A config.json that transformers 4 and 5 read alike."""
   family = fields['general.architecture']
   if family not in ARCHITECTURES:
@@ -116,7 +121,7 @@ def _config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
     architectures=[ARCHITECTURES[family]],
     model_type=family,
     torch_dtype='float32',
-    vocab_size=len(fields['tokenizer.ggml.tokens']),
+    vocab_size=int(tensors[hf.EMBED].shape[1]),
     hidden_size=embed,
     intermediate_size=get('feed_forward_length'),
     num_hidden_layers=get('block_count'),
@@ -127,7 +132,7 @@ def _config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
     max_position_embeddings=get('context_length'),
     rms_norm_eps=real('attention.layer_norm_rms_epsilon'),
     rope_theta=real('rope.freq_base'),
-    tie_word_embeddings=tied,
+    tie_word_embeddings=hf.HEAD not in tensors,
     **_token_ids(fields),
   )
 
@@ -148,7 +153,9 @@ def _write_weights(
     for name, t in tensors.items()
   }
   values = _values(tensors, config)
-  hf.write_tensors(os.path.join(directory, hf.SINGLE), shapes, values)
+  tensorfiles.write_tensors(
+    os.path.join(directory, tensorfiles.SINGLE), shapes, values
+  )
 
 
 def _values(
@@ -199,7 +206,7 @@ def _tokenizer(
         if found == type_
       ]
     )
-  names = dict(bos='bos', eos='eos', unk='unknown', pad='padding')
+  names = {'bos': 'bos', 'eos': 'eos', 'unk': 'unknown', 'pad': 'padding'}
   ids = {
     k: fields.get(f'tokenizer.ggml.{v}_token_id') for k, v in names.items()
   }

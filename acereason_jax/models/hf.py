@@ -8,27 +8,18 @@ rewrites makes transformers 4 read rope_theta = 10000 without a word.
 import collections
 import contextlib
 import functools
-import json
-import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax.models import base
+from acereason_jax.models import base, tensorfiles
 
-DTYPES = {
-  'BF16': np.dtype(jnp.bfloat16),
-  'F16': np.dtype(np.float16),
-  'F32': np.dtype(np.float32),
-}
-SINGLE = 'model.safetensors'
-INDEX = 'model.safetensors.index.json'
 # Copied from the source as they are, where it has them.
 COMPANIONS = (
   'config.json',
@@ -42,167 +33,13 @@ COMPANIONS = (
   'merges.txt',
   'chat_template.jinja',
   'LICENSE',
-  INDEX,
 )
 HEAD, EMBED = 'lm_head.weight', 'model.embed_tokens.weight'
 
 
-class Tensor(NamedTuple):
-  """Where one tensor lies: bytes [start, stop) of the file `path`."""
-
-  path: str
-  dtype: str
-  shape: tuple[int, ...]
-  start: int
-  stop: int
-
-
-def read_json(path: str) -> dict[str, Any]:
-  """The object in a JSON file.
-
-  Raises:
-    FileNotFoundError, ValueError: missing, or not a JSON object.
-  """
-  if not os.path.isfile(path):
-    raise FileNotFoundError(
-      f'{path}: not found; expected a Hugging Face model directory with a '
-      f'{os.path.basename(path)}: check the path or download the model again'
-    )
-  with open(path, 'rb') as f:
-    return _parse(f.read(), path)
-
-
 def read_config(directory: str) -> dict[str, Any]:
-  """The model's config.json; see `read_json` for what it raises."""
-  return read_json(os.path.join(directory, 'config.json'))
-
-
-def _parse(raw: bytes, path: str) -> dict[str, Any]:
-  try:
-    value = json.loads(raw, object_pairs_hook=_unique)
-  except (ValueError, RecursionError) as e:
-    raise _corrupt(path, f'invalid JSON ({e})') from e
-  if not isinstance(value, dict):
-    raise _corrupt(path, f'JSON of type {type(value).__name__}, not an object')
-  return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  if len(dict(pairs)) < len(pairs):
-    raise ValueError('an object names a key twice')
-  return dict(pairs)
-
-
-def _corrupt(path: str, what: str) -> ValueError:
-  return ValueError(f'{path}: {what}; damaged file? download it again')
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-  names = sorted(names)
-  more = f' and {len(names) - most} more' if len(names) > most else ''
-  return ', '.join(names[:most]) + more
-
-
-def read_header(path: str) -> dict[str, Tensor]:
-  """The tensors of one safetensors file, in the order of their bytes.
-
-  Nothing in the file is trusted: the tensors must tile it exactly.
-
-  Raises:
-    ValueError: the header lies about anything.
-  """
-  size = os.path.getsize(path)
-  with open(path, 'rb') as f:
-    length = int.from_bytes(f.read(8), 'little')
-    if size < 8 or length > size - 8:
-      raise _corrupt(path, f'header of {length} bytes in a file of {size}')
-    header = _parse(f.read(length), path)
-  header.pop('__metadata__', None)
-  tensors = {
-    name: _tensor(path, name, entry, 8 + length, size)
-    for name, entry in header.items()
-  }
-  tensors = dict(sorted(tensors.items(), key=lambda item: item[1][-2:]))
-  end = 8 + length
-  for name, tensor in tensors.items():
-    if tensor.start != end:
-      raise _corrupt(
-        path, f'tensor {name!r} starts at byte {tensor.start}, expected {end}'
-      )
-    end = tensor.stop
-  if end != size:
-    raise _corrupt(path, f'tensors end at byte {end}, the file at {size}')
-  return tensors
-
-
-def _tensor(path: str, name: str, entry: Any, base: int, size: int) -> Tensor:
-  """One header entry, checked by itself; `base` is where the data begin."""
-  match entry:
-    case {'dtype': dtype, 'shape': [*shape], 'data_offsets': [start, stop]}:
-      numbers = (*shape, start, stop)
-    case _:
-      raise _corrupt(path, f'tensor {name!r} has a malformed header entry')
-  if not isinstance(dtype, str) or dtype not in DTYPES:
-    raise ValueError(
-      f'{path}: tensor {name!r} has dtype {dtype!r}; expected one of '
-      f'{", ".join(DTYPES)}: use an unquantised checkpoint'
-    )
-  # The bounds also keep the product below small.
-  whole = all(type(n) is int and 0 <= n <= size for n in numbers)
-  if not whole or len(shape) > 8:
-    raise _corrupt(path, f'tensor {name!r} has an impossible shape or offset')
-  if stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
-    raise _corrupt(
-      path,
-      f'tensor {name!r} has {stop - start} bytes, which {dtype} {shape} has not',
-    )
-  return Tensor(path, dtype, tuple(shape), base + start, base + stop)
-
-
-def read_tensors(directory: str) -> dict[str, Tensor]:
-  """Every tensor of a model directory, from one file or an indexed set.
-
-  Raises:
-    FileNotFoundError, ValueError: no weights, or files that contradict
-      their index.
-  """
-  if os.path.isfile(os.path.join(directory, SINGLE)):
-    return read_header(os.path.join(directory, SINGLE))
-  if not os.path.isfile(os.path.join(directory, INDEX)):
-    raise FileNotFoundError(
-      f'{directory}: holds neither {SINGLE} nor {INDEX}; expected a Hugging '
-      'Face model directory with safetensors weights (pickled .bin weights '
-      'are not read: convert them first)'
-    )
-  index = os.path.join(directory, INDEX)
-  weight_map = read_json(index).get('weight_map')
-  if not isinstance(weight_map, dict):
-    raise _corrupt(index, "no 'weight_map' object")
-  listed = collections.defaultdict(set)
-  for name, file in weight_map.items():
-    listed[_safe_name(index, file)].add(name)
-  tensors = {}
-  for file, names in sorted(listed.items()):
-    path = os.path.join(directory, file)
-    if not os.path.isfile(path):
-      raise FileNotFoundError(f'{path}: not found, though {INDEX} names it')
-    found = read_header(path)
-    if names != found.keys():
-      raise _corrupt(
-        path, f'it and {INDEX} disagree on {_some(names ^ found.keys())}'
-      )
-    tensors |= found
-  return tensors
-
-
-def _safe_name(index: str, file: Any) -> str:
-  plain = isinstance(file, str) and not set(file) & {'/', '\\', '\0'}
-  if not plain or not file.endswith('.safetensors'):
-    raise ValueError(
-      f'{index}: names the file {file!r}; expected a .safetensors file name '
-      'without a folder: do not load this model'
-    )
-  return file
+  """The model's config.json; see `tensorfiles.read_json` for what it raises."""
+  return tensorfiles.read_json(os.path.join(directory, 'config.json'))
 
 
 def _tensor_names(spec: base.ParamSpec) -> list[str]:
@@ -217,7 +54,7 @@ def _is_buffer(name: str) -> bool:
 
 
 def _check(
-  tensors: Mapping[str, Tensor], specs: base.Tree, directory: str
+  tensors: Mapping[str, tensorfiles.Tensor], specs: base.Tree, directory: str
 ) -> None:
   """Raises ValueError unless the files hold exactly the specs' tensors."""
   shapes = {}
@@ -227,33 +64,18 @@ def _check(
   optional = {n for n in tensors if _is_buffer(n)}
   if HEAD not in shapes and HEAD in tensors:  # tied, yet written out
     shapes[HEAD] = shapes[EMBED]
-  remedy = 'a checkpoint of another architecture or shape than its config.json?'
+  other = 'a checkpoint of another architecture or shape than its config.json?'
+  some = tensorfiles.some
   if missing := shapes.keys() - tensors.keys():
-    raise ValueError(f'{directory}: lacks tensor {_some(missing)}: {remedy}')
+    raise ValueError(f'{directory}: lacks tensor {some(missing)}: {other}')
   if extra := tensors.keys() - shapes.keys() - optional:
-    raise ValueError(
-      f'{directory}: holds unexpected tensor {_some(extra)}: {remedy}'
-    )
+    raise ValueError(f'{directory}: unexpected tensor {some(extra)}: {other}')
   for name, shape in shapes.items():
     if tensors[name].shape != tuple(shape):
       raise ValueError(
         f'{directory}: tensor {name} has shape {tensors[name].shape}, '
-        f'expected {tuple(shape)}: {remedy}'
+        f'expected {tuple(shape)}: {other}'
       )
-
-
-def _viewer(tensors: Mapping[str, Tensor]) -> Callable[[str], np.ndarray]:
-  """name -> a read-only view of the mapped file; nothing is read yet."""
-  paths = {t.path for t in tensors.values()}
-  files = {path: np.memmap(path, np.uint8, 'r') for path in paths}
-
-  def view(name: str) -> np.ndarray:
-    t = tensors[name]
-    return (
-      files[t.path][t.start : t.stop].view(DTYPES[t.dtype]).reshape(t.shape)
-    )
-
-  return view
 
 
 def load(
@@ -268,12 +90,13 @@ def load(
     FileNotFoundError, ValueError: missing or damaged files, or tensors that
       are not exactly those of `specs`.
   """
-  tensors = read_tensors(directory)
+  tensors = tensorfiles.read_tensors(directory)
   _check(tensors, specs, directory)
   if shardings is None:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shardings = base.map_specs(lambda _: device, specs)
-  leaf = functools.partial(_load_leaf, _viewer(tensors), jnp.dtype(dtype))
+  view = tensorfiles.viewer(tensors)
+  leaf = functools.partial(_load_leaf, view, jnp.dtype(dtype))
   return jax.tree.map(leaf, specs, shardings, is_leaf=base.is_spec)
 
 
@@ -312,25 +135,35 @@ def export(
     FileExistsError: `out_directory` exists and is not empty.
     FileNotFoundError, ValueError: as `load`, for the source.
   """
-  tensors = read_tensors(source_directory)
+  tensors = tensorfiles.read_tensors(source_directory)
   _check(tensors, specs, source_directory)
   _refuse_existing(out_directory)
   fetch = _fetcher(params, specs) | _kept(tensors)
-  if HEAD not in fetch:
-    fetch[HEAD] = fetch[EMBED]
-  writes = jax.process_index() == 0
-  with (
-    new_directory(out_directory) if writes else contextlib.nullcontext() as d
-  ):
+  fetch.setdefault(HEAD, fetch[EMBED])
+  with _destination(out_directory) as directory:
     for path in sorted({t.path for t in tensors.values()}):
       part = {name: t for name, t in tensors.items() if t.path == path}
-      values = (fetch[name]().astype(DTYPES[part[name].dtype]) for name in part)
-      if writes:
-        write_tensors(os.path.join(d, os.path.basename(path)), part, values)
+      values = (_as_stored(fetch[name](), t) for name, t in part.items())
+      if directory is None:
+        collections.deque(values, maxlen=0)  # only takes part in the gathers
       else:
-        collections.deque(values, maxlen=0)  # takes part in the gathers
-    if writes:
-      _copy_companions(source_directory, d)
+        target = os.path.join(directory, os.path.basename(path))
+        tensorfiles.write_tensors(target, part, values)
+    if directory is not None:
+      _copy_companions(source_directory, directory)
+
+
+def _destination(
+  directory: str,
+) -> contextlib.AbstractContextManager[str | None]:
+  """`new_directory` on the first process, None on the others."""
+  if jax.process_index():
+    return contextlib.nullcontext()
+  return new_directory(directory)
+
+
+def _as_stored(value: np.ndarray, tensor: tensorfiles.Tensor) -> np.ndarray:
+  return value.astype(tensorfiles.DTYPES[tensor.dtype], copy=False)
 
 
 def _fetcher(params, specs) -> dict[str, Callable[[], np.ndarray]]:
@@ -345,7 +178,7 @@ def _fetcher(params, specs) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _kept(tensors) -> dict[str, Callable[[], np.ndarray]]:
-  view = _viewer(tensors)
+  view = tensorfiles.viewer(tensors)
   return {n: functools.partial(view, n) for n in tensors if _is_buffer(n)}
 
 
@@ -370,31 +203,9 @@ def _layer(x: jax.Array, index: jax.Array) -> jax.Array:
   return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
 
 
-def write_tensors(
-  path: str,
-  tensors: Mapping[str, Any],
-  values: Iterable[np.ndarray],
-) -> None:
-  """Writes a safetensors file: `tensors` gives name, dtype and shape of each
-  of `values`, in order; `values` may be a generator, so that one tensor
-  at a time is in memory."""
-  header, end = {'__metadata__': {'format': 'pt'}}, 0
-  for name, t in tensors.items():
-    start, end = end, end + math.prod(t.shape) * DTYPES[t.dtype].itemsize
-    header[name] = dict(
-      dtype=t.dtype, shape=list(t.shape), data_offsets=[start, end]
-    )
-  raw = json.dumps(header, separators=(',', ':')).encode()
-  raw += b' ' * (-len(raw) % 8)
-  with open(path, 'wb') as f:
-    f.write(len(raw).to_bytes(8, 'little') + raw)
-    for value in values:
-      # bfloat16 has no buffer protocol of its own.
-      f.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-
-
 def _copy_companions(source: str, out: str) -> None:
-  for name in COMPANIONS:
+  single = os.path.exists(os.path.join(out, tensorfiles.SINGLE))
+  for name in COMPANIONS if single else (*COMPANIONS, tensorfiles.INDEX):
     path = os.path.join(source, name)
     if os.path.isfile(path):
       shutil.copyfile(path, os.path.join(out, name))

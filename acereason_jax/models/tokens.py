@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from acereason_jax.models import hf
+from acereason_jax.models import tensorfiles
 
 
 def load_tokenizer(directory: str) -> PreTrainedTokenizerFast:
@@ -74,7 +74,7 @@ def stop_token_ids(
   stops = {tokenizer.eos_token_id}
   file = os.path.join(directory, 'generation_config.json')
   if os.path.isfile(file):
-    found = hf.read_json(file).get('eos_token_id')
+    found = tensorfiles.read_json(file).get('eos_token_id')
     stops |= set(found if isinstance(found, list) else [found])
   stops.discard(None)
   if not stops:

@@ -122,27 +122,34 @@ class Engine:
     for row, prompt in enumerate(prompts):
       length_P[row] = len(prompt.tokens)
       tokens_PS[row, : len(prompt.tokens)] = prompt.tokens
+    # A prompt that stands twice in a batch goes on with the next indices:
+    # the same key would give it the same rollouts again.
+    first_P = np.zeros(self.prompts, np.int32)
+    for row, prompt_id in enumerate(ids):
+      first_P[row] = self.groups * ids[:row].count(prompt_id)
     seeds = [sampling_lib.prompt_seed(i) for i in ids] + [0] * rows
-    inputs = tokens_PS, length_P, np.array(seeds, np.uint32)
+    inputs = tokens_PS, length_P, np.array(seeds, np.uint32), first_P
     origin = np.array([seed, step], np.int32)
     out = jax.device_get(self.run(params, origin, *map(self.place, inputs)))
     real = len(prompts) * self.groups
     out = Samples(*(x[:real] for x in out))
     rollouts = [
-      self._rollout(out, ids[b // self.groups], b) for b in range(real)
+      self._rollout(out, ids[b // self.groups], first_P[b // self.groups], b)
+      for b in range(real)
     ]
     grouped = [
-      tuple(rollouts[i : i + self.groups])
-      for i in range(0, real, self.groups)
+      tuple(rollouts[i : i + self.groups]) for i in range(0, real, self.groups)
     ]
     return grouped, _metrics(out)
 
-  def _rollout(self, out: Samples, prompt_id: str, b: int) -> types.Rollout:
+  def _rollout(
+    self, out: Samples, prompt_id: str, first: int, b: int
+  ) -> types.Rollout:
     length = int(out.length_B[b])
     tokens = out.tokens_BR[b, :length]
     return types.Rollout(
       prompt_id=prompt_id,
-      index=b % self.groups,
+      index=int(first) + b % self.groups,
       tokens=tokens,
       logp=out.logp_BR[b, :length],
       stop='stop' if out.stopped_B[b] else 'length',
@@ -182,8 +189,10 @@ def make_engine(
   """
 
   @functools.partial(jax.jit, out_shardings=replicated)
-  def run(params, origin, tokens_PS, length_P, seed_P):
-    keys_B = sampling_lib.rollout_keys(origin[0], origin[1], seed_P, groups)
+  def run(params, origin, tokens_PS, length_P, seed_P, first_P):
+    keys_B = sampling_lib.rollout_keys(
+      origin[0], origin[1], seed_P, first_P, groups
+    )
     return sample(
       model,
       params,

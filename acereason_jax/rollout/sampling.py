@@ -30,19 +30,24 @@ def prompt_seed(prompt_id: str) -> int:
 
 
 def rollout_keys(
-  seed: jax.Array, step: jax.Array, seed_P: jax.Array, groups: int
+  seed: jax.Array,
+  step: jax.Array,
+  seed_P: jax.Array,
+  first_P: jax.Array,
+  groups: int,
 ) -> jax.Array:
   """Keys [P * G] that hang on (seed, step, prompt id, rollout index) alone.
 
-  `seed_P` holds the `prompt_seed` of each prompt, uint32.
+  `seed_P` holds the `prompt_seed` of each prompt, uint32, and `first_P` the
+  index of its first rollout.
   """
   key = jax.random.fold_in(jax.random.key(seed), step)
 
   def one(prompt, index):
     return jax.random.fold_in(jax.random.fold_in(key, prompt), index)
 
-  index_B = jnp.tile(jnp.arange(groups), seed_P.shape[0])
-  return jax.vmap(one)(jnp.repeat(seed_P, groups), index_B)
+  index_PG = first_P[:, None] + jnp.arange(groups)
+  return jax.vmap(one)(jnp.repeat(seed_P, groups), index_PG.reshape(-1))
 
 
 def keep_top(logits_BV: jax.Array, top_p: float, top_k: int) -> jax.Array:

@@ -1,0 +1,118 @@
+"""Prompts to judged groups: rollouts go to the judges, verdicts come back.
+
+A verdict that failed is no reward: it stays in its group as it is, and too
+many of them stop the run.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from acereason_jax import types
+from acereason_jax.models import base
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.verifiers import pool as pool_lib
+
+_STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
+
+
+def judge(
+  prompts: Sequence[types.Prompt],
+  rollouts: Sequence[tuple[types.Rollout, ...]],
+  pool: pool_lib.VerifierPool,
+) -> list[types.Group]:
+  """Groups with their verdicts, in order; the same on every process.
+
+  Each process judges its share. A status decides the reward, so statuses
+  travel; the details of other processes' verdicts stay there.
+  """
+  flat = [
+    (rollout, prompt)
+    for prompt, group in zip(prompts, rollouts)
+    for rollout in group
+  ]
+  here, processes = jax.process_index(), jax.process_count()
+  futures = {
+    i: pool.submit(rollout.text, prompt.answer)
+    for i, (rollout, prompt) in enumerate(flat)
+    if i % processes == here
+  }
+  verdicts = {i: future.result() for i, future in futures.items()}
+  if processes > 1:
+    verdicts = _exchange(verdicts, len(flat))
+  groups, i = [], 0
+  for prompt, group in zip(prompts, rollouts):
+    mine = tuple(verdicts[i + j] for j in range(len(group)))
+    groups.append(types.Group(prompt, group, mine))
+    i += len(group)
+  return groups
+
+
+def _exchange(
+  mine: dict[int, types.Verdict], count: int
+) -> dict[int, types.Verdict]:
+  codes = np.zeros(count, np.int32)
+  for i, verdict in mine.items():
+    codes[i] = 1 + _STATUSES.index(verdict.status)
+  codes = multihost_utils.process_allgather(codes).reshape(-1, count).sum(0)
+  return {
+    i: mine[i]
+    if i in mine
+    else types.Verdict(_STATUSES[code - 1], 'judged by another process', 0.0)
+    for i, code in enumerate(codes)
+  }
+
+
+def rewards(groups: Sequence[types.Group]) -> tuple[np.ndarray, np.ndarray]:
+  """Rewards and whether the judge succeeded, both [P, G]."""
+  judged = np.array([[v.judged for v in g.verdicts] for g in groups])
+  reward = np.array(
+    [[v.reward if v.judged else 0.0 for v in g.verdicts] for g in groups]
+  )
+  return reward, judged
+
+
+def judge_metrics(
+  groups: Sequence[types.Group], max_failed_share: float
+) -> dict[str, float]:
+  """Mean reward and shares of verdicts.
+
+  Raises:
+    RuntimeError: more than `max_failed_share` of the verdicts failed.
+  """
+  reward, judged = rewards(groups)
+  statuses = [v.status for g in groups for v in g.verdicts]
+  failed = 1.0 - float(judged.mean())
+  if failed > max_failed_share:
+    first = next(v for g in groups for v in g.verdicts if not v.judged)
+    raise RuntimeError(
+      f'{failed:.1%} of the verdicts failed, more than '
+      f'config.judge.max_failed_share={max_failed_share}; the first: '
+      f'{first.status}: {first.detail}'
+    )
+  return dict(
+    reward=float(reward.sum() / max(judged.sum(), 1)),
+    pass_rate=statuses.count('right') / max(judged.sum(), 1),
+    solved_share=float(reward.any(1).mean()),
+    unparsed_share=statuses.count('unparsed') / len(statuses),
+    judge_failed_share=failed,
+  )
+
+
+def heldout_pass_rate(
+  engine: engine_lib.Engine,
+  params: base.Tree,
+  prompts: Sequence[types.Prompt],
+  pool: pool_lib.VerifierPool,
+  seed: int,
+) -> float:
+  """The share of judged rollouts that are right; the same draws every time."""
+  right = judged = 0
+  for first in range(0, len(prompts), engine.prompts):
+    batch = prompts[first : first + engine.prompts]
+    rollouts, _ = engine.sample(params, batch, seed=seed, step=0)
+    reward, ok = rewards(judge(batch, rollouts, pool))
+    right, judged = right + reward.sum(), judged + ok.sum()
+  return float(right / max(judged, 1))

@@ -1,0 +1,119 @@
+"""Reading a configuration: checks first, and every field read or refused.
+
+A field that nothing reads is a knob that does nothing, so start-up fails on
+it; `Reader` notes what was read.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from acereason_jax import resolve
+from acereason_jax.rl import packing
+
+# What a run may change when it goes on: none of it touches what it computes.
+MAY_CHANGE = ('steps', 'checkpoint', 'samples', 'judge', 'mesh', 'heldout')
+
+
+class Reader:
+  """A view of a ConfigDict that remembers which fields were read."""
+
+  def __init__(self, config, name: str = 'config', seen: set | None = None):
+    self._config = config
+    self._name = name
+    self._seen = set() if seen is None else seen
+
+  def __getattr__(self, field: str) -> Any:
+    name = f'{self._name}.{field}'
+    if field not in self._config:
+      raise AttributeError(f'{name}: no such field')
+    value = self._config[field]
+    if isinstance(value, ml_collections.ConfigDict):
+      return Reader(value, name, self._seen)
+    self._seen.add(name)
+    return value
+
+  def kwargs(self) -> dict[str, Any]:
+    """All fields, for a function whose signature checks their names."""
+    self._seen |= {f'{self._name}.{f}' for f in self._config}
+    return dict(self._config.to_dict())
+
+  def build(self, **extra: Any) -> Any:
+    """What the component dict(fn=..., **kwargs) builds."""
+    return resolve.build(self.kwargs(), self._name, **extra)
+
+  def check_all_read(self) -> None:
+    """Raises ValueError naming the fields that nothing has read."""
+    unread = sorted(set(_leaves(self._config, self._name)) - self._seen)
+    if unread:
+      raise ValueError(
+        f'{", ".join(unread)}: nothing reads it; remove it, or correct its '
+        'name (configs/base.py lists every field)'
+      )
+
+
+def _leaves(config, name: str) -> Iterator[str]:
+  for field, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _leaves(value, f'{name}.{field}')
+    else:
+      yield f'{name}.{field}'
+
+
+def validate(c: ml_collections.ConfigDict) -> None:
+  """Raises ValueError with field, value and remedy of the first bad field."""
+  rollout, update, prompt = c.rollout, c.update, c.prompt
+  need = prompt.window + rollout.max_tokens
+  checks = [
+    ('steps', c.steps >= 1, 'give at least 1'),
+    ('model', c.model, "name a model directory or 'smollm2-135m'"),
+    ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
+    ('rollout.prompts', rollout.prompts >= 1, 'give at least 1'),
+    (
+      'rollout.groups',
+      rollout.groups >= 2,
+      'a group of 1 has no baseline: give at least 2',
+    ),
+    ('rollout.max_tokens', rollout.max_tokens >= 1, 'give at least 1'),
+    (
+      'rollout.temperature',
+      rollout.temperature > 0,
+      'the policy trained is the tempered one: give more than 0',
+    ),
+    ('heldout.temperature', c.heldout.temperature >= 0, 'give 0 or more'),
+    ('heldout.top_p', 0 < c.heldout.top_p <= 1, 'give more than 0, at most 1'),
+    ('heldout.top_k', c.heldout.top_k >= 0, 'give 0 (all) or more'),
+    ('heldout.prompts', c.heldout.prompts >= 1, 'give at least 1'),
+    ('heldout.groups', c.heldout.groups >= 1, 'give at least 1'),
+    ('prompt.window', prompt.window >= 1, 'give at least 1'),
+    (
+      'prompt.examples',
+      all(len(turn) == 2 for turn in prompt.examples),
+      'give (user, assistant) pairs',
+    ),
+    ('judge.workers', c.judge.workers >= 1, 'give at least 1'),
+    ('judge.timeout_seconds', c.judge.timeout_seconds > 0, 'give more than 0'),
+    ('average', c.average in packing.AVERAGES, ' or '.join(packing.AVERAGES)),
+    ('truncated', c.truncated in ('mask', 'score'), 'mask or score'),
+    ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
+    ('optim.learning_rate', c.optim.learning_rate > 0, 'give more than 0'),
+    ('warmup_steps', c.warmup_steps >= 0, 'give 0 or more'),
+    ('clip_norm', c.clip_norm > 0, 'give more than 0'),
+    ('update.rows', update.rows >= 1, 'give at least 1'),
+    (
+      'update.columns',
+      update.columns >= need,
+      f'prompt.window + rollout.max_tokens is {need}: give at least that',
+    ),
+    ('update.chunk', update.chunk >= 1, 'give at least 1'),
+    ('checkpoint.every', c.checkpoint.every >= 1, 'give at least 1'),
+    ('checkpoint.keep', c.checkpoint.keep >= 1, 'give at least 1'),
+    ('samples.every', c.samples.every >= 1, 'give at least 1'),
+  ]
+  for field, good, remedy in checks:
+    if not good:
+      value = c
+      for part in field.split('.'):
+        value = value[part]
+      raise ValueError(f'config.{field}={value!r}: {remedy}')

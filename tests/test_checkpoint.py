@@ -1,0 +1,334 @@
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from acereason_jax import checkpoint
+
+REPLICATED = PartitionSpec()
+
+CHILD = """
+import itertools, sys
+import jax, jax.numpy as jnp
+from acereason_jax import checkpoint
+
+def state_at(step):
+  return {'x': jnp.full((64, 1024), step), 'step': jnp.int32(step)}
+
+with checkpoint.Checkpoints(sys.argv[1], keep=2) as checkpoints:
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+    state_at(0))
+  restored = checkpoints.restore(abstract)
+  start = 0
+  if restored is not None:
+    start = int(restored.state['step'])
+    assert (restored.state['x'] == start).all()
+    assert restored.data_state == {'next_index': start}, restored.data_state
+    assert restored.meta == {'step': start}, restored.meta
+    assert checkpoints.latest_step() == start
+  print('at', start, flush=True)
+  for step in itertools.count(start + 1):
+    checkpoints.wait()
+    print('done', step - 1, flush=True)
+    checkpoints.save(
+      step, state_at(step), {'next_index': step}, {'step': step})
+"""
+
+
+@flax.struct.dataclass
+class TrainState:
+  params: dict
+  opt_state: optax.OptState
+  step: jax.Array
+
+
+def some_state(width=4):
+  params = {
+    'layers': {'w': jax.random.normal(jax.random.key(0), (2, 8, width))},
+    'bias': jnp.arange(8, dtype=jnp.bfloat16) / 3,
+  }
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.masked(optax.adamw(1e-3), {'layers': True, 'bias': False}),
+  )
+  return TrainState(params, optimizer.init(params), jnp.int32(7))
+
+
+def abstract_of(state, spec=REPLICATED, shape=(1,)):
+  """`state` without values, 8-long leading axes laid out as `spec`."""
+  mesh = jax.make_mesh(
+    shape, ('x', 'y')[: len(shape)], axis_types=(AxisType.Auto,) * len(shape)
+  )
+
+  def leaf(x):
+    fits = x.ndim and x.shape[0] == 8
+    sharding = NamedSharding(mesh, spec if fits else REPLICATED)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return jax.tree.map(leaf, state)
+
+
+def assert_same_bits(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    assert x.dtype == y.dtype and x.shape == y.shape
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def message_of(error):
+  text = str(error.value)
+  assert '\n' not in text and len(text) < 600
+  return text
+
+
+def test_restores_every_bit_and_both_json_values(tmp_path):
+  state, abstract = some_state(), abstract_of(some_state())
+  data_state, meta = {'next_index': 12}, {'config': {'a': [1, None]}}
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert checkpoints.restore(abstract) is None
+    assert checkpoints.latest_step() is checkpoints.latest_meta() is None
+    checkpoints.save(3, state, data_state, meta)
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert checkpoints.latest_step() == 3
+    assert checkpoints.latest_meta() == meta
+    restored = checkpoints.restore(abstract)
+  assert_same_bits(restored.state, state)
+  assert restored[1:] == (data_state, meta)
+
+
+def test_keeps_the_newest(tmp_path):
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    for step in (1, 2, 5):
+      checkpoints.save(step, {'x': jnp.arange(3)}, {}, {})
+    with pytest.raises(ValueError, match='already exists'):
+      checkpoints.save(5, {'x': jnp.arange(3)}, {}, {})
+  steps = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
+  assert steps == {'2', '5'}
+
+
+def test_restores_onto_another_mesh(tmp_path):
+  assert jax.device_count() >= 4, 'XLA_FLAGS came too late'
+  state = {'w': jnp.arange(32.0).reshape(8, 4), 'step': jnp.int32(1)}
+  one = abstract_of(state, PartitionSpec('x'), (4,))
+  two = abstract_of(state, PartitionSpec('y', 'x'), (2, 2))
+  sharded = jax.device_put(state, jax.tree.map(lambda x: x.sharding, one))
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, sharded, {}, {})
+    checkpoints.wait()
+    restored = checkpoints.restore(two).state
+  assert_same_bits(restored, state)
+  assert restored['w'].sharding == two['w'].sharding
+  assert restored['w'].addressable_shards[0].data.shape == (4, 2)
+
+
+def test_the_next_step_may_donate_what_is_being_saved(tmp_path):
+  state = {'x': jnp.arange(1 << 20)}
+  add_one = jax.jit(
+    lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0
+  )
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, state, {}, {})
+    for _ in range(3):
+      state = add_one(state)
+    checkpoints.wait()
+    restored = checkpoints.restore(abstract_of(state)).state
+  assert_same_bits(restored, {'x': jnp.arange(1 << 20)})
+
+
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    (
+      lambda s: some_state(width=5),
+      r'layers\.w is float32\(2, 8, 4\), expected float32\(2, 8, 5\)',
+    ),
+    (
+      lambda s: s.replace(step=jnp.float32(7)),
+      r'step is int32\(\), expected float32\(\) \(1 of',
+    ),
+    (
+      lambda s: s.replace(params={**s.params, 'new': jnp.zeros(2)}),
+      r'params\.new is no such array, expected float32\(2,\)',
+    ),
+    (
+      lambda s: s.replace(opt_state=optax.sgd(1.0).init(s.params)),
+      r'opt_state\.\S+ is \S+, expected no such array',
+    ),
+  ],
+)
+def test_another_state_is_one_line_naming_a_leaf(tmp_path, change, words):
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, some_state(), {}, {})
+    checkpoints.wait()
+    with pytest.raises(ValueError, match=words) as e:
+      checkpoints.restore(abstract_of(change(some_state())))
+  message = message_of(e)
+  assert f'{tmp_path}/checkpoints/1: ' in message and '--workdir' in message
+
+
+def test_load_reads_a_part_and_leaves_a_save_in_progress_alone(tmp_path):
+  params = {'params': some_state().params}
+  assert checkpoint.load(tmp_path, abstract_of(params)) is None
+  assert not (tmp_path / 'checkpoints').exists()
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, some_state(), {}, {'a': 1})
+  unfinished = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  loaded = checkpoint.load(tmp_path, abstract_of(params))
+  assert_same_bits(loaded.state, params)
+  assert loaded.meta == {'a': 1}
+  assert unfinished.exists()
+  with pytest.raises(ValueError, match=r'params\.bias is bfloat16\(8,\)'):
+    checkpoint.load(tmp_path, abstract_of({'params': {'bias': jnp.ones(8)}}))
+
+
+def test_kill_9_in_mid_save_leaves_the_last_committed_step(tmp_path):
+  rng = random.Random(0)
+  command = [sys.executable, '-c', CHILD, str(tmp_path)]
+  committed = 0
+  for _ in range(3):
+    child = subprocess.Popen(
+      command,
+      cwd=pathlib.Path(__file__).parents[1],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    # What was on disk must be there; one more may have been just committed.
+    first = child.stdout.readline()
+    assert first, child.stderr.read()
+    assert int(first.split()[1]) in (committed, committed + 1)
+    for _ in range(4):
+      committed = int(child.stdout.readline().split()[1])
+    time.sleep(rng.uniform(0, 0.05))
+    child.kill()
+    rest = child.stdout.read().splitlines()
+    committed = int(rest[-1].split()[1]) if rest else committed
+    child.communicate()
+  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+    state = {'x': jnp.zeros((64, 1024), jnp.int32), 'step': jnp.int32(0)}
+    restored = checkpoints.restore(abstract_of(state))
+    assert int(restored.state['step']) in (committed, committed + 1)
+    assert checkpoints.latest_meta() == {'step': int(restored.state['step'])}
+  left = (tmp_path / 'checkpoints').iterdir()
+  assert all(path.name.isdigit() for path in left)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  path = tmp_path / 'disk'
+  path.mkdir()
+  command = ['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', str(path)]
+  try:
+    subprocess.run(command, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError) as e:
+    pytest.skip(f'cannot mount a small disk: {e}')
+  yield path
+  subprocess.run(['umount', '-l', str(path)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
+  small_disk, caplog
+):
+  state = {'x': jnp.arange(200_000)}
+  too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
+  with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
+    checkpoints.save(4, state, {}, {})
+    checkpoints.save(6, too_much, {}, {})
+    with pytest.raises(OSError, match='no space left') as e:
+      checkpoints.wait()
+  assert 'checkpoint at step 6 not written' in message_of(e)
+  assert 'the last good one is step 4' in message_of(e)
+  assert 'Traceback' not in caplog.text
+  with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
+    assert checkpoints.latest_step() == 4
+    assert_same_bits(checkpoints.restore(abstract_of(state)).state, state)
+    checkpoints.save(6, state, {}, {})
+    checkpoints.wait()
+    assert checkpoints.latest_step() == 6
+
+
+@pytest.mark.parametrize('method', ['save', 'close'])
+def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
+  too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
+  checkpoints = checkpoint.Checkpoints(small_disk, keep=1)
+  checkpoints.save(6, too_much, {}, {})
+  with pytest.raises(OSError, match=r'step 6 .* there is no earlier one'):
+    if method == 'save':
+      checkpoints.save(8, {'x': jnp.zeros(3)}, {}, {})
+    else:
+      checkpoints.close()
+  checkpoints.close()
+
+
+def test_check_resume_lists_what_changed():
+  stored = {'model': {'layers': 2, 'dtype': 'bf16'}, 'seed': 0, 'old': {}}
+  checkpoint.check_resume(stored, stored, may_change=())
+  now = {'model': {'layers': 3, 'dtype': 'bf16'}, 'seed': 0, 'new': None}
+  with pytest.raises(ValueError, match='another --workdir') as e:
+    checkpoint.check_resume(stored, now, may_change={'mod', 'model.layer'})
+  assert 'model.layers: 2 -> 3; new: absent -> null; old: {} -> absent;' in (
+    message_of(e)
+  )
+  may_change = {'model', 'new', 'old'}
+  checkpoint.check_resume(stored, now, may_change=may_change)
+
+
+def test_check_resume_takes_a_tuple_for_the_list_that_json_made_of_it():
+  checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
+  with pytest.raises(ValueError, match=r'a: \[1, 2\] -> \[1, 3\]'):
+    checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 3)}, may_change=())
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sets_the_flag_and_handlers_come_back(number):
+  before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+  with checkpoint.Preemption() as preemption:
+    assert not preemption.requested(0)
+    os.kill(os.getpid(), number)
+    assert preemption.requested(1)
+    assert preemption.requested(2)
+  after = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+  assert after == before
+
+
+def test_the_second_interrupt_is_immediate():
+  before = signal.getsignal(signal.SIGINT)
+  with pytest.raises(KeyboardInterrupt), checkpoint.Preemption():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
+  asked, terminated = [], []
+  previous = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    multihost_utils,
+    'reached_preemption_sync_point',
+    lambda step: asked.append(step) or step == 5,
+  )
+  try:
+    with checkpoint.Preemption() as preemption:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert terminated == [1]
+      assert [preemption.requested(step) for step in (4, 5)] == [False, True]
+  finally:
+    signal.signal(signal.SIGTERM, previous)
+  assert asked == [4, 5]

@@ -1,0 +1,135 @@
+"""Tokenizer, chat template and stop tokens.
+
+The expected ids of the embedded model are those that transformers' own GGUF
+tokenizer conversion gives; the rest use a tokenizer made here.
+"""
+
+import json
+
+import jinja2
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from acereason_jax.models import tokens
+
+MESSAGES = [{'role': 'user', 'content': 'What is 17 * 3?'}]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+  """A byte-level tokenizer without merges; ids 0 and 1 are special."""
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  vocab = {t: i for i, t in enumerate(['<s>', '</s>', *alphabet])}
+  tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  tokenizer.add_special_tokens(['<s>', '</s>'])
+  tokenizer.save(str(tmp_path / 'tokenizer.json'))
+  template = (
+    "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    '{% if add_generation_prompt %}!{% endif %}'
+  )
+  configure(tmp_path, chat_template=template, eos_token='</s>')
+  return tmp_path
+
+
+def configure(directory, **settings):
+  # The class is a lie that published checkpoints tell, and is to be ignored.
+  settings |= {'tokenizer_class': 'LlamaTokenizerFast', 'bos_token': '<s>'}
+  settings |= {'add_bos_token': True}
+  (directory / 'tokenizer_config.json').write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+  'text', ['', 'plain', ' a  b\n\n\tc ', 'ünïcode 你好 🙂', "it 's , fine ."]
+)
+def test_decode_inverts_encode(tiny, text):
+  tokenizer = tokens.load_tokenizer(tiny)
+  ids = tokenizer.encode(text, add_special_tokens=False)
+  assert len(ids) == len(text.encode())
+  assert tokens.decode(tokenizer, np.asarray(ids, np.int32)) == text
+
+
+def test_decode_leaves_out_special_tokens(tiny):
+  tokenizer = tokens.load_tokenizer(tiny)
+  ids = tokenizer.encode('x</s>', add_special_tokens=False)
+  assert ids[-1] == 1
+  assert tokens.decode(tokenizer, ids) == 'x'
+
+
+def test_the_template_alone_adds_special_tokens(tiny):
+  tokenizer = tokens.load_tokenizer(tiny)
+  got = tokens.chat_tokens(tokenizer, [{'role': 'user', 'content': 'a'}])
+  oracle = Tokenizer.from_file(str(tiny / 'tokenizer.json'))
+  assert got.dtype == np.int32
+  assert got.tolist() == [0, oracle.token_to_id('a'), oracle.token_to_id('!')]
+
+
+def test_a_chat_template_cannot_reach_python(tiny):
+  configure(tiny, chat_template='{{ messages.__class__.__mro__ }}')
+  tokenizer = tokens.load_tokenizer(tiny)
+  with pytest.raises(jinja2.exceptions.SecurityError):
+    tokens.chat_tokens(tokenizer, MESSAGES)
+
+
+def test_a_missing_template_is_named(tiny):
+  configure(tiny)
+  tokenizer = tokens.load_tokenizer(tiny)
+  with pytest.raises(ValueError, match='no chat template; expected') as e:
+    tokens.chat_tokens(tokenizer, MESSAGES)
+  assert str(tiny) in str(e.value)
+
+
+def test_a_missing_tokenizer_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'tokenizer.json: not found'):
+    tokens.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('generation', 'want'),
+  [
+    (None, (1,)),
+    ({}, (1,)),
+    ({'eos_token_id': 7}, (1, 7)),
+    ({'eos_token_id': [9, 1, 7]}, (1, 7, 9)),
+    ({'eos_token_id': None}, (1,)),
+  ],
+)
+def test_stop_tokens_are_the_union(tiny, generation, want):
+  if generation is not None:
+    (tiny / 'generation_config.json').write_text(json.dumps(generation))
+  tokenizer = tokens.load_tokenizer(tiny)
+  assert tokens.stop_token_ids(tokenizer, tiny) == want
+
+
+def test_no_stop_token_is_an_error(tiny):
+  configure(tiny)
+  tokenizer = tokens.load_tokenizer(tiny)
+  with pytest.raises(ValueError, match='no stop token; expected eos_token'):
+    tokens.stop_token_ids(tokenizer, tiny)
+
+
+def test_the_embedded_model_tokenises_as_transformers_does(smollm_dir):
+  tokenizer = tokens.load_tokenizer(smollm_dir)
+  text = 'Hello world 12345 + x=3.14\n\n  def f(x):\n\treturn x**2'
+  # fmt: off
+  ids = [
+    19556, 905, 216, 33, 34, 35, 36, 37, 1232, 1792, 45, 35, 30, 33, 36,
+    8866, 753, 275, 24, 104, 727, 198, 197, 5406, 1792, 828, 34,
+  ]
+  # fmt: on
+  assert tokenizer.encode(text) == ids
+  assert tokens.decode(tokenizer, ids) == text
+
+
+def test_the_embedded_models_chat_template(smollm_dir):
+  tokenizer = tokens.load_tokenizer(smollm_dir)
+  # fmt: off
+  assert tokens.chat_tokens(tokenizer, MESSAGES).tolist() == [
+    1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519,
+    28, 7018, 411, 407, 19712, 8182, 2, 198, 1, 4093, 198, 1780, 314, 216,
+    33, 39, 1672, 216, 35, 47, 2, 198, 1, 520, 9531, 198,
+  ]
+  # fmt: on
+  assert tokens.stop_token_ids(tokenizer, smollm_dir) == (2,)
