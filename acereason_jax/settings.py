@@ -63,7 +63,7 @@ def _leaves(config, name: str) -> Iterator[str]:
 
 def validate(c: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
-  rollout, update, prompt = c.rollout, c.update, c.prompt
+  rollout, prompt, batch = c.rollout, c.prompt, c.microbatch
   need = prompt.window + rollout.max_tokens
   checks = [
     ('steps', c.steps >= 1, 'give at least 1'),
@@ -100,13 +100,13 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('optim.learning_rate', c.optim.learning_rate > 0, 'give more than 0'),
     ('warmup_steps', c.warmup_steps >= 0, 'give 0 or more'),
     ('clip_norm', c.clip_norm > 0, 'give more than 0'),
-    ('update.rows', update.rows >= 1, 'give at least 1'),
+    ('microbatch.rows', batch.rows >= 1, 'give at least 1'),
     (
-      'update.columns',
-      update.columns >= need,
+      'microbatch.columns',
+      batch.columns >= need,
       f'prompt.window + rollout.max_tokens is {need}: give at least that',
     ),
-    ('update.chunk', update.chunk >= 1, 'give at least 1'),
+    ('microbatch.chunk', batch.chunk >= 1, 'give at least 1'),
     ('checkpoint.every', c.checkpoint.every >= 1, 'give at least 1'),
     ('checkpoint.keep', c.checkpoint.keep >= 1, 'give at least 1'),
     ('samples.every', c.samples.every >= 1, 'give at least 1'),

@@ -155,12 +155,12 @@ def build_pack(c: settings.Reader, pad_token: int):
   weights = functools.partial(
     packing.token_weights, average=c.average, room=c.rollout.max_tokens
   )
-  rows, columns = c.update.rows, c.update.columns
+  rows, columns = c.microbatch.rows, c.microbatch.columns
 
   def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
     reward_PG, judged_PG = collect.rewards(groups)
     adv_PG = normalise(reward_PG, judged_PG)
-    every = [[r for r in g.rollouts] for g in groups]
+    every = [g.rollouts for g in groups]
     length_PG = np.array([[len(r.tokens) for r in g] for g in every])
     cut_PG = np.array([[r.stop == 'length' for r in g] for g in every])
     counted_PG = judged_PG & ~(cut_PG & mask_truncated)
@@ -181,7 +181,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   c = settings.Reader(config)
   mesh = sharding.make_mesh(**c.mesh.kwargs())
   shards = sharding.row_shards(mesh)
-  for field in ('rollout.prompts', 'heldout.prompts', 'update.rows'):
+  for field in ('rollout.prompts', 'heldout.prompts', 'microbatch.rows'):
     section, name = field.split('.')
     if (got := config[section][name]) % shards:
       raise ValueError(
@@ -257,7 +257,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
       c.loss.build(),
       optimizer,
       temperature=temperature,
-      chunk=c.update.chunk,
+      chunk=c.microbatch.chunk,
       dtype=dtype,
     ),
     checkpoint_every=c.checkpoint.every,

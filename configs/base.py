@@ -89,7 +89,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.clip_norm = 1.0
   # A microbatch is rows x columns tokens; columns >= prompt + response.
   # chunk: tokens whose logits are held at once, a row.
-  c.update = dict(rows=8, columns=9216, chunk=512)
+  c.microbatch = dict(rows=8, columns=9216, chunk=512)
 
   # Steps between saves, and how many are kept.
   c.checkpoint = dict(every=10, keep=2)

@@ -157,7 +157,7 @@ def pack(
       filled.append(_Row(columns, pad_token))
     if filled[-1].needs(t) > columns:
       raise ValueError(
-        f'config.update.columns={columns}: prompt {t.prompt.id!r} and its '
+        f'config.microbatch.columns={columns}: prompt {t.prompt.id!r} and its '
         f'rollout {t.rollout.index} need {filled[-1].needs(t)} tokens; raise it'
       )
     filled[-1].add(t)

@@ -49,26 +49,12 @@ _LATEX = math_verify.LatexExtractionConfig(
 )
 
 _BOX_TOKEN = re.compile(r'\\boxed\s*\{|\\.|[{}]', re.DOTALL)
-_UNICODE = {
-  ord(character): latex
-  for character, latex in zip(
-    '\u2212\u2013\u00a0\u00b0\u03c0\u221e\u2264\u2265\u2260\u00d7\u00b7\u222a',
-    [
-      r'-',
-      r'-',
-      r'~',
-      r'^\circ',
-      r'\pi{}',
-      r'\infty{}',
-      r'\le{}',
-      r'\ge{}',
-      r'\neq{}',
-      r'\times{}',
-      r'\cdot{}',
-      r'\cup{}',
-    ],
-  )
-}
+_UNICODE = str.maketrans(
+  dict.fromkeys('\u2212\u2013', '-')
+  | {'\u00a0': ' ', '\u00b0': r'^\circ', '\u00d7': r'\times '}
+  | {'\u03c0': r'\pi ', '\u221e': r'\infty ', '\u222a': r'\cup '}
+  | {'\u2264': r'\le ', '\u2265': r'\ge ', '\u2260': r'\neq '}
+)
 _THOUSANDS = re.compile(
   r'[-+]?[1-9][0-9]{0,2}(?:(?:,|\{,\}|\\,)[0-9]{3})+(?:\.[0-9]+)?'
 )
@@ -355,7 +341,8 @@ def _agree(gold: sympy.Basic, pred: sympy.Basic) -> bool:
   """
   lists = _values(gold), _values(pred)
   if None in lists:
-    return True
+    # A relation's interval is no list: 1<x<2 is not {1, 2}.
+    return not any(isinstance(e, sympy.FiniteSet) for e in (gold, pred))
   if len(lists[0]) != len(lists[1]):
     return False
   names = sorted({s.name for s in gold.free_symbols | pred.free_symbols})

@@ -356,11 +356,7 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> dict:
   except Exception as e:  # noqa: BLE001
     detail = ascii(f'{type(e).__name__}: {e}')[:200]
     return {'id': task['id'], 'status': 'error', 'detail': detail}
-  return {
-    'id': task['id'],
-    'status': verdict.status,
-    'detail': verdict.detail,
-  }
+  return {'id': task['id']} | dataclasses.asdict(verdict)
 
 
 def _load(setup: dict[str, Any]) -> Callable[..., Verdict]:
@@ -369,16 +365,12 @@ def _load(setup: dict[str, Any]) -> Callable[..., Verdict]:
   Raises:
     ValueError: it cannot be resolved, or does not take them.
   """
-  verify = functools.partial(
-    resolve(setup['verify'], 'verify'), **setup['kwargs']
-  )
+  function, kwargs = resolve(setup['verify'], 'verify'), setup['kwargs']
   try:
-    inspect.signature(verify).bind('', '')
+    inspect.signature(function).bind('', '', **kwargs)
   except TypeError as e:
-    raise ValueError(
-      f'verify={setup["verify"]!r} with {setup["kwargs"]}: {e}'
-    ) from e
-  return verify
+    raise ValueError(f'verify={setup["verify"]!r} with {kwargs}: {e}') from e
+  return functools.partial(function, **kwargs)
 
 
 def _main(parent: int) -> None:
