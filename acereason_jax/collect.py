@@ -18,6 +18,10 @@ from acereason_jax.verifiers import pool as pool_lib
 _STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
 
 
+class JudgeFailed(RuntimeError):
+  """Too many verdicts failed: it is the judge that needs mending."""
+
+
 def judge(
   prompts: Sequence[types.Prompt],
   rollouts: Sequence[tuple[types.Rollout, ...]],
@@ -74,30 +78,30 @@ def rewards(groups: Sequence[types.Group]) -> tuple[np.ndarray, np.ndarray]:
   return reward, judged
 
 
-def judge_metrics(
+def check_judged(
   groups: Sequence[types.Group], max_failed_share: float
-) -> dict[str, float]:
-  """Mean reward and shares of verdicts.
+) -> None:
+  """Raises JudgeFailed if more than this share of the verdicts failed."""
+  verdicts = [v for g in groups for v in g.verdicts]
+  failed = [v for v in verdicts if not v.judged]
+  if len(failed) > max_failed_share * len(verdicts):
+    raise JudgeFailed(
+      f'{len(failed)} of {len(verdicts)} verdicts failed, a larger share than '
+      f'config.judge.max_failed_share={max_failed_share}; mend the judge '
+      f'config.judge.fn; the first: {failed[0].status}: {failed[0].detail}'
+    )
 
-  Raises:
-    RuntimeError: more than `max_failed_share` of the verdicts failed.
-  """
+
+def judge_metrics(groups: Sequence[types.Group]) -> dict[str, float]:
+  """Mean reward and shares of verdicts."""
   reward, judged = rewards(groups)
   statuses = [v.status for g in groups for v in g.verdicts]
-  failed = 1.0 - float(judged.mean())
-  if failed > max_failed_share:
-    first = next(v for g in groups for v in g.verdicts if not v.judged)
-    raise RuntimeError(
-      f'{failed:.1%} of the verdicts failed, more than '
-      f'config.judge.max_failed_share={max_failed_share}; the first: '
-      f'{first.status}: {first.detail}'
-    )
   return dict(
     reward=float(reward.sum() / max(judged.sum(), 1)),
     pass_rate=statuses.count('right') / max(judged.sum(), 1),
     solved_share=float(reward.any(1).mean()),
     unparsed_share=statuses.count('unparsed') / len(statuses),
-    judge_failed_share=failed,
+    judge_failed_share=1.0 - float(judged.mean()),
   )
 
 
@@ -107,12 +111,19 @@ def heldout_pass_rate(
   prompts: Sequence[types.Prompt],
   pool: pool_lib.VerifierPool,
   seed: int,
+  max_failed_share: float,
 ) -> float:
-  """The share of judged rollouts that are right; the same draws every time."""
+  """The share of judged rollouts that are right; the same draws every time.
+
+  Raises:
+    JudgeFailed: see `check_judged`; asked of each batch.
+  """
   right = judged = 0
   for first in range(0, len(prompts), engine.prompts):
     batch = prompts[first : first + engine.prompts]
     rollouts, _ = engine.sample(params, batch, seed=seed, step=0)
-    reward, ok = rewards(judge(batch, rollouts, pool))
+    groups = judge(batch, rollouts, pool)
+    check_judged(groups, max_failed_share)
+    reward, ok = rewards(groups)
     right, judged = right + reward.sum(), judged + ok.sum()
   return float(right / max(judged, 1))

@@ -1,7 +1,8 @@
 """Reading a configuration: checks first, and every field read or refused.
 
 A field that nothing reads is a knob that does nothing, so start-up fails on
-it; `Reader` notes what was read.
+it; `Reader` notes what was read. A file that replaces a whole section can
+leave fields out, or misspell them: `configs/base.py` says which there are.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,22 @@ from typing import Any
 import ml_collections
 
 from acereason_jax import resolve
+from acereason_jax.models import decoder
 from acereason_jax.rl import packing
+from configs import base
 
-# What a run may change when it goes on: none of it touches what it computes.
-MAY_CHANGE = ('steps', 'checkpoint', 'samples', 'judge', 'mesh', 'heldout')
+# What a run may change when it goes on: none of it touches what it computes,
+# up to rounding (mesh).
+MAY_CHANGE = (
+  'steps',
+  'checkpoint',
+  'samples',
+  'mesh',
+  'judge.workers',
+  'judge.timeout_seconds',
+  'judge.max_failed_share',
+  'heldout.prompts',
+)
 
 
 class Reader:
@@ -61,14 +74,42 @@ def _leaves(config, name: str) -> Iterator[str]:
       yield f'{name}.{field}'
 
 
+def _check_fields(known, config, name: str) -> None:
+  """Raises ValueError unless `config` has the fields of base.py, and types."""
+  for field in sorted({*known, *config}):
+    path, got = f'{name}.{field}', config.get(field)
+    if field not in known:
+      # A component's arguments are its function's affair.
+      if 'fn' not in known:
+        raise ValueError(
+          f'{path}={got!r}: no such field; {name} has {", ".join(known)}'
+        )
+    elif field not in config:
+      if 'fn' not in known or field in ('fn', 'learning_rate'):
+        raise ValueError(f'{path}: missing; give it (see configs/base.py)')
+    elif isinstance(known[field], ml_collections.ConfigDict):
+      if not isinstance(got, ml_collections.ConfigDict):
+        raise ValueError(f'{path}={got!r}: give a dict, as in configs/base.py')
+      _check_fields(known[field], got, path)
+    else:
+      kind = type(known[field])
+      kinds = {float: (float, int), tuple: (tuple, list)}.get(kind, (kind,))
+      if type(got) not in kinds:
+        raise ValueError(
+          f'{path}={got!r}: give a value of type {kind.__name__}'
+        )
+
+
 def validate(c: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
+  _check_fields(base.get_config(), c, 'config')
   rollout, prompt, batch = c.rollout, c.prompt, c.microbatch
   need = prompt.window + rollout.max_tokens
   checks = [
     ('steps', c.steps >= 1, 'give at least 1'),
     ('model', c.model, "name a model directory or 'smollm2-135m'"),
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
+    ('remat', c.remat in decoder.REMAT, ' or '.join(decoder.REMAT)),
     ('rollout.prompts', rollout.prompts >= 1, 'give at least 1'),
     (
       'rollout.groups',

@@ -3,7 +3,8 @@
     python -m acereason_jax.train --config=configs/quickstart.py
 
 The same command again goes on where the run stopped. Exit status 75 means
-stopped by a signal and saved.
+stopped by a signal and saved; 1, something for the user to mend, in one line
+(--verbosity=1 shows the traceback too).
 """
 
 import contextlib
@@ -11,9 +12,11 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import grain
@@ -22,7 +25,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from acereason_jax import checkpoint as checkpoint_lib
@@ -146,7 +149,7 @@ def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
   )
 
 
-def build_pack(c: settings.Reader, pad_token: int):
+def build_pack(c: settings.Reader, shards: int, pad_token: int):
   """Judged groups -> microbatches; the recipe's choices of what counts."""
   mask_truncated = c.truncated == 'mask'
   normalise = functools.partial(
@@ -155,7 +158,7 @@ def build_pack(c: settings.Reader, pad_token: int):
   weights = functools.partial(
     packing.token_weights, average=c.average, room=c.rollout.max_tokens
   )
-  rows, columns = c.microbatch.rows, c.microbatch.columns
+  rows, columns = shards * c.microbatch.rows, c.microbatch.columns
 
   def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
     reward_PG, judged_PG = collect.rewards(groups)
@@ -181,7 +184,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   c = settings.Reader(config)
   mesh = sharding.make_mesh(**c.mesh.kwargs())
   shards = sharding.row_shards(mesh)
-  for field in ('rollout.prompts', 'heldout.prompts', 'microbatch.rows'):
+  for field in ('rollout.prompts', 'heldout.prompts'):
     section, name = field.split('.')
     if (got := config[section][name]) % shards:
       raise ValueError(
@@ -217,7 +220,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   heldout = c.heldout.kwargs()
   optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
   place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
-  pack = build_pack(c, stops[0])
+  pack = build_pack(c, shards, stops[0])
   run = Run(
     config=json.loads(config.to_json()),
     seed=c.seed,
@@ -280,7 +283,8 @@ def train_step(
   )
   tick()
   groups = collect.judge(prompts, rollouts, pool)
-  judged = collect.judge_metrics(groups, run.max_failed_share)
+  collect.check_judged(groups, run.max_failed_share)
+  judged = collect.judge_metrics(groups)
   tick()
   sums = run.update.zeros(state.params)
   for batch in run.pack(groups):
@@ -313,32 +317,61 @@ def pass_rate(run: Run, state: update.TrainState, pool) -> float:
     run.heldout,
     pool,
     run.seed,
+    run.max_failed_share,
   )
 
 
-def start(run: Run, checkpoints, pool) -> tuple[update.TrainState, dict]:
-  """The state to go on from and its meta: from a checkpoint, or anew.
+def earlier(run: Run, checkpoints) -> dict | None:
+  """What the newest checkpoint says of its run, if there is one.
 
   Raises:
-    ValueError: the checkpoint is of another config, or of another model.
+    ValueError: this run cannot go on from it.
   """
+  if (meta := checkpoints.latest_meta()) is None:
+    return None
+  checkpoint_lib.check_resume(meta['config'], run.config, settings.MAY_CHANGE)
+  if (done := checkpoints.latest_step()) > run.steps:
+    raise ValueError(
+      f'config.steps={run.steps}: this workdir holds a run that has taken '
+      f'{done} steps; give at least that, or use another --workdir'
+    )
+  return dict(meta, config=run.config)
+
+
+def final_summary(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
+  """The summary, if this run is over; one of fewer steps is not its own."""
+  file = workdir / 'summary.json'
+  if checkpoints.latest_step() != run.steps or not file.exists():
+    return None
+  values = json.loads(file.read_text())
+  return json.dumps(values) if values['steps'] == run.steps else None
+
+
+def start(run: Run, checkpoints) -> update.TrainState:
+  """The state to go on from: the newest checkpoint's, or the model's.
+
+  Raises:
+    ValueError: the checkpoint is of another model.
+  """
+  if checkpoints.latest_step() is None:
+    return run.load_state()
+  restored = checkpoints.restore(run.abstract_state)
+  run.batches.set_state(restored.data_state)
+  say(f'going on after step {int(restored.state.step)}')
+  return restored.state
+
+
+def first_look(run: Run, state: update.TrainState, pool) -> dict:
+  """The meta of a new run: its config and what it could do before."""
   began = time.monotonic()
-  if (meta := checkpoints.latest_meta()) is not None:
-    checkpoint_lib.check_resume(meta['config'], run.config, settings.MAY_CHANGE)
-    restored = checkpoints.restore(run.abstract_state)
-    run.batches.set_state(restored.data_state)
-    meta = dict(meta, config=run.config)
-    say(f'going on after step {int(restored.state.step)}')
-    return restored.state, meta
-  state = run.load_state()
   say(
     f'compiling, then asking {len(run.heldout)} held-out questions; compiled '
-    f'programs are kept in {COMPILE_CACHE}'
+    f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
   before = pass_rate(run, state, pool)
   say(f'held-out pass rate before: {before:.1%}')
   seconds = time.monotonic() - began
-  return state, dict(config=run.config, heldout_before=before, seconds=seconds)
+  return dict(config=run.config, heldout_before=before, seconds=seconds)
 
 
 def loop(
@@ -376,17 +409,25 @@ def loop(
 
 
 def train(run: Run, workdir: pathlib.Path) -> int:
-  """Trains to the end, or until asked to stop; returns the exit status.
-
-  Raises:
-    ValueError, OSError, RuntimeError: one line for the user.
-  """
-  with contextlib.ExitStack() as stack:
+  """Trains to the end, or until asked to stop; returns the exit status."""
+  with (
+    mendable(OSError, collect.JudgeFailed, where=f'{workdir}: '),
+    contextlib.ExitStack() as stack,
+  ):
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
     )
-    pool = stack.enter_context(run.open_pool())
-    state, meta = start(run, checkpoints, pool)
+    with mendable(ValueError):
+      meta = earlier(run, checkpoints)
+    if (summary := final_summary(run, checkpoints, workdir)) is not None:
+      say(f'finished already: {summary}; a larger config.steps goes on')
+      return 0
+    with mendable(ValueError, RuntimeError, where='config.judge: '):
+      pool = stack.enter_context(run.open_pool())
+    with mendable(ValueError):
+      state = start(run, checkpoints)
+    if meta is None:
+      meta = first_look(run, state, pool)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
@@ -416,8 +457,45 @@ def train(run: Run, workdir: pathlib.Path) -> int:
   return 0
 
 
+@contextlib.contextmanager
+def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
+  """Ends the run with one line for errors of these kinds.
+
+  Wraps the reading of what a user gave, and known ends of a run; anything
+  else is a bug, which keeps its traceback.
+  """
+  try:
+    yield
+  except kinds as e:
+    logging.debug('where the error below comes from', exc_info=True)
+    raise SystemExit(f'error: {where}{" ".join(str(e).split())}') from e
+
+
+@contextlib.contextmanager
+def ends_all() -> Iterator[None]:
+  """Has an error of one process end the others too, at once.
+
+  Python's own exit waits 300 seconds for them, as they wait for this one.
+  """
+  try:
+    yield
+  except BaseException as e:
+    if jax.process_count() == 1:
+      raise
+    known = isinstance(e, SystemExit)
+    sys.stderr.write(f'{e}\n' if known else traceback.format_exc())
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(1 if known else os.EX_SOFTWARE)
+
+
 def connect() -> None:
   """Joins the processes of this run, if there are several."""
+  if PROCESSES.value > 1 and COORDINATOR.value is None:
+    raise SystemExit(
+      f'error: --processes={PROCESSES.value} without --coordinator: give the '
+      'host:port of process 0'
+    )
   if COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif COORDINATOR.value is not None:
@@ -431,6 +509,24 @@ def connect() -> None:
     )
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """absl's parser, with one line where a config has no such field."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError) as e:
+    frames = traceback.extract_tb(e.__traceback__)
+    mine = [f for f in frames if 'site-packages' not in f.filename][-1]
+    in_file = f'{mine.filename}:{mine.lineno}: '
+    reason = e.args[0]
+    while isinstance(reason, Exception):  # ml_collections wraps them.
+      reason = reason.args[0]
+    reason = ' '.join(str(reason).partition('Other fields')[0].split())
+    raise SystemExit(
+      f'error: {"--config: " if mine.filename == __file__ else in_file}'
+      f'{reason} (no such field; configs/base.py lists them)'
+    ) from e
+
+
 def config_name() -> str:
   """'quickstart' of --config=configs/quickstart.py."""
   path = config_flags.get_config_filename(flags.FLAGS['config'])
@@ -439,21 +535,28 @@ def config_name() -> str:
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  jax.config.update(
-    'jax_compilation_cache_dir', os.path.expanduser(COMPILE_CACHE)
-  )
+    raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update(
+      'jax_compilation_cache_dir', os.path.expanduser(COMPILE_CACHE)
+    )
+  if not flags.FLAGS['verbosity'].present:
+    # Orbax tells every save in twenty lines; what matters is said above.
+    logging.set_verbosity(logging.WARNING)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()
-  try:
-    settings.validate(CONFIG.value)
-    workdir.mkdir(parents=True, exist_ok=True)
-    return train(build(CONFIG.value), workdir)
-  except (ValueError, OSError, RuntimeError) as e:
-    sys.stderr.write(f'error: {e}\n')
-    return 1
+  with ends_all():
+    try:
+      with mendable(ValueError, OSError):
+        settings.validate(CONFIG.value)
+        workdir.mkdir(parents=True, exist_ok=True)
+        run = build(CONFIG.value)
+      return train(run, workdir)
+    except KeyboardInterrupt:
+      say('interrupted; the same command goes on from the last checkpoint')
+      raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

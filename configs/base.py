@@ -21,8 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
   # 'bfloat16' or 'float32': compute and rollout weights. The master weights
   # and the optimiser are float32 always.
   c.dtype = 'bfloat16'
-  # Recompute each block in the backward pass: memory for a third more time.
-  c.remat = True
+  # What the backward pass keeps of a block: 'dots' (all products), 'attention'
+  # (its output alone) or 'block' (nothing); less memory, more time.
+  c.remat = 'attention'
   # Devices: data x fsdp x tensor = all of them; -1 is what is left.
   c.mesh = dict(data=1, fsdp=-1, tensor=1)
 
@@ -87,9 +88,10 @@ def get_config() -> ml_collections.ConfigDict:
   c.warmup_steps = 0
   # Global gradient norm; [open].
   c.clip_norm = 1.0
-  # A microbatch is rows x columns tokens; columns >= prompt + response.
-  # chunk: tokens whose logits are held at once, a row.
-  c.microbatch = dict(rows=8, columns=9216, chunk=512)
+  # A microbatch is rows x columns tokens on each of the data x fsdp shards;
+  # columns >= prompt + response. chunk: tokens of a row whose logits are held
+  # at once.
+  c.microbatch = dict(rows=1, columns=9216, chunk=512)
 
   # Steps between saves, and how many are kept.
   c.checkpoint = dict(every=10, keep=2)

@@ -13,7 +13,7 @@ def get_config():
   c.steps = 18
   c.model = 'smollm2-135m'
   c.dtype = 'float32'
-  c.remat = False
+  c.remat = 'dots'
   c.prompt = dict(
     system='You solve problems.',
     suffix='',

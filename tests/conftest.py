@@ -22,3 +22,14 @@ def smollm_dir() -> pathlib.Path:
 
 def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'parity: runs torch and transformers')
+  config.addinivalue_line('markers', 'slow: runs only if asked for: -m slow')
+
+
+def pytest_collection_modifyitems(
+  config: pytest.Config, items: list[pytest.Item]
+) -> None:
+  if config.getoption('-m') or any('::' in arg for arg in config.args):
+    return  # They were chosen by name.
+  for item in items:
+    if item.get_closest_marker('slow'):
+      item.add_marker(pytest.mark.skip('slow; run it with -m slow'))

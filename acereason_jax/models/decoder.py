@@ -23,6 +23,19 @@ ARCHITECTURES = {
   'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
 }
 
+_KEEP = jax.checkpoint_policies
+REMAT = {
+  # Products of weights and attention: what is cheap is computed again. Also
+  # the fastest on a CPU, which writes memory slower than it multiplies.
+  'dots': _KEEP.save_from_both_policies(
+    _KEEP.dots_with_no_batch_dims_saveable,
+    _KEEP.save_only_these_names(attention.SAVED),
+  ),
+  # Attention alone: its cost grows with T squared, the others' with T.
+  'attention': _KEEP.save_only_these_names(attention.SAVED),
+  'block': _KEEP.nothing_saveable,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
@@ -228,12 +241,13 @@ def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
 def make_model(
   c: DecoderConfig,
   *,
-  remat: bool = False,
+  remat: str = 'dots',
   constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> base.Model:
   """The family's pure functions; see `base.Model`.
 
-  `remat` recomputes each block in the backward pass of `apply`. `constrain`
+  `remat` names what the backward pass of `apply` keeps of a block (`REMAT`),
+  and recomputes the rest. `constrain`
   is applied to the residual stream, to pin its sharding.
   """
   inverse, rope_scale = rope_frequencies(c.rope, c.head_dim)
@@ -275,14 +289,13 @@ def make_model(
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
     turn = rotation(position_BT)
+    bias_BTS = attention.packed_bias(segment_BT, prefix_BT)
 
     def body(x_BTD, w):
-      attend = lambda q, k, v: attention.packed_attention(
-        q, k, v, segment_BT, prefix_BT
-      )
+      attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_BTS)
       return block(x_BTD, w, turn, attend)[0], None
 
-    body = jax.checkpoint(body) if remat else body
+    body = jax.checkpoint(body, policy=REMAT[remat])
     x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
     return finish(params, x_BTD)
 
@@ -290,12 +303,11 @@ def make_model(
     P, S = tokens_PS.shape
     index_S = jnp.arange(S)
     segment_PS = (index_S < length_P[:, None]).astype(jnp.int32)
+    bias_PSS = attention.packed_bias(segment_PS, jnp.zeros_like(segment_PS))
     turn = rotation(jnp.broadcast_to(index_S, (P, S)))
 
     def body(x_PSD, w):
-      attend = lambda q, k, v: attention.packed_attention(
-        q, k, v, segment_PS, jnp.zeros_like(segment_PS)
-      )
+      attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_PSS)
       x_PSD, kv = block(x_PSD, w, turn, attend)
       return x_PSD, tuple(t.transpose(0, 2, 1, 3) for t in kv)
 

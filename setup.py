@@ -1,0 +1,46 @@
+"""Packaging; the two commands of README.md start here."""
+
+import setuptools
+
+setuptools.setup(
+  name='acereason_jax',
+  version='0.1.0',
+  description='Reinforcement learning of reasoning models in JAX',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(
+    include=['acereason_jax*', 'configs*', 'benchmarks*']
+  ),
+  install_requires=[
+    # jax 0.10 is the newest for Python 3.11, 0.12 for 3.12.
+    'jax>=0.10.2',
+    'flax>=0.12',
+    'optax>=0.2.8',
+    'orbax-checkpoint>=0.12',
+    'transformers>=5',
+    # Chat templates; transformers does not install it.
+    'jinja2>=3.1.6',
+    'tokenizers',
+    'grain>=0.2.18',
+    'tensorstore>=0.1.80',
+    'pyarrow>=18',
+    'sympy>=1.14',
+    'math-verify>=0.9,<0.10',
+    'latex2sympy2-extended>=1.11,<1.12',
+    'absl-py>=2.3',
+    'ml-collections>=1.1',
+    'tensorboardX>=2.6.4',
+    'rich>=14',
+    # Reads the embedded model of the quick start.
+    'gguf>=0.19',
+  ],
+  extras_require={
+    'tpu': ['jax[tpu]'],
+    'cuda12': ['jax[cuda12]'],
+    'cuda13': ['jax[cuda13]'],
+    'launch': ['xmanager>=0.8.5'],
+    'plan': ['libtpu'],
+    'test': ['pytest>=8', 'hypothesis>=6.100', 'psutil>=6', 'ruff==0.17.*'],
+    'parity': ['torch>=2.8'],
+  },
+)

@@ -1,0 +1,47 @@
+"""Runs acereason_jax.train, and dies by SIGKILL right after a chosen call.
+
+    python dying.py add@2 --config=...
+
+kills itself after the gradient of the step that follows step 2 of the run.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+
+from absl import app
+
+from acereason_jax import checkpoint, collect, train
+from acereason_jax.rl import update
+from acereason_jax.rollout import engine
+
+where, _, when = sys.argv.pop(1).partition('@')
+now = -1
+make_update = update.make_update
+
+
+def dying(name, call):
+  def wrapped(*args, **kwargs):
+    global now
+    if name == 'sample':
+      now = kwargs['step']
+    result = call(*args, **kwargs)
+    if (name, now) == (where, int(when)):
+      os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+  return wrapped
+
+
+def make_dying_update(*args, **kwargs):
+  made = make_update(*args, **kwargs)
+  return dataclasses.replace(made, add=dying('add', made.add))
+
+
+engine.Engine.sample = dying('sample', engine.Engine.sample)
+collect.judge = dying('judge', collect.judge)
+update.make_update = make_dying_update
+# A save goes on in the background after it returns.
+checkpoint.Checkpoints.save = dying('save', checkpoint.Checkpoints.save)
+app.run(train.main, flags_parser=train.parse_flags)

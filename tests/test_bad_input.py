@@ -1,0 +1,211 @@
+"""What a user can get wrong: each time one line, naming field and remedy."""
+
+import json
+import pathlib
+
+import ml_collections
+import pytest
+import tiny
+
+from acereason_jax import checkpoint, settings, train
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+@pytest.fixture
+def config(folder):
+  return tiny.config(folder)
+
+
+def refused(config, match):
+  """Checks that `config` ends with one line, and returns it."""
+  with pytest.raises((ValueError, OSError), match=match) as caught:
+    settings.validate(config)
+    train.build(config)
+  assert '\n' not in str(caught.value)
+  return str(caught.value)
+
+
+def test_the_tiny_config_builds(config):
+  settings.validate(config)
+  assert train.build(config).steps == 4
+
+
+@pytest.mark.parametrize(
+  'section, field, value, message',
+  [
+    ('rollout', 'groups', 1, r'config\.rollout\.groups=1: a group of 1 has'),
+    ('rollout', 'temperature', 0.0, r'config\.rollout\.temperature=0\.0: .*'),
+    ('rollout', 'prompts', 3, r'config\.rollout\.prompts=3: .*multiple .* 4'),
+    ('heldout', 'prompts', 2, r'config\.heldout\.prompts=2: .*multiple'),
+    ('microbatch', 'columns', 19, r'config\.microbatch\.columns=19: .* 20'),
+    ('mesh', 'data', 3, r'config\.mesh: data=3 .* does not cover 4 devices'),
+    ('mesh', 'fsdp', 0, r'config\.mesh: .*fsdp=0.* does not cover 4 devices'),
+    ('rollout', 'max_tokens', 60, r'config\.microbatch\.columns=32: .* 72'),
+    ('optim', 'learning_rate', float('nan'), r'learning_rate=nan: give more'),
+    ('optim', 'fn', 'optax:adamv', r"config\.optim\.fn='optax:adamv': .* no"),
+    ('optim', 'fn', 'adamw', r"config\.optim\.fn='adamw': expected 'package"),
+    ('loss', 'fn', 'none_such:f', r"config\.loss\.fn='none_such:f': cannot"),
+    ('train_data', 'fn', 'json:nope', r"config\.train_data\.fn='json:nope'"),
+    ('train_data', 'path', '/none/train.jsonl', r'/none/train\.jsonl'),
+    (None, 'model', '/none/such', r"model='/none/such': no such directory"),
+    (None, 'dtype', 'float16', r"config\.dtype='float16': bfloat16 or"),
+    (None, 'average', 'tokens', r"config\.average='tokens': token or group"),
+    (None, 'steps', 0, r'config\.steps=0: give at least 1'),
+  ],
+)
+def test_a_bad_value(config, section, field, value, message):
+  (config[section] if section else config)[field] = value
+  refused(config, message)
+
+
+def test_longer_than_the_context(config):
+  config.rollout.max_tokens = 60
+  config.microbatch.columns = 72
+  refused(config, r'config\.rollout\.max_tokens=60: with .*window=12 .* 64')
+
+
+def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
+  config.rollout = dict(prompt=4, groups=4, max_tokens=8, temperature=1.0)
+  refused(config, r'config\.rollout\.prompt=4: no such field; .* has groups, ')
+
+
+def test_a_field_left_out_of_a_section(config):
+  config.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0)
+  refused(config, r'config\.heldout\.prompts: missing')
+
+
+def test_a_value_of_another_type(config):
+  config.rollout = dict(prompts='4', groups=4, max_tokens=8, temperature=1)
+  refused(config, r"config\.rollout\.prompts='4': give a value of type int")
+
+
+def test_a_section_that_is_no_section(config):
+  with config.ignore_type():
+    config.mesh = 4
+  refused(config, r'config\.mesh=4: give a dict')
+
+
+def test_an_argument_that_a_component_does_not_take(config):
+  config.optim = dict(fn='optax:adamw', learning_rate=1e-3, beta=0.9)
+  refused(config, r"config\.optim: optax:adamw .* 'beta'.* accepts: learning")
+
+
+def test_a_field_that_nothing_reads(config):
+  # A component's section may hold anything that its function takes.
+  config.judge = ml_collections.ConfigDict({**config.judge, 'seconds': 3})
+  refused(config, r'config\.judge\.seconds: nothing reads it; remove it')
+
+
+def test_a_file_without_rows(config, tmp_path):
+  config.train_data.path = str(tmp_path / 'empty.jsonl')
+  pathlib.Path(config.train_data.path).touch()
+  refused(config, r'empty\.jsonl: holds no rows; name a file that has some')
+
+
+def test_a_long_prompt_is_dropped_counted_and_named(config, tmp_path, capsys):
+  path = tiny.write_questions(tmp_path / 'mixed.jsonl', 5)
+  long = dict(id='the-long-one', prompt='1+' * 10 + '1?', answer='1')
+  with path.open('a') as file:
+    file.write(json.dumps(long) + '\n')
+  config.train_data.path = str(path)
+  train.build(config)
+  assert capsys.readouterr().out == (
+    'train_data: dropped 1 of 6 prompts longer than '
+    'config.prompt.window=12 tokens: the-long-one\n'
+  )
+
+
+def test_all_prompts_too_long(config):
+  config.prompt.window = 3
+  refused(config, 'all 10 prompts|all 6 prompts')
+
+
+@pytest.mark.parametrize(
+  'missing', ['config.json', 'tokenizer.json', 'model.safetensors']
+)
+def test_an_incomplete_model_directory(config, tmp_path, missing):
+  tiny.write_model(tmp_path / 'model')
+  (tmp_path / 'model' / missing).unlink()
+  config.model = str(tmp_path / 'model')
+  if missing != 'model.safetensors':
+    refused(config, f'{missing}: not found; expected a')
+  else:
+    # The weights are read last, after a checkpoint was looked for.
+    with pytest.raises(OSError, match=f'holds neither {missing}'):
+      train.build(config).load_state()
+
+
+def test_another_architecture(config, tmp_path):
+  tiny.write_model(tmp_path / 'model')
+  file = tmp_path / 'model' / 'config.json'
+  file.write_text(
+    json.dumps(tiny.LLAMA | {'architectures': ['GPT2LMHeadModel']})
+  )
+  config.model = str(tmp_path / 'model')
+  refused(config, r"architecture 'GPT2LMHeadModel' is not supported; expected")
+
+
+def test_a_config_json_of_another_shape_than_the_weights(config, tmp_path):
+  tiny.write_model(tmp_path / 'model')
+  file = tmp_path / 'model' / 'config.json'
+  file.write_text(json.dumps(tiny.LLAMA | {'num_hidden_layers': 3}))
+  config.model = str(tmp_path / 'model')
+  with pytest.raises(ValueError, match=r'lacks tensor .*another architecture'):
+    train.build(config).load_state()
+
+
+def one_line_exit(run, workdir, match):
+  with pytest.raises(SystemExit, match=match) as caught:
+    train.train(run, workdir)
+  assert str(caught.value).startswith('error: ')
+  assert '\n' not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_model_shape(config, tmp_path):
+  """The same path, but the model there was exchanged."""
+  run = train.build(config)
+  state = run.load_state()
+  with checkpoint.Checkpoints(tmp_path / 'run', keep=1) as checkpoints:
+    meta = dict(config=run.config, heldout_before=0.0, seconds=0.0)
+    checkpoints.save(1, state, run.batches.get_state(), meta)
+  tiny.write_model(tmp_path / 'wide', hidden_size=48)
+  config.model = str(tmp_path / 'wide')
+  other = train.build(config)
+  one_line_exit(other, tmp_path / 'run', r'model: ".*model" -> ".*wide"; use')
+  one_line_exit(
+    other._replace(config=run.config),
+    tmp_path / 'run',
+    r'opt_state.* is float32\(.*, expected float32\(.*another --workdir',
+  )
+
+
+@pytest.mark.parametrize(
+  'fn, match',
+  [
+    ('none_such:verify', r"config\.judge: .*cannot import 'none_such'"),
+    ('tiny_judge:none', r"config\.judge: .*tiny_judge has no 'none'"),
+    ('json:dumps', r'config\.judge: .*json:dumps.*reasons'),
+  ],
+)
+def test_a_judge_that_cannot_be_had(config, tmp_path, fn, match):
+  config.judge.fn = fn
+  one_line_exit(train.build(config), tmp_path, match)
+
+
+def test_an_error_that_nobody_expects_keeps_its_traceback(
+  config, tmp_path, monkeypatch
+):
+  """A ValueError in a step is a bug of ours: one line would hide where."""
+
+  def broken(*args, **kwargs):
+    raise ValueError('operands could not be broadcast together')
+
+  monkeypatch.setattr(train, 'first_look', broken)
+  with pytest.raises(ValueError, match='broadcast'):
+    train.train(train.build(config), tmp_path)

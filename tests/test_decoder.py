@@ -1,0 +1,337 @@
+"""The decoder: one forward three ways, its config, its rope, its size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+from acereason_jax.models import base, decoder
+
+YARN = dict(
+  rope_type='yarn',
+  rope_theta=10000.0,
+  factor=4.0,
+  original_max_position_embeddings=16,
+)
+LLAMA3 = dict(
+  rope_type='llama3',
+  rope_theta=10000.0,
+  factor=8.0,
+  low_freq_factor=1.0,
+  high_freq_factor=4.0,
+  original_max_position_embeddings=64,
+)
+LINEAR = dict(
+  rope_type='linear',
+  rope_theta=10000.0,
+  factor=2.0,
+  original_max_position_embeddings=512,
+)
+VARIANTS = {
+  'qwen2': dict(heads=12, kv_heads=2, embed=48, qk_norm=False),
+  'qwen3': dict(qkv_bias=False, head_dim=12, rope=YARN),
+  'llama': dict(
+    heads=9,
+    kv_heads=3,
+    embed=36,
+    head_dim=4,
+    qkv_bias=False,
+    qk_norm=False,
+    tied=True,
+    rope=LLAMA3,
+  ),
+  'mha': dict(heads=4, kv_heads=4, qk_norm=False, rope=LINEAR),
+}
+
+
+def build(**changes):
+  c = oracles.tiny_config(**changes)
+  model = decoder.make_model(c)
+  return c, model, oracles.rough_params(model.specs)
+
+
+def causal(model, params, tokens_BT):
+  """Hidden states [B, T, D] of plain causal rows."""
+  ones = jnp.ones_like(tokens_BT)
+  position = jnp.broadcast_to(jnp.arange(ones.shape[1]), ones.shape)
+  return model.apply(params, tokens_BT, position, ones, 0 * ones)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_prefill_and_decode_equal_apply(variant):
+  c, model, params = build(**VARIANTS[variant])
+  rng = np.random.default_rng(0)
+  lengths, groups, R = np.array([6, 1, 4]), 2, 5
+  prompts = rng.integers(0, c.vocab, (3, 6))
+  replies = rng.integers(0, c.vocab, (6, R))
+  x_PD, cache = jax.jit(model.prefill, static_argnums=(3, 4))(
+    params, prompts, lengths, groups, R
+  )
+  decode = jax.jit(model.decode)
+  steps = [np.repeat(x_PD, groups, 0)]
+  for i in range(R):
+    x_BD, cache = decode(params, replies[:, i], jnp.int32(i), cache)
+    steps.append(np.asarray(x_BD))
+  got = np.stack(steps, 1)
+  whole = np.zeros((6, 6 + R), np.int64)
+  for b in range(6):
+    n = lengths[b // groups]
+    whole[b, : n + R] = [*prompts[b // groups, :n], *replies[b]]
+  want = jax.jit(lambda *x: causal(model, *x))(params, whole)
+  want = np.stack(
+    [want[b, lengths[b // groups] - 1 :][: R + 1] for b in range(6)]
+  )
+  # Measured: 6e-7.
+  assert oracles.relative_error(got, want) < 2e-6
+
+
+@pytest.mark.parametrize('tied', [False, True])
+def test_apply_equals_float64(tied):
+  c, model, params = build(tied=tied)
+  tokens_T = np.random.default_rng(1).integers(0, c.vocab, 13)
+  x_TD = jax.jit(lambda *x: causal(model, *x))(params, tokens_T[None])[0]
+  got = x_TD @ model.head(params).T
+  want = oracles.logits(c, params, tokens_T)
+  # Measured: 6e-7.
+  assert oracles.relative_error(got, want) < 2e-6
+
+
+HF = {
+  'architectures': ['Qwen2ForCausalLM'],
+  'vocab_size': 152064,
+  'hidden_size': 3584,
+  'intermediate_size': 18944,
+  'num_hidden_layers': 28,
+  'num_attention_heads': 28,
+  'num_key_value_heads': 4,
+  'max_position_embeddings': 131072,
+  'rms_norm_eps': 1e-6,
+  'hidden_act': 'silu',
+  'use_sliding_window': False,
+  'sliding_window': 4096,
+  'tie_word_embeddings': False,
+}
+
+
+def test_from_hf_reads_a_version_4_config():
+  c = decoder.DecoderConfig.from_hf(HF | {'rope_theta': 1e6})
+  assert c == decoder.DecoderConfig(
+    vocab=152064,
+    layers=28,
+    embed=3584,
+    mlp=18944,
+    heads=28,
+    kv_heads=4,
+    head_dim=128,
+    norm_epsilon=1e-6,
+    tied=False,
+    qkv_bias=True,
+    qk_norm=False,
+    context=131072,
+    rope=dict(
+      rope_type='default',
+      rope_theta=1e6,
+      original_max_position_embeddings=131072,
+    ),
+  )
+
+
+@pytest.mark.parametrize('name', ['type', 'rope_type'])
+def test_from_hf_reads_both_versions_alike(name):
+  scaling = {k: v for k, v in LLAMA3.items() if k not in ('rope_type',)}
+  theta = scaling.pop('rope_theta')
+  four = HF | {
+    'rope_theta': theta,
+    'rope_scaling': {name: 'llama3', **scaling},
+  }
+  five = HF | {
+    'rope_parameters': dict(LLAMA3),
+    'layer_types': ['full_attention'] * 28,
+  }
+  c = decoder.DecoderConfig.from_hf(four)
+  other = decoder.DecoderConfig.from_hf(five)
+  for key, value in LLAMA3.items():
+    assert c.rope[key] == other.rope[key] == value
+  np.testing.assert_array_equal(
+    *(decoder.rope_frequencies(x.rope, x.head_dim)[0] for x in (c, other))
+  )
+
+
+@pytest.mark.parametrize(
+  'architecture, bias, norm',
+  [('Qwen3ForCausalLM', False, True), ('LlamaForCausalLM', False, False)],
+)
+def test_from_hf_of_the_other_families(architecture, bias, norm):
+  config = HF | {'architectures': [architecture], 'head_dim': 64}
+  del config['num_key_value_heads'], config['tie_word_embeddings']
+  c = decoder.DecoderConfig.from_hf(config)
+  assert (c.qkv_bias, c.qk_norm) == (bias, norm)
+  assert (c.head_dim, c.kv_heads, c.tied) == (64, 28, False)
+
+
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    ({'use_sliding_window': True}, 'use_sliding_window=True'),
+    ({'mlp_bias': True}, 'mlp_bias=True'),
+    ({'hidden_act': 'gelu'}, "hidden_act='gelu'"),
+    (
+      {'layer_types': ['full_attention', 'sliding_attention']},
+      "layer_types=['full_attention', 'sliding_attention']",
+    ),
+    (
+      {'architectures': ['LlamaForCausalLM'], 'attention_bias': True},
+      'attention_bias=True',
+    ),
+    ({'architectures': ['MixtralForCausalLM']}, "'MixtralForCausalLM'"),
+    ({'architectures': None}, "'(none)'"),
+  ],
+)
+def test_from_hf_refuses_what_the_decoder_lacks(change, said):
+  with pytest.raises(ValueError, match=r'^config\.json: ') as e:
+    decoder.DecoderConfig.from_hf(HF | change)
+  message = str(e.value)
+  assert said in message
+  assert 'expected' in message
+  assert '\n' not in message
+
+
+def test_an_unknown_rope_is_refused():
+  rope = oracles.DEFAULT_ROPE | dict(rope_type='dynamic')
+  with pytest.raises(ValueError, match="rope_type='dynamic'") as e:
+    decoder.rope_frequencies(rope, 8)
+  assert '\n' not in str(e.value)
+
+
+def test_param_counts_of_published_models():
+  qwen = decoder.DecoderConfig.from_hf(HF)
+  by_hand = 2 * 152064 * 3584 + 3584
+  by_hand += 28 * (
+    2 * 3584
+    + 3584 * (3584 + 512 + 512)
+    + (3584 + 512 + 512)
+    + 3584 * 3584
+    + 3 * 3584 * 18944
+  )
+  count = base.param_count(decoder.param_specs(qwen))
+  assert count == by_hand == 7_615_616_512
+  smollm = oracles.tiny_config(
+    vocab=49152,
+    layers=30,
+    embed=576,
+    mlp=1536,
+    heads=9,
+    kv_heads=3,
+    head_dim=64,
+    tied=True,
+    qkv_bias=False,
+    qk_norm=False,
+  )
+  count = base.param_count(decoder.param_specs(smollm))
+  assert count == 134_515_008
+
+
+def test_every_dimension_has_an_axis():
+  for variant in VARIANTS.values():
+    specs = build(**variant)[1].specs
+    for spec in jax.tree.leaves(specs, is_leaf=base.is_spec):
+      assert len(spec.shape) == len(spec.axes)
+
+
+def test_init_draws_by_the_spec():
+  spec = lambda std: base.ParamSpec((300, 64), ('vocab', 'embed'), std, 'x')
+  specs = dict(a=spec(0.02), b=spec(0.02), ones=spec(None), zeros=spec(0.0))
+  drawn = base.init_params(specs, jax.random.key(0), jnp.bfloat16)
+  # A normal cut at two deviations keeps 0.8796 of its deviation.
+  a, b = (np.asarray(drawn[n], np.float64) for n in 'ab')
+  assert np.std(a) == pytest.approx(0.8796 * 0.02, rel=0.02)
+  assert np.abs(a).max() <= 0.04
+  assert (a != b).mean() > 0.9
+  assert (drawn['ones'] == 1).all()
+  assert (drawn['zeros'] == 0).all()
+  assert {x.dtype for x in drawn.values()} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_default_and_linear_frequencies():
+  plain = dict(rope_type='default', rope_theta=100.0)
+  got, scale = decoder.rope_frequencies(plain, 4)
+  np.testing.assert_allclose(got, [1.0, 0.1], rtol=1e-15)
+  assert scale == 1.0
+  got, scale = decoder.rope_frequencies(
+    dict(
+      rope_type='linear',
+      rope_theta=100.0,
+      factor=4.0,
+      original_max_position_embeddings=8,
+    ),
+    4,
+  )
+  np.testing.assert_allclose(got, [0.25, 0.025], rtol=1e-15)
+  assert scale == 1.0
+
+
+def test_llama3_frequencies_by_wavelength():
+  rope = dict(
+    rope_type='llama3',
+    rope_theta=500000.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=8192,
+  )
+  got, scale = decoder.rope_frequencies(rope, 128)
+  kinds = set()
+  for i, value in enumerate(got):
+    frequency = 500000.0 ** (-2 * i / 128)
+    wavelength = 2 * np.pi / frequency
+    if wavelength < 8192 / 4:
+      kind, want = 'kept', frequency
+    elif wavelength > 8192 / 1:
+      kind, want = 'scaled', frequency / 8
+    else:
+      smooth = (8192 / wavelength - 1) / (4 - 1)
+      kind, want = 'between', (1 - smooth) * frequency / 8 + smooth * frequency
+    kinds.add(kind)
+    np.testing.assert_allclose(value, want, rtol=1e-12)
+  assert kinds == {'kept', 'scaled', 'between'}
+  assert scale == 1.0
+
+
+def test_yarn_frequencies_by_turns():
+  # Qwen2.5's: the corners are where a dimension turns 32 times and once.
+  rope = dict(
+    rope_type='yarn',
+    rope_theta=1e6,
+    factor=4.0,
+    original_max_position_embeddings=32768,
+  )
+  got, scale = decoder.rope_frequencies(rope, 128)
+  assert scale == pytest.approx(0.1 * np.log(4.0) + 1.0, rel=1e-12)
+  corner = lambda turns: (
+    128 * np.log(32768 / (turns * 2 * np.pi)) / (2 * np.log(1e6))
+  )
+  low, high = np.floor(corner(32)), np.ceil(corner(1))
+  assert (low, high) == (23, 40)
+  for i, value in enumerate(got):
+    frequency = 1e6 ** (-2 * i / 128)
+    share = min(max((i - low) / (high - low), 0), 1)
+    want = frequency * (1 - share) + frequency / 4 * share
+    np.testing.assert_allclose(value, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+  'more, want',
+  [
+    (dict(attention_factor=0.7), 0.7),
+    # DeepSeek's pair: the two scales divide.
+    (
+      dict(mscale=1.0, mscale_all_dim=0.5),
+      (0.1 * np.log(4) + 1) / (0.05 * np.log(4) + 1),
+    ),
+    (dict(factor=1.0), 1.0),
+  ],
+)
+def test_yarn_scale(more, want):
+  _, scale = decoder.rope_frequencies(YARN | more, 8)
+  assert scale == pytest.approx(want, rel=1e-12)

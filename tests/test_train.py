@@ -1,0 +1,315 @@
+"""The real command, over a tiny model: files, kills, signals, a full disk.
+
+Waiting has a guard, which says that a run hangs; nothing here is timed.
+"""
+
+import contextlib
+import json
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tiny
+
+from acereason_jax import train
+
+GUARD = 180
+STEPS = 10
+STOPPED = 75
+
+
+class Command:
+  """A training command over the tiny model; `output` is what it has said."""
+
+  def __init__(self, folder, cache, workdir, *flags, script=None, devices=1):
+    head = [tiny.TESTS / 'dying.py', script] if script else []
+    head = head or ['-m', 'acereason_jax.train']
+    flags = [f'--config={folder / "tiny_config.py"}', *flags]
+    self.output = ''
+    self.process = subprocess.Popen(
+      [sys.executable, *map(str, head), *flags, f'--workdir={workdir}'],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      env=tiny.environment(cache, devices),
+    )
+    self._guard = threading.Timer(GUARD, self.process.kill)
+    self._guard.start()
+
+  def wait_for(self, text: str) -> None:
+    while text not in self.output:
+      line = self.process.stdout.readline()
+      assert line, f'ended without {text!r}:\n{self.output}'
+      self.output += line
+
+  def end(self) -> int:
+    """The exit status."""
+    try:
+      self.output += self.process.communicate()[0]
+    finally:
+      self._guard.cancel()
+      self.process.kill()
+    # Of the libraries, on this machine, and no line of ours.
+    self.output = ''.join(
+      line
+      for line in self.output.splitlines(keepends=True)
+      if not line.startswith(('[transformers]', '[Gloo]'))
+    )
+    return self.process.returncode
+
+  def ends(self, status: int) -> str:
+    got = self.end()
+    assert got == status, f'exit status {got}:\n{self.output}'
+    assert 'Traceback' not in self.output
+    return self.output
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def command(folder, tmp_path_factory):
+  """Command, given the folder and a cache of compiled programs."""
+  cache = tmp_path_factory.mktemp('compiled')
+  return lambda *args, **kwargs: Command(folder, cache, *args, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def reference(folder, command):
+  """(workdir, what each start said): 4 steps, again, then up to STEPS."""
+  workdir, keep = folder / 'reference', f'--config.checkpoint.keep={STEPS}'
+  said = [
+    command(workdir, keep).ends(0),
+    command(workdir, keep).ends(0),
+    command(workdir, keep, f'--config.steps={STEPS}').ends(0),
+  ]
+  return workdir, said
+
+
+def state_of(workdir, step):
+  path = workdir / 'checkpoints' / str(step) / 'state'
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    tree = reader.metadata(path).item_metadata.tree
+    as_numpy = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+    )
+    return reader.restore(
+      path, args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+    )
+
+
+def saved_steps(workdir):
+  names = [p.name for p in (workdir / 'checkpoints').iterdir()]
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def refuse(constant):
+  raise ValueError(f'{constant} is not JSON')
+
+
+def metrics_of(workdir):
+  """The lines of metrics.jsonl without what a clock or the kernel says."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  records = [json.loads(line, parse_constant=refuse) for line in lines]
+  measured = ('seconds_', 'tokens_per_second', 'peak_gb')
+  return [
+    {k: v for k, v in record.items() if not k.startswith(measured)}
+    for record in records
+  ]
+
+
+def assert_same_run(workdir, other, step):
+  a, b = state_of(workdir, step), state_of(other, step)
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  assert len(jax.tree.leaves(a['opt_state'])) > len(
+    jax.tree.leaves(a['params'])
+  )
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+  assert metrics_of(workdir)[:step] == metrics_of(other)[:step]
+
+
+def test_a_run_leaves_its_record(reference):
+  workdir, said = reference
+  summary = json.loads((workdir / 'summary.json').read_text())
+  assert set(summary) == {
+    'heldout_before',
+    'heldout_after',
+    'steps',
+    'seconds',
+    'peak_gb',
+    'seed',
+  }
+  assert summary['steps'] == STEPS
+  assert json.loads((workdir / 'config.json').read_text())['steps'] == STEPS
+  metrics = metrics_of(workdir)
+  assert [m['step'] for m in metrics] == list(range(1, STEPS + 1))
+  assert any(m['grad_norm'] > 0 for m in metrics)
+  assert list((workdir / 'tensorboard').glob('events.out.tfevents.*'))
+  # Three samples each second step.
+  assert said[0].count('  rollout 0  ') == 6
+  assert said[0].count('\nstep ') == 4
+
+
+def test_a_finished_run_says_so_and_a_larger_number_of_steps_goes_on(reference):
+  _, (first, again, longer) = reference
+  assert again.startswith('finished already: {"heldout_before": ')
+  assert again.count('\n') == 1
+  before = first.partition('held-out pass rate before: ')[2].split()[0]
+  assert f'held-out pass rate: {before} before' in first
+  assert 'going on after step 4\n' in longer
+  assert f'held-out pass rate: {before} before' in longer
+  assert 'step 4/' not in longer and f'step 5/{STEPS}' in longer
+
+
+def test_killed_and_stopped_anywhere_a_run_ends_the_same(
+  folder, command, reference
+):
+  workdir, steps = folder / 'killed', f'--config.steps={STEPS}'
+  run = command(workdir, steps)
+  run.wait_for('compiling')
+  run.process.send_signal(signal.SIGINT)
+  assert run.ends(130).splitlines()[-1].startswith('interrupted; ')
+  for script in ('judge@1', 'add@2', 'save@3'):
+    assert command(workdir, steps, script=script).end() == -signal.SIGKILL
+  run = command(workdir, steps)
+  run.wait_for('\nstep ')
+  time.sleep(random.uniform(0, 0.1))  # A step takes about that.
+  run.process.kill()
+  run.end()
+  for number in (signal.SIGTERM, signal.SIGINT):
+    # A long run: it must be stopped, not end.
+    run = command(workdir, '--config.steps=100000')
+    run.wait_for('going on after step ')
+    run.wait_for('the first step')
+    run.process.send_signal(number)
+    last = run.ends(STOPPED).splitlines()[-1]
+    done = saved_steps(workdir)[-1]
+    assert last == f'stopped and saved after step {done}; run it again'
+    assert metrics_of(workdir)[-1]['step'] == done < STEPS
+  command(workdir, steps).ends(0)
+  other, _ = reference
+  assert_same_run(workdir, other, STEPS)
+  one, two = (
+    json.loads((d / 'summary.json').read_text()) for d in (workdir, other)
+  )
+  for name in ('heldout_before', 'heldout_after', 'steps', 'seed'):
+    assert one[name] == two[name]
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'optim.learning_rate': 0.5}, 'optim.learning_rate: 0.01 -> 0.5; use an'),
+    ({'judge.fn': 'tiny_judge:fail'}, 'judge.fn: "tiny_judge:verify" -> '),
+    ({'steps': 2}, 'config.steps=2: this workdir holds a run that has taken'),
+  ],
+)
+def test_a_run_that_cannot_go_on_says_why(reference, folder, changes, message):
+  workdir, _ = reference
+  config = tiny.config(folder)
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(SystemExit, match=re.escape(message)) as caught:
+    train.train(train.build(config), workdir)
+  assert str(caught.value).startswith('error: ')
+  assert '\n' not in str(caught.value)
+
+
+def test_another_optimiser_by_flag(folder, command):
+  workdir = folder / 'lion'
+  command(workdir, '--config.optim.fn=optax:lion', '--config.steps=1').ends(0)
+  state = state_of(workdir, 1)
+  # Lion has one moment, Adam two.
+  count = lambda tree: sum(np.size(x) for x in jax.tree.leaves(tree))
+  assert count(state['params']) < count(state['opt_state'])
+  assert count(state['opt_state']) < 1.5 * count(state['params'])
+
+
+def test_a_judge_that_fails_stops_the_run(folder, command):
+  said = command(folder / 'bad', '--config.judge.fn=tiny_judge:fail').ends(1)
+  last = said.splitlines()[-1]
+  assert last.startswith(f'error: {folder / "bad"}: 4 of 4 verdicts failed')
+  assert 'config.judge.max_failed_share=0.05' in last
+  assert 'the judge has a bad day' in last
+
+
+@contextlib.contextmanager
+def small_disk(path, megabytes):
+  path.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'none', path]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('cannot mount a small file system; needs root')
+  try:
+    yield path
+  finally:
+    subprocess.run(['umount', '-l', path], check=True)
+
+
+def test_a_full_disk_costs_one_line_and_no_checkpoint(
+  folder, command, reference
+):
+  with small_disk(folder / 'disk', 4) as workdir:
+    shutil.copytree(reference[0], workdir, dirs_exist_ok=True)
+    shutil.rmtree(workdir / 'checkpoints')
+    last = reference[0] / 'checkpoints' / str(STEPS)
+    shutil.copytree(last, workdir / 'checkpoints' / str(STEPS))
+    filler = workdir / 'filler'
+    with contextlib.suppress(OSError), filler.open('wb') as file:
+      while True:
+        file.write(bytes(4096))
+        file.flush()
+    longer = f'--config.steps={STEPS + 2}'
+    said = command(workdir, longer).ends(1)
+    last = said.splitlines()[-1]
+    assert last.startswith('error: ') and 'o space left on' in last
+    assert str(workdir) in last
+    filler.unlink()
+    said = command(workdir, longer).ends(0)
+    assert f'going on after step {STEPS}\n' in said
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(folder, command):
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  workdir, steps = folder / 'two', '--config.steps=2'
+  flags = [steps, f'--coordinator=127.0.0.1:{port}', '--processes=2']
+  runs = [command(workdir, *flags, f'--process={i}') for i in range(2)]
+  said, silent = (run.ends(0) for run in runs)
+  assert 'step 2/2' in said and 'step' not in silent
+  command(folder / 'one', steps, devices=2).ends(0)
+  two, one = state_of(workdir, 2), state_of(folder / 'one', 2)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+    two['params'],
+    one['params'],
+  )
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_both(folder, command):
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  flags = [f'--coordinator=127.0.0.1:{port}', '--processes=2']
+  workdir = folder / 'both'
+  first = command(workdir, *flags, '--process=0')
+  second = command(workdir, *flags, '--process=1', '--config.model=absent')
+  said = second.ends(1)
+  assert "error: model='absent': no such directory" in said
+  assert first.end() != 0

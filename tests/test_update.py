@@ -1,0 +1,475 @@
+"""One gradient however the batch is cut, and one step from it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracles
+import pytest
+
+from acereason_jax import sharding, types
+from acereason_jax.kernels import logprobs
+from acereason_jax.models import decoder
+from acereason_jax.rl import losses, optim, packing, update
+
+CONFIG = oracles.tiny_config()
+MODEL = decoder.make_model(CONFIG)
+PARAMS = oracles.rough_params(MODEL.specs)
+TEMPERATURE = 0.8
+# Measured: 4e-7 of the largest entry of each leaf.
+TOLERANCE = 2e-6
+
+
+def trained_groups():
+  """Three groups of 3, 2 and 4 rollouts; prompts of 6, 1 and 4 tokens."""
+  rng = np.random.default_rng(2)
+  draw = lambda n: rng.integers(0, CONFIG.vocab, n).astype(np.int32)
+  groups = []
+  for name, size, count in (('a', 6, 3), ('b', 1, 2), ('c', 4, 4)):
+    prompt = types.Prompt(name, '', '', draw(size))
+    group = []
+    for index in range(count):
+      tokens = draw(rng.integers(1, 11))
+      # About log(1/96): the ratios of the clipped loss fall on both sides.
+      logp = rng.normal(-4.5, 0.3, len(tokens)).astype(np.float32)
+      rollout = types.Rollout(name, index, tokens, logp, 'stop', '')
+      adv, weight = rng.normal(), rng.uniform(0.01, 0.1)
+      group.append(packing.Trained(prompt, rollout, adv, weight))
+    groups.append(group)
+  return groups
+
+
+GROUPS = trained_groups()
+LONGEST = max(
+  len(t.prompt.tokens) - 1 + len(t.rollout.tokens) for g in GROUPS for t in g
+)
+
+
+@functools.cache
+def adder(loss, sizes=None, remat=None):
+  """update.add, jitted; on a mesh of (data, fsdp, tensor) or one device."""
+  kwargs = {} if remat is None else dict(remat=remat)
+  if sizes:
+    mesh = sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+    kwargs['constrain'] = sharding.pin_rows(mesh)
+  made = update.make_update(
+    decoder.make_model(CONFIG, **kwargs),
+    loss,
+    optax.identity(),
+    temperature=TEMPERATURE,
+    chunk=8,
+    dtype=jnp.float32,
+  )
+  return made.add
+
+
+ON_POLICY = losses.on_policy()
+CLIPPED = losses.clipped(0.2, 0.28)
+
+
+def pack(groups, rows, columns):
+  return packing.pack(groups, rows=rows, columns=columns, pad_token=0)
+
+
+def total(batches, loss=ON_POLICY, params=PARAMS, **kwargs):
+  """The sums of these microbatches, as numpy."""
+  sums = update.zeros(params)
+  for batch in batches:
+    sums = adder(loss, **kwargs)(params, sums, batch)
+  return jax.device_get(sums)
+
+
+def assert_same(got, want, tolerance=TOLERANCE):
+  errors = jax.tree.map(oracles.relative_error, got, want)
+  worst = max(jax.tree.leaves(errors))
+  assert worst < tolerance, errors
+
+
+def assert_bitwise(got, want):
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def alone():
+  """One rollout a row, so that nothing is shared and nothing is packed."""
+  every = [pack([[t]], 1, 23)[0] for group in GROUPS for t in group]
+  empty = jax.tree.map(np.zeros_like, every[0])
+  every += [empty] * (-len(every) % 4)
+  return [
+    packing.PackedBatch(*map(np.concatenate, zip(*every[i : i + 4])))
+    for i in range(0, len(every), 4)
+  ]
+
+
+@functools.cache
+def reference(loss):
+  return total(alone(), loss)
+
+
+def test_rows_share_prompts_in_one_layout_and_not_in_the_other():
+  assert len(alone()) == 3
+  assert [len(set(r) - {0}) for b in alone() for r in b.segment_BT] == (
+    [2, 2, 2, 1, 1, 2, 2, 2, 2, 0, 0, 0]
+  )
+  (packed,) = pack(GROUPS, 4, 23)
+  assert max(packed.segment_BT[0]) > 2
+
+
+@pytest.mark.parametrize('loss', [ON_POLICY, CLIPPED])
+def test_any_packing_gives_one_gradient(loss):
+  want = reference(loss)
+  layouts = [pack(GROUPS, 4, 23)]
+  turned = [group[::-1] for group in GROUPS[::-1]]
+  layouts.append(pack(turned, 4, 23))
+  # Each row in a microbatch of its own.
+  (batch,) = layouts[0]
+  layouts.append(
+    [
+      jax.tree.map(lambda x, i=i: x * (np.arange(4) == i)[:, None], batch)
+      for i in range(4)
+    ]
+  )
+  if loss is CLIPPED:
+    layouts.append(pack(GROUPS, 1, 40))
+    assert len(layouts[-1]) > 1
+  for batches in layouts:
+    got = total(batches, loss)
+    assert_same(got.grads, want.grads)
+    assert got.loss == pytest.approx(want.loss, rel=1e-6)
+    assert got.tokens == want.tokens
+    assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
+    assert got.mismatch_max == pytest.approx(want.mismatch_max, rel=1e-6)
+
+
+# What is recomputed and what is kept may change no gradient either.
+@pytest.mark.parametrize(
+  'sizes, remat', [((4, 1, 1), 'attention'), ((1, 2, 2), 'block')]
+)
+def test_any_mesh_gives_one_gradient(sizes, remat):
+  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+  params = jax.tree.map(
+    jax.device_put, PARAMS, sharding.param_shardings(MODEL.specs, mesh)
+  )
+  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
+  batches = [packing.PackedBatch(*map(place, b)) for b in pack(GROUPS, 4, 23)]
+  got = total(batches, CLIPPED, params, sizes=sizes, remat=remat)
+  assert_same(got.grads, reference(CLIPPED).grads)
+
+
+def said_logp(params):
+  """float64 (adv, weight, logp of each token) of every rollout."""
+  for t in (t for group in GROUPS for t in group):
+    tokens = np.concatenate([t.prompt.tokens, t.rollout.tokens[:-1]])
+    logits = oracles.logits(CONFIG, params, tokens)[-len(t.rollout.tokens) :]
+    logp = oracles.log_softmax(logits / TEMPERATURE)
+    yield t, logp[np.arange(len(t.rollout.tokens)), t.rollout.tokens]
+
+
+def test_the_on_policy_gradient_is_reinforce():
+  # Each parameter in turn moves along a random direction in float64.
+  leaves, treedef = jax.tree.flatten(PARAMS)
+  leaves = [x.astype(np.float64) for x in leaves]
+  rng = np.random.default_rng(0)
+
+  def objective(params):
+    return sum(-t.adv * t.weight * logp.sum() for t, logp in said_logp(params))
+
+  for i, grad in enumerate(jax.tree.leaves(reference(ON_POLICY).grads)):
+    direction = rng.normal(size=grad.shape)
+    move = lambda step, i=i, direction=direction: objective(
+      treedef.unflatten(
+        [x + step * direction if i == j else x for j, x in enumerate(leaves)]
+      )
+    )
+    h = 1e-5
+    want = (move(h) - move(-h)) / (2 * h)
+    # Against the size of the gradient: a direction may be nearly level.
+    error = abs(np.vdot(grad, direction) - want) / np.linalg.norm(grad)
+    assert error < TOLERANCE
+
+
+def test_the_loss_and_mismatch_are_sums_over_tokens():
+  got = reference(ON_POLICY)
+  every = list(said_logp(PARAMS))
+  lengths = [len(logp) for _, logp in every]
+  want = -sum(t.adv * t.weight * n for (t, _), n in zip(every, lengths))
+  assert got.loss == pytest.approx(want, rel=1e-5)
+  assert got.tokens == sum(lengths)
+  gaps = np.concatenate([abs(logp - t.rollout.logp) for t, logp in every])
+  assert got.mismatch == pytest.approx(gaps.sum(), rel=2e-6)
+  assert got.mismatch_max == pytest.approx(gaps.max(), rel=2e-6)
+
+
+def test_token_mean_is_the_mean_over_all_tokens():
+  lengths = np.array([[len(t.rollout.tokens) for t in GROUPS[2]]])
+  weight = packing.token_weights(lengths, lengths > 0, 'token', room=10)[0]
+  group = [t._replace(weight=w) for t, w in zip(GROUPS[2], weight)]
+  got = total(pack([group], 4, 23), CLIPPED)
+  terms = []
+  for t, logp in said_logp(PARAMS):
+    if t.prompt.id == 'c':
+      ratio = np.exp(logp - t.rollout.logp)
+      inside = np.clip(ratio, 0.8, 1.28)
+      terms.extend(-np.minimum(ratio * t.adv, inside * t.adv))
+  assert len(terms) == lengths.sum()
+  assert got.loss == pytest.approx(np.mean(terms), rel=2e-6)
+
+
+# A row: prompt 1 with rollouts 2 and 3, prompt 4 with rollout 5, padding.
+LAYOUT = [(1, 0, 3), (2, 1, 4), (3, 1, 3), (4, 0, 2), (5, 4, 3), (0, 0, 3)]
+SEGMENT = np.concatenate([np.full(n, s) for s, _, n in LAYOUT])
+PREFIX = np.concatenate([np.full(n, p) for _, p, n in LAYOUT])
+T = len(SEGMENT)
+
+
+@functools.cache
+def row_logp():
+  """logp_T of a row of T tokens, whose embedding is row t of a table."""
+
+  @jax.jit
+  def logp(table_TD, target_T):
+    params = PARAMS | {'embed': table_TD}
+    x_BTD = MODEL.apply(
+      params, *(jnp.asarray(x)[None] for x in (range(T), POSITION)), *MASK
+    )
+    return logprobs.token_logp(
+      x_BTD, params['head'], target_T[None], TEMPERATURE, 8
+    )[0]
+
+  return logp
+
+
+POSITION = np.concatenate(
+  [np.arange(n) + (3 if p == 1 else 2 if p == 4 else 0) for _, p, n in LAYOUT]
+)
+MASK = SEGMENT[None], PREFIX[None]
+TABLE = PARAMS['embed'][:T]
+TARGET = np.random.default_rng(4).integers(0, CONFIG.vocab, T)
+
+
+def may_see(t, s):
+  """Whether the logp of a real token t may hang on the input s."""
+  return s <= t and SEGMENT[s] in (SEGMENT[t], PREFIX[t]) and SEGMENT[s] > 0
+
+
+def test_a_token_has_no_gradient_to_other_segments_or_later_tokens():
+  gradient = jax.jit(jax.grad(lambda table, t: row_logp()(table, TARGET)[t]))
+  for t in np.flatnonzero(SEGMENT):
+    grad_SD = np.asarray(gradient(TABLE, t))
+    assert np.isfinite(grad_SD).all()
+    want = [may_see(t, s) for s in range(T)]
+    assert (grad_SD != 0).any(-1).tolist() == want
+
+
+def test_a_token_changes_no_bit_of_other_segments_or_earlier_tokens():
+  before = np.asarray(row_logp()(TABLE, TARGET))
+  for s in range(T):
+    table = TABLE.copy()
+    table[s] = PARAMS['embed'][T + s]
+    changed = np.asarray(row_logp()(table, TARGET)) != before
+    for t in np.flatnonzero(SEGMENT):
+      assert changed[t] == may_see(t, s)
+
+
+def batch_of(adv, logp_old):
+  fields = dict.fromkeys(packing.PackedBatch._fields)
+  return packing.PackedBatch(
+    **fields | dict(adv_BT=np.float32(adv), logp_old_BT=np.float32(logp_old))
+  )
+
+
+@pytest.mark.parametrize(
+  'ratio, adv, want, slope',
+  [
+    # d loss / d logp is -ratio * adv, or 0 where the clip holds.
+    (1.5, 1.0, -1.28, 0.0),
+    (1.5, -1.0, 1.5, 1.5),
+    (1.25, 2.0, -2.5, -2.5),
+    (0.5, 1.0, -0.5, -0.5),
+    (0.5, -1.0, 0.8, 0.0),
+    (0.9, -3.0, 2.7, 2.7),
+  ],
+)
+def test_clipped_by_hand(ratio, adv, want, slope):
+  batch = batch_of(adv, -1.0)
+  value, grad = jax.value_and_grad(CLIPPED)(
+    jnp.float32(-1.0 + np.log(ratio)), batch
+  )
+  assert value == pytest.approx(want, rel=1e-6)
+  assert grad == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize('adv', [2.0, -0.5, 0.0])
+def test_on_policy_by_hand(adv):
+  # The sampler's logp is far off: it must not be read.
+  value, grad = jax.value_and_grad(ON_POLICY)(
+    jnp.float32(-3.0), batch_of(adv, -7.0)
+  )
+  assert (float(value), float(grad)) == (-adv, -adv)
+
+
+def table_model(table_VD):
+  """Hidden states are the rows of a table: all else of update.add is left."""
+  return MODEL._replace(
+    apply=lambda params, tokens, *_: params[tokens], head=lambda _: table_VD
+  )
+
+
+def test_a_loss_that_overflows_at_padding_has_a_finite_gradient():
+  # logp of padding's target, 0, is -1000; of what is said it is about -1.
+  table = np.array([[-500.0], [1.0], [2.0]], np.float32)
+  batch = jax.tree.map(lambda x: x[:1, :3].copy(), pack(GROUPS, 1, 40)[0])
+  batch = batch._replace(
+    tokens_BT=np.array([[1, 1, 2]]),
+    target_BT=np.array([[0, 1, 0]]),
+    logp_old_BT=np.array([[0, -1, 0]], np.float32),
+    adv_BT=np.array([[0, 1, 0]], np.float32),
+    weight_BT=np.array([[0, 1, 0]], np.float32),
+  )
+  loss = lambda logp_BT, batch: jnp.exp(batch.logp_old_BT - logp_BT)
+  params = np.ones((3, 1), np.float32)
+  sums = update.add(
+    params,
+    update.zeros(params),
+    batch,
+    model=table_model(table),
+    loss=loss,
+    temperature=1.0,
+    chunk=2,
+    dtype=jnp.float32,
+  )
+  assert np.isfinite(sums.loss)
+  assert np.isfinite(sums.grads).all()
+  assert sums.grads[1] != 0
+
+
+def stepper(component, warmup_steps=0, clip_norm=1e9):
+  """(apply, a state of small parameters)."""
+  optimizer = optim.make_optimizer(
+    component, warmup_steps=warmup_steps, clip_norm=clip_norm
+  )
+  made = update.make_update(
+    MODEL,
+    ON_POLICY,
+    optimizer,
+    temperature=1.0,
+    chunk=8,
+    dtype=jnp.float32,
+  )
+  params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
+  return made.apply, update.init_state(params, optimizer)
+
+
+def sums_of(a, b):
+  grads = dict(a=jnp.array(a, jnp.float32), b=jnp.array(b, jnp.float32))
+  return update.zeros(grads)._replace(grads=grads)
+
+
+SGD = dict(fn='optax:sgd', learning_rate=0.5)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_step(bad):
+  step, state = stepper(dict(fn='optax:adamw', learning_rate=0.1), 3)
+  state, metrics = step(state, sums_of([1.0, 2.0, 3.0], [4.0]))
+  assert metrics['nonfinite'] == 0
+  before = jax.device_get(state)
+  state, metrics = step(state, sums_of([1.0, bad, 3.0], [4.0]))
+  after = jax.device_get(state)
+  assert metrics['nonfinite'] == 1
+  assert (before.step, after.step) == (1, 2)
+  assert_bitwise(after.params, before.params)
+  # The count of the schedule too: the warm-up waits.
+  assert_bitwise(after.opt_state, before.opt_state)
+  # It goes on as if the step had not been.
+  state, metrics = step(state, sums_of([1.0, 2.0, 3.0], [4.0]))
+  assert metrics['nonfinite'] == 0
+  assert (np.asarray(state.params['a']) != before.params['a']).all()
+
+
+def test_clip_norm_scales_what_is_longer():
+  grads = sums_of([2.0, 0.0, 4.0], [4.0])
+  step, state = stepper(SGD, clip_norm=1.5)
+  state, metrics = step(state, grads)
+  assert metrics['grad_norm'] == 6.0
+  np.testing.assert_allclose(
+    state.params['a'], [1 - 0.25, -2.0, 3 - 0.5], rtol=1e-6
+  )
+  np.testing.assert_allclose(state.params['b'], [0.5 - 0.5], atol=1e-7)
+  step, state = stepper(SGD, clip_norm=6.5)
+  state, _ = step(state, grads)
+  np.testing.assert_array_equal(state.params['a'], [0.0, -2.0, 1.0])
+
+
+@pytest.mark.parametrize(
+  'component, want',
+  [
+    (SGD, [0.5, -2.0, 5.0]),
+    # A sign: momentum is 0 at first.
+    (
+      dict(fn='optax:lion', learning_rate=0.25, weight_decay=0.0),
+      [0.75, -2.0, 3.25],
+    ),
+    # The first step of Adam is a sign; decay takes 0.1 * 0.5 of each.
+    (
+      dict(fn='optax:adamw', learning_rate=0.1, weight_decay=0.5, eps=0.0),
+      [1 - 0.1 - 0.05, np.nan, 3 + 0.1 - 0.15],
+    ),
+  ],
+)
+def test_any_optax_transform_by_its_path(component, want):
+  step, state = stepper(component)
+  state, _ = step(state, sums_of([1.0, 0.0, -4.0], [1.0]))
+  # Adam without epsilon says nothing of a gradient of 0.
+  known = np.isfinite(want)
+  np.testing.assert_allclose(
+    np.asarray(state.params['a'])[known], np.array(want)[known], rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    ({'momentun': 0.9}, 'momentun'),
+    ({'fn': 'optax:sdg'}, "config.optim.fn='optax:sdg'"),
+    ({'fn': 'sgd'}, "config.optim.fn='sgd'"),
+  ],
+)
+def test_a_wrong_optimiser_is_one_line(change, said):
+  with pytest.raises(ValueError, match=r'^config\.optim') as e:
+    optim.make_optimizer(SGD | change, warmup_steps=0, clip_norm=1.0)
+  assert said in str(e.value)
+  assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize(
+  'warmup_steps, want',
+  [(0, [1, 1, 1]), (1, [0.5, 1, 1]), (4, [0.2, 0.4, 0.6, 0.8, 1, 1])],
+)
+def test_the_learning_rate_rises_to_its_peak(warmup_steps, want):
+  step, state = stepper(dict(fn='optax:sgd', learning_rate=1.0), warmup_steps)
+  rates = []
+  for _ in want:
+    before = float(state.params['b'][0])
+    state, _ = step(state, sums_of([0.0] * 3, [1.0]))
+    rates.append(before - float(state.params['b'][0]))
+  np.testing.assert_allclose(rates, want, rtol=1e-6)
+
+
+def test_bfloat16_compute_adds_up_float32_gradients():
+  (batch,) = pack(GROUPS, 4, 23)
+  add = functools.partial(
+    update.add,
+    model=MODEL,
+    loss=ON_POLICY,
+    temperature=TEMPERATURE,
+    chunk=8,
+    dtype=jnp.bfloat16,
+  )
+  closed, sums = jax.make_jaxpr(add, return_shape=True)(
+    PARAMS, update.zeros(PARAMS), batch
+  )
+  assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype(jnp.float32)}
+  products = str(closed).count('bf16[4,23,32] = dot_general')
+  assert products > 0

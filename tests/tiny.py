@@ -1,0 +1,141 @@
+"""A tiny Llama, its tokenizer, its questions and its config, as files.
+
+What `python -m acereason_jax.train` needs for a run of a few seconds. The
+judge is `tiny_judge:verify`, so this folder belongs on PYTHONPATH.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from acereason_jax.models import base, decoder
+from configs import base as base_config
+
+TESTS = pathlib.Path(__file__).parent
+SPECIAL = ('<pad>', '<eos>', '<user>', '<assistant>')
+LETTERS = 'abcdefghijklmnopqrstuvwxyz 0123456789+?'
+TEMPLATE = (
+  "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}"
+  "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+LLAMA = {
+  'architectures': ['LlamaForCausalLM'],
+  'vocab_size': len(SPECIAL) + len(LETTERS),
+  'hidden_size': 32,
+  'intermediate_size': 48,
+  'num_hidden_layers': 2,
+  'num_attention_heads': 4,
+  'num_key_value_heads': 2,
+  'max_position_embeddings': 64,
+  'rms_norm_eps': 1e-5,
+  'rope_theta': 500.0,
+  'tie_word_embeddings': True,
+  'hidden_act': 'silu',
+}
+
+
+def write_tokenizer(directory: pathlib.Path) -> None:
+  """One token a character, a chat template and an end token."""
+  vocab = {t: i for i, t in enumerate([*SPECIAL, *LETTERS])}
+  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token='<pad>'))
+  tokenizer.pre_tokenizer = pre_tokenizers.Split('', 'isolated')
+  tokenizer.decoder = decoders.Fuse()
+  tokenizer.add_special_tokens(list(SPECIAL))
+  tokenizer.save(str(directory / 'tokenizer.json'))
+  (directory / 'tokenizer_config.json').write_text(
+    json.dumps(dict(eos_token='<eos>', chat_template=TEMPLATE))
+  )
+
+
+def write_model(directory: pathlib.Path, **changes: Any) -> pathlib.Path:
+  """A Hugging Face directory of random weights; `changes` of config.json."""
+  directory.mkdir(parents=True, exist_ok=True)
+  config = LLAMA | changes
+  (directory / 'config.json').write_text(json.dumps(config))
+  write_tokenizer(directory)
+  specs = decoder.param_specs(decoder.DecoderConfig.from_hf(config))
+  random = np.random.default_rng(0)
+  tensors = {}
+
+  def add(spec: base.ParamSpec) -> None:
+    value = np.ones(spec.shape, np.float32)
+    if spec.std is not None:
+      value = random.normal(0, 0.3, spec.shape).astype(np.float32)
+    if '{}' in spec.name:
+      tensors.update({spec.name.format(i): x for i, x in enumerate(value)})
+    else:
+      tensors[spec.name] = value
+
+  base.map_specs(add, specs)
+  safetensors.numpy.save_file(tensors, directory / 'model.safetensors')
+  return directory
+
+
+def write_questions(path: pathlib.Path, count: int) -> pathlib.Path:
+  """Answers are what `tiny_judge:verify` wants: a parity of letters."""
+  rows = [
+    dict(id=f'{path.stem}-{i}', prompt=f'{i}+{i}?', answer=str(i % 2))
+    for i in range(count)
+  ]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+def config(folder: pathlib.Path) -> Any:
+  """The tiny run over the files that `write` puts into `folder`."""
+  c = base_config.get_config()
+  c.steps = 4
+  c.model = str(folder / 'model')
+  c.dtype = 'float32'
+  c.prompt.update(suffix='', window=12, reasons=False)
+  c.train_data.path = str(folder / 'train.jsonl')
+  c.heldout_data.path = str(folder / 'heldout.jsonl')
+  c.rollout.update(prompts=4, groups=4, max_tokens=8, temperature=1.0)
+  c.heldout.update(prompts=4, temperature=1.0, top_p=1.0)
+  c.judge.update(fn='tiny_judge:verify', workers=1, timeout_seconds=60.0)
+  c.truncated = 'score'
+  c.optim.learning_rate = 1e-2
+  c.microbatch.update(rows=4, columns=32, chunk=32)
+  c.checkpoint.every = 1
+  c.samples.update(every=2, count=3, characters=80)
+  return c
+
+
+CONFIG_FILE = """
+import pathlib
+import tiny
+
+def get_config():
+  return tiny.config(pathlib.Path(__file__).parent)
+"""
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+  """Model, questions and config into `folder`; returns the config's path."""
+  write_model(folder / 'model')
+  write_questions(folder / 'train.jsonl', 10)
+  write_questions(folder / 'heldout.jsonl', 6)
+  path = folder / 'tiny_config.py'
+  path.write_text(CONFIG_FILE)
+  return path
+
+
+def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
+  """For a subprocess: compiled programs of all of them go to `cache`."""
+  paths = [str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')]
+  return os.environ | {
+    'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+    'JAX_PLATFORMS': 'cpu',
+    # Unoptimised code compiles in a quarter of the time.
+    'XLA_FLAGS': '--xla_backend_optimization_level=0 '
+    f'--xla_force_host_platform_device_count={devices}',
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'PYTHONUNBUFFERED': '1',
+  }

@@ -1,0 +1,17 @@
+"""Verify functions for the tiny model, for worker processes.
+
+Kept apart from tiny.py: a worker imports this file and nothing else.
+"""
+
+from acereason_jax.types import Verdict
+
+
+def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """Right is an even or an odd number of letters before 'n'."""
+  del reasons
+  early = sum('a' <= c < 'n' for c in response) % 2
+  return Verdict('right' if early == int(answer) else 'wrong', '', 0.0)
+
+
+def fail(response: str, answer: str, *, reasons: bool) -> Verdict:
+  raise OSError('the judge has a bad day')
