@@ -12,7 +12,6 @@ import functools
 import json
 import os
 import pathlib
-import signal
 import sys
 import time
 import traceback
@@ -262,6 +261,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
       temperature=temperature,
       chunk=c.microbatch.chunk,
       dtype=dtype,
+      param_shardings=sharding.param_shardings(model.specs, mesh),
     ),
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
@@ -441,19 +441,19 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       return STOPPED
     began = time.monotonic()
     after = pass_rate(run, state, pool)
-  before = meta['heldout_before']
-  say(f'held-out pass rate: {before:.1%} before, {after:.1%} after')
-  if jax.process_index() == 0:
-    values = dict(
-      heldout_before=before,
-      heldout_after=after,
-      steps=run.steps,
-      seconds=round(meta['seconds'] + time.monotonic() - began, 1),
-      peak_gb=round(metrics.peak_gb(), 2),
-      seed=run.seed,
-    )
-    metrics.summary(workdir, values)
-    say(f'{workdir / "summary.json"}: {json.dumps(values)}')
+    before = meta['heldout_before']
+    say(f'held-out pass rate: {before:.1%} before, {after:.1%} after')
+    if jax.process_index() == 0:
+      values = dict(
+        heldout_before=before,
+        heldout_after=after,
+        steps=run.steps,
+        seconds=round(meta['seconds'] + time.monotonic() - began, 1),
+        peak_gb=round(metrics.peak_gb(), 2),
+        seed=run.seed,
+      )
+      metrics.summary(workdir, values)
+      say(f'{workdir / "summary.json"}: {json.dumps(values)}')
   return 0
 
 
@@ -553,8 +553,9 @@ def main(argv: list[str]) -> int:
         run = build(CONFIG.value)
       return train(run, workdir)
     except KeyboardInterrupt:
-      say('interrupted; the same command goes on from the last checkpoint')
-      raise SystemExit(128 + signal.SIGINT) from None
+      raise SystemExit(
+        'interrupted; the same command goes on from the last checkpoint'
+      ) from None
 
 
 if __name__ == '__main__':

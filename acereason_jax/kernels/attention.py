@@ -5,6 +5,8 @@ its `prefix`: the prompt that the rollouts of a group share. Segment 0 is
 padding; it sees nothing real and nothing sees it.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
@@ -152,18 +154,19 @@ def decode_attention(
     x = x_PKXS.reshape(P, K, G, M, last).swapaxes(1, 2)
     return x.reshape(B, K, M, last)
 
-  past_S = jnp.einsum('pkxh,pksh->pkxs', q_PKXH, prompt_kv[0])
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  past_S = dot('pkxh,pksh->pkxs', q_PKXH, prompt_kv[0])
   past_S = jnp.where(prompt_seen_PS[:, None, None], past_S, MASKED)
-  past_R = jnp.einsum('bkmh,bkrh->bkmr', q_BKMH, response_kv[0])
+  past_R = dot('bkmh,bkrh->bkmr', q_BKMH, response_kv[0])
   R = past_R.shape[-1]
   past_R = jnp.where(jnp.arange(R) < index, past_R, MASKED)
-  own = jnp.einsum('bkmh,bkh->bkm', q_BKMH, k_BKH)[..., None]
+  own = dot('bkmh,bkh->bkm', q_BKMH, k_BKH)[..., None]
   scores = jnp.concatenate([to_B(past_S), past_R, own], axis=-1)
-  probs = jax.nn.softmax(scores.astype(jnp.float32), -1).astype(q_BNH.dtype)
+  probs = jax.nn.softmax(scores, axis=-1).astype(q_BNH.dtype)
   probs_S, probs_R, own = jnp.split(probs, [S, S + R], axis=-1)
   probs_PKXS = probs_S.reshape(P, G, K, M, S).swapaxes(1, 2)
   probs_PKXS = probs_PKXS.reshape(P, K, G * M, S)
-  out = to_B(jnp.einsum('pkxs,pksh->pkxh', probs_PKXS, prompt_kv[1]))
-  out += jnp.einsum('bkmr,bkrh->bkmh', probs_R, response_kv[1])
+  out = to_B(dot('pkxs,pksh->pkxh', probs_PKXS, prompt_kv[1]))
+  out += dot('bkmr,bkrh->bkmh', probs_R, response_kv[1])
   out += own * v_BKH[:, :, None]
-  return out.reshape(B, N, H)
+  return out.astype(q_BNH.dtype).reshape(B, N, H)

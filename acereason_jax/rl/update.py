@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import base
@@ -150,8 +151,18 @@ def make_update(
   temperature: float,
   chunk: int,
   dtype: jnp.dtype,
+  param_shardings: base.Tree | None = None,
 ) -> Update:
-  """The three jitted functions; shardings follow their arguments'."""
+  """The three jitted functions.
+
+  Gradients are placed as `param_shardings`, a tree of NamedSharding; None is
+  for one device. Nothing in `zeros` would tell the compiler where to.
+  """
+  placed = None
+  if param_shardings is not None:
+    mesh = jax.tree.leaves(param_shardings)[0].mesh
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    placed = Sums(param_shardings, *(everywhere for _ in range(4)))
 
   def add_one(params, sums, batch):
     return add(
@@ -166,8 +177,8 @@ def make_update(
     )
 
   return Update(
-    jax.jit(zeros),
-    jax.jit(add_one, donate_argnums=1),
+    jax.jit(zeros, out_shardings=placed),
+    jax.jit(add_one, out_shardings=placed, donate_argnums=1),
     jax.jit(
       lambda state, sums: apply(state, sums, optimizer=optimizer),
       donate_argnums=0,

@@ -51,7 +51,9 @@ def sample(
   stops = jnp.array(stop_tokens, jnp.int32)
 
   def next_token(x_D, i):
-    logits = jnp.einsum('bd,vd->bv', x_D, w_VD)
+    logits = jnp.einsum(
+      'bd,vd->bv', x_D, w_VD, preferred_element_type=jnp.float32
+    )
     if i is None:
       logits, i = jnp.repeat(logits, groups, axis=0), 0
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
