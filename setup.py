@@ -21,6 +21,8 @@ setuptools.setup(
     # Chat templates; transformers does not install it.
     'jinja2>=3.1.6',
     'tokenizers',
+    'numpy',
+    'etils',
     'grain>=0.2.18',
     'tensorstore>=0.1.80',
     'pyarrow>=18',

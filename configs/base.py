@@ -58,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.heldout = dict(prompts=128, groups=1, temperature=0.6, top_p=0.95, top_k=0)
 
   c.judge = dict(
+    # verify(response, answer, reasons=...) -> Verdict; see verifiers/math.py.
     fn='acereason_jax.verifiers.math:verify',
     # Worker processes on each host; the paper used 64 [P].
     workers=16,

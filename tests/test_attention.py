@@ -75,7 +75,7 @@ def test_packed_attention_equals_the_oracle(heads, kv_heads):
     np.testing.assert_allclose(got[b, t], want, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize('T', [1, 8, 9, 16, 23])
+@pytest.mark.parametrize('T', [1, 8, 9, 23])
 def test_chunks_of_queries_change_nothing(T, monkeypatch):
   q, k, v, segment, prefix = packed_inputs(4, 2, T)
   monkeypatch.setattr(attention, 'CHUNK', 8)

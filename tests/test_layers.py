@@ -38,6 +38,7 @@ LAYERS = {
   'plan': 3,
   'report': 3,
   'settings': 4,
+  'build': 4,
   'train': 4,
   'evaluate': 4,
   'curate': 4,

@@ -56,6 +56,9 @@ def draws(logits_V, s, count):
   return [np.concatenate(x) for x in zip(*parts)]
 
 
+draw = jax.jit(sampling.draw, static_argnums=2)
+
+
 def chi_square(tokens, probs_V):
   want = len(tokens) * probs_V
   got = np.bincount(tokens, minlength=len(probs_V))
@@ -67,9 +70,7 @@ HOT = sampling.Sampling(0.7, 1.0, 0)
 CUT = sampling.Sampling(1.3, 0.8, 60)
 
 
-@pytest.mark.parametrize(
-  'V, s', [(300, PLAIN), (40, HOT), (512, CUT), (700, PLAIN)]
-)
+@pytest.mark.parametrize('V, s', [(300, PLAIN), (40, HOT), (300, CUT)])
 def test_draws_follow_softmax(V, s):
   logits_V = 0.4 * np.random.default_rng(V).normal(size=V).astype(np.float32)
   tokens, logp, entropy = draws(logits_V, s, DRAWS)
@@ -115,9 +116,8 @@ def test_logp_under_top_k_and_top_p_is_that_of_the_kept():
     sampling.Sampling(0.6, 0.95, 0),
     sampling.Sampling(1.0, 1.0, 5),
     sampling.Sampling(1.5, 0.7, 20),
-    sampling.Sampling(0.3, 0.2, 1),
   ):
-    token_B, logp_B, entropy_B = sampling.draw(keys, jnp.asarray(logits), s)
+    token_B, logp_B, entropy_B = map(np.asarray, draw(keys, logits, s))
     for b in range(8):
       logp_V = slow_log_softmax(logits[b], s)
       probs_V = np.exp(logp_V)
@@ -169,7 +169,7 @@ def test_temperature_0_is_greedy():
   logits = np.array([[1, 5, 5, 2], [9, 0, 0, 0]], np.float32)
   keys = jax.random.split(jax.random.key(0), 2)
   s = sampling.Sampling(0.0, 1.0, 0)
-  token, logp, entropy = sampling.draw(keys, jnp.asarray(logits), s)
+  token, logp, entropy = draw(keys, logits, s)
   assert token.tolist() == [1, 0]
   assert logp.tolist() == entropy.tolist() == [0.0, 0.0]
 
@@ -177,7 +177,7 @@ def test_temperature_0_is_greedy():
 def test_bfloat16_logits_are_drawn_in_float32():
   logits = jnp.asarray(np.linspace(-3, 3, 300), jnp.bfloat16)[None]
   keys = jax.random.key(0)[None]
-  token, logp, _ = sampling.draw(keys, logits, PLAIN)
+  token, logp, _ = draw(keys, logits, PLAIN)
   want = oracles.log_softmax(np.asarray(logits[0], np.float64))
   assert abs(logp[0] - want[token[0]]) < 2e-6
 

@@ -1,0 +1,253 @@
+"""A config to everything a run needs: the only place where parts meet.
+
+Every field of the config is read here, once; what is built is plain functions
+and values that have never seen it.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from acereason_jax import collect, settings, sharding, types
+from acereason_jax.data import sources
+from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.rl import advantages, optim, packing, update
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import sampling
+from acereason_jax.verifiers import pool as pool_lib
+
+
+class Run(NamedTuple):
+  """Everything a run needs, built from its config before it starts."""
+
+  config: dict[str, Any]
+  seed: int
+  steps: int
+  engine: engine_lib.Engine
+  heldout_engine: engine_lib.Engine
+  heldout: list[types.Prompt]
+  batches: grain.DatasetIterator
+  open_pool: Callable[[], pool_lib.VerifierPool]
+  max_failed_share: float
+  load_state: Callable[[], update.TrainState]
+  abstract_state: update.TrainState
+  rollout_params: Callable[[base.Tree], base.Tree]
+  pack: Callable[[list[types.Group]], list[packing.PackedBatch]]
+  update: update.Update
+  mismatch_limit: float
+  checkpoint_every: int
+  checkpoint_keep: int
+  samples: dict[str, int]
+
+
+# The sampler's and the trainer's logp of the same token may differ by rounding
+# alone, on average over a batch; more is a bug, and the run says so.
+MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 5e-3}
+
+
+def say(*args: Any) -> None:
+  """Prints, on the first process alone."""
+  if jax.process_index() == 0:
+    print(*args, flush=True)
+
+
+def read_prompts(
+  c: settings.Reader, name: str, tokenizer: Any
+) -> list[types.Prompt]:
+  """The prompts of config.train_data or config.heldout_data."""
+  rows = getattr(c, name).build()
+  prompts, dropped = sources.to_prompts(
+    rows,
+    tokenizer,
+    chat_tokens=tokens.chat_tokens,
+    system=c.prompt.system or None,
+    examples=c.prompt.examples,
+    suffix=c.prompt.suffix,
+    max_tokens=c.prompt.window,
+  )
+  if dropped:
+    shown = ', '.join(dropped[:5]) + (', ...' if len(dropped) > 5 else '')
+    say(
+      f'{name}: dropped {len(dropped)} of {len(rows)} prompts longer than '
+      f'config.prompt.window={c.prompt.window} tokens: {shown}'
+    )
+  return prompts
+
+
+def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
+  """(optimiser, load: () -> TrainState, abstract TrainState)."""
+  optimizer = optim.make_optimizer(
+    c.optim.kwargs(), warmup_steps=c.warmup_steps, clip_norm=c.clip_norm
+  )
+  placed = sharding.param_shardings(specs, mesh)
+  shapes = base.map_specs(
+    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), specs
+  )
+  init = functools.partial(update.init_state, optimizer=optimizer)
+  abstract = jax.eval_shape(init, shapes)
+  everywhere = sharding.replicated(mesh)
+  shardings = update.TrainState(
+    placed,
+    optax.tree_map_params(
+      optimizer,
+      lambda _, s: s,
+      abstract.opt_state,
+      placed,
+      transform_non_params=lambda _: everywhere,
+    ),
+    everywhere,
+  )
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    shardings,
+  )
+
+  def load() -> update.TrainState:
+    params = hf.load(directory, specs, dtype=jnp.float32, shardings=placed)
+    # Donated: the state takes the parameters over, it does not copy them.
+    return jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
+
+  return optimizer, load, abstract
+
+
+def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
+  """params -> what rollouts read: compute dtype, whole along fsdp."""
+  if dtype == jnp.float32 and mesh.shape['fsdp'] == 1:
+    return lambda params: params
+  return jax.jit(
+    functools.partial(update.cast, dtype=dtype),
+    out_shardings=sharding.param_shardings(specs, mesh, gathered=True),
+  )
+
+
+def build_pack(c: settings.Reader, shards: int, pad_token: int):
+  """Judged groups -> microbatches; the recipe's choices of what counts."""
+  mask_truncated = c.truncated == 'mask'
+  normalise = functools.partial(
+    advantages.group_normalised, **c.advantage.kwargs()
+  )
+  weights = functools.partial(
+    packing.token_weights, average=c.average, room=c.rollout.max_tokens
+  )
+  rows, columns = shards * c.microbatch.rows, c.microbatch.columns
+
+  def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
+    reward_PG, judged_PG = collect.rewards(groups)
+    adv_PG = normalise(reward_PG, judged_PG)
+    every = [g.rollouts for g in groups]
+    length_PG = np.array([[len(r.tokens) for r in g] for g in every])
+    cut_PG = np.array([[r.stop == 'length' for r in g] for g in every])
+    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
+    chosen = packing.trained_rollouts(
+      groups, adv_PG, weights(length_PG, counted_PG)
+    )
+    return packing.pack(chosen, rows=rows, columns=columns, pad_token=pad_token)
+
+  return pack
+
+
+def build(config: ml_collections.ConfigDict) -> Run:
+  """Reads every field of a valid config; nothing below sees it.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+  c = settings.Reader(config)
+  mesh = sharding.make_mesh(**c.mesh.kwargs())
+  shards = sharding.row_shards(mesh)
+  for field in ('rollout.prompts', 'heldout.prompts'):
+    section, name = field.split('.')
+    if (got := config[section][name]) % shards:
+      raise ValueError(
+        f'config.{field}={got}: give a multiple of mesh data x fsdp = {shards}'
+      )
+  directory = embedded.resolve_model(c.model)
+  tokenizer = tokens.load_tokenizer(directory)
+  decoder_config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
+  longest = c.prompt.window + c.rollout.max_tokens
+  if longest > decoder_config.context:
+    raise ValueError(
+      f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
+      f'config.prompt.window={c.prompt.window} longer than the context of '
+      f'{c.model}, {decoder_config.context}; lower one of them'
+    )
+  model = decoder.make_model(
+    decoder_config, remat=c.remat, constrain=sharding.pin_rows(mesh)
+  )
+  dtype = jnp.dtype(c.dtype)
+  stops = tokens.stop_token_ids(tokenizer, directory)
+  make_engine = functools.partial(
+    engine_lib.make_engine,
+    model,
+    window=c.prompt.window,
+    room=c.rollout.max_tokens,
+    stop_tokens=stops,
+    pad_token=stops[0],
+    to_text=functools.partial(tokens.decode, tokenizer),
+    place=functools.partial(sharding.spread, sharding=sharding.rows(mesh)),
+    replicated=sharding.replicated(mesh),
+  )
+  temperature = c.rollout.temperature
+  heldout = c.heldout.kwargs()
+  optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
+  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
+  pack = build_pack(c, shards, stops[0])
+  run = Run(
+    config=json.loads(config.to_json()),
+    seed=c.seed,
+    steps=c.steps,
+    engine=make_engine(
+      prompts=c.rollout.prompts,
+      groups=c.rollout.groups,
+      sampling=sampling.Sampling(temperature, top_p=1.0, top_k=0),
+    ),
+    heldout_engine=make_engine(
+      prompts=heldout.pop('prompts'),
+      groups=heldout.pop('groups'),
+      sampling=sampling.Sampling(**heldout),
+    ),
+    heldout=read_prompts(c, 'heldout_data', tokenizer),
+    batches=sources.batches(
+      read_prompts(c, 'train_data', tokenizer),
+      batch_size=c.rollout.prompts,
+      seed=c.seed,
+    ),
+    open_pool=functools.partial(
+      pool_lib.VerifierPool,
+      c.judge.fn,
+      dict(reasons=c.prompt.reasons),
+      workers=c.judge.workers,
+      timeout_seconds=c.judge.timeout_seconds,
+    ),
+    max_failed_share=c.judge.max_failed_share,
+    load_state=load,
+    abstract_state=abstract,
+    rollout_params=build_rollout_params(model.specs, mesh, dtype),
+    pack=lambda groups: [
+      packing.PackedBatch(*map(place, batch)) for batch in pack(groups)
+    ],
+    update=update.make_update(
+      model,
+      c.loss.build(),
+      optimizer,
+      temperature=temperature,
+      chunk=c.microbatch.chunk,
+      dtype=dtype,
+      param_shardings=sharding.param_shardings(model.specs, mesh),
+    ),
+    mismatch_limit=MISMATCH_LIMIT[c.dtype],
+    checkpoint_every=c.checkpoint.every,
+    checkpoint_keep=c.checkpoint.keep,
+    samples=c.samples.kwargs(),
+  )
+  c.check_all_read()
+  return run
