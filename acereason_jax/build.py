@@ -129,7 +129,7 @@ def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
   )
 
 
-def build_pack(c: settings.Reader, shards: int, pad_token: int):
+def build_pack(c: settings.Reader, mesh, pad_token: int):
   """Judged groups -> microbatches; the recipe's choices of what counts."""
   mask_truncated = c.truncated == 'mask'
   normalise = functools.partial(
@@ -138,7 +138,9 @@ def build_pack(c: settings.Reader, shards: int, pad_token: int):
   weights = functools.partial(
     packing.token_weights, average=c.average, room=c.rollout.max_tokens
   )
-  rows, columns = shards * c.microbatch.rows, c.microbatch.columns
+  rows = sharding.row_shards(mesh) * c.microbatch.rows
+  columns = c.microbatch.columns
+  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
 
   def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
     reward_PG, judged_PG = collect.rewards(groups)
@@ -150,42 +152,44 @@ def build_pack(c: settings.Reader, shards: int, pad_token: int):
     chosen = packing.trained_rollouts(
       groups, adv_PG, weights(length_PG, counted_PG)
     )
-    return packing.pack(chosen, rows=rows, columns=columns, pad_token=pad_token)
+    batches = packing.pack(
+      chosen, rows=rows, columns=columns, pad_token=pad_token
+    )
+    return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
   return pack
 
 
-def build(config: ml_collections.ConfigDict) -> Run:
-  """Reads every field of a valid config; nothing below sees it.
-
-  Raises:
-    ValueError, OSError: one line for the user.
-  """
-  c = settings.Reader(config)
-  mesh = sharding.make_mesh(**c.mesh.kwargs())
-  shards = sharding.row_shards(mesh)
-  for field in ('rollout.prompts', 'heldout.prompts'):
-    section, name = field.split('.')
-    if (got := config[section][name]) % shards:
-      raise ValueError(
-        f'config.{field}={got}: give a multiple of mesh data x fsdp = {shards}'
-      )
-  directory = embedded.resolve_model(c.model)
-  tokenizer = tokens.load_tokenizer(directory)
-  decoder_config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  longest = c.prompt.window + c.rollout.max_tokens
-  if longest > decoder_config.context:
+def build_model(c: settings.Reader, mesh, directory: str) -> base.Model:
+  """The model of a directory, whose context must hold a rollout."""
+  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
+  if c.prompt.window + c.rollout.max_tokens > config.context:
     raise ValueError(
       f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
       f'config.prompt.window={c.prompt.window} longer than the context of '
-      f'{c.model}, {decoder_config.context}; lower one of them'
+      f'{c.model}, {config.context}; lower one of them'
     )
-  model = decoder.make_model(
-    decoder_config, remat=c.remat, constrain=sharding.pin_rows(mesh)
+  return decoder.make_model(
+    config, remat=c.remat, constrain=sharding.pin_rows(mesh)
   )
-  dtype = jnp.dtype(c.dtype)
-  stops = tokens.stop_token_ids(tokenizer, directory)
-  make_engine = functools.partial(
+
+
+def build_engines(
+  c: settings.Reader,
+  model: base.Model,
+  mesh,
+  tokenizer: Any,
+  stops: tuple[int, ...],
+) -> tuple[engine_lib.Engine, engine_lib.Engine]:
+  """The engine that trains and the one that asks held-out questions."""
+  shards = sharding.row_shards(mesh)
+  for name in ('rollout', 'heldout'):
+    if (prompts := getattr(c, name).prompts) % shards:
+      raise ValueError(
+        f'config.{name}.prompts={prompts}: give a multiple of mesh data x '
+        f'fsdp = {shards}'
+      )
+  make = functools.partial(
     engine_lib.make_engine,
     model,
     window=c.prompt.window,
@@ -196,25 +200,37 @@ def build(config: ml_collections.ConfigDict) -> Run:
     place=functools.partial(sharding.spread, sharding=sharding.rows(mesh)),
     replicated=sharding.replicated(mesh),
   )
-  temperature = c.rollout.temperature
+  # What is trained is the tempered policy, whole: nothing is cut off it.
+  own = sampling.Sampling(c.rollout.temperature, top_p=1.0, top_k=0)
   heldout = c.heldout.kwargs()
+  prompts, groups = heldout.pop('prompts'), heldout.pop('groups')
+  return (
+    make(prompts=c.rollout.prompts, groups=c.rollout.groups, sampling=own),
+    make(prompts=prompts, groups=groups, sampling=sampling.Sampling(**heldout)),
+  )
+
+
+def build(config: ml_collections.ConfigDict) -> Run:
+  """Reads every field of a valid config; nothing below sees it.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+  c = settings.Reader(config)
+  mesh = sharding.make_mesh(**c.mesh.kwargs())
+  directory = embedded.resolve_model(c.model)
+  tokenizer = tokens.load_tokenizer(directory)
+  stops = tokens.stop_token_ids(tokenizer, directory)
+  model = build_model(c, mesh, directory)
+  engine, heldout_engine = build_engines(c, model, mesh, tokenizer, stops)
   optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
-  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
-  pack = build_pack(c, shards, stops[0])
+  dtype = jnp.dtype(c.dtype)
   run = Run(
     config=json.loads(config.to_json()),
     seed=c.seed,
     steps=c.steps,
-    engine=make_engine(
-      prompts=c.rollout.prompts,
-      groups=c.rollout.groups,
-      sampling=sampling.Sampling(temperature, top_p=1.0, top_k=0),
-    ),
-    heldout_engine=make_engine(
-      prompts=heldout.pop('prompts'),
-      groups=heldout.pop('groups'),
-      sampling=sampling.Sampling(**heldout),
-    ),
+    engine=engine,
+    heldout_engine=heldout_engine,
     heldout=read_prompts(c, 'heldout_data', tokenizer),
     batches=sources.batches(
       read_prompts(c, 'train_data', tokenizer),
@@ -232,14 +248,12 @@ def build(config: ml_collections.ConfigDict) -> Run:
     load_state=load,
     abstract_state=abstract,
     rollout_params=build_rollout_params(model.specs, mesh, dtype),
-    pack=lambda groups: [
-      packing.PackedBatch(*map(place, batch)) for batch in pack(groups)
-    ],
+    pack=build_pack(c, mesh, pad_token=stops[0]),
     update=update.make_update(
       model,
       c.loss.build(),
       optimizer,
-      temperature=temperature,
+      temperature=c.rollout.temperature,
       chunk=c.microbatch.chunk,
       dtype=dtype,
       param_shardings=sharding.param_shardings(model.specs, mesh),
