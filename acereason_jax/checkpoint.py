@@ -26,6 +26,7 @@ _NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
 class Restored(NamedTuple):
   """`state` on its devices; `data_state` and `meta` as saved, plain JSON."""
 
+  step: int
   state: Tree
   data_state: dict[str, Any]
   meta: dict[str, Any]
@@ -262,7 +263,7 @@ def _restore(
       meta=ocp.args.JsonRestore(),
     ),
   )
-  return Restored(items['state'], items['data'], items['meta'])
+  return Restored(step, items['state'], items['data'], items['meta'])
 
 
 def _leaves(tree: Tree) -> dict[str, str]:

@@ -76,20 +76,21 @@ def _norm(x, weight, epsilon):
   return x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * weight
 
 
-def _rotate(x_TNH, theta):
-  """Pairs (i, i + H/2) turned by t / theta**(2i/H)."""
+def _rotate(x_TNH, inverse, scale):
+  """Pairs (i, i + H/2) turned by t * inverse[i]."""
   T, _, H = x_TNH.shape
   out = np.empty_like(x_TNH)
   for i in range(H // 2):
-    angle_T1 = np.arange(T)[:, None] / theta ** (2 * i / H)
+    angle_T1 = np.arange(T)[:, None] * inverse[i]
     a, b = x_TNH[..., i], x_TNH[..., i + H // 2]
     out[..., i] = a * np.cos(angle_T1) - b * np.sin(angle_T1)
     out[..., i + H // 2] = b * np.cos(angle_T1) + a * np.sin(angle_T1)
-  return out
+  return out * scale
 
 
 def logits(c: decoder.DecoderConfig, params, tokens_T) -> np.ndarray:
-  """float64 [T, V] of one causal sequence; default rope only."""
+  """float64 [T, V] of one causal sequence; rope by its tested table."""
+  rope = decoder.rope_frequencies(c.rope, c.head_dim)
   x_TD = np.asarray(params['embed'], np.float64)[tokens_T]
   T = len(tokens_T)
   for layer in range(c.layers):
@@ -104,7 +105,7 @@ def logits(c: decoder.DecoderConfig, params, tokens_T) -> np.ndarray:
     if c.qk_norm:
       q = _norm(q, w['q_norm'], c.norm_epsilon)
       k = _norm(k, w['k_norm'], c.norm_epsilon)
-    q, k = (_rotate(x, c.rope['rope_theta']) for x in (q, k))
+    q, k = (_rotate(x, *rope) for x in (q, k))
     out = np.stack([attend(q[t], k[: t + 1], v[: t + 1]) for t in range(T)])
     x_TD = x_TD + out.reshape(T, -1) @ w['o'].T
     h = _norm(x_TD, w['mlp_norm'], c.norm_epsilon)

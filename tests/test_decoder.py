@@ -86,9 +86,9 @@ def test_prefill_and_decode_equal_apply(variant):
   assert oracles.relative_error(got, want) < 2e-6
 
 
-@pytest.mark.parametrize('tied', [False, True])
-def test_apply_equals_float64(tied):
-  c, model, params = build(tied=tied)
+@pytest.mark.parametrize('rope, tied', [(YARN, False), (LLAMA3, True)])
+def test_apply_equals_float64(rope, tied):
+  c, model, params = build(rope=rope, tied=tied)
   tokens_T = np.random.default_rng(1).integers(0, c.vocab, 13)
   x_TD = jax.jit(lambda *x: causal(model, *x))(params, tokens_T[None])[0]
   got = x_TD @ model.head(params).T
@@ -183,6 +183,12 @@ def test_from_hf_of_the_other_families(architecture, bias, norm):
     (
       {'architectures': ['LlamaForCausalLM'], 'attention_bias': True},
       'attention_bias=True',
+    ),
+    # Qwen3's bias is on the output projection too, as Llama's is.
+    pytest.param(
+      {'architectures': ['Qwen3ForCausalLM'], 'attention_bias': True},
+      'attention_bias=True',
+      marks=pytest.mark.xfail(strict=True, reason='read as a bias on qkv'),
     ),
     ({'architectures': ['MixtralForCausalLM']}, "'MixtralForCausalLM'"),
     ({'architectures': None}, "'(none)'"),

@@ -92,20 +92,15 @@ def test_draws_follow_softmax(V, s):
   np.testing.assert_allclose(entropy, want, rtol=0, atol=1e-6)
 
 
-def test_draws_of_different_keys_are_independent():
-  # Neighbours in a batch: a shared key would correlate them.
-  tokens, _, _ = draws(np.zeros(4, np.float32), PLAIN, DRAWS)
-  pairs = 4 * tokens[:-1:2] + tokens[1::2]
-  bound = scipy.stats.chi2.ppf(1 - 1e-4, 15)
-  assert chi_square(pairs, np.full(16, 1 / 16)) < bound
-
-
-def test_block_and_place_are_drawn_with_different_noise(monkeypatch):
-  # Block i is likely iff place i is, where one key serves both.
+def test_block_and_place_and_neighbours_are_independent(monkeypatch):
+  # Block i is likely iff place i is, where one key serves both; and what the
+  # next row draws is likely the same, where one key serves the batch.
   monkeypatch.setattr(sampling, 'BLOCK', 4)
   tokens, _, _ = draws(np.zeros(16, np.float32), PLAIN, DRAWS)
-  bound = scipy.stats.chi2.ppf(1 - 1e-4, 15)
-  assert chi_square(tokens, np.full(16, 1 / 16)) < bound
+  pairs = 16 * tokens[:-1:2] + tokens[1::2]
+  for x, kinds in ((tokens, 16), (pairs, 256)):
+    bound = scipy.stats.chi2.ppf(1 - 1e-4, kinds - 1)
+    assert chi_square(x, np.full(kinds, 1 / kinds)) < bound
 
 
 def test_logp_under_top_k_and_top_p_is_that_of_the_kept():
@@ -114,7 +109,6 @@ def test_logp_under_top_k_and_top_p_is_that_of_the_kept():
   keys = jax.random.split(jax.random.key(0), 8)
   for s in (
     sampling.Sampling(0.6, 0.95, 0),
-    sampling.Sampling(1.0, 1.0, 5),
     sampling.Sampling(1.5, 0.7, 20),
   ):
     token_B, logp_B, entropy_B = map(np.asarray, draw(keys, logits, s))
@@ -172,14 +166,6 @@ def test_temperature_0_is_greedy():
   token, logp, entropy = draw(keys, logits, s)
   assert token.tolist() == [1, 0]
   assert logp.tolist() == entropy.tolist() == [0.0, 0.0]
-
-
-def test_bfloat16_logits_are_drawn_in_float32():
-  logits = jnp.asarray(np.linspace(-3, 3, 300), jnp.bfloat16)[None]
-  keys = jax.random.key(0)[None]
-  token, logp, _ = draw(keys, logits, PLAIN)
-  want = oracles.log_softmax(np.asarray(logits[0], np.float64))
-  assert abs(logp[0] - want[token[0]]) < 2e-6
 
 
 def bits(keys):

@@ -21,7 +21,8 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
-from acereason_jax import train
+from acereason_jax import export, train
+from acereason_jax.models import decoder, hf
 
 GUARD = 180
 STEPS = 10
@@ -209,6 +210,23 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   )
   for name in ('heldout_before', 'heldout_after', 'steps', 'seed'):
     assert one[name] == two[name]
+
+
+def test_a_run_is_exported_as_it_was_saved(reference, folder, tmp_path):
+  workdir, _ = reference
+  assert export.export(workdir, str(tmp_path / 'out')) == STEPS
+  specs = decoder.param_specs(decoder.DecoderConfig.from_hf(tiny.LLAMA))
+  params = hf.load(str(tmp_path / 'out'), specs, dtype=np.float32)
+  saved = state_of(workdir, STEPS)['params']
+  assert jax.tree.structure(params) == jax.tree.structure(saved)
+  for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(saved)):
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+  for name in ('config.json', 'tokenizer.json'):
+    copied = (tmp_path / 'out' / name).read_bytes()
+    assert copied == (folder / 'model' / name).read_bytes()
+  with pytest.raises(OSError, match=r'holds no checkpoint'):
+    (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
+    export.export(tmp_path, str(tmp_path / 'other'))
 
 
 @pytest.mark.parametrize(
