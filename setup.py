@@ -8,9 +8,7 @@ setuptools.setup(
   description='Reinforcement learning of reasoning models in JAX',
   license='Apache-2.0',
   python_requires='>=3.11',
-  packages=setuptools.find_packages(
-    include=['acereason_jax*', 'configs*', 'benchmarks*']
-  ),
+  packages=setuptools.find_packages(include=['acereason_jax*', 'configs*']),
   install_requires=[
     # jax 0.10 is the newest for Python 3.11, 0.12 for 3.12.
     'jax>=0.10.2',

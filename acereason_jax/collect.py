@@ -113,17 +113,16 @@ def heldout_pass_rate(
   seed: int,
   max_failed_share: float,
 ) -> float:
-  """The share of judged rollouts that are right; the same draws every time.
+  """The share of rollouts judged right; the same draws every time.
 
   Raises:
     JudgeFailed: see `check_judged`; asked of each batch.
   """
-  right = judged = 0
+  right = 0
   for first in range(0, len(prompts), engine.prompts):
     batch = prompts[first : first + engine.prompts]
     rollouts, _ = engine.sample(params, batch, seed=seed, step=0)
     groups = judge(batch, rollouts, pool)
     check_judged(groups, max_failed_share)
-    reward, ok = rewards(groups)
-    right, judged = right + reward.sum(), judged + ok.sum()
-  return float(right / max(judged, 1))
+    right += rewards(groups)[0].sum()
+  return float(right / (len(prompts) * engine.groups))

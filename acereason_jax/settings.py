@@ -5,6 +5,7 @@ it; `Reader` notes what was read. A file that replaces a whole section can
 leave fields out, or misspell them: `configs/base.py` says which there are.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +16,15 @@ from acereason_jax.models import decoder
 from acereason_jax.rl import packing
 from configs import base
 
-# What a run may change when it goes on: none of it touches what it computes,
-# up to rounding (mesh).
+# What a run may change when it goes on. It computes the same, up to rounding
+# (mesh, microbatch, remat); the judge's limits decide failures, not rewards.
 MAY_CHANGE = (
   'steps',
   'checkpoint',
   'samples',
   'mesh',
+  'microbatch',
+  'remat',
   'judge.workers',
   'judge.timeout_seconds',
   'judge.max_failed_share',
@@ -100,12 +103,18 @@ def _check_fields(known, config, name: str) -> None:
         )
 
 
+def _is_turn(turn: Any) -> bool:
+  is_pair = isinstance(turn, tuple | list) and len(turn) == 2
+  return is_pair and all(isinstance(text, str) for text in turn)
+
+
 def validate(c: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
   _check_fields(base.get_config(), c, 'config')
   rollout, prompt, batch = c.rollout, c.prompt, c.microbatch
   need = prompt.window + rollout.max_tokens
   checks = [
+    ('seed', 0 <= c.seed < 2**31, 'give 0 to 2**31 - 1'),
     ('steps', c.steps >= 1, 'give at least 1'),
     ('model', c.model, "name a model directory or 'smollm2-135m'"),
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
@@ -119,7 +128,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('rollout.max_tokens', rollout.max_tokens >= 1, 'give at least 1'),
     (
       'rollout.temperature',
-      rollout.temperature > 0,
+      0 < rollout.temperature < math.inf,
       'the policy trained is the tempered one: give more than 0',
     ),
     ('heldout.temperature', c.heldout.temperature >= 0, 'give 0 or more'),
@@ -130,15 +139,28 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('prompt.window', prompt.window >= 1, 'give at least 1'),
     (
       'prompt.examples',
-      all(len(turn) == 2 for turn in prompt.examples),
-      'give (user, assistant) pairs',
+      all(map(_is_turn, prompt.examples)),
+      'give (user, assistant) pairs of text',
     ),
     ('judge.workers', c.judge.workers >= 1, 'give at least 1'),
-    ('judge.timeout_seconds', c.judge.timeout_seconds > 0, 'give more than 0'),
+    (
+      'judge.timeout_seconds',
+      0 < c.judge.timeout_seconds <= 3600,
+      'give more than 0, at most 3600',
+    ),
+    (
+      'judge.max_failed_share',
+      0 <= c.judge.max_failed_share <= 1,
+      'give 0 to 1',
+    ),
     ('average', c.average in packing.AVERAGES, ' or '.join(packing.AVERAGES)),
     ('truncated', c.truncated in ('mask', 'score'), 'mask or score'),
     ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
-    ('optim.learning_rate', c.optim.learning_rate > 0, 'give more than 0'),
+    (
+      'optim.learning_rate',
+      0 < c.optim.learning_rate < math.inf,
+      'give more than 0',
+    ),
     ('warmup_steps', c.warmup_steps >= 0, 'give 0 or more'),
     ('clip_norm', c.clip_norm > 0, 'give more than 0'),
     ('microbatch.rows', batch.rows >= 1, 'give at least 1'),
@@ -151,6 +173,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('checkpoint.every', c.checkpoint.every >= 1, 'give at least 1'),
     ('checkpoint.keep', c.checkpoint.keep >= 1, 'give at least 1'),
     ('samples.every', c.samples.every >= 1, 'give at least 1'),
+    ('samples.count', c.samples.count >= 0, 'give 0 or more'),
+    ('samples.characters', c.samples.characters >= 1, 'give at least 1'),
   ]
   for field, good, remedy in checks:
     if not good:

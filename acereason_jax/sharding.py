@@ -67,6 +67,32 @@ def param_shardings(
   return base.map_specs(one, specs)
 
 
+def like_params(
+  tree: base.Tree,
+  params: base.Tree,
+  placed: base.Tree,
+  otherwise: NamedSharding,
+) -> base.Tree:
+  """Where an optimiser's state lies, whatever its structure.
+
+  A leaf whose path ends like a parameter's and that has its shape lies where
+  the parameter does, any other `otherwise`.
+  """
+  leaves = zip(
+    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(placed)
+  )
+  known = {jax.tree_util.keystr(p): (x.shape, s) for (p, x), s in leaves}
+
+  def place(path, leaf) -> NamedSharding:
+    for start in range(len(path)):
+      shape, found = known.get(jax.tree_util.keystr(path[start:]), (None, None))
+      if shape == leaf.shape:
+        return found
+    return otherwise
+
+  return jax.tree_util.tree_map_with_path(place, tree)
+
+
 def rows(mesh: Mesh) -> NamedSharding:
   """Leading dimension over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))

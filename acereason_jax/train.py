@@ -154,7 +154,8 @@ def loop(
     checkpoint_lib.Preemption() as preemption,
     metrics.progress_bar(run.steps, done=done) as advance,
   ):
-    say('the first step compiles the update too')
+    if done < run.steps:
+      say('the first step compiles the update too')
     while done < run.steps and not stop:
       began = time.monotonic()
       state, groups, values = train_step(run, state, pool, done)
@@ -162,6 +163,8 @@ def loop(
       if writer is not None:
         writer.write(done, values)
       say(metrics.step_line(done, run.steps, values))
+      if values['nonfinite']:
+        say('WARNING: the gradient was not finite: this step changed nothing')
       if not values['mismatch'] <= run.mismatch_limit:
         say(
           f'WARNING: sampler and trainer differ by {values["mismatch"]:.1e} a '
@@ -243,7 +246,8 @@ def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
     yield
   except kinds as e:
     logging.debug('where the error below comes from', exc_info=True)
-    raise SystemExit(f'error: {where}{" ".join(str(e).split())}') from e
+    text = metrics.printable(' '.join(f'{where}{e}'.split()))
+    raise SystemExit(f'error: {text}') from e
 
 
 @contextlib.contextmanager
@@ -318,6 +322,16 @@ def main(argv: list[str]) -> int:
   if not flags.FLAGS['verbosity'].present:
     # Orbax tells every save in twenty lines; what matters is said above.
     logging.set_verbosity(logging.WARNING)
+  if '://' in (WORKDIR.value or ''):
+    raise SystemExit(
+      f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
+      'hosts share; mount the bucket'
+    )
+  # A sample may hold what the terminal's encoding has not.
+  sys.stdout.reconfigure(errors='backslashreplace')
+  if CONFIG.value.dtype == 'float32':
+    # Else TPUs multiply float32 in bfloat16, and GPUs in TF32.
+    jax.config.update('jax_default_matmul_precision', 'highest')
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()
   with ends_all():

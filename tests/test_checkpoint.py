@@ -107,7 +107,7 @@ def test_restores_every_bit_and_both_json_values(tmp_path):
     assert checkpoints.latest_meta() == meta
     restored = checkpoints.restore(abstract)
   assert_same_bits(restored.state, state)
-  assert restored[1:] == (data_state, meta)
+  assert restored[2:] == (data_state, meta)
 
 
 def test_keeps_the_newest(tmp_path):

@@ -185,10 +185,9 @@ def test_from_hf_of_the_other_families(architecture, bias, norm):
       'attention_bias=True',
     ),
     # Qwen3's bias is on the output projection too, as Llama's is.
-    pytest.param(
+    (
       {'architectures': ['Qwen3ForCausalLM'], 'attention_bias': True},
       'attention_bias=True',
-      marks=pytest.mark.xfail(strict=True, reason='read as a bias on qkv'),
     ),
     ({'architectures': ['MixtralForCausalLM']}, "'MixtralForCausalLM'"),
     ({'architectures': None}, "'(none)'"),

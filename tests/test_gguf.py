@@ -174,12 +174,6 @@ def test_an_unknown_tensor_is_named(tmp_path):
     gguf.to_hf(tmp_path / 'm.gguf', tmp_path / 'out')
 
 
-def test_without_the_reader_the_extra_is_named(monkeypatch, tmp_path):
-  monkeypatch.setattr(gguf, 'gguf', None)
-  with pytest.raises(ValueError, match=r'acereason_jax\[quickstart\]'):
-    gguf.to_hf(tmp_path / 'm.gguf', tmp_path / 'out')
-
-
 def test_the_embedded_model_keeps_its_configuration(smollm_dir):
   config = decoder.DecoderConfig.from_hf(hf.read_config(smollm_dir))
   assert (config.layers, config.embed, config.mlp) == (30, 576, 1536)

@@ -275,8 +275,6 @@ def test_equal_rewards_have_exactly_no_advantage(value):
   assert (normalised([[value] * 7], scale=False) == 0).all()
 
 
-@pytest.mark.xfail(strict=True, reason='0 / 0: NaN advantages')
-@pytest.mark.filterwarnings('ignore:invalid value')
 def test_equal_rewards_have_no_advantage_without_epsilon():
   assert (normalised([[1.0] * 7], epsilon=0.0) == 0).all()
 

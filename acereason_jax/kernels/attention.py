@@ -2,7 +2,7 @@
 
 A row holds several segments, and a query sees its own segment and one other,
 its `prefix`: the prompt that the rollouts of a group share. Segment 0 is
-padding; it sees nothing real and nothing sees it.
+padding: nothing sees it, and what comes out for it means nothing.
 """
 
 import functools
@@ -86,7 +86,10 @@ def _attend_forward(q_BKMTH, k_BKSH, v_BKSH, bias_BTS):
     weights = jnp.exp(scores - top)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum(
-      'bkmts,bksh->bkmth', weights.astype(v_BKSH.dtype), v_BKSH[:, :, keys]
+      'bkmts,bksh->bkmth',
+      weights.astype(v_BKSH.dtype),
+      v_BKSH[:, :, keys],
+      preferred_element_type=jnp.float32,
     )
     # Divided after the product: H numbers a query instead of S.
     outs.append((out / total).astype(v_BKSH.dtype))
@@ -100,27 +103,26 @@ def _attend_backward(residual, dout_BKMTH):
   q_BKMTH, k_BKSH, v_BKSH, bias_BTS, out_BKMTH, norm_BKMT1 = residual
   dtype = q_BKMTH.dtype
   inner_BKMT1 = jnp.sum(
-    (dout_BKMTH * out_BKMTH).astype(jnp.float32), -1, keepdims=True
+    dout_BKMTH.astype(jnp.float32) * out_BKMTH, -1, keepdims=True
   )
-  dq, dk, dv = [], jnp.zeros_like(k_BKSH), jnp.zeros_like(v_BKSH)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  dq = []
+  # Sums over chunks: in bfloat16 their error would grow with T.
+  dk, dv = (jnp.zeros(x.shape, jnp.float32) for x in (k_BKSH, v_BKSH))
   for rows, keys in _chunks(q_BKMTH.shape[3]):
     scores = _scores(q_BKMTH, k_BKSH, bias_BTS, rows, keys)
     probs = jnp.exp(scores - norm_BKMT1[:, :, :, rows])
     dout = dout_BKMTH[:, :, :, rows]
-    dprobs = jnp.einsum(
-      'bkmth,bksh->bkmts',
-      dout,
-      v_BKSH[:, :, keys],
-      preferred_element_type=jnp.float32,
-    )
+    dprobs = dot('bkmth,bksh->bkmts', dout, v_BKSH[:, :, keys])
     dscores = (probs * (dprobs - inner_BKMT1[:, :, :, rows])).astype(dtype)
     probs = probs.astype(dtype)
     dq.append(jnp.einsum('bkmts,bksh->bkmth', dscores, k_BKSH[:, :, keys]))
     dk = dk.at[:, :, keys].add(
-      jnp.einsum('bkmts,bkmth->bksh', dscores, q_BKMTH[:, :, :, rows])
+      dot('bkmts,bkmth->bksh', dscores, q_BKMTH[:, :, :, rows])
     )
-    dv = dv.at[:, :, keys].add(jnp.einsum('bkmts,bkmth->bksh', probs, dout))
-  return jnp.concatenate(dq, 3), dk, dv, jnp.zeros_like(bias_BTS)
+    dv = dv.at[:, :, keys].add(dot('bkmts,bkmth->bksh', probs, dout))
+  dq_BKMTH = jnp.concatenate(dq, 3)
+  return dq_BKMTH, dk.astype(dtype), dv.astype(dtype), jnp.zeros_like(bias_BTS)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

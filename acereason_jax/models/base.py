@@ -33,7 +33,8 @@ class ParamSpec(NamedTuple):
 class Model(NamedTuple):
   """Pure functions of parameters; `params` is a tree shaped like `specs`.
 
-  apply(params, tokens_BT, position_BT, mask) -> x_BTD: teacher forcing.
+  apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD:
+    teacher forcing over packed rows.
   prefill(params, tokens_PS, length_P, groups, room) -> (x_PD, cache): the
     last hidden state of each prompt, and a cache for `groups` rollouts of
     each prompt with `room` response tokens.

@@ -1,6 +1,6 @@
 """One pre-norm GQA decoder: Qwen2/2.5, Qwen3, Llama 3, SmolLM2.
 
-The same `_block` trains, prefills and decodes; only the attention callback
+The same `block` trains, prefills and decodes; only the attention callback
 differs, so what was sampled is what is trained. Weights keep Hugging Face's
 [out, in] layout. A plain causal pass is `segment_BT` = 1, `prefix_BT` = 0.
 """
@@ -68,9 +68,6 @@ class DecoderConfig:
         f'config.json: architecture {names[0]!r} is not supported; '
         f'expected one of {", ".join(ARCHITECTURES)}'
       )
-    switches = dict(ARCHITECTURES[names[0]])
-    if names[0] != 'Qwen2ForCausalLM':
-      switches['qkv_bias'] = bool(config.get('attention_bias', False))
     _refuse_unsupported(config, names[0])
     heads = config['num_attention_heads']
     return cls(
@@ -85,7 +82,7 @@ class DecoderConfig:
       tied=config.get('tie_word_embeddings', False),
       context=config['max_position_embeddings'],
       rope=_rope_parameters(config),
-      **switches,
+      **ARCHITECTURES[names[0]],
     )
 
 
@@ -94,8 +91,8 @@ def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
   found = {
     'use_sliding_window': config.get('use_sliding_window', False),
     'mlp_bias': config.get('mlp_bias', False),
-    # Qwen2 has no bias on the output projection; Llama's attention_bias does.
-    'attention_bias': name == 'LlamaForCausalLM'
+    # It would put a bias on the output projection too; Qwen2 ignores it.
+    'attention_bias': name != 'Qwen2ForCausalLM'
     and config.get('attention_bias', False),
     'hidden_act': config.get('hidden_act', 'silu') != 'silu',
     'layer_types': any(t != window for t in config.get('layer_types') or ()),

@@ -98,7 +98,6 @@ def _sweep(cache: str, name: str) -> None:
 
 
 def _fetch(name: str, directory: str) -> None:
-  gguf.require_reader()  # before the download, not after
   source, cache = EMBEDDED[name], os.path.dirname(directory)
   prefix, suffix = f'.{name}.', '.partial'
   with tempfile.TemporaryDirectory(suffix, prefix, cache) as temporary:

@@ -10,16 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import gguf
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from acereason_jax.models import hf, tensorfiles
-
-try:
-  import gguf
-except ImportError:  # of the extra [quickstart]; `to_hf` says so
-  gguf = None
 
 ARCHITECTURES = {
   'llama': 'LlamaForCausalLM',
@@ -61,7 +57,6 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     FileExistsError: `out_directory` exists and is not empty.
     ValueError: no GGUF file, or one of a model that is not supported.
   """
-  require_reader()
   reader = gguf.GGUFReader(gguf_path)
   fields = {key: field.contents() for key, field in reader.fields.items()}
   tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
@@ -74,15 +69,6 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     _write_json(directory, 'config.json', config)
     _write_json(directory, 'generation_config.json', ids)
     _write_json(directory, 'tokenizer_config.json', tokenizer_config)
-
-
-def require_reader() -> None:
-  """Raises ValueError if the package that reads GGUF is not installed."""
-  if gguf is None:
-    raise ValueError(
-      'the package gguf is not installed; run: '
-      "pip install 'acereason_jax[quickstart]'"
-    )
 
 
 def _write_json(directory: str, name: str, value: dict[str, Any]) -> None:

@@ -25,5 +25,6 @@ def group_normalised(
   centred_PG = np.where(high_P1 > low_P1, centred_PG, 0.0)
   if scale:
     var_P1 = (centred_PG**2).sum(1, keepdims=True) / count_P1
-    centred_PG = centred_PG / (np.sqrt(var_P1) + epsilon)
+    std_P1 = np.where(high_P1 > low_P1, np.sqrt(var_P1) + epsilon, 1.0)
+    centred_PG = centred_PG / std_P1
   return centred_PG.astype(np.float32)

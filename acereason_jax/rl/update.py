@@ -95,9 +95,10 @@ def add(
         x_BTD, model.head(params), batch.target_BT, temperature, chunk
       )
     said_BT = batch.weight_BT > 0
-    # `where` before the product: padding's loss may be anything but NaN * 0.
+    # Before the loss: a `where` after it alone leaves 0 * inf in the gradient.
+    logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
     loss_BT = jnp.where(said_BT, loss(logp_BT, batch), 0.0)
-    gap_BT = jnp.where(said_BT, jnp.abs(logp_BT - batch.logp_old_BT), 0.0)
+    gap_BT = jnp.abs(logp_BT - batch.logp_old_BT)
     total = jnp.sum(loss_BT * batch.weight_BT)
     return total, (said_BT.sum(), gap_BT.sum(), gap_BT.max())
 

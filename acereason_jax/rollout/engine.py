@@ -43,10 +43,13 @@ def sample(
   """G = B / P rollouts of up to `room` tokens for each right-padded prompt.
 
   Token i of a rollout is drawn with fold_in(key, i). The loop ends when all
-  rollouts have: a stop token is the last token of its rollout.
+  rollouts have: a stop token is the last token of its rollout. A prompt of
+  length 0 is padding, whose rollouts count as ended.
   """
   B, R = keys_B.shape[0], room
   groups = B // tokens_PS.shape[0]
+  padding_B = jnp.repeat(length_P == 0, groups)
+  length_P = jnp.maximum(length_P, 1)
   w_VD = model.head(params)
   stops = jnp.array(stop_tokens, jnp.int32)
 
@@ -83,7 +86,7 @@ def sample(
     zeros(jnp.float32),
     zeros(jnp.float32),
     jnp.zeros((B,), jnp.int32),
-    jnp.zeros((B,), bool),
+    padding_B,
   )
   x_PD, cache = model.prefill(params, tokens_PS, length_P, groups, R)
   drawn = next_token(x_PD, None)
@@ -120,7 +123,7 @@ class Engine:
     ids = [p.id for p in prompts]
     rows = self.prompts - len(prompts)
     tokens_PS = np.full((self.prompts, self.window), self.pad_token, np.int32)
-    length_P = np.ones(self.prompts, np.int32)
+    length_P = np.zeros(self.prompts, np.int32)
     for row, prompt in enumerate(prompts):
       length_P[row] = len(prompt.tokens)
       tokens_PS[row, : len(prompt.tokens)] = prompt.tokens
