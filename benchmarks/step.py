@@ -270,8 +270,11 @@ def prompt_texts(directory: str, count: int, length: int) -> list[str]:
   return texts
 
 
-def measure(command: Sequence[str], case: dict[str, Any]) -> dict[str, Any]:
+def measure(
+  name: str, command: Sequence[str], case: dict[str, Any]
+) -> dict[str, Any]:
   """Runs a case in a process of its own; what its last line says."""
+  load = os.getloadavg()[0]
   done = subprocess.run(
     command,
     input=json.dumps(case),
@@ -280,7 +283,10 @@ def measure(command: Sequence[str], case: dict[str, Any]) -> dict[str, Any]:
     check=True,
     env=os.environ | dict(HF_HUB_OFFLINE='1', TOKENIZERS_PARALLELISM='false'),
   )
-  return json.loads(done.stdout.strip().rpartition('\n')[-1])
+  result = json.loads(done.stdout.strip().rpartition('\n')[-1])
+  seconds = ' '.join(f'{s["cpu_seconds"]:.1f}' for s in result['steps'])
+  print(f'{name}: steps of {seconds} CPU s; load {load:.1f} before', flush=True)
+  return result
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -333,12 +339,12 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
   load = os.getloadavg()[0]
   peak = peak_flops()
   ours = [sys.executable, '-m', 'benchmarks.step', '--worker']
-  runs, peers = [measure(ours, case)], {}
+  runs, peers = [measure('ours', ours, case)], {}
   for name, _, python in (p.partition('=') for p in args.peer):
     script = str(PEERS / f'{name}_step.py')
-    peers[name] = summarise([measure([python, script], case)])
+    peers[name] = summarise([measure(name, [python, script], case)])
   if peers:
-    runs.append(measure(ours, case))
+    runs.append(measure('ours', ours, case))
   result = summarise(runs)
   print_table(dict(ours=result, **peers))
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import ml_collections
 import pytest
 import tiny
@@ -57,6 +58,9 @@ def test_the_tiny_config_builds(config):
     (None, 'dtype', 'float16', r"config\.dtype='float16': bfloat16 or"),
     (None, 'average', 'tokens', r"config\.average='tokens': token or group"),
     (None, 'steps', 0, r'config\.steps=0: give at least 1'),
+    (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
+    ('judge', 'max_failed_share', -0.1, r'max_failed_share=-0\.1: give 0 to 1'),
+    ('judge', 'timeout_seconds', 1e9, r'timeout_seconds=1e.*: .* at most 3600'),
   ],
 )
 def test_a_bad_value(config, section, field, value, message):
@@ -149,6 +153,40 @@ def test_another_architecture(config, tmp_path):
   )
   config.model = str(tmp_path / 'model')
   refused(config, r"architecture 'GPT2LMHeadModel' is not supported; expected")
+
+
+def test_a_tokenizer_of_another_model(config, tmp_path):
+  tiny.write_model(tmp_path / 'model', vocab_size=20)
+  config.model = str(tmp_path / 'model')
+  refused(config, r'is outside its vocabulary of 20; is the tokenizer that of')
+
+
+def test_kv_heads_are_not_cut(config):
+  config.mesh.update(data=1, fsdp=1, tensor=4)
+  refused(config, r'config\.mesh\.tensor=4: .* has 2 kv heads')
+
+
+@pytest.mark.parametrize(
+  'fn', ['optax:adafactor', 'optax:novograd', 'optax:sgd', 'optax.contrib:muon']
+)
+def test_an_optimiser_whose_state_is_no_copy_of_the_parameters(config, fn):
+  config.optim = dict(fn=fn, learning_rate=1e-3)
+  run = train.build(config)
+  state = run.load_state()
+  for leaf, abstract in zip(
+    jax.tree.leaves(state), jax.tree.leaves(run.abstract_state)
+  ):
+    assert leaf.sharding.is_equivalent_to(abstract.sharding, leaf.ndim)
+
+
+def test_moments_lie_where_their_parameters_do(config):
+  state = train.build(config).abstract_state
+  adam = state.opt_state[1][0]
+  for moment in (adam.mu, adam.nu):
+    assert (
+      moment['layers']['q'].sharding == state.params['layers']['q'].sharding
+    )
+  assert not state.params['layers']['q'].sharding.is_fully_replicated
 
 
 def test_a_config_json_of_another_shape_than_the_weights(config, tmp_path):

@@ -282,3 +282,28 @@ def test_only_the_first_batch_compiles(caplog):
     sample('xyzz', seed=18, step=2)
   assert 'Compiling' not in caplog.text
   assert engine().run._cache_size() == programs
+
+
+def test_padding_prompts_end_at_once():
+  """Else a short batch would go on for all of `room` behind nobody's back."""
+  greedy = dict(temperature=0.0, stops=())
+  ((rollout, _),) = sample('a', **greedy)
+  first = int(rollout.tokens[0])
+  short = engine(temperature=0.0, stops=(first,))
+  tokens_PS = np.full((4, WINDOW), PAD, np.int32)
+  one = prompt('a').tokens
+  tokens_PS[0, : len(one)] = one
+  length_P = np.array([len(one), 0, 0, 0], np.int32)
+  zeros = np.zeros(4, np.int32)
+  out = short.run(
+    PARAMS, zeros[:2], tokens_PS, length_P, zeros.astype(np.uint32), zeros
+  )
+  assert np.array_equal(out.length_B, [1, 1, 0, 0, 0, 0, 0, 0])
+  # The loop never ran: no token was written behind the first.
+  assert not np.asarray(out.tokens_BR[:, 1:]).any()
+  # The same rows without padding go on: this test could fail.
+  length_P[1:] = 1
+  out = short.run(
+    PARAMS, zeros[:2], tokens_PS, length_P, zeros.astype(np.uint32), zeros
+  )
+  assert np.asarray(out.tokens_BR[:, 1:]).any()
