@@ -6,6 +6,7 @@ differs, so what was sampled is what is trained. Weights keep Hugging Face's
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -119,7 +120,7 @@ def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 def rope_frequencies(
   rope: Mapping[str, Any], head_dim: int
 ) -> tuple[np.ndarray, float]:
-  """Inverse frequencies [H/2] in float64 and the scale of cos and sin.
+  """Inverse frequencies, float64 [H/2], and the scale of cos and sin.
 
   Sources: arXiv 2104.09864; Llama 3.1's piecewise scaling; YaRN,
   arXiv 2309.00071, section 3 (frequencies) and equation 22 (scale).
@@ -235,6 +236,41 @@ def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
   return y if bias_F is None else y + bias_F
 
 
+def rope_rotation(
+  frequencies: np.ndarray, scale: float, position: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """cos and sin, each [..., 1, H], of positions [...]."""
+  angle = position[..., None].astype(jnp.float32) * frequencies
+  angle = jnp.concatenate([angle, angle], -1)[..., None, :]
+  return jnp.cos(angle) * scale, jnp.sin(angle) * scale
+
+
+def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """x [..., heads, H] turned by `rope_rotation`: pairs (i, i + H / 2)."""
+  cos, sin = turn
+  first, second = jnp.split(x.astype(jnp.float32), 2, -1)
+  turned = jnp.concatenate([-second, first], -1)
+  return (x * cos + turned * sin).astype(x.dtype)
+
+
+def block(c: DecoderConfig, constrain, x, w, turn, attend):
+  """One layer on x [..., D]; returns the new x and this layer's (k, v)."""
+  h = rms_norm(x, w['attn_norm'], c.norm_epsilon)
+  q, k, v = (linear(h, w[n], w.get(f'{n}_bias')) for n in 'qkv')
+  q = q.reshape(*q.shape[:-1], c.heads, c.head_dim)
+  k, v = (t.reshape(*t.shape[:-1], c.kv_heads, c.head_dim) for t in (k, v))
+  if c.qk_norm:
+    q = rms_norm(q, w['q_norm'], c.norm_epsilon)
+    k = rms_norm(k, w['k_norm'], c.norm_epsilon)
+  q, k = rotate(q, turn), rotate(k, turn)
+  with jax.named_scope('attention'):
+    out = attend(q, k, v)
+  x = constrain(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
+  h = rms_norm(x, w['mlp_norm'], c.norm_epsilon)
+  h = jax.nn.silu(linear(h, w['gate'])) * linear(h, w['up'])
+  return constrain(x + linear(h, w['down'])), (k, v)
+
+
 def make_model(
   c: DecoderConfig,
   *,
@@ -243,40 +279,14 @@ def make_model(
 ) -> base.Model:
   """The family's pure functions; see `base.Model`.
 
-  `remat` names what the backward pass of `apply` keeps of a block (`REMAT`),
-  and recomputes the rest. `constrain`
-  is applied to the residual stream, to pin its sharding.
+  `remat` names what the backward pass of `apply` keeps of a block (`REMAT`);
+  the rest is computed again. `constrain` is applied to the residual stream, to
+  pin its sharding.
   """
-  inverse, rope_scale = rope_frequencies(c.rope, c.head_dim)
-  inverse = np.asarray(inverse, np.float32)
-
-  def rotation(position: jax.Array) -> tuple[jax.Array, jax.Array]:
-    angle = position[..., None].astype(jnp.float32) * inverse
-    angle = jnp.concatenate([angle, angle], -1)[..., None, :]
-    return jnp.cos(angle) * rope_scale, jnp.sin(angle) * rope_scale
-
-  def rotate(x: jax.Array, rotation) -> jax.Array:
-    cos, sin = rotation
-    first, second = jnp.split(x.astype(jnp.float32), 2, -1)
-    turned = jnp.concatenate([-second, first], -1)
-    return (x * cos + turned * sin).astype(x.dtype)
-
-  def block(x, w, rotation, attend):
-    """One layer on x [..., D]; returns the new x and this layer's (k, v)."""
-    h = rms_norm(x, w['attn_norm'], c.norm_epsilon)
-    q, k, v = (linear(h, w[n], w.get(f'{n}_bias')) for n in 'qkv')
-    q = q.reshape(*q.shape[:-1], c.heads, c.head_dim)
-    k, v = (t.reshape(*t.shape[:-1], c.kv_heads, c.head_dim) for t in (k, v))
-    if c.qk_norm:
-      q = rms_norm(q, w['q_norm'], c.norm_epsilon)
-      k = rms_norm(k, w['k_norm'], c.norm_epsilon)
-    q, k = rotate(q, rotation), rotate(k, rotation)
-    with jax.named_scope('attention'):
-      out = attend(q, k, v)
-    x = constrain(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
-    h = rms_norm(x, w['mlp_norm'], c.norm_epsilon)
-    h = jax.nn.silu(linear(h, w['gate'])) * linear(h, w['up'])
-    return constrain(x + linear(h, w['down'])), (k, v)
+  frequencies, scale = rope_frequencies(c.rope, c.head_dim)
+  frequencies = np.asarray(frequencies, np.float32)
+  rotation = functools.partial(rope_rotation, frequencies, scale)
+  run = functools.partial(block, c, constrain)
 
   def embed(params, tokens):
     return constrain(jnp.take(params['embed'], tokens, axis=0))
@@ -290,7 +300,7 @@ def make_model(
 
     def body(x_BTD, w):
       attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_BTS)
-      return block(x_BTD, w, turn, attend)[0], None
+      return run(x_BTD, w, turn, attend)[0], None
 
     body = jax.checkpoint(body, policy=REMAT[remat])
     x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
@@ -305,7 +315,7 @@ def make_model(
 
     def body(x_PSD, w):
       attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_PSS)
-      x_PSD, kv = block(x_PSD, w, turn, attend)
+      x_PSD, kv = run(x_PSD, w, turn, attend)
       return x_PSD, tuple(t.transpose(0, 2, 1, 3) for t in kv)
 
     x_PSD, (k, v) = jax.lax.scan(
@@ -327,7 +337,7 @@ def make_model(
       attend = lambda q, k, v: attention.decode_attention(
         q, k, v, (prompt_k, prompt_v), seen_PS, (k_cache, v_cache), index
       )
-      return block(x_BD, w, turn, attend)
+      return run(x_BD, w, turn, attend)
 
     layers = (
       params['layers'],

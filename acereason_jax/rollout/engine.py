@@ -29,6 +29,19 @@ class Samples(NamedTuple):
   stopped_B: jax.Array
 
 
+def _record(stops: jax.Array, out: Samples, drawn, i: jax.Array) -> Samples:
+  """`out` with what was drawn at offset i; ended rollouts stay as long."""
+  token_B, logp_B, entropy_B = drawn
+  put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
+  return Samples(
+    put(out.tokens_BR, token_B),
+    put(out.logp_BR, logp_B),
+    put(out.entropy_BR, entropy_B),
+    out.length_B + ~out.stopped_B,
+    out.stopped_B | jnp.isin(token_B, stops),
+  )
+
+
 def sample(
   model: base.Model,
   params: base.Tree,
@@ -51,7 +64,6 @@ def sample(
   padding_B = jnp.repeat(length_P == 0, groups)
   length_P = jnp.maximum(length_P, 1)
   w_VD = model.head(params)
-  stops = jnp.array(stop_tokens, jnp.int32)
 
   def next_token(x_D, i):
     logits = jnp.einsum(
@@ -62,17 +74,7 @@ def sample(
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
     return sampling_lib.draw(keys, logits, sampling)
 
-  def record(out: Samples, drawn, i) -> Samples:
-    live_B = ~out.stopped_B
-    token_B, logp_B, entropy_B = drawn
-    put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
-    return Samples(
-      put(out.tokens_BR, token_B),
-      put(out.logp_BR, logp_B),
-      put(out.entropy_BR, entropy_B),
-      out.length_B + live_B,
-      out.stopped_B | jnp.isin(token_B, stops),
-    )
+  record = functools.partial(_record, jnp.array(stop_tokens, jnp.int32))
 
   def step(carry):
     i, token_B, out, cache = carry
