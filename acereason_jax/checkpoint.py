@@ -42,9 +42,8 @@ class Checkpoints:
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int):
     self._saving: int | None = None
-    self._manager = _manager(
-      workdir, max_to_keep=keep, cleanup_tmp_directories=True
-    )
+    _sweep(_directory(workdir))
+    self._manager = _manager(workdir, max_to_keep=keep)
     logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
@@ -220,6 +219,19 @@ def _directory(workdir: str | os.PathLike) -> epath.Path:
   if '://' not in path:  # gs://bucket/run is absolute as it stands.
     path = os.path.abspath(path)
   return epath.Path(path) / 'checkpoints'
+
+
+def _sweep(directory: epath.Path) -> None:
+  """Removes what an interrupted save left.
+
+  Orbax's own option does so in a thread, which ends in a traceback when the
+  run is over before it.
+  """
+  if jax.process_index() != 0 or not directory.is_dir():
+    return
+  for path in directory.iterdir():
+    if ocp.utils.is_tmp_checkpoint(path):
+      path.rmtree()
 
 
 def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:

@@ -60,7 +60,7 @@ def test_the_tiny_config_builds(config):
     (None, 'steps', 0, r'config\.steps=0: give at least 1'),
     (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
     ('judge', 'max_failed_share', -0.1, r'max_failed_share=-0\.1: give 0 to 1'),
-    ('judge', 'timeout_seconds', 1e9, r'timeout_seconds=1000.*: .* at most 3600'),
+    ('judge', 'timeout_seconds', 1e9, r'timeout_seconds=1000.* at most 3600'),
   ],
 )
 def test_a_bad_value(config, section, field, value, message):
