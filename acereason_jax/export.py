@@ -50,7 +50,7 @@ def export(workdir: pathlib.Path, out: str) -> int:
 def main(argv: list[str]) -> None:
   if len(argv) != 3:
     raise app.UsageError("give a run's folder and the directory to make")
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
   try:
     step = export(pathlib.Path(argv[1]), argv[2])
   except (ValueError, OSError) as e:

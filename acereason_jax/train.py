@@ -11,10 +11,12 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -205,7 +207,8 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     with mendable(ValueError):
       state = start(run, checkpoints)
     if meta is None:
-      meta = first_look(run, state, pool)
+      with heeded_interrupt():
+        meta = first_look(run, state, pool)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
@@ -248,6 +251,27 @@ def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
     logging.debug('where the error below comes from', exc_info=True)
     text = metrics.printable(' '.join(f'{where}{e}'.split()))
     raise SystemExit(f'error: {text}') from e
+
+
+@contextlib.contextmanager
+def heeded_interrupt() -> Iterator[None]:
+  """Raises KeyboardInterrupt at the end if a library swallowed it inside.
+
+  While jax compiles, Python may stand in a callback that ignores errors.
+  """
+  seen = []
+
+  def handle(number: int, frame: Any) -> None:
+    seen.append(number)
+    raise KeyboardInterrupt
+
+  previous = signal.signal(signal.SIGINT, handle)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, previous)
+  if seen:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
