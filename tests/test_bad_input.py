@@ -155,6 +155,15 @@ def test_another_architecture(config, tmp_path):
   refused(config, r"architecture 'GPT2LMHeadModel' is not supported; expected")
 
 
+def test_a_config_json_that_lacks_a_field(config, tmp_path):
+  tiny.write_model(tmp_path / 'model')
+  file = tmp_path / 'model' / 'config.json'
+  left = {k: v for k, v in tiny.LLAMA.items() if k != 'rms_norm_eps'}
+  file.write_text(json.dumps(left))
+  config.model = str(tmp_path / 'model')
+  refused(config, r'config\.json: lacks rms_norm_eps; is it')
+
+
 def test_a_tokenizer_of_another_model(config, tmp_path):
   tiny.write_model(tmp_path / 'model', vocab_size=20)
   config.model = str(tmp_path / 'model')

@@ -24,6 +24,15 @@ ARCHITECTURES = {
   'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
 }
 
+REQUIRED = (
+  'vocab_size',
+  'num_hidden_layers',
+  'hidden_size',
+  'intermediate_size',
+  'num_attention_heads',
+  'rms_norm_eps',
+  'max_position_embeddings',
+)
 _KEEP = jax.checkpoint_policies
 REMAT = {
   # Products of weights and attention: what is cheap is computed again. Also
@@ -68,6 +77,10 @@ class DecoderConfig:
       raise ValueError(
         f'config.json: architecture {names[0]!r} is not supported; '
         f'expected one of {", ".join(ARCHITECTURES)}'
+      )
+    if missing := [field for field in REQUIRED if field not in config]:
+      raise ValueError(
+        f'config.json: lacks {", ".join(missing)}; is it that of a whole model?'
       )
     _refuse_unsupported(config, names[0])
     heads = config['num_attention_heads']
