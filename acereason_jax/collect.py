@@ -4,6 +4,7 @@ A verdict that failed is no reward: it stays in its group as it is, and too
 many of them stop the run.
 """
 
+import typing
 from collections.abc import Sequence
 
 import jax
@@ -15,7 +16,7 @@ from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.verifiers import pool as pool_lib
 
-_STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
+_STATUSES = typing.get_args(types.Status)
 
 
 class JudgeFailed(RuntimeError):
