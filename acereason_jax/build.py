@@ -4,6 +4,7 @@ Every field of the config is read here, once; what is built is plain functions
 and values that have never seen it.
 """
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from acereason_jax import collect, settings, sharding, types
 from acereason_jax.data import sources
 from acereason_jax.models import base, decoder, embedded, hf, tokens
 from acereason_jax.rl import advantages, optim, packing, update
+from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling
 from acereason_jax.verifiers import pool as pool_lib
 
 
@@ -33,6 +34,8 @@ class Run(NamedTuple):
   engine: engine_lib.Engine
   heldout_engine: engine_lib.Engine
   heldout: list[types.Prompt]
+  groups: int
+  heldout_groups: int
   batches: grain.DatasetIterator
   open_pool: Callable[[], pool_lib.VerifierPool]
   max_failed_share: float
@@ -114,13 +117,14 @@ def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
 
 
 def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
-  """params -> what rollouts read: compute dtype, whole along fsdp."""
+  """params -> what rollouts read: compute dtype, whole along fsdp; and what
+  that takes beside them, in bytes of a device."""
   if dtype == jnp.float32 and mesh.shape['fsdp'] == 1:
-    return lambda params: params
-  return jax.jit(
-    functools.partial(update.cast, dtype=dtype),
-    out_shardings=sharding.param_shardings(specs, mesh, gathered=True),
-  )
+    return (lambda params: params), 0
+  shardings = sharding.param_shardings(specs, mesh, gathered=True)
+  cast = functools.partial(update.cast, dtype=dtype)
+  taken = sharding.device_bytes(sharding.abstract(specs, shardings, dtype))
+  return jax.jit(cast, out_shardings=shardings), taken
 
 
 def build_pack(c: settings.Reader, mesh, pad_token: int):
@@ -134,11 +138,14 @@ def build_pack(c: settings.Reader, mesh, pad_token: int):
   )
   rows = sharding.row_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
+  full = c.policy == 'full'
   place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
 
   def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
     reward_PG, judged_PG = collect.rewards(groups)
     adv_PG = normalise(reward_PG, judged_PG)
+    if full:
+      groups = [full_policy(group) for group in groups]
     every = [g.rollouts for g in groups]
     length_PG = np.array([[len(r.tokens) for r in g] for g in every])
     cut_PG = np.array([[r.stop == 'length' for r in g] for g in every])
@@ -154,6 +161,12 @@ def build_pack(c: settings.Reader, mesh, pad_token: int):
   return pack
 
 
+def full_policy(group: types.Group) -> types.Group:
+  """The same with `logp` under the policy that is not tempered."""
+  rollouts = (dataclasses.replace(r, logp=r.full_logp) for r in group.rollouts)
+  return dataclasses.replace(group, rollouts=tuple(rollouts))
+
+
 def build_model(c: settings.Reader, mesh, directory: str) -> base.Model:
   """The model of a directory, whose context must hold a rollout."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
@@ -162,11 +175,6 @@ def build_model(c: settings.Reader, mesh, directory: str) -> base.Model:
       f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
       f'config.prompt.window={c.prompt.window} longer than the context of '
       f'{c.model}, {config.context}; lower one of them'
-    )
-  if config.kv_heads % (tensor := mesh.shape['tensor']):
-    raise ValueError(
-      f'config.mesh.tensor={tensor}: {c.model} has {config.kv_heads} kv heads, '
-      'which a shard must hold whole; give a divisor of that'
     )
   return decoder.make_model(
     config, remat=c.remat, constrain=sharding.pin_rows(mesh)
@@ -198,34 +206,47 @@ def build_engines(
   mesh,
   tokenizer: Any,
   stops: tuple[int, ...],
+  reserved: int,
 ) -> tuple[engine_lib.Engine, engine_lib.Engine]:
-  """The engine that trains and the one that asks held-out questions."""
+  """The engine that trains and the one that asks held-out questions.
+
+  `reserved` bytes of each device are not theirs.
+  """
+  kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   shards = sharding.row_shards(mesh)
-  for name in ('rollout', 'heldout'):
-    if (prompts := getattr(c, name).prompts) % shards:
-      raise ValueError(
-        f'config.{name}.prompts={prompts}: give a multiple of mesh data x '
-        f'fsdp = {shards}'
-      )
+  sizes = schedule.Sizes(
+    slots=c.engine.slots,
+    shards=shards,
+    page=c.engine.page,
+    chunk=c.engine.chunk,
+    pages=c.engine.pages,
+    rows=c.engine.prefill_prompts * shards,
+    piece=c.engine.prefill_tokens,
+    window=c.prompt.window,
+    room=c.rollout.max_tokens,
+  )
+  try:
+    sizes = cache.fit_pages(sizes, model, mesh, kv_dtype, reserved)
+    schedule.check(sizes)
+  except ValueError as e:
+    raise ValueError(f'config.engine: {e}') from e
   make = functools.partial(
     engine_lib.make_engine,
     model,
-    window=c.prompt.window,
-    room=c.rollout.max_tokens,
-    stop_tokens=stops,
-    pad_token=stops[0],
+    mesh,
+    sizes=sizes,
+    ending=engine_lib.Ending(stops),
+    kv_dtype=kv_dtype,
     to_text=functools.partial(tokens.decode, tokenizer),
-    place=functools.partial(sharding.spread, sharding=sharding.rows(mesh)),
-    replicated=sharding.replicated(mesh),
   )
   # What is trained is the tempered policy, whole: nothing is cut off it.
-  own = sampling.Sampling(c.rollout.temperature, top_p=1.0, top_k=0)
-  heldout = c.heldout.kwargs()
-  prompts, groups = heldout.pop('prompts'), heldout.pop('groups')
-  return (
-    make(prompts=c.rollout.prompts, groups=c.rollout.groups, sampling=own),
-    make(prompts=prompts, groups=groups, sampling=sampling.Sampling(**heldout)),
+  own = sampling.Sampling(c.rollout.temperature)
+  heldout = sampling.Sampling(
+    c.heldout.temperature, c.heldout.top_p, c.heldout.top_k
   )
+  engine = make(sampling=own)
+  # The same programs need not be compiled twice.
+  return engine, engine if heldout == own else make(sampling=heldout)
 
 
 def build(config: ml_collections.ConfigDict) -> Run:
@@ -240,12 +261,20 @@ def build(config: ml_collections.ConfigDict) -> Run:
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
   model = build_model(c, mesh, directory)
-  engine, heldout_engine = build_engines(c, model, mesh, tokenizer, stops)
   train_prompts = read_prompts(c, 'train_data', tokenizer)
   heldout_prompts = read_prompts(c, 'heldout_data', tokenizer)
   check_vocabulary(c.model, model, stops, train_prompts + heldout_prompts)
   optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
   dtype = jnp.dtype(c.dtype)
+  rollout_params, cast_bytes = build_rollout_params(model.specs, mesh, dtype)
+  engine, heldout_engine = build_engines(
+    c,
+    model,
+    mesh,
+    tokenizer,
+    stops,
+    reserved=sharding.device_bytes(abstract) + cast_bytes,
+  )
   run = Run(
     config=json.loads(config.to_json()),
     seed=c.seed,
@@ -253,6 +282,8 @@ def build(config: ml_collections.ConfigDict) -> Run:
     engine=engine,
     heldout_engine=heldout_engine,
     heldout=heldout_prompts,
+    groups=c.rollout.groups,
+    heldout_groups=c.heldout.groups,
     batches=sources.batches(
       train_prompts,
       batch_size=c.rollout.prompts,
@@ -268,13 +299,13 @@ def build(config: ml_collections.ConfigDict) -> Run:
     max_failed_share=c.judge.max_failed_share,
     load_state=load,
     abstract_state=abstract,
-    rollout_params=build_rollout_params(model.specs, mesh, dtype),
+    rollout_params=rollout_params,
     pack=build_pack(c, mesh, pad_token=stops[0]),
     update=update.make_update(
       model,
       c.loss.build(),
       optimizer,
-      temperature=c.rollout.temperature,
+      temperature=c.rollout.temperature if c.policy == 'tempered' else 1.0,
       chunk=c.microbatch.chunk,
       dtype=dtype,
       param_shardings=sharding.param_shardings(model.specs, mesh),

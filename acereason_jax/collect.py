@@ -1,9 +1,11 @@
-"""Prompts to judged groups: rollouts go to the judges, verdicts come back.
+"""Prompts to judged groups: rollouts go to the judges as they end.
 
 A verdict that failed is no reward: it stays in its group as it is, and too
 many of them stop the run.
 """
 
+import itertools
+import time
 import typing
 from collections.abc import Sequence
 
@@ -14,6 +16,7 @@ from jax.experimental import multihost_utils
 from acereason_jax import types
 from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import schedule
 from acereason_jax.verifiers import pool as pool_lib
 
 _STATUSES = typing.get_args(types.Status)
@@ -23,36 +26,56 @@ class JudgeFailed(RuntimeError):
   """Too many verdicts failed: it is the judge that needs mending."""
 
 
-def judge(
+def collect(
+  engine: engine_lib.Engine,
+  params: base.Tree,
   prompts: Sequence[types.Prompt],
-  rollouts: Sequence[tuple[types.Rollout, ...]],
   pool: pool_lib.VerifierPool,
-) -> list[types.Group]:
-  """Groups with their verdicts, in order; the same on every process.
+  *,
+  groups: int,
+  seed: int,
+  step: int,
+) -> tuple[list[types.Group], dict[str, float], schedule.Trace]:
+  """Judged groups in order, the same on every process; metrics; the trace.
 
-  Each process judges its share. A status decides the reward, so statuses
-  travel; the details of other processes' verdicts stay there.
+  A rollout goes to a judge when it ends, while others are decoded. Each
+  process judges its share. A status decides the reward, so statuses travel;
+  the details of other processes' verdicts stay there.
   """
-  flat = [
-    (rollout, prompt)
-    for prompt, group in zip(prompts, rollouts)
-    for rollout in group
-  ]
-  here, processes = jax.process_index(), jax.process_count()
-  futures = {
-    i: pool.submit(rollout.text, prompt.answer)
-    for i, (rollout, prompt) in enumerate(flat)
-    if i % processes == here
-  }
+  asked = schedule.requests(prompts, groups, engine.sizes.room)
+  flat = [request for group in asked for request in group]
+  place = {(r.prompt.id, r.index): i for i, r in enumerate(flat)}
+  rollouts, futures = {}, {}
+  trace = schedule.Trace()
+  began = time.monotonic()
+  for rollout in engine.stream(params, flat, seed=seed, step=step, trace=trace):
+    i = place[rollout.prompt_id, rollout.index]
+    rollouts[i] = rollout
+    mine = i % jax.process_count() == jax.process_index()
+    if mine and rollout.stop != 'error':
+      futures[i] = pool.submit(rollout.text, flat[i].prompt.answer)
+  sampled = time.monotonic()
   verdicts = {i: future.result() for i, future in futures.items()}
-  if processes > 1:
+  judged = time.monotonic()
+  # Every process knows of these.
+  for i, rollout in rollouts.items():
+    if rollout.stop == 'error':
+      verdicts[i] = types.Verdict('error', rollout.detail, 0.0)
+  if jax.process_count() > 1:
     verdicts = _exchange(verdicts, len(flat))
-  groups, i = [], 0
-  for prompt, group in zip(prompts, rollouts):
-    mine = tuple(verdicts[i + j] for j in range(len(group)))
-    groups.append(types.Group(prompt, group, mine))
-    i += len(group)
-  return groups
+  order = iter(range(len(flat)))
+  found = [
+    types.Group(prompt, *zip(*((rollouts[i], verdicts[i]) for i in indices)))
+    for prompt, indices in (
+      (prompt, list(itertools.islice(order, groups))) for prompt in prompts
+    )
+  ]
+  seconds = dict(
+    tokens_per_second=trace.tokens / max(sampled - began, 1e-9),
+    seconds_sample=sampled - began,
+    seconds_judge=judged - sampled,
+  )
+  return found, trace.metrics() | seconds, trace
 
 
 def _exchange(
@@ -61,7 +84,7 @@ def _exchange(
   codes = np.zeros(count, np.int32)
   for i, verdict in mine.items():
     codes[i] = 1 + _STATUSES.index(verdict.status)
-  codes = multihost_utils.process_allgather(codes).reshape(-1, count).sum(0)
+  codes = multihost_utils.process_allgather(codes).reshape(-1, count).max(0)
   return {
     i: mine[i]
     if i in mine
@@ -111,19 +134,18 @@ def heldout_pass_rate(
   params: base.Tree,
   prompts: Sequence[types.Prompt],
   pool: pool_lib.VerifierPool,
+  *,
+  groups: int,
   seed: int,
   max_failed_share: float,
 ) -> float:
   """The share of rollouts judged right; the same draws every time.
 
   Raises:
-    JudgeFailed: see `check_judged`; asked of each batch.
+    JudgeFailed: see `check_judged`.
   """
-  right = 0
-  for first in range(0, len(prompts), engine.prompts):
-    batch = prompts[first : first + engine.prompts]
-    rollouts, _ = engine.sample(params, batch, seed=seed, step=0)
-    groups = judge(batch, rollouts, pool)
-    check_judged(groups, max_failed_share)
-    right += rewards(groups)[0].sum()
-  return float(right / (len(prompts) * engine.groups))
+  judged, _, _ = collect(
+    engine, params, prompts, pool, groups=groups, seed=seed, step=0
+  )
+  check_judged(judged, max_failed_share)
+  return float(rewards(judged)[0].mean())

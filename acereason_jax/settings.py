@@ -28,8 +28,15 @@ MAY_CHANGE = (
   'judge.workers',
   'judge.timeout_seconds',
   'judge.max_failed_share',
-  'heldout.prompts',
+  'engine.slots',
+  'engine.page',
+  'engine.chunk',
+  'engine.pages',
+  'engine.prefill_prompts',
+  'engine.prefill_tokens',
 )
+
+KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
 
 
 class Reader:
@@ -111,7 +118,7 @@ def _is_turn(turn: Any) -> bool:
 def validate(c: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
   _check_fields(base.get_config(), c, 'config')
-  rollout, prompt, batch = c.rollout, c.prompt, c.microbatch
+  rollout, prompt, batch, engine = c.rollout, c.prompt, c.microbatch, c.engine
   need = prompt.window + rollout.max_tokens
   checks = [
     ('seed', 0 <= c.seed < 2**31, 'give 0 to 2**31 - 1'),
@@ -134,8 +141,23 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('heldout.temperature', c.heldout.temperature >= 0, 'give 0 or more'),
     ('heldout.top_p', 0 < c.heldout.top_p <= 1, 'give more than 0, at most 1'),
     ('heldout.top_k', c.heldout.top_k >= 0, 'give 0 (all) or more'),
-    ('heldout.prompts', c.heldout.prompts >= 1, 'give at least 1'),
     ('heldout.groups', c.heldout.groups >= 1, 'give at least 1'),
+    ('policy', c.policy in ('tempered', 'full'), 'tempered or full'),
+    ('engine.slots', engine.slots >= 1, 'give at least 1'),
+    ('engine.page', engine.page >= 1, 'give at least 1'),
+    (
+      'engine.chunk',
+      engine.chunk >= 1 and engine.page % engine.chunk == 0,
+      f'give a divisor of engine.page={engine.page}',
+    ),
+    ('engine.pages', engine.pages >= 0, 'give 0 or more'),
+    ('engine.prefill_prompts', engine.prefill_prompts >= 1, 'give at least 1'),
+    (
+      'engine.prefill_tokens',
+      engine.prefill_tokens >= 1 and engine.prefill_tokens % engine.page == 0,
+      f'give a multiple of engine.page={engine.page}',
+    ),
+    ('engine.kv_dtype', engine.kv_dtype in KV_DTYPES, ' or '.join(KV_DTYPES)),
     ('prompt.window', prompt.window >= 1, 'give at least 1'),
     (
       'prompt.examples',

@@ -120,3 +120,17 @@ def spread(x, sharding: NamedSharding) -> jax.Array:
   processes it silently halves the batch.
   """
   return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+
+def abstract(specs: base.Tree, placed: base.Tree, dtype) -> base.Tree:
+  """Parameters as shapes that know where they lie."""
+  one = lambda s, place: jax.ShapeDtypeStruct(s.shape, dtype, sharding=place)
+  return jax.tree.map(one, specs, placed, is_leaf=base.is_spec)
+
+
+def device_bytes(tree: base.Tree) -> int:
+  """What shapes with shardings take of each device."""
+  return sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )

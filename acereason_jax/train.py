@@ -19,18 +19,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from acereason_jax import checkpoint as checkpoint_lib
-from acereason_jax import collect, metrics, settings, types
+from acereason_jax import cli, collect, metrics, settings, timeline, types
 from acereason_jax.build import Run, build, say
 from acereason_jax.rl import update
+from acereason_jax.rollout import schedule
 from acereason_jax.verifiers import pool as pool_lib
-
-STOPPED = os.EX_TEMPFAIL
-COMPILE_CACHE = '~/.cache/acereason_jax/compiled'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 WORKDIR = flags.DEFINE_string(
@@ -45,41 +42,38 @@ PROCESS = flags.DEFINE_integer('process', 0, 'Index of this process.')
 
 def train_step(
   run: Run, state: update.TrainState, pool: pool_lib.VerifierPool, step: int
-) -> tuple[update.TrainState, list[types.Group], dict[str, float]]:
-  """One batch: sample, judge, update."""
-  clock = [time.monotonic()]
-  tick = lambda: clock.append(time.monotonic())
-  prompts = next(run.batches)
-  rollouts, sampled = run.engine.sample(
-    run.rollout_params(state.params), prompts, seed=run.seed, step=step
+) -> tuple[
+  update.TrainState, list[types.Group], dict[str, float], schedule.Trace
+]:
+  """One batch: sample and judge, update."""
+  began = time.monotonic()
+  groups, sampled, trace = collect.collect(
+    run.engine,
+    run.rollout_params(state.params),
+    next(run.batches),
+    pool,
+    groups=run.groups,
+    seed=run.seed,
+    step=step,
   )
-  tick()
-  groups = collect.judge(prompts, rollouts, pool)
   collect.check_judged(groups, run.max_failed_share)
   judged = collect.judge_metrics(groups)
-  tick()
+  collected = time.monotonic()
   sums = run.update.zeros(state.params)
   for batch in run.pack(groups):
     sums = run.update.add(state.params, sums, batch)
   state, updated = run.update.apply(state, sums)
   updated = {k: float(v) for k, v in jax.device_get(updated).items()}
-  tick()
-  seconds = np.diff(clock)
-  return (
-    state,
-    groups,
-    dict(
-      **judged,
-      **sampled,
-      **updated,
-      tokens_per_second=sampled['response_tokens'] / seconds[0],
-      seconds_sample=seconds[0],
-      seconds_judge=seconds[1],
-      seconds_update=seconds[2],
-      seconds_step=sum(seconds),
-      peak_gb=metrics.peak_gb(),
-    ),
+  ended = time.monotonic()
+  values = dict(
+    **judged,
+    **sampled,
+    **updated,
+    seconds_update=ended - collected,
+    seconds_step=ended - began,
+    peak_gb=metrics.peak_gb(),
   )
+  return state, groups, values, trace
 
 
 def pass_rate(run: Run, state: update.TrainState, pool) -> float:
@@ -88,8 +82,9 @@ def pass_rate(run: Run, state: update.TrainState, pool) -> float:
     run.rollout_params(state.params),
     run.heldout,
     pool,
-    run.seed,
-    run.max_failed_share,
+    groups=run.heldout_groups,
+    seed=run.seed,
+    max_failed_share=run.max_failed_share,
   )
 
 
@@ -147,7 +142,13 @@ def first_look(run: Run, state: update.TrainState, pool) -> dict:
 
 
 def loop(
-  run: Run, state: update.TrainState, meta: dict, checkpoints, pool, writer
+  run: Run,
+  state: update.TrainState,
+  meta: dict,
+  checkpoints,
+  pool,
+  writer,
+  workdir: pathlib.Path,
 ) -> tuple[update.TrainState, dict, bool]:
   """Steps until done (True) or asked to stop (False); saves as it goes."""
   done = int(state.step)
@@ -160,10 +161,13 @@ def loop(
       say('the first step compiles the update too')
     while done < run.steps and not stop:
       began = time.monotonic()
-      state, groups, values = train_step(run, state, pool, done)
+      state, groups, values, trace = train_step(run, state, pool, done)
       done += 1
       if writer is not None:
         writer.write(done, values)
+        timeline.write_events(
+          workdir / 'timeline.jsonl', trace.events, step=done, **trace.metrics()
+        )
       say(metrics.step_line(done, run.steps, values))
       if values['nonfinite']:
         say('WARNING: the gradient was not finite: this step changed nothing')
@@ -191,20 +195,20 @@ def loop(
 def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
   with (
-    mendable(OSError, collect.JudgeFailed, where=f'{workdir}: '),
+    cli.mendable(OSError, collect.JudgeFailed, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
     )
-    with mendable(ValueError):
+    with cli.mendable(ValueError):
       meta = earlier(run, checkpoints)
     if (summary := final_summary(run, checkpoints, workdir)) is not None:
       say(f'finished already: {summary}; a larger config.steps goes on')
       return 0
-    with mendable(ValueError, RuntimeError, where='config.judge: '):
+    with cli.mendable(ValueError, RuntimeError, where='config.judge: '):
       pool = stack.enter_context(run.open_pool())
-    with mendable(ValueError):
+    with cli.mendable(ValueError):
       state = start(run, checkpoints)
     if meta is None:
       with heeded_interrupt():
@@ -215,11 +219,13 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       writer = stack.enter_context(
         metrics.Writer(workdir, resume_step=int(state.step) + 1)
       )
-    state, meta, finished = loop(run, state, meta, checkpoints, pool, writer)
+    state, meta, finished = loop(
+      run, state, meta, checkpoints, pool, writer, workdir
+    )
     checkpoints.wait()
     if not finished:
       say(f'stopped and saved after step {int(state.step)}; run it again')
-      return STOPPED
+      return cli.STOPPED
     began = time.monotonic()
     after = pass_rate(run, state, pool)
     before = meta['heldout_before']
@@ -236,21 +242,6 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       metrics.summary(workdir, values)
       say(f'{workdir / "summary.json"}: {json.dumps(values)}')
   return 0
-
-
-@contextlib.contextmanager
-def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
-  """Ends the run with one line for errors of these kinds.
-
-  Wraps the reading of what a user gave, and known ends of a run; anything
-  else is a bug, which keeps its traceback.
-  """
-  try:
-    yield
-  except kinds as e:
-    logging.debug('where the error below comes from', exc_info=True)
-    text = metrics.printable(' '.join(f'{where}{e}'.split()))
-    raise SystemExit(f'error: {text}') from e
 
 
 @contextlib.contextmanager
@@ -339,10 +330,7 @@ def config_name() -> str:
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.expanduser(COMPILE_CACHE)
-    )
+  cli.keep_compiled()
   if not flags.FLAGS['verbosity'].present:
     # Orbax tells every save in twenty lines; what matters is said above.
     logging.set_verbosity(logging.WARNING)
@@ -353,14 +341,12 @@ def main(argv: list[str]) -> int:
     )
   # A sample may hold what the terminal's encoding has not.
   sys.stdout.reconfigure(errors='backslashreplace')
-  if CONFIG.value.dtype == 'float32':
-    # Else TPUs multiply float32 in bfloat16, and GPUs in TF32.
-    jax.config.update('jax_default_matmul_precision', 'highest')
+  cli.use_precision(CONFIG.value.dtype)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()
   with ends_all():
     try:
-      with mendable(ValueError, OSError):
+      with cli.mendable(ValueError, OSError):
         settings.validate(CONFIG.value)
         workdir.mkdir(parents=True, exist_ok=True)
         run = build(CONFIG.value)

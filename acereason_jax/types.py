@@ -31,15 +31,21 @@ class Rollout:
   """One sampled response, int32 `tokens` [R], stop token included.
 
   `logp` (float32 [R], natural log) is under the distribution each token was
-  drawn from. `stop` is 'stop' (a stop token ended it) or 'length'.
+  drawn from, `full_logp` under softmax(logits) as the model gave them; both
+  are 0 for the tokens `forced[0]` to `forced[1]`, which nothing drew. `stop`
+  is 'stop' (a stop token or string ended it), 'length' or 'error': it could
+  not go on, and `detail` says why.
   """
 
   prompt_id: str
   index: int
   tokens: np.ndarray
   logp: np.ndarray
-  stop: typing.Literal['stop', 'length']
+  full_logp: np.ndarray
+  stop: typing.Literal['stop', 'length', 'error']
   text: str
+  forced: tuple[int, int] = (0, 0)
+  detail: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from acereason_jax import metrics, sharding, types
 from acereason_jax.models import decoder, embedded, hf, tokens
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling
+from acereason_jax.rollout import sampling, schedule
 
 MODEL = 'smollm2-135m'
 PEERS = pathlib.Path(__file__).parent / 'peers'
@@ -76,6 +76,7 @@ class Step(NamedTuple):
   """What a step of ours is made of."""
 
   prompts: list[types.Prompt]
+  groups: int
   engine: engine_lib.Engine
   pack: Callable[..., list[packing.PackedBatch]]
   update: update.Update
@@ -113,18 +114,27 @@ def build(case: dict[str, Any]) -> Step:
     types.Prompt(str(i), text, '', np.asarray(encode(text), np.int32))
     for i, text in enumerate(case['prompts'])
   ]
+  window = max(len(p.tokens) for p in prompts)
+  page = 64
+  sizes = schedule.Sizes(
+    slots=len(prompts) * case['groups'],
+    shards=sharding.row_shards(mesh),
+    page=page,
+    chunk=16,
+    pages=0,
+    rows=8,
+    piece=-(-window // page) * page,
+    window=window,
+    room=case['tokens'],
+  )
   engine = engine_lib.make_engine(
     model,
-    prompts=len(prompts),
-    groups=case['groups'],
-    window=max(len(p.tokens) for p in prompts),
-    room=case['tokens'],
-    sampling=sampling.Sampling(1.0, top_p=1.0, top_k=0),
-    stop_tokens=(),
-    pad_token=0,
+    mesh,
+    sizes=sizes._replace(pages=sizes.slots * sizes.table + 1),
+    sampling=sampling.Sampling(1.0),
+    ending=engine_lib.Ending(()),
+    kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
-    place=place,
-    replicated=sharding.replicated(mesh),
   )
   optimizer = optim.make_optimizer(
     dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
@@ -147,6 +157,7 @@ def build(case: dict[str, Any]) -> Step:
 
   return Step(
     prompts,
+    case['groups'],
     engine,
     pack,
     update.make_update(
@@ -166,8 +177,12 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
   clock = []
   tick = lambda: clock.append((time.process_time(), time.perf_counter()))
   tick()
-  rollouts, sampled = step.engine.sample(
-    step.state.params, step.prompts, seed=0, step=index
+  rollouts = step.engine.sample(
+    step.state.params,
+    step.prompts,
+    groups=step.groups,
+    seed=0,
+    step=index,
   )
   tick()
   groups = random_advantages(step.prompts, rollouts, index)
@@ -176,7 +191,8 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
     sums = step.update.add(step.state.params, sums, batch)
   state, updated = jax.block_until_ready(step.update.apply(step.state, sums))
   tick()
-  assert updated['trained_tokens'] == sampled['response_tokens']
+  sampled = sum(len(r.tokens) for group in rollouts for r in group)
+  assert updated['trained_tokens'] == sampled
   (sample_cpu, sample_wall), (update_cpu, update_wall) = np.diff(clock, axis=0)
   return step._replace(state=state), dict(
     cpu_seconds=sample_cpu + update_cpu,

@@ -54,8 +54,28 @@ def get_config() -> ml_collections.ConfigDict:
     # Training temperature [open in P]; [1.1] sets it for an entropy near 0.3.
     temperature=0.85,
   )
+  # The policy whose logp is trained: 'tempered' (softmax(logits / temperature),
+  # which the rollouts are drawn from) or 'full' (softmax(logits)) [open].
+  c.policy = 'tempered'
   # Held-out pass rate, before and after; [P 4.1] samples at 0.6 and 0.95.
-  c.heldout = dict(prompts=128, groups=1, temperature=0.6, top_p=0.95, top_k=0)
+  c.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0)
+  c.engine = dict(
+    # Rollouts decoded at once, on all devices together.
+    slots=256,
+    # Tokens of a cache page, at least 128 on a TPU; decode steps between two
+    # looks of the host, which divide it.
+    page=128,
+    chunk=128,
+    # Cache pages on all devices; 0: all that the slots can use, or that fit.
+    pages=0,
+    # A prefill call: prompts on each data x fsdp shard, and tokens of each, a
+    # multiple of page.
+    prefill_prompts=4,
+    prefill_tokens=256,
+    # '' is config.dtype; 'float8_e4m3fn' holds twice the tokens of bfloat16,
+    # at a mismatch of sampler and trainer (README).
+    kv_dtype='',
+  )
 
   c.judge = dict(
     # verify(response, answer, reasons=...) -> Verdict; see verifiers/math.py.

@@ -34,7 +34,10 @@ def get_config():
   c.train_data = dict(sums, split='train', count=300)
   c.heldout_data = dict(sums, split='heldout', count=128)
   c.rollout = dict(prompts=8, groups=8, max_tokens=32, temperature=1.0)
-  c.heldout = dict(prompts=64, groups=1, temperature=1.0, top_p=1.0, top_k=0)
+  c.heldout = dict(groups=1, temperature=1.0, top_p=1.0, top_k=0)
+  c.engine.update(
+    slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=96
+  )
   c.judge.workers = 1
   c.truncated = 'score'
   c.optim.learning_rate = 5e-6

@@ -23,13 +23,24 @@ make_update = update.make_update
 
 def dying(name, call):
   def wrapped(*args, **kwargs):
-    global now
-    if name == 'sample':
-      now = kwargs['step']
     result = call(*args, **kwargs)
     if (name, now) == (where, int(when)):
       os.kill(os.getpid(), signal.SIGKILL)
     return result
+
+  return wrapped
+
+
+def dying_stream(stream):
+  """Dies while rollouts are on their way."""
+
+  def wrapped(*args, **kwargs):
+    global now
+    now = kwargs['step']
+    for i, rollout in enumerate(stream(*args, **kwargs)):
+      if ('sample', now, i) == (where, int(when), 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+      yield rollout
 
   return wrapped
 
@@ -39,8 +50,8 @@ def make_dying_update(*args, **kwargs):
   return dataclasses.replace(made, add=dying('add', made.add))
 
 
-engine.Engine.sample = dying('sample', engine.Engine.sample)
-collect.judge = dying('judge', collect.judge)
+engine.Engine.stream = dying_stream(engine.Engine.stream)
+collect.collect = dying('judge', collect.collect)
 update.make_update = make_dying_update
 # A save goes on in the background after it returns.
 checkpoint.Checkpoints.save = dying('save', checkpoint.Checkpoints.save)

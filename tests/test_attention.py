@@ -1,7 +1,5 @@
 """Attention equals a float64 oracle that loops over queries and heads."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,51 +156,3 @@ def test_packed_gradients_equal_float64(heads, kv_heads, chunk, monkeypatch):
     want = [np.asarray(x) for x in want]
   for x, y in zip(got, want):
     assert oracles.relative_error(x, y) < TOLERANCE
-
-
-def decode_oracle(q, k, v, prompts, lengths, responses, index, groups):
-  rows = []
-  for b in range(len(q)):
-    p = b // groups
-    keys, values = (
-      np.concatenate(
-        [
-          prompts[i][p, :, : lengths[p]].swapaxes(0, 1),
-          responses[i][b, :, :index].swapaxes(0, 1),
-          own[b][None],
-        ]
-      )
-      for i, own in enumerate((k, v))
-    )
-    rows.append(oracles.attend(q[b], keys, values))
-  return np.stack(rows)
-
-
-@functools.cache
-def compiled_decode():
-  return jax.jit(attention.decode_attention)
-
-
-@pytest.mark.parametrize('heads, kv_heads', HEADS)
-@pytest.mark.parametrize('groups', [1, 8])
-def test_decode_attention_equals_the_oracle(heads, kv_heads, groups):
-  P, S, R, H = 3, 6, 5, 8
-  lengths = np.array([6, 1, 4])
-  rng = np.random.default_rng(0)
-  q = normal(rng, P * groups, heads, H)
-  k, v = (normal(rng, P * groups, kv_heads, H) for _ in range(2))
-  prompts = [normal(rng, P, kv_heads, S, H) for _ in range(2)]
-  responses = [normal(rng, P * groups, kv_heads, R, H) for _ in range(2)]
-  seen = np.arange(S) < lengths[:, None]
-  for index in (0, 2, R - 1, R):
-    # What stands outside the cache so far must not be read.
-    for x in prompts:
-      x.swapaxes(1, 2)[~seen] = 1e4
-    cache = [np.array(x) for x in responses]
-    for x in cache:
-      x[:, :, index:] = 1e4
-    got = compiled_decode()(
-      q, k, v, tuple(prompts), seen, tuple(cache), jnp.int32(index)
-    )
-    want = decode_oracle(q, k, v, prompts, lengths, responses, index, groups)
-    np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE)

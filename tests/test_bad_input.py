@@ -42,8 +42,13 @@ def test_the_tiny_config_builds(config):
   [
     ('rollout', 'groups', 1, r'config\.rollout\.groups=1: a group of 1 has'),
     ('rollout', 'temperature', 0.0, r'config\.rollout\.temperature=0\.0: .*'),
-    ('rollout', 'prompts', 3, r'config\.rollout\.prompts=3: .*multiple .* 4'),
-    ('heldout', 'prompts', 2, r'config\.heldout\.prompts=2: .*multiple'),
+    ('engine', 'slots', 6, r'config\.engine: slots=6: .*multiple of shards, 4'),
+    ('engine', 'chunk', 3, r'config\.engine\.chunk=3: give a divisor of .*=4'),
+    ('engine', 'pages', 10, r'config\.engine: pages=.* alone, .* needs 6'),
+    ('engine', 'pages', 10**9, r'config\.engine: pages=.* or slots=\d+ of 12 '),
+    ('engine', 'prefill_tokens', 6, r'prefill_tokens=6: give a multiple of'),
+    ('engine', 'kv_dtype', 'int4', r"kv_dtype='int4':  or float32 or"),
+    (None, 'policy', 'raw', r"config\.policy='raw': tempered or full"),
     ('microbatch', 'columns', 19, r'config\.microbatch\.columns=19: .* 20'),
     ('mesh', 'data', 3, r'config\.mesh: data=3 .* does not cover 4 devices'),
     ('mesh', 'fsdp', 0, r'config\.mesh: .*fsdp=0.* does not cover 4 devices'),
@@ -80,8 +85,8 @@ def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
 
 
 def test_a_field_left_out_of_a_section(config):
-  config.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0)
-  refused(config, r'config\.heldout\.prompts: missing')
+  config.heldout = dict(temperature=0.6, top_p=0.95, top_k=0)
+  refused(config, r'config\.heldout\.groups: missing')
 
 
 def test_a_value_of_another_type(config):
@@ -170,9 +175,12 @@ def test_a_tokenizer_of_another_model(config, tmp_path):
   refused(config, r'is outside its vocabulary of 20; is the tokenizer that of')
 
 
-def test_kv_heads_are_not_cut(config):
+def test_heads_are_not_cut(config, tmp_path):
+  few = dict(num_attention_heads=2, num_key_value_heads=2)
+  tiny.write_model(tmp_path / 'model', **few)
+  config.model = str(tmp_path / 'model')
   config.mesh.update(data=1, fsdp=1, tensor=4)
-  refused(config, r'config\.mesh\.tensor=4: .* has 2 kv heads')
+  refused(config, r'config\.mesh\.tensor=4: .* has 2 query and 2 kv heads')
 
 
 @pytest.mark.parametrize(

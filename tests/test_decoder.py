@@ -1,4 +1,4 @@
-"""The decoder: one forward three ways, its config, its rope, its size."""
+"""The decoder: one forward two ways, its config, its rope, its size."""
 
 import jax
 import jax.numpy as jnp
@@ -58,32 +58,92 @@ def causal(model, params, tokens_BT):
   return model.apply(params, tokens_BT, position, ones, 0 * ones)
 
 
+def dense_attend(cache, length_B):
+  """`extend`'s callback over a dense cache (k, v), [L, B, S, K, H].
+
+  Row b sees the first length_B[b] cached tokens, then its own, causally.
+  """
+
+  def attend(layer, q_BTNH, k_BTKH, v_BTKH):
+    T, S = q_BTNH.shape[1], cache[0].shape[2]
+    times = q_BTNH.shape[2] // k_BTKH.shape[2]
+    k_BSNH, v_BSNH = (
+      jnp.repeat(jnp.concatenate([old[layer], new], 1), times, 2)
+      for old, new in zip(cache, (k_BTKH, v_BTKH))
+    )
+    old_BTS = jnp.broadcast_to(
+      jnp.arange(S) < length_B[:, None, None], (len(length_B), T, S)
+    )
+    new_BTT = jnp.broadcast_to(jnp.tri(T, dtype=bool), (len(length_B), T, T))
+    seen_BTS = jnp.concatenate([old_BTS, new_BTT], -1)
+    scores = jnp.einsum('btnh,bsnh->bnts', q_BTNH, k_BSNH)
+    scores = jnp.where(
+      seen_BTS[:, None], scores / np.sqrt(q_BTNH.shape[-1]), -jnp.inf
+    )
+    return jnp.einsum('bnts,bsnh->btnh', jax.nn.softmax(scores), v_BSNH)
+
+  return attend
+
+
+def extend_all(c, model, params, pieces, replies_BR, lengths_B):
+  """Hidden states of `pieces` [B, i, T], and of replies after `lengths_B`.
+
+  Both grow one dense cache, the replies token by token: each row writes over
+  what stands after its own length.
+  """
+  B, _, T = pieces.shape
+  S = pieces[0].size + replies_BR.shape[1]
+  cache = [np.zeros((c.layers, B, S, c.kv_heads, c.head_dim), np.float32)] * 2
+
+  @jax.jit
+  def several(tokens_BT, cache, length_B):
+    position_BT = length_B[:, None] + jnp.arange(tokens_BT.shape[1])
+    attend = dense_attend(cache, length_B)
+    return model.extend(params, tokens_BT, position_BT, attend)
+
+  @jax.jit
+  def single(tokens_B, cache, length_B):
+    dense = dense_attend(cache, length_B)
+    attend = lambda layer, *x: dense(layer, *(y[:, None] for y in x))[:, 0]
+    x_BD, kv = model.extend(params, tokens_B, length_B, attend)
+    return x_BD[:, None], [y[:, :, None] for y in kv]
+
+  def call(run, tokens, cache, length_B):
+    x_BTD, kv = run(tokens, cache, length_B)
+    cache = [np.array(x) for x in cache]
+    for b, first in enumerate(length_B):
+      for old, new in zip(cache, kv):
+        old[:, b, first : first + new.shape[2]] = new[:, b]
+    return np.asarray(x_BTD), cache
+
+  first, then = [], []
+  for i in range(pieces.shape[1]):
+    x, cache = call(several, pieces[:, i], cache, np.full(B, i * T))
+    first.append(x)
+  for i in range(replies_BR.shape[1]):
+    x, cache = call(single, replies_BR[:, i], cache, lengths_B + i)
+    then.append(x)
+  return np.concatenate(first, 1), np.concatenate(then, 1)
+
+
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_prefill_and_decode_equal_apply(variant):
+def test_extend_equals_apply(variant):
   c, model, params = build(**VARIANTS[variant])
   rng = np.random.default_rng(0)
-  lengths, groups, R = np.array([6, 1, 4]), 2, 5
-  prompts = rng.integers(0, c.vocab, (3, 6))
-  replies = rng.integers(0, c.vocab, (6, R))
-  x_PD, cache = jax.jit(model.prefill, static_argnums=(3, 4))(
-    params, prompts, lengths, groups, R
-  )
-  decode = jax.jit(model.decode)
-  steps = [np.repeat(x_PD, groups, 0)]
-  for i in range(R):
-    x_BD, cache = decode(params, replies[:, i], jnp.int32(i), cache)
-    steps.append(np.asarray(x_BD))
-  got = np.stack(steps, 1)
+  lengths, R = np.array([6, 1, 4]), 5
+  pieces = rng.integers(0, c.vocab, (3, 2, 3))
+  replies = rng.integers(0, c.vocab, (3, R))
+  got = extend_all(c, model, params, pieces, replies, lengths)
+  prompts = pieces.reshape(3, 6)
   whole = np.zeros((6, 6 + R), np.int64)
-  for b in range(6):
-    n = lengths[b // groups]
-    whole[b, : n + R] = [*prompts[b // groups, :n], *replies[b]]
-  want = jax.jit(lambda *x: causal(model, *x))(params, whole)
-  want = np.stack(
-    [want[b, lengths[b // groups] - 1 :][: R + 1] for b in range(6)]
-  )
+  whole[:3, :6] = prompts
+  for b, n in enumerate(lengths):
+    whole[3 + b, : n + R] = [*prompts[b, :n], *replies[b]]
+  want = np.asarray(jax.jit(lambda *x: causal(model, *x))(params, whole))
   # Measured: 6e-7.
-  assert oracles.relative_error(got, want) < 2e-6
+  assert oracles.relative_error(got[0], want[:3, :6]) < 2e-6
+  said = np.stack([want[3 + b, n : n + R] for b, n in enumerate(lengths)])
+  assert oracles.relative_error(got[1], said) < 2e-6
 
 
 @pytest.mark.parametrize('rope, tied', [(YARN, False), (LLAMA3, True)])

@@ -3,35 +3,55 @@
 Engines compile in seconds, so that those of one kind are shared.
 """
 
+import dataclasses
 import functools
 import logging
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from jax.sharding import AxisType
 
 from acereason_jax import sharding, types
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import decoder
 from acereason_jax.rl import packing, update
+from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling as sampling_lib
+from acereason_jax.rollout import schedule
 
-WINDOW, ROOM, PAD = 7, 12, 0
+WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()
 PLAIN = decoder.make_model(CONFIG)
 PARAMS = oracles.rough_params(PLAIN.specs)
 TEMPERATURE = 0.8
 # One in twelve tokens: about half of the rollouts stop in time.
 STOPS = tuple(range(3, CONFIG.vocab, 12))
+SIZES = schedule.Sizes(
+  slots=4,
+  shards=1,
+  page=4,
+  chunk=2,
+  pages=40,
+  rows=2,
+  piece=8,
+  window=WINDOW,
+  room=ROOM,
+)
 
 
 def prompt(name):
-  """Its tokens and length hang on its name, one letter, alone."""
+  """Its tokens and length hang on its name, one letter, alone.
+
+  Capitals are long: of several pieces.
+  """
   rng = np.random.default_rng(ord(name))
-  tokens = rng.integers(0, CONFIG.vocab, 1 + ord(name) % WINDOW)
+  length = 1 + ord(name) % 7 + (17 if name.isupper() else 0)
+  tokens = rng.integers(1, CONFIG.vocab, length)
   return types.Prompt(name, '', '', tokens.astype(np.int32))
 
 
@@ -39,40 +59,49 @@ def prompts(names):
   return [prompt(name) for name in names]
 
 
-@functools.cache
-def engine(
-  stops=STOPS, count=4, groups=2, temperature=TEMPERATURE, mesh_sizes=None
-):
-  """On one device, or on a mesh of (data, fsdp, tensor)."""
-  model, place, replicated = PLAIN, jnp.asarray, None
-  if mesh_sizes:
-    mesh = make_mesh(mesh_sizes)
-    model = decoder.make_model(CONFIG, constrain=sharding.pin_rows(mesh))
-    place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
-    replicated = sharding.replicated(mesh)
-  return engine_lib.make_engine(
-    model,
-    prompts=count,
-    groups=groups,
-    window=WINDOW,
-    room=ROOM,
-    sampling=sampling_lib.Sampling(temperature, 1.0, 0),
-    stop_tokens=stops,
-    pad_token=PAD,
-    to_text=lambda tokens: ' '.join(map(str, tokens)),
-    place=place,
-    replicated=replicated,
+def one_device():
+  return sub_mesh((1, 1, 1), 0)
+
+
+def sub_mesh(sizes, first):
+  """A mesh of some of the devices."""
+  devices = jax.devices()[first : first + int(np.prod(sizes))]
+  return jax.make_mesh(
+    sizes, sharding.AXES, devices=devices, axis_types=(AxisType.Auto,) * 3
   )
 
 
-def make_mesh(sizes):
-  return sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+def to_text(tokens):
+  return ' '.join(map(str, tokens))
 
 
-def sample(names, params=PARAMS, seed=3, step=5, **kwargs):
-  return engine(**kwargs).sample(params, prompts(names), seed=seed, step=step)[
-    0
-  ]
+def build(mesh, temperature=TEMPERATURE, kv=jnp.float32, ending=None, **sizes):
+  shards = sharding.row_shards(mesh)
+  model = decoder.make_model(CONFIG, constrain=sharding.pin_rows(mesh))
+  return engine_lib.make_engine(
+    model,
+    mesh,
+    sizes=SIZES._replace(**dict(shards=shards, rows=max(2, shards)) | sizes),
+    sampling=sampling_lib.Sampling(temperature),
+    ending=ending or engine_lib.Ending(STOPS),
+    kv_dtype=kv,
+    to_text=to_text,
+  )
+
+
+@functools.cache
+def engine(stops=STOPS, **kwargs):
+  """On one device."""
+  ending = kwargs.pop('ending', engine_lib.Ending(stops))
+  return build(one_device(), ending=ending, **kwargs)
+
+
+def sample(
+  names, params=PARAMS, groups=2, seed=3, step=5, trace=None, **kwargs
+):
+  return engine(**kwargs).sample(
+    params, prompts(names), groups=groups, seed=seed, step=step, trace=trace
+  )
 
 
 def flat(groups):
@@ -82,10 +111,27 @@ def flat(groups):
 def assert_bitwise(got, want):
   assert set(got) == set(want)
   for name, rollout in want.items():
-    np.testing.assert_array_equal(got[name].tokens, rollout.tokens)
-    np.testing.assert_array_equal(got[name].logp, rollout.logp)
-    assert got[name].stop == rollout.stop
-    assert got[name].text == rollout.text
+    for field in ('tokens', 'logp', 'full_logp'):
+      x, y = (getattr(r, field) for r in (got[name], rollout))
+      assert x.dtype == y.dtype
+      np.testing.assert_array_equal(x, y)
+    for field in ('stop', 'text', 'forced', 'detail'):
+      assert getattr(got[name], field) == getattr(rollout, field)
+
+
+def assert_close(got, want, atol=5e-6):
+  """The same tokens, with logps as close as another order of sums leaves."""
+  assert set(got) == set(want)
+  for name, r in want.items():
+    assert got[name].tokens.tolist() == r.tokens.tolist()
+    assert got[name].stop == r.stop
+    for field in ('logp', 'full_logp'):
+      x, y = (getattr(r, field) for r in (got[name], r))
+      np.testing.assert_allclose(x, y, rtol=0, atol=atol)
+
+
+def only(rollouts, names):
+  return {key: r for key, r in rollouts.items() if key[0] in names}
 
 
 def teacher_forced_gaps(groups, params, dtype):
@@ -95,7 +141,7 @@ def teacher_forced_gaps(groups, params, dtype):
     [packing.Trained(prompt(r.prompt_id), r, 1.0, 1.0) for r in group]
     for group in groups
   ]
-  (batch,) = packing.pack(trained, rows=8, columns=40, pad_token=PAD)
+  (batch,) = packing.pack(trained, rows=8, columns=48, pad_token=0)
 
   @jax.jit
   def score(params):
@@ -116,8 +162,20 @@ def teacher_forced_gaps(groups, params, dtype):
   return gap_BT[said_BT]
 
 
+def oracle_logits(rollout):
+  """float64 logits that each token of a rollout was drawn from, [R, V]."""
+  tokens = [*prompt(rollout.prompt_id).tokens, *rollout.tokens[:-1]]
+  logits = oracles.logits(CONFIG, PARAMS, np.array(tokens))
+  return logits[-len(rollout.tokens) :]
+
+
+def oracle_logp(rollout, temperature):
+  logp = oracles.log_softmax(oracle_logits(rollout) / temperature)
+  return logp[np.arange(len(rollout.tokens)), rollout.tokens]
+
+
 def test_teacher_forced_logp_equals_the_engines_in_float32():
-  gaps = teacher_forced_gaps(sample('abcd'), PARAMS, jnp.float32)
+  gaps = teacher_forced_gaps(sample('abAB'), PARAMS, jnp.float32)
   # The promise is 1e-4; measured: 1.4e-6.
   assert gaps.max() < 5e-6
 
@@ -126,45 +184,103 @@ def test_teacher_forced_logp_equals_the_engines_in_bfloat16():
   # Logits as flat as a new head's: the gap grows with their spread.
   params = PARAMS | {'head': 0.3 * PARAMS['head']}
   narrow = update.cast(jax.tree.map(jnp.asarray, params), jnp.bfloat16)
-  gaps = teacher_forced_gaps(sample('abcd', narrow), params, jnp.bfloat16)
+  groups = sample('abAB', narrow, kv=jnp.bfloat16)
+  gaps = teacher_forced_gaps(groups, params, jnp.bfloat16)
   assert gaps.mean() < 5e-3
   # It must have been bfloat16 that was compared.
   assert gaps.max() > 1e-4
 
 
+def test_logp_is_that_of_a_float64_decoder():
+  """Of prompts of one token to 24: up to three pieces, six pages."""
+  groups = sample('abcdbABCE', groups=1)
+  lengths = {len(prompt(r.prompt_id).tokens) for (r,) in groups}
+  assert {1, 22, 24} <= lengths
+  for r in flat(groups).values():
+    # Measured: 2e-6.
+    for logp, temperature in ((r.logp, TEMPERATURE), (r.full_logp, 1.0)):
+      want = oracle_logp(r, temperature)
+      np.testing.assert_allclose(logp, want, rtol=0, atol=5e-6)
+
+
+def test_each_token_is_drawn_with_a_key_of_its_own():
+  """Of its name, index and place: a seed of 32 bits goes through whole."""
+  names = 'abcdABCD'
+  assert max(map(sampling_lib.prompt_seed, names)) >= 2**31
+  draw = jax.jit(sampling_lib.draw, static_argnums=2)
+  for (name, index), r in flat(sample(names)).items():
+    row = np.array([sampling_lib.prompt_seed(name)], np.uint32)
+    (key,) = sampling_lib.rollout_keys(3, 5, row, np.array([index]))
+    places = np.arange(ROOM)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
+    logits = np.zeros((ROOM, CONFIG.vocab), np.float32)
+    logits[: len(r.tokens)] = oracle_logits(r)
+    want = draw(keys, logits, sampling_lib.Sampling(TEMPERATURE)).token_B
+    assert r.tokens.tolist() == want[: len(r.tokens)].tolist()
+
+
 def test_order_and_neighbours_change_no_bit():
-  want = flat(sample('abcd'))
-  assert_bitwise(flat(sample('dcba')), want)
-  other = flat(sample('bxya'))
-  assert_bitwise(
-    {k: v for k, v in other.items() if k[0] in 'ab'},
-    {k: v for k, v in want.items() if k[0] in 'ab'},
-  )
+  want = flat(sample('abcdAB'))
+  assert_bitwise(flat(sample('BAdcba')), want)
+  other = flat(sample('bxyAza'))
+  assert_bitwise(only(other, 'abA'), only(want, 'abA'))
 
 
 def test_a_short_batch_changes_no_bit():
-  want = flat(sample('abcd'))
-  got = sample('c')
-  assert [len(group) for group in got] == [2]
-  assert_bitwise(flat(got), {k: v for k, v in want.items() if k[0] == 'c'})
+  want = flat(sample('abcdAB'))
+  for name in 'cB':
+    got = sample(name)
+    assert [len(group) for group in got] == [2]
+    assert_bitwise(flat(got), only(want, name))
 
 
-def test_the_size_of_batch_and_group_changes_no_token():
-  want = flat(sample('abcd'))
-  got = flat(sample('db', count=2, groups=4))
-  for name in ('b', 'd'):
-    for index in range(2):
-      a, b = got[name, index], want[name, index]
-      assert a.tokens.tolist() == b.tokens.tolist()
-      np.testing.assert_allclose(a.logp, b.logp, rtol=0, atol=5e-6)
+def test_the_size_of_a_group_changes_no_bit():
+  whole = flat(sample('Bd', groups=7))
+  want = flat(sample('abcdAB'))
+  got = {key: r for key, r in whole.items() if key[1] < 2}
+  assert_bitwise(got, only(want, 'Bd'))
+  assert len({r.text for r in whole.values()}) > 10
+
+
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    dict(slots=1),
+    dict(slots=7, rows=3),
+    dict(page=8, chunk=8),
+    dict(page=3, chunk=1, piece=3),
+    dict(page=12, chunk=4, piece=24),
+  ],
+  ids=str,
+)
+def test_sizes_change_no_token(sizes):
+  assert_close(flat(sample('abcAB', **sizes)), flat(sample('abcAB')))
+
+
+@pytest.mark.parametrize('spare', [0, 1, 3])
+def test_preemption_changes_no_bit(spare):
+  names, groups = 'abAB', 3
+  want = flat(sample(names, groups=groups, stops=()))
+  pages = SIZES.table + 1 + spare
+  whole = engine(stops=())
+  if spare:
+    # The same programs, of whose pool a part is used.
+    tight = dataclasses.replace(whole, sizes=SIZES._replace(pages=pages))
+  else:
+    tight = engine(stops=(), pages=pages)
+  trace = schedule.Trace()
+  got = tight.sample(
+    PARAMS, prompts(names), groups=groups, seed=3, step=5, trace=trace
+  )
+  assert trace.preempted > 0
+  assert_bitwise(flat(got), want)
 
 
 def test_a_prompt_that_stands_twice_goes_on_with_its_indices():
   first, _, again, _ = sample('abac')
   assert [r.index for r in first + again] == [0, 1, 2, 3]
-  whole = flat(sample('ab', count=2, groups=4))
-  for r in first + again:
-    assert r.tokens.tolist() == whole['a', r.index].tokens.tolist()
+  whole = flat(sample('ab', groups=4))
+  assert_bitwise(flat([first, again]), only(whole, 'a'))
   assert len({r.text for r in first + again}) == 4
 
 
@@ -181,7 +297,7 @@ def test_seed_step_and_prompt_each_change_the_rollouts():
   assert len(set.union(*texts)) == 4 * 8
   # The name is in the key, not the tokens.
   twin = types.Prompt('z', '', '', prompt('a').tokens)
-  (group,), _ = engine(stops=()).sample(PARAMS, [twin], seed=3, step=5)
+  (group,) = engine(stops=()).sample(PARAMS, [twin], groups=2, seed=3, step=5)
   assert {r.text for r in group}.isdisjoint(texts[0])
 
 
@@ -194,15 +310,16 @@ def assert_cut(got, free, stops):
     length = found[0] + 1 if len(found) else ROOM
     assert r.tokens.tolist() == tokens[:length].tolist()
     assert r.stop == ('stop' if len(found) else 'length')
-    assert r.logp.shape == (length,)
-    np.testing.assert_allclose(
-      r.logp, free[name].logp[:length], rtol=0, atol=5e-6
-    )
-    assert r.text == ' '.join(map(str, r.tokens))
+    for field in ('logp', 'full_logp'):
+      x, y = (getattr(r, field) for r in (r, free[name]))
+      assert x.shape == (length,)
+      np.testing.assert_allclose(x, y[:length], rtol=0, atol=5e-6)
+    assert r.text == to_text(r.tokens)
+    assert r.detail == ''
 
 
 def test_stop_tokens_cut_what_is_sampled_without_them():
-  got, free = flat(sample('abcd')), flat(sample('abcd', stops=()))
+  got, free = flat(sample('abcdAB')), flat(sample('abcdAB', stops=()))
   assert {(len(r.tokens), r.stop) for r in free.values()} == {(ROOM, 'length')}
   assert_cut(got, free, STOPS)
   assert {r.stop for r in got.values()} == {'stop', 'length'}
@@ -221,26 +338,17 @@ def test_the_first_and_the_last_column_can_stop():
 
 
 def test_temperature_0_takes_the_likeliest_token():
-  for (name, _), r in flat(sample('ab', temperature=0.0, stops=())).items():
-    tokens = np.concatenate([prompt(name).tokens, r.tokens])
-    logits = oracles.logits(CONFIG, PARAMS, tokens[:-1])[-ROOM:]
-    assert r.tokens.tolist() == logits.argmax(-1).tolist()
+  for r in flat(sample('abA', temperature=0.0, stops=())).values():
+    assert r.tokens.tolist() == oracle_logits(r).argmax(-1).tolist()
     assert (r.logp == 0).all()
+    want = oracle_logp(r, 1.0)
+    np.testing.assert_allclose(r.full_logp, want, rtol=0, atol=5e-6)
 
 
-def test_logp_is_that_of_a_float64_decoder():
-  for (name, _), r in flat(sample('abcd')).items():
-    tokens = np.concatenate([prompt(name).tokens, r.tokens[:-1]])
-    logits = oracles.logits(CONFIG, PARAMS, tokens)[-len(r.tokens) :]
-    want = oracles.log_softmax(logits / TEMPERATURE)
-    want = want[np.arange(len(r.tokens)), r.tokens]
-    # Measured: 2e-6.
-    np.testing.assert_allclose(r.logp, want, rtol=0, atol=5e-6)
-
-
-def test_metrics_are_those_of_the_rollouts():
-  groups, got = engine().sample(PARAMS, prompts('abc'), seed=3, step=5)
-  every = list(flat(groups).values())
+def test_the_trace_is_that_of_the_rollouts():
+  trace = schedule.Trace()
+  every = list(flat(sample('abcA', groups=3, trace=trace)).values())
+  got = trace.metrics()
   lengths = [len(r.tokens) for r in every]
   assert got['response_tokens'] == sum(lengths)
   assert got['response_length'] == pytest.approx(np.mean(lengths), rel=1e-6)
@@ -248,62 +356,392 @@ def test_metrics_are_those_of_the_rollouts():
   assert got['truncated_share'] == pytest.approx(cut, rel=1e-6)
   entropies = []
   for r in every:
-    tokens = np.concatenate([prompt(r.prompt_id).tokens, r.tokens[:-1]])
-    logits = oracles.logits(CONFIG, PARAMS, tokens)[-len(r.tokens) :]
-    logp = oracles.log_softmax(logits / TEMPERATURE)
+    logp = oracles.log_softmax(oracle_logits(r) / TEMPERATURE)
     entropies.extend(-np.sum(np.exp(logp) * logp, -1))
   assert got['entropy'] == pytest.approx(np.mean(entropies), rel=2e-6)
+  assert trace.prompt_tokens == sum(len(prompt(n).tokens) - 1 for n in 'abcA')
+  stays = {(e.prompt_id, e.index): e for e in trace.events}
+  for r in every:
+    event = stays[r.prompt_id, r.index]
+    assert event.ended - event.began == len(r.tokens)
+    assert event.reason == r.stop
+  assert 0 < got['occupancy'] <= got['occupancy_waiting'] <= 1
+  for share in ('prefill_share', 'host_share', 'page_use'):
+    assert 0 < got[share] < 1
 
 
-@pytest.mark.parametrize('sizes', [(2, 2, 1), (1, 1, 4)])
+@functools.cache
+def on_mesh(sizes):
+  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+  return build(mesh), placed(mesh)
+
+
+def placed(mesh):
+  shardings = sharding.param_shardings(PLAIN.specs, mesh, gathered=True)
+  return jax.tree.map(jax.device_put, PARAMS, shardings)
+
+
+# Of 2 kv heads tensor=4 repeats each.
+@pytest.mark.parametrize('sizes', [(2, 2, 1), (1, 1, 4), (2, 1, 2)])
 def test_a_mesh_samples_what_one_device_samples(sizes):
-  # 4 heads and 2 kv heads: tensor=4 replicates the latter.
-  shardings = sharding.param_shardings(
-    PLAIN.specs, make_mesh(sizes), gathered=True
+  mesh_engine, params = on_mesh(sizes)
+  got = mesh_engine.sample(params, prompts('abcAB'), groups=2, seed=3, step=5)
+  # Measured: 2e-6.
+  assert_close(flat(got), flat(sample('abcAB')), 1e-5)
+
+
+def test_logits_stay_sharded_over_the_vocabulary():
+  """No collective of one decode step has as many numbers as the logits."""
+  mesh_engine, params = on_mesh((1, 1, 4))
+  asked = schedule.requests(prompts('a'), 1, ROOM)[0]
+  plan = schedule.Schedule(mesh_engine.sizes, asked, schedule.Trace())
+  plan.admit(sampling_lib.prompt_seed)
+  control = map(mesh_engine.place, plan.control())
+  text = mesh_engine.decode.lower(
+    params, mesh_engine.empty_pool(), np.zeros(2, np.int32), *control
   )
-  params = jax.tree.map(jax.device_put, PARAMS, shardings)
-  got = flat(sample('abcd', params, mesh_sizes=sizes))
-  want = flat(sample('abcd'))
-  assert set(got) == set(want)
-  for name, r in want.items():
-    assert got[name].tokens.tolist() == r.tokens.tolist()
-    # Measured: 2e-6.
-    np.testing.assert_allclose(got[name].logp, r.logp, rtol=0, atol=1e-5)
+  found = collectives(text.compile().as_text())
+  assert any(kind == 'all-reduce' for kind, _ in found)
+  logits = SIZES.slots * CONFIG.vocab
+  assert not [x for x in found if x[1] >= logits]
+
+
+def collectives(text):
+  """(kind, numbers in its largest result) of each collective in HLO text."""
+  kinds = 'all-gather|all-reduce|all-to-all|collective-permute'
+  found = re.findall(rf'= (.*?) ({kinds})(?:-start)?\(', text)
+  counts = []
+  for shapes, kind in found:
+    dims = re.findall(r'\w+\[([\d,]*)\]', shapes)
+    sizes = [np.prod([int(n) for n in d.split(',') if n]) for d in dims]
+    counts.append((kind, int(max(sizes))))
+  return counts
+
+
+def test_two_engines_on_parts_of_the_devices_sample_the_same():
+  want = flat(sample('abAB'))
+  streams = []
+  for first in (0, 2):
+    mesh = sub_mesh((1, 1, 2), first)
+    half = build(mesh)
+    asked = [r for g in schedule.requests(prompts('abAB'), 2, ROOM) for r in g]
+    stream = half.stream(placed(mesh), asked, seed=3, step=5)
+    streams.append((stream, {}))
+  # By turns: each keeps its own place.
+  for _ in range(len(want)):
+    for stream, got in streams:
+      r = next(stream)
+      got[r.prompt_id, r.index] = r
+  (_, first), (_, second) = streams
+  assert_bitwise(first, second)
+  assert_close(first, want, 1e-5)
 
 
 def test_only_the_first_batch_compiles(caplog):
+  programs = lambda: [
+    getattr(engine(), name)._cache_size()
+    for name in ('decode', 'prefill', 'empty_pool')
+  ]
   with jax.log_compiles(), caplog.at_level(logging.WARNING):
     jax.jit(lambda x: x + 1)(0)
     assert 'Compiling' in caplog.text
-    sample('abcd')
-    programs = engine().run._cache_size()
+    sample('abcA')
+    before = programs()
     caplog.clear()
     sample('b', seed=17, step=1)
-    sample('xyzz', seed=18, step=2)
+    sample('xyzzAAB', groups=5, seed=18, step=2)
   assert 'Compiling' not in caplog.text
-  assert engine().run._cache_size() == programs
+  assert programs() == before
 
 
-def test_padding_prompts_end_at_once():
-  """Else a short batch would go on for all of `room` behind nobody's back."""
-  greedy = dict(temperature=0.0, stops=())
-  ((rollout, _),) = sample('a', **greedy)
-  first = int(rollout.tokens[0])
-  short = engine(temperature=0.0, stops=(first,))
-  tokens_PS = np.full((4, WINDOW), PAD, np.int32)
-  one = prompt('a').tokens
-  tokens_PS[0, : len(one)] = one
-  length_P = np.array([len(one), 0, 0, 0], np.int32)
-  zeros = np.zeros(4, np.int32)
-  out = short.run(
-    PARAMS, zeros[:2], tokens_PS, length_P, zeros.astype(np.uint32), zeros
+def test_rollouts_come_while_others_still_wait():
+  trace = schedule.Trace()
+  asked = [r for g in schedule.requests(prompts('abcA'), 5, ROOM) for r in g]
+  stream = engine().stream(PARAMS, asked, seed=3, step=5, trace=trace)
+  first = next(stream)
+  assert 0 < trace.finished <= SIZES.slots
+  came = [first, *stream]
+  assert trace.finished == len(came) == 20
+  assert_bitwise(flat([came]), flat(sample('abcA', groups=5)))
+  # A stream that is left holds nothing.
+  stream = engine().stream(PARAMS, asked, seed=3, step=5)
+  assert next(stream).text == first.text
+  stream.close()
+  assert_bitwise(flat(sample('abcA', groups=5)), flat([came]))
+
+
+def test_each_request_has_a_limit_of_its_own():
+  free = flat(sample('abA', stops=()))
+  asked = [
+    schedule.Request(prompt(n), 0, limit)
+    for n, limit in (('a', 1), ('b', 5), ('A', ROOM))
+  ]
+  for r in engine(stops=()).stream(PARAMS, asked, seed=3, step=5):
+    (limit,) = (x.limit for x in asked if x.prompt.id == r.prompt_id)
+    want = free[r.prompt_id, 0]
+    assert r.stop == 'length'
+    assert r.tokens.tolist() == want.tokens[:limit].tolist()
+    np.testing.assert_array_equal(r.logp, want.logp[:limit])
+
+
+def tokens_prompt(name, tokens):
+  return types.Prompt(name, '', '', np.array(tokens, np.int32))
+
+
+@pytest.mark.parametrize(
+  'tokens, limit, said',
+  [
+    ([], ROOM, 'the prompt is empty'),
+    ([5] * (WINDOW + 1), ROOM, 'a prompt of 25 tokens; at most 24 fit'),
+    ([5, 96], ROOM, 'token 96 is outside the vocabulary of 96'),
+    ([-1, 5], ROOM, 'token -1 is outside the vocabulary of 96'),
+    ([5], 0, 'limit 0: give 1 to 12 tokens'),
+    ([5], ROOM + 1, 'limit 13: give 1 to 12 tokens'),
+  ],
+)
+def test_a_bad_request_is_an_error_and_changes_no_bit(tokens, limit, said):
+  good = [r for g in schedule.requests(prompts('abA'), 2, ROOM) for r in g]
+  bad = schedule.Request(tokens_prompt('bad', tokens), 0, limit)
+  trace = schedule.Trace()
+  asked = [*good[:3], bad, *good[3:]]
+  came = list(engine().stream(PARAMS, asked, seed=3, step=5, trace=trace))
+  rollouts = flat([came])
+  r = rollouts.pop(('bad', 0))
+  assert (r.stop, r.detail, r.text, len(r.tokens)) == ('error', said, '', 0)
+  assert (r.tokens.dtype, r.logp.dtype) == (np.int32, np.float32)
+  assert trace.errors == 1
+  assert_bitwise(rollouts, flat(sample('abA')))
+
+
+def test_only_bad_requests_need_no_device():
+  bad = [tokens_prompt('x', []), tokens_prompt('y', [99])]
+  groups = engine().sample(None, bad, groups=2, seed=0, step=0)
+  assert [[r.stop for r in group] for group in groups] == [['error'] * 2] * 2
+  assert engine().sample(None, [], groups=2, seed=0, step=0) == []
+
+
+def poisoned():
+  """Parameters in which token 95 alone gives NaN, and prompts without it."""
+  embed = PARAMS['embed'].copy()
+  embed[95] = np.nan
+  names = [n for n in 'abcdABCDEF' if 95 not in prompt(n).tokens]
+  clean = flat(sample(names))
+  return PARAMS | {'embed': embed}, [
+    n
+    for n in names
+    if not any(95 in r.tokens[:-1] for r in only(clean, n).values())
+  ]
+
+
+@pytest.mark.parametrize('place', [0, 9, 19])
+def test_logits_that_are_not_finite_end_their_own_rollouts(place):
+  """The bad token first, inside or last: nothing else changes a bit."""
+  params, names = poisoned()
+  assert len(names) >= 4
+  tokens = prompt('A').tokens.copy()[:20]
+  tokens[place] = 95
+  bad = tokens_prompt('bad', tokens)
+  trace = schedule.Trace()
+  asked = [*prompts(names[:2]), bad, *prompts(names[2:])]
+  got = flat(
+    engine().sample(params, asked, groups=2, seed=3, step=5, trace=trace)
   )
-  assert np.array_equal(out.length_B, [1, 1, 0, 0, 0, 0, 0, 0])
-  # The loop never ran: no token was written behind the first.
-  assert not np.asarray(out.tokens_BR[:, 1:]).any()
-  # The same rows without padding go on: this test could fail.
-  length_P[1:] = 1
-  out = short.run(
-    PARAMS, zeros[:2], tokens_PS, length_P, zeros.astype(np.uint32), zeros
+  for index in range(2):
+    r = got.pop(('bad', index))
+    assert (r.stop, len(r.tokens), r.text) == ('error', 0, '')
+    assert r.detail == 'the logits were not finite'
+  assert trace.errors == 2
+  assert_bitwise(got, flat(sample(names)))
+
+
+def test_what_pads_a_piece_of_a_prompt_poisons_nobody():
+  """Token 0 could pad: NaN times a causal weight of 0 is NaN."""
+  names = [n for n in 'abcdABCDEF' if 0 not in prompt(n).tokens]
+  clean = flat(sample(names))
+  names = [
+    n for n in names if not any(0 in r.tokens for r in only(clean, n).values())
+  ]
+  assert len(names) >= 2
+  embed = PARAMS['embed'].copy()
+  embed[0] = np.nan
+  got = flat(sample(names, PARAMS | {'embed': embed}))
+  assert_bitwise(got, {k: r for k, r in clean.items() if k[0] in names})
+
+
+def test_an_error_on_the_way_keeps_the_tokens_before_it():
+  """A rollout draws the bad token itself: sound up to there."""
+  free = flat(sample('abcdAB', stops=()))
+  embed = PARAMS['embed'].copy()
+  bad = int(free['a', 0].tokens[4])
+  assert not any(bad in prompt(n).tokens for n in 'abcdAB')
+  embed[bad] = np.nan
+  got = flat(sample('abcdAB', PARAMS | {'embed': embed}, stops=()))
+  assert got['a', 0].stop == 'error'
+  for key, r in got.items():
+    tokens = free[key].tokens
+    found = np.flatnonzero(tokens[:-1] == bad)
+    length = found[0] + 1 if len(found) else ROOM
+    assert r.stop == ('error' if len(found) else 'length')
+    assert r.tokens.tolist() == tokens[:length].tolist()
+    np.testing.assert_array_equal(r.logp, free[key].logp[:length])
+
+
+def with_strings(*strings):
+  """Stop strings are the host's matter: the compiled programs are shared."""
+  free = engine(stops=())
+  return dataclasses.replace(
+    free, ending=free.ending._replace(strings=strings), to_text=spelt
   )
-  assert np.asarray(out.tokens_BR[:, 1:]).any()
+
+
+def spelt(tokens):
+  """Two letters a token, without anything between."""
+  return ''.join(chr(97 + t // 10) + chr(107 + t % 10) for t in tokens)
+
+
+@pytest.mark.parametrize('first', [0, 3, 4, 5, ROOM - 2])
+@pytest.mark.parametrize('parts', [(0, 2), (0, 4), (1, 3), (2, 3)])
+def test_stop_strings_cut_at_the_token_that_completes_them(first, parts):
+  """In one token and over two, also where these are of two calls."""
+  free = flat(sample('abcdAB', stops=()))
+  tokens = free['A', 1].tokens
+  string = spelt(tokens[first : first + 2])[slice(*parts)]
+  got = flat(
+    with_strings('never', string).sample(
+      PARAMS, prompts('abcdAB'), groups=2, seed=3, step=5
+    )
+  )
+  assert got['A', 1].stop == 'stop'
+  for key, r in got.items():
+    tokens = free[key].tokens
+    has = [string in spelt(tokens[: n + 1]) for n in range(ROOM)]
+    length = has.index(True) + 1 if any(has) else ROOM
+    assert r.tokens.tolist() == tokens[:length].tolist()
+    assert r.text == spelt(tokens[:length])
+    assert r.stop == ('stop' if any(has) else 'length')
+    np.testing.assert_array_equal(r.logp, free[key].logp[:length])
+    np.testing.assert_array_equal(r.full_logp, free[key].full_logp[:length])
+
+
+def test_a_stop_string_that_never_comes_ends_by_length():
+  got = with_strings('zzz').sample(
+    PARAMS, prompts('abA'), groups=2, seed=3, step=5
+  )
+  free = flat(sample('abA', stops=()))
+  for key, r in flat(got).items():
+    assert r.stop == 'length'
+    assert r.tokens.tolist() == free[key].tokens.tolist()
+
+
+def thinking(budget=5):
+  """What closes thinking is what ('a', 0) draws third; and the end of it."""
+  free = flat(sample('abcdAB', stops=()))
+  close = int(free['a', 0].tokens[2])
+  forced = (7, 9, close)
+  ending = engine_lib.Ending((), (), budget, close, forced)
+  return free, ending
+
+
+def test_thinking_past_its_budget_is_closed():
+  free, ending = thinking()
+  budget, over = ending.budget, ending.budget + len(ending.forced)
+  got = flat(sample('abcdAB', ending=ending))
+  closed = {k for k, r in free.items() if ending.close in r.tokens[:budget]}
+  assert ('a', 0) in closed
+  assert len(closed) < len(free)
+  for key in closed:
+    r = got[key]
+    assert r.forced[0] == r.forced[1]
+    assert r.tokens.tolist() == free[key].tokens.tolist()
+    np.testing.assert_allclose(r.logp, free[key].logp, rtol=0, atol=5e-6)
+  for key in free.keys() - closed:
+    r = got[key]
+    assert r.forced == (budget, over)
+    assert r.tokens[:budget].tolist() == free[key].tokens[:budget].tolist()
+    assert r.tokens[budget:over].tolist() == [*ending.forced]
+    assert len(r.tokens) == ROOM
+    # Sampled again from there on, after what was put in.
+    for logp, temperature in ((r.logp, TEMPERATURE), (r.full_logp, 1.0)):
+      want = oracle_logp(r, temperature)
+      want[budget:over] = 0
+      assert not logp[budget:over].any()
+      np.testing.assert_allclose(logp, want, rtol=0, atol=5e-6)
+  ends = {tuple(r.tokens[over:].tolist()) for r in got.values()}
+  assert len(ends) == len(got)
+
+
+def test_the_end_of_thinking_is_cut_where_the_rollout_ends():
+  _, ending = thinking()
+  asked = [schedule.Request(prompt('b'), 0, limit) for limit in (3, 5, 6, 12)]
+  asked = [r._replace(index=i) for i, r in enumerate(asked)]
+  came = engine(ending=ending).stream(PARAMS, asked, seed=3, step=5)
+  for r in came:
+    limit = asked[r.index].limit
+    assert len(r.tokens) == limit
+    assert r.forced == (min(limit, 5), min(limit, 8))
+
+
+def test_preemption_amid_the_end_of_thinking_changes_no_bit():
+  _, ending = thinking()
+  want = flat(sample('abcdAB', ending=ending))
+  tight = dataclasses.replace(
+    engine(ending=ending), sizes=SIZES._replace(pages=SIZES.table + 2)
+  )
+  trace = schedule.Trace()
+  got = tight.sample(
+    PARAMS, prompts('abcdAB'), groups=2, seed=3, step=5, trace=trace
+  )
+  assert trace.preempted > 0
+  assert_bitwise(flat(got), want)
+
+
+def test_a_cache_of_float8_is_near_and_not_the_same():
+  gaps = []
+  for r in flat(sample('abcdAB', stops=(), kv=jnp.float8_e4m3fn)).values():
+    assert np.isfinite(r.logp).all()
+    gaps.extend(np.abs(r.logp - oracle_logp(r, TEMPERATURE)))
+  assert 1e-4 < np.mean(gaps) < 0.1
+
+
+@pytest.mark.parametrize(
+  'changes, said',
+  [
+    (dict(shards=2), 'shards=2: the mesh has 1'),
+    (dict(pages=3), 'pages=3 on each of 1 shards'),
+    (dict(chunk=3), 'page=4: give a multiple of chunk, 3'),
+    (
+      dict(ending=engine_lib.Ending((), ('ok', ''))),
+      'a stop string is empty: it would end every rollout',
+    ),
+    (
+      dict(ending=engine_lib.Ending((), budget=5, close=3)),
+      'a thinking budget of 5 tokens needs the tokens to end it',
+    ),
+  ],
+)
+def test_an_engine_that_cannot_work_is_refused(changes, said):
+  with pytest.raises(ValueError, match=re.escape(said)) as e:
+    build(one_device(), **changes)
+  assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('heads, kv_heads', [(6, 2), (12, 6)])
+def test_heads_that_the_tensor_axis_does_not_fit_are_refused(heads, kv_heads):
+  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
+  c = oracles.tiny_config(heads=heads, kv_heads=kv_heads)
+  said = rf'config\.mesh\.tensor=4: the model has {heads} query and {kv_heads}'
+  with pytest.raises(ValueError, match=said):
+    cache_lib.make_cache(decoder.make_model(c), mesh)
+
+
+def test_pieces_are_written_in_place_and_to_their_pages():
+  rng = np.random.default_rng(0)
+  pool = rng.normal(size=(2, 5, 3, 2, 4, 8)).astype(np.float32)
+  kv = rng.normal(size=(2, 3, 3, 2, 2, 8)).astype(np.float32)
+  pages, offsets = np.array([4, 1, 1]), np.array([0, 2, 0])
+  want = pool.copy()
+  for w in range(3):
+    at = np.s_[:, pages[w], :, :, offsets[w] : offsets[w] + 2]
+    want[at] = kv[:, w]
+  got = jax.jit(cache_lib.write)(pool, kv, pages, offsets)
+  np.testing.assert_array_equal(got, want)

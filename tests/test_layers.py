@@ -33,16 +33,19 @@ LAYERS = {
   'data': 2,
   'checkpoint': 2,
   'metrics': 2,
+  'timeline': 2,
   'collect': 3,
   'evaluation': 3,
   'plan': 3,
   'report': 3,
+  'cli': 4,
   'settings': 4,
   'build': 4,
   'train': 4,
   'evaluate': 4,
   'curate': 4,
   'export': 4,
+  'generate': 4,
 }
 WITHOUT_JAX = ('types', 'resolve', 'verifiers')
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')

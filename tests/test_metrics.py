@@ -44,7 +44,7 @@ def scalars(workdir):
 
 def group(text='text', prompt_id='p', detail='ok', status='right'):
   tokens = np.zeros(3, np.int32)
-  rollout = types.Rollout(prompt_id, 0, tokens, tokens, 'stop', text)
+  rollout = types.Rollout(prompt_id, 0, tokens, tokens, tokens, 'stop', text)
   return types.Group(
     types.Prompt(prompt_id, 'What?', '42', tokens),
     (rollout,),

@@ -24,6 +24,7 @@ def rollout(name, index, tokens, logp=None):
     index,
     np.array(tokens, np.int32),
     np.array(logp, np.float32),
+    np.array(logp, np.float32),
     'stop',
     '',
   )

@@ -126,7 +126,8 @@ def metrics_of(workdir):
   """The lines of metrics.jsonl without what a clock or the kernel says."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   records = [json.loads(line, parse_constant=refuse) for line in lines]
-  measured = ('seconds_', 'tokens_per_second', 'peak_gb')
+  measured = 'seconds_', 'tokens_per_second', 'peak_gb'
+  measured = *measured, 'prefill_share', 'host_share'
   return [
     {k: v for k, v in record.items() if not k.startswith(measured)}
     for record in records
@@ -196,7 +197,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   run.wait_for('compiling')
   run.process.send_signal(signal.SIGINT)
   assert run.ends(1).splitlines()[-1].startswith('interrupted; ')
-  for script in ('judge@1', 'add@2', 'save@3'):
+  for script in ('judge@1', 'sample@2', 'add@2', 'save@3'):
     assert command(workdir, steps, script=script).end() == -signal.SIGKILL
   run = command(workdir, steps)
   run.wait_for('\nstep ')
@@ -271,7 +272,7 @@ def test_another_optimiser_by_flag(folder, command):
 def test_a_judge_that_fails_stops_the_run(folder, command):
   said = command(folder / 'bad', '--config.judge.fn=tiny_judge:fail').ends(1)
   last = said.splitlines()[-1]
-  assert last.startswith(f'error: {folder / "bad"}: 4 of 4 verdicts failed')
+  assert last.startswith(f'error: {folder / "bad"}: 6 of 6 verdicts failed')
   assert 'config.judge.max_failed_share=0.05' in last
   assert 'the judge has a bad day' in last
 

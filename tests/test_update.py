@@ -37,7 +37,7 @@ def trained_groups():
       tokens = draw(rng.integers(1, 11))
       # About log(1/96): the ratios of the clipped loss fall on both sides.
       logp = rng.normal(-4.5, 0.3, len(tokens)).astype(np.float32)
-      rollout = types.Rollout(name, index, tokens, logp, 'stop', '')
+      rollout = types.Rollout(name, index, tokens, logp, logp, 'stop', '')
       adv, weight = rng.normal(), rng.uniform(0.01, 0.1)
       group.append(packing.Trained(prompt, rollout, adv, weight))
     groups.append(group)

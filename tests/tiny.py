@@ -97,7 +97,10 @@ def config(folder: pathlib.Path) -> Any:
   c.train_data.path = str(folder / 'train.jsonl')
   c.heldout_data.path = str(folder / 'heldout.jsonl')
   c.rollout.update(prompts=4, groups=4, max_tokens=8, temperature=1.0)
-  c.heldout.update(prompts=4, temperature=1.0, top_p=1.0)
+  c.heldout.update(temperature=1.0, top_p=1.0)
+  c.engine.update(
+    slots=4, page=4, chunk=2, prefill_prompts=2, prefill_tokens=12
+  )
   c.judge.update(fn='tiny_judge:verify', workers=1, timeout_seconds=60.0)
   c.truncated = 'score'
   c.optim.learning_rate = 1e-2

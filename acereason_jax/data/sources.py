@@ -37,13 +37,23 @@ class Row:
   answer: str
 
 
-def jsonl(path: str | os.PathLike) -> list[Row]:
+def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
   """Rows of a JSON-lines file, in file order; see `_row` for the fields.
+
+  Without `answers` nothing reads them, so that a row needs none.
 
   Raises:
     ValueError: one line naming file:line, or the empty file.
   """
-  return _unique(_jsonl_records(path), path)
+  records = _jsonl_records(path)
+  if not answers:
+    records = ((where, _unanswered(record)) for where, record in records)
+  return _unique(records, path)
+
+
+def _unanswered(record: Any) -> Any:
+  is_row = isinstance(record, Mapping)
+  return {**record, 'answer': 'unread'} if is_row else record
 
 
 def parquet(path: str | os.PathLike) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Attention: over packed rows (training, prefill) and over a cache (decode).
+"""Attention over packed rows: what training scores rollouts with.
 
 A row holds several segments, and a query sees its own segment and one other,
 its `prefix`: the prompt that the rollouts of a group share. Segment 0 is
@@ -126,49 +126,3 @@ def _attend_backward(residual, dout_BKMTH):
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
-
-
-def decode_attention(
-  q_BNH: jax.Array,
-  k_BKH: jax.Array,
-  v_BKH: jax.Array,
-  prompt_kv: tuple[jax.Array, jax.Array],
-  prompt_seen_PS: jax.Array,
-  response_kv: tuple[jax.Array, jax.Array],
-  index: jax.Array,
-) -> jax.Array:
-  """One query per rollout against its cache and itself, [B, N, H].
-
-  The B = P * G rollouts stand group by group. `prompt_kv` [P, K, S, H] is
-  shared by the G rollouts of a prompt; `response_kv` [B, K, R, H] holds the
-  `index` tokens before this one, whose own key and value are k and v.
-  """
-  B, N, H = q_BNH.shape
-  P, K, S = prompt_kv[0].shape[:3]
-  G, M = B // P, N // K
-  q_BKMH = (q_BNH * H**-0.5).reshape(B, K, M, H)
-  # Rollouts of a prompt become rows of one matrix against its keys.
-  q_PKXH = q_BKMH.reshape(P, G, K, M, H).swapaxes(1, 2)
-  q_PKXH = q_PKXH.reshape(P, K, G * M, H)
-
-  def to_B(x_PKXS: jax.Array) -> jax.Array:
-    last = x_PKXS.shape[-1]
-    x = x_PKXS.reshape(P, K, G, M, last).swapaxes(1, 2)
-    return x.reshape(B, K, M, last)
-
-  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  past_S = dot('pkxh,pksh->pkxs', q_PKXH, prompt_kv[0])
-  past_S = jnp.where(prompt_seen_PS[:, None, None], past_S, MASKED)
-  past_R = dot('bkmh,bkrh->bkmr', q_BKMH, response_kv[0])
-  R = past_R.shape[-1]
-  past_R = jnp.where(jnp.arange(R) < index, past_R, MASKED)
-  own = dot('bkmh,bkh->bkm', q_BKMH, k_BKH)[..., None]
-  scores = jnp.concatenate([to_B(past_S), past_R, own], axis=-1)
-  probs = jax.nn.softmax(scores, axis=-1).astype(q_BNH.dtype)
-  probs_S, probs_R, own = jnp.split(probs, [S, S + R], axis=-1)
-  probs_PKXS = probs_S.reshape(P, G, K, M, S).swapaxes(1, 2)
-  probs_PKXS = probs_PKXS.reshape(P, K, G * M, S)
-  out = to_B(dot('pkxs,pksh->pkxh', probs_PKXS, prompt_kv[1]))
-  out += dot('bkmr,bkrh->bkmh', probs_R, response_kv[1])
-  out += own * v_BKH[:, :, None]
-  return out.astype(q_BNH.dtype).reshape(B, N, H)

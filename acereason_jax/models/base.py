@@ -35,18 +35,15 @@ class Model(NamedTuple):
 
   apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD:
     teacher forcing over packed rows.
-  prefill(params, tokens_PS, length_P, groups, room) -> (x_PD, cache): the
-    last hidden state of each prompt, and a cache for `groups` rollouts of
-    each prompt with `room` response tokens.
-  decode(params, tokens_B, index, cache) -> (x_BD, cache): the response
-    token at offset `index` of every rollout.
+  extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)): tokens after
+    what a cache holds. X is any shape; attend(layer, q_XNH, k_XKH, v_XKH) ->
+    out_XNH owns the cache; k and v, [L, X, K, H], are what to add to it.
   head(params) -> w_VD: logits are x @ w.T.
   """
 
   specs: Tree
   apply: Callable[..., jax.Array]
-  prefill: Callable[..., tuple[jax.Array, Tree]]
-  decode: Callable[..., tuple[jax.Array, Tree]]
+  extend: Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]
   head: Callable[[Tree], jax.Array]
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -183,17 +183,6 @@ def _yarn(rope, inverse, head_dim, original) -> tuple[np.ndarray, float]:
   return inverse * (1 - ramp) + inverse / factor * ramp, attention_factor
 
 
-class Cache(NamedTuple):
-  """Keys and values: of prompts [L,P,K,S,H], shared by the rollouts of a
-  group, and of responses [L,B,K,R,H]."""
-
-  prompt_k: jax.Array
-  prompt_v: jax.Array
-  prompt_length_P: jax.Array
-  k: jax.Array
-  v: jax.Array
-
-
 def param_specs(c: DecoderConfig) -> base.Tree:
   """The parameter tree; layer leaves are stacked over L."""
   L, D, F, V = c.layers, c.embed, c.mlp, c.vocab
@@ -319,55 +308,18 @@ def make_model(
     x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
     return finish(params, x_BTD)
 
-  def prefill(params, tokens_PS, length_P, groups, room):
-    P, S = tokens_PS.shape
-    index_S = jnp.arange(S)
-    segment_PS = (index_S < length_P[:, None]).astype(jnp.int32)
-    bias_PSS = attention.packed_bias(segment_PS, jnp.zeros_like(segment_PS))
-    turn = rotation(jnp.broadcast_to(index_S, (P, S)))
+  def extend(params, tokens_X, position_X, attend):
+    turn = rotation(position_X)
 
-    def body(x_PSD, w):
-      attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_PSS)
-      x_PSD, kv = run(x_PSD, w, turn, attend)
-      return x_PSD, tuple(t.transpose(0, 2, 1, 3) for t in kv)
+    def body(x_XD, layer):
+      index, w = layer
+      return run(x_XD, w, turn, functools.partial(attend, index))
 
-    x_PSD, (k, v) = jax.lax.scan(
-      body, embed(params, tokens_PS), params['layers']
-    )
-    x_PD = jnp.take_along_axis(x_PSD, (length_P - 1)[:, None, None], 1)[:, 0]
-    shape = (c.layers, P * groups, c.kv_heads, room, c.head_dim)
-    empty = jnp.zeros(shape, x_PSD.dtype)
-    return finish(params, x_PD), Cache(k, v, length_P, empty, empty)
-
-  def decode(params, tokens_B, index, cache):
-    P, S = cache.prompt_k.shape[1], cache.prompt_k.shape[3]
-    seen_PS = jnp.arange(S) < cache.prompt_length_P[:, None]
-    groups = tokens_B.shape[0] // P
-    turn = rotation(jnp.repeat(cache.prompt_length_P, groups) + index)
-
-    def body(x_BD, layer):
-      w, prompt_k, prompt_v, k_cache, v_cache = layer
-      attend = lambda q, k, v: attention.decode_attention(
-        q, k, v, (prompt_k, prompt_v), seen_PS, (k_cache, v_cache), index
-      )
-      return run(x_BD, w, turn, attend)
-
-    layers = (
-      params['layers'],
-      cache.prompt_k,
-      cache.prompt_v,
-      cache.k,
-      cache.v,
-    )
-    x_BD, new = jax.lax.scan(body, embed(params, tokens_B), layers)
-    # One write for all layers, after the last read: in place under jit.
-    k, v = (
-      jax.lax.dynamic_update_slice_in_dim(old, t[:, :, :, None], index, 3)
-      for old, t in zip((cache.k, cache.v), new)
-    )
-    return finish(params, x_BD), cache._replace(k=k, v=v)
+    layers = jnp.arange(c.layers), params['layers']
+    x_XD, kv = jax.lax.scan(body, embed(params, tokens_X), layers)
+    return finish(params, x_XD), kv
 
   def head(params):
     return params['embed'] if c.tied else params['head']
 
-  return base.Model(param_specs(c), apply, prefill, decode, head)
+  return base.Model(param_specs(c), apply, extend, head)

@@ -137,6 +137,8 @@ class _Row:
     self.data.logp_old_BT[place] = t.rollout.logp
     self.data.adv_BT[place] = t.adv
     self.data.weight_BT[place] = t.weight
+    first, last = t.rollout.forced
+    self.data.weight_BT[place][first:last] = 0.0
 
 
 def pack(

@@ -1,11 +1,14 @@
 """One token a row from logits, with the log-probability it was drawn with.
 
-`logp` is under the distribution drawn from: after temperature, top-k and
-top-p. A temperature of 0 is greedy, and then every logp is 0.
+`logp` is under the distribution drawn from: after temperature, top-k, top-p
+and min-p. `full_logp` is under softmax(logits): temperature 1, nothing cut
+off. At temperature 0 the likeliest token is taken, and every logp is 0.
 """
 
 import dataclasses
 import hashlib
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +16,40 @@ import jax.numpy as jnp
 # A draw picks a block, then a token in it: noise for V / BLOCK + BLOCK
 # numbers instead of V.
 BLOCK = 256
+# A vocabulary may be sharded over as many devices, with whole blocks on each.
+SHARDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """temperature >= 0; 0 < top_p <= 1; top_k of 0 keeps all tokens."""
+  """temperature >= 0; 0 < top_p <= 1; top_k of 0 keeps all tokens.
+
+  `min_p`, 0 to 1, drops tokens less likely than that share of the likeliest
+  (arXiv 2407.01082).
+  """
 
   temperature: float
-  top_p: float
-  top_k: int
+  top_p: float = 1.0
+  top_k: int = 0
+  min_p: float = 0.0
+
+  @property
+  def cuts(self) -> bool:
+    return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+
+
+class Draw(NamedTuple):
+  """What was drawn in each row; all [B]. Natural logs, float32.
+
+  `entropy_B` is that of the distribution drawn from. `sound_B` is False
+  where the logits were not finite: the token then means nothing.
+  """
+
+  token_B: jax.Array
+  logp_B: jax.Array
+  full_logp_B: jax.Array
+  entropy_B: jax.Array
+  sound_B: jax.Array
 
 
 def prompt_seed(prompt_id: str) -> int:
@@ -30,77 +58,91 @@ def prompt_seed(prompt_id: str) -> int:
 
 
 def rollout_keys(
-  seed: jax.Array,
-  step: jax.Array,
-  seed_P: jax.Array,
-  first_P: jax.Array,
-  groups: int,
+  seed: jax.Array, step: jax.Array, prompt_B: jax.Array, index_B: jax.Array
 ) -> jax.Array:
-  """Keys [P * G] that hang on (seed, step, prompt id, rollout index) alone.
+  """Keys [B] that hang on (seed, step, prompt id, rollout index) alone.
 
-  `seed_P` holds the `prompt_seed` of each prompt, uint32, and `first_P` the
-  index of its first rollout.
+  `prompt_B` holds the `prompt_seed` of each row's prompt, uint32.
   """
   key = jax.random.fold_in(jax.random.key(seed), step)
 
   def one(prompt, index):
     return jax.random.fold_in(jax.random.fold_in(key, prompt), index)
 
-  index_PG = first_P[:, None] + jnp.arange(groups)
-  return jax.vmap(one)(jnp.repeat(seed_P, groups), index_PG.reshape(-1))
+  return jax.vmap(one)(prompt_B, index_B)
 
 
-def keep_top(logits_BV: jax.Array, top_p: float, top_k: int) -> jax.Array:
-  """-inf outside the top_k largest and the smallest set of mass >= top_p.
+def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
+  """-inf outside the top_k largest, the smallest set of mass >= top_p, min_p.
 
   Tokens tied with the last one kept are kept. top_p (arXiv 1904.09751) counts
-  the mass that is left after top_k.
+  the mass that is left after min_p and top_k.
   """
+  if s.min_p > 0.0:
+    least_B1 = jnp.max(logits_BV, -1, keepdims=True) + math.log(s.min_p)
+    logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+  if s.top_p == 1.0 and s.top_k == 0:
+    return logits_BV
   sorted_BV = -jnp.sort(-logits_BV, axis=-1)
-  if top_k > 0:
+  if s.top_k > 0:
     rank_V = jnp.arange(logits_BV.shape[-1])
-    sorted_BV = jnp.where(rank_V < top_k, sorted_BV, -jnp.inf)
+    sorted_BV = jnp.where(rank_V < s.top_k, sorted_BV, -jnp.inf)
   probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
   before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
-  kept_BV = (before_BV < top_p) & (sorted_BV > -jnp.inf)
+  kept_BV = (before_BV < s.top_p) & (sorted_BV > -jnp.inf)
   least_B1 = jnp.min(
     jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True
   )
   return jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
 
 
-def draw(
-  keys_B: jax.Array, logits_BV: jax.Array, sampling: Sampling
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """A token, its logp and the entropy of what it was drawn from; each [B].
+def block_size(vocab: int) -> int:
+  """The largest power of two up to BLOCK that keeps blocks on one shard.
 
-  Natural log, float32. Exact: the block is drawn by its total mass, the
-  token by its share of that block (Gumbel-max both times).
+  It hangs on the vocabulary alone: every mesh draws the same tokens.
+  """
+  sizes = (BLOCK >> i for i in range(BLOCK.bit_length()))
+  return next((n for n in sizes if vocab % (n * SHARDS) == 0), BLOCK)
+
+
+def draw(keys_B: jax.Array, logits_BV: jax.Array, s: Sampling) -> Draw:
+  """A token a row.
+
+  Exact: a block is drawn by its total mass, the token by its share of that
+  block (Gumbel-max both times).
   """
   logits_BV = logits_BV.astype(jnp.float32)
+  full_norm_B = jax.nn.logsumexp(logits_BV, axis=-1)
+  sound_B = jnp.isfinite(full_norm_B)
+  if s.temperature == 0.0:
+    token_B = jnp.argmax(logits_BV, -1).astype(jnp.int32)
+    zero_B = jnp.zeros_like(full_norm_B)
+    full_logp_B = jnp.max(logits_BV, -1) - full_norm_B
+    return Draw(token_B, zero_B, full_logp_B, zero_B, sound_B)
+  logits_BV /= s.temperature
+  if s.cuts:
+    logits_BV = keep_top(logits_BV, s)
   B, V = logits_BV.shape
-  if sampling.temperature == 0.0:
-    zero_B = jnp.zeros((B,), jnp.float32)
-    return jnp.argmax(logits_BV, -1).astype(jnp.int32), zero_B, zero_B
-  logits_BV /= sampling.temperature
-  if sampling.top_p < 1.0 or sampling.top_k > 0:
-    logits_BV = keep_top(logits_BV, sampling.top_p, sampling.top_k)
-  logits_BV = jnp.pad(
-    logits_BV, ((0, 0), (0, -V % BLOCK)), constant_values=-jnp.inf
-  )
-  logits_BCV = logits_BV.reshape(B, -1, BLOCK)
+  block = block_size(V)
+  pads = (0, 0), (0, -V % block)
+  padded_BV = jnp.pad(logits_BV, pads, constant_values=-jnp.inf)
+  logits_BCV = padded_BV.reshape(B, -1, block)
   mass_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
   norm_B = jax.nn.logsumexp(mass_BC, axis=-1)
   split_B2 = jax.vmap(jax.random.split)(keys_B)
   block_B = jnp.argmax(mass_BC + _gumbel(split_B2[:, 0], mass_BC.shape[1]), -1)
   inside_BV = jnp.take_along_axis(logits_BCV, block_B[:, None, None], 1)[:, 0]
-  place_B = jnp.argmax(inside_BV + _gumbel(split_B2[:, 1], BLOCK), -1)
+  place_B = jnp.argmax(inside_BV + _gumbel(split_B2[:, 1], block), -1)
   chosen_B = jnp.take_along_axis(inside_BV, place_B[:, None], 1)[:, 0]
   logp_BV = logits_BV - norm_B[:, None]
   probs_BV = jnp.exp(logp_BV)
-  entropy_B = -jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1)
-  token_B = (block_B * BLOCK + place_B).astype(jnp.int32)
-  return token_B, chosen_B - norm_B, entropy_B
+  return Draw(
+    token_B=(block_B * block + place_B).astype(jnp.int32),
+    logp_B=chosen_B - norm_B,
+    full_logp_B=chosen_B * s.temperature - full_norm_B,
+    entropy_B=-jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1),
+    sound_B=sound_B,
+  )
 
 
 def _gumbel(keys_B: jax.Array, count: int) -> jax.Array:

@@ -1,0 +1,163 @@
+"""The paged key-value cache on the mesh: its shape, reads and writes.
+
+Pages are spread over the batch axes and each shard numbers its own, so that
+page tables hold local numbers and nothing here crosses shards. kv heads are
+repeated where the tensor axis has more shards than there are heads.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from acereason_jax import sharding
+from acereason_jax.kernels import paged_attention
+from acereason_jax.models import base
+from acereason_jax.rollout import schedule
+
+ROWS = PartitionSpec(sharding.BATCH)
+
+
+class Cache(NamedTuple):
+  """Functions of one mesh and one model; the pool is [L, X, K, 2, S, H].
+
+  shape: of the pool for X pages of S tokens in all. spread_kv(k_XKH): as the
+  pool has them. read and prefix_read: the two of `kernels.paged_attention`
+  that read pages. write(pool, kv_LWKCTH, page_W, offset_W): pieces of T
+  tokens to their pages, in place where the pool is donated.
+  """
+
+  shape: Callable[[int, int], tuple[int, ...]]
+  sharding: NamedSharding
+  spread_kv: Callable[[jax.Array], jax.Array]
+  read: Callable[..., paged_attention.Part]
+  prefix_read: Callable[..., jax.Array]
+  write: Callable[..., jax.Array]
+
+
+def kv_shape(model: base.Model) -> tuple[int, int, int, int]:
+  """(layers, query heads, kv heads, head dim), as the model calls attention."""
+  params = base.map_specs(
+    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), model.specs
+  )
+  one = jax.ShapeDtypeStruct((1,), jnp.int32)
+  heads = []
+
+  def attend(layer, q_XNH, k_XKH, v_XKH):
+    heads.append(q_XNH.shape[-2])
+    return q_XNH
+
+  extend = lambda *args: model.extend(*args, attend)
+  _, (k, _) = jax.eval_shape(extend, params, one, one)
+  layers, _, kv_heads, dim = k.shape
+  return layers, heads[0], kv_heads, dim
+
+
+def make_cache(model: base.Model, mesh: Mesh) -> Cache:
+  """The cache of `model` on `mesh`.
+
+  Raises:
+    ValueError: the tensor axis and the heads do not fit.
+  """
+  L, N, K, H = kv_shape(model)
+  tensor = mesh.shape['tensor']
+  if N % tensor or (tensor % K if tensor > K else K % tensor):
+    raise ValueError(
+      f'config.mesh.tensor={tensor}: the model has {N} query and {K} kv heads; '
+      'give a divisor of the former that divides, or is a multiple of, the '
+      'latter'
+    )
+  repeats = max(1, tensor // K)
+  platform = {'cuda': 'gpu'}.get(p := mesh.devices.flat[0].platform, p)
+  heads = PartitionSpec(sharding.BATCH, 'tensor')
+  pool = PartitionSpec(None, sharding.BATCH, 'tensor')
+  queries = PartitionSpec(sharding.BATCH, None, 'tensor')
+
+  def spread_kv(k_XKH: jax.Array) -> jax.Array:
+    return jnp.repeat(k_XKH, repeats, axis=-2) if repeats > 1 else k_XKH
+
+  def read(q_BNH, pool_LXKCSH, layer, *where):
+    return paged_attention.paged_attention(
+      q_BNH, pool_LXKCSH, layer, *where, platform=platform
+    )
+
+  def local(fn, ins, outs):
+    return jax.shard_map(
+      fn, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False
+    )
+
+  whole = PartitionSpec()
+  return Cache(
+    shape=lambda pages, size: (L, pages, K * repeats, 2, size, H),
+    sharding=NamedSharding(mesh, pool),
+    spread_kv=spread_kv,
+    read=local(
+      read, (heads, pool, whole, ROWS, ROWS, ROWS, ROWS), (heads, heads)
+    ),
+    prefix_read=local(
+      paged_attention.piece_attention,
+      (queries, queries, queries, pool, whole, ROWS, ROWS),
+      queries,
+    ),
+    write=local(write, (pool, pool, ROWS, ROWS), pool),
+  )
+
+
+def write(pool_LXKCSH, kv_LWKCTH, page_W, offset_W) -> jax.Array:
+  """Puts W pieces of T <= S tokens at offsets of pages, one by one."""
+
+  def one(w, pool):
+    piece = jax.lax.dynamic_slice_in_dim(kv_LWKCTH, w, 1, 1)
+    at = 0, page_W[w], 0, 0, offset_W[w], 0
+    return jax.lax.dynamic_update_slice(pool, piece.astype(pool.dtype), at)
+
+  return jax.lax.fori_loop(0, page_W.shape[0], one, pool_LXKCSH)
+
+
+def device_bytes(mesh: Mesh) -> int:
+  """Memory of one device of this process; CPUs share the host's evenly."""
+  devices = list(mesh.local_mesh.devices.flat)
+  stats = devices[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return host // len(devices)
+
+
+def fit_pages(
+  sizes: schedule.Sizes,
+  model: base.Model,
+  mesh: Mesh,
+  dtype: jnp.dtype,
+  reserved: int,
+) -> schedule.Sizes:
+  """`sizes` whose `pages`, of all shards, become those of each.
+
+  0 pages asked for are as many as the slots can ever use, or as fit beside
+  `reserved` bytes in 90% of a device's memory, where that is less.
+
+  Raises:
+    ValueError: more pages asked for than fit, or not even one rollout does.
+  """
+  cache = make_cache(model, mesh)
+  shape = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.page))
+  one = math.prod(shape) * jnp.dtype(dtype).itemsize
+  free = int(0.9 * device_bytes(mesh)) - reserved
+  fit = max(free // one - 1, 0)
+  asked = -(-sizes.pages // sizes.shards)
+  least = asked or sizes.table
+  if least > fit:
+    slots = fit // sizes.table * sizes.shards
+    raise ValueError(
+      f'pages={sizes.pages}: {least} pages of {sizes.page} tokens take '
+      f'{least * one / 1e9:.1f} GB of each device, where {free / 1e9:.1f} GB '
+      f'are free; {fit * sizes.shards} pages fit, or slots={slots} of '
+      f'{sizes.window} + {sizes.room} tokens: ask for fewer pages or shorter '
+      'rollouts, or take a larger mesh'
+    )
+  most = sizes.slots // sizes.shards * sizes.table
+  return sizes._replace(pages=(asked or min(most, fit)) + 1)

@@ -1,0 +1,503 @@
+"""Which rollout stands in which slot, and which page holds what; no jax.
+
+Everything here is a function of the requests and of what was drawn, so that
+every process of a run makes the same schedule. Page 0 of a shard is nobody's:
+slots without a rollout write there.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from acereason_jax import types
+
+# How a rollout left its slot; what the device says of each slot after a call.
+RUNNING, STOP, LENGTH, ERROR = range(4)
+REASONS = ('running', 'stop', 'length', 'error')
+PREEMPTED = 'preempted'
+
+
+class Sizes(NamedTuple):
+  """Static sizes. Slots and `rows` are over all `shards`, evenly.
+
+  page: cache positions a page. chunk: decode steps a call, divides page.
+  pages: of each shard, page 0 included. rows x piece: prompts, and tokens of
+  each, that one prefill call takes; page divides piece. window and room: most
+  tokens of a prompt and of a response.
+  """
+
+  slots: int
+  shards: int
+  page: int
+  chunk: int
+  pages: int
+  rows: int
+  piece: int
+  window: int
+  room: int
+
+  @property
+  def prefix_pages(self) -> int:
+    """Pages of the longest prompt, without its last token."""
+    return -(-(self.window - 1) // self.page)
+
+  @property
+  def table(self) -> int:
+    """Pages of the longest prompt and response."""
+    return self.prefix_pages + -(-self.room // self.page)
+
+
+def check(s: Sizes) -> None:
+  """Raises ValueError for sizes that do not fit each other."""
+  least = s.table + 1
+  checks = [
+    ('slots', s.slots > 0 and s.slots % s.shards == 0, 'shards'),
+    ('rows', s.rows > 0 and s.rows % s.shards == 0, 'shards'),
+    ('page', s.chunk > 0 and s.page % s.chunk == 0, 'chunk'),
+    ('piece', s.page > 0 and s.piece % s.page == 0, 'page'),
+  ]
+  for name, good, of in checks:
+    if not good:
+      raise ValueError(
+        f'{name}={getattr(s, name)}: give a multiple of {of}, {getattr(s, of)}'
+      )
+  if min(s.window, s.room) < 1:
+    raise ValueError(f'window={s.window} room={s.room}: give at least 1')
+  if s.pages < least:
+    raise ValueError(
+      f'pages={s.pages} on each of {s.shards} shards: one rollout alone, with '
+      f'a prompt of {s.window} and a response of {s.room} tokens, needs '
+      f'{least}, that of empty slots included'
+    )
+
+
+class Request(NamedTuple):
+  """Rollout `index` of a prompt, of at most `limit` tokens."""
+
+  prompt: types.Prompt
+  index: int
+  limit: int
+
+
+def requests(
+  prompts: Sequence[types.Prompt], groups: int, limit: int
+) -> list[list[Request]]:
+  """`groups` requests a prompt.
+
+  A prompt that stands twice goes on with the next indices: the same key would
+  give it the same rollouts again.
+  """
+  seen = collections.Counter()
+  asked = []
+  for prompt in prompts:
+    first = seen[prompt.id]
+    seen[prompt.id] += groups
+    indices = range(first, first + groups)
+    asked.append([Request(prompt, index, limit) for index in indices])
+  return asked
+
+
+def longest_first(
+  requests: Iterable[Request], expected: Mapping[str, float]
+) -> list[Request]:
+  """In order of the expected length of their prompts' rollouts.
+
+  Long ones that start last would run alone at the end. Prompts of which
+  nothing is known count as the longest: they may be.
+  """
+  length = lambda r: expected.get(r.prompt.id, float('inf'))
+  return sorted(requests, key=length, reverse=True)
+
+
+class Slot(NamedTuple):
+  """What the device is told of a slot before a call; int32 each.
+
+  `token` goes in next, at `position`. `prefix`, `start` and `length` are
+  `paged_attention`'s; this call's keys and values go to `page` at `offset`.
+  `drawn` tokens so far of at most `limit`, `forced` of them the end of
+  thinking, which is over if `closed`. `seed` and `index` make the key.
+  """
+
+  live: int = 0
+  token: int = 0
+  position: int = 0
+  prefix: int = 0
+  start: int = 0
+  length: int = 0
+  page: int = 0
+  offset: int = 0
+  drawn: int = 0
+  limit: int = 0
+  forced: int = 0
+  closed: int = 0
+  seed: int = 0
+  index: int = 0
+
+
+class Drawn(NamedTuple):
+  """What a call drew; of row b the first count_B[b] columns."""
+
+  steps: np.ndarray
+  tokens_BT: np.ndarray
+  logp_BT: np.ndarray
+  full_logp_BT: np.ndarray
+  entropy_BT: np.ndarray
+  count_B: np.ndarray
+  ended_B: np.ndarray
+  forced_B: np.ndarray
+  closed_B: np.ndarray
+
+
+class Pieces(NamedTuple):
+  """One prefill call; [A, ...]. Rows without a piece write to page 0."""
+
+  tokens_AT: np.ndarray
+  first_A: np.ndarray
+  table_AP: np.ndarray
+  page_AP: np.ndarray
+
+
+@dataclasses.dataclass(eq=False)
+class Prefix:
+  """A prompt without its last token, in pages that its rollouts share."""
+
+  tokens: np.ndarray
+  pages: list[int]
+  users: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Live:
+  """A rollout in a slot. Its last prompt token is the first it takes in."""
+
+  request: Request
+  seed: int
+  prefix: Prefix
+  order: int
+  began: int
+  pages: list[int] = dataclasses.field(default_factory=list)
+  parts: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
+  drawn: int = 0
+  forced: int = 0
+  closed: int = 0
+  last: int = 0
+
+  def tokens(self) -> np.ndarray:
+    return np.concatenate([part[0] for part in self.parts])
+
+
+class Event(NamedTuple):
+  """A rollout's stay in a slot, in decode steps of this stream."""
+
+  slot: int
+  prompt_id: str
+  index: int
+  began: int
+  ended: int
+  reason: str
+
+
+@dataclasses.dataclass
+class Trace:
+  """What happened: counters, and one event a stay."""
+
+  slots: int = 0
+  steps: int = 0
+  busy: int = 0
+  full_steps: int = 0
+  full_busy: int = 0
+  finished: int = 0
+  truncated: int = 0
+  tokens: int = 0
+  entropy: float = 0.0
+  recomputed: int = 0
+  preempted: int = 0
+  errors: int = 0
+  prompt_tokens: int = 0
+  peak_pages: int = 0
+  pages: int = 0
+  seconds: float = 0.0
+  prefill_seconds: float = 0.0
+  host_seconds: float = 0.0
+  events: list[Event] = dataclasses.field(default_factory=list)
+
+  def metrics(self) -> dict[str, float]:
+    """Shares of slot steps, of pages and of time.
+
+    occupancy_waiting looks at the calls during which a rollout waited.
+    wasted_steps are slot steps that gave no token of any finished rollout.
+    """
+    steps = max(self.slots * self.steps, 1)
+    waited = max(self.slots * self.full_steps, 1)
+    seconds = max(self.seconds, 1e-9)
+    return dict(
+      response_tokens=float(self.tokens),
+      response_length=self.tokens / max(self.finished, 1),
+      truncated_share=self.truncated / max(self.finished, 1),
+      entropy=self.entropy / max(self.tokens, 1),
+      rollout_errors=float(self.errors),
+      occupancy=self.busy / steps,
+      occupancy_waiting=self.full_busy / waited,
+      wasted_steps=float(self.slots * self.steps - self.tokens),
+      preempted=float(self.preempted),
+      page_use=self.peak_pages / max(self.pages, 1),
+      prefill_share=self.prefill_seconds / seconds,
+      host_share=self.host_seconds / seconds,
+    )
+
+
+class Shard:
+  """The slots and pages of one data shard."""
+
+  def __init__(self, sizes: Sizes, first: int):
+    self.first = first
+    self.slots: list[Live | None] = [None] * (sizes.slots // sizes.shards)
+    self.free = list(range(sizes.pages - 1, 0, -1))
+    # Least recently used first: those without users are given up first.
+    self.prefixes: collections.OrderedDict[bytes, Prefix] = (
+      collections.OrderedDict()
+    )
+
+  def live(self) -> list[Live]:
+    return [s for s in self.slots if s is not None]
+
+  def available(self, keep: Prefix | None) -> int:
+    idle = (p for p in self.prefixes.values() if not p.users and p is not keep)
+    return len(self.free) + sum(len(p.pages) for p in idle)
+
+  def take(self, count: int, keep: Prefix | None) -> list[int]:
+    """Pages, if need be those of prompts that no rollout uses."""
+    while len(self.free) < count:
+      key = next(
+        k for k, p in self.prefixes.items() if not p.users and p is not keep
+      )
+      self.free += self.prefixes.pop(key).pages
+    return [self.free.pop() for _ in range(count)]
+
+  def leave(self, live: Live) -> int:
+    """Takes a rollout out; returns its place."""
+    self.free += live.pages
+    live.prefix.users -= 1
+    place = self.slots.index(live)
+    self.slots[place] = None
+    return place
+
+
+class Schedule:
+  """Continuous batching: `admit`, `control`, call the device, `record`."""
+
+  def __init__(self, sizes: Sizes, requests: Iterable[Request], trace: Trace):
+    self.sizes = sizes
+    self.waiting = collections.deque(requests)
+    self.trace = trace
+    self.order = 0
+    each = sizes.slots // sizes.shards
+    self.shards = [Shard(sizes, i * each) for i in range(sizes.shards)]
+    trace.slots = sizes.slots
+    trace.pages = sizes.shards * (sizes.pages - 1)
+
+  @property
+  def busy(self) -> bool:
+    return bool(self.waiting) or any(s.live() for s in self.shards)
+
+  def admit(self, seed_of) -> list[Pieces]:
+    """Gives each rollout the page it will fill, and free slots to waiting ones.
+
+    Where pages run out, the youngest rollouts go back to the front of the
+    queue. They start again, and as their keys say, draw the same tokens.
+    Returns the prefill calls that new prompts need, in order.
+    """
+    for shard in self.shards:
+      self._grow(shard)
+    new = [self._fill(shard, seed_of) for shard in self.shards]
+    used = sum(self.sizes.pages - 1 - len(shard.free) for shard in self.shards)
+    self.trace.peak_pages = max(self.trace.peak_pages, used)
+    return list(self._pieces(new))
+
+  def _grow(self, shard: Shard) -> None:
+    for live in sorted(shard.live(), key=lambda live: live.order):
+      if live not in shard.slots or live.drawn % self.sizes.page:
+        continue
+      while not shard.available(None):
+        youngest = max(shard.live(), key=lambda live: live.order)
+        self._preempt(shard, youngest)
+        if youngest is live:
+          break
+      if live in shard.slots:
+        live.pages += shard.take(1, None)
+
+  def _preempt(self, shard: Shard, live: Live) -> None:
+    self._event(shard, shard.leave(live), live, PREEMPTED)
+    self.waiting.appendleft(live.request)
+    self.trace.preempted += 1
+    self.trace.recomputed += live.drawn
+
+  def _fill(self, shard: Shard, seed_of) -> list[Prefix]:
+    """Admits what fits; returns the prompts whose pages must be filled."""
+    new = []
+    for place, there in enumerate(shard.slots):
+      if there is not None or not self.waiting:
+        continue
+      prompt = self.waiting[0].prompt
+      key = prompt.tokens[:-1].tobytes()
+      prefix = shard.prefixes.get(key)
+      count = -(-(len(prompt.tokens) - 1) // self.sizes.page)
+      need = 1 + (count if prefix is None else 0)
+      # A page in hand for each that runs on: one would soon be preempted.
+      if shard.available(prefix) < need + self._growing(shard):
+        break
+      if prefix is None:
+        prefix = Prefix(prompt.tokens[:-1], shard.take(count, None))
+        shard.prefixes[key] = prefix
+        new.append(prefix)
+      shard.prefixes.move_to_end(key)
+      request = self.waiting.popleft()
+      prefix.users += 1
+      live = Live(
+        request,
+        seed_of(prompt.id),
+        prefix,
+        self.order,
+        self.trace.steps,
+        shard.take(1, prefix),
+        last=int(prompt.tokens[-1]),
+      )
+      self.order += 1
+      shard.slots[place] = live
+    self.trace.prompt_tokens += sum(len(p.tokens) for p in new)
+    return new
+
+  def _growing(self, shard: Shard) -> int:
+    """Rollouts whose pages do not hold their longest response yet."""
+    page = self.sizes.page
+    return sum(
+      len(live.pages) * page < live.request.limit for live in shard.live()
+    )
+
+  def _pieces(self, new: Sequence[Sequence[Prefix]]) -> Iterator[Pieces]:
+    """Prefill calls: first pieces first, as later ones read them."""
+    s = self.sizes
+    rows = s.rows // s.shards
+    longest = max((len(p.tokens) for shard in new for p in shard), default=0)
+    for first in range(0, longest, s.piece):
+      left = [[p for p in shard if len(p.tokens) > first] for shard in new]
+      for i in range(0, max(map(len, left)), rows):
+        batch = [shard[i : i + rows] for shard in left]
+        yield self._call(batch, first, rows)
+
+  def _call(self, batch, first: int, rows: int) -> Pieces:
+    s = self.sizes
+    call = Pieces(
+      np.zeros((s.rows, s.piece), np.int32),
+      np.zeros(s.rows, np.int32),
+      np.zeros((s.rows, s.prefix_pages), np.int32),
+      np.zeros((s.rows, s.piece // s.page), np.int32),
+    )
+    for shard, prefixes in enumerate(batch):
+      for row, prefix in enumerate(prefixes, shard * rows):
+        tokens = prefix.tokens[first : first + s.piece]
+        pages = prefix.pages[first // s.page :][: s.piece // s.page]
+        # Padded with a token of its own: another's could be NaN, which
+        # causal weights of 0 do not stop.
+        call.tokens_AT[row] = tokens[-1]
+        call.tokens_AT[row, : len(tokens)] = tokens
+        call.first_A[row] = first
+        call.table_AP[row, : len(prefix.pages)] = prefix.pages
+        call.page_AP[row, : len(pages)] = pages
+    return call
+
+  def control(self) -> tuple[np.ndarray, np.ndarray]:
+    """(int32 [B, fields of Slot], page table [B, P])."""
+    s = self.sizes
+    rows = []
+    table_BP = np.zeros((s.slots, s.table), np.int32)
+    for shard in self.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is None:
+          rows.append(Slot())
+          continue
+        pages = live.prefix.pages + live.pages
+        table_BP[b, : len(pages)] = pages
+        prefix, before = len(live.prefix.tokens), len(live.prefix.pages)
+        start = before * s.page
+        rows.append(
+          Slot(
+            live=1,
+            token=live.last,
+            position=prefix + live.drawn,
+            prefix=prefix,
+            start=start,
+            length=start + live.drawn if live.drawn else prefix,
+            page=live.pages[-1],
+            offset=live.drawn % s.page,
+            drawn=live.drawn,
+            limit=live.request.limit,
+            forced=live.forced,
+            closed=live.closed,
+            seed=live.seed,
+            index=live.request.index,
+          )
+        )
+    return np.array(rows, np.int64).astype(np.int32), table_BP
+
+  def record(self, drawn: Drawn, find_stop=None) -> list[tuple[Live, int]]:
+    """Takes in what a call drew; the rollouts that ended, and how.
+
+    `find_stop(live, fresh)` gives the length at which a stop string ends a
+    rollout whose last `fresh` tokens are new, or None.
+    """
+    trace, steps = self.trace, int(drawn.steps)
+    count = int(drawn.count_B.sum())
+    trace.steps += steps
+    trace.busy += count
+    if self.waiting:
+      trace.full_steps += steps
+      trace.full_busy += count
+    ended = []
+    for shard in self.shards:
+      for b, live in enumerate(list(shard.slots), shard.first):
+        if live is None:
+          continue
+        reason = self._take_in(live, drawn, b, find_stop)
+        if reason != RUNNING:
+          place = shard.leave(live)
+          self._event(shard, place, live, REASONS[reason])
+          trace.finished += 1
+          trace.truncated += reason == LENGTH
+          trace.errors += reason == ERROR
+          trace.tokens += live.drawn
+          entropy = np.concatenate([part[3] for part in live.parts])
+          trace.entropy += float(entropy[: live.drawn].sum())
+          ended.append((live, reason))
+    return ended
+
+  def _take_in(self, live: Live, drawn: Drawn, b: int, find_stop) -> int:
+    count = int(drawn.count_B[b])
+    columns = drawn.tokens_BT, drawn.logp_BT, drawn.full_logp_BT
+    columns = *columns, drawn.entropy_BT
+    live.parts.append(tuple(np.array(x[b, :count]) for x in columns))
+    live.drawn += count
+    live.forced, live.closed = int(drawn.forced_B[b]), int(drawn.closed_B[b])
+    if count:
+      live.last = int(drawn.tokens_BT[b, count - 1])
+    reason = int(drawn.ended_B[b])
+    length = find_stop(live, count) if find_stop and count else None
+    if length is not None:
+      live.drawn, reason = length, STOP
+    return reason
+
+  def _event(self, shard: Shard, place: int, live: Live, reason: str) -> None:
+    request = live.request
+    self.trace.events.append(
+      Event(
+        shard.first + place,
+        request.prompt.id,
+        request.index,
+        live.began,
+        live.began + live.drawn,
+        reason,
+      )
+    )

@@ -1,0 +1,183 @@
+"""Which rollout stood in which slot, as one page that needs no other file.
+
+    python -m acereason_jax.timeline rollouts.jsonl.timeline.jsonl out.html
+
+Ids are strangers' text: what a screen would not show is escaped first, then
+what HTML would take for its own.
+"""
+
+import html
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from acereason_jax import metrics
+from acereason_jax.rollout import schedule
+
+# Told apart by the colour-blind too (Paul Tol's bright scheme).
+COLOURS = {
+  'stop': '#4477aa',
+  'length': '#ccbb44',
+  'error': '#ee6677',
+  schedule.PREEMPTED: '#aa3377',
+}
+# Pixels: of a slot, above the bars, beside them, and least and most across.
+ROW, TOP, LEFT = 14, 20, 60
+NARROW, WIDE, A_STAY = 1000, 20_000, 20
+_MAX_SLOTS = 1 << 16
+_MAX_STEPS = 1 << 53
+_MAX_CHARS = 100
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Timeline of slots</title>
+<style>
+body {{ font: 14px sans-serif; margin: 16px; }}
+div {{ overflow-x: auto; }}
+text {{ font: 10px sans-serif; }}
+line {{ stroke: #ddd; }}
+rect {{ stroke: white; stroke-width: 0.5; }}
+{styles}
+</style>
+<p>{head}</p>
+<p>{legend}</p>
+<div>
+{svg}
+</div>
+</html>
+"""
+
+
+def write_events(
+  path: str | os.PathLike, events: Iterable[schedule.Event], **header: Any
+) -> None:
+  """Writes JSON lines: the header, then one an event; all of it or nothing."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(path.name + '.tmp')
+  with temporary.open('w') as file:
+    for line in (header, *(event._asdict() for event in events)):
+      file.write(json.dumps(line) + '\n')
+  os.replace(temporary, path)
+
+
+def read_events(
+  path: str | os.PathLike,
+) -> tuple[dict[str, Any], list[schedule.Event]]:
+  """(header, events) as `write_events` was given them.
+
+  Raises:
+    ValueError: one line naming file:line. OSError: the file cannot be read.
+  """
+  header, events = None, []
+  with open(path, 'rb') as file:
+    for number, line in enumerate(file, 1):
+      where = f'{path}:{number}'
+      try:
+        record = json.loads(line)
+      except (ValueError, RecursionError) as e:
+        raise ValueError(f'{where}: not one JSON object ({e})') from e
+      if not isinstance(record, dict):
+        raise ValueError(f'{where}: expected an object, got {record!r:.60}')
+      if header is None:
+        header = record
+      else:
+        events.append(_event(where, record))
+  if header is None:
+    raise ValueError(f'{path}: holds no header; is it a timeline?')
+  return header, events
+
+
+def _event(where: str, record: dict[str, Any]) -> schedule.Event:
+  if set(record) != set(schedule.Event._fields):
+    raise ValueError(
+      f'{where}: an event has {", ".join(schedule.Event._fields)}; got '
+      f'{", ".join(map(repr, record))[:200]}'
+    )
+  event = schedule.Event(**record)
+  numbers = event.slot, event.index, event.began, event.ended
+  good = (
+    all(type(n) is int and 0 <= n < _MAX_STEPS for n in numbers)
+    and event.slot < _MAX_SLOTS
+    and event.began <= event.ended
+    and isinstance(event.prompt_id, str)
+    and isinstance(event.reason, str)
+    and event.reason in COLOURS
+  )
+  if not good:
+    raise ValueError(f'{where}: no event: {record!r:.200}')
+  return event
+
+
+def to_html(header: dict[str, Any], events: Sequence[schedule.Event]) -> str:
+  """A page: a row a slot, decode steps to the right, a bar a stay."""
+  styles = [f'.{name} {{ fill: {c}; }}' for name, c in COLOURS.items()]
+  legend = [
+    f'<span style="color:{c}">&#9632;</span> {name} '
+    f'({sum(e.reason == name for e in events)})'
+    for name, c in COLOURS.items()
+  ]
+  head = [f'{_safe(name)} {_safe(value)}' for name, value in header.items()]
+  return _PAGE.format(
+    styles='\n'.join(styles),
+    head=' &middot; '.join(head),
+    legend=' &emsp; '.join(legend),
+    svg='\n'.join(_svg(events)),
+  )
+
+
+def _svg(events: Sequence[schedule.Event]) -> Iterator[str]:
+  slots = max((e.slot for e in events), default=0) + 1
+  steps = max((e.ended for e in events), default=0) or 1
+  across = min(max(NARROW, A_STAY * len(events) // slots), WIDE)
+  height = TOP + ROW * slots
+  scale = across / steps
+  yield (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + across + 20}" '
+    f'height="{height}" role="img" aria-label="decode steps by slot">'
+  )
+  for i in range(across // 100 + 1):
+    x = LEFT + 100 * i
+    yield f'<line x1="{x}" x2="{x}" y1="{TOP}" y2="{height}"/>'
+    yield f'<text x="{x}" y="12">{100 * i / scale:.0f}</text>'
+  for slot in range(slots):
+    yield f'<text x="0" y="{TOP + ROW * slot + 10}">slot {slot}</text>'
+  for e in events:
+    # A stay that gave no token is still to be seen.
+    width = max((e.ended - e.began) * scale, 1.0)
+    yield (
+      f'<rect class="{e.reason}" x="{LEFT + e.began * scale:.1f}" '
+      f'y="{TOP + ROW * e.slot}" width="{width:.1f}" height="{ROW - 2}">'
+      f'<title>{_safe(e.prompt_id)} rollout {e.index}: '
+      f'{e.ended - e.began} tokens, from step {e.began}, {e.reason}'
+      '</title></rect>'
+    )
+  yield '</svg>'
+
+
+def _safe(value: Any) -> str:
+  text = f'{value:.4g}' if isinstance(value, float) else str(value)
+  return html.escape(metrics.printable(metrics.cut(text, _MAX_CHARS)))
+
+
+def main(argv: Sequence[str]) -> int:
+  if len(argv) != 3:
+    sys.stderr.write('error: give a file of events and the page to make\n')
+    return 1
+  try:
+    header, events = read_events(argv[1])
+    pathlib.Path(argv[2]).write_text(to_html(header, events), encoding='utf-8')
+  except (ValueError, OSError) as e:
+    text = metrics.printable(' '.join(str(e).split()))
+    sys.stderr.write(f'error: {text}\n')
+    return 1
+  print(f'{metrics.printable(argv[2])}: {len(events)} stays in slots')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,341 @@
+"""What a rollout costs: slots in use, against lockstep and Hugging Face.
+
+    python -m benchmarks.rollout
+    python -m benchmarks.rollout --hf=hf/bin/python
+
+Everything runs SmolLM2-135M in float32 on this machine's CPU. `tail` draws
+rollouts of heavy-tailed lengths, forced and unknown to the scheduler, through
+the engine and through lockstep batches. `short` is 64 prompt and 64 forced
+tokens, against the first sampler and against Hugging Face's generate
+(peers/hf_generate.py says how to install it); ours runs before and after, so
+that a machine that changes its speed shows. `long` times decoding steps at
+several context lengths, beside the bytes and multiplications they cannot do
+without. A table, then a JSON line a case; seconds are medians.
+"""
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acereason_jax import sharding, types
+from acereason_jax.models import base, decoder, embedded, hf
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import sampling, schedule
+from benchmarks import lockstep, step
+
+MODEL = 'smollm2-135m'
+PLAIN = sampling.Sampling(1.0)
+HF = step.PEERS / 'hf_generate.py'
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  add = functools.partial(parser.add_argument, type=int)
+  add('--cap', default=512, help='Longest rollout of `tail`.')
+  add('--rollouts', default=256, help='Of `tail`.')
+  add('--slots', default=16, help='Of `tail`, and of a lockstep batch.')
+  add('--repeats', default=3, help='Of `short` and `long`.')
+  add('--contexts', default=(256, 2048), nargs='+', help='Of `long`.')
+  parser.add_argument('--hf', help='A Python that has torch and transformers.')
+  parser.add_argument('--cases', nargs='+', default=['tail', 'short', 'long'])
+  return parser.parse_args()
+
+
+class Setup(NamedTuple):
+  """The model in float32 on a mesh of one."""
+
+  directory: str
+  config: decoder.DecoderConfig
+  model: base.Model
+  params: base.Tree
+  mesh: jax.sharding.Mesh
+
+
+def setup() -> Setup:
+  directory = embedded.path(MODEL)
+  mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
+  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
+  model = decoder.make_model(config, constrain=sharding.pin_rows(mesh))
+  params = hf.load(
+    directory,
+    model.specs,
+    dtype=jnp.float32,
+    shardings=sharding.param_shardings(model.specs, mesh),
+  )
+  return Setup(directory, config, model, params, mesh)
+
+
+def make_engine(
+  s: Setup, *, slots: int, page: int, chunk: int, window: int, room: int
+) -> engine_lib.Engine:
+  piece = -(-window // page) * page
+  sizes = schedule.Sizes(
+    slots, 1, page, chunk, 0, rows=8, piece=piece, window=window, room=room
+  )
+  return engine_lib.make_engine(
+    s.model,
+    s.mesh,
+    sizes=sizes._replace(pages=slots * sizes.table + 1),
+    sampling=PLAIN,
+    ending=engine_lib.Ending(()),
+    kv_dtype=jnp.float32,
+    to_text=lambda tokens: '',
+  )
+
+
+def make_prompts(s: Setup, count: int, length: int) -> list[types.Prompt]:
+  rng = np.random.default_rng(0)
+  draw = lambda: rng.integers(0, s.config.vocab, length).astype(np.int32)
+  return [types.Prompt(str(i), '', '', draw()) for i in range(count)]
+
+
+def seconds(run: Callable[[], Any]) -> np.ndarray:
+  """(CPU, wall) seconds of one call."""
+  began = time.process_time(), time.perf_counter()
+  run()
+  return np.subtract((time.process_time(), time.perf_counter()), began)
+
+
+# Heavy-tailed lengths.
+
+
+def tail_lengths(count: int, cap: int) -> np.ndarray:
+  """Log-normal, sigma 0.8, cut at `cap`, scaled to a mean of 0.3 of it."""
+  raw = np.random.default_rng(0).lognormal(0.0, 0.8, count)
+  low, high = 0.0, float(cap)
+  for _ in range(50):
+    middle = (low + high) / 2
+    mean = np.clip(np.round(raw * middle), 1, cap).mean()
+    low, high = (middle, high) if mean < 0.3 * cap else (low, middle)
+  return np.clip(np.round(raw * high), 1, cap).astype(int)
+
+
+def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
+  """The engine and lockstep over the same rollouts."""
+  groups = 8
+  prompts = make_prompts(s, args.rollouts // groups, 64)
+  lengths = tail_lengths(args.rollouts, args.cap)
+  engine = make_engine(
+    s, slots=args.slots, page=64, chunk=4, window=64, room=args.cap
+  )
+  asked = schedule.requests(prompts, groups, args.cap)
+  flat = [r for group in asked for r in group]
+  flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
+  warm = [r._replace(limit=8) for r in flat[: args.slots]]
+  list(engine.stream(s.params, warm, seed=0, step=0))
+  trace = schedule.Trace()
+  rollouts = engine.stream(s.params, flat, seed=0, step=0, trace=trace)
+  ours = seconds(lambda: list(rollouts))
+  run = lockstep_runner(s, groups, args.cap)
+  run(flat[: args.slots], np.full(args.slots, 8))
+  batches = [
+    slice(i, i + args.slots) for i in range(0, args.rollouts, args.slots)
+  ]
+  theirs = sum(seconds(lambda b=b: run(flat[b], lengths[b])) for b in batches)
+  values = trace.metrics()
+  steps = sum(lengths[b].max() for b in batches)
+  tokens = int(lengths.sum())
+  return dict(
+    case='tail',
+    tokens=tokens,
+    occupancy=values['occupancy'],
+    occupancy_waiting=values['occupancy_waiting'],
+    lockstep_occupancy=tokens / (steps * args.slots),
+    tokens_per_second=tokens / ours[1],
+    cpu_seconds=ours[0],
+    lockstep_cpu_seconds=theirs[0],
+    vs_lockstep=theirs[1] / ours[1],
+    vs_lockstep_cpu=theirs[0] / ours[0],
+    host_share=values['host_share'],
+    prefill_share=values['prefill_share'],
+  )
+
+
+def lockstep_runner(s: Setup, groups: int, room: int):
+  """run(requests, limits): one batch of whole groups."""
+  sample = lockstep.make_sampler(
+    s.model, groups=groups, room=room, sampling=PLAIN
+  )
+
+  def run(requests: Sequence[schedule.Request], limits: np.ndarray) -> None:
+    prompts = [r.prompt for r in requests]
+    tokens_PS = np.stack([p.tokens for p in prompts[::groups]])
+    keys_B = sampling.rollout_keys(
+      0,
+      0,
+      np.array([sampling.prompt_seed(p.id) for p in prompts], np.uint32),
+      np.array([r.index for r in requests], np.int32),
+    )
+    length_P = np.full(len(tokens_PS), tokens_PS.shape[1], np.int32)
+    limit_B = np.asarray(limits, np.int32)
+    jax.block_until_ready(
+      sample(s.params, tokens_PS, length_P, limit_B, keys_B)
+    )
+
+  return run
+
+
+# 64 + 64 tokens.
+
+
+def short(s: Setup, args: argparse.Namespace) -> dict[str, float]:
+  """8 and 64 rollouts."""
+  result = dict(case='short')
+  for count, groups in ((8, 1), (64, 8)):
+    values = short_of(s, args, count, groups)
+    result |= {f'{name}_{count}': x for name, x in values.items()}
+  return result
+
+
+def short_of(
+  s: Setup, args: argparse.Namespace, count: int, groups: int
+) -> dict[str, float]:
+  """CPU seconds; a group shares its prompt, except in Hugging Face's."""
+  prompts = make_prompts(s, count // groups, 64)
+  engine = make_engine(s, slots=count, page=64, chunk=32, window=64, room=64)
+  asked = schedule.requests(prompts, groups, 64)
+  flat = [r for group in asked for r in group]
+  lockstep_run = lockstep_runner(s, groups, 64)
+  ours = lambda: list(engine.stream(s.params, flat, seed=0, step=0))
+  first = lambda: lockstep_run(flat, np.full(count, 64))
+  ours(), first()
+  measure = lambda: [(seconds(ours), seconds(first)) for _ in range(repeats)]
+  repeats = args.repeats
+  each, theirs = measure(), []
+  if args.hf:
+    theirs = hf_seconds(s, args, [r.prompt.tokens.tolist() for r in flat])
+    each += measure()
+  median = lambda xs: float(np.median(np.array(list(xs)), 0)[0])
+  mine = median(a for a, _ in each)
+  result = dict(cpu_seconds=mine, vs_first=median(b for _, b in each) / mine)
+  if theirs:
+    hugging_face = median(theirs)
+    result |= dict(hf_cpu_seconds=hugging_face, vs_hf=hugging_face / mine)
+  return result
+
+
+def hf_seconds(
+  s: Setup, args: argparse.Namespace, tokens_BS: list[list[int]]
+) -> list[list[float]]:
+  case = dict(
+    model=s.directory,
+    tokens_BS=tokens_BS,
+    room=64,
+    repeats=args.repeats,
+  )
+  done = subprocess.run(
+    [args.hf, str(HF)],
+    input=json.dumps(case),
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+    env=os.environ | dict(HF_HUB_OFFLINE='1'),
+  )
+  return json.loads(done.stdout.strip().rpartition('\n')[-1])['seconds']
+
+
+# Cost by context.
+
+
+def long(
+  s: Setup, args: argparse.Namespace, context: int, peak: float, band: float
+) -> dict[str, float]:
+  """A decoding step of 64 slots with `context` tokens in use in each."""
+  slots, chunk, page = 64, 16, 64
+  engine = make_engine(
+    s, slots=slots, page=page, chunk=chunk, window=2, room=context + page
+  )
+  table_BP = np.zeros((slots, engine.sizes.table), np.int32)
+  pages = np.arange(slots * (engine.sizes.table - 1)) + 1
+  table_BP[:, 1:] = pages.reshape(slots, -1)
+  control_BF = np.array(
+    [
+      schedule.Slot(
+        live=1,
+        token=1,
+        position=context + 1,
+        prefix=1,
+        start=page,
+        length=page + context,
+        page=table_BP[b, -1],
+        drawn=context,
+        limit=context + page,
+        index=b,
+      )
+      for b in range(slots)
+    ],
+    np.int32,
+  )
+  table_BP[:, 0] = table_BP[:, 1]
+  origin = np.zeros(2, np.int32)
+  pool = [engine.empty_pool()]
+
+  def run() -> None:
+    args = map(engine.place, (control_BF, table_BP))
+    pool[0], drawn = engine.decode(s.params, pool[0], origin, *args)
+    assert (np.asarray(drawn.count_B) == chunk).all()
+
+  run()
+  cpu, wall = np.median([seconds(run) for _ in range(args.repeats)], 0) / chunk
+  c = s.config
+  weights = base.param_count(s.model.specs)
+  kv = slots * context * 2 * c.layers * c.kv_heads * c.head_dim
+  flops = 2 * slots * weights + 4 * slots * context * (
+    c.layers * c.heads * c.head_dim
+  )
+  return dict(
+    case=f'long_{context}',
+    cpu_ms_a_step=1e3 * cpu,
+    wall_ms_a_step=1e3 * wall,
+    ms_a_token=1e3 * wall / slots,
+    floor_flop_cpu_ms=1e3 * flops / peak,
+    floor_byte_ms=1e3 * 4 * (weights + kv) / band,
+    gbytes=4 * (weights + kv) / 1e9,
+  )
+
+
+def bandwidth(size: int = 1 << 28, repeats: int = 5) -> float:
+  """Bytes read a second by a sum over more than the caches hold."""
+  x = jnp.ones(size // 4, jnp.float32)
+  total = jax.jit(jnp.sum)
+  total(x).block_until_ready()
+  walls = [
+    seconds(lambda: total(x).block_until_ready())[1] for _ in range(repeats)
+  ]
+  return size / min(walls)
+
+
+def main() -> None:
+  args = parse_args()
+  s = setup()
+  load = os.getloadavg()[0]
+  results = []
+  if 'long' in args.cases:
+    peak, band = step.peak_flops(), bandwidth()
+    results += [long(s, args, n, peak, band) for n in args.contexts]
+  if 'short' in args.cases:
+    results.append(short(s, args))
+  if 'tail' in args.cases:
+    results.append(tail(s, args))
+  for result in results:
+    print(f'\n{result["case"]}; load {load:.1f} before')
+    for name, value in result.items():
+      if name != 'case':
+        print(f'  {name:24}{value:12.4g}')
+  for result in results:
+    print(json.dumps(result))
+
+
+if __name__ == '__main__':
+  main()

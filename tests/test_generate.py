@@ -1,0 +1,407 @@
+"""The real command, over a tiny model: kills, signals, what users get wrong.
+
+Waiting has a guard, which says that a run hangs; nothing here is timed.
+"""
+
+import contextlib
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from absl import flags
+from absl.testing import flagsaver
+
+from acereason_jax import cli, generate, timeline
+from acereason_jax.models import tokens
+
+GUARD = 180
+N, QUESTIONS = 60, 4
+HOSTILE = '\x1b[2J</script>\u202e\n'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write_model(path / 'model')
+  tiny.write_questions(path / 'q.jsonl', QUESTIONS)
+  return path
+
+
+@pytest.fixture
+def run(folder, tmp_path, capsys):
+  """(exit status, its one line) of a run in this process, with flags.
+
+  A status of 1 has its line on stderr, as absl would print it.
+  """
+  precision = jax.config.jax_default_matmul_precision
+
+  def call(**given):
+    given = dict(
+      model=folder / 'model',
+      prompts=folder / 'q.jsonl',
+      out=tmp_path / 'out.jsonl',
+      max_tokens=6,
+      temperature=1.0,
+      top_p=1.0,
+    ) | dict(given)
+    text = lambda x: x if isinstance(x, list) else str(x)
+    with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
+      flags.FLAGS.mark_as_parsed()
+      try:
+        status = generate.run()
+      except SystemExit as e:
+        assert '\n' not in e.code and e.code.startswith('error: ')
+        return 1, e.code
+    return status, capsys.readouterr().out
+
+  yield call
+  flags.FLAGS.unparse_flags()
+  jax.config.update('jax_default_matmul_precision', precision)
+
+
+def refused(run, match, **given):
+  status, said = run(**given)
+  assert status == 1
+  assert match in said
+  return said
+
+
+def lines_of(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def by_key(path):
+  return {(r['id'], r['index']): r for r in lines_of(path)}
+
+
+def write_prompts(path, *records):
+  path.write_text(''.join(json.dumps(r) + '\n' for r in records))
+  return path
+
+
+class Command:
+  """The command in a process of its own."""
+
+  def __init__(self, folder, out, **given):
+    given = dict(
+      model=folder / 'model',
+      prompts=folder / 'q.jsonl',
+      out=out,
+      n=N,
+      max_tokens=40,
+      temperature=1.0,
+      slots=4,
+    ) | dict(given)
+    self.out = out
+    self.process = subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'acereason_jax.generate'),
+        *(f'--{name}={value}' for name, value in given.items()),
+      ],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      env=tiny.environment(folder / 'compiled'),
+    )
+    self._guard = threading.Timer(GUARD, self.process.kill)
+    self._guard.start()
+
+  def wait_for_lines(self, count):
+    while not self.out.exists() or self.out.read_bytes().count(b'\n') < count:
+      assert self.process.poll() is None, self.process.communicate()[0]
+      time.sleep(0.01)
+
+  def ends(self, status):
+    said = self.process.communicate()[0]
+    self._guard.cancel()
+    assert self.process.returncode == status, said
+    assert 'Traceback' not in said
+    return said
+
+
+@pytest.fixture(scope='module')
+def reference(folder):
+  """The file of a run that nothing stopped, and what the run said."""
+  out = folder / 'reference.jsonl'
+  return out, Command(folder, out).ends(0)
+
+
+def test_a_run_leaves_a_line_a_rollout(reference):
+  out, said = reference
+  assert f'{N * QUESTIONS} rollouts in {out}: ' in said.splitlines()[-1]
+  assert 'tok/s  occupancy ' in said and 'preempted 0' in said
+  records = by_key(out)
+  assert records.keys() == {
+    (f'q-{i}', index) for i in range(QUESTIONS) for index in range(N)
+  }
+  assert len(lines_of(out)) == len(records)
+  assert {r['stop'] for r in records.values()} == {'stop', 'length'}
+  header, events = timeline.read_events(f'{out}.timeline.jsonl')
+  assert len(events) == len(records)
+  assert header['tokens'] == sum(r['length'] for r in records.values())
+
+
+def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
+  out = folder / 'killed.jsonl'
+  run = Command(folder, out)
+  run.wait_for_lines(5)
+  run.process.kill()
+  run.ends(-signal.SIGKILL)
+  assert 5 <= len(by_key(out)) < N * QUESTIONS
+  with out.open('a') as file:
+    file.write('{"id": "q-0", "ind')
+  before = out.read_bytes().count(b'\n')
+  run = Command(folder, out)
+  run.wait_for_lines(before + 5)
+  run.process.send_signal(signal.SIGTERM)
+  said = run.ends(cli.STOPPED)
+  assert said.startswith('going on after ')
+  assert said.splitlines()[-1].startswith('stopped; ')
+  there = by_key(out)
+  assert before + 5 <= len(there) < N * QUESTIONS
+  # The events of that run alone.
+  _, events = timeline.read_events(f'{out}.timeline.jsonl')
+  assert len(there) - before <= len(events)
+  # So few pages that rollouts give way and begin again, too.
+  said = Command(folder, out, pages=8).ends(0)
+  assert 'errors 0' in said and 'preempted 0' not in said
+  whole, _ = reference
+  assert sorted(out.read_bytes().splitlines()) == sorted(
+    whole.read_bytes().splitlines()
+  )
+
+
+def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
+  run, tmp_path, monkeypatch
+):
+  out = tmp_path / 'out.jsonl'
+  write = generate.Output.write
+
+  def interrupted(self, record):
+    write(self, record)
+    if len(self.done) == 3:
+      with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+  monkeypatch.setattr(generate.Output, 'write', interrupted)
+  status, said = run()
+  assert status == cli.STOPPED and said.startswith('stopped; ')
+  assert len(lines_of(out)) == 3
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  status, said = run()
+  assert status == 0 and said.startswith('going on after 3 of 4 rollouts\n')
+  assert len(by_key(out)) == len(lines_of(out)) == QUESTIONS
+  assert run()[1] == f'finished already: 4 rollouts in {out}\n'
+
+
+def test_a_usage_error_and_a_bad_file_are_one_line(folder, tmp_path):
+  run = Command(folder, tmp_path / 'out.jsonl', prompts=f'{HOSTILE}.jsonl')
+  said = run.ends(1).splitlines()
+  assert len(said) == 1 and said[0].startswith('error: ')
+  assert said[0].isprintable() and '\\x1b[2J' in said[0]
+
+
+def test_other_settings_are_refused_and_more_rollouts_are_not(
+  run, folder, tmp_path
+):
+  out = tmp_path / 'out.jsonl'
+  assert run(n=2)[0] == 0
+  before = out.read_text()
+  refused(run, 'seed: 0 -> 1; give another --out, or', n=2, seed=1)
+  refused(run, 'n: 2 -> 1;', n=1)
+  refused(run, 'tokens: false -> true; top_k: 0 -> 3', tokens='true', top_k=3)
+  more = tmp_path / 'more.jsonl'
+  lines = (folder / 'q.jsonl').read_text()
+  more.write_text(lines + '{"prompt": "7?"}\n')
+  refused(run, 'prompts: "', n=2, prompts=more)
+  other = tiny.write_model(tmp_path / 'model', rope_theta=400.0)
+  refused(run, 'model: "', n=2, model=other)
+  assert out.read_text() == before
+  assert run(n=3, slots=4, page=4, data=2, fsdp=2)[0] == 0
+  assert out.read_text().startswith(before)
+  assert len(by_key(out)) == len(lines_of(out)) == 3 * QUESTIONS
+
+
+def test_a_file_that_is_not_ours_is_left_alone(run, tmp_path):
+  out = tmp_path / 'out.jsonl'
+  header = pathlib.Path(f'{out}.json')
+  for text in ('dear diary', '[]\n{"a"', '{"id": "q", "index": 0}\n'):
+    out.write_text(text)
+    refused(run, f'{out}: has no {header} that tells what made it')
+    header.write_text('[1')
+    refused(run, f'{header}: not readable')
+    header.unlink()
+    assert out.read_text() == text
+
+
+def test_a_line_that_is_no_rollout(run, tmp_path):
+  out = tmp_path / 'out.jsonl'
+  run()
+  with out.open('a') as file:
+    file.write('{"id": "q-0", "index": 0}\n')
+  refused(run, f'{out}:{QUESTIONS + 1}: no rollout; give another --out')
+
+
+def test_two_runs_do_not_share_a_file(run, tmp_path):
+  with generate.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
+    refused(run, 'another process writes it')
+
+
+@pytest.mark.parametrize(
+  'line, message',
+  [
+    ('{"prompt": "1?"', 'bad.jsonl:2: not one JSON object'),
+    ('[true]', 'bad.jsonl:2: expected an object, got [True]'),
+    ('{"prompt": ""}', "bad.jsonl:2: prompt must be text, got ''"),
+    ('{"prompt": "\\ud800"}', 'bad.jsonl:2: prompt is not valid Unicode'),
+    ('{"question": "1?"}', "bad.jsonl:2: needs exactly one of 'prompt'"),
+    ('{"id": "q", "prompt": "1+1?"}', '1 rows share an id'),
+    ('{"id": "\\u001b", "prompt": "1?"}', 'printable characters, got '),
+  ],
+)
+def test_a_bad_line_of_prompts(run, tmp_path, line, message):
+  path = tmp_path / 'bad.jsonl'
+  path.write_text(f'{{"id": "q", "prompt": "0?"}}\n{line}\n')
+  refused(run, message, prompts=path)
+  assert not (tmp_path / 'out.jsonl').exists()
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    (dict(prompts='/none/q.jsonl'), '/none/q.jsonl'),
+    (dict(model='/none/such'), "model='/none/such': no such directory"),
+    (dict(out='/none/out.jsonl'), '/none/out.jsonl'),
+    (dict(n=0), '--n=0: give at least 1'),
+    (dict(seed=-1), '--seed=-1: give 0 to 2**31 - 1'),
+    (dict(temperature='nan'), '--temperature=nan: give 0 or more'),
+    (dict(top_p=0), '--top_p=0.0: give more than 0'),
+    (dict(min_p=2), '--min_p=2.0: give 0 to 1'),
+    (dict(max_tokens=64), '--max_tokens=64: the context of '),
+    (dict(window=60), '--window=60: with --max_tokens=6 longer than'),
+    (dict(stop=['a', '']), 'a stop string is empty'),
+    (dict(page=3, chunk=2), 'page=3: give a multiple of chunk, 2'),
+    (dict(slots=3), 'slots=3: give a multiple of shards, 4'),
+    (dict(pages=4, page=1, chunk=1), 'pages=2 on each of 4 shards: one rollo'),
+    (dict(page=1 << 40), '2 pages of 1099511627776 tokens take'),
+    (dict(data=3), 'data=3 fsdp=1 tensor=1 does not cover 4 devices'),
+    (dict(data=1, fsdp=1, tensor=3), 'does not cover 4 devices'),
+    (dict(thinking_budget=2), 'has no token </think>'),
+  ],
+)
+def test_a_bad_flag(run, given, message):
+  refused(run, message, **given)
+
+
+@pytest.mark.parametrize('missing', ['config.json', 'model.safetensors'])
+def test_an_incomplete_model_directory(run, tmp_path, missing):
+  model = tiny.write_model(tmp_path / 'model')
+  (model / missing).unlink()
+  refused(run, missing, model=model)
+
+
+def test_a_tokenizer_of_another_model(run, tmp_path):
+  model = tiny.write_model(tmp_path / 'model', vocab_size=1)
+  refused(run, 'is outside its vocabulary of 1; is the', model=model)
+
+
+def test_a_prompt_that_does_not_fit_costs_its_own_lines_alone(run, tmp_path):
+  out, alone = tmp_path / 'out.jsonl', tmp_path / 'alone.jsonl'
+  good = dict(id='good', problem='1+1?', answer='2')
+  path = write_prompts(
+    tmp_path / 'p.jsonl', dict(id='long', prompt='1+' * 40 + '1?'), good
+  )
+  status, said = run(n=2, prompts=path)
+  assert status == 0 and 'errors 2' in said
+  records = by_key(out)
+  for index in range(2):
+    record = records['long', index]
+    assert record['stop'] == 'error' and record['length'] == 0
+    assert record['detail'].startswith('a prompt of 84 tokens; at most 58 fit')
+  path = write_prompts(tmp_path / 'one.jsonl', good)
+  run(n=2, prompts=path, out=alone, window=58)
+  for key, record in by_key(alone).items():
+    assert records[key] == record
+  # An error is a line like any other: done.
+  assert 'finished already' in run(n=2, prompts=tmp_path / 'p.jsonl')[1]
+
+
+def test_what_a_line_holds(run, folder, tmp_path):
+  out = tmp_path / 'out.jsonl'
+  run(tokens='true', stop=['ab', '7'], n=8)
+  tokenizer = tokens.load_tokenizer(str(folder / 'model'))
+  ended = 0
+  for record in lines_of(out):
+    ids = np.array(record['tokens'])
+    assert len(ids) == len(record['logps']) == record['length']
+    assert sum(record['logps']) == pytest.approx(record['logp'], rel=1e-6)
+    assert max(record['logps']) < 0
+    assert record['text'] == tokens.decode(tokenizer, ids)
+    assert 'forced' not in record and 'detail' not in record
+    if record['text'].endswith(('ab', '7')):
+      ended += 1
+      assert record['stop'] == 'stop'
+      assert not any(s in record['text'][:-1] for s in ('ab', '7'))
+  assert ended
+
+
+def test_thinking_ends_where_its_budget_does(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(tiny, 'SPECIAL', (*tiny.SPECIAL, '</think>'))
+  size = len(tiny.SPECIAL) + len(tiny.LETTERS)
+  model = tiny.write_model(tmp_path / 'model', vocab_size=size)
+  close = tiny.SPECIAL.index('</think>')
+  given = dict(model=model, thinking_budget=2, thinking_end='so </think>')
+  assert run(**given, max_tokens=9, tokens='true', n=4)[0] == 0
+  forced = [r for r in lines_of(tmp_path / 'out.jsonl') if 'forced' in r]
+  assert forced
+  for record in forced:
+    assert record['forced'] == [2, 6]
+    assert record['tokens'][5] == close
+    assert record['logps'][2:6] == [0.0] * 4
+  refused(run, 'leaves nothing of --max_tokens=6', **given)
+  given['thinking_end'] = 'so'
+  refused(run, "--thinking_end='so': holds no </think>", **given)
+
+
+def test_hostile_text_stays_in_the_file(run, tmp_path):
+  path = write_prompts(
+    tmp_path / f'{HOSTILE.replace("/", "")}.jsonl',
+    dict(id='</script><b>', prompt=HOSTILE),
+  )
+  out = tmp_path / '\x1b[31m.jsonl'
+  status, said = run(prompts=path, out=out, system=HOSTILE, suffix=HOSTILE)
+  assert status == 0
+  assert said.count('\n') == 1 and said[:-1].isprintable()
+  assert out.read_text()[:-1].isprintable()
+  page = tmp_path / 'page.html'
+  assert timeline.main(['', f'{out}.timeline.jsonl', str(page)]) == 0
+  assert '</script' not in page.read_text()
+  # What a model wrote: a line, whatever is in it.
+  with generate.Output(str(tmp_path / 'more.jsonl'), {}) as output:
+    record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
+    output.write(record)
+  assert lines_of(tmp_path / 'more.jsonl') == [record]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')
+def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
+  full = open('/dev/full', 'ab')  # noqa: SIM115, Output closes it.
+  enter = generate.Output.__enter__
+
+  def entered(self):
+    enter(self)
+    self._file.close()
+    self._file = full
+    return self
+
+  monkeypatch.setattr(generate.Output, '__enter__', entered)
+  said = refused(run, 'o space left on')
+  assert str(tmp_path / 'out.jsonl') in said
