@@ -10,7 +10,8 @@ tokens, against the first sampler and against Hugging Face's generate
 (peers/hf_generate.py says how to install it); ours runs before and after, so
 that a machine that changes its speed shows. `long` times decoding steps at
 several context lengths, beside the bytes and multiplications they cannot do
-without. A table, then a JSON line a case; seconds are medians.
+without. `kv` compares logp with the trainer's by the cache's dtype. A table,
+then a JSON line a case; seconds are medians.
 """
 
 import argparse
@@ -27,7 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import sharding, types
-from acereason_jax.models import base, decoder, embedded, hf
+from acereason_jax.kernels import logprobs
+from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
 from benchmarks import lockstep, step
@@ -48,7 +51,9 @@ def parse_args() -> argparse.Namespace:
   add('--repeats', default=3, help='Of `short` and `long`.')
   add('--contexts', default=(256, 2048), nargs='+', help='Of `long`.')
   parser.add_argument('--hf', help='A Python that has torch and transformers.')
-  parser.add_argument('--cases', nargs='+', default=['tail', 'short', 'long'])
+  parser.add_argument(
+    '--cases', nargs='+', default=['tail', 'short', 'long', 'kv']
+  )
   return parser.parse_args()
 
 
@@ -77,7 +82,14 @@ def setup() -> Setup:
 
 
 def make_engine(
-  s: Setup, *, slots: int, page: int, chunk: int, window: int, room: int
+  s: Setup,
+  *,
+  slots: int,
+  page: int,
+  chunk: int,
+  window: int,
+  room: int,
+  kv_dtype: str = 'float32',
 ) -> engine_lib.Engine:
   piece = -(-window // page) * page
   sizes = schedule.Sizes(
@@ -89,7 +101,7 @@ def make_engine(
     sizes=sizes._replace(pages=slots * sizes.table + 1),
     sampling=PLAIN,
     ending=engine_lib.Ending(()),
-    kv_dtype=jnp.float32,
+    kv_dtype=jnp.dtype(kv_dtype),
     to_text=lambda tokens: '',
   )
 
@@ -145,14 +157,14 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   theirs = sum(seconds(lambda b=b: run(flat[b], lengths[b])) for b in batches)
   values = trace.metrics()
   steps = sum(lengths[b].max() for b in batches)
-  tokens = int(lengths.sum())
+  count = int(lengths.sum())
   return dict(
     case='tail',
-    tokens=tokens,
+    tokens=count,
     occupancy=values['occupancy'],
     occupancy_waiting=values['occupancy_waiting'],
-    lockstep_occupancy=tokens / (steps * args.slots),
-    tokens_per_second=tokens / ours[1],
+    lockstep_occupancy=count / (steps * args.slots),
+    tokens_per_second=count / ours[1],
     cpu_seconds=ours[0],
     lockstep_cpu_seconds=theirs[0],
     vs_lockstep=theirs[1] / ours[1],
@@ -203,7 +215,7 @@ def short_of(
 ) -> dict[str, float]:
   """CPU seconds; a group shares its prompt, except in Hugging Face's."""
   prompts = make_prompts(s, count // groups, 64)
-  engine = make_engine(s, slots=count, page=64, chunk=32, window=64, room=64)
+  engine = make_engine(s, slots=count, page=64, chunk=8, window=64, room=64)
   asked = schedule.requests(prompts, groups, 64)
   flat = [r for group in asked for r in group]
   lockstep_run = lockstep_runner(s, groups, 64)
@@ -243,6 +255,52 @@ def hf_seconds(
     env=os.environ | dict(HF_HUB_OFFLINE='1'),
   )
   return json.loads(done.stdout.strip().rpartition('\n')[-1])['seconds']
+
+
+# What narrow keys and values cost in accuracy.
+
+
+def kv(s: Setup) -> dict[str, float]:
+  """|logp - the trainer's| of 64 rollouts of 64 tokens, by the pool's dtype."""
+  tokenizer = tokens.load_tokenizer(s.directory)
+  encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+  prompts = [
+    types.Prompt(str(i), '', '', np.asarray(encode(text), np.int32))
+    for i, text in enumerate(step.prompt_texts(s.directory, 8, 55))
+  ]
+  result: dict[str, Any] = dict(case='kv')
+  for dtype in ('float32', 'bfloat16', 'float8_e4m3fn'):
+    engine = make_engine(
+      s, slots=64, page=16, chunk=8, window=64, room=64, kv_dtype=dtype
+    )
+    groups = engine.sample(s.params, prompts, groups=8, seed=0, step=0)
+    gaps = trainer_gaps(s, prompts, groups)
+    mean, most = float(gaps.mean()), float(gaps.max())
+    result |= {f'{dtype}_mean': mean, f'{dtype}_max': most}
+  return result
+
+
+def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
+  """Of every token, against teacher forcing over packed rows."""
+  trained = [
+    [packing.Trained(prompt, r, 1.0, 1.0) for r in group]
+    for prompt, group in zip(prompts, groups)
+  ]
+  batches = packing.pack(trained, rows=2, columns=576, pad_token=0)
+
+  @jax.jit
+  def score(params, b: packing.PackedBatch):
+    x_BTD = s.model.apply(
+      params, b.tokens_BT, b.position_BT, b.segment_BT, b.prefix_BT
+    )
+    w_VD = s.model.head(params)
+    return logprobs.token_logp(x_BTD, w_VD, b.target_BT, 1.0, 192)
+
+  gaps = [
+    np.abs(np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]
+    for b in batches
+  ]
+  return np.concatenate(gaps)
 
 
 # Cost by context.
@@ -324,6 +382,8 @@ def main() -> None:
   if 'long' in args.cases:
     peak, band = step.peak_flops(), bandwidth()
     results += [long(s, args, n, peak, band) for n in args.contexts]
+  if 'kv' in args.cases:
+    results.append(kv(s))
   if 'short' in args.cases:
     results.append(short(s, args))
   if 'tail' in args.cases:

@@ -33,6 +33,7 @@ def paged_attention(
   length_B: jax.Array,
   *,
   platform: str,
+  cores: int = 1,
 ) -> Part:
   """One query a row over the pages of its row: out [B, N, H], lse [B, N].
 
@@ -42,10 +43,11 @@ def paged_attention(
   NaN too, has no effect. A row that sees nothing gives 0 and MASKED. Both are
   float32. The layer is an index, so that the pool is never sliced.
 
-  `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'.
+  `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'; `cores` of a
+  device is for the first alone.
   """
   implementation = {
-    'tpu': paged_attention_tpu.paged_attention,
+    'tpu': functools.partial(paged_attention_tpu.paged_attention, cores=cores),
     'gpu': paged_attention_gpu.paged_attention,
     'cpu': plain_attention,
   }[platform]

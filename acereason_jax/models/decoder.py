@@ -234,8 +234,22 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
 
 
 def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
-  y = jnp.einsum('...d,fd->...f', x, w_FD)
+  """x @ w.T + bias."""
+  product = functools.partial(jnp.einsum, '...d,fd->...f')
+  if x.ndim == 2:
+    y = jax.lax.platform_dependent(x, w_FD, cpu=_few_rows, default=product)
+  else:
+    y = product(x, w_FD)
   return y if bias_F is None else y + bias_F
+
+
+def _few_rows(x_BD: jax.Array, w_FD: jax.Array) -> jax.Array:
+  """x @ w.T for decoding on a CPU: weights on the left, a fourth faster.
+
+  The barrier keeps XLA from turning the product around again.
+  """
+  y_FB = jnp.einsum('fd,bd->fb', w_FD, x_BD)
+  return jax.lax.optimization_barrier(y_FB).T
 
 
 def rope_rotation(

@@ -72,7 +72,10 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
       'latter'
     )
   repeats = max(1, tensor // K)
-  platform = {'cuda': 'gpu'}.get(p := mesh.devices.flat[0].platform, p)
+  device = mesh.devices.flat[0]
+  platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
+  # Of a TPU: each must be given its rows.
+  cores = getattr(device, 'num_cores', 1)
   heads = PartitionSpec(sharding.BATCH, 'tensor')
   pool = PartitionSpec(None, sharding.BATCH, 'tensor')
   queries = PartitionSpec(sharding.BATCH, None, 'tensor')
@@ -82,7 +85,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
 
   def read(q_BNH, pool_LXKCSH, layer, *where):
     return paged_attention.paged_attention(
-      q_BNH, pool_LXKCSH, layer, *where, platform=platform
+      q_BNH, pool_LXKCSH, layer, *where, platform=platform, cores=cores
     )
 
   def local(fn, ins, outs):
