@@ -20,7 +20,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -374,25 +374,29 @@ def bandwidth(size: int = 1 << 28, repeats: int = 5) -> float:
   return size / min(walls)
 
 
+def cases(s: Setup, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+  if 'long' in args.cases:
+    peak, band = step.peak_flops(), bandwidth()
+    for context in args.contexts:
+      yield long(s, args, context, peak, band)
+  if 'kv' in args.cases:
+    yield kv(s)
+  if 'short' in args.cases:
+    yield short(s, args)
+  if 'tail' in args.cases:
+    yield tail(s, args)
+
+
 def main() -> None:
   args = parse_args()
   s = setup()
-  load = os.getloadavg()[0]
   results = []
-  if 'long' in args.cases:
-    peak, band = step.peak_flops(), bandwidth()
-    results += [long(s, args, n, peak, band) for n in args.contexts]
-  if 'kv' in args.cases:
-    results.append(kv(s))
-  if 'short' in args.cases:
-    results.append(short(s, args))
-  if 'tail' in args.cases:
-    results.append(tail(s, args))
-  for result in results:
-    print(f'\n{result["case"]}; load {load:.1f} before')
+  for result in cases(s, args):
+    results.append(result)
+    print(f'{result["case"]}; load {os.getloadavg()[0]:.1f} after')
     for name, value in result.items():
       if name != 'case':
-        print(f'  {name:24}{value:12.4g}')
+        print(f'  {name:24}{value:12.4g}', flush=True)
   for result in results:
     print(json.dumps(result))
 

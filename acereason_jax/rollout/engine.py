@@ -232,18 +232,18 @@ class Engine:
     origin = np.array([seed, step], np.int32)
     find_stop = self._find_stop if self.ending.strings else None
     pool = self.empty_pool() if plan.busy else None
+    # The device has nothing to do from `free` until it decodes, but prefill.
     ended, free = [], time.perf_counter()
     while plan.busy:
       prefilled = trace.prefill_seconds
-      pool = self._prefill(params, pool, plan.admit(_seed), trace)
+      calls = plan.admit(sampling_lib.prompt_seed)
+      pool = self._prefill(params, pool, calls, trace)
       control = map(self.place, plan.control())
       pool, drawn = self.decode(params, pool, origin, *control)
-      # The device waits for the host from here, but for its prefill, ...
       trace.host_seconds += time.perf_counter() - free
       trace.host_seconds -= trace.prefill_seconds - prefilled
       yield from (self._rollout(*end) for end in ended)
       drawn = jax.device_get(drawn)
-      # ... to here.
       free = time.perf_counter()
       ended = plan.record(drawn, find_stop)
       trace.seconds = free - began
@@ -326,10 +326,6 @@ class Engine:
       forced=(first, min(first + live.forced, live.drawn)),
       detail=detail,
     )
-
-
-def _seed(prompt_id: str) -> int:
-  return sampling_lib.prompt_seed(prompt_id)
 
 
 def _failed(request: schedule.Request, problem: str) -> types.Rollout:

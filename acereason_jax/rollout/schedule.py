@@ -7,7 +7,7 @@ slots without a rollout write there.
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -243,6 +243,8 @@ class Trace:
       occupancy_waiting=self.full_busy / waited,
       wasted_steps=float(self.slots * self.steps - self.tokens),
       preempted=float(self.preempted),
+      recomputed_tokens=float(self.recomputed),
+      prefill_tokens=float(self.prompt_tokens),
       page_use=self.peak_pages / max(self.pages, 1),
       prefill_share=self.prefill_seconds / seconds,
       host_share=self.host_seconds / seconds,
@@ -303,8 +305,10 @@ class Schedule:
   def busy(self) -> bool:
     return bool(self.waiting) or any(s.live() for s in self.shards)
 
-  def admit(self, seed_of) -> list[Pieces]:
+  def admit(self, seed_of: Callable[[str], int]) -> list[Pieces]:
     """Gives each rollout the page it will fill, and free slots to waiting ones.
+
+    `seed_of` gives the number of a prompt's id that keys hang on.
 
     Where pages run out, the youngest rollouts go back to the front of the
     queue. They start again, and as their keys say, draw the same tokens.
