@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from absl import logging
+from absl import flags, logging
 
 from acereason_jax import metrics
 
@@ -42,3 +42,12 @@ def use_precision(dtype: str) -> None:
   """float32 is float32: TPUs would multiply in bfloat16, GPUs in TF32."""
   if jnp.dtype(dtype) == jnp.float32:
     jax.config.update('jax_default_matmul_precision', 'highest')
+
+
+def quiet_libraries() -> None:
+  """Warnings alone, unless --verbosity says otherwise.
+
+  Orbax tells every save in twenty lines, jax of each backend it lacks.
+  """
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)

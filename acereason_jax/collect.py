@@ -85,6 +85,7 @@ def _exchange(
   for i, verdict in mine.items():
     codes[i] = 1 + _STATUSES.index(verdict.status)
   codes = multihost_utils.process_allgather(codes).reshape(-1, count).max(0)
+  assert codes.all(), 'a rollout without a verdict'
   return {
     i: mine[i]
     if i in mine
@@ -106,13 +107,18 @@ def check_judged(
   groups: Sequence[types.Group], max_failed_share: float
 ) -> None:
   """Raises JudgeFailed if more than this share of the verdicts failed."""
-  verdicts = [v for g in groups for v in g.verdicts]
-  failed = [v for v in verdicts if not v.judged]
-  if len(failed) > max_failed_share * len(verdicts):
+  pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts)]
+  failed = [(r, v) for r, v in pairs if not v.judged]
+  if len(failed) > max_failed_share * len(pairs):
+    rollout, verdict = failed[0]
+    broken = sum(r.stop == 'error' for r, _ in failed)
+    remedy = 'mend the judge config.judge.fn'
+    if broken:
+      remedy = f'{broken} are rollouts that could not end, whoever judges'
     raise JudgeFailed(
-      f'{len(failed)} of {len(verdicts)} verdicts failed, a larger share than '
-      f'config.judge.max_failed_share={max_failed_share}; mend the judge '
-      f'config.judge.fn; the first: {failed[0].status}: {failed[0].detail}'
+      f'{len(failed)} of {len(pairs)} verdicts failed, a larger share than '
+      f'config.judge.max_failed_share={max_failed_share}; {remedy}; the first: '
+      f'{rollout.prompt_id}: {verdict.status}: {verdict.detail}'
     )
 
 

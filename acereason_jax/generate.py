@@ -261,6 +261,13 @@ def make_ending(
 ) -> engine_lib.Ending:
   """Raises ValueError: tokens that the model or the tokenizer has not."""
   stops = tokens.stop_token_ids(tokenizer, directory)
+  for text in filter(None, STOP.value):
+    ids = np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
+    if text not in tokens.decode(tokenizer, ids):
+      raise ValueError(
+        f'--stop={text!r}: responses never hold it; is it a special token, '
+        'which is left out of their text?'
+      )
   ending = engine_lib.Ending(tokens=stops, strings=tuple(STOP.value))
   if budget := THINKING_BUDGET.value:
     close = tokenizer.get_vocab().get(CLOSE)
@@ -588,6 +595,7 @@ def main(argv: list[str]) -> int:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
   # A path may hold what the terminal's encoding has not.
   sys.stdout.reconfigure(errors='backslashreplace')
+  cli.quiet_libraries()
   cli.keep_compiled()
   return run()
 

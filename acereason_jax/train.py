@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from acereason_jax import checkpoint as checkpoint_lib
@@ -331,9 +331,7 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
   cli.keep_compiled()
-  if not flags.FLAGS['verbosity'].present:
-    # Orbax tells every save in twenty lines; what matters is said above.
-    logging.set_verbosity(logging.WARNING)
+  cli.quiet_libraries()
   if '://' in (WORKDIR.value or ''):
     raise SystemExit(
       f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '

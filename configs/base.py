@@ -62,8 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.engine = dict(
     # Rollouts decoded at once, on all devices together.
     slots=256,
-    # Tokens of a cache page, at least 128 on a TPU; decode steps between two
-    # looks of the host, which divide it.
+    # Tokens of a cache page; the kernels want a multiple of 128 on a TPU and of
+    # 64 on a GPU. Decode steps between two looks of the host divide it.
     page=128,
     chunk=128,
     # Cache pages on all devices; 0: all that the slots can use, or that fit.

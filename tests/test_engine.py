@@ -703,6 +703,26 @@ def test_a_cache_of_float8_is_near_and_not_the_same():
   assert 1e-4 < np.mean(gaps) < 0.1
 
 
+def test_numbers_beyond_float8_become_its_largest():
+  x = jnp.array([1.0, 460.0, 470.0, -1e9, jnp.nan, jnp.inf])
+  got = np.asarray(cache_lib.narrow(x, jnp.float8_e4m3fn).astype(jnp.float32))
+  assert got[:4].tolist() == [1.0, 448.0, 448.0, -448.0]
+  assert not np.isfinite(got[4:]).any()
+
+
+def test_every_process_has_the_pages_of_the_one_with_least(monkeypatch):
+  """Else their schedules would part, and one wait for ever."""
+  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
+  alone = cache_lib.device_bytes(mesh)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    cache_lib.multihost_utils,
+    'process_allgather',
+    lambda x: np.array([x, x // 2]),
+  )
+  assert cache_lib.device_bytes(mesh) == alone // 2 >> 20 << 20
+
+
 @pytest.mark.parametrize(
   'changes, said',
   [

@@ -288,6 +288,7 @@ def test_a_bad_line_of_prompts(run, tmp_path, line, message):
     (dict(max_tokens=64), '--max_tokens=64: the context of '),
     (dict(window=60), '--window=60: with --max_tokens=6 longer than'),
     (dict(stop=['a', '']), 'a stop string is empty'),
+    (dict(stop=['<user>']), "--stop='<user>': responses never hold it"),
     (dict(page=3, chunk=2), 'page=3: give a multiple of chunk, 2'),
     (dict(slots=3), 'slots=3: give a multiple of shards, 4'),
     (dict(pages=4, page=1, chunk=1), 'pages=2 on each of 4 shards: one rollo'),

@@ -250,6 +250,24 @@ def test_one_rollout_without_advantage_is_left_to_measure():
   assert kept.weight > 0.0
 
 
+def test_a_rollout_without_tokens_is_never_packed():
+  """One that could not be served, in a batch that has no gradient."""
+  p = prompt('p', [10, 11, 12])
+  empty, said = rollout('p', 0, []), rollout('p', 1, [20, 21])
+  verdict = types.Verdict('error', 'no', 0.0)
+  none = np.zeros((1, 2))
+
+  def left(*rollouts):
+    groups = [types.Group(p, rollouts, (verdict, verdict))]
+    return packing.trained_rollouts(groups, none, none)
+
+  ((kept,),) = left(empty, said)
+  assert kept.rollout is said
+  assert left(empty, empty) == []
+  (batch,) = packing.pack([], rows=2, columns=4, pad_token=PAD)
+  assert not batch.weight_BT.any()
+
+
 def normalised(reward, judged=None, epsilon=0.0, scale=True):
   reward = np.array(reward, np.float64)
   judged = np.ones(reward.shape, bool) if judged is None else np.array(judged)

@@ -155,6 +155,24 @@ def test_float32_equals_float64(name, heads, kv_heads, dim):
   check(name, Case(heads, kv_heads, dim), 2e-6)
 
 
+@pytest.mark.parametrize(
+  'platform, module',
+  [('tpu', paged_attention_tpu), ('gpu', paged_attention_gpu)],
+)
+def test_what_a_kernel_does_not_serve_plain_jax_does(
+  platform, module, monkeypatch
+):
+  """Pages of 16 and heads of 64 on a TPU; pages of 96 on a GPU."""
+  monkeypatch.setattr(module, 'paged_attention', None)
+  case = Case(4, 2, 64) if platform == 'tpu' else Case(4, 2, 96)
+  monkeypatch.setitem(
+    IMPLEMENTATIONS,
+    platform,
+    functools.partial(paged_attention.paged_attention, platform=platform),
+  )
+  check(platform, case, 2e-6)
+
+
 @pytest.mark.parametrize('name', IMPLEMENTATIONS)
 @pytest.mark.parametrize('pool', [jnp.bfloat16, jnp.float8_e4m3fn])
 def test_narrow_pools_are_read_exactly(name, pool):

@@ -368,6 +368,17 @@ def test_each_shard_prefills_a_prompt_for_itself():
   check_left(plan)
 
 
+@pytest.mark.parametrize('count, most', [(3, 1), (6, 2), (12, 3), (40, 4)])
+def test_shards_are_filled_evenly(count, most):
+  """A shard's pages and its time are its own: none runs alone."""
+  sizes = SIZES._replace(slots=16, shards=4, rows=4)
+  asked = [schedule.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
+  plan = schedule.Schedule(sizes, asked, schedule.Trace())
+  plan.admit(seed_of)
+  assert max(len(shard.live()) for shard in plan.shards) == most
+  assert sum(len(shard.live()) for shard in plan.shards) == min(count, 16)
+
+
 def test_a_prompt_of_one_token_needs_no_prefill():
   asked = group_of(prompt('a', 1), 2)
   plan = schedule.Schedule(SIZES, asked, schedule.Trace())

@@ -46,11 +46,16 @@ def paged_attention(
   `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'; `cores` of a
   device is for the first alone.
   """
-  implementation = {
-    'tpu': functools.partial(paged_attention_tpu.paged_attention, cores=cores),
-    'gpu': paged_attention_gpu.paged_attention,
-    'cpu': plain_attention,
-  }[platform]
+  fast = {
+    'tpu': (
+      paged_attention_tpu.serves,
+      functools.partial(paged_attention_tpu.paged_attention, cores=cores),
+    ),
+    'gpu': (paged_attention_gpu.serves, paged_attention_gpu.paged_attention),
+  }
+  serves, implementation = fast.get(platform, (None, None))
+  if serves is None or not serves(pool_LXKCSH):
+    implementation = plain_attention
   return implementation(
     q_BNH, pool_LXKCSH, layer, table_BP, prefix_B, start_B, length_B
   )

@@ -20,6 +20,22 @@ from acereason_jax.kernels.attention import MASKED
 ROWS = 16
 
 
+def serves(pool_LXKCSH: jax.Array) -> bool:
+  """Whether blocks divide pages and addresses fit; see the docstring above."""
+  S, H = pool_LXKCSH.shape[4:]
+  is_power = lambda n: n & (n - 1) == 0
+  return (
+    (S % 64 == 0 or (is_power(S) and S >= ROWS))
+    and is_power(H)
+    and not _overflows(pool_LXKCSH)
+  )
+
+
+def _overflows(pool_LXKCSH: jax.Array) -> bool:
+  nbytes = pool_LXKCSH.size * pool_LXKCSH.dtype.itemsize
+  return pool_LXKCSH.size > 2**31 and nbytes <= 2**32
+
+
 def paged_attention(
   q_BNH: jax.Array,
   pool_LXKCSH: jax.Array,
@@ -98,7 +114,7 @@ def _check(q_BNH: jax.Array, pool_LXKCSH: jax.Array, T: int) -> None:
     raise ValueError(
       f'{q_BNH.shape[1]} heads must divide by {K}, and {S} tokens by {T}'
     )
-  if pool_LXKCSH.size > 2**31 and pool_LXKCSH.nbytes <= 2**32:
+  if _overflows(pool_LXKCSH):
     raise ValueError(
       f'a pool of {pool_LXKCSH.size} one-byte numbers would be addressed in'
       ' signed 32 bits: have at most 2 GiB, or more than 4, on a device'

@@ -25,6 +25,11 @@ from acereason_jax.kernels.attention import MASKED
 LANES, SUBLANES = 128, 8
 
 
+def serves(pool_LXK2SH: jax.Array) -> bool:
+  """Whether pages and heads fill lanes; XLA would copy the pool to pad them."""
+  return not any(n % LANES for n in pool_LXK2SH.shape[4:])
+
+
 def paged_attention(
   q_BNH: jax.Array,
   pool_LXK2SH: jax.Array,
@@ -61,7 +66,7 @@ def paged_attention(
   """
   B, N, H = q_BNH.shape
   L, X, K, _, S, _ = pool_LXK2SH.shape
-  if (S % LANES or H % LANES) and not interpret:
+  if not serves(pool_LXK2SH) and not interpret:
     raise ValueError(f'TPU needs multiples of {LANES}: pages of {S}, heads {H}')
   P = table_BP.shape[1]
   pages = min(P, pages or max(1, (2048 if K == 1 else 1024) // S))

@@ -10,6 +10,7 @@ that token, so that every target of a segment is predicted inside it:
     prefix    0  0 |  1  1  1 |  1  1
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -88,8 +89,8 @@ def trained_rollouts(
     for group, advs, weights in zip(groups, adv_PG, weight_PG)
   ]
   if not any(chosen):
-    group = groups[0]
-    chosen = [[Trained(group.prompt, group.rollouts[0], 0.0, 1.0)]]
+    said = ((g.prompt, r) for g in groups for r in g.rollouts if len(r.tokens))
+    chosen = [[Trained(*one, 0.0, 1.0)] for one in itertools.islice(said, 1)]
   return [group for group in chosen if group]
 
 

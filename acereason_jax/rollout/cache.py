@@ -7,11 +7,14 @@ repeated where the tensor axis has more shards than there are heads.
 
 import math
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax import sharding
@@ -116,19 +119,47 @@ def write(pool_LXKCSH, kv_LWKCTH, page_W, offset_W) -> jax.Array:
   def one(w, pool):
     piece = jax.lax.dynamic_slice_in_dim(kv_LWKCTH, w, 1, 1)
     at = 0, page_W[w], 0, 0, offset_W[w], 0
-    return jax.lax.dynamic_update_slice(pool, piece.astype(pool.dtype), at)
+    return jax.lax.dynamic_update_slice(pool, narrow(piece, pool.dtype), at)
 
   return jax.lax.fori_loop(0, page_W.shape[0], one, pool_LXKCSH)
 
 
+def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """`x` as `dtype`; what is out of float8's range becomes its largest.
+
+  The cast alone makes NaN of it; what is not finite stays so.
+  """
+  if dtype == jnp.float8_e4m3fn:
+    most = float(jnp.finfo(dtype).max)
+    x = jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x)
+  return x.astype(dtype)
+
+
 def device_bytes(mesh: Mesh) -> int:
-  """Memory of one device of this process; CPUs share the host's evenly."""
+  """Memory of a device, whole MiB: the least of all processes.
+
+  All must make the same schedule, so all must have the same pages. CPUs share
+  what their host, or container, has.
+  """
   devices = list(mesh.local_mesh.devices.flat)
   stats = devices[0].memory_stats()
   if stats and 'bytes_limit' in stats:
-    return stats['bytes_limit']
-  host = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-  return host // len(devices)
+    mine = stats['bytes_limit'] >> 20
+  else:
+    mine = (_host_bytes() >> 20) // len(devices)
+  if jax.process_count() > 1:
+    mine = multihost_utils.process_allgather(np.int32(mine)).min()
+  return int(mine) << 20
+
+
+def _host_bytes() -> int:
+  """The machine's memory, or less if a control group limits it."""
+  limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+  for name in ('memory.max', 'memory/memory.limit_in_bytes'):
+    file = pathlib.Path('/sys/fs/cgroup') / name
+    if file.is_file() and (text := file.read_text().strip()).isdigit():
+      limits.append(int(text))
+  return min(limits)
 
 
 def fit_pages(

@@ -141,7 +141,8 @@ def draw(keys_B: jax.Array, logits_BV: jax.Array, s: Sampling) -> Draw:
     logp_B=chosen_B - norm_B,
     full_logp_B=chosen_B * s.temperature - full_norm_B,
     entropy_B=-jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1),
-    sound_B=sound_B,
+    # A tiny temperature can take finite logits out of float32's range.
+    sound_B=sound_B & jnp.isfinite(norm_B),
   )
 
 

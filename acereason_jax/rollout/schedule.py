@@ -52,12 +52,11 @@ class Sizes(NamedTuple):
 
 def check(s: Sizes) -> None:
   """Raises ValueError for sizes that do not fit each other."""
-  least = s.table + 1
   checks = [
     ('slots', s.slots > 0 and s.slots % s.shards == 0, 'shards'),
     ('rows', s.rows > 0 and s.rows % s.shards == 0, 'shards'),
-    ('page', s.chunk > 0 and s.page % s.chunk == 0, 'chunk'),
-    ('piece', s.page > 0 and s.piece % s.page == 0, 'page'),
+    ('page', min(s.page, s.chunk) > 0 and s.page % s.chunk == 0, 'chunk'),
+    ('piece', s.piece > 0 and s.piece % s.page == 0, 'page'),
   ]
   for name, good, of in checks:
     if not good:
@@ -66,7 +65,7 @@ def check(s: Sizes) -> None:
       )
   if min(s.window, s.room) < 1:
     raise ValueError(f'window={s.window} room={s.room}: give at least 1')
-  if s.pages < least:
+  if s.pages < (least := s.table + 1):
     raise ValueError(
       f'pages={s.pages} on each of {s.shards} shards: one rollout alone, with '
       f'a prompt of {s.window} and a response of {s.room} tokens, needs '
@@ -316,7 +315,10 @@ class Schedule:
     """
     for shard in self.shards:
       self._grow(shard)
-    new = [self._fill(shard, seed_of) for shard in self.shards]
+    # Evenly, yet group by group: rollouts of a prompt share its pages.
+    busy = len(self.waiting) + sum(len(s.live()) for s in self.shards)
+    most = -(-busy // self.sizes.shards)
+    new = [self._fill(shard, seed_of, most) for shard in self.shards]
     used = sum(self.sizes.pages - 1 - len(shard.free) for shard in self.shards)
     self.trace.peak_pages = max(self.trace.peak_pages, used)
     return list(self._pieces(new))
@@ -339,12 +341,15 @@ class Schedule:
     self.trace.preempted += 1
     self.trace.recomputed += live.drawn
 
-  def _fill(self, shard: Shard, seed_of) -> list[Prefix]:
-    """Admits what fits; returns the prompts whose pages must be filled."""
+  def _fill(self, shard: Shard, seed_of, most: int) -> list[Prefix]:
+    """Admits what fits, up to `most` rollouts; returns the prompts whose pages
+    must be filled."""
     new = []
     for place, there in enumerate(shard.slots):
       if there is not None or not self.waiting:
         continue
+      if len(shard.live()) >= most:
+        break
       prompt = self.waiting[0].prompt
       key = prompt.tokens[:-1].tobytes()
       prefix = shard.prefixes.get(key)
