@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from acereason_jax import collect, settings, sharding, types
+from acereason_jax import collect, references, settings, sharding, types
 from acereason_jax.data import sources
 from acereason_jax.models import base, decoder, embedded, hf, tokens
 from acereason_jax.rl import advantages, optim, packing, update
@@ -26,18 +26,24 @@ from acereason_jax.verifiers import pool as pool_lib
 
 
 class Run(NamedTuple):
-  """Everything a run needs, built from its config before it starts."""
+  """Everything a run needs, built from its config before it starts.
+
+  `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
+  'heldout_data'.
+  """
 
   config: dict[str, Any]
   seed: int
   steps: int
   engine: engine_lib.Engine
   heldout_engine: engine_lib.Engine
-  heldout: list[types.Prompt]
+  prompts: dict[str, list[types.Prompt]]
+  digests: dict[str, str]
   groups: int
   heldout_groups: int
-  batches: grain.DatasetIterator
+  make_batches: Callable[[list[types.Prompt]], grain.DatasetIterator]
   open_pool: Callable[[], pool_lib.VerifierPool]
+  open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
   max_failed_share: float
   load_state: Callable[[], update.TrainState]
   abstract_state: update.TrainState
@@ -65,8 +71,8 @@ def say(*args: Any) -> None:
 
 def read_prompts(
   c: settings.Reader, name: str, tokenizer: Any
-) -> list[types.Prompt]:
-  """The prompts of config.train_data or config.heldout_data."""
+) -> tuple[list[types.Prompt], str]:
+  """(prompts of config.train_data or config.heldout_data, the rows' digest)."""
   rows = getattr(c, name).build()
   prompts, dropped = sources.to_prompts(
     rows,
@@ -78,12 +84,31 @@ def read_prompts(
     max_tokens=c.prompt.window,
   )
   if dropped:
-    shown = ', '.join(dropped[:5]) + (', ...' if len(dropped) > 5 else '')
     say(
       f'{name}: dropped {len(dropped)} of {len(rows)} prompts longer than '
-      f'config.prompt.window={c.prompt.window} tokens: {shown}'
+      f'config.prompt.window={c.prompt.window} tokens: '
+      f'{references.first_few(dropped)}'
     )
-  return prompts
+  return prompts, sources.digest(rows)
+
+
+def build_pools(
+  c: settings.Reader,
+) -> tuple[
+  Callable[[], pool_lib.VerifierPool],
+  Callable[[], pool_lib.VerifierPool] | None,
+]:
+  """What opens the judges of responses, and those of references if any."""
+  make = functools.partial(
+    pool_lib.VerifierPool,
+    workers=c.judge.workers,
+    timeout_seconds=c.judge.timeout_seconds,
+    confine=c.judge.confine,
+  )
+  judges = functools.partial(make, c.judge.fn, dict(reasons=c.prompt.reasons))
+  if not c.judge.reference:
+    return judges, None
+  return judges, functools.partial(make, c.judge.reference, {})
 
 
 def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
@@ -262,9 +287,11 @@ def build(config: ml_collections.ConfigDict) -> Run:
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
   model = build_model(c, mesh, directory)
-  train_prompts = read_prompts(c, 'train_data', tokenizer)
-  heldout_prompts = read_prompts(c, 'heldout_data', tokenizer)
-  check_vocabulary(c.model, model, stops, train_prompts + heldout_prompts)
+  prompts, digests = {}, {}
+  for name in (references.TRAIN, references.HELDOUT):
+    prompts[name], digests[name] = read_prompts(c, name, tokenizer)
+    check_vocabulary(c.model, model, stops, prompts[name])
+  open_pool, open_reference_pool = build_pools(c)
   optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
   dtype = jnp.dtype(c.dtype)
   rollout_params, cast_bytes = build_rollout_params(model.specs, mesh, dtype)
@@ -282,21 +309,15 @@ def build(config: ml_collections.ConfigDict) -> Run:
     steps=c.steps,
     engine=engine,
     heldout_engine=heldout_engine,
-    heldout=heldout_prompts,
+    prompts=prompts,
+    digests=digests,
     groups=c.rollout.groups,
     heldout_groups=c.heldout.groups,
-    batches=sources.batches(
-      train_prompts,
-      batch_size=c.rollout.prompts,
-      seed=c.seed,
+    make_batches=functools.partial(
+      sources.batches, batch_size=c.rollout.prompts, seed=c.seed
     ),
-    open_pool=functools.partial(
-      pool_lib.VerifierPool,
-      c.judge.fn,
-      dict(reasons=c.prompt.reasons),
-      workers=c.judge.workers,
-      timeout_seconds=c.judge.timeout_seconds,
-    ),
+    open_pool=open_pool,
+    open_reference_pool=open_reference_pool,
     max_failed_share=c.judge.max_failed_share,
     load_state=load,
     abstract_state=abstract,

@@ -107,9 +107,9 @@ def format_rollouts(
   for group in groups[:count]:
     rollout, verdict = group.rollouts[0], group.verdicts[0]
     title = (
-      f'{_one_line(group.prompt.id, max_chars)}  rollout {rollout.index}  '
+      f'{one_line(group.prompt.id, max_chars)}  rollout {rollout.index}  '
       f'{len(rollout.tokens)} tokens, ended by {rollout.stop}  '
-      f'{verdict.status}: {_one_line(verdict.detail, max_chars)}'
+      f'{verdict.status}: {one_line(verdict.detail, max_chars)}'
     )
     parts = (
       ('Q', group.prompt.question),
@@ -147,6 +147,11 @@ def cut(text: str, max_chars: int) -> str:
   return f'{text[:head]} ... [{lost} characters cut] ... {tail}'
 
 
+def one_line(text: str, max_chars: int) -> str:
+  """`text` cut and printable, newlines escaped too."""
+  return printable(cut(text, max_chars)).replace('\n', '\\n')
+
+
 @contextlib.contextmanager
 def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
   """Yields a function to call after each step.
@@ -178,10 +183,6 @@ def peak_gb() -> float:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   unit = 1 if sys.platform == 'darwin' else 1024
   return peak * unit / 1e9
-
-
-def _one_line(text: str, max_chars: int) -> str:
-  return printable(cut(text, max_chars)).replace('\n', '\\n')
 
 
 def _number(value: float, spec: str) -> str:

@@ -27,6 +27,7 @@ MAY_CHANGE = (
   'remat',
   'judge.workers',
   'judge.timeout_seconds',
+  'judge.confine',
   'judge.max_failed_share',
   'engine.slots',
   'engine.page',
@@ -86,16 +87,18 @@ def _leaves(config, name: str) -> Iterator[str]:
 
 def _check_fields(known, config, name: str) -> None:
   """Raises ValueError unless `config` has the fields of base.py, and types."""
+  # A component's arguments are its function's affair; the judge's section
+  # beside `fn` is the run's own.
+  component = 'fn' in known and name != 'config.judge'
   for field in sorted({*known, *config}):
     path, got = f'{name}.{field}', config.get(field)
     if field not in known:
-      # A component's arguments are its function's affair.
       if 'fn' not in known:
         raise ValueError(
           f'{path}={got!r}: no such field; {name} has {", ".join(known)}'
         )
     elif field not in config:
-      if 'fn' not in known or field in ('fn', 'learning_rate'):
+      if not component or field in ('fn', 'learning_rate'):
         raise ValueError(f'{path}: missing; give it (see configs/base.py)')
     elif isinstance(known[field], ml_collections.ConfigDict):
       if not isinstance(got, ml_collections.ConfigDict):

@@ -23,7 +23,15 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from acereason_jax import checkpoint as checkpoint_lib
-from acereason_jax import cli, collect, metrics, settings, timeline, types
+from acereason_jax import (
+  cli,
+  collect,
+  metrics,
+  references,
+  settings,
+  timeline,
+  types,
+)
 from acereason_jax.build import Run, build, say
 from acereason_jax.rl import update
 from acereason_jax.rollout import schedule
@@ -41,7 +49,11 @@ PROCESS = flags.DEFINE_integer('process', 0, 'Index of this process.')
 
 
 def train_step(
-  run: Run, state: update.TrainState, pool: pool_lib.VerifierPool, step: int
+  run: Run,
+  state: update.TrainState,
+  prompts: list[types.Prompt],
+  pool: pool_lib.VerifierPool,
+  step: int,
 ) -> tuple[
   update.TrainState, list[types.Group], dict[str, float], schedule.Trace
 ]:
@@ -50,7 +62,7 @@ def train_step(
   groups, sampled, trace = collect.collect(
     run.engine,
     run.rollout_params(state.params),
-    next(run.batches),
+    prompts,
     pool,
     groups=run.groups,
     seed=run.seed,
@@ -71,6 +83,7 @@ def train_step(
     **updated,
     seconds_update=ended - collected,
     seconds_step=ended - began,
+    judge_wait_share=sampled['seconds_judge'] / max(ended - began, 1e-9),
     peak_gb=metrics.peak_gb(),
   )
   return state, groups, values, trace
@@ -80,7 +93,7 @@ def pass_rate(run: Run, state: update.TrainState, pool) -> float:
   return collect.heldout_pass_rate(
     run.heldout_engine,
     run.rollout_params(state.params),
-    run.heldout,
+    run.prompts[references.HELDOUT],
     pool,
     groups=run.heldout_groups,
     seed=run.seed,
@@ -102,6 +115,13 @@ def earlier(run: Run, checkpoints) -> dict | None:
       f'config.steps={run.steps}: this workdir holds a run that has taken '
       f'{done} steps; give at least that, or use another --workdir'
     )
+  for name, digest in run.digests.items():
+    if (before := meta['data'][name]) != digest:
+      raise ValueError(
+        f"config.{name}: gives other rows than those that this workdir's run "
+        f'began with (SHA-256 {before[:12]}... -> {digest[:12]}...); put them '
+        'back, or use another --workdir'
+      )
   return dict(meta, config=run.config)
 
 
@@ -114,7 +134,25 @@ def final_summary(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
   return json.dumps(values) if values['steps'] == run.steps else None
 
 
-def start(run: Run, checkpoints) -> update.TrainState:
+def screen(run: Run, workdir: pathlib.Path) -> dict[str, list[str]]:
+  """The ids that a new run leaves out, by source; says and lists them."""
+  with contextlib.ExitStack() as stack:
+    pool = None
+    if run.open_reference_pool is not None:
+      where = 'config.judge.reference: '
+      with cli.mendable(ValueError, RuntimeError, where=where):
+        pool = stack.enter_context(run.open_reference_pool())
+    with cli.mendable(ValueError):
+      dropped = references.find(run.prompts, run.digests, pool)
+  file = workdir / 'dropped.jsonl'
+  if jax.process_index() == 0:
+    references.write(dropped, file)
+  for line in references.report(run.prompts, dropped, file):
+    say(line)
+  return references.ids(dropped)
+
+
+def start(run: Run, checkpoints, batches) -> update.TrainState:
   """The state to go on from: the newest checkpoint's, or the model's.
 
   Raises:
@@ -123,22 +161,23 @@ def start(run: Run, checkpoints) -> update.TrainState:
   if checkpoints.latest_step() is None:
     return run.load_state()
   restored = checkpoints.restore(run.abstract_state)
-  run.batches.set_state(restored.data_state)
+  batches.set_state(restored.data_state)
   say(f'going on after step {int(restored.state.step)}')
   return restored.state
 
 
 def first_look(run: Run, state: update.TrainState, pool) -> dict:
-  """The meta of a new run: its config and what it could do before."""
+  """What a new run's checkpoints say of it: what it could do before."""
   began = time.monotonic()
   say(
-    f'compiling, then asking {len(run.heldout)} held-out questions; compiled '
+    f'compiling, then asking {len(run.prompts[references.HELDOUT])} held-out '
+    'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
   before = pass_rate(run, state, pool)
   say(f'held-out pass rate before: {before:.1%}')
   seconds = time.monotonic() - began
-  return dict(config=run.config, heldout_before=before, seconds=seconds)
+  return dict(heldout_before=before, seconds=seconds)
 
 
 def loop(
@@ -146,6 +185,7 @@ def loop(
   state: update.TrainState,
   meta: dict,
   checkpoints,
+  batches,
   pool,
   writer,
   workdir: pathlib.Path,
@@ -161,7 +201,9 @@ def loop(
       say('the first step compiles the update too')
     while done < run.steps and not stop:
       began = time.monotonic()
-      state, groups, values, trace = train_step(run, state, pool, done)
+      state, groups, values, trace = train_step(
+        run, state, next(batches), pool, done
+      )
       done += 1
       if writer is not None:
         writer.write(done, values)
@@ -188,7 +230,7 @@ def loop(
       stop = preemption.requested(done) and done < run.steps
       meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
       if stop or done == run.steps or done % run.checkpoint_every == 0:
-        checkpoints.save(done, state, run.batches.get_state(), meta)
+        checkpoints.save(done, state, batches.get_state(), meta)
   return state, meta, not stop
 
 
@@ -206,13 +248,19 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     if (summary := final_summary(run, checkpoints, workdir)) is not None:
       say(f'finished already: {summary}; a larger config.steps goes on')
       return 0
+    # Kept by the checkpoints: see references.py.
+    dropped = screen(run, workdir) if meta is None else meta['dropped']
+    run = run._replace(prompts=references.without(run.prompts, dropped))
+    batches = run.make_batches(run.prompts[references.TRAIN])
     with cli.mendable(ValueError, RuntimeError, where='config.judge: '):
       pool = stack.enter_context(run.open_pool())
+    say(f'judge workers: {pool.confinement}')
     with cli.mendable(ValueError):
-      state = start(run, checkpoints)
+      state = start(run, checkpoints, batches)
     if meta is None:
       with heeded_interrupt():
         meta = first_look(run, state, pool)
+      meta |= dict(config=run.config, data=run.digests, dropped=dropped)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
@@ -220,7 +268,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
         metrics.Writer(workdir, resume_step=int(state.step) + 1)
       )
     state, meta, finished = loop(
-      run, state, meta, checkpoints, pool, writer, workdir
+      run, state, meta, checkpoints, batches, pool, writer, workdir
     )
     checkpoints.wait()
     if not finished:

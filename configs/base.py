@@ -80,10 +80,17 @@ def get_config() -> ml_collections.ConfigDict:
   c.judge = dict(
     # verify(response, answer, reasons=...) -> Verdict; see verifiers/math.py.
     fn='acereason_jax.verifiers.math:verify',
+    # reference(response, answer) -> Verdict. A new run drops, counts and lists
+    # rows whose answer is not 'right' by it. '': answers are taken as they
+    # are, which a judge of your own may need.
+    reference='acereason_jax.verifiers.math:reference',
     # Worker processes on each host; the paper used 64 [P].
     workers=16,
     # Hard limit of one verdict.
-    timeout_seconds=5.0,
+    timeout_seconds=8.0,
+    # Workers have no network, no file to write and no programs; a judge of your
+    # own that asks a server needs False.
+    confine=True,
     # Share of a batch's verdicts that may fail before the run stops.
     max_failed_share=0.05,
   )

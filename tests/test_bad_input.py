@@ -89,6 +89,12 @@ def test_a_field_left_out_of_a_section(config):
   refused(config, r'config\.heldout\.groups: missing')
 
 
+def test_a_field_left_out_of_the_judge(config):
+  # It has a `fn`, but its other fields are the run's, not that function's.
+  config.judge = dict(fn='tiny_judge:verify', workers=1)
+  refused(config, r'config\.judge\.confine: missing')
+
+
 def test_a_value_of_another_type(config):
   config.rollout = dict(prompts='4', groups=4, max_tokens=8, temperature=1)
   refused(config, r"config\.rollout\.prompts='4': give a value of type int")
@@ -227,8 +233,15 @@ def test_a_checkpoint_of_another_model_shape(config, tmp_path):
   run = train.build(config)
   state = run.load_state()
   with checkpoint.Checkpoints(tmp_path / 'run', keep=1) as checkpoints:
-    meta = dict(config=run.config, heldout_before=0.0, seconds=0.0)
-    checkpoints.save(1, state, run.batches.get_state(), meta)
+    meta = dict(
+      config=run.config,
+      data=run.digests,
+      dropped=dict(train_data=[], heldout_data=[]),
+      heldout_before=0.0,
+      seconds=0.0,
+    )
+    batches = run.make_batches(run.prompts['train_data'])
+    checkpoints.save(1, state, batches.get_state(), meta)
   tiny.write_model(tmp_path / 'wide', hidden_size=48)
   config.model = str(tmp_path / 'wide')
   other = train.build(config)
@@ -251,6 +264,21 @@ def test_a_checkpoint_of_another_model_shape(config, tmp_path):
 def test_a_judge_that_cannot_be_had(config, tmp_path, fn, match):
   config.judge.fn = fn
   one_line_exit(train.build(config), tmp_path, match)
+
+
+def test_a_judge_of_references_that_cannot_be_had(config, tmp_path):
+  config.judge.reference = 'tiny_judge:none'
+  match = r"config\.judge\.reference: .*tiny_judge has no 'none'"
+  one_line_exit(train.build(config), tmp_path, match)
+
+
+def test_no_reference_that_can_be_read(config, tmp_path):
+  path = tmp_path / 'bad.jsonl'
+  rows = [dict(id=f'r{i}', prompt=f'{i}?', answer='\\frac{') for i in range(3)]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  config.train_data.path = str(path)
+  match = r'config\.train_data: all 3 rows would be dropped, .*\(r0, .*frac'
+  one_line_exit(train.build(config), tmp_path / 'run', match)
 
 
 def test_an_error_that_nobody_expects_keeps_its_traceback(

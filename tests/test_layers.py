@@ -35,6 +35,7 @@ LAYERS = {
   'metrics': 2,
   'timeline': 2,
   'collect': 3,
+  'references': 3,
   'evaluation': 3,
   'plan': 3,
   'report': 3,
@@ -45,6 +46,7 @@ LAYERS = {
   'evaluate': 4,
   'curate': 4,
   'export': 4,
+  'judge': 4,
   'generate': 4,
 }
 WITHOUT_JAX = ('types', 'resolve', 'verifiers')

@@ -3,6 +3,8 @@
 Deadlines here are hang guards, not timings: the machine may be busy.
 """
 
+import concurrent.futures
+import itertools
 import os
 import pathlib
 import signal
@@ -14,6 +16,8 @@ import time
 import psutil
 import pytest
 
+from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.verifiers import process
 from acereason_jax.verifiers.pool import VerifierPool
 
 GUARD = 60
@@ -28,21 +32,34 @@ def _importable(monkeypatch):
   monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parent))
 
 
-def _pool(path=OBEY, workers=1, timeout_seconds=30.0, **kwargs):
-  return VerifierPool(path, kwargs, workers, timeout_seconds)
+def _pool(path=OBEY, workers=1, timeout_seconds=30.0, confine=True, **kwargs):
+  return VerifierPool(path, kwargs, workers, timeout_seconds, confine)
 
 
 def _judge(pool, response, answer=''):
   return pool.submit(response, answer).result(GUARD)
 
 
-def _gone(pids):
+def _until(condition):
   deadline = time.monotonic() + GUARD
-  while any(psutil.pid_exists(pid) for pid in pids):
+  while not condition():
     if time.monotonic() > deadline:
       return False
-    time.sleep(0.05)
+    time.sleep(0.01)
   return True
+
+
+def _gone(pids):
+  return _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def _descriptors():
+  return len(os.listdir('/proc/self/fd'))
+
+
+def _zombies():
+  children = psutil.Process().children(recursive=True)
+  return [c for c in children if c.status() == psutil.STATUS_ZOMBIE]
 
 
 def test_kwargs_reach_the_function():
@@ -81,7 +98,7 @@ def test_math_worker_never_imports_jax():
 
 def test_environment_holds_no_secret(monkeypatch):
   monkeypatch.setenv('SECRET_TOKEN', 'x')
-  with _pool('hostile_verifiers:environment') as pool:
+  with _pool('hostile_verifiers:environment', confine=False) as pool:
     names = _judge(pool, '').detail.split(',')
   assert 'SECRET_TOKEN' not in names
   assert 'SYMPY_GROUND_TYPES' in names
@@ -98,10 +115,12 @@ def test_overrun_is_killed_and_the_worker_replaced(hang):
   with _pool(timeout_seconds=1.0) as pool:
     assert _judge(pool, hang).status == 'timeout'
     assert _judge(pool, 'nothing').status == 'right'
-    assert pool.stats() == {'timeout': 1, 'right': 1, 'restarts': 1}
+    stats = pool.stats()
+  assert stats.verdicts == {'timeout': 1, 'right': 1}
+  assert (stats.restarts, stats.recycled) == (1, 0)
 
 
-def test_big_powers_time_out_in_the_math_verifier():
+def test_big_powers_do_not_stop_the_math_verifier():
   path = 'acereason_jax.verifiers.math:verify'
   with _pool(path, timeout_seconds=3.0, reasons=False) as pool:
     futures = [
@@ -110,7 +129,7 @@ def test_big_powers_time_out_in_the_math_verifier():
     ]
     statuses = {f.result(GUARD).status for f in futures}
     assert _judge(pool, r'\boxed{3}', '3').status == 'right'
-  assert statuses <= {'timeout', 'wrong', 'error'}
+  assert 'right' not in statuses
 
 
 @pytest.mark.parametrize('death', ['exit 0', 'exit 7', 'kill'])
@@ -118,28 +137,53 @@ def test_crash_is_an_error_after_one_retry(death):
   with _pool() as pool:
     assert _judge(pool, death).status == 'error'
     assert _judge(pool, 'nothing').status == 'right'
-    assert pool.stats()['restarts'] == 2
+    assert pool.stats().restarts == 2
 
 
 def test_one_crash_is_forgiven(tmp_path):
-  with _pool() as pool:
+  with _pool(confine=False) as pool:
     assert _judge(pool, f'once {tmp_path / "crashed"}').status == 'right'
 
 
 def test_prints_are_no_replies():
   with _pool() as pool:
     assert _judge(pool, 'print').detail == 'print'
-    assert pool.stats() == {'right': 1}
+    assert pool.stats().verdicts == {'right': 1}
+    assert pool.stats().restarts == 0
 
 
-@pytest.mark.parametrize('data', ['A' * 40, '\x00\x00\x00\x02{}', '\x00' * 4])
+@pytest.mark.parametrize(
+  'reply',
+  [
+    '[' * 500_000,
+    '{"id": ' + '1' * 100_000 + '}',
+    '"right"',
+    '{"id": 0}',
+    '{"id": 0, "status": ["right"], "detail": ""}',
+    '{"id": 0, "status": "right", "detail": 5}',
+    '{"id": 0, "status": "perfect", "detail": ""}',
+    '{"id": 7, "status": "right", "detail": ""}',
+    '\udcff',
+  ],
+  ids=lambda text: ascii(text[:40]),
+)
+def test_a_forged_reply_is_an_error(reply):
+  with _pool() as pool:
+    verdict = _judge(pool, f'reply {reply}')
+    assert (verdict.status, 'garbage' in verdict.detail) == ('error', True)
+    assert _judge(pool, 'nothing').status == 'right'
+
+
+@pytest.mark.parametrize(
+  'data', ['A' * 40, '\x00\x00\x00\x02{}', '\x00' * 4, '\udcff' * 40]
+)
 def test_garbage_is_an_error(data):
   with _pool() as pool:
     assert _judge(pool, f'garbage {data}').status == 'error'
     assert _judge(pool, 'nothing').status == 'right'
 
 
-@pytest.mark.parametrize('task', ['raise \ud800 boom', 'allocate'])
+@pytest.mark.parametrize('task', ['raise \ud800 boom', 'allocate', 'recurse'])
 def test_exceptions_are_errors(task):
   with _pool() as pool:
     verdict = _judge(pool, task)
@@ -234,3 +278,361 @@ def test_a_wrong_component_fails_at_once(path, kwargs):
     _pool(path, **kwargs)
   with pytest.raises(ValueError, match='workers=0'):
     _pool(workers=0)
+
+
+@pytest.mark.parametrize('seconds', [0.0, -1.0, float('nan'), float('inf')])
+def test_a_time_limit_that_is_none_is_refused(seconds):
+  with pytest.raises(ValueError, match='timeout_seconds'):
+    _pool(timeout_seconds=seconds)
+
+
+def _limit(pool, name):
+  soft, used = _judge(pool, f'limit RLIMIT_{name}').detail.split()
+  return int(soft), float(used)
+
+
+def test_limits_of_a_worker():
+  with _pool(timeout_seconds=40.0) as pool:
+    assert _limit(pool, 'CORE')[0] == _limit(pool, 'FSIZE')[0] == 0
+    assert 0 < _limit(pool, 'NOFILE')[0] <= 256
+    assert 0 < _limit(pool, 'AS')[0] <= 4 << 30
+    # CPU time counts from the start of the process; its limit moves along.
+    allowed = 40.0 * len(os.sched_getaffinity(0))
+    for _ in range(2):
+      soft, used = _limit(pool, 'CPU')
+      assert allowed - 1 < soft - used < allowed + 2
+      _judge(pool, 'burn 1.1')
+    assert _limit(pool, 'CPU')[0] > soft
+
+
+def test_a_task_ends_though_its_parent_is_stopped():
+  code = (
+    'import os, psutil, time\n'
+    'os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n'
+    'from acereason_jax.verifiers.pool import VerifierPool\n'
+    f'pool = VerifierPool({OBEY!r}, {{}}, 1, 3.0)\n'
+    "future = pool.submit('compute', '')\n"
+    'while not future.running(): time.sleep(0.01)\n'
+    'print(psutil.Process().children()[0].pid, flush=True)\n'
+    'time.sleep(600)\n'
+  )
+  env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  with subprocess.Popen(
+    [sys.executable, '-c', code], stdout=subprocess.PIPE, env=env
+  ) as parent:
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.send_signal(signal.SIGSTOP)
+    try:
+      assert _until(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+    finally:
+      parent.kill()
+
+
+# --- replacing workers ------------------------------------------------------
+
+
+def test_workers_are_recycled_by_count(monkeypatch):
+  monkeypatch.setattr(process, '_TASKS', 3)
+  with _pool() as pool:
+    pids = [_judge(pool, 'pid').detail for _ in range(10)]
+    stats = pool.stats()
+  assert [len(list(g)) for _, g in itertools.groupby(pids)] == [3, 3, 3, 1]
+  assert (stats.recycled, stats.restarts) == (3, 0)
+  assert stats.verdicts == {'right': 10}
+
+
+def test_workers_are_recycled_by_size(monkeypatch):
+  monkeypatch.setattr(process, '_GROWTH_BYTES', 150 << 20)
+  monkeypatch.setattr(process, '_SIZE_SECONDS', 0.0)
+  with _pool() as pool:
+    pids = []
+    for _ in range(2):
+      pids.append(_judge(pool, 'pid').detail)
+      assert _judge(pool, f'hold {100 << 20}').status == 'right'
+      assert _judge(pool, 'pid').detail == pids[-1]
+      assert _judge(pool, f'hold {100 << 20}').status == 'right'
+    stats = pool.stats()
+    pids.append(_judge(pool, 'pid').detail)
+  assert len(set(pids)) == 3
+  assert stats.worker_bytes > 200 << 20
+  assert stats.restarts == 0
+  # The last replacement may still have been under way.
+  assert stats.recycled in (1, 2)
+
+
+def test_no_proc_means_by_count_alone(monkeypatch):
+  monkeypatch.setattr(process, '_resident_bytes', lambda pid: 0)
+  monkeypatch.setattr(process, '_GROWTH_BYTES', 1)
+  monkeypatch.setattr(process, '_TASKS', 2)
+  with _pool() as pool:
+    pids = [_judge(pool, 'pid').detail for _ in range(4)]
+    assert pool.stats().worker_bytes == 0
+  assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_out_of_memory_replaces_the_worker_and_recursion_does_not():
+  with _pool() as pool:
+    first = _judge(pool, 'pid').detail
+    assert 'RecursionError' in _judge(pool, 'recurse').detail
+    assert _judge(pool, 'pid').detail == first
+    verdict = _judge(pool, 'allocate')
+    assert (verdict.status, verdict.detail[:11]) == ('error', 'MemoryError')
+    assert _judge(pool, 'pid').detail != first
+    assert (pool.stats().recycled, pool.stats().restarts) == (1, 0)
+
+
+def test_starting_a_worker_is_not_running_time(monkeypatch):
+  slow, start = 1.0, process.Process.start
+
+  def start_slowly(self):
+    time.sleep(slow)
+    return start(self)
+
+  monkeypatch.setattr(process, '_TASKS', 1)
+  monkeypatch.setattr(process.Process, 'start', start_slowly)
+  with _pool() as pool:
+    verdicts = [_judge(pool, 'nothing') for _ in range(2)]
+    verdicts.append(_judge(pool, 'exit 0'))
+    stats = pool.stats()
+  assert max(v.seconds for v in verdicts) < slow
+  assert stats.slowest_seconds < slow
+
+
+def test_recycling_changes_no_verdict(monkeypatch):
+  path = 'acereason_jax.verifiers.math:verify'
+  pairs = [(str(i), r'\frac{4}{2}') for i in range(4)]
+  pairs += [(r'\sqrt{8}', r'2\sqrt{2}'), ('(1,2)', '(2,1)'), ('', '3')]
+  results = []
+  for tasks in (10_000, 1):
+    monkeypatch.setattr(process, '_TASKS', tasks)
+    with _pool(path, reasons=False) as pool:
+      verdicts = [_judge(pool, rf'\boxed{{{p}}}', g) for p, g in pairs]
+    results.append([(v.status, v.detail) for v in verdicts])
+  assert results[0] == results[1]
+
+
+def test_a_worker_that_dies_between_tasks_costs_no_task():
+  with _pool() as pool:
+    pid = int(_judge(pool, 'pid').detail)
+    os.kill(pid, signal.SIGKILL)
+    assert _until(lambda: psutil.Process(pid).status() == 'zombie')
+    assert _judge(pool, 'nothing').status == 'right'
+    assert pool.stats().restarts == 1
+    # Now it dies at no known moment.
+    tasks = ['later 0.01', 'nothing'] * 10
+    futures = [pool.submit(task, '') for task in tasks]
+    verdicts = [f.result(GUARD) for f in futures]
+  assert {v.status for v in verdicts[1::2]} == {'right'}
+
+
+def test_two_hundred_restarts_leave_nothing():
+  before = _descriptors()
+  with _pool() as pool:
+    _judge(pool, 'nothing')
+    opened = _descriptors()
+    futures = [pool.submit('exit 0', '') for _ in range(100)]
+    assert {f.result(GUARD * 2).status for f in futures} == {'error'}
+    _judge(pool, 'nothing')
+    assert pool.stats().restarts == 200
+    assert _descriptors() == opened
+    assert len(psutil.Process().children(recursive=True)) == 1
+    assert not _zombies()
+  assert _descriptors() == before
+  assert not _zombies()
+
+
+# --- many tasks -------------------------------------------------------------
+
+
+@pytest.fixture
+def room_for_three(monkeypatch):
+  """A task here is 1,024 bytes and a message of about 60."""
+  monkeypatch.setattr(pool_lib, '_WAITING_BYTES', 3500)
+
+
+def _occupy(pool, task):
+  future = pool.submit(task, '')
+  assert _until(future.running)
+  return future
+
+
+def test_submit_waits_for_room(room_for_three):
+  futures = []
+  with _pool() as pool:
+    _occupy(pool, 'sleep 1')
+    thread = threading.Thread(
+      target=lambda: futures.extend(
+        pool.submit('sleep .1', '') for _ in '1234567'
+      )
+    )
+    thread.start()
+    assert _until(lambda: pool.stats().queued == 3)
+    most = 0
+    while thread.is_alive():
+      most = max(most, pool.stats().queued)
+    assert most == 3
+    assert {f.result(GUARD).status for f in futures} == {'right'}
+    assert len(futures) == 7
+
+
+def test_a_task_larger_than_the_room_is_judged(room_for_three):
+  with _pool('hostile_verifiers:echo') as pool:
+    texts, futures = ['x' * 9000, 'y' * 9000], []
+    threading.Thread(
+      target=lambda: futures.extend(pool.submit(t, t) for t in texts),
+      daemon=True,
+    ).start()
+    assert _until(lambda: len(futures) == 2)
+    assert {f.result(GUARD).status for f in futures} == {'right'}
+
+
+def test_close_wakes_those_who_wait_for_room(room_for_three):
+  pool = _pool()
+  running = _occupy(pool, 'sleep 2')
+  queued = [pool.submit('nothing', '') for _ in range(3)]
+  with concurrent.futures.ThreadPoolExecutor(4) as threads:
+    waiting = [threads.submit(pool.submit, 'nothing', '') for _ in range(4)]
+    assert not running.done()
+    pool.close()
+    for future in waiting:
+      with pytest.raises(RuntimeError, match='closed'):
+        future.result(GUARD)
+  assert running.result(0).status == 'right'
+  assert all(f.cancelled() for f in queued)
+  # As the standard library's own functions see it.
+  assert not concurrent.futures.wait(queued, timeout=GUARD).not_done
+
+
+def test_a_callback_may_submit_into_a_full_pool(room_for_three):
+  later = []
+  with _pool() as pool:
+    first = _occupy(pool, 'sleep 1')
+    first.add_done_callback(
+      lambda _: later.extend(pool.submit('nothing', '') for _ in range(9))
+    )
+    for _ in range(3):
+      pool.submit('nothing', '')
+    assert _until(lambda: len(later) == 9)
+    assert {f.result(GUARD).status for f in later} == {'right'}
+
+
+def _counted(tasks, seen):
+  for task in tasks:
+    seen.append(task)
+    yield task
+
+
+def test_as_completed_gives_every_verdict_its_key():
+  tasks = [(f'k{i}', 'x' * i, 'x' * 3) for i in range(200)]
+  with _pool('hostile_verifiers:echo', workers=2) as pool:
+    found = dict(pool.as_completed(iter(tasks)))
+    assert dict(pool.as_completed([])) == {}
+  assert {k: v.detail for k, v in found.items()} == {
+    f'k{i}': str(i) for i in range(200)
+  }
+  assert [k for k, v in found.items() if v.status == 'right'] == ['k3']
+
+
+def test_as_completed_yields_what_ends_first():
+  with _pool(workers=2) as pool:
+    tasks = [('slow', 'sleep 3', ''), ('quick', 'nothing', '')]
+    assert [k for k, _ in pool.as_completed(tasks)] == ['quick', 'slow']
+
+
+def test_as_completed_is_lazy_and_may_be_left():
+  seen = []
+  endless = ((i, 'nothing', '') for i in itertools.count())
+  with _pool(workers=2) as pool:
+    assert next(pool.as_completed([]), None) is None
+    verdicts = pool.as_completed(_counted(endless, seen))
+    assert not seen
+    for taken in range(1, 100):
+      assert next(verdicts)[1].status == 'right'
+      assert len(seen) <= taken + 2 * pool_lib._AHEAD
+    verdicts.close()
+    assert _judge(pool, 'nothing').status == 'right'
+    assert _until(lambda: pool.stats().running == pool.stats().queued == 0)
+    assert sum(pool.stats().verdicts.values()) <= len(seen) + 1
+
+
+def test_as_completed_raises_what_its_tasks_raise():
+  def tasks():
+    yield 0, 'sleep 1', ''
+    assert _until(lambda: pool.stats().running)
+    for i in range(5):
+      yield i, 'nothing', ''
+    raise OSError('disk')
+
+  with _pool() as pool:
+    with pytest.raises(OSError, match='disk'):
+      list(pool.as_completed(tasks()))
+    assert _judge(pool, 'nothing').status == 'right'
+    # What waited was cancelled.
+    assert pool.stats().verdicts == {'right': 2}
+
+
+def test_as_completed_says_that_the_pool_is_closed():
+  pool = _pool()
+  verdicts = pool.as_completed((i, 'sleep 1', '') for i in itertools.count())
+  next(verdicts)
+  pool.close()
+  with pytest.raises(RuntimeError, match='closed'):
+    list(verdicts)
+  with pytest.raises(RuntimeError, match='closed'):
+    next(pool.as_completed([(0, '', '')]))
+
+
+def test_stats():
+  with _pool(workers=2, timeout_seconds=3.0) as pool:
+    running = [_occupy(pool, 'sleep 1') for _ in range(2)]
+    queued = [pool.submit('sleep 600', ''), pool.submit('raise it', '')]
+    now = pool.stats()
+    assert (now.running, now.queued) == (2, 2)
+    for future in running + queued:
+      future.result(GUARD)
+    stats = pool.stats()
+  assert stats.verdicts == {'right': 2, 'timeout': 1, 'error': 1}
+  assert (stats.running, stats.queued) == (0, 0)
+  assert stats.slowest_seconds >= 3.0
+  assert stats.busy_seconds >= 5.0
+  assert stats.worker_bytes > 1 << 20
+
+
+# --- confinement, as the pool has it (test_sandbox has the attacks) ---------
+
+
+def test_confinement_is_said_and_can_be_left_out():
+  with _pool('hostile_verifiers:environment') as pool:
+    assert _judge(pool, '').detail == ''
+    assert 'no_new_privs=yes' in pool.confinement
+  with _pool('hostile_verifiers:environment', confine=False) as pool:
+    assert pool.confinement == 'off'
+
+
+def test_a_worker_has_nothing_open_but_its_pipes():
+  with _pool('hostile_verifiers:descriptors') as pool:
+    names = _judge(pool, '').detail.split(',')
+  assert sorted(set(names)) == ['/dev/null', 'pipe']
+  assert names.count('pipe') == 2
+
+
+def test_the_math_judge_works_confined():
+  path = 'acereason_jax.verifiers.math:verify'
+  pairs = [
+    (r'\frac{\sqrt{3}}{3}', r'\frac{1}{\sqrt{3}}'),
+    (r'\sin 30^\circ', r'\frac12'),
+    (r'x^2-1', r'(x-1)(x+1)'),
+    (r'\begin{pmatrix}1\\2\end{pmatrix}', r'\begin{pmatrix}1\\2\end{pmatrix}'),
+    (r'\{1,2\}', r'\{2,1\}'),
+    (r'(-\infty,2)', r'(-\infty,2]'),
+    (r'\int', '3'),
+    (r'\frac{', '3'),
+  ]
+  results = []
+  for confine in (True, False):
+    with _pool(path, confine=confine, reasons=False) as pool:
+      futures = [pool.submit(rf'\boxed{{{p}}}', g) for p, g in pairs]
+      verdicts = [f.result(GUARD) for f in futures]
+    results.append([(v.status, v.detail) for v in verdicts])
+  assert results[0] == results[1]
+  assert [status for status, _ in results[0][:3]] == ['right'] * 3

@@ -127,7 +127,7 @@ def metrics_of(workdir):
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   records = [json.loads(line, parse_constant=refuse) for line in lines]
   measured = 'seconds_', 'tokens_per_second', 'peak_gb'
-  measured = *measured, 'prefill_share', 'host_share'
+  measured = *measured, 'prefill_share', 'host_share', 'judge_wait_share'
   return [
     {k: v for k, v in record.items() if not k.startswith(measured)}
     for record in records
@@ -161,6 +161,11 @@ def test_a_run_leaves_its_record(reference):
   metrics = metrics_of(workdir)
   assert [m['step'] for m in metrics] == list(range(1, STEPS + 1))
   assert any(m['grad_norm'] > 0 for m in metrics)
+  raw = (workdir / 'metrics.jsonl').read_text().splitlines()
+  for values in map(json.loads, raw):
+    share = values['seconds_judge'] / values['seconds_step']
+    assert 0 <= share < 1
+    assert values['judge_wait_share'] == pytest.approx(share)
   assert list((workdir / 'tensorboard').glob('events.out.tfevents.*'))
   # Three samples each second step.
   assert said[0].count('  rollout 0  ') == 6
@@ -259,6 +264,59 @@ def test_a_run_that_cannot_go_on_says_why(reference, folder, changes, message):
   assert '\n' not in str(caught.value)
 
 
+MATH = 'acereason_jax.verifiers.math:reference'
+BAD = {'f': '\\frac{', 'b': '', 'z': '1/0', 'g': '\\sqrt{x', 's': '   '}
+
+
+def write_mixed(path):
+  """The questions of `tiny`, bad references among them and one held out."""
+  tiny.write_questions(path, 10)
+  with path.open('a') as file:
+    for name, answer in BAD.items():
+      row = dict(id=f'bad-{name}', prompt=f'{name}+1?', answer=answer)
+      file.write(json.dumps(row) + '\n')
+    held_out = dict(id='of-another-id', prompt='50+50?', answer='0')
+    file.write(json.dumps(held_out) + '\n')
+  return path
+
+
+def test_rows_that_no_judge_can_read_are_left_out_for_good(
+  folder, command, tmp_path
+):
+  data = write_mixed(tmp_path / 'mixed.jsonl')
+  workdir, straight = tmp_path / 'stopped', tmp_path / 'straight'
+  flags = f'--config.train_data.path={data}', f'--config.judge.reference={MATH}'
+  said = command(workdir, *flags, '--config.steps=2').ends(0)
+  file = workdir / 'dropped.jsonl'
+  assert (
+    'train_data: dropped 1 of 16 rows whose question is in heldout_data: '
+    f'of-another-id; all in {file}\n'
+    'train_data: dropped 5 of 16 rows whose reference the judge cannot read: '
+    f'bad-f, bad-b, bad-z, bad-g, bad-s; all in {file}\n'
+  ) in said
+  dropped = [json.loads(line) for line in file.read_text().splitlines()]
+  assert {d['id']: d['answer'] for d in dropped} == {
+    f'bad-{name}': answer for name, answer in BAD.items()
+  } | {'of-another-id': '0'}
+  assert all(d['source'] == 'train_data' and d['reason'] for d in dropped)
+
+  whole = data.read_text()
+  data.write_text(
+    whole.replace('"1+1?", "answer": "1"', '"1+1?", "answer": "0"')
+  )
+  refused = command(workdir, *flags).ends(1).splitlines()[-1]
+  assert refused.startswith('error: config.train_data: gives other rows than')
+  assert 'another --workdir' in refused
+
+  # It goes by what its checkpoint holds: nothing is asked again.
+  data.write_text(whole)
+  file.unlink()
+  assert 'rows whose' not in command(workdir, *flags).ends(0)
+  command(straight, *flags).ends(0)
+  assert (straight / 'dropped.jsonl').exists() and not file.exists()
+  assert_same_run(workdir, straight, 4)
+
+
 def test_another_optimiser_by_flag(folder, command):
   workdir = folder / 'lion'
   command(workdir, '--config.optim.fn=optax:lion', '--config.steps=1').ends(0)
@@ -317,12 +375,21 @@ def test_two_processes_train_as_one(folder, command):
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
-  workdir, steps = folder / 'two', '--config.steps=2'
-  flags = [steps, f'--coordinator=127.0.0.1:{port}', '--processes=2']
-  runs = [command(workdir, *flags, f'--process={i}') for i in range(2)]
+  data = write_mixed(folder / 'two.jsonl')
+  flags = [
+    '--config.steps=2',
+    f'--config.train_data.path={data}',
+    f'--config.judge.reference={MATH}',
+  ]
+  workdir = folder / 'two'
+  two = [*flags, f'--coordinator=127.0.0.1:{port}', '--processes=2']
+  runs = [command(workdir, *two, f'--process={i}') for i in range(2)]
   said, silent = (run.ends(0) for run in runs)
   assert 'step 2/2' in said and 'step' not in silent
-  command(folder / 'one', steps, devices=2).ends(0)
+  command(folder / 'one', *flags, devices=2).ends(0)
+  dropped = [folder / name / 'dropped.jsonl' for name in ('two', 'one')]
+  assert len(dropped[0].read_text().splitlines()) == 1 + len(BAD)
+  assert dropped[0].read_text() == dropped[1].read_text()
   two, one = state_of(workdir, 2), state_of(folder / 'one', 2)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),

@@ -77,11 +77,13 @@ def write_model(directory: pathlib.Path, **changes: Any) -> pathlib.Path:
   return directory
 
 
-def write_questions(path: pathlib.Path, count: int) -> pathlib.Path:
+def write_questions(
+  path: pathlib.Path, count: int, first: int = 0
+) -> pathlib.Path:
   """Answers are what `tiny_judge:verify` wants: a parity of letters."""
   rows = [
     dict(id=f'{path.stem}-{i}', prompt=f'{i}+{i}?', answer=str(i % 2))
-    for i in range(count)
+    for i in range(first, first + count)
   ]
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   return path
@@ -101,7 +103,12 @@ def config(folder: pathlib.Path) -> Any:
   c.engine.update(
     slots=4, page=4, chunk=2, prefill_prompts=2, prefill_tokens=12
   )
-  c.judge.update(fn='tiny_judge:verify', workers=1, timeout_seconds=60.0)
+  c.judge.update(
+    fn='tiny_judge:verify',
+    reference='tiny_judge:reference',
+    workers=1,
+    timeout_seconds=60.0,
+  )
   c.truncated = 'score'
   c.optim.learning_rate = 1e-2
   c.microbatch.update(rows=4, columns=32, chunk=32)
@@ -123,7 +130,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
   """Model, questions and config into `folder`; returns the config's path."""
   write_model(folder / 'model')
   write_questions(folder / 'train.jsonl', 10)
-  write_questions(folder / 'heldout.jsonl', 6)
+  write_questions(folder / 'heldout.jsonl', 6, first=50)
   path = folder / 'tiny_config.py'
   path.write_text(CONFIG_FILE)
   return path

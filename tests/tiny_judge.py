@@ -3,6 +3,8 @@
 Kept apart from tiny.py: a worker imports this file and nothing else.
 """
 
+import time
+
 from acereason_jax.types import Verdict
 
 
@@ -11,6 +13,21 @@ def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
   del reasons
   early = sum('a' <= c < 'n' for c in response) % 2
   return Verdict('right' if early == int(answer) else 'wrong', '', 0.0)
+
+
+def reference(response: str, answer: str) -> Verdict:
+  """'right' for a number; the answer 'hang' never ends."""
+  del response
+  while answer == 'hang':
+    time.sleep(1)
+  int(answer)
+  return Verdict('right', '', 0.0)
+
+
+def explain(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """Says what it was given, unescaped, as a hostile judge might."""
+  status = 'right' if answer in response else 'wrong'
+  return Verdict(status, f'{response}\nagainst {answer}, {reasons=}', 0.0)
 
 
 def fail(response: str, answer: str, *, reasons: bool) -> Verdict:

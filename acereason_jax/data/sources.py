@@ -51,6 +51,15 @@ def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
   return _unique(records, path)
 
 
+def digest(rows: Iterable[Row]) -> str:
+  """SHA-256 of ids, questions and answers, in order."""
+  whole = hashlib.sha256()
+  for row in rows:
+    fields = row.id, row.question, row.answer
+    whole.update(json.dumps(fields).encode() + b'\n')
+  return whole.hexdigest()
+
+
 def _unanswered(record: Any) -> Any:
   is_row = isinstance(record, Mapping)
   return {**record, 'answer': 'unread'} if is_row else record
@@ -222,10 +231,17 @@ def _row(where: str, record: Any) -> Row:
       )
   else:
     row_id = _digest(question)[:16]
-  return Row(row_id, question, _text(where, record, 'answer'))
+  # Data sets hold such answers, of proofs say: that is for the judge to refuse.
+  answer = _text(where, record, 'answer', may_be_blank=True)
+  return Row(row_id, question, answer)
 
 
-def _text(where: str, record: Mapping[str, Any], field: str) -> str:
+def _text(
+  where: str,
+  record: Mapping[str, Any],
+  field: str,
+  may_be_blank: bool = False,
+) -> str:
   """The field as text; an answer or id given as a number is its digits."""
   if field not in record:
     raise ValueError(f'{where}: has no {field!r}')
@@ -233,7 +249,7 @@ def _text(where: str, record: Mapping[str, Any], field: str) -> str:
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
   if is_number and math.isfinite(value):
     value = str(value)
-  if not isinstance(value, str) or not value.strip():
+  if not isinstance(value, str) or not (may_be_blank or value.strip()):
     raise ValueError(f'{where}: {field} must be text, got {value!r:.60}')
   if len(value) > _MAX_TEXT_CHARS:
     raise ValueError(

@@ -1,0 +1,498 @@
+r"""The lenient judge: the rules of the released AceReason evaluation toolkit.
+
+For comparing with published scores, never for rewards: it takes many wrong
+answers for right. The rules, in their order; what follows | is refused.
+
+  extraction, from the whole response, its thinking included
+    last box, braces at most three deep  \boxed{4} \boxed{5     -> 4
+    else last bold text                  is **4** | is *4*
+    else last display, on its own lines  \[\n4\n\] | \[4\]
+    else last inline after `is`          is \(4\) | be \(4\)
+    else last display between literal \n
+  cleaning, of both sides
+    all commas, spaces and line ends go  1, 2 -> 12, 1 000 -> 1000
+    \text{..}, ^\circ, \$, \quad go      5\text{ cm} -> 5 | 5cm
+    \text{..} around all is taken off    \text{(Yes)} -> yes
+    powers of ten become floats          3\times10^{4} -> 3e4
+    all letters become small             X -> x
+    f(x)= or up to three characters and = go    y_1=2 -> 2 | ab+c=2
+  equality
+    string                               \text{Yes} = yes
+    number: 1e-4 relative, also of the
+      hundredth and the hundredfold      50\% = 0.5 = 50 | 0.5 = 0.51
+    brackets: without any {} and ()      \frac{1}{23} = \frac{12}{3}
+    inside of [..] or (..)               [0.5] = (1/2) | [0.5] = 1/3
+    matrix: cells by all of these rules  (1.00001 2) = (1 2)
+    symbolic: numbers to 1e-4, others
+      exactly; pi, e and i are variables 0.33333 = 1/3 | 6.28319 = 2\pi
+    relations: same difference of sides  x+1<y = y-x\ge1 | 2x<2 = x<1
+  further, by benchmark
+    two digits, of floats below 1        0.123 = 0.12   (AIME, AMC and alike)
+    arithmetic, in Python's spelling     2**3 = 8       (all)
+    fraction text, \frac{a}{b} as a/b    \frac{a;b}{2} = a;b/2   (MATH-500)
+
+Not reproduced, on purpose: running the answer as Python code (there `2^3` is
+1), giving up after 5 s, and what its LaTeX parsers make of text that they
+cannot read: often its beginning (`7.5.3` is 7.5). Nor that `x(x+1)` is a
+function there, and \sqrt[3]{-8} complex. Answers over 4,000 characters are
+'unparsed' here, and over 400 never symbolic.
+"""
+
+import collections
+import math
+import re
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from acereason_jax.types import Status, Verdict
+from acereason_jax.verifiers import latex, spelling, values, vocabulary
+from acereason_jax.verifiers.latex import Node
+
+_EXTRACT_CHARS = 4000
+# What is parsed and evaluated is shorter: both go as deep as a sum is long.
+_SYMBOLIC_CHARS = 400
+_CELLS = 100
+_DEPTH = 4
+_TOLERANCE = 1e-4
+
+Rule = Callable[[str, str], str]
+
+
+def verify(response: str, answer: str, *, reasons: bool = True) -> Verdict:
+  """Returns the verdict by the rules for AIME, AMC and other competitions.
+
+  `detail` names where the answer was found and the rule that accepted it.
+  `reasons` changes nothing: the toolkit reads the thinking too.
+  """
+  return _timed(response, answer, _COMPETITION)
+
+
+def verify_math500(
+  response: str, answer: str, *, reasons: bool = True
+) -> Verdict:
+  """Returns the verdict by the rules for MATH-500; otherwise as `verify`."""
+  return _timed(response, answer, _MATH500)
+
+
+def _timed(response: str, answer: str, rules: tuple[Rule, ...]) -> Verdict:
+  start = time.perf_counter()
+  status, detail = _judge(response, answer, rules)
+  return Verdict(status, detail, time.perf_counter() - start)
+
+
+def _judge(
+  response: str, answer: str, rules: tuple[Rule, ...]
+) -> tuple[Status, str]:
+  """Returns status and a one-line detail."""
+  if len(answer) > _EXTRACT_CHARS:
+    return 'error', f'a reference of {len(answer)} characters'
+  wanted = clean(answer)
+  if not wanted:
+    return 'error', f'empty reference {answer[:80]!a}'
+  place, text = extract(response)
+  if text is None:
+    return 'unparsed', 'neither box nor bold nor formula'
+  if len(text) > _EXTRACT_CHARS:
+    return 'unparsed', f'{len(text)} characters in {place}'
+  given = clean(text)
+  if not given:
+    return 'unparsed', f'empty {place}'
+  names = (rule(given, wanted) for rule in rules)
+  name = next(filter(None, names), '')
+  return 'right' if name else 'wrong', f'{place}, {name or "-"}: {text[:80]!a}'
+
+
+# --- extraction -------------------------------------------------------------
+
+# Braces count even behind a backslash. Every step of it is determined by the
+# next character, so that a failure costs one pass, and at most three boxes can
+# be open at one character.
+_BOX = re.compile(
+  r'\\boxed\{([^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*)\}'
+)
+_DELIMITERS = (
+  ('bold', '**', '**'),
+  ('display', '\\[\n', '\n\\]'),
+  ('inline', r'is \(', r'\)'),
+  ('display', r'\[\n', r'\n\]'),
+)
+
+
+def extract(response: str) -> tuple[str, str | None]:
+  """Returns where the answer stands in the response, and the answer if any."""
+  boxes = collections.deque(_BOX.finditer(response), maxlen=1)
+  if boxes:
+    return 'box', boxes[0][1]
+  for place, opening, closing in _DELIMITERS:
+    text = _last_between(response, opening, closing)
+    if text is not None:
+      return place, text
+  return '', None
+
+
+def _last_between(text: str, opening: str, closing: str) -> str | None:
+  """Returns the last of the disjoint stretches, left to right, or None."""
+  found, position = None, 0
+  while (start := text.find(opening, position)) >= 0:
+    start += len(opening)
+    end = text.find(closing, start)
+    if end < 0:
+      break
+    found, position = text[start:end], end + len(closing)
+  return found
+
+
+# --- cleaning ---------------------------------------------------------------
+
+_ALL_TEXT = re.compile(r'\\text\{(.*)\}')
+_CLEANING = tuple(
+  (re.compile(pattern), replacement)
+  for pattern, replacement in (
+    (r',\\!|\{,\}|\\\$', ''),
+    (r'[dt]frac\{', 'frac{'),
+    (r'\^(?:\\circ|\{\\circ\})|\\quad', ''),
+    (r'(?:\\,)?\\text\{[^}\n]*\}', ''),
+    (r'\s\^\{-\d+\}', ''),
+    (r'[ \n]', ''),
+    # Meant for line ends, but \neq and \nu begin with it too.
+    (r'\\n', ''),
+    (r'(\d)\\times10\^\{([-+]?\d+)\}', r'\1e\2'),
+    (r'(\d)\\times10\^([-+]?\d+)', r'\1e\2'),
+    (r'(\d)\^\{(\d+)\}', r'\1^\2'),
+    (r'10\^\{(-?\d+)\}', r'1e\1'),
+    (r',', ''),
+  )
+)
+_FUNCTION = re.compile(r'[a-zA-Z_]\w*\([a-zA-Z_]\w*\)')
+_SHORT_NAME = 3
+
+
+def clean(text: str) -> str:
+  """Returns an answer without decoration, in small letters."""
+  wrapped = _ALL_TEXT.fullmatch(text)
+  text = (wrapped and re.sub('[(),]', '', wrapped[1])) or text
+  for pattern, replacement in _CLEANING:
+    text = pattern.sub(replacement, text)
+  text = text.lower().removesuffix('\\')
+  name, equals, value = text.partition('=')
+  named = len(name) <= _SHORT_NAME or _FUNCTION.fullmatch(name)
+  return value if equals and named else text
+
+
+# --- equality ---------------------------------------------------------------
+
+_BEGIN = (r'\begin{pmatrix}', r'\begin{bmatrix}')
+_END = (r'\end{pmatrix}', r'\end{bmatrix}')
+_BRACES = str.maketrans('', '', '{}()')
+
+
+def _equal(given: str, wanted: str, depth: int = 0) -> str:
+  """Returns the rule by which two cleaned answers are equal, or ''."""
+  given, wanted = given.strip(), wanted.strip()
+  if given.lower() == wanted.lower():
+    return 'string'
+  numbers = _number(given), _number(wanted)
+  if None not in numbers:
+    return 'number' if _near_percent(*numbers) else ''
+  if not given or ('pmatrix' in given and 'pmatrix' not in wanted):
+    return ''
+  if _equal_without_brackets(given, wanted):
+    return 'brackets'
+  if depth < _DEPTH:
+    if _equal_inside(given, wanted, depth + 1):
+      return 'inside'
+    if _equal_cells(given, wanted, depth + 1):
+      return 'matrix'
+    if _equal_values(given, wanted, depth + 1):
+      return 'value'
+  return 'symbolic' if _equal_symbolically(given, wanted) else ''
+
+
+def _number(text: str) -> float | None:
+  r"""Returns what float() reads; a number with % or \% divided by 100.
+
+  float() reads more than digits, and so does the toolkit: `1_0` is 10.
+  """
+  try:
+    return float(text)
+  except ValueError:
+    percent = text.removesuffix('%')
+  if percent == text:
+    return None
+  try:
+    return float(percent.removesuffix('\\')) / 100
+  except ValueError:
+    return None
+
+
+def _near_percent(given: float, wanted: float) -> bool:
+  return any(_near(given, x) for x in (wanted / 100, wanted, wanted * 100))
+
+
+def _near(a: float, b: float) -> bool:
+  return math.isclose(a, b, rel_tol=_TOLERANCE)
+
+
+def _equal_without_brackets(given: str, wanted: str) -> bool:
+  """Whether only {}, () and a pair of outer brackets tell them apart."""
+  square = given.startswith('[') and given.endswith(']')
+  round_ = given.startswith('(') and given.endswith(')')
+  if (square and wanted[:1] != '(') or (round_ and wanted[:1] != '['):
+    given, wanted = given.strip('[]()'), wanted.strip('[]()')
+  return given.translate(_BRACES) == wanted.translate(_BRACES)
+
+
+def _equal_inside(given: str, wanted: str, depth: int) -> bool:
+  """Whether both are in brackets, of whatever kind, and equal without."""
+  if not (_bracketed(given) and _bracketed(wanted)):
+    return False
+  return bool(_equal(given[1:-1], wanted[1:-1], depth))
+
+
+def _bracketed(text: str) -> bool:
+  """Whether it begins with a bracket and closes one somewhere behind it."""
+  return text[:1] in ('(', '[') and max(text.rfind(')'), text.rfind(']')) > 1
+
+
+def _equal_cells(given: str, wanted: str, depth: int) -> bool:
+  """Whether both are matrices of one shape with equal cells."""
+  a, b = _cells(given), _cells(wanted)
+  if not a or [len(row) for row in a] != [len(row) for row in b]:
+    return False
+  pairs = [pair for rows in zip(a, b) for pair in zip(*rows)]
+  if len(pairs) > _CELLS:
+    return False
+  return all(_equal(x, y, depth) for x, y in pairs)
+
+
+def _cells(text: str) -> list[list[str]]:
+  """Returns the rows of a matrix, [] for another text."""
+  if not (text.startswith(_BEGIN) and text.endswith(_END)):
+    return []
+  lines = text[len(_BEGIN[0]) : -len(_END[0])].split(r'\\')
+  return [line.split('&') for line in lines if line.strip()]
+
+
+def _equal_values(given: str, wanted: str, depth: int) -> bool:
+  """Whether one is `x = value`, with a short name, and the other the value."""
+  if ('=' in given) == ('=' in wanted):
+    return False
+  values_only = _unnamed(given), _unnamed(wanted)
+  if values_only == (given, wanted):
+    return False
+  return bool(_equal(*values_only, depth))
+
+
+def _unnamed(text: str) -> str:
+  name, _, value = text.partition('=')
+  short = len(name.strip()) < _SHORT_NAME
+  return value if value and short and '=' not in value else text
+
+
+# --- symbolic equality ------------------------------------------------------
+
+# What the toolkit's parsers stumble over, though others read it.
+_UNREAD = re.compile(
+  r'\\(?:boxed|cfrac|displaystyle|text|math|mbox|operatorname|overline)'
+  r'|\\(?:bmod|pmod|gcd|max|min|emptyset|varnothing|in|cup|cap|pm|mp)(?![a-z])'
+  r'|\\sqrt[^\[{]|(?<!\\)%|(?<!\d)\\%|\*\*|\\\Z|[^\x00-\x7f]'
+)
+_COMMAND_OR_LETTER = re.compile(
+  r'(?P<kept>\\(?:begin|end)\{[a-z]*\}|\\[^a-z])|\\(?P<name>[a-z]+)|[a-z]'
+)
+_STRUCTURE = re.compile(
+  '[dt]?frac|sqrt|binom|left|right|cdot|times|div|leq?|geq?|lt|gt|infty'
+  '|[lr]?vert|[lr](?:floor|ceil)|pi'
+)
+# The cleaning joined base and argument.
+_BASE = re.compile(r'\\log_(\d)')
+_MIXED = re.compile(r'(?<![_\d])(\d+)(?=\\frac)')
+_HUNDRED = Node('number', (Fraction(100), 0))
+_RELATION_SIGNS = (('=',), ('<',), ('>',), ('<=',), ('>=',))
+
+
+def _equal_symbolically(given: str, wanted: str) -> bool:
+  """Whether both can be read as mathematics and are the same."""
+  if max(len(given), len(wanted)) > _SYMBOLIC_CHARS:
+    return False
+  try:
+    return _same(_read(given), _read(wanted))
+  except (vocabulary.Unreadable, vocabulary.TooLarge):
+    return False
+
+
+def _read(text: str) -> Node:
+  r"""Returns the tree of a cleaned text, as the toolkit understands it.
+
+  Letters are variables, never words, and so are unknown commands, such as the
+  `\pir` that is left of `\pi r`; 1\frac{1}{2} is a product.
+
+  Raises:
+    Unreadable: the toolkit or our parser cannot read it.
+  """
+  if 'matrix' not in text:
+    text = text.replace(r'\\', '\\')
+  if _UNREAD.search(text):
+    raise vocabulary.Unreadable('not in the grammar')
+  text = spelling.normalise(_BASE.sub(r'\\log_{\1}', text.replace('$', '')))
+  text = _COMMAND_OR_LETTER.sub(_spelled, _MIXED.sub(r'\1*', text))
+  return _reinterpreted(latex.parse(text))
+
+
+def _spelled(match: re.Match) -> str:
+  """Returns a letter or a command so that no neighbour can join it."""
+  name = match['name']
+  if name is None:
+    return match[0] + ' ' * (match['kept'] is None)
+  known = name in vocabulary.FUNCTIONS or _STRUCTURE.fullmatch(name)
+  return f'{match[0]} ' if known else f'u_{{{name}}} '
+
+
+def _reinterpreted(item: Any) -> Any:
+  """Returns a tree without constants, percents, bases, ratios, sets of one."""
+  if not isinstance(item, tuple):
+    return item
+  if not isinstance(item, Node):
+    return tuple(_reinterpreted(part) for part in item)
+  args = tuple(_reinterpreted(arg) for arg in item.args)
+  match item.op, args:
+    case 'constant', (name,) if name != 'infinity':
+      return Node('symbol', (f'constant {name}',))
+    case 'quantity', (value, 'percent'):
+      return Node('divide', (value, _HUNDRED))
+    case 'based', (digits, _):
+      return Node('number', (Fraction(digits), 0))
+    case 'set', (element,):
+      return element
+    case 'ratio', (above, below):
+      return Node('divide', (above, below))
+    case 'call', ('log', argument):
+      return Node('call', ('ln', argument))
+  return Node(item.op, args)
+
+
+def _same(a: Node, b: Node) -> bool:
+  """Whether two trees are equal.
+
+  Raises:
+    Unreadable: one of them means nothing here.
+    TooLarge: one would take too long.
+  """
+  if a == b:
+    return True
+  if a.op == b.op == 'relation':
+    return _same_relation(a, b)
+  if a.op == b.op == 'matrix':
+    return _same_matrix(a, b)
+  return _same_expression(a, b)
+
+
+def _same_relation(a: Node, b: Node) -> bool:
+  """Whether left - right is the same but for its sign; = and < are alike."""
+  if not {a.args[0], b.args[0]} <= set(_RELATION_SIGNS):
+    return False
+  _, left, right = b.args
+  difference = _difference(*a.args[1:])
+  return _same_expression(difference, _difference(left, right)) or (
+    _same_expression(difference, _difference(right, left))
+  )
+
+
+def _difference(left: Node, right: Node) -> Node:
+  return Node('add', (left, Node('negate', (right,))))
+
+
+def _same_matrix(a: Node, b: Node) -> bool:
+  """Whether the cells are equal, or alike in three decimals."""
+  if [len(row) for row in a.args] != [len(row) for row in b.args]:
+    return False
+  pairs = [pair for rows in zip(a.args, b.args) for pair in zip(*rows)]
+  return len(pairs) <= _CELLS and all(
+    _same_expression(x, y) or _same_thousandths(x, y) for x, y in pairs
+  )
+
+
+def _same_thousandths(a: Node, b: Node) -> bool:
+  x, y = _double(a), _double(b)
+  return x is not None and y is not None and round(x, 3) == round(y, 3)
+
+
+def _same_expression(a: Node, b: Node) -> bool:
+  """Whether two values are near, or two expressions the same function."""
+  x, y = _double(a), _double(b)
+  if x is not None and y is not None:
+    return _near(x, y)
+  return values.equal(a, b)
+
+
+def _double(node: Node) -> float | None:
+  """Returns the value of an expression without variables, if a float is.
+
+  Raises:
+    TooLarge: it would take too long.
+  """
+  value = values.constant(node)
+  if not isinstance(value, Fraction | mpmath.mpf):
+    return None
+  try:
+    number = float(value)
+  except OverflowError:
+    return None
+  return number if math.isfinite(number) else None
+
+
+# --- further rules ----------------------------------------------------------
+
+_FRACTION = re.compile(r'\\frac\{(.*?)\}\{([^}]*)\}')
+_ARITHMETIC = re.compile(r'[-+*/().0-9e]+')
+_IMPLICIT_PRODUCT = re.compile(r'[)0-9.]\(|\)[.0-9]')
+_SCIENTIFIC = re.compile(
+  r'(?<![.0-9])([0-9]+(?:\.[0-9]*)?|\.[0-9]+)e([-+]?[0-9]{1,3})'
+)
+
+
+def _two_digits(given: str, wanted: str) -> str:
+  same = _rounded(given) == _rounded(wanted)
+  return 'two digits' if same else ''
+
+
+def _rounded(text: str) -> str:
+  """Returns a float below 1 with two significant digits, another text as is."""
+  try:
+    value = float(text)
+  except ValueError:
+    return text
+  return f'{value:.2g}' if value < 1 else text
+
+
+def _arithmetic(given: str, wanted: str) -> str:
+  """By the values of plain sums and products, zero excepted."""
+  a, b = (_computed(text) for text in (given, wanted))
+  return 'arithmetic' if a and a == b else ''
+
+
+def _computed(text: str) -> Fraction | mpmath.mpf | None:
+  """Returns the value of a sum or product in Python's spelling, or None."""
+  if len(text) > _SYMBOLIC_CHARS:
+    return None
+  text = _FRACTION.sub(r'(\1/\2)', text)
+  if not _ARITHMETIC.fullmatch(text) or _IMPLICIT_PRODUCT.search(text):
+    return None
+  text = _SCIENTIFIC.sub(r'(\1*10^{\2})', text).replace('**', '^')
+  try:
+    return values.real(text)
+  except RecursionError:
+    return None
+
+
+def _fraction_text(given: str, wanted: str) -> str:
+  a, b = (_FRACTION.sub(r'\1/\2', text) for text in (given, wanted))
+  return 'fraction text' if a == b else ''
+
+
+_COMPETITION = (_equal, _two_digits, _arithmetic)
+_MATH500 = (_equal, _arithmetic, _fraction_text)

@@ -1,0 +1,225 @@
+"""Takes from a process what judging text does not need, for good.
+
+No network, no file to write, no program to run, no process to start or to
+reach; reading files, threads and the pipes it has stay. Each layer is tried
+and named in one line, so that a host which allows little still runs and says
+so. The layers overlap on purpose: a seccomp filter holds all threads and sees
+no paths; Landlock, and giving up root's capabilities, hold the calling thread
+and what it starts. Without Landlock, the environment and memory of the same
+user's processes can be read; without seccomp, only Landlock's part holds.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import struct
+import sys
+
+from acereason_jax.verifiers import syscalls
+
+_OPEN_FILES = 64
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_THREAD = 0x10000
+
+# linux/capability.h: version 3; CAP_DAC_READ_SEARCH.
+_CAPABILITY_VERSION = 0x20080522
+_KEPT = 1 << 2
+
+_SECCOMP = {'x86_64': 317, 'aarch64': 277}
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_RESTRICT_SELF = 446
+
+# linux/landlock.h: rights are bits, and what is not handled stays allowed.
+_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+# How many rights an ABI has: REFER came with 2, TRUNCATE 3, IOCTL_DEV 5.
+_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
+_SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1 << 0, 1 << 1
+
+# linux/seccomp.h, linux/audit.h.
+_SET_MODE_FILTER = 1
+_ALL_THREADS = 1
+_ARCHITECTURE = {'x86_64': 0xC000003E, 'aarch64': 0xC00000B7}
+_ALLOW = 0x7FFF0000
+_REFUSE = 0x00050000 | errno.EPERM
+# What C libraries know how to do without, or in another way.
+_UNKNOWN = 0x00050000 | errno.ENOSYS
+# struct seccomp_data: number, architecture, instruction pointer, arguments.
+_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
+# linux/bpf_common.h; each instruction is (code, skip if, skip if not, value).
+_LOAD, _EQUAL, _ABOVE, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_INSTRUCTION = struct.Struct('HBBI')
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal another process for
+# the worker. F_SETLEASE, F_NOTIFY: others who open the file would wait.
+_FCNTL = (8, 10, 15, 1024, 1026)
+# TIOCSTI, TIOCLINUX, TIOCSCTTY: root would type into a terminal.
+_IOCTL = (0x5412, 0x541C, 0x540E)
+
+
+def confine() -> str:
+  """Confines this process for good; returns a line that says what holds.
+
+  For example 'landlock=abi7 seccomp=yes no_new_privs=yes capabilities=dropped
+  network=denied'; 'no(ENOSYS)' says what the kernel answered.
+  """
+  os.environ.clear()
+  # RLIMIT_NPROC is not among them: it does not bind root, and counts all the
+  # threads of the user. The filter refuses processes instead.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+  if sys.platform != 'linux':
+    return f'landlock=no seccomp=no network=open ({sys.platform})'
+  privileges = no_new_privs()
+  capabilities = drop_capabilities()
+  rules = landlock()
+  machine = os.uname().machine
+  calls = f'no({machine})'
+  if machine in syscalls.NUMBERS:
+    calls = seccomp(program(machine, os.getpid()))
+  # Landlock alone knows of TCP only, so this claims nothing for it.
+  network = 'denied' if calls == 'yes' else 'open'
+  return (
+    f'landlock={rules} seccomp={calls} no_new_privs={privileges} '
+    f'capabilities={capabilities} network={network}'
+  )
+
+
+def no_new_privs() -> str:
+  """No program it runs gains rights; the other layers need this one."""
+  done = _libc().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+  return 'yes' if done == 0 else _why_not()
+
+
+def drop_capabilities() -> str:
+  """Root's rights go, but for reading files, which stays as it was.
+
+  With CAP_PERFMON, newer kernels let root read the memory and environment of
+  any process, Landlock or not. Returns 'dropped' or 'no(reason)'.
+  """
+  header = struct.pack('Ii', _CAPABILITY_VERSION, 0)
+  # Effective, permitted, inheritable; of capabilities 0 to 31, then the rest.
+  held = ctypes.create_string_buffer(24)
+  if _libc().capget(header, held) != 0:
+    return _why_not()
+  effective, permitted, *_ = struct.unpack('6I', held)
+  kept = struct.pack('6I', effective & _KEPT, permitted & _KEPT, 0, 0, 0, 0)
+  return 'dropped' if _libc().capset(header, kept) == 0 else _why_not()
+
+
+def landlock() -> str:
+  """Denies the changes, programs, TCP and signals that Landlock knows of.
+
+  With them go the memory, environment and descriptors of processes outside
+  (/proc/PID/mem and the like), which count as tracing. Returns 'abi7', or
+  'no(ENOSYS)'.
+  """
+  abi = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
+  if abi < 0:
+    return _why_not()
+  files = (1 << _RIGHTS[min(abi, max(_RIGHTS))]) - 1
+  files &= ~(_READ_FILE | _READ_DIR)
+  network = _BIND_TCP | _CONNECT_TCP if abi >= 4 else 0
+  scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if abi >= 6 else 0
+  # An older kernel takes this longer structure if the rest of it is zero.
+  handled = struct.pack('QQQ', files, network, scope)
+  ruleset = _syscall(_LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
+  if ruleset < 0:
+    return _why_not()
+  done = _syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+  outcome = f'abi{abi}' if done == 0 else _why_not()
+  os.close(ruleset)
+  return outcome
+
+
+def seccomp(filter_program: bytes) -> str:
+  """Installs a filter for all threads; returns 'yes' or 'no(reason)'."""
+  buffer = ctypes.create_string_buffer(filter_program, len(filter_program))
+  count = len(filter_program) // _INSTRUCTION.size
+  header = struct.pack('HP', count, ctypes.addressof(buffer))
+  number = _SECCOMP[os.uname().machine]
+  done = _syscall(number, _SET_MODE_FILTER, _ALL_THREADS, header)
+  if done > 0:
+    return f'no(thread {done})'
+  return 'yes' if done == 0 else _why_not()
+
+
+def program(machine: str, pid: int) -> bytes:
+  """Returns the filter for process `pid`, as the kernel reads it.
+
+  Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
+  numbers are above `syscalls.LAST`.
+  """
+  numbers = syscalls.NUMBERS[machine]
+  code = [
+    (_LOAD, 0, 0, _ARCHITECTURE_AT),
+    (_EQUAL, 1, 0, _ARCHITECTURE[machine]),
+    (_RETURN, 0, 0, _REFUSE),
+    (_LOAD, 0, 0, _NUMBER_AT),
+    (_ABOVE, 0, 1, syscalls.LAST),
+    (_RETURN, 0, 0, _UNKNOWN),
+  ]
+  bodies = {name: [(_RETURN, 0, 0, _REFUSE)] for name in syscalls.DENIED}
+  for name, body in (bodies | _by_argument(pid)).items():
+    if name in numbers:
+      code += [(_EQUAL, 0, len(body), numbers[name]), *body]
+  code.append((_RETURN, 0, 0, _ALLOW))
+  return b''.join(_INSTRUCTION.pack(*line) for line in code)
+
+
+def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:
+  """Returns instructions by the name of the system call."""
+  unknown = [(_RETURN, 0, 0, _UNKNOWN)]
+  return {
+    'open': _test(1, _ANY_BIT, (_WRITING,), _REFUSE, _ALLOW),
+    'openat': _test(2, _ANY_BIT, (_WRITING,), _REFUSE, _ALLOW),
+    'clone': _test(0, _ANY_BIT, (_CLONE_THREAD,), _ALLOW, _REFUSE),
+    # Their flags are in memory, which a filter cannot read.
+    'openat2': unknown,
+    'clone3': unknown,
+    'kill': _test(0, _EQUAL, (pid,), _ALLOW, _REFUSE),
+    'tgkill': _test(0, _EQUAL, (pid,), _ALLOW, _REFUSE),
+    'prlimit64': _test(0, _EQUAL, (0, pid), _ALLOW, _REFUSE),
+    'prctl': _test(0, _EQUAL, (_PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),
+    'fcntl': _test(1, _EQUAL, _FCNTL, _REFUSE, _ALLOW),
+    'ioctl': _test(1, _EQUAL, _IOCTL, _REFUSE, _ALLOW),
+  }
+
+
+def _test(
+  argument: int, test: int, values: tuple[int, ...], then: int, otherwise: int
+) -> list[tuple[int, int, int, int]]:
+  """Returns instructions that look at the low 32 bits of one argument.
+
+  The kernel reads these arguments as 32 bits too, but for `clone`'s flags, of
+  which all have a place there.
+  """
+  code = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)]
+  for value in values:
+    code += [(test, 0, 1, value), (_RETURN, 0, 0, then)]
+  return [*code, (_RETURN, 0, 0, otherwise)]
+
+
+def _libc() -> ctypes.CDLL:
+  return ctypes.CDLL(None, use_errno=True)
+
+
+def _syscall(number: int, *arguments: int | bytes | None) -> int:
+  function = _libc().syscall
+  function.restype = ctypes.c_long
+  return function(
+    *(
+      ctypes.c_long(a) if isinstance(a, int) else a
+      for a in (number, *arguments)
+    )
+  )
+
+
+def _why_not() -> str:
+  """Returns 'no(NAME)' for the error of the last call."""
+  code = ctypes.get_errno()
+  return f'no({errno.errorcode.get(code, code)})'

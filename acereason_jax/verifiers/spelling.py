@@ -1,0 +1,142 @@
+# ruff: noqa: RUF001 (the signs that this file is about)
+r"""Brings a LaTeX answer to one spelling, by text alone.
+
+No meaning is decided here but that of typography: sizes, spaces, wrappers, the
+names one sign has, thousands separators. Patterns are linear in the text.
+"""
+
+import functools
+import re
+
+_PASSES = 8
+
+_SUPERSCRIPTS = dict(zip('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ', '0123456789-n'))
+_UNICODE = str.maketrans(
+  dict.fromkeys('−–‒﹣－', '-')
+  | dict.fromkeys('\u00a0\u2009\u202f\u2002\u2003\u3000', ' ')
+  | {'°': r'^\circ ', '×': r'\times ', '·': r'\cdot ', '⋅': r'\cdot '}
+  | {'÷': r'\div ', 'π': r'\pi ', '∞': r'\infty ', '∪': r'\cup '}
+  | {'≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '±': r'\pm ', '∓': r'\mp '}
+  | {'≈': r'\approx ', '√': r'\sqrt ', '∅': r'\emptyset ', '∈': r'\in '}
+  | {'⌊': r'\lfloor ', '⌋': r'\rfloor ', '⌈': r'\lceil ', '⌉': r'\rceil '}
+  | {'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'γ': r'\gamma '}
+  | {'½': r'\frac{1}{2}', '¼': r'\frac{1}{4}', '¾': r'\frac{3}{4}'}
+  | {'ℝ': r'\mathbb{R}', '≡': r'\equiv ', '∠': r'\angle ', '′': "'"}
+  | {'，': ',', '；': ';', '：': ':', '（': '(', '）': ')'}
+)
+_POWERS = re.compile(f'[{"".join(_SUPERSCRIPTS)}]+')
+WORD_COMMAND = (
+  r'\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|sf|it|tt|normal)'
+  r'|mbox|hbox|emph|operatorname\*?)'
+)
+_WRAPPED = re.compile(
+  rf'(?:{WORD_COMMAND}|\\boxed|\\fbox)\s*\{{([^{{}}]*)\}}'
+  r'|\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$?\$',
+  re.DOTALL,
+)
+_BOXED = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}', re.DOTALL)
+_SIZES = re.compile(
+  r'\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?'
+  r'|\\(?:display|text|script)style(?![A-Za-z])|\\limits(?![A-Za-z])'
+  r'|\\(?:hspace|vspace|phantom|label|tag)\s*\{[^{}]*\}|\\!'
+  r'|(?<=\\\\)\s*\[[0-9.]+ ?(?:pt|em|ex|mm|cm)\]'
+)
+_SPACES = re.compile(
+  r'(?<!\\)\\[,;:> ]|~|\\(?:q?quad|enspace|thinspace|space)(?![A-Za-z])|\s'
+)
+_RENAMED = tuple(
+  (re.compile(pattern), replacement)
+  for pattern, replacement in (
+    (r'\\[dtc]frac(?![A-Za-z])', r'\\frac'),
+    (r'\\[dt]binom(?![A-Za-z])', r'\\binom'),
+    (r'\\leq?(?:slant)?(?![A-Za-z])|<=', r'\\le '),
+    (r'\\geq?(?:slant)?(?![A-Za-z])|>=', r'\\ge '),
+    (r'\\lt(?![A-Za-z])', '<'),
+    (r'\\gt(?![A-Za-z])', '>'),
+    (r'\\neq?(?![A-Za-z])|!=', r'\\ne '),
+    (r'\\varnothing(?![A-Za-z])', r'\\emptyset '),
+    (r'\\(?:lvert|rvert|vert|mid)(?![A-Za-z])', '|'),
+    (r'\\(?:lbrace|\{)', r'\\{'),
+    (r'\\(?:rbrace|\})', r'\\}'),
+    (r'\\lbrack(?![A-Za-z])', '['),
+    (r'\\rbrack(?![A-Za-z])', ']'),
+    (r'\\colon(?![A-Za-z])', ':'),
+    (r'\\(?:text|mathrm|mbox)\{\s*(\\[$%])\s*\}', r'\1'),
+    # Single dollars and \( \) delimit mathematics, and say nothing.
+    (r'(?<!\\)\$|(?<!\\)\\[()]', ' '),
+    (r'\*\*', '^'),
+    (r'\^\{?(?:\\(?:text|mathrm)\{)?(?:st|nd|rd|th)(?![A-Za-z])\}*', ''),
+  )
+)
+_THOUSANDS = re.compile(
+  r'((?:^|=|\\approx) ?[-+]? ?(?:\\\$)? ?)'
+  r'([1-9][0-9]{0,2}(?:(?:,|\{,\}| )[0-9]{3})+)(?=(?:\.[0-9]+)?'
+  rf' ?(?:$|{WORD_COMMAND}|[A-Za-z\\%^]))'
+)
+# JSON read once too little: `\\\\frac`, where no row of a matrix can begin.
+_ESCAPED_TWICE = re.compile(
+  r'\\\\(?:begin|d?frac|sqrt|left|text|boxed|cdot|le|pi)(?![A-Za-z])'
+  r'(?![\s\S]*(?<!\\)\\begin)'
+)
+_CHOOSE = re.compile(r'\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}')
+# In `1\,024` and `1,\!024` the space is typography, not the end of a number.
+_THIN = re.compile(r'(?<=[0-9])(?:\\,|,\\! ?)(?=[0-9]{3})')
+_LOOSE_SPACE = re.compile(r'(?<![A-Za-z0-9]) | (?![A-Za-z0-9])')
+
+
+@functools.lru_cache(4096)
+def normalise(text: str) -> str:
+  """Returns `text` in one spelling: no wrapper, sizes or loose spacing."""
+  text = text.translate(_UNICODE)
+  if _ESCAPED_TWICE.search(text):
+    text = text.replace('\\\\', '\\')
+  text = _POWERS.sub(_superscript, text)
+  text = _SPACES.sub(' ', _SIZES.sub(' ', _THIN.sub(',', text)))
+  text = _CHOOSE.sub(r'\\binom{\1}{\2}', ' '.join(text.split()))
+  for _ in range(_PASSES):
+    previous, text = text, _unwrapped(text.strip())
+    if previous == text:
+      break
+  for pattern, replacement in _RENAMED:
+    text = pattern.sub(replacement, text)
+  text = _THOUSANDS.sub(_without_separators, ' '.join(text.split()))
+  return _LOOSE_SPACE.sub('', ' '.join(text.split()))
+
+
+def _superscript(match: re.Match) -> str:
+  return '^{' + ''.join(_SUPERSCRIPTS[c] for c in match[0]) + '}'
+
+
+def _without_separators(match: re.Match) -> str:
+  return match[1] + re.sub('[^0-9]', '', match[2])
+
+
+def _unwrapped(text: str) -> str:
+  """Returns `text` with one layer less around it."""
+  text = text.rstrip('.,;:\\ ') if not text.endswith('...') else text
+  if match := _WRAPPED.fullmatch(text):
+    return next(inner for inner in match.groups() if inner is not None)
+  if match := _BOXED.fullmatch(text):
+    return (
+      match[1] if _closing(text, text.index('{')) == len(text) - 1 else text
+    )
+  if text.startswith('{') and _closing(text, 0) == len(text) - 1:
+    return text[1:-1]
+  return text
+
+
+def _closing(text: str, start: int) -> int:
+  r"""Returns where the brace at `start` closes, or -1; \{ and \} are none."""
+  depth, i = 0, start
+  while i < len(text):
+    c = text[i]
+    if c == '\\':
+      i += 1
+    elif c == '{':
+      depth += 1
+    elif c == '}':
+      depth -= 1
+      if depth == 0:
+        return i
+    i += 1
+  return -1

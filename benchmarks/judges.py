@@ -1,0 +1,218 @@
+r"""What a verdict costs: `python -m benchmarks.judges math`.
+
+Everything is judged in confined workers of a VerifierPool, as in training, with
+8,000 characters of thinking before the box. `exact` is what AIME-like data ask:
+integers, some decimals and fractions. `mixed` is every pair of
+tests/math_pairs.py once, also through math-verify called directly with its own
+time limits. `batch` is the paper's 1,024 responses (128 prompts x 8) on all
+cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
+of those texts against six references each. `memory` is what one worker grows by
+over 100,000 verdicts. Rates are verdicts a CPU second of a worker; the floor of
+the exact tier is finding </think> and the box alone.
+"""
+
+import argparse
+import functools
+import json
+import logging
+import os
+import pathlib
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import math_verify
+import psutil
+
+from acereason_jax.types import Verdict
+from acereason_jax.verifiers import math
+from acereason_jax.verifiers.pool import VerifierPool
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
+import hostile_math
+import math_pairs
+
+_THINKING = 'So let me think about that once more, from the start. ' * 148
+_REFERENCES = ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]')
+_GROUP = 8
+_MEMORY_VERDICTS = 100_000
+
+Pair = tuple[str, str]
+
+
+def response(box: str) -> str:
+  return rf'{_THINKING}</think>Therefore the answer is $$\boxed{{{box}}}$$'
+
+
+def exact_pairs(count: int, seed: int) -> list[Pair]:
+  """(box, reference): groups of eight, about half right, few alike."""
+  rng = random.Random(seed)
+  pairs = []
+  for _ in range(count // _GROUP):
+    answer = rng.randint(0, 10**6)
+    for _ in range(_GROUP):
+      other = rng.randint(0, 10**6)
+      below = rng.randint(2, 99)
+      boxes = [f'{answer}', f'{answer}', f'{answer}.0', f'{other}']
+      boxes += [rf'\frac{{{answer * below}}}{{{below}}}', f'{other}/{below}']
+      box = rng.choice(boxes)
+      pairs.append((box, str(answer)))
+  return pairs
+
+
+def mixed_pairs() -> list[Pair]:
+  return [(given, reference) for _, given, reference, _ in math_pairs.PAIRS]
+
+
+def hostile_pairs() -> list[Pair]:
+  return [(t, r) for _, t in hostile_math.HOSTILE for r in _REFERENCES]
+
+
+def _ours(pairs: Iterable[Pair]) -> int:
+  return sum(
+    math.verify(response(box), answer).status == 'right'
+    for box, answer in pairs
+  )
+
+
+def _find_boxes(pairs: Iterable[Pair]) -> int:
+  return sum(math.extract(response(box), True)[0] == box for box, _ in pairs)
+
+
+def _direct(pairs: Iterable[Pair]) -> int:
+  """math-verify on the boxes alone; what it cannot do counts as wrong."""
+  logging.disable(logging.ERROR)
+  parse = functools.partial(
+    math_verify.parse,
+    extraction_config=[math_verify.LatexExtractionConfig()],
+  )
+  right = 0
+  for box, answer in pairs:
+    gold, given = (parse(rf'\boxed{{{text}}}') for text in (answer, box))
+    right += math_verify.verify(gold, given)
+  return right
+
+
+_RUNS: dict[str, Callable[[Iterable[Pair]], int]] = {
+  'ours': _ours,
+  'boxes': _find_boxes,
+  'direct': _direct,
+}
+
+
+def timed(response: str, answer: str) -> Verdict:
+  """A judge that times judging: `answer` names a run, `response` its pairs."""
+  pairs = json.loads(response)
+  began, before = time.process_time(), _resident()
+  right = _RUNS[answer](pairs)
+  seconds = time.process_time() - began
+  found = dict(
+    per_s=len(pairs) / seconds, right=right, grown_mb=_resident() - before
+  )
+  return Verdict('right', json.dumps(found), 0.0)
+
+
+def memory(response: str, answer: str) -> Verdict:
+  """A judge that judges `answer` times, and says what it grew by in MB."""
+  mixed = mixed_pairs()
+  _ours(mixed[:500])
+  before = _resident()
+  for i in range(int(answer) // 1000):
+    _ours(exact_pairs(800, seed=i))
+    _ours(mixed[i * 200 % 700 :][:200])
+  return Verdict('right', json.dumps(_resident() - before), 0.0)
+
+
+def _resident() -> float:
+  return psutil.Process().memory_info().rss / 2**20
+
+
+def in_worker(name: str, pairs: list[Pair]) -> dict[str, float]:
+  """Returns what `timed` found, in a worker of its own."""
+  with VerifierPool('benchmarks.judges:timed', {}, 1, 600.0) as pool:
+    return json.loads(pool.submit(json.dumps(pairs), name).result().detail)
+
+
+def rates() -> dict[str, float]:
+  exact, mixed = exact_pairs(40_000, seed=0), mixed_pairs()
+  ours, boxes = in_worker('ours', exact), in_worker('boxes', exact)
+  all_ours, direct = in_worker('ours', mixed), in_worker('direct', mixed)
+  return dict(
+    exact_per_s=ours['per_s'],
+    exact_floor_per_s=boxes['per_s'],
+    mixed_per_s=all_ours['per_s'],
+    mixed_math_verify_per_s=direct['per_s'],
+  )
+
+
+def judged(
+  pairs: list[Pair], workers: int
+) -> tuple[list[Verdict], float, VerifierPool]:
+  """(verdicts, seconds from the first submission to the last, the pool)."""
+  verify = 'acereason_jax.verifiers.math:verify'
+  with VerifierPool(verify, dict(reasons=True), workers, 8.0) as pool:
+    began = time.monotonic()
+    futures = [pool.submit(response(box), answer) for box, answer in pairs]
+    verdicts = [future.result() for future in futures]
+    return verdicts, time.monotonic() - began, pool
+
+
+def batch(workers: int) -> dict[str, float]:
+  """The paper's batch of math responses, one of a hundred hostile."""
+  rng = random.Random(0)
+  pairs = rng.sample(mixed_pairs(), 512) + exact_pairs(512, seed=1)
+  for i, (_, text) in zip(
+    rng.sample(range(1024), 10), rng.sample(hostile_math.HOSTILE, 10)
+  ):
+    pairs[i] = text, pairs[i][1]
+  verdicts, seconds, pool = judged(pairs, workers)
+  return dict(
+    batch_1024_seconds=seconds,
+    batch_slowest_seconds=pool.stats().slowest_seconds,
+    batch_failed=sum(not v.judged for v in verdicts),
+  )
+
+
+def hostile(workers: int) -> dict[str, float]:
+  verdicts, seconds, pool = judged(hostile_pairs(), workers)
+  each = sorted(v.seconds for v in verdicts)
+  return dict(
+    hostile_count=len(each),
+    hostile_seconds=seconds,
+    hostile_p50_ms=each[len(each) // 2] * 1e3,
+    hostile_p99_ms=each[len(each) * 99 // 100] * 1e3,
+    hostile_slowest_ms=each[-1] * 1e3,
+    hostile_right=sum(v.status == 'right' for v in verdicts),
+    hostile_failed=sum(not v.judged for v in verdicts),
+    hostile_worker_mb=pool.stats().worker_bytes / 2**20,
+  )
+
+
+def grown(count: int) -> dict[str, float]:
+  with VerifierPool('benchmarks.judges:memory', {}, 1, 3600.0) as pool:
+    detail = pool.submit('', str(count)).result().detail
+  return dict(memory_verdicts=count, memory_grown_mb=json.loads(detail))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('judge', choices=['math'])
+  parser.add_argument('--workers', type=int, default=os.cpu_count())
+  args = parser.parse_args()
+  result: dict[str, Any] = {'case': args.judge, 'workers': args.workers}
+  result |= rates()
+  result |= batch(args.workers)
+  result |= hostile(args.workers)
+  result |= grown(_MEMORY_VERDICTS)
+  for name, value in result.items():
+    if name != 'case':
+      print(f'{name:28}{value:14.4g}')
+  print(json.dumps(result))
+
+
+if __name__ == '__main__':
+  main()

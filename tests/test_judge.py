@@ -1,0 +1,236 @@
+"""The judge command: what it prints, counts, writes and refuses."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from acereason_jax import judge
+
+FN = '--fn=tiny_judge:explain'
+SLOW = '--timeout_seconds=120'
+
+
+def rollout(name='q', index=0, text='yes 7', **more):
+  return dict(id=name, index=index, stop='stop', length=3, text=text) | more
+
+
+def write(path, *records):
+  lines = [r if isinstance(r, str) else json.dumps(r) for r in records]
+  path.write_text('\n'.join(lines) + '\n')
+  return path
+
+
+@pytest.fixture
+def call(capsys):
+  """Runs the command; returns the lines of its standard output."""
+
+  def call(*args):
+    assert judge.main([str(a) for a in args]) == 0
+    out = capsys.readouterr().out
+    assert all(c.isprintable() or c == '\n' for c in out)
+    return out.splitlines()
+
+  return call
+
+
+def refused(match, *args):
+  with pytest.raises(SystemExit, match=match) as e:
+    judge.main([str(a) for a in args])
+  message = str(e.value)
+  assert message.startswith('error: ') and message.isprintable()
+
+
+def test_the_command_explains_a_verdict():
+  command = [sys.executable, '-m', 'acereason_jax.judge', '--answer=5/10']
+  ask = lambda *args: subprocess.run(
+    [*command, *args], capture_output=True, text=True, cwd=tiny.TESTS.parent
+  )
+  done = ask(r'--response=so </think> \boxed{0.5}')
+  assert (done.returncode, done.stderr) == (0, '')
+  *lines, last = done.stdout.splitlines()
+  assert re.fullmatch(r'verdict: right  \([0-9.]+ s\)', last)
+  assert "  extracted: '0.5'" in lines
+  done = ask(r'--response=so \boxed{0.5}')
+  assert done.returncode == 0 and '\nverdict: unparsed  (' in done.stdout
+  done = ask(r'--response=so \boxed{0.51}', '--noreasons')
+  assert done.returncode == 0 and '\nverdict: wrong  (' in done.stdout
+  assert ask('--respond=x').returncode == 2
+  done = ask()
+  assert (done.returncode, done.stdout) == (1, '')
+  assert done.stderr.count('\n') == 1
+
+
+def test_what_a_model_wrote_reaches_the_terminal_escaped(call):
+  text = '\x1b[2J\x9b\rok\nverdict: right\u202e\ud800'
+  lines = call(FN, '--answer=no', f'--response={text}')
+  assert lines[:-1] == [
+    '  \\x1b[2J\\x9b\\rok',
+    '  verdict: right\\u202e\\ud800',
+    '  against no, reasons=True',
+  ]
+  assert lines[-1].startswith('verdict: wrong  (')
+
+
+def test_a_long_detail_is_cut(call):
+  lines = call(FN, '--answer=1', f'--response={"1" * 50_000}')
+  assert 'characters cut' in lines[0] and len(lines[0]) < 10_000
+
+
+def test_a_response_from_a_file_and_from_standard_input(
+  call, tmp_path, monkeypatch
+):
+  file = tmp_path / 'response.txt'
+  file.write_text('it is π')
+  assert call(FN, '--answer=π', f'--response_file={file}')[0] == '  it is π'
+  stdin = io.TextIOWrapper(io.BytesIO(b'it is 4'))
+  monkeypatch.setattr(sys, 'stdin', stdin)
+  lines = call(FN, '--noreasons', '--answer=4', '--response_file=-')
+  assert lines[:2] == ['  it is 4', '  against 4, reasons=False']
+  file.write_bytes(b'\xff')
+  refused('not UTF-8', '--answer=4', f'--response_file={file}')
+  file.write_bytes(b' ' * (5 << 20))
+  refused('more than 4194304', '--answer=4', f'--response_file={file}')
+  refused('No such file', '--answer=4', f'--response_file={tmp_path / "no"}')
+
+
+@pytest.mark.parametrize(
+  'args, match',
+  [
+    (['--answer=1'], 'got none of --response, .*give exactly one'),
+    (['--answer=1', '--response=', '--rollouts=x'], 'got --response and --ro'),
+    (['--response=1'], '--answer: missing'),
+    (['--response=1', '--answer=1', '--id=3'], '--id goes with --rollouts'),
+    (['--response=1', '--answer=1', '--out=x'], '--out goes with --rollouts'),
+    (['--rollouts=x', '--answer=1'], 'with --rollouts, give --data'),
+    (['--rollouts=x', '--index=1'], '--index=1: of which --id'),
+    (['--rollouts=x', '--id=1', '--out=x'], '--out is for all'),
+    (['--rollouts=/no/such'], 'No such file'),
+    (['--response=', '--answer=1', '--timeout_seconds=0'], 'seconds=0.0: more'),
+    (['--response=', '--answer=1', '--timeout_seconds=nan'], 'seconds=nan: mo'),
+    (['--rollouts=x', '--workers=-1'], '--workers=-1: give 0 or more'),
+    (['--response=', '--answer=1', '--fn=nope'], '--fn=nope: .*expected'),
+    (['--response=', '--answer=1', '--fn=json:dumps'], '--fn=json:dumps: '),
+    (['--response=', '--answer=1', '--fn=tiny_judge:no'], "has no 'no'"),
+  ],
+)
+def test_a_wrong_argument_is_one_line(args, match):
+  refused(match, *args)
+
+
+def test_one_rollout_of_a_file(call, tmp_path):
+  file = write(
+    tmp_path / 'rollouts.jsonl',
+    rollout(text='first 7', answer='7'),
+    rollout(index=1, text='second 8', answer='7'),
+    rollout('broken', stop='error', text='', detail='too\x1blong', answer='7'),
+    rollout('bare'),
+    '{"id": "q", "ind',
+  )
+  # Half a line at the end is being written.
+  file.write_text(file.read_text().rstrip('\n'))
+  first = call(FN, f'--rollouts={file}', '--id=q')
+  assert first[0] == '  first 7' and first[-1].startswith('verdict: right')
+  second = call(FN, f'--rollouts={file}', '--id=q', '--index=1')
+  assert second[0] == '  second 8' and second[-1].startswith('verdict: wrong')
+  refused(
+    r'has indices \[0, 1\], not 2', f'--rollouts={file}', '--id=q', '--index=2'
+  )
+  refused("id 'r' is not in it", f'--rollouts={file}', '--id=r')
+  refused('no response', f'--rollouts={file}', '--id=broken')
+  refused(r":4: the line has no 'answer'", f'--rollouts={file}', '--id=bare')
+
+
+def test_answers_from_the_file_of_questions(call, tmp_path):
+  file = write(tmp_path / 'rollouts.jsonl', rollout(), rollout('r', answer='7'))
+  data = write(tmp_path / 'data.jsonl', dict(id='q', problem='What?', answer=7))
+  args = f'--rollouts={file}', f'--data={data}'
+  assert call(FN, *args, '--id=q')[1] == '  against 7, reasons=True'
+  # The file that was asked for has the last word.
+  refused(r":2: --data has no id 'r'", *args, '--id=r')
+  refused('No such file', f'--rollouts={file}', '--data=/no/such', '--id=q')
+
+
+def test_a_file_is_judged_and_counted(call, tmp_path):
+  rollouts = [
+    rollout(f'q{i % 2}', index, text=f'{"7" if index < 3 else "8"}\x1b')
+    for i in range(2)
+    for index in range(10)
+  ]
+  broken = rollout('q0', 10, stop='error', text='', detail='no room')
+  file = write(tmp_path / 'rollouts.jsonl', *rollouts, broken)
+  data = write(
+    tmp_path / 'data.jsonl',
+    *(dict(id=f'q{i}', problem=f'{i}?', answer='7') for i in range(2)),
+  )
+  out = tmp_path / 'verdicts.jsonl'
+  args = f'--rollouts={file}', f'--data={data}', FN, SLOW, '--workers=2'
+  lines = call(*args, f'--out={out}')
+  assert lines[0] == 'right 6  wrong 14  unparsed 0  timeout 0  error 1'
+  assert lines[1] == 'pass rate 30.0% of 20 judged'
+  assert lines[2].startswith('slowest: ') and lines[2].count(' s q') == 5
+  assert lines[3] == f'all in {out}'
+  verdicts = [json.loads(line) for line in out.read_text().splitlines()]
+  found = {(v['id'], v['index']): v for v in verdicts}
+  assert len(found) == len(verdicts) == 21
+  for (_, index), verdict in found.items():
+    assert set(verdict) == {'id', 'index', 'status', 'detail', 'seconds'}
+    status = 'error' if index == 10 else 'right' if index < 3 else 'wrong'
+    assert verdict['status'] == status
+  assert found['q0', 10]['detail'] == 'no room'
+  assert call(*args)[:2] == lines[:2]
+
+
+def test_ids_are_escaped(call, tmp_path):
+  file = write(tmp_path / 'a.jsonl', rollout('\x1b[2J\n', text='7', answer='7'))
+  lines = call(f'--rollouts={file}', FN, SLOW, '--workers=1')
+  assert '\\x1b[2J\\n[0] right' in lines[-1] and len(lines) == 3
+
+
+@pytest.mark.parametrize(
+  'line, match',
+  [
+    ('{"id": "q"', r'a\.jsonl:2: not one JSON object'),
+    ('[' * 100_000, r'a\.jsonl:2: not one JSON object'),
+    ('[1]', r'a\.jsonl:2: no rollout'),
+    (rollout(index='0'), r'a\.jsonl:2: no rollout'),
+    (rollout(), r"a\.jsonl:2: the line has no 'answer'"),
+    (rollout(answer=7), r"a\.jsonl:2: the line has no 'answer'"),
+  ],
+)
+def test_a_bad_line_stops_it_and_leaves_the_old_verdicts(tmp_path, line, match):
+  file = write(tmp_path / 'a.jsonl', rollout(answer='7'), line, rollout())
+  out = tmp_path / 'out.jsonl'
+  out.write_text('old\n')
+  refused(match, f'--rollouts={file}', f'--out={out}', FN, '--workers=1')
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['a.jsonl', 'out.jsonl']
+  assert out.read_text() == 'old\n'
+
+
+def test_what_is_read_is_not_overwritten(tmp_path):
+  file = write(tmp_path / 'a.jsonl', rollout(answer='7'))
+  other = tmp_path / 'b.jsonl'
+  other.symlink_to(file)
+  refused('it is read; give another', f'--rollouts={file}', f'--out={other}')
+  refused(
+    'it is read; give another',
+    f'--rollouts={write(tmp_path / "c.jsonl", rollout())}',
+    f'--data={file}',
+    f'--out={file}',
+  )
+
+
+def test_a_file_without_rollouts(tmp_path):
+  file = write(tmp_path / 'a.jsonl')
+  refused('holds no rollouts', f'--rollouts={file}', FN, '--workers=1')
+
+
+def test_lines_are_read_one_at_a_time(tmp_path):
+  file = write(tmp_path / 'a.jsonl', rollout(), 'nonsense')
+  lines = judge.read_rollouts(str(file))
+  where, record = next(lines)
+  assert where == f'{file}:1' and record == rollout()
