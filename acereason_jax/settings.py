@@ -28,6 +28,7 @@ MAY_CHANGE = (
   'judge.workers',
   'judge.timeout_seconds',
   'judge.confine',
+  'judge.batch_seconds',
   'judge.max_failed_share',
   'engine.slots',
   'engine.page',
@@ -173,6 +174,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
       0 < c.judge.timeout_seconds <= 3600,
       'give more than 0, at most 3600',
     ),
+    ('judge.batch_seconds', c.judge.batch_seconds > 0, 'give more than 0'),
     (
       'judge.max_failed_share',
       0 <= c.judge.max_failed_share <= 1,

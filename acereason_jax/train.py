@@ -67,6 +67,7 @@ def train_step(
     groups=run.groups,
     seed=run.seed,
     step=step,
+    batch_seconds=run.batch_seconds,
   )
   collect.check_judged(groups, run.max_failed_share)
   judged = collect.judge_metrics(groups)
@@ -97,6 +98,7 @@ def pass_rate(run: Run, state: update.TrainState, pool) -> float:
     pool,
     groups=run.heldout_groups,
     seed=run.seed,
+    batch_seconds=run.batch_seconds,
     max_failed_share=run.max_failed_share,
   )
 

@@ -1,4 +1,4 @@
-r"""What a verdict costs: `python -m benchmarks.judges math`.
+r"""What a verdict costs: `python -m benchmarks.judges math`, or `code`.
 
 Everything is judged in confined workers of a VerifierPool, as in training, with
 8,000 characters of thinking before the box. `exact` is what AIME-like data ask:
@@ -9,6 +9,11 @@ cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
 of those texts against six references each. `memory` is what one worker grows by
 over 100,000 verdicts. Rates are verdicts a CPU second of a worker; the floor of
 the exact tier is finding </think> and the box alone.
+
+`code`: problems of 1, 20 and 100 trivial tests (runs a CPU second of all
+processes, worker and zygote too), the CPU time beside the programs' own for one
+that computes for about 70 ms, how long a run and a worker take to start, and
+`--runs` verdicts of new programs for what they leave behind.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import logging
 import os
 import pathlib
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -27,7 +33,7 @@ import math_verify
 import psutil
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import math
+from acereason_jax.verifiers import code, jail, math
 from acereason_jax.verifiers.pool import VerifierPool
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
@@ -196,21 +202,139 @@ def grown(count: int) -> dict[str, float]:
   return dict(memory_verdicts=count, memory_grown_mb=json.loads(detail))
 
 
+# --- code -------------------------------------------------------------------
+
+_SUM = 'a, b = map(int, input().split())\nprint(a + b)\n'
+_BUSY = 'n = int(input())\nprint(sum(i * i % 7 for i in range(n)))\n'
+_BUSY_N = 1_500_000
+
+
+def sum_task(tests: int) -> str:
+  return code.CodeTask(
+    'stdin',
+    tuple(
+      code.Test(f'{i} {i + 1}\n', (), f'{2 * i + 1}\n') for i in range(tests)
+    ),
+  ).to_json()
+
+
+def program(text: str, number: int) -> str:
+  """A response whose program is no other's, so that none is remembered."""
+  return f'So.</think>\n```python\n# {number}\n{text}```\n'
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+  """CPU time of a process, of its children, and of those they reaped."""
+  total = 0.0
+  for each in [process, *process.children(recursive=True)]:
+    times = each.cpu_times()
+    total += times.user + times.system
+    total += times.children_user + times.children_system
+  return total
+
+
+def code_judged(
+  pool: VerifierPool, tasks: list[Pair]
+) -> tuple[list[Verdict], float]:
+  """(verdicts, CPU seconds of this process and all below it)."""
+  began = cpu_seconds(psutil.Process())
+  futures = [pool.submit(*task) for task in tasks]
+  verdicts = [future.result() for future in futures]
+  return verdicts, cpu_seconds(psutil.Process()) - began
+
+
+def code_cases(workers: int, runs: int, tier: str) -> dict[str, Any]:
+  verify, found = 'acereason_jax.verifiers.code:verify', {}
+  began = time.monotonic()
+  with VerifierPool(
+    verify, dict(reasons=True, tier=tier), workers, 600.0, confine=False
+  ) as pool:
+    first = [(program(_SUM, -1 - i), sum_task(1)) for i in range(workers)]
+    code_judged(pool, first)
+    found['worker_start_s'] = time.monotonic() - began
+    for tests, programs in ((1, 400), (20, 20), (100, 4)):
+      tasks = [(program(_SUM, i), sum_task(tests)) for i in range(programs)]
+      verdicts, seconds = code_judged(pool, tasks)
+      assert all(v.status == 'right' for v in verdicts), verdicts
+      name = 'trivial_per_s' if tests == 1 else f'trivial_{tests}_tests_per_s'
+      found[name] = tests * programs / seconds
+    found |= overhead(pool)
+    found |= left_behind(pool, runs, workers)
+  return found
+
+
+def overhead(pool: VerifierPool) -> dict[str, float]:
+  """The judge's CPU time as a share of the programs' own."""
+  with jail.Jail('auto') as own:
+    limits = jail.Limits(10, 60, 1 << 30)
+    source, stdin = _BUSY.encode(), f'{_BUSY_N}\n'.encode()
+    outcomes = [own.run(source, stdin, limits) for _ in range(15)]
+    idle = [own.run(b'pass', b'', limits).cpu_seconds for _ in range(15)]
+    walls = [own.run(b'pass', b'', limits).wall_seconds for _ in range(15)]
+  busy = statistics.median(o.cpu_seconds for o in outcomes)
+  task = code.CodeTask(
+    'stdin', (code.Test(stdin.decode(), (), outcomes[0].stdout.decode()),)
+  ).to_json()
+  tasks = [(program(_BUSY, i), task) for i in range(60)]
+  verdicts, seconds = code_judged(pool, tasks)
+  assert all(v.status == 'right' for v in verdicts), verdicts
+  pure = busy - statistics.median(idle)
+  return dict(
+    program_ms=pure * 1e3,
+    overhead_share=seconds / len(tasks) / pure - 1,
+    start_ms=statistics.median(walls) * 1e3,
+  )
+
+
+def left_behind(
+  pool: VerifierPool, runs: int, workers: int
+) -> dict[str, float]:
+  """Processes and memory after many verdicts, against after a few."""
+  me = psutil.Process()
+
+  def size() -> float:
+    every = [me, *me.children(recursive=True)]
+    return sum(p.memory_info().rss for p in every) / 2**20
+
+  task = sum_task(1)
+  pairs = ((i, program(_SUM, 10**6 + i), task) for i in range(runs))
+  right, before = 0, 0.0
+  for number, (_, verdict) in enumerate(pool.as_completed(pairs), 1):
+    right += verdict.status == 'right'
+    if number == min(1000, runs // 2):
+      before = size()
+  return dict(
+    runs=runs,
+    runs_right=right,
+    runs_grown_mb=size() - before,
+    # Each worker has its zygote.
+    runs_stray_processes=len(me.children(recursive=True)) - 2 * workers,
+  )
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  parser.add_argument('judge', choices=['math'])
+  parser.add_argument('judge', choices=['math', 'code'])
+  parser.add_argument('--runs', type=int, default=100_000, help='Of `code`.')
+  parser.add_argument('--tier', default='auto', help='Of `code`.')
   parser.add_argument('--workers', type=int, default=os.cpu_count())
   args = parser.parse_args()
   result: dict[str, Any] = {'case': args.judge, 'workers': args.workers}
-  result |= rates()
-  result |= batch(args.workers)
-  result |= hostile(args.workers)
-  result |= grown(_MEMORY_VERDICTS)
+  if args.judge == 'math':
+    result |= rates()
+    result |= batch(args.workers)
+    result |= hostile(args.workers)
+    result |= grown(_MEMORY_VERDICTS)
+  else:
+    with jail.Jail(args.tier) as best:
+      result['tier'] = best.tier
+    result |= code_cases(args.workers, args.runs, args.tier)
   for name, value in result.items():
     if name != 'case':
-      print(f'{name:28}{value:14.4g}')
+      shown = value if isinstance(value, str) else f'{value:.4g}'
+      print(f'{name:28}{shown:>14}')
   print(json.dumps(result))
 
 

@@ -30,6 +30,7 @@ def smollm_dir() -> pathlib.Path:
 def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'parity: runs torch and transformers')
   config.addinivalue_line('markers', 'slow: runs only if asked for: -m slow')
+  config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
 
 
 def pytest_collection_modifyitems(
@@ -38,5 +39,6 @@ def pytest_collection_modifyitems(
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:
-    if item.get_closest_marker('slow'):
-      item.add_marker(pytest.mark.skip('slow; run it with -m slow'))
+    for mark in ('slow', 'sweeps'):
+      if item.get_closest_marker(mark):
+        item.add_marker(pytest.mark.skip(f'run it with -m {mark}'))

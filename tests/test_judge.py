@@ -98,6 +98,30 @@ def test_a_response_from_a_file_and_from_standard_input(
   refused('No such file', '--answer=4', f'--response_file={tmp_path / "no"}')
 
 
+def test_a_program_against_its_task(call, tmp_path):
+  task = dict(kind='stdin', tests=[dict(stdin='4', expected='16')])
+  file = write(tmp_path / 'task.json', task)
+  program = 'x</think>\n```python\nprint(int(input()) ** 2)\n```'
+  lines = call(f'--task={file}', f'--response={program}', SLOW)
+  if 'SANDBOX_ERROR' in lines[0]:
+    pytest.skip('no sandbox on this host')
+  assert lines[1].startswith('  test 1: AC')
+  assert lines[-1].startswith('verdict: right')
+  program = program.replace('2', '3')
+  lines = call(f'--task={file}', f'--response={program}', SLOW)
+  assert "got '64', expected '16'" in lines[-2]
+  assert lines[-1].startswith('verdict: wrong')
+
+
+def test_unconfined_judges_have_files(call, tmp_path):
+  file = tmp_path / 'written'
+  writes = ('--fn=tiny_judge:write', '--answer=1', f'--response={file}')
+  assert call(*writes)[-1].startswith('verdict: error')
+  assert not file.exists()
+  assert call(*writes, '--noconfine')[-1].startswith('verdict: right')
+  assert file.exists()
+
+
 @pytest.mark.parametrize(
   'args, match',
   [

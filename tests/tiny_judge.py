@@ -32,3 +32,9 @@ def explain(response: str, answer: str, *, reasons: bool) -> Verdict:
 
 def fail(response: str, answer: str, *, reasons: bool) -> Verdict:
   raise OSError('the judge has a bad day')
+
+
+def write(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """Right if it could make the file that `response` names."""
+  with open(response, 'w'):
+    return Verdict('right', answer, 0.0)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from acereason_jax.verifiers import values, vocabulary
 from acereason_jax.verifiers.latex import Node
+from acereason_jax.verifiers.values import Refused
 from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
 
 _INFINITY = Node('constant', ('infinity',))
@@ -20,27 +21,27 @@ _REALS = Node('tuple', ('(', ')', _MINUS_INFINITY, _INFINITY))
 _ZERO = Node('number', (Fraction(0), 0))
 _PI = Node('constant', ('pi',))
 _DEGREE = Node('divide', (_PI, Node('number', (Fraction(180), 0))))
-_WORDS = {
+WORDS = {
   'no solution': Node('set', ()),
   'no solutions': Node('set', ()),
   'empty set': Node('set', ()),
   'none': Node('set', ()),
+  'no real solution': Node('set', ()),
+  'no real solutions': Node('set', ()),
   'all real numbers': _REALS,
   'all reals': _REALS,
   'infinity': _INFINITY,
 }
 _STRUCTURES = vocabulary.words(
-  'tuple list set union matrix relation ratio congruence text based'
+  'tuple list both either set union setminus matrix relation ratio congruence '
+  'text based'
 )
 _ORDER = frozenset(['<', '>', '<=', '>='])
 _MIRRORED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
 # `x \approx 11` is an answer, but 42 is not about 43.
 _NEAR = Fraction(1, 100)
 _MATCHED = 40
-
-
-class Refused(ValueError):
-  """An answer that contradicts itself, and so equals nothing."""
+_SETS = 3
 
 
 class _Item(NamedTuple):
@@ -123,36 +124,78 @@ def _value(node: Node) -> Node:
   """Returns a value in the form that is compared."""
   if node == Node('symbol', ('blackboardR',)):
     return _REALS
-  if node.op == 'multiply' and 'matrix' in (arg.op for arg in node.args):
+  if node.op in ('multiply', 'negate') and _has_matrix(node):
     return _scaled(node)
-  if node.op == 'list':
-    return _union_of_inequalities(node)
+  if node.op in ('list', 'both', 'either'):
+    return _inequalities(node)
+  if node.op == 'setminus':
+    return _without(*map(_value, node.args))
   return node
 
 
+def _has_matrix(node: Node) -> bool:
+  return any(arg.op == 'matrix' for arg in node.args)
+
+
 def _scaled(node: Node) -> Node:
-  left, right = node.args
-  if left.op == 'matrix':
-    left, right = right, left
-  if left.op == 'matrix':
+  """A matrix times numbers, or its negative, by element."""
+  factors = [arg for arg in node.args if arg.op != 'matrix']
+  if len(factors) != len(node.args) - 1:
     raise Unreadable('a product of matrices')
+  (matrix,) = (arg for arg in node.args if arg.op == 'matrix')
   return Node(
     'matrix',
     tuple(
-      tuple(Node('multiply', (left, cell)) for cell in row)
-      for row in right.args
+      tuple(node._replace(args=(*factors, cell)) for cell in row)
+      for row in matrix.args
     ),
   )
 
 
-def _union_of_inequalities(node: Node) -> Node:
-  """`x < 1 or x > 3` as a union; other lists as they are."""
+def _inequalities(node: Node) -> Node:
+  """`x < 1 or x > 3` as a union, `x > 1, x < 3` as what both allow.
+
+  Other lists as they are.
+  """
   if not all(i.op == 'relation' and _ORDER & {*i.args[0]} for i in node.args):
-    return node
+    return Node('list', node.args)
   items = [_item(item) for item in node.args]
-  if len({item.name for item in items}) != 1:
-    return node
-  return Node('union', tuple(item.value for item in items))
+  if len({item.name for item in items}) != 1 or not items[0].name:
+    return Node('list', node.args)
+  if node.op == 'either':
+    return Node('union', tuple(item.value for item in items))
+  value = items[0].value
+  for item in items[1:]:
+    value = _intersection(value, item.value)
+  return value
+
+
+def _intersection(a: Node, b: Node) -> Node:
+  """What two intervals, or unions of them, have in common."""
+  pieces = []
+  for x in _pieces(a):
+    for y in _pieces(b):
+      ends = [_span(piece) for piece in (x, y)]
+      if None in ends:
+        raise Unreadable('inequalities of no numbers')
+      low = max((e[0], e[1], p.args[2]) for e, p in zip(ends, (x, y)))
+      high = min((e[2], not e[3], p.args[3]) for e, p in zip(ends, (x, y)))
+      if low[0] < high[0] or (low[0] == high[0] and not low[1] and high[1]):
+        brackets = '(' if low[1] else '[', ']' if high[1] else ')'
+        pieces.append(Node('tuple', (*brackets, low[2], high[2])))
+  return pieces[0] if len(pieces) == 1 else Node('union', tuple(pieces))
+
+
+def _without(whole: Node, removed: Node) -> Node:
+  """`\\mathbb{R} \\setminus \\{0\\}` as a union."""
+  if removed.op != 'set':
+    raise Unreadable('a set without more than points')
+  value = whole
+  for point in removed.args:
+    below = Node('tuple', ('(', ')', _MINUS_INFINITY, point))
+    above = Node('tuple', ('(', ')', point, _INFINITY))
+    value = _intersection(value, Node('union', (below, above)))
+  return value
 
 
 def _relation(operators: tuple[str, ...], operands: tuple[Node, ...]) -> _Item:
@@ -182,7 +225,8 @@ def _chain(operators: tuple[str, ...], operands: tuple[Node, ...]) -> _Item:
     operators, operands = operators[1:], operands[1:]
     while len(operands) > 1 and _name(operands[0]):
       # x = y = 5 names two.
-      name, operators, operands = '', operators[1:], operands[1:]
+      name = f'{name} = {_name(operands[0])}'
+      operators, operands = operators[1:], operands[1:]
   elif any(_is_expression(o) and values.symbols(o) for o in operands):
     if len(operands) > 2 or operators != ('=',):
       raise Unreadable('a chain of expressions')
@@ -255,7 +299,7 @@ def _solution(operators: tuple[str, ...], operands: tuple[Node, ...]) -> _Item:
   if len(names) == 1 and (item := _absolute(operators, operands)) is not None:
     return item
   if len(names) != 1:
-    if len(operators) > 1:
+    if len(operators) > 1 and names:
       raise Unreadable('a chain of inequalities in several variables')
     return _Item('', '', Node('relation', (operators, *operands)))
   (name,) = names
@@ -273,22 +317,19 @@ def _absolute(
   operators: tuple[str, ...], operands: tuple[Node, ...]
 ) -> _Item | None:
   """`|x - 2| < 3` and `1 < |x| < 3`: the inner expression on both sides."""
-  inner = [o.args[1] for o in operands if o.args[:1] == ('abs',)]
-  if len(inner) != 1:
+  absolute = [o for o in operands if o.args[:1] == ('abs',)]
+  if len(absolute) != 1:
     return None
   pieces = []
   for sign in (1, -1):
-    side = inner[0] if sign > 0 else Node('negate', (inner[0],))
-    chain = [side if o.args[:1] == ('abs',) else o for o in operands]
-    chosen = operators
-    # |u| < c bounds u from above alone: 0 <= u is the other end.
-    if len(operators) == 1 and chain[0] == side and operators[0][0] == '<':
-      chain, chosen = [_ZERO, *chain], ('<=', *operators)
-    elif len(operators) == 1 and chain[1] == side and operators[0][0] == '>':
-      chain, chosen = [*chain, _ZERO], (*operators, '>=')
-    pieces.append(_solution(chosen, tuple(chain)))
-  value = Node('union', tuple(piece.value for piece in pieces))
-  return pieces[0]._replace(value=value)
+    inner = absolute[0].args[1]
+    side = inner if sign > 0 else Node('negate', (inner,))
+    chain = tuple(side if o == absolute[0] else o for o in operands)
+    # Where the inner expression has this sign.
+    own = _solution(('>=',), (side, _ZERO))
+    found = _solution(operators, chain)
+    pieces += _pieces(_intersection(found.value, own.value))
+  return found._replace(value=Node('union', tuple(pieces)))
 
 
 def _tighter(old: tuple[Node, str], new: tuple[Node, str]):
@@ -329,26 +370,30 @@ def _excluded(left: Node, right: Node) -> _Item:
 # --- equality of values -----------------------------------------------------
 
 
-def _same_item(a: _Item, b: _Item) -> bool:
+def _same_item(a: _Item, b: _Item, inner: bool = False) -> bool:
   if a.unit and b.unit and a.unit != b.unit:
     return False
   if a.name and b.name and a.name != b.name:
     return False
-  if _same_value(_value(a.value), _value(b.value)):
+  if _same_value(_value(a.value), _value(b.value), inner):
     return True
   if {a.unit, b.unit} == {'degree', ''}:
     angle, plain = (a, b) if a.unit else (b, a)
-    return _PI in values.nodes(plain.value) and _same_value(
+    return any(map(_says_radians, values.nodes(plain.value))) and _same_value(
       Node('multiply', (angle.value, _DEGREE)), plain.value
     )
   return False
 
 
-def _same_value(a: Node, b: Node) -> bool:
+def _says_radians(node: Node) -> bool:
+  return node == _PI or str(node.args[:1]).startswith("('arc")
+
+
+def _same_value(a: Node, b: Node, inner: bool = False) -> bool:
   """Whether two values are equal; kinds that never meet are not."""
-  if a.op != b.op:
+  if a != b:
     # Words for what the other writes in symbols.
-    a, b = (_WORDS.get(n.args[0], n) if n.op == 'text' else n for n in (a, b))
+    a, b = (WORDS.get(n.args[0], n) if n.op == 'text' else n for n in (a, b))
   kinds = {a.op, b.op}
   if kinds == {'list', 'tuple'}:
     return _ordered(a, b)
@@ -359,6 +404,9 @@ def _same_value(a: Node, b: Node) -> bool:
     if None not in merged:
       return merged[0] == merged[1]
     return _unordered(_pieces(a), _pieces(b))
+  if inner and kinds != {'set'} and 'set' in kinds:
+    # {{1}, {2}} is not {1, 2}.
+    return False
   if kinds & {'list', 'set'} or _has_pm(a) or _has_pm(b):
     return _same_elements(a, b)
   if len(kinds) > 1 and kinds & _STRUCTURES:
@@ -390,6 +438,10 @@ def _ordered(a: Node, b: Node) -> bool:
   """Whether an unbracketed list is the tuple of the same order."""
   bare, bracketed = (a, b) if a.op == 'list' else (b, a)
   if bracketed.args[:2] != ('(', ')'):
+    return False
+  names = [name for item in bare.args if (name := _item(item).name)]
+  if names != sorted(names):
+    # y = 1, x = 2 is (2, 1).
     return False
   return _each(bare.args, bracketed.args[2:])
 
@@ -427,14 +479,11 @@ def _merged(pieces: list[Node]) -> list[tuple] | None:
   spans = []
   for piece in pieces:
     if piece.op == 'set':
-      spans += [(end, False, end, False) for end in map(_end, piece.args)]
-    elif piece.op == 'tuple' and len(piece.args) == 4:
-      opening, closing = _brackets(piece)
-      low, high = map(_end, piece.args[2:])
-      spans.append((low, opening == '(', high, closing == ')'))
+      points = list(map(_end, piece.args))
+      spans += [None if p is None else (p, False, p, False) for p in points]
     else:
-      return None
-  if any(None in span for span in spans):
+      spans.append(_span(piece))
+  if None in spans:
     return None
   spans = [s for s in spans if s[0] < s[2] or (s[0] == s[2] and not s[1])]
   merged = []
@@ -453,6 +502,17 @@ def _merged(pieces: list[Node]) -> list[tuple] | None:
   return merged
 
 
+def _span(piece: Node) -> tuple | None:
+  """Returns (low, open, high, open) of an interval between numbers."""
+  if piece.op != 'tuple' or len(piece.args) != 4:
+    return None
+  opening, closing = _brackets(piece)
+  low, high = map(_end, piece.args[2:])
+  if low is None or high is None:
+    return None
+  return low, opening == '(', high, closing == ')'
+
+
 def _end(node: Node) -> float | Fraction | None:
   """Returns a number that orders ends and equals those of equal value."""
   if node == _INFINITY:
@@ -464,6 +524,8 @@ def _end(node: Node) -> float | Fraction | None:
 
 
 def _has_pm(node: Node) -> bool:
+  if node.op == 'matrix' and any(n.op == 'pm' for n in values.nodes(node)):
+    raise Unreadable('plus-minus in a matrix')
   return any(n.op == 'pm' for n in values.nodes(node))
 
 
@@ -514,8 +576,18 @@ def _unordered(a: list[Node], b: list[Node]) -> bool:
 
 
 def _covers(a: list[Node], b: list[Node]) -> bool:
+  if any(_depth(node) > _SETS for node in (*a, *b)):
+    raise TooLarge(f'sets nested deeper than {_SETS}')
   others = [_item(y) for y in b]
-  return all(any(_same_item(_item(x), y) for y in others) for x in a)
+  return all(any(_same_item(_item(x), y, True) for y in others) for x in a)
+
+
+def _depth(node: Node) -> int:
+  """How deep sets are nested: comparing them doubles at each level."""
+  if not isinstance(node, Node):
+    return 0
+  below = max((_depth(arg) for arg in node.args), default=0)
+  return below + (node.op in ('set', 'list'))
 
 
 def _split(nodes: list[Node]) -> tuple[dict[Fraction, Node], list[Node]]:
@@ -532,6 +604,8 @@ def _split(nodes: list[Node]) -> tuple[dict[Fraction, Node], list[Node]]:
 
 
 def _congruent(a: Node, b: Node) -> bool:
+  if a.args[2] and b.args[2] and a.args[2] != b.args[2]:
+    return False
   if not values.equal(a.args[1], b.args[1]):
     return False
   residues = [values.constant(node.args[0]) for node in (a, b)]
@@ -544,6 +618,8 @@ def _congruent(a: Node, b: Node) -> bool:
 def _same_relation(a: Node, b: Node) -> bool:
   """Equations up to a factor, inequalities up to a positive one."""
   left, right = a.args[0], b.args[0]
+  if not values.symbols(a) | values.symbols(b):
+    return left == right and _each(a.args[1:], b.args[1:])
   mirrored = tuple(_MIRRORED.get(o, o) for o in right)
   if left != right and left != mirrored:
     return False

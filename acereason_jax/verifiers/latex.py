@@ -24,9 +24,10 @@ class Node(NamedTuple):
 
   number (Fraction, decimal places as written) | symbol
   (name) | constant (name) | text (words) | quantity (value, unit) | based
-  (digits, base) | tuple (open, close, *items) | list, set, union (*items) |
+  (digits, base) | tuple (open, close, *items) | list, both, either,
+  set, union (*items) | setminus (set, removed) |
   matrix (*rows, tuples of nodes) | relation (operators, *operands) | ratio
-  (*parts) | congruence (value, modulus) | apply (name, *arguments) | call
+  (*parts) | congruence (value, modulus, name) | apply (name, *arguments) | call
   (function, *arguments) | pm (left, right, sign) | add multiply divide power
   negate root factorial degree.
   """
@@ -39,7 +40,7 @@ _TOKEN = re.compile(
   r'(?P<space> +)'
   # 2e-1 is 2e - 1; 2.5e-1 and 2E-1 are numbers.
   r'|(?P<scientific>[0-9]+(?:\.[0-9]+(?:[eE][-+]?|E)|e|E[-+]?)[0-9]+)'
-  r'|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)'
+  r'|(?P<number>[0-9]*\.[0-9]*\([0-9]{1,60}\)|(?:[0-9]+\.?[0-9]*|\.[0-9]+)'
   r'(?:\\overline ?\{ ?[0-9]+ ?\}'
   r'|\\dot ?\{[0-9]\}(?:[0-9]*\\dot ?\{[0-9]\})?)?)'
   rf'|(?P<text>{WORD_COMMAND} ?\{{(?P<words>[^{{}}]*)\}})'
@@ -165,21 +166,28 @@ class _Parser:
     return Node('list', tuple(groups))
 
   def _commas(self) -> Node:
-    items = [self._statement()]
-    while self._separator():
+    """A list, or inequalities that hold together ('both') or apart."""
+    items, kinds = [self._statement()], set()
+    while (kind := self._separator()) is not None:
+      kinds.add(kind)
       if not self._closes():
         items.append(self._statement())
-    return items[0] if len(items) == 1 else Node('list', tuple(items))
+    if len(items) == 1:
+      return items[0]
+    if kinds == {'or'}:
+      return Node('either', tuple(items))
+    return Node('both' if kinds == {'and'} else 'list', tuple(items))
 
-  def _separator(self) -> bool:
-    found = False
+  def _separator(self) -> str | None:
+    """Takes commas, `and`, `or`; returns the last word or ','."""
+    found = None
     while True:
-      token = self.peek()
-      comma = self._is('sign', ',') or self._is('command', *_LOGICAL)
-      if not comma and not _separates(token):
+      if self._take('sign', ','):
+        found = found or ','
+      elif _separates(self.peek()):
+        found = self._next().text.strip(' ,').lower()
+      else:
         return found
-      self._next()
-      found = True
 
   def _closes(self) -> bool:
     token = self.peek()
@@ -191,6 +199,8 @@ class _Parser:
     )
 
   def _statement(self) -> Node:
+    if self._is('word') and self._is_label():
+      return Node('text', (self._next().text,))
     operands, operators = [self._ratio()], []
     while (operator := self._relation()) is not None:
       operators.append(operator)
@@ -203,12 +213,32 @@ class _Parser:
       return Node('relation', (tuple(operators), *operands))
     return operands[0]
 
+  def _is_label(self) -> bool:
+    """Whether a word is an element of its own in a list, as in {HH, HT}.
+
+    As products HT and TH would be equal.
+    """
+    text = self.peek().text
+    if len(text) < 2 or text in vocabulary.FUNCTIONS or text in _NAMED:
+      return False
+    before, after = self.peek(-1), self.peek(1)
+    around = before.text, after.text
+    listed = ',' in around or ';' in around or around == ('\\{', '\\}')
+    return listed and all(
+      t == _END or t.text in _AROUND or _separates(t) for t in (before, after)
+    )
+
   def _congruence(self, operators: list[str], operands: list[Node]) -> Node:
+    """`x \\equiv 3 \\pmod 7`: residue, modulus and name."""
     self._next()
     modulus = self._argument()
     if any(operator not in ('=', '==') for operator in operators):
       raise Unreadable('an inequality with a modulus')
-    return Node('congruence', (operands[-1], modulus))
+    names = operands[:-1]
+    if len(names) > 1 or any(name.op != 'symbol' for name in names):
+      raise Unreadable('a congruence of an expression')
+    name = names[0].args[0] if names else ''
+    return Node('congruence', (operands[-1], modulus, name))
 
   def _relation(self) -> str | None:
     token = self.peek()
@@ -228,7 +258,10 @@ class _Parser:
     parts = [self._sum()]
     while self._take('command', 'cup'):
       parts.append(self._sum())
-    return parts[0] if len(parts) == 1 else Node('union', tuple(parts))
+    node = parts[0] if len(parts) == 1 else Node('union', tuple(parts))
+    if self._take('command', 'setminus'):
+      return Node('setminus', (node, self._sum()))
+    return node
 
   # Expressions.
 
@@ -355,7 +388,7 @@ class _Parser:
   def _is_unit(self) -> bool:
     """Whether the word behind a value is no factor."""
     if self._is('word'):
-      return _is_unit_word(self.peek().text)
+      return _is_unit_word(self.peek())
     # 10 \\frac{\\mathrm{m}}{\\mathrm{s}}
     texts = [self.peek(i).text for i in (0, 1, 3, 4, 6)]
     kinds = [self.peek(i).kind for i in (2, 5)]
@@ -387,8 +420,8 @@ class _Parser:
     """The unit of words, of a power behind them and of what they are by."""
     name = vocabulary.unit(words)
     if self._take('sign', '^'):
-      power = self._argument()
-      if power.op != 'number':
+      power = self._exponent()
+      if power.op != 'number' or power.args[0] not in (2, 3, 4):
         raise Unreadable('a power of a unit')
       name = f'{name}^{power.args[0]}' if name else ''
     if self._is('sign', '/') and self.peek(1).kind == 'text':
@@ -482,6 +515,8 @@ class _Parser:
       return self._absolute()
     node = self._nested(lambda: self._tuple(bracket))
     if node.op == 'number' and self._take('sign', '_'):
+      if node.args[0].denominator > 1 or not 0 <= node.args[0] < 10**400:
+        raise Unreadable('digits of a base')
       return Node('based', (str(node.args[0]), self._base()))
     return node
 
@@ -496,7 +531,11 @@ class _Parser:
     node = self._nested(self._argument)
     if node.op == 'text' and node.args[0] in vocabulary.BASE_NAMES:
       return vocabulary.BASE_NAMES[node.args[0]]
-    if node.op == 'number' and node.args[0].denominator == 1:
+    if (
+      node.op == 'number'
+      and node.args[0].denominator == 1
+      and (2 <= node.args[0] < 100)
+    ):
       return int(node.args[0])
     raise Unreadable('a base that is no number')
 
@@ -509,11 +548,11 @@ class _Parser:
       return Node('constant', ('pi',))
     if text in ('sqrt', 'infty', 'infinity', 'oo'):
       return self._named(text)
-    if len(text) > 3:
+    if len(text) > 3 and not self._is_product(text):
       words = [text]
-      while self._is('word'):
+      while self._is('word') and not _separates(self.peek()):
         words.append(self._next().text)
-      return Node('text', (' '.join(words).casefold(),))
+      return Node('text', (fold(' '.join(words)),))
     # The last letter takes the subscript, the power or the parenthesis.
     if len(text) > 1:
       self._position -= 1
@@ -521,6 +560,14 @@ class _Parser:
       self._tokens[self._position : self._position + 1] = rest
       return self._atom()
     return self._letter(text)
+
+  def _is_product(self, text: str) -> bool:
+    """Whether a long word is letters to multiply, as in 4abcd and xyzt."""
+    before = self.peek(-2)
+    touches = before != _END and not self.peek(-1).spaced
+    touches &= before.kind in ('number', 'letter') or before.text in (')', '}')
+    run = ''.join(chr(ord(text[0]) + i) for i in range(len(text)))
+    return touches or text == run
 
   def _named(self, text: str) -> Node:
     if text == 'sqrt':
@@ -572,6 +619,8 @@ class _Parser:
       return self._letter(words)
     if words in vocabulary.FUNCTIONS:
       return self._function(words)
+    if words == 'pi':
+      return Node('constant', ('pi',))
     if not words:
       raise Unreadable('an empty \\text')
     return Node('text', (fold(words),))
@@ -643,7 +692,7 @@ class _Parser:
       return self._nested(self._braced)
     token = self.peek()
     if token.kind == 'number':
-      if one_digit and len(token.text) > 1:
+      if one_digit and len(token.text) > 1 and token.text[0] != '.':
         rest = token._replace(text=token.text[1:], spaced=False)
         self._tokens[self._position] = rest
         return Node('number', (Fraction(int(token.text[0])), 0))
@@ -668,7 +717,7 @@ class _Parser:
     close = self._expect(
       'sign', ')', ']', *('[' if bracket in '[]' else '')
     ).text
-    if node.op == 'list':
+    if node.op in _LISTS:
       return Node('tuple', (bracket, close, *node.args))
     if _OPENING.get(bracket) != close:
       raise Unreadable(f'{bracket} closed by {close}')
@@ -677,15 +726,23 @@ class _Parser:
   def _set(self) -> Node:
     if self._take('escaped', '\\}'):
       return Node('set', ())
-    if self._is('word') and self.peek(1).text in ('|', ':'):
+    texts = [self.peek(i).text for i in range(1, 4)]
+    if texts[:2] == ['in', 'blackboardR'] and texts[2] in ('|', ':'):
+      texts, self._position = texts[2:], self._position + 2
+    if texts[0] in ('|', ':') and self.peek(-1) != _END:
       # {x | x > 3} is what x > 3 says.
       self._position += 2
       node = self._commas()
       self._expect('escaped', '\\}')
       return node
+    if self._take('begin', 'array'):
+      # \\left\\{ in front of lines, with no other end.
+      node = self._matrix('cases')
+      self._take('escaped', '\\}')
+      return node
     node = self.answer()
     self._expect('escaped', '\\}')
-    return Node('set', node.args if node.op == 'list' else (node,))
+    return Node('set', node.args if node.op in _LISTS else (node,))
 
   def _absolute(self) -> Node:
     bars, self._bars = self._bars, self._bars + 1
@@ -703,7 +760,7 @@ class _Parser:
     closing_name = 'r' + name[1:]
     self._expect('command', closing_name)
     if name == 'langle':
-      items = node.args if node.op == 'list' else (node,)
+      items = node.args if node.op in _LISTS else (node,)
       return Node('tuple', ('(', ')', *items))
     return Node('call', (name[1:], node))
 
@@ -764,6 +821,8 @@ class _Parser:
     if self._is('sign', '{'):
       self._next()
       return (self._nested(self._braced),)
+    if self._take('escaped', '\\{'):
+      return self._nested(self._set).args
     return (self._nested(self._bare_argument),)
 
   def _bare_argument(self) -> Node:
@@ -772,6 +831,9 @@ class _Parser:
     node = self._power()
     factors = [node]
     while self._starts_factor() and not self._starts_function():
+      # In \\sin x(1 + \\cos x) and \\ln 2(x + 1) the bracket is not theirs.
+      if self._is('sign', '(', '['):
+        break
       factors.append(self._juxtaposed(factors))
     node = _joined('multiply', factors)
     return Node('negate', (node,)) if negative else node
@@ -794,20 +856,21 @@ def _separates(token: _Token) -> bool:
 def _is_letter(text: str) -> bool:
   """Whether the \\text behind a value is a factor, like \\text{e}."""
   text = text.strip()
-  if text in vocabulary.FUNCTIONS:
+  if text in vocabulary.FUNCTIONS or text == 'pi':
     return True
   return len(text) == 1 and not vocabulary.unit(text)
 
 
-def _is_unit_word(word: str) -> bool:
+def _is_unit_word(token: _Token) -> bool:
   """Whether a word behind a value, without \\text, is no product."""
+  word = token.text
   # mL and KM are products.
   known = word in vocabulary.BARE_UNITS or (
     len(word) > 2 and word.lower() in vocabulary.BARE_UNITS
   )
-  return known or (
-    len(word) > 3 and word not in vocabulary.FUNCTIONS and word.islower()
-  )
+  # `5 apples`, but not `4abcd`.
+  plain = word not in vocabulary.FUNCTIONS and word.islower()
+  return known or (plain and len(word) > 3 and token.spaced)
 
 
 def _joined(op: str, parts: list[Node]) -> Node:
@@ -837,7 +900,9 @@ _INFIX = vocabulary.words(
 _ZERO = Node('number', (Fraction(0), 0))
 _CONDITION = ('if', 'for', 'when')
 _BLOCKS = ('array', 'cases', 'aligned')
-_LOGICAL = ('lor', 'land', 'vee')
+_LISTS = ('list', 'both', 'either')
+_NAMED = ('pi', 'sqrt', 'infty', 'infinity', 'oo')
+_AROUND = (',', ';', '\\{', '\\}', '(', ')', '[', ']')
 _TIMES = ('cdot', 'times', 'ast')
 _ONE = Node('number', (Fraction(1), 0))
 _MINUS_ONE = Node('negate', (_ONE,))
@@ -845,18 +910,20 @@ _MINUS_ONE = Node('negate', (_ONE,))
 
 def fold(words: str) -> str:
   """Returns words without regard to case, spacing and final stop."""
-  return ' '.join(words.split()).strip('.,;:! ').casefold()
+  words = ' '.join(words.split()).strip('.,;:! ')
+  # Labels as HT and ABCD are what they are.
+  return words if words.isupper() and len(words) < 6 else words.casefold()
 
 
 def _fraction(text: str) -> Fraction:
   """Returns the value of a number token, periods included."""
   match = re.fullmatch(
     r'([0-9]*)\.?([0-9]*)(?:\\overline ?\{ ?([0-9]+) ?\}|'
-    r'\\dot ?\{([0-9])\}(?:([0-9]*)\\dot ?\{([0-9])\})?)?',
+    r'\\dot ?\{([0-9])\}(?:([0-9]*)\\dot ?\{([0-9])\})?|\(([0-9]+)\))?',
     text,
   )
-  whole, places, cycle, first, middle, last = match.groups(default='')
-  cycle = cycle or first + middle + last
+  whole, places, cycle, first, middle, last, bracket = match.groups('')
+  cycle = cycle or bracket or first + middle + last
   if cycle and '.' not in text:
     raise Unreadable('a period without a decimal point')
   value = Fraction(int(whole + places or '0'), 10 ** len(places))
@@ -867,15 +934,15 @@ def _fraction(text: str) -> Fraction:
 
 def _scientific(text: str) -> Node:
   digits, _, exponent = text.lower().partition('e')
-  if abs(int(exponent)) > 9999:
-    raise Unreadable('an exponent of five digits')
+  if len(exponent) > 5 or abs(int(exponent)) > 9999:
+    raise TooLarge('an exponent of five digits')
   value = _fraction(digits) * Fraction(10) ** int(exponent)
   return Node('number', (value, 0))
 
 
 def _places(text: str) -> int:
   """Returns the digits behind the point; a period has no end of them."""
-  return 0 if '\\' in text else len(text.partition('.')[2])
+  return 0 if {'\\', '('} & {*text} else len(text.partition('.')[2])
 
 
 def _proper_fraction(node: Node) -> Fraction | None:

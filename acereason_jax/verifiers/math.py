@@ -20,7 +20,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers import answers, latex, spelling, symbolic, values
+from acereason_jax.verifiers import (
+  answers,
+  latex,
+  spelling,
+  symbolic,
+  values,
+  vocabulary,
+)
 from acereason_jax.verifiers.latex import Node
 from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
 
@@ -37,8 +44,9 @@ _BOX = re.compile(r'\\boxed\s{0,100}\{')
 _BRACES = re.compile(r'\\.|[{}]', re.DOTALL)
 _WORDS = frozenset(['yes', 'no', 'true', 'false', 'none', 'even', 'odd'])
 _SLIPPED = re.compile(r'\\boxed\s{0,9}\{([^{}\\]{1,100})\\\}[^{}\\]{0,20}$')
-# A name with a number, as July 4.
-_WORDY = re.compile(r"[A-Za-z]{4}[A-Za-z0-9 ,.'-]*$")
+_ROMAN = re.compile('[IVX]{2,}')
+# Words, maybe with a number behind them: no solution, July 4.
+_PHRASE = re.compile(r'[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]{3,}(?: [0-9]+)+')
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z '-]*[A-Za-z]")
 
 
@@ -92,10 +100,10 @@ def _reading(text: str) -> list[str]:
   normal = spelling.normalise(text)
   lines = [f'in one spelling: {normal[:1000]!a}']
   try:
-    node = latex.parse(normal)
+    node = _parse(normal)
     lines.append(f'read as: {latex.show(node)[:1000]}')
     if (value := values.constant(node)) is not None:
-      lines.append(f'value: {str(value)[:200]}')
+      lines.append(f'value: {values.show(value)}')
   except (Unreadable, TooLarge) as e:
     lines.append(f'not read by our own grammar: {e}')
   return lines
@@ -202,10 +210,10 @@ def _reference(answer: str) -> _Reference:
     return _Reference('', None, None, 'empty reference')
   node, problem = None, ''
   try:
-    node = latex.parse(normal)
+    node = _parse(normal)
     if not answers.same(node, node):
       problem = 'a reference that does not equal itself'
-  except (answers.Refused, TooLarge) as e:
+  except (values.Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
     node = None
@@ -237,18 +245,16 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
     return 'right', 'exact'
   if _are_words(normal, wanted.normal, given + answer):
     return _status(_fold(normal) == _fold(wanted.normal)), 'words'
-  if _WORDY.match(normal) and _fold(normal) == _fold(wanted.normal):
-    return 'right', 'words'
   return _compare_trees(normal, wanted)
 
 
 def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
   """Returns what our own grammar says, or math-verify where it is silent."""
   try:
-    node = latex.parse(normal)
+    node = _parse(normal)
     if wanted.node is not None:
       return _status(answers.same(node, wanted.node)), 'value'
-  except answers.Refused as e:
+  except values.Refused as e:
     return 'wrong', str(e)
   except TooLarge as e:
     return 'unparsed', str(e)
@@ -261,9 +267,26 @@ def _status(equal: bool) -> Status:
   return 'right' if equal else 'wrong'
 
 
+def _parse(normal: str) -> Node:
+  """Returns the tree; a phrase is its words, not products of letters."""
+  if _ROMAN.fullmatch(normal):
+    return Node('text', (normal,))
+  if _PHRASE.fullmatch(normal):
+    words = normal.split(' ')
+    known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
+    if known.isdisjoint(words) and max(map(len, words)) > 3:
+      return Node('text', (latex.fold(normal),))
+  return latex.parse(normal)
+
+
 def _fold(text: str) -> str:
-  words = ' '.join(text.split()).casefold()
-  return text if text.isupper() and words not in _WORDS else words
+  """Words in small letters; labels, and what mixes both, as they are."""
+  words = ' '.join(text.split())
+  if words.casefold() in _WORDS:
+    return words.casefold()
+  plain = words.islower() or words.istitle() or words.capitalize() == words
+  long = len(words) > 2
+  return words.casefold() if plain and long else words
 
 
 def _are_words(a: str, b: str, raw: str) -> bool:
@@ -273,7 +296,9 @@ def _are_words(a: str, b: str, raw: str) -> bool:
   """
   if not (_LETTERS.fullmatch(a) and _LETTERS.fullmatch(b)):
     return False
-  if a.casefold() in _WORDS or '\\text' in raw:
-    return True
-  prose = any(t.istitle() or (len(t) > 3 and not t.isupper()) for t in (a, b))
-  return prose or (a.isupper() and b.isupper())
+  if {a.casefold(), b.casefold()} & _WORDS or '\\text' in raw:
+    return not {a.casefold(), b.casefold()} & answers.WORDS.keys()
+  alone = a.isalpha() and b.isalpha()
+  if alone and {a.isupper(), b.isupper()} == {True} and len(a) == len(b) == 2:
+    return False
+  return alone and min(len(a), len(b)) > 2

@@ -13,8 +13,10 @@ import ctypes
 import errno
 import os
 import resource
+import stat
 import struct
 import sys
+from collections.abc import Sequence
 
 from acereason_jax.verifiers import syscalls
 
@@ -30,10 +32,14 @@ _KEPT = 1 << 2
 
 _SECCOMP = {'x86_64': 317, 'aarch64': 277}
 _LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_ADD_RULE = 445
 _LANDLOCK_RESTRICT_SELF = 446
+_PATH_BENEATH = 1
 
 # linux/landlock.h: rights are bits, and what is not handled stays allowed.
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+# EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV; the others are folders'.
+_FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 # How many rights an ABI has: REFER came with 2, TRUNCATE 3, IOCTL_DEV 5.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
@@ -54,6 +60,7 @@ _LOAD, _EQUAL, _ABOVE, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _INSTRUCTION = struct.Struct('HBBI')
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_FLAGS_OF_OPEN = {'open': 1, 'openat': 2}
 # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal another process for
 # the worker. F_SETLEASE, F_NOTIFY: others who open the file would wait.
 _FCNTL = (8, 10, 15, 1024, 1026)
@@ -95,7 +102,7 @@ def no_new_privs() -> str:
   return 'yes' if done == 0 else _why_not()
 
 
-def drop_capabilities() -> str:
+def drop_capabilities(kept: int = _KEPT) -> str:
   """Root's rights go, but for reading files, which stays as it was.
 
   With CAP_PERFMON, newer kernels let root read the memory and environment of
@@ -107,22 +114,27 @@ def drop_capabilities() -> str:
   if _libc().capget(header, held) != 0:
     return _why_not()
   effective, permitted, *_ = struct.unpack('6I', held)
-  kept = struct.pack('6I', effective & _KEPT, permitted & _KEPT, 0, 0, 0, 0)
-  return 'dropped' if _libc().capset(header, kept) == 0 else _why_not()
+  left = struct.pack('6I', effective & kept, permitted & kept, 0, 0, 0, 0)
+  return 'dropped' if _libc().capset(header, left) == 0 else _why_not()
 
 
-def landlock() -> str:
+def landlock(
+  readable: Sequence[str] | None = None, writable: Sequence[str] = ()
+) -> str:
   """Denies the changes, programs, TCP and signals that Landlock knows of.
 
   With them go the memory, environment and descriptors of processes outside
-  (/proc/PID/mem and the like), which count as tracing. Returns 'abi7', or
-  'no(ENOSYS)'.
+  (/proc/PID/mem and the like), which count as tracing. Reading is free unless
+  `readable` says what may be read: these paths, and what lies below them; all
+  of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
   """
   abi = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
   if abi < 0:
     return _why_not()
   files = (1 << _RIGHTS[min(abi, max(_RIGHTS))]) - 1
-  files &= ~(_READ_FILE | _READ_DIR)
+  reading = _READ_FILE | _READ_DIR
+  if readable is None:
+    files &= ~reading
   network = _BIND_TCP | _CONNECT_TCP if abi >= 4 else 0
   scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if abi >= 6 else 0
   # An older kernel takes this longer structure if the rest of it is zero.
@@ -130,10 +142,27 @@ def landlock() -> str:
   ruleset = _syscall(_LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
   if ruleset < 0:
     return _why_not()
+  for path in readable or ():
+    _grant(ruleset, path, reading)
+  for path in writable:
+    _grant(ruleset, path, files & ~_EXECUTE)
   done = _syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
   outcome = f'abi{abi}' if done == 0 else _why_not()
   os.close(ruleset)
   return outcome
+
+
+def _grant(ruleset: int, path: str, rights: int) -> None:
+  """Allows `rights` below a path; a path that is not there has none."""
+  try:
+    beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+  except OSError:
+    return
+  if not stat.S_ISDIR(os.fstat(beneath).st_mode):
+    rights &= _FILE_RIGHTS
+  rule = struct.pack('=Qi', rights, beneath)
+  _syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+  os.close(beneath)
 
 
 def seccomp(filter_program: bytes) -> str:
@@ -148,8 +177,13 @@ def seccomp(filter_program: bytes) -> str:
   return 'yes' if done == 0 else _why_not()
 
 
-def program(machine: str, pid: int) -> bytes:
+def program(
+  machine: str, pid: int, allowed: frozenset[str] = frozenset()
+) -> bytes:
   """Returns the filter for process `pid`, as the kernel reads it.
+
+  `allowed` are calls that it does not look at, but for files that are opened
+  for reading and truncated all the same, which older Landlocks let pass.
 
   Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
   numbers are above `syscalls.LAST`.
@@ -165,18 +199,32 @@ def program(machine: str, pid: int) -> bytes:
   ]
   bodies = {name: [(_RETURN, 0, 0, _REFUSE)] for name in syscalls.DENIED}
   for name, body in (bodies | _by_argument(pid)).items():
-    if name in numbers:
+    if name in allowed:
+      body = _truncating(name)
+    if name in numbers and body:
       code += [(_EQUAL, 0, len(body), numbers[name]), *body]
   code.append((_RETURN, 0, 0, _ALLOW))
   return b''.join(_INSTRUCTION.pack(*line) for line in code)
+
+
+def _truncating(name: str) -> list[tuple[int, int, int, int]]:
+  """Returns instructions that refuse O_TRUNC to what is not written."""
+  if name not in _FLAGS_OF_OPEN:
+    return []
+  argument = _FLAGS_OF_OPEN[name]
+  reading = _test(argument, _ANY_BIT, (os.O_TRUNC,), _REFUSE, _ALLOW)
+  writing = _test(argument, _ANY_BIT, (os.O_WRONLY, os.O_RDWR), _ALLOW, _ALLOW)
+  return [*writing[:-1], *reading]
 
 
 def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:
   """Returns instructions by the name of the system call."""
   unknown = [(_RETURN, 0, 0, _UNKNOWN)]
   return {
-    'open': _test(1, _ANY_BIT, (_WRITING,), _REFUSE, _ALLOW),
-    'openat': _test(2, _ANY_BIT, (_WRITING,), _REFUSE, _ALLOW),
+    **{
+      name: _test(argument, _ANY_BIT, (_WRITING,), _REFUSE, _ALLOW)
+      for name, argument in _FLAGS_OF_OPEN.items()
+    },
     'clone': _test(0, _ANY_BIT, (_CLONE_THREAD,), _ALLOW, _REFUSE),
     # Their flags are in memory, which a filter cannot read.
     'openat2': unknown,

@@ -53,7 +53,10 @@ _RENAMED = tuple(
     (r'\\geq?(?:slant)?(?![A-Za-z])|>=', r'\\ge '),
     (r'\\lt(?![A-Za-z])', '<'),
     (r'\\gt(?![A-Za-z])', '>'),
-    (r'\\neq?(?![A-Za-z])|!=', r'\\ne '),
+    # 5!=120 says what 5! is.
+    (r'\\neq?(?![A-Za-z])|(?<![0-9)}])!=', r'\\ne '),
+    (r'\\degree(?![A-Za-z])', r'^\\circ '),
+    (r'(?<=[0-9])\{,\}(?=[0-9]{3})', ''),
     (r'\\varnothing(?![A-Za-z])', r'\\emptyset '),
     (r'\\(?:lvert|rvert|vert|mid)(?![A-Za-z])', '|'),
     (r'\\(?:lbrace|\{)', r'\\{'),
@@ -65,7 +68,13 @@ _RENAMED = tuple(
     # Single dollars and \( \) delimit mathematics, and say nothing.
     (r'(?<!\\)\$|(?<!\\)\\[()]', ' '),
     (r'\*\*', '^'),
-    (r'\^\{?(?:\\(?:text|mathrm)\{)?(?:st|nd|rd|th)(?![A-Za-z])\}*', ''),
+    # The 5^{th}.
+    (
+      r'(?<=[0-9])\^(?:(?:st|nd|rd|th)(?![A-Za-z])|\{(?:st|nd|rd|th)\}'
+      r'|\\(?:text|mathrm)\{(?:st|nd|rd|th)\}'
+      r'|\{\\(?:text|mathrm)\{(?:st|nd|rd|th)\}\})',
+      '',
+    ),
   )
 )
 _THOUSANDS = re.compile(
@@ -81,7 +90,7 @@ _ESCAPED_TWICE = re.compile(
 _CHOOSE = re.compile(r'\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}')
 # In `1\,024` and `1,\!024` the space is typography, not the end of a number.
 _THIN = re.compile(r'(?<=[0-9])(?:\\,|,\\! ?)(?=[0-9]{3})')
-_LOOSE_SPACE = re.compile(r'(?<![A-Za-z0-9]) | (?![A-Za-z0-9])')
+_LOOSE_SPACE = re.compile(r'(?<![A-Za-z0-9}]) | (?![A-Za-z0-9])')
 
 
 @functools.lru_cache(4096)

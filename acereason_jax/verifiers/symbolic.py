@@ -29,6 +29,7 @@ _SYMPY_ERRORS = (
   RecursionError,
   TypeError,
   ValueError,
+  sympy.polys.polyerrors.BasePolynomialError,
 )
 # Without `units` here: math-verify's own rule reads `3t` and `2c` as 3 and 2.
 _LATEX = math_verify.LatexExtractionConfig(
@@ -45,17 +46,26 @@ _CHARS = 200
 _OPERATORS = 40
 # Its parser takes seconds at a depth of 25.
 _BRACKETS = 10
-# What sympy may take for ever over, or what no answer is written with.
+# What sympy may take for ever over, what math-verify drops or misreads, and
+# what no answer is written with.
 _WILD = re.compile(
-  r'[0-9]{7}|!|\^\s*\{?[^{}]{0,20}[\^!]|\^\s*\{?\s*-?[0-9]{4}'
-  r'|\\(?:int|oint|iint|prod|lim|partial|Gamma|zeta|binom|nabla)(?![A-Za-z])'
-  r'|\\sum[^=]*=[^}]*\}\s*\^\s*\{?[0-9]{3}|\\sum.*\\sum|d[a-z]?\s*/\s*d'
-  r"""|__|[`"@#?\x00-\x1f]|[A-Za-z]{24}"""
+  r'[0-9]{7}|!|\^\s*\{?[^{}]{0,20}[\^!]|\^\s*\{?\s*-?[0-9]{4}|[eE][-+]?[0-9]{4}'
+  r'|\\(?:int|oint|iint|prod|lim|partial|Gamma|zeta|binom|nabla|boxed|fbox|gcd'
+  r'|lcm|mod|bmod|[lcdv]?dots[a-z]?|lfloor|lceil|foo|text|mathrm|to)(?![A-Za-z])'
+  r'|\\sum[^=]*=[^}]*\}\s*\^\s*(?:\{?[0-9]{3}|\{?\\infty)|\\sum.*\\sum'
+  r'|\\sum.*\^\s*\{?\s*[0-9]{2}\s*\}?[^0-9]*\^\s*\{?\s*[0-9]{2}|d[a-z]?\s*/\s*d'
+  r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|=~|=[^=]*\]=|gcd|lcm"""
+)
+# Of matrices, those of plain numbers alone.
+_MATRIX = re.compile(r'\\begin')
+_NUMBERS = re.compile(
+  r'(?:\\(?:begin|end)\{[bpvV]?matrix\}|\\\\|\\frac|[-+0-9&/.,{}\s()])*'
 )
 _ORDER = re.compile(r'[<>]|\\[lg]e(?![A-Za-z])')
 _STEEP = re.compile(r'\^ ?\{? ?-?(?:[4-9]|[0-9]{2})')
 _BARE_FUNCTION = re.compile(r'\\?(?:log|ln|sin|cos|tan|exp|lim|max|min)\s*=')
 _TEXT = re.compile(r'\\(?:text[a-z]*|mbox|operatorname)\{[^{}]*\}')
+_BLOCK = re.compile(r'\\(?:begin|end)\{[a-z]+\}')
 _COMMAND = re.compile(r'\\[A-Za-z]+')
 
 
@@ -83,6 +93,8 @@ def _wild(text: str) -> str:
     return 'too many brackets without a known form'
   if sum(text.count(c) for c in '^_{+-*/\\') > _OPERATORS:
     return 'too many operators without a known form'
+  if _MATRIX.search(text) and not _NUMBERS.fullmatch(text):
+    return 'a matrix of more than numbers'
   if _ORDER.search(text) and _STEEP.search(text):
     return 'an inequality of high degree'
   if match := _WILD.search(text):
@@ -138,6 +150,8 @@ def _refusal(a: str, b: str) -> str:
     return 'an inequation'
   if _BARE_FUNCTION.match(a):
     return 'a function without argument'
+  if re.search('[A-Za-z]{4}', _COMMAND.sub(' ', _BLOCK.sub(' ', a))):
+    return 'words without a known form'
   # math-verify's parser lowers every letter.
   given, wanted = _letters(a), _letters(b)
   swapped = {c.swapcase() for c in given - wanted} & (wanted - given)

@@ -71,6 +71,9 @@ bpf 321 280
 userfaultfd 323 282
 perf_event_open 298 241
 fanotify_init 300 262
+inotify_init 253 -
+inotify_init1 294 26
+inotify_add_watch 254 27
 name_to_handle_at 303 264
 open_by_handle_at 304 265
 # Files: making, removing, renaming, locking, owners, modes, times.

@@ -1,12 +1,16 @@
-r"""Expression trees as numbers, exactly or to 150 digits, within a budget.
+r"""Expression trees as numbers, exactly or to enough digits, within a budget.
 
 Two expressions are equal if they agree at every sample point of their
-variables: exactly where both are rational, else to many more digits than
-chance allows. Nothing here can loop: sizes are refused before they are built.
+variables: exactly where both are rational, else to as many digits as their
+largest and smallest parts need to be told apart. Nothing here can loop: sizes
+are refused before they are built.
 """
 
+import contextlib
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -18,10 +22,14 @@ from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
 
 Number = Fraction | mpmath.mpf | mpmath.mpc
 
-# Digits of the two evaluations: what shrinks from one to the other is rounding.
-_DIGITS = (60, 150)
-_CONVERGED = mpmath.mpf('1e-30')
-_AGREED = mpmath.mpf('1e-100')
+# A first evaluation, of so many bits, finds the largest size 2^k or 2^-k of any
+# part; the second has three times k bits more than this, and there a difference
+# below 2^-(2k + _MARGIN) is rounding: 10^{100}\\sin\\pi is 0, and
+# \\sqrt{10^{400} + 1} is not 10^{200}.
+_FIRST_BITS = 200
+_BITS = 600
+_MARGIN = 200
+_LARGEST_SIZE = 1 << 14
 _EXACT_BITS = 1 << 17
 _LARGEST_EXPONENT = 1 << 20
 # Of sin and the like: to the fewer digits there must remain digits of a turn.
@@ -30,9 +38,13 @@ _EXACT_FACTORIAL = 5000
 # Work of one comparison, in squared bits of its rationals plus a share for each
 # operation: some tenths of a second.
 _BUDGET = 2 << 37
-_OPERATION = 1 << 22
+_OPERATION = 1 << 21
 # A decimal with that many right digits is no accident.
 _LONG_DECIMAL = 12
+
+
+class Refused(ValueError):
+  """An answer that says nothing, or contradicts itself: it equals nothing."""
 
 
 class Undefined(ArithmeticError):
@@ -44,6 +56,9 @@ class _Budget:
 
   def __init__(self):
     self.left = _BUDGET
+    # The largest size of an inexact part, as a power of two.
+    self.size = 0
+    self.inexact = False
 
   def spend(self, work: int) -> None:
     self.left -= work
@@ -52,10 +67,11 @@ class _Budget:
 
 
 class _Scope(NamedTuple):
-  """Where an expression is evaluated."""
+  """Where an expression is evaluated; a number below `zero` is 0."""
 
   point: Mapping[str, Fraction]
   budget: _Budget
+  zero: mpmath.mpf = mpmath.mpf(0)
   trigonometric: bool = False
 
 
@@ -83,18 +99,35 @@ def evaluate(node: Node, scope: _Scope) -> Number:
     raise Undefined(str(e)) from e
   if isinstance(value, Fraction):
     return _charge(value, scope)
+  scope.budget.inexact = True
   if not mpmath.isfinite(value) and not mpmath.isinf(value):
     raise Undefined('no number')
   if mpmath.isinf(value) and node.op not in ('constant', 'negate'):
     raise Undefined('infinity in an expression')
-  if value and mpmath.isfinite(value) and _exponent(value) > _LARGEST_EXPONENT:
-    raise TooLarge('a number of over a million bits')
+  if mpmath.isfinite(value):
+    _note(value, scope)
   return value
 
 
-def _exponent(value: mpmath.mpf | mpmath.mpc) -> int:
-  """Returns the size of log2 |value|."""
-  return abs(int(mpmath.mag(value)))
+def show(value: Number) -> str:
+  """Returns a number for reading, in 30 digits or as a power of two."""
+  value = _real(value)
+  size = int(mpmath.mag(value)) if value and mpmath.isfinite(value) else 0
+  return mpmath.nstr(value, 30) if abs(size) < 10_000 else f'about 2^{size}'
+
+
+def _vanishes(value: Number, zero: mpmath.mpf) -> bool:
+  """Whether it is 0 but for rounding; rationals have none."""
+  return value == 0 if isinstance(value, Fraction) else abs(value) <= zero
+
+
+def _note(value: Number, scope: _Scope) -> None:
+  """Has the precision allow for a part of this size."""
+  if not _vanishes(value, scope.zero):
+    size = abs(int(mpmath.mag(_real(value))))
+    scope.budget.size = max(scope.budget.size, size)
+    if size > _LARGEST_EXPONENT:
+      raise TooLarge('a number of over a million bits')
 
 
 def _real(value: Number) -> mpmath.mpf | mpmath.mpc:
@@ -157,13 +190,18 @@ def _charge(value: Number, scope: _Scope) -> Number:
 
 def _divide(node: Node, scope: _Scope) -> Number:
   a, b = _operands(node, scope)
-  if b == 0:
+  if _vanishes(b, scope.zero):
     raise Undefined('division by zero')
   return a / b if _exact(a, b) else _real(a) / _real(b)
 
 
 def _operands(node: Node, scope: _Scope) -> list[Number]:
-  return [_finite(evaluate(arg, scope)) for arg in node.args]
+  values = [_finite(evaluate(arg, scope)) for arg in node.args]
+  if not _exact(*values):
+    for value in values:
+      if isinstance(value, Fraction) and value:
+        _note(value, scope)
+  return values
 
 
 def _exact(*values: Number) -> bool:
@@ -176,6 +214,8 @@ def _negate(node: Node, scope: _Scope) -> Number:
 
 def _power(node: Node, scope: _Scope) -> Number:
   base, exponent = _operands(node, scope)
+  if _vanishes(base, scope.zero):
+    base = Fraction(0)
   return power(base, exponent)
 
 
@@ -204,9 +244,11 @@ def power(base: Number, exponent: Number) -> Number:
 def _root(node: Node, scope: _Scope) -> Number:
   """The real root of a negative number, if the index is odd."""
   value, index = _finite(evaluate(node.args[0], scope)), node.args[1]
+  if value:
+    _note(value, scope)
   if not 1 <= index <= 10**6:
     raise Unreadable(f'a root of index {index}')
-  if value == 0:
+  if _vanishes(value, scope.zero):
     return Fraction(0)
   if isinstance(value, Fraction) and index == 2 and value > 0:
     above, below = math.isqrt(value.numerator), math.isqrt(value.denominator)
@@ -226,9 +268,16 @@ def _factorial(node: Node, scope: _Scope) -> Number:
   if whole and n <= _EXACT_FACTORIAL:
     n = int(n)
     return Fraction(math.prod(range(n, 0, -marks)) if n else 1)
-  if marks == 2:
-    raise TooLarge('a double factorial')
-  return mpmath.gamma(_argument(n) + 1)
+  if whole or marks == 2:
+    raise TooLarge('a large factorial')
+  return _gamma(n + 1 if isinstance(n, Fraction) else _real(n) + 1)
+
+
+def _gamma(value: Number) -> Number:
+  # Its time grows with the cube of the digits.
+  if mpmath.mp.prec > 4 * _BITS:
+    raise TooLarge('a gamma function of many digits')
+  return mpmath.gamma(_argument(value))
 
 
 def _degree(node: Node, scope: _Scope) -> Number:
@@ -239,8 +288,8 @@ def _degree(node: Node, scope: _Scope) -> Number:
 def _apply(node: Node, scope: _Scope) -> Number:
   """An unknown function: some number that only equal arguments share."""
   name, *arguments = node.args
-  seed = sum(map(ord, name))
-  value = mpmath.mpf(seed % 97 + 2) / 101
+  seed = zlib.crc32(name.encode()) % 10**6
+  value = mpmath.mpf(seed + 2) / 101
   for i, argument in enumerate(arguments):
     x = _argument(_finite(evaluate(argument, scope)))
     value += mpmath.sin(x + seed + i) / (i + 2) + x * (i + 3) / 11
@@ -265,7 +314,20 @@ def _call(node: Node, scope: _Scope) -> Number:
   ):
     raise Unreadable(f'{name} of a list')
   values = [_finite(evaluate(argument, inner)) for argument in arguments]
+  for value in values:
+    if value:
+      _note(value, scope)
   scope.budget.spend(8 * _OPERATION)
+  if name in ('exp', 'sinh', 'cosh', 'tanh') and len(values) == 1:
+    # tanh(1000) is 1 but for e^-2000.
+    steep = 3 * int(abs(mpmath.re(_real(values[0]))))
+    scope.budget.size = max(scope.budget.size, steep)
+  if name in _ROUNDED and len(values) == 1:
+    return _round(_ROUNDED[name], values[0], scope.zero)
+  if name in ('ln', 'log', 'lg') and any(
+    _vanishes(v, scope.zero) for v in values
+  ):
+    raise Undefined('the logarithm of 0')
   if name in _WHOLE:
     return _whole_numbers(name, values)
   expected = 2 if name == 'log' and len(values) == 2 else 1
@@ -279,12 +341,11 @@ def _whole_numbers(name: str, values: list[Number]) -> Number:
   if name in ('max', 'min') and values:
     for value in values:
       _demand_real(value)
-    return (max if name == 'max' else min)(values, key=_real)
+    key = lambda value: mpmath.re(_real(value))
+    return (max if name == 'max' else min)(values, key=key)
   if len(values) < 2:
     raise Unreadable(f'{name} of one number')
   if not _exact(*values) or any(v.denominator != 1 for v in values):
-    if name == 'binom' and len(values) == 2:
-      return mpmath.binomial(*map(_argument, values))
     raise Undefined(f'{name} of no whole numbers')
   numbers = [int(v) for v in values]
   if name == 'gcd':
@@ -308,13 +369,7 @@ def _binomial(n: int, k: int) -> Number:
     return Fraction(0)
   if k * max(n.bit_length(), 1) <= _EXACT_BITS and k <= _EXACT_FACTORIAL:
     return Fraction(math.comb(n, k))
-  if n.bit_length() > 40:
-    raise TooLarge('a binomial of huge numbers')
-  log = mpmath.loggamma(n + 1) - mpmath.loggamma(k + 1)
-  log -= mpmath.loggamma(n - k + 1)
-  if log > _LARGEST_EXPONENT:
-    raise TooLarge('a binomial of over a million bits')
-  return mpmath.exp(log)
+  raise TooLarge('a large binomial')
 
 
 def _demand_real(value: Number) -> None:
@@ -348,20 +403,21 @@ def _abs(value: Number) -> Number:
   return abs(value)
 
 
-def _rounded(rounding: Callable) -> Callable[[Number], Number]:
-  def function(value: Number) -> Number:
-    if isinstance(value, Fraction):
-      return Fraction(rounding(value))
-    _demand_real(value)
-    if int(mpmath.mag(value) if value else 0) > 128:
-      raise TooLarge('rounding a huge number')
-    nearest = mpmath.nint(mpmath.re(value))
-    # \lfloor \log_2 8 \rfloor must not hang on the last digit.
-    if abs(value - nearest) < mpmath.mpf(10) ** (10 - mpmath.mp.dps):
-      return Fraction(int(nearest))
-    return Fraction(int(rounding(mpmath.re(value))))
-
-  return function
+def _round(rounding: Callable, value: Number, zero: mpmath.mpf) -> Fraction:
+  """floor or ceil; what is next to a whole number but for rounding is it."""
+  if isinstance(value, Fraction):
+    return Fraction(rounding(value))
+  _demand_real(value)
+  value = mpmath.re(value)
+  if int(mpmath.mag(value) if value else 0) > 128:
+    raise TooLarge('rounding a huge number')
+  nearest = mpmath.nint(value)
+  if abs(value - nearest) <= zero:
+    return Fraction(int(nearest))
+  above = nearest > value
+  if rounding is math.floor:
+    return Fraction(int(nearest) - above)
+  return Fraction(int(nearest) + (not above))
 
 
 _WHOLE = frozenset(['gcd', 'lcm', 'mod', 'binom', 'max', 'min'])
@@ -375,7 +431,7 @@ _FUNCTIONS: dict[str, Callable] = {
   'arccot': _function(mpmath.acot),
   'arcsec': _function(mpmath.asec),
   'arccsc': _function(mpmath.acsc),
-  'Gamma': _function(mpmath.gamma),
+  'Gamma': _gamma,
   'sinh': _function(mpmath.sinh),
   'cosh': _function(mpmath.cosh),
   'tanh': _function(mpmath.tanh),
@@ -387,9 +443,8 @@ _FUNCTIONS: dict[str, Callable] = {
   'log': lambda value, base=Fraction(10): _log(value, base),
   'lg': lambda value: _log(value, Fraction(10)),
   'abs': _abs,
-  'floor': _rounded(math.floor),
-  'ceil': _rounded(math.ceil),
 }
+_ROUNDED = {'floor': math.floor, 'ceil': math.ceil}
 _OPERATIONS: dict[str, Callable[[Node, _Scope], Number]] = {
   'number': _number,
   'symbol': _symbol,
@@ -416,22 +471,56 @@ def constant(node: Node) -> Number | None:
   if symbols(node):
     return None
   try:
-    with mpmath.workdps(_DIGITS[1]):
-      return evaluate(node, _Scope({}, _Budget()))
+    with _values([node], {}, _Budget()) as ((value,), _):
+      return value
   except (Undefined, Unreadable):
     return None
 
 
+@contextlib.contextmanager
+def _values(
+  expressions: Sequence[Node], point: Mapping[str, Fraction], budget: _Budget
+) -> Iterator[tuple[list[Number], mpmath.mpf]]:
+  """Yields their values at a point and what is 0, at that precision.
+
+  Raises:
+    Unreadable, TooLarge, Undefined: as `evaluate`.
+  """
+  budget.size, budget.inexact = 0, False
+  scope = _Scope(point, budget)
+  with mpmath.workprec(_FIRST_BITS):
+    values = [evaluate(node, scope) for node in expressions]
+    # A rational may be the floor of what is none.
+    if not budget.inexact:
+      yield values, mpmath.mpf(0)
+      return
+  size = budget.size
+  if size > _LARGEST_SIZE:
+    raise TooLarge(f'parts of {size} bits')
+  with mpmath.workprec(3 * size + _BITS):
+    zero = mpmath.ldexp(1, -2 * size - _MARGIN)
+    scope = scope._replace(zero=zero)
+    budget.spend(len(expressions) * size * size)
+    yield [evaluate(node, scope) for node in expressions], zero
+
+
 def rounded(value: Number) -> Fraction | None:
-  """Returns a real number to 60 digits, or None; equal numbers are equal."""
+  """Returns a real number to 60 digits, or None; equal numbers are equal.
+
+  Raises:
+    TooLarge: it is huge.
+  """
   if isinstance(value, Fraction):
     return value
   if not mpmath.isfinite(value) or not _is_real(value):
     return None
-  with mpmath.workdps(_DIGITS[1]):
-    value = mpmath.re(value)
-    scale = mpmath.mpf(10) ** (_DIGITS[0] - int(mpmath.log10(abs(value) or 1)))
-    return Fraction(int(mpmath.nint(value * scale)), 1) / Fraction(int(scale))
+  value = mpmath.re(value)
+  if value and abs(int(mpmath.mag(value))) > _LARGEST_SIZE:
+    raise TooLarge('the end of an interval')
+  with mpmath.workprec(_FIRST_BITS):
+    mantissa, exponent = mpmath.frexp(+value)
+    digits = int(mpmath.nint(mpmath.ldexp(mantissa, _FIRST_BITS)))
+  return Fraction(digits) * Fraction(2) ** (int(exponent) - _FIRST_BITS)
 
 
 def real(text: str) -> Fraction | mpmath.mpf | None:
@@ -466,103 +555,138 @@ def symbols(node: Node) -> frozenset[str]:
 
 # --- equality ---------------------------------------------------------------
 
-# Two points of small and one of large positive numbers, where roots and
-# logarithms are real, and two with signs, which tell |x| from x.
-_RANGES = ((3, 7, 1), (2, 5, 1), (2311, 53, 1), (5, 3, -1), (7, 11, -1))
+# Where all are positive, roots and logarithms are real.
+_POSITIVE = ((3, 7), (2, 5), (2311, 53))
+# Elsewhere each variable has a size and a sign of its own.
+_SIZES = (Fraction(1, 89), Fraction(7, 5), Fraction(37, 3), Fraction(1013, 2))
+_MIXED = 10
+_INTEGERS = (*range(1, 13), 30, 97, 150, 1009)
 
 
-def points(names: frozenset[str]) -> list[dict[str, Fraction]]:
-  """Returns where expressions of these variables are compared."""
+def points(
+  names: frozenset[str], whole: bool, only_whole: bool
+) -> list[dict[str, Fraction]]:
+  """Returns where expressions of these variables are compared.
+
+  `whole` numbers too where floors are taken, and these alone where (-1)^n
+  says that n is one.
+  """
   if not names:
     return [{}]
-  return [
-    {
-      name: Fraction(above + 2 * i * i + 3 * i, below + 4 * i) * sign
-      for i, name in enumerate(sorted(names))
-    }
-    for above, below, sign in _RANGES
-  ]
+  order = sorted(names)
+  found = []
+  if not only_whole:
+    for above, below in _POSITIVE:
+      found.append(
+        {
+          name: Fraction(above + 2 * i * i + 3 * i, below + 4 * i)
+          for i, name in enumerate(order)
+        }
+      )
+    for k in range(_MIXED):
+      found.append({name: _mixed(name, k) for name in order})
+  if whole or only_whole:
+    for n in _INTEGERS:
+      found.append(
+        {name: Fraction(n + 5 * i * i) for i, name in enumerate(order)}
+      )
+  return found
+
+
+def _mixed(name: str, k: int) -> Fraction:
+  """A number that hangs on the name and on which point this is."""
+  data = hashlib.blake2b(f'{name} {k}'.encode(), digest_size=8).digest()
+  draw = int.from_bytes(data)
+  size = _SIZES[draw % len(_SIZES)]
+  offset = Fraction(draw // 64 % 1000, 1000 + draw // 64000 % 97)
+  return (size + offset * min(size, 1)) * (-1 if draw // 4 % 2 else 1)
 
 
 def equal(a: Node, b: Node) -> bool:
   """Whether two expressions are equal.
 
   Raises:
-    Unreadable: one is no expression, or has no value at any point.
+    Unreadable: one is no expression.
+    Refused: one has no value at any point.
     TooLarge: one would take too long.
   """
   rounded = _rounded_equal(a, b)
   return _same_function(a, b) if rounded is None else rounded
 
 
+_IMAGINARY = Node('constant', ('i',))
+
+
 def _same_function(a: Node, b: Node) -> bool:
+  if symbols(a) - symbols(b) and symbols(b) - symbols(a):
+    return False  # Of other variables.
   budget = _Budget()
-  complex_too = any(n == Node('constant', ('i',)) for n in nodes(a)) or any(
-    n == Node('constant', ('i',)) for n in nodes(b)
-  )
-  names = symbols(a) | symbols(b)
-  seen = skipped = False
-  for point in points(names):
-    scope = _Scope(point, budget)
-    signed = any(value < 0 for value in point.values())
-    outcome = _agree(a, b, scope, complex_too, signed)
+  every = [*nodes(a), *nodes(b)]
+  complex_too = _IMAGINARY in every
+  only_whole = any(map(_counts, every))
+  whole = any(n.op == 'call' and n.args[0] in _STEPS for n in every)
+  seen = False
+  for point in points(symbols(a) | symbols(b), whole, only_whole):
+    outcome = _agree(a, b, point, budget, complex_too)
     if outcome is False:
       return False
     seen |= outcome is True
-    skipped |= outcome is None
   if not seen:
-    raise Unreadable('no value at any point')
+    raise Refused('no value')
   return True
 
 
+_STEPS = ('floor', 'ceil', 'mod', 'gcd', 'lcm')
+
+
+def _counts(node: Node) -> bool:
+  """Whether it is like (-1)^n, n! or a binomial, which say that n is whole."""
+  if node.op == 'factorial' or node.args[:1] == ('binom',):
+    return bool(symbols(node))
+  if node.op != 'power' or not symbols(node.args[1]):
+    return False
+  base = node.args[0]
+  return base.op == 'negate' and not symbols(base)
+
+
 def _agree(
-  a: Node, b: Node, scope: _Scope, complex_too: bool, signed: bool
+  a: Node,
+  b: Node,
+  point: Mapping[str, Fraction],
+  budget: _Budget,
+  complex_too: bool,
 ) -> bool | None:
   """Whether both agree at a point; None where that says nothing.
 
   Branches: with negative variables, or where both are complex without saying
   i, equal forms may lie on different branches.
   """
-  low, high = [], []
   try:
-    for digits, found in zip(_DIGITS, (low, high)):
-      with mpmath.workdps(digits):
-        found.extend(evaluate(node, scope) for node in (a, b))
+    with _values([a, b], point, budget) as (found, zero):
+      if point and not complex_too:
+        real = [_is_real(value) for value in found]
+        signed = any(value < 0 for value in point.values())
+        if not all(real) and (signed or not any(real)):
+          return None
       if _exact(*found):
         return found[0] == found[1]
+      first, second = map(_real, found)
+      if not (mpmath.isfinite(first) and mpmath.isfinite(second)):
+        return bool(first == second)
+      return bool(abs(first - second) <= zero)
   except Undefined:
-    if not scope.point:
-      raise Unreadable('an undefined expression') from None
     return None
-  with mpmath.workdps(_DIGITS[1]):
-    if scope.point and not complex_too:
-      real = [_is_real(value) for value in high]
-      if not all(real) and (signed or not any(real)):
-        return None
-    return close(low, high)
+  except TooLarge:
+    # e^{-x^2} at 500 says less than what it costs.
+    if not point or budget.left < 0:
+      raise
+    return None
 
 
 def _is_real(value: Number) -> bool:
   if isinstance(value, Fraction):
     return True
-  return abs(mpmath.im(value)) <= abs(value) * _AGREED
-
-
-def close(low: list[Number], high: list[Number]) -> bool:
-  """Whether two numbers are one, from evaluations with fewer and more digits.
-
-  The difference of equal numbers is rounding alone, and shrinks with it;
-  comparing with zero absolutely would take 10^{-20} for 10^{-21}.
-  """
-  (a, b), (c, d) = map(_real, low), map(_real, high)
-  if not (mpmath.isfinite(c) and mpmath.isfinite(d)):
-    return c == d
-  coarse, fine = abs(a - b), abs(c - d)
-  if fine == 0:
-    return True
-  if coarse == 0:
-    return bool(fine <= _AGREED * max(abs(c), abs(d)))
-  return bool(fine <= _CONVERGED * coarse)
+  return abs(mpmath.im(value)) <= abs(value) * mpmath.mpf('1e-50')
 
 
 def _rounded_equal(a: Node, b: Node) -> bool | None:
@@ -578,7 +702,7 @@ def _rounded_equal(a: Node, b: Node) -> bool | None:
     value = constant(exact)
     if value is None or _terminates(value):
       continue
-    with mpmath.workdps(_DIGITS[1]):
+    with mpmath.workprec(_BITS):
       if not _is_real(value):
         return False
       value = mpmath.re(_real(value)) * (-1 if negative else 1)
@@ -603,30 +727,42 @@ def ratio(a: Node, b: Node) -> Number | None:
   """Returns the constant c with a = c b and c != 0, or None.
 
   Raises:
-    Unreadable, TooLarge: as `equal`.
+    Unreadable, TooLarge, Refused: as `equal`.
   """
-  names = symbols(a) | symbols(b)
-  for point in points(names):
-    scope = _Scope(point, _Budget())
+  for point in points(symbols(a) | symbols(b), False, False):
     try:
-      with mpmath.workdps(_DIGITS[1]):
-        above, below = (evaluate(node, scope) for node in (a, b))
+      with _values([a, b], point, _Budget()) as (found, zero):
+        if not all(_is_real(v) and not _vanishes(v, zero) for v in found):
+          continue
+        above, below = found
+        if not _exact(above, below):
+          above, below = mpmath.re(_real(above)), mpmath.re(_real(below))
+        c = above / below
+        break
     except Undefined:
       continue
-    if below != 0 and above != 0 and _is_real(above) and _is_real(below):
-      if not _exact(above, below):
-        above, below = mpmath.re(_real(above)), mpmath.re(_real(below))
-      break
   else:
-    raise Unreadable('no value at any point')
-  # c = above / below at that point; then below a = above b must hold at all.
-  if not _same_function(_times(a, below), _times(b, above)):
-    return None
-  return above / below
+    raise Refused('no value')
+  # Then it must be so everywhere: b(point) a = a(point) b.
+  where = dict(point)
+  return (
+    c
+    if _same_function(_scaled_by(a, b, where), _scaled_by(b, a, where))
+    else None
+  )
 
 
-def _times(node: Node, factor: Number) -> Node:
-  return Node('multiply', (node, Node('number', (factor, 0))))
+def _scaled_by(a: Node, b: Node, point: Mapping[str, Fraction]) -> Node:
+  """a times the value of b at a point, as a tree."""
+  return Node('multiply', (a, _at(b, point)))
+
+
+def _at(node: Node, point: Mapping[str, Fraction]) -> Node:
+  if node.op == 'symbol':
+    return Node('number', (point[node.args[0]], 0))
+  return node._replace(
+    args=tuple(_at(x, point) if isinstance(x, Node) else x for x in node.args)
+  )
 
 
 def linear(node: Node, name: str) -> tuple[Fraction, Fraction]:

@@ -66,7 +66,7 @@ _UNITS = {
   'mile': 'mile miles mi',
   'mg': 'mg milligram milligrams',
   'g': 'gram grams g',
-  'kg': 'kg kilogram kilograms',
+  'kg': 'kg kilogram kilograms kilo kilos',
   'liter': 'liter liters litre litres l',
   'ml': 'ml milliliter milliliters millilitre millilitres',
   'second': 'second seconds sec secs s',
@@ -77,6 +77,10 @@ _UNITS = {
   'month': 'month months',
   'year': 'year years yr yrs',
   'mph': 'mph',
+  'ton': 'ton tons tonne tonnes',
+  'kelvin': 'kelvin kelvins',
+  'celsius': 'celsius centigrade',
+  'fahrenheit': 'fahrenheit',
   'am': 'am',
   'pm': 'pm',
   'radian': 'radian radians rad',
@@ -117,10 +121,15 @@ BARE_UNITS = frozenset(
 SEPARATORS = words('and or')
 # After a number, words with one of these change what it says.
 TELLING = words(
-  'and or not no if when where for otherwise except mod modulo less '
-  'more than least most about approximately between to from base '
-  'times plus minus half none never undefined greater fewer over '
-  'under only million billion thousand hundred dozen'
+  'and or not no if when where for otherwise except mod modulo less more '
+  'than least most about approximately between to from base times plus minus '
+  'half halves never undefined greater fewer over under only below above zero '
+  'zeros zeroes negative positive squared cubed factorial choose off hundred '
+  'hundreds thousand thousands million millions billion billions trillion '
+  'trillions lakh crore dozen dozens ten tens score scores pair pairs third '
+  'thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh '
+  'sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths '
+  'thousandth thousandths double twice triple each'
 )
 
 
@@ -139,15 +148,23 @@ def unit(text: str) -> str:
   parts = re.split(r'[ /*]+', cleaned)
   if not TELLING.isdisjoint(parts):
     raise Unreadable(f'words after a value: {text!a}')
-  powers = dict.fromkeys(('square', 'sq', 'squared'), '^2')
-  powers |= dict.fromkeys(('cubic', 'cubed'), '^3')
+  powers = dict.fromkeys(('square', 'sq'), '^2')
+  powers |= dict.fromkeys(('cubic', 'cu'), '^3')
   power = ''.join(powers[p] for p in parts if p in powers)
   parts = [p for p in parts if p not in powers and p not in _LINKS]
+  if len(parts) == 2 and parts[0] in ('degree', 'degrees'):
+    parts = parts[1:]
   names = [UNIT_OF.get(p.partition('^')[0], '') for p in parts]
-  if not names or not names[0] or len(text) > 60:
+  if len(text) > 60 or not parts:
+    return ''
+  if not any(names):
     if any(c.isdigit() for c in cleaned):
       raise Unreadable(f'a number after a value: {text!a}')
+    if len(text) < 4:
+      raise Unreadable(f'letters after a value: {text!a}')
     return ''
+  # Apples per day are not apples per week.
+  names = [n or '?' for n in names]
   # The power of `square meters` is that of the first, of `m/s^2` its own.
   spelled = [
     n + p[p.find('^') :] if '^' in p else n for n, p in zip(names, parts)

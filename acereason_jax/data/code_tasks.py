@@ -1,0 +1,568 @@
+"""Turns public data sets' tests into code tasks, when data are prepared.
+
+Every converter is a pure function of a source's own fields, and returns the
+JSON form of a `CodeTask`: {'kind': 'stdin', 'tests': [{'stdin': '1 2\\n',
+'expected': '3\\n'}]}, or {'kind': 'call', 'fn': 'Solution().add', 'tests':
+[{'args': [1, 2], 'expected': 3}]}, with 'time_limit_seconds' and
+'memory_bytes' where the source has limits. It raises ValueError, one line, for
+what it cannot convert. The fields are untrusted: nothing in them is executed,
+evaluated or unpickled, and what they unpack to is bounded.
+
+A call's arguments are plain JSON values, so tuples, sets and integer keys
+cannot be passed; a tuple that is expected becomes a list, an integer key text.
+"""
+
+import ast
+import base64
+import contextlib
+import json
+import keyword
+import math
+import re
+import textwrap
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+# The largest of LiveCodeBench's are some hundred MB of text.
+_PRIVATE_BYTES = 512 << 20
+# A syntax tree takes a hundred times the text's size.
+_SOURCE_CHARS = 1 << 20
+_HEADER_CHARS = 2000
+_DEPTH = 64
+# What Python reads and writes in decimal has at most 4,300 digits.
+_BITS = 14_000
+_SHOWN_CHARS = 80
+
+# Limits are set for compiled languages. An interpreter with its usual modules
+# has used 100 MB before a program's own first line.
+_TIME_FACTOR = 3.0
+_MAX_TIME_SECONDS = 60.0
+_LEAST_MEMORY_BYTES = 1 << 30
+_MOST_MEMORY_BYTES = 1 << 36
+
+_FUNCTION = re.compile(r'(Solution\(\)\.)?([A-Za-z_][A-Za-z0-9_]*)')
+_DEFINITION = re.compile(r'\bdef\s+([A-Za-z_]\w*)\s*\(', re.ASCII)
+_CLASS = re.compile(r'^class\s+(\w+)', re.MULTILINE)
+_NODES = re.compile(r'\b(ListNode|TreeNode|Node)\b')
+_INTEGER = re.compile(r'-?[0-9]+')
+
+# What pickle writes for one text, in protocols 2 to 5: the protocol, maybe the
+# start of a frame, the text's length and the text; then it is memoised.
+_PICKLE_START = re.compile(
+  rb'\x80[\x02-\x05](?:\x95.{8})?(?:\x8c(.)|X(.{4})|\x8d(.{8}))', re.DOTALL
+)
+_PICKLE_END = re.compile(
+  rb'(?:\x95.{8})?(?:\x94|q.|r.{4})?(?:\x95.{8})?\.', re.DOTALL
+)
+
+Task = dict[str, Any]
+
+
+def apps(input_output: str, starter_code: str = '') -> Task:
+  """The tests of APPS, TACO or PRIME, from their field `input_output`.
+
+  Arguments are a list, or text with one JSON value a line; then the result is
+  JSON text too. Where there is no class Solution and every result is a list of
+  one element, that element is the result: so the Codewars problems are stored,
+  and nothing in the data tells them from functions that return such lists.
+  """
+  data = _json(input_output, 'input_output')
+  _expect(isinstance(data, dict), 'input_output is not an object')
+  pairs = _pairs(data, 'inputs', 'outputs')
+  name = data.get('fn_name')
+  if name is None:
+    return _stdin_task((_text(i), _text(o)) for i, o in pairs)
+  _expect(isinstance(name, str), 'fn_name is not text')
+  in_class = 'Solution' in _CLASS.findall(_uncommented(starter_code))
+  wrapped = not in_class and all(
+    isinstance(inputs, list) and isinstance(output, list) and len(output) == 1
+    for inputs, output in pairs
+  )
+  tests = [_apps_call(i, o[0] if wrapped else o) for i, o in pairs]
+  return _call_task(f'Solution().{name}' if in_class else name, tests)
+
+
+def codecontests(row: Mapping[str, Any]) -> Task:
+  """The public, private and generated tests of a CodeContests row.
+
+  Times are three times the source's, since that is meant for C++, and memory
+  is at least 1 GiB. The data do not say which problems have several right
+  outputs; those few judge other right programs wrong.
+  """
+  _expect(
+    not row.get('input_file') and not row.get('output_file'),
+    'the program would have to read or write a file',
+  )
+  pairs = []
+  for part in ('public_tests', 'private_tests', 'generated_tests'):
+    if (tests := row.get(part)) is not None:
+      _expect(isinstance(tests, Mapping), f'{part} is not an object')
+      pairs += _pairs(tests, 'input', 'output')
+  task = _stdin_task((_text(i), _text(o)) for i, o in pairs)
+  seconds = _seconds(row.get('time_limit'))
+  if seconds > 0:
+    task['time_limit_seconds'] = min(_TIME_FACTOR * seconds, _MAX_TIME_SECONDS)
+  memory = row.get('memory_limit_bytes') or 0
+  _expect(
+    type(memory) is int and 0 <= memory <= _MOST_MEMORY_BYTES,
+    'memory_limit_bytes is no size',
+  )
+  if memory > _LEAST_MEMORY_BYTES:
+    task['memory_bytes'] = memory
+  return task
+
+
+def livecodebench(
+  public_test_cases: str, private_test_cases: str, metadata: str
+) -> Task:
+  """All tests of a LiveCodeBench row, from its three text fields.
+
+  Private tests are JSON, or base64 of zlib of a pickled text of JSON: those
+  few bytes around the text are matched here, and no unpickler runs.
+  """
+  cases = _cases(public_test_cases, 'public_test_cases')
+  cases += _cases(_unpacked(private_test_cases), 'private_test_cases')
+  kinds = {case.get('testtype', '') for case in cases}
+  if kinds == {'stdin'}:
+    return _stdin_task((_text(c['input']), _text(c['output'])) for c in cases)
+  _expect(kinds == {'functional'}, f'testtypes are {_shown(sorted(kinds))}')
+  about = _json(metadata, 'metadata')
+  name = about.get('func_name') if isinstance(about, dict) else None
+  _expect(isinstance(name, str), 'metadata has no func_name')
+  tests = [
+    (_json_lines(c['input']), _json(c['output'], 'output')) for c in cases
+  ]
+  return _call_task(f'Solution().{name}', tests)
+
+
+def leetcode(
+  entry_point: str, starter_code: str, input_output: Sequence[Mapping[str, str]]
+) -> Task:
+  """The tests of a LeetCode-style row, such as LeetCodeDataset's.
+
+  An input reads 'nums = [3,3], target = 6'; its values are put in the order
+  of the parameters that `starter_code` declares. Problems about linked lists,
+  trees and arguments changed in place are refused.
+  """
+  _expect(isinstance(entry_point, str), 'entry_point is not text')
+  match = _FUNCTION.fullmatch(entry_point)
+  _expect(match is not None, f'entry_point is {_shown(entry_point)}')
+  parameters = _parameters(starter_code, match[2])
+  cases = _cases(input_output, 'input_output')
+  tests = [
+    (_arguments(c['input'], parameters), _literal(c['output'])) for c in cases
+  ]
+  return _call_task(entry_point, tests)
+
+
+def toolkit(
+  starter_code: str, input_output: Sequence[Mapping[str, str]]
+) -> Task:
+  """The tests of a row of the AceReason evaluation toolkit.
+
+  Without starter code the inputs are stdin. With it they are the arguments of
+  its one function as Python source, with or without the call around them, or
+  one JSON value a line. An input that is a path is not told from text.
+  """
+  cases = _cases(input_output, 'input_output')
+  code = _uncommented(starter_code)
+  if not code.strip():
+    return _stdin_task((_text(c['input']), _text(c['output'])) for c in cases)
+  names, classes = _DEFINITION.findall(code), _CLASS.findall(code)
+  _expect(len(names) == 1, f'starter_code defines {len(names)} functions')
+  _expect(classes in ([], ['Solution']), 'starter_code has another class')
+  name, parameters = names[0], _parameters(code, names[0])
+  tests = [
+    (_toolkit_arguments(c['input'], name, parameters), _literal(c['output']))
+    for c in cases
+  ]
+  return _call_task(f'Solution().{name}' if classes else name, tests)
+
+
+def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
+  """A task of the tests in `assert f(1, 2) == 3` lines, and what was left.
+
+  Reads MBPP's tests joined by line ends, and HumanEval's `check(candidate)`.
+  The second result counts the asserts that are not a call on literals equal
+  to a literal, as those in loops, with tolerances or with tuples as arguments;
+  a task with some left is weaker than its source. Without an entry point it is
+  the one name that the asserts call. As with all tasks, 1 is not True.
+  """
+  tree = _parsed(source, 'exec')
+  candidates = {
+    argument.arg
+    for node in tree.body
+    if isinstance(node, ast.FunctionDef) and node.name == 'check'
+    for argument in node.args.args
+  }
+  found = [node for node in ast.walk(tree) if _is_test(node)]
+  tests = [t for node in _straight(tree) if (t := _assertion(node))]
+  _expect(bool(tests), f'none of {len(found)} asserts compares literals')
+  names = {entry_point if n in candidates else n for n, _, _ in tests}
+  name = entry_point or next(iter(names))
+  _expect(names == {name}, f'the asserts call {_shown(sorted(names))}')
+  task = _call_task(name, [(args, expected) for _, args, expected in tests])
+  return task, len(found) - len(tests)
+
+
+# Tasks
+
+
+def _stdin_task(tests: Iterable[tuple[str, str]]) -> Task:
+  tests = [{'stdin': i, 'expected': o} for i, o in tests]
+  _expect(bool(tests), 'there are no tests')
+  # A program that does nothing would be right.
+  _expect(any(t['expected'].strip() for t in tests), 'no test expects output')
+  return {'kind': 'stdin', 'tests': tests}
+
+
+def _call_task(fn: str, tests: Iterable[tuple[list, Any]]) -> Task:
+  match = _FUNCTION.fullmatch(fn)
+  _expect(
+    match is not None
+    and not keyword.iskeyword(match[2])
+    # A task must not call what every program has.
+    and not match[2].startswith('__'),
+    f'{_shown(fn)} is no name of a function',
+  )
+  tests = [
+    {'args': [_argument(a) for a in args], 'expected': _expected(expected)}
+    for args, expected in tests
+  ]
+  _expect(bool(tests), 'there are no tests')
+  return {'kind': 'call', 'fn': fn, 'tests': tests}
+
+
+def _apps_call(inputs: Any, output: Any) -> tuple[list, Any]:
+  """Returns (arguments, result) of one call as APPS and its kin store it."""
+  if isinstance(inputs, str):
+    return _json_lines(inputs), _json(output, 'an output')
+  _expect(isinstance(inputs, list), 'inputs are not a list of arguments')
+  for value in inputs:
+    # JSON made their keys text, and what they had been is lost.
+    _expect(
+      not isinstance(value, dict)
+      or not value
+      or not all(_INTEGER.fullmatch(key) for key in value),
+      'the keys of an argument were integers',
+    )
+  return inputs, output
+
+
+def _toolkit_arguments(
+  text: Any, name: str, parameters: tuple[str, ...]
+) -> list:
+  _expect(isinstance(text, str), 'an input is not text')
+  if '\n' in text.strip():
+    return _json_lines(text)
+  return _arguments(text, parameters, name)
+
+
+# Fields
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+  if not condition:
+    raise ValueError(otherwise)
+
+
+def _shown(value: Any) -> str:
+  """Returns a short piece of a text or of a list of texts, on one line."""
+  return ascii(value)[:_SHOWN_CHARS]
+
+
+def _pairs(data: Mapping, inputs: str, outputs: str) -> list[tuple[Any, Any]]:
+  left, right = data.get(inputs), data.get(outputs)
+  _expect(
+    isinstance(left, list) and isinstance(right, list),
+    f'{inputs} and {outputs} are not both lists',
+  )
+  _expect(
+    len(left) == len(right),
+    f'{len(left)} {inputs} do not match {len(right)} {outputs}',
+  )
+  return list(zip(left, right))
+
+
+def _cases(value: Any, what: str) -> list[Mapping[str, Any]]:
+  """Returns the list, maybe as JSON text, of {'input', 'output'} objects."""
+  cases = _json(value, what) if isinstance(value, str) else value
+  _expect(isinstance(cases, list), f'{what} is not a list')
+  for case in cases:
+    _expect(
+      isinstance(case, Mapping) and 'input' in case and 'output' in case,
+      f'{what} has an element without input and output',
+    )
+    _expect(
+      isinstance(case.get('testtype', ''), str), f'{what} has a bad testtype'
+    )
+  return list(cases)
+
+
+def _text(value: Any) -> str:
+  """Returns stdin's or stdout's text, given whole or as a list of lines."""
+  if isinstance(value, list) and all(isinstance(line, str) for line in value):
+    value = ''.join(line.removesuffix('\n') + '\n' for line in value)
+  _expect(isinstance(value, str), 'an input or output is not text')
+  return _encodable(value)
+
+
+def _encodable(text: str) -> str:
+  try:
+    text.encode()
+  except UnicodeEncodeError as e:
+    raise ValueError('a text has half a surrogate pair') from e
+  return text
+
+
+def _seconds(limit: Any) -> float:
+  """Returns a time limit, {'seconds', 'nanos'} or a number; 0 for none."""
+  if isinstance(limit, Mapping):
+    parts = [limit.get('seconds') or 0, limit.get('nanos') or 0]
+  else:
+    parts = [limit or 0, 0]
+  _expect(
+    all(type(p) in (int, float) and 0 <= p < 1e12 for p in parts),
+    'time_limit is no time',
+  )
+  return parts[0] + parts[1] / 1e9
+
+
+def _unpacked(text: Any) -> str:
+  """Returns LiveCodeBench's private tests as JSON text."""
+  _expect(isinstance(text, str), 'private_test_cases is not text')
+  if text.lstrip()[:1] == '[':
+    return text
+  try:
+    packed = base64.b64decode(text, validate=True)
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, _PRIVATE_BYTES)
+  except (ValueError, zlib.error) as e:
+    raise ValueError('private_test_cases is not base64 of zlib') from e
+  _expect(
+    unpacker.eof and not unpacker.unused_data,
+    f'private_test_cases is cut off, or more than {_PRIVATE_BYTES} bytes',
+  )
+  return _pickled_text(data)
+
+
+def _pickled_text(data: bytes) -> str:
+  """Returns the text that `data` is a pickle of, without unpickling."""
+  start = _PICKLE_START.match(data)
+  _expect(start is not None, 'the pickle does not hold a text')
+  size = next(group for group in start.groups() if group is not None)
+  stop = start.end() + int.from_bytes(size, 'little')
+  _expect(
+    stop < len(data) and _PICKLE_END.fullmatch(data, stop) is not None,
+    'the pickle holds more or less than one text',
+  )
+  try:
+    return data[start.end() : stop].decode()
+  except UnicodeDecodeError as e:
+    raise ValueError('the pickled text is not UTF-8') from e
+
+
+def _json(text: Any, what: str) -> Any:
+  _expect(isinstance(text, str), f'{what} is not text')
+  try:
+    return json.loads(text, parse_constant=_refuse)
+  except (ValueError, RecursionError) as e:
+    raise ValueError(f'{what} is not JSON: {_shown(text)}') from e
+
+
+def _refuse(constant: str) -> NoReturn:
+  raise ValueError(f'{constant} is not JSON')
+
+
+def _json_lines(text: Any) -> list:
+  """Returns the arguments in a text of one JSON value a line."""
+  _expect(isinstance(text, str), 'an input is not text')
+  lines = text.strip().split('\n') if text.strip() else []
+  return [_json(line, 'a line of an input') for line in lines]
+
+
+# Values
+
+
+def _argument(value: Any, depth: int = _DEPTH) -> Any:
+  """Returns `value` if JSON carries it as it is."""
+  _expect(depth > 0, f'a value is nested more than {_DEPTH} deep')
+  if isinstance(value, list):
+    return [_argument(v, depth - 1) for v in value]
+  if isinstance(value, dict):
+    _expect(
+      all(isinstance(key, str) for key in value),
+      'an argument has keys that are not text',
+    )
+    return {_encodable(k): _argument(v, depth - 1) for k, v in value.items()}
+  if isinstance(value, str):
+    return _encodable(value)
+  _expect(
+    value is None or type(value) in (bool, int, float),
+    f'JSON has no {type(value).__name__}',
+  )
+  if isinstance(value, float):
+    _expect(math.isfinite(value), 'a number is infinite')
+  elif isinstance(value, int):
+    _expect(value.bit_length() <= _BITS, 'an integer is too long for JSON')
+  return value
+
+
+def _expected(value: Any, depth: int = _DEPTH) -> Any:
+  """Returns a result as JSON carries it: tuples as lists, keys as text."""
+  _expect(depth > 0, f'a value is nested more than {_DEPTH} deep')
+  if isinstance(value, (list, tuple)):
+    return [_expected(v, depth - 1) for v in value]
+  if isinstance(value, dict):
+    _expect(
+      all(type(key) in (str, int) for key in value),
+      'a result has keys that are neither text nor integers',
+    )
+    keys = [_encodable(str(key)) for key in value]
+    _expect(len(set(keys)) == len(keys), 'two keys of a result are one text')
+    values = [_expected(v, depth - 1) for v in value.values()]
+    return dict(zip(keys, values))
+  return _argument(value)
+
+
+def _literal(text: Any) -> Any:
+  """Returns the value of JSON or of a Python literal.
+
+  JSON is first: its escapes mean more, and it is read a hundred times faster.
+  """
+  _expect(isinstance(text, str), 'an output is not text')
+  try:
+    return json.loads(text, parse_constant=_refuse)
+  except (ValueError, RecursionError):
+    return _constant(_parsed(text.strip(), 'eval').body)
+
+
+# Python source, only ever parsed
+
+
+def _parsed(source: str, mode: str) -> ast.Module | ast.Expression:
+  _expect(isinstance(source, str), 'Python source is not text')
+  _expect(
+    len(source) <= _SOURCE_CHARS,
+    f'{len(source)} characters of Python source are too many',
+  )
+  try:
+    return ast.parse(source, mode=mode)
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+    raise ValueError(f'not Python source: {_shown(source)}') from e
+
+
+def _constant(node: ast.expr) -> Any:
+  try:
+    return ast.literal_eval(node)
+  except (ValueError, TypeError, SyntaxError, RecursionError) as e:
+    raise ValueError('Python source is more than a literal') from e
+
+
+def _arguments(text: Any, parameters: tuple[str, ...], name: str = '') -> list:
+  """Returns the arguments in 'nums = [3,3], target = 6', in order.
+
+  They may stand in a call of `name`.
+  """
+  _expect(isinstance(text, str), 'an input is not text')
+  call = _parsed(f'_({text}\n)', 'eval').body
+  _expect(_is_call(call, '_'), f'not arguments: {_shown(text)}')
+  if name and len(call.args) == 1 and _is_call(call.args[0], name):
+    call = call.args[0]
+  _expect(
+    len(call.args) <= len(parameters), f'too many arguments: {_shown(text)}'
+  )
+  values = dict(zip(parameters, map(_constant, call.args)))
+  for word in call.keywords:
+    _expect(
+      word.arg in parameters and word.arg not in values,
+      f'{_shown(word.arg)} is not a parameter, or given twice',
+    )
+    values[word.arg] = _constant(word.value)
+  given = parameters[: len(values)]
+  _expect(set(given) == set(values), f'an argument is missing: {_shown(text)}')
+  return [values[parameter] for parameter in given]
+
+
+def _is_call(node: ast.expr, name: str) -> bool:
+  return (
+    isinstance(node, ast.Call)
+    and isinstance(node.func, ast.Name)
+    and node.func.id == name
+  )
+
+
+def _uncommented(starter_code: Any) -> str:
+  """Returns the code without the lines that are comments."""
+  _expect(isinstance(starter_code, str), 'starter_code is not text')
+  lines = textwrap.dedent(starter_code).splitlines()
+  return '\n'.join(x for x in lines if not x.lstrip().startswith('#'))
+
+
+def _parameters(starter_code: str, name: str) -> tuple[str, ...]:
+  """Returns the names of what the function `name` is called with.
+
+  Raises:
+    ValueError: there is none, or JSON cannot carry its arguments or result.
+  """
+  header = _header(_uncommented(starter_code), name)
+  _expect(not _NODES.search(header), f'{name} works on lists or trees of nodes')
+  function = _parsed(header, 'exec').body[0]
+  _expect(
+    not (
+      isinstance(function.returns, ast.Constant)
+      and function.returns.value is None
+    ),
+    f'{name} returns nothing: it changes its arguments',
+  )
+  names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+  return tuple(names[1:] if names[:1] == ['self'] else names)
+
+
+def _header(code: str, name: str) -> str:
+  """Returns the definition of `name`, with a body that does nothing."""
+  matches = [m for m in _DEFINITION.finditer(code) if m[1] == name]
+  _expect(len(matches) == 1, f'starter_code does not define {name} once')
+  rest = code[matches[0].start() :]
+  # Which colon ends the header, only Python's grammar knows.
+  for colon in re.finditer(':', rest[:_HEADER_CHARS]):
+    with contextlib.suppress(ValueError):
+      header = rest[: colon.end()] + ' pass'
+      _parsed(header, 'exec')
+      return header
+  raise ValueError(f'starter_code has no header of {name}')
+
+
+def _is_test(node: ast.AST) -> bool:
+  """Whether it is an assert of more than a constant, which HumanEval has."""
+  return isinstance(node, ast.Assert) and not isinstance(
+    node.test, ast.Constant
+  )
+
+
+def _straight(tree: ast.Module) -> Iterator[ast.Assert]:
+  """Yields the asserts that run once: at top level and in `check`."""
+  for node in tree.body:
+    if isinstance(node, ast.FunctionDef) and node.name == 'check':
+      yield from filter(_is_test, node.body)
+    elif _is_test(node):
+      yield node
+
+
+def _assertion(node: ast.Assert) -> tuple[str, list, Any] | None:
+  """Returns (name, arguments, result); None if it is no call on literals."""
+  match node.test:
+    case ast.Compare(
+      left=ast.Call(func=ast.Name(id=name), args=args, keywords=[]),
+      ops=[ast.Eq() | ast.Is()],
+      comparators=[right],
+    ):
+      pass
+    case _:
+      return None
+  try:
+    values = [_argument(_constant(a)) for a in args]
+    return name, values, _expected(_constant(right))
+  except ValueError:
+    return None

@@ -1,0 +1,226 @@
+"""Runs programs of unknown intent, one fresh process each; the parent's side.
+
+Tiers, best first. T3: user, mount, network, IPC, UTS and process namespaces,
+Landlock, seccomp, resource limits, a private scratch folder. T2, for
+containers that refuse namespaces: Landlock without any writable path, seccomp,
+resource limits. Weaker ones there are not: a host that has neither is told.
+
+Covered: other processes (memory, signals, limits), files (writing any, reading
+any but the Python installation and system libraries), network, IPC, new
+processes and programs, memory, CPU, output, threads, descriptors, what outlives
+the run. Not covered: bugs of the kernel in the calls that stay, timing and
+cache side channels, and load on the machine within the limits. In T2 the limit
+on threads is above the machine's count, and where only root can read the
+interpreter it binds nobody: there memory bounds threads. `Jail.run` has
+what a remote backend needs: bytes in, bytes out.
+"""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from acereason_jax.verifiers import zygote
+
+TIERS = ('T3', 'T2')
+_START_SECONDS = 60.0
+_REPLY_BYTES = 1 << 28
+
+
+class SandboxError(RuntimeError):
+  """The jail failed, not the program."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Of one run; `wall_seconds` catches sleepers alone, CPU time decides."""
+
+  cpu_seconds: float
+  wall_seconds: float
+  memory_bytes: int
+  output_bytes: int = 64 << 20
+  stderr_bytes: int = 16 << 10
+  threads: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a program did: `exit` is its status, or -signal.
+
+  `result` is what a called function returned, JSON or b''. The outputs are at
+  most a byte longer than allowed, which says that there was more.
+  """
+
+  exit: int
+  timed_out: bool
+  cpu_seconds: float
+  wall_seconds: float
+  peak_bytes: int
+  stdout: bytes
+  result: bytes
+  stderr: bytes
+
+
+class Jail:
+  """One zygote; for the thread that made it, with which it ends.
+
+  `tier` is what it holds. After a SandboxError it is closed.
+  """
+
+  def __init__(self, tier: str = 'auto'):
+    """Starts the zygote in the best tier the host allows, or in `tier`.
+
+    Raises:
+      ValueError: there is no such tier.
+      SandboxError: the host does not allow it; the message says what not.
+    """
+    if tier not in ('auto', *TIERS):
+      raise ValueError(f'tier={tier!r}: give auto, {" or ".join(TIERS)}')
+    refusals = []
+    for candidate in TIERS if tier == 'auto' else (tier,):
+      try:
+        self._start(candidate)
+        self._test()
+        self.tier = candidate
+        return
+      except SandboxError as e:
+        refusals.append(f'{candidate}: {e}')
+    raise SandboxError('; '.join(refusals))
+
+  def run(
+    self,
+    program: bytes,
+    stdin: bytes,
+    limits: Limits,
+    fn: str = '',
+    args: list | tuple = (),
+  ) -> Outcome:
+    """Returns what the program did, as `__main__` with this input.
+
+    With `fn` ('f' or 'Solution().f') that function is called with `args`, JSON
+    values, once the program has run.
+
+    Raises:
+      SandboxError: the zygote is gone, or could not run it.
+    """
+    request = dataclasses.asdict(limits) | dict(fn=fn, args=list(args))
+    deadline = time.monotonic() + limits.wall_seconds + _START_SECONDS
+    try:
+      for part in (json.dumps(request).encode(), program, stdin):
+        self._channel.sendall(zygote.HEADER.pack(len(part)))
+        self._channel.sendall(part)
+      happened = json.loads(self._receive(deadline))
+      stdout, result, stderr = (self._receive(deadline) for _ in range(3))
+    except (OSError, ValueError) as e:
+      self.close()
+      raise SandboxError(f'the zygote is gone: {e}') from e
+    except BaseException:
+      # The next run must not read what is left of this one.
+      self.close()
+      raise
+    if 'broken' in happened:
+      self.close()
+      raise SandboxError(happened['broken'])
+    return Outcome(**happened, stdout=stdout, result=result, stderr=stderr)
+
+  def close(self) -> None:
+    """Ends the zygote and what it runs."""
+    self._channel.close()
+    self._process.kill()
+    self._process.wait()
+
+  def __enter__(self) -> 'Jail':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  def _start(self, tier: str) -> None:
+    self._channel, theirs = socket.socketpair()
+    try:
+      self._process = subprocess.Popen(
+        [
+          *(sys.executable, '-P', '-m', zygote.__name__),
+          *(str(os.getpid()), str(theirs.fileno()), tier),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        cwd='/',
+        env={'PYTHONPATH': os.pathsep.join(map(os.path.abspath, sys.path))}
+        | {'PYTHONHASHSEED': '0', 'PYTHONDONTWRITEBYTECODE': '1'}
+        # Each thread's own arena would take 64 MiB of address space.
+        | {'MALLOC_ARENA_MAX': '1'},
+      )
+    except OSError as e:
+      self._channel.close()
+      raise SandboxError(f'the zygote did not start: {e}') from e
+    finally:
+      theirs.close()
+    try:
+      reply = json.loads(self._receive(time.monotonic() + _START_SECONDS))
+    except (OSError, ValueError) as e:
+      self.close()
+      raise SandboxError(f'the zygote did not start: {e}') from e
+    if 'refused' in reply:
+      self.close()
+      raise SandboxError(reply['refused'])
+
+  def _receive(self, deadline: float) -> bytes:
+    (size,) = zygote.HEADER.unpack(self._exactly(zygote.HEADER.size, deadline))
+    if size > _REPLY_BYTES:
+      raise ValueError(f'a reply of {size} bytes')
+    return self._exactly(size, deadline)
+
+  def _exactly(self, size: int, deadline: float) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+      self._channel.settimeout(max(0.01, deadline - time.monotonic()))
+      part = self._channel.recv(min(size - len(data), 1 << 20))
+      if not part:
+        raise OSError('it closed its end')
+      data += part
+    return bytes(data)
+
+  def _test(self) -> None:
+    """Runs what must fail; raises SandboxError if one of them does not."""
+    limits = Limits(cpu_seconds=5, wall_seconds=20, memory_bytes=256 << 20)
+    found = self.run(_SELF_TEST, b'', limits).stdout.decode('utf-8', 'replace')
+    if found.split() != ['held']:
+      self.close()
+      raise SandboxError(f'the self-test found: {found.strip() or "nothing"}')
+
+
+_SELF_TEST = rb"""
+import ctypes, os, signal, socket
+broke = []
+def attempt(name, action):
+  try:
+    action()
+  except (OSError, ValueError, FileNotFoundError):
+    return
+  broke.append(name)
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *args):
+  if getattr(libc, function)(*args) < 0:
+    raise OSError(ctypes.get_errno(), function)
+attempt('write', lambda: open('/var/tmp/x', 'w'))
+attempt('write-lib', lambda: open(os.__file__, 'a'))
+attempt('read', lambda: open('/etc/passwd').read())
+attempt('list', lambda: os.listdir('/var'))
+attempt('network', lambda: socket.socket(socket.AF_INET))
+attempt('unix', lambda: socket.socket(socket.AF_UNIX))
+attempt('fork', os.fork)
+attempt('exec', lambda: os.execv('/bin/true', ['true']))
+attempt('signal', lambda: os.kill(os.getppid() or 2, 0))
+attempt('ptrace', lambda: call('ptrace', 0, 0, 0, 0))
+attempt('unshare', lambda: call('unshare', 0x10000000))
+attempt('limits', lambda: __import__('resource').prlimit(os.getppid() or 2, 7))
+attempt('proc', lambda: open('/proc/%d/environ' % (os.getppid() or 2)).read())
+attempt('mount', lambda: call('mount', b'none', b'/tmp', b'tmpfs', 0, None))
+print(' '.join(broke) or 'held')
+"""

@@ -1,0 +1,591 @@
+"""The process that model-written programs are forked from, one for each run.
+
+A fresh interpreter with an empty environment that has never seen an expected
+output; `jail` starts it and asks it. It enters its namespaces once (tier T3),
+imports what programs are given, and then for each run forks a child that
+confines itself and becomes the program. The zygote runs no such code itself,
+reads nothing that a child wrote, and ends with its parent.
+"""
+
+import atexit
+import builtins
+import ctypes
+import functools
+import gc
+import importlib.machinery
+import io
+import json
+import linecache
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+import types
+from typing import Any
+
+from acereason_jax.verifiers import prelude, sandbox, syscalls
+
+HEADER = struct.Struct('>I')
+
+_STACK_BYTES = 256 << 20
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_CLONE = {'x86_64': 56, 'aarch64': 220}
+_NEW_NS, _NEW_UTS, _NEW_IPC = 0x20000, 0x4000000, 0x8000000
+_NEW_USER, _NEW_PID, _NEW_NET = 0x10000000, 0x20000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_NOBODY = 61001
+# Not /tmp: the interpreter may lie there.
+_SCRATCH = '/scratch'
+_MOUNT_POINT = '/sys'
+# Programs open this too; without /proc it leads to a copy.
+_STDIN, _STDIN_COPY = '/dev/stdin', f'{_SCRATCH}/.stdin'
+_SCRATCH_OPTIONS = b'size=64m,nr_inodes=1024,mode=1777'
+_OPEN_FILES = 64
+# A thread's stack is by default as large as the main thread's may become.
+_THREAD_STACK_BYTES = 8 << 20
+# A program is killed at so much more than its CPU time, which says that it was
+# not the measuring. The kernel's own limit counts ticks, which on a busy
+# machine are a quarter off.
+_CPU_FACTOR = 1.3
+_CPU_CHECK_SECONDS = 0.1
+# The name of a program, and what it may leave unwritten.
+_NAME = 'solution.py'
+_FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+# The descriptor after the program's own, and what it says.
+_CONFINING, _CONFINED = 4, b'confined'
+# Address space that the interpreter and its libraries take before a program.
+_BASE_BYTES = 256 << 20
+# Files are Landlock's, and the mounts'; asyncio talks to itself by socketpair.
+_ALLOWED = {'T2': frozenset(('open', 'openat', 'socketpair'))}
+# What Landlock knows nothing of (times, locks), mounts alone keep from others.
+_ALLOWED['T3'] = _ALLOWED['T2'] | {
+  *('creat', 'truncate', 'rename', 'renameat', 'renameat2', 'mkdir', 'mkdirat'),
+  *('rmdir', 'unlink', 'unlinkat', 'flock', 'utimensat'),
+}
+
+
+def system_paths() -> list[str]:
+  """Returns what a Python program may have to read to start and to import."""
+  paths = {sys.prefix, sys.base_prefix, sys.exec_prefix, '/usr/lib', '/lib'}
+  paths |= {'/lib64', '/usr/lib64', '/usr/local/lib', '/usr/share/zoneinfo'}
+  paths |= {'/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom'}
+  paths |= {'/etc/localtime', '/usr/lib/locale'}
+  # A prefix of / would be everything.
+  return sorted(p for p in paths if len(p) > 1 and os.path.exists(p))
+
+
+# --- tier T3 ----------------------------------------------------------------
+
+
+def enter_namespaces() -> None:
+  """Becomes alone: no network, no other process's IPC, a read-only root.
+
+  The root holds `system_paths` and an empty scratch folder, nothing else.
+
+  Raises:
+    OSError: the host refuses one of the steps.
+  """
+  own = os.open('/proc/self', os.O_RDONLY | os.O_DIRECTORY)
+  if os.getuid() == 0:
+    # Before the user changes: the interpreter may lie in root's own folder.
+    _check('unshare', _libc().unshare(_NEW_NS))
+    _new_root()
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    # So that /proc/self, with the maps below, is this user's.
+    _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    _unshare_user(own)
+  else:
+    _unshare_user(own)
+    _new_root()
+  os.close(own)
+
+
+def _unshare_user(own: int) -> None:
+  """Enters all namespaces but that of processes; `own` is /proc/self."""
+  user, group = os.getuid(), os.getgid()
+  flags = _NEW_USER | _NEW_NS | _NEW_IPC | _NEW_NET | _NEW_UTS
+  _check('unshare', _libc().unshare(flags))
+  for name, text in (
+    ('setgroups', 'deny'),
+    ('uid_map', f'{user} {user} 1'),
+    ('gid_map', f'{group} {group} 1'),
+  ):
+    file = os.open(name, os.O_WRONLY, dir_fd=own)
+    os.write(file, text.encode())
+    os.close(file)
+
+
+def _new_root() -> None:
+  """Makes `system_paths`, read-only, all there is."""
+  _mount(None, '/', None, _MS_REC | _MS_PRIVATE)
+  paths = system_paths()
+  _mount('tmpfs', _MOUNT_POINT, 'tmpfs', _MS_NOSUID | _MS_NODEV, b'mode=755')
+  for path in paths:
+    _bind(path, _MOUNT_POINT + path)
+  os.makedirs(_MOUNT_POINT + _SCRATCH)
+  os.symlink(_STDIN_COPY, f'{_MOUNT_POINT}{_STDIN}')
+  os.chdir(_MOUNT_POINT)
+  _check('pivot_root', _syscall('pivot_root', b'.', b'.'))
+  _check('umount', _libc().umount2(b'.', _MNT_DETACH))
+  os.chdir('/')
+  _mount(None, '/', None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
+
+
+def _bind(source: str, target: str) -> None:
+  if os.path.isdir(source):
+    os.makedirs(target, exist_ok=True)
+  else:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.close(os.open(target, os.O_CREAT, 0o644))
+  _mount(source, target, None, _MS_BIND | _MS_REC)
+  # What was nosuid or nodev outside has to stay so.
+  flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID
+  flags |= os.statvfs(target).f_flag & (_MS_NODEV | _MS_NOEXEC)
+  if not source.startswith('/dev/'):
+    flags |= _MS_NODEV
+  _mount(None, target, None, flags)
+
+
+def _mount(
+  source: str | None,
+  target: str,
+  kind: str | None,
+  flags: int,
+  options: bytes | None = None,
+) -> None:
+  encoded = [x if x is None else x.encode() for x in (source, target, kind)]
+  done = _libc().mount(*encoded, ctypes.c_ulong(flags), options)
+  _check(f'mount {target}', done)
+
+
+def _check(what: str, done: int) -> None:
+  if done != 0:
+    code = ctypes.get_errno()
+    raise OSError(code, f'{what}: {os.strerror(code)}')
+
+
+# Each CDLL is a class, which nothing but a garbage collector takes away.
+@functools.cache
+def _libc() -> ctypes.CDLL:
+  return ctypes.CDLL(None, use_errno=True)
+
+
+def _syscall(name: str, *arguments: bytes) -> int:
+  number = syscalls.NUMBERS[os.uname().machine][name]
+  return _libc().syscall(ctypes.c_long(number), *arguments)
+
+
+# --- tier T2 ----------------------------------------------------------------
+
+
+def _leave_root() -> None:
+  """Stops being root, whom no limit on threads binds, where that can be.
+
+  Another user may be unable to read the interpreter.
+  """
+  if os.getuid() != 0:
+    return
+  try:
+    os.setresgid(_NOBODY, _NOBODY, 0)
+    os.setresuid(_NOBODY, _NOBODY, 0)
+    for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)):
+      os.listdir(path)
+  except OSError:
+    os.setresuid(0, 0, 0)
+    os.setresgid(0, 0, 0)
+    return
+  # Root again, whom dropping the groups takes.
+  os.seteuid(0)
+  os.setgroups([])
+  os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+  os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+
+
+# --- one run ----------------------------------------------------------------
+
+
+def run(request: dict, program: bytes, stdin: bytes, tier: str) -> list:
+  """Returns [what happened, stdout, result, stderr] of one program.
+
+  It ran in a fresh process, which is gone with all it started.
+  """
+  request['stdin_by_name'] = _STDIN.encode() in program
+  if tier == 'T2':
+    request['threads'] += _all_threads()
+  files = [_file(name) for name in ('stdin', 'stdout', 'stderr', 'result')]
+  _write_all(files[0], stdin)
+  os.lseek(files[0], 0, os.SEEK_SET)
+  confined, confining = os.pipe()
+  began = time.monotonic()
+  pid = _fork(tier)
+  if pid == 0:
+    os.close(confined)
+    _become(request, program, files, confining, tier)
+  os.close(confining)
+  timed_out = not _wait(pid, began, request)
+  _, status, used = os.wait4(pid, 0)
+  problem = os.read(confined, 1 << 12)
+  happened = dict(
+    exit=os.waitstatus_to_exitcode(status),
+    timed_out=timed_out,
+    cpu_seconds=used.ru_utime + used.ru_stime,
+    wall_seconds=time.monotonic() - began,
+    peak_bytes=used.ru_maxrss * 1024,
+  )
+  if problem != _CONFINED:
+    text = problem.decode('utf-8', 'replace') or 'it ended'
+    happened = dict(broken=f'confining failed: {text}')
+  output_bytes = request['output_bytes'] + 1
+  outputs = [
+    _read(files[1], 0, output_bytes),
+    _read(files[3], 0, output_bytes),
+    # The end says most.
+    _read(files[2], _size(files[2]) - request['stderr_bytes'], output_bytes),
+  ]
+  for file in (*files, confined):
+    os.close(file)
+  return [happened, *outputs]
+
+
+def _all_threads() -> int:
+  """Returns how many threads the machine runs.
+
+  Outside a namespace of users, the limit counts all that the user has, seen
+  from here or not.
+  """
+  with open('/proc/loadavg', 'rb') as file:
+    return int(file.read().split()[3].partition(b'/')[2])
+
+
+def _file(name: str) -> int:
+  return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _write_all(file: int, data: bytes) -> None:
+  rest = memoryview(data)
+  while rest:
+    rest = rest[os.write(file, rest) :]
+
+
+def _size(file: int) -> int:
+  return os.fstat(file).st_size
+
+
+def _read(file: int, start: int, most: int) -> bytes:
+  parts, position = [], max(0, start)
+  end = min(_size(file), position + most)
+  while position < end:
+    part = os.pread(file, end - position, position)
+    if not part:
+      break
+    parts.append(part)
+    position += len(part)
+  return b''.join(parts)
+
+
+def _fork(tier: str) -> int:
+  """Returns as os.fork; in T3 the child is the first of its processes."""
+  if tier != 'T3':
+    return os.fork()
+  number = _CLONE[os.uname().machine]
+  flags = _NEW_PID | _NEW_NS | signal.SIGCHLD
+  pid = _libc().syscall(*map(ctypes.c_long, (number, flags, 0, 0, 0, 0)))
+  if pid < 0:
+    _check('clone', -1)
+  if pid == 0:
+    ctypes.pythonapi.PyOS_AfterFork_Child()
+  return pid
+
+
+def _wait(pid: int, began: float, request: dict) -> bool:
+  """Waits for a child; kills it at its limits; False if that was wall time."""
+  handle = os.pidfd_open(pid)
+  poll = select.poll()
+  poll.register(handle, select.POLLIN)
+  # linux/posix-timers.h: the clock of a process, in the scheduler's counting.
+  clock, most = ~pid << 3 | 2, _CPU_FACTOR * request['cpu_seconds']
+  while True:
+    wall = began + request['wall_seconds'] - time.monotonic()
+    cpu = most - time.clock_gettime(clock)
+    if wall <= 0 or cpu <= 0:
+      os.kill(pid, signal.SIGKILL)
+      break
+    # Threads together may spend it faster than one can.
+    seconds = min(wall, max(cpu / 2, _CPU_CHECK_SECONDS))
+    if poll.poll(seconds * 1000 + 1):
+      break
+  os.close(handle)
+  return wall > 0
+
+
+def _become(
+  request: dict, program: bytes, files: list[int], confining: int, tier: str
+) -> None:
+  """Turns the forked child into the program; does not return.
+
+  What is written to `confining` says that it was confined, or why not.
+  """
+  try:
+    for target, file in enumerate(files):
+      os.dup2(file, target)
+    os.dup2(confining, _CONFINING)
+    _confine(request, tier)
+    # This fails if the zygote died before its death could end this process.
+    os.write(_CONFINING, _CONFINED)
+    os.close(_CONFINING)
+  except BaseException as e:  # noqa: BLE001 (it is the end of this process)
+    os.write(_CONFINING, f'{type(e).__name__}: {e}'.encode()[:1000])
+    os._exit(1)
+  status = 1
+  try:
+    status = _main(request, program)
+  finally:
+    os._exit(status)
+
+
+def _confine(request: dict, tier: str) -> None:
+  """Leaves the child its descriptors, and the limits of a run."""
+  os.setsid()
+  # An own scratch folder, before the right to mount is given up.
+  if tier == 'T3':
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _mount('tmpfs', _SCRATCH, 'tmpfs', flags, _SCRATCH_OPTIONS)
+    os.chdir(_SCRATCH)
+    if request['stdin_by_name']:
+      copy = os.open(_STDIN_COPY, os.O_WRONLY | os.O_CREAT, 0o600)
+      _write_all(copy, _read(0, 0, _size(0)))
+  os.closerange(_CONFINING + 1, os.sysconf('SC_OPEN_MAX'))
+  _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+  # In case the zygote is not there to do it.
+  cpu = int(2 * request['cpu_seconds']) + 2
+  memory = request['memory_bytes'] + _BASE_BYTES
+  output = request['output_bytes']
+  for limit, value in (
+    (resource.RLIMIT_CPU, cpu),
+    (resource.RLIMIT_AS, memory),
+    (resource.RLIMIT_FSIZE, output + 1),
+    (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    (resource.RLIMIT_NPROC, request['threads']),
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_MEMLOCK, 0),
+    (resource.RLIMIT_MSGQUEUE, 0),
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_SIGPENDING, 64),
+  ):
+    resource.setrlimit(limit, (value, value))
+  if sandbox.no_new_privs() != 'yes':
+    raise OSError('no_new_privs')
+  sandbox.drop_capabilities(0)
+  writable = [os.devnull, *([_SCRATCH] if tier == 'T3' else [])]
+  rules = sandbox.landlock(system_paths(), writable)
+  machine = os.uname().machine
+  code = sandbox.program(machine, os.getpid(), _ALLOWED[tier])
+  calls = sandbox.seccomp(code)
+  # Without namespaces, Landlock is all that guards files.
+  if calls != 'yes' or (tier == 'T2' and not rules.startswith('abi')):
+    raise OSError(f'seccomp={calls} landlock={rules}')
+
+
+def _main(request: dict, program: bytes) -> int:
+  """Runs the program as `__main__`; returns its exit status."""
+  sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
+  sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
+  sys.stderr = sys.__stderr__ = _stream(2, 'stderr', 'w', 'backslashreplace')
+  sys.argv = [_NAME]
+  sys.path[:0] = ['']
+  # Programs print numbers of any length; the limit guards servers.
+  sys.set_int_max_str_digits(0)
+  module = types.ModuleType('__main__')
+  module.__dict__.update(
+    prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
+  )
+  module.__loader__ = importlib.machinery.SourceFileLoader('__main__', _NAME)
+  sys.modules['__main__'] = module
+  # Tracebacks show the program's lines, of which there is no file.
+  lines = program.decode('utf-8', 'replace').splitlines(keepends=True)
+  linecache.cache[_NAME] = (len(program), None, lines, _NAME)
+  gc.enable()
+  try:
+    code = compile(program, _NAME, 'exec', dont_inherit=True)
+    exec(code, module.__dict__)
+    if request['fn']:
+      _call(module.__dict__, request['fn'], request['args'])
+    status = 0
+  except SystemExit as e:
+    status = _exit_status(e.code)
+  except BaseException as e:  # noqa: BLE001 (the program's own affair)
+    _report(e)
+    status = 1
+  return _finish(status, module.__dict__ if b'__del__' in program else {})
+
+
+def _report(error: BaseException) -> None:
+  """Writes a traceback, without the frame that ran the program."""
+  error.__traceback__ = error.__traceback__.tb_next
+  if sys.excepthook is not sys.__excepthook__:
+    sys.excepthook(type(error), error, error.__traceback__)
+  else:
+    # The interpreter's own would look for the file.
+    traceback.print_exception(error)
+
+
+def _stream(
+  descriptor: int, name: str, mode: str, errors: str = 'surrogateescape'
+) -> io.TextIOWrapper:
+  """Returns what the interpreter makes of a descriptor in a UTF-8 locale."""
+  buffering = 1 if descriptor == 2 else -1
+  stream = open(  # noqa: SIM115 (it stays open)
+    descriptor, mode, buffering, 'utf-8', errors, newline='\n', closefd=False
+  )
+  stream.buffer.raw.name = f'<{name}>'
+  return stream
+
+
+def _call(names: dict, fn: str, args: list) -> None:
+  """Writes what the named function returns, as JSON, where it is read.
+
+  Nothing is written if JSON cannot say it.
+  """
+  owner, _, name = fn.rpartition('.')
+  if owner:
+    function = getattr(names[owner.removesuffix('()')](), name)
+  else:
+    function = names[name]
+  result = function(*args)
+  sys.setrecursionlimit(10_000)
+  try:
+    text = json.dumps(result)
+  except (TypeError, ValueError, RecursionError) as e:
+    # A wrong answer, not an error of the program's.
+    print(f'{fn} returned: {e}', file=sys.stderr)
+    return
+  _write_all(3, text.encode())
+
+
+def _exit_status(code: object) -> int:
+  if code is None:
+    return 0
+  if isinstance(code, int):
+    return code & 0xFF
+  print(code, file=sys.stderr)
+  return 1
+
+
+def _finish(status: int, names: dict) -> int:
+  """What the interpreter does at its end, without tearing it down.
+
+  `names` are forgotten, so that what destructors print is there.
+  """
+  for step in (threading._shutdown, atexit._run_exitfuncs):
+    try:
+      step()
+    except BaseException:  # noqa: BLE001 (the program's own affair)
+      traceback.print_exc()
+  for name in names.keys() - {'__builtins__'}:
+    names[name] = None
+  flushed = _flush(sys.stdout)
+  # A file that nobody closed is written when it is collected.
+  for value in gc.get_objects():
+    if isinstance(value, _FILES):
+      _flush(value)
+  return status if flushed else 120
+
+
+def _flush(stream: Any) -> bool:
+  """Returns whether it could be flushed; what is closed or None needs none."""
+  try:
+    if stream is not None and not stream.closed:
+      stream.flush()
+  except BaseException:  # noqa: BLE001 (a full file, a closed descriptor)
+    return False
+  return True
+
+
+# --- the server -------------------------------------------------------------
+
+
+def _receive(channel: socket.socket) -> bytes:
+  header = _exactly(channel, HEADER.size)
+  return _exactly(channel, *HEADER.unpack(header))
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+  data = bytearray()
+  while len(data) < size:
+    part = channel.recv(min(size - len(data), 1 << 20))
+    if not part:
+      sys.exit(0)
+    data += part
+  return bytes(data)
+
+
+def _send(channel: socket.socket, *parts: bytes) -> None:
+  for part in parts:
+    channel.sendall(HEADER.pack(len(part)))
+    channel.sendall(part)
+
+
+def serve(channel: socket.socket, tier: str) -> None:
+  """Answers requests until the other end is closed, or something failed."""
+  while True:
+    request = json.loads(_receive(channel))
+    program, stdin = _receive(channel), _receive(channel)
+    try:
+      happened, *outputs = run(request, program, stdin, tier)
+    except OSError as e:
+      happened, outputs = dict(broken=str(e)), [b'', b'', b'']
+    _send(channel, json.dumps(happened).encode(), *outputs)
+    if 'broken' in happened:
+      return
+
+
+def main(parent: int, descriptor: int, tier: str) -> None:
+  soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+  if soft != resource.RLIM_INFINITY and soft < _STACK_BYTES:
+    # The kernel leaves room for a deeper stack only when a program starts.
+    most = hard if hard != resource.RLIM_INFINITY else _STACK_BYTES
+    resource.setrlimit(resource.RLIMIT_STACK, (min(_STACK_BYTES, most), hard))
+    if min(_STACK_BYTES, most) > soft:
+      os.execv(sys.executable, sys.orig_argv)
+  threading.stack_size(_THREAD_STACK_BYTES)
+  for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):
+    # What the parent may do is not what programs may.
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (hard, hard))
+  channel = socket.socket(fileno=descriptor)
+  os.environ.clear()
+  os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
+  os.environ['TMPDIR'] = _SCRATCH
+  try:
+    if tier == 'T3':
+      enter_namespaces()
+    else:
+      os.chdir('/')
+      _leave_root()
+  except OSError as e:
+    _send(channel, json.dumps(dict(refused=str(e))).encode())
+    return
+  # After the change of user, which clears it.
+  _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+  if os.getppid() != parent:
+    return
+  # Forked memory stays shared while nobody counts references in it.
+  gc.disable()
+  gc.freeze()
+  _send(channel, json.dumps(dict(ready=True)).encode())
+  serve(channel, tier)
+
+
+if __name__ == '__main__':
+  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

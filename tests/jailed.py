@@ -1,0 +1,96 @@
+"""Runs jails as another user, and the collected programs and attacks.
+
+    python jailed.py serve T3          answers pickled calls of Jail.run
+    python jailed.py programs T3 all   judges code_programs, prints JSON
+    python jailed.py attacks T3 ''     judges code_attacks, prints JSON
+
+It needs no more than the standard library, so that any interpreter serves.
+"""
+
+import json
+import pickle
+import sys
+import types
+
+try:
+  import numpy  # noqa: F401
+except ImportError:
+  # Only annotations name its arrays.
+  sys.modules['numpy'] = types.ModuleType('numpy')
+  sys.modules['numpy'].ndarray = object
+
+import code_attacks
+import code_programs
+
+from acereason_jax.verifiers import code, jail
+
+# What a stopped clock decides; these alone take most of the time.
+_SLOW = 1.0
+
+
+def serve(tier):
+  with jail.Jail(tier) as jailed:
+    reply = jailed.tier
+    while True:
+      pickle.dump(reply, sys.stdout.buffer)
+      sys.stdout.buffer.flush()
+      try:
+        arguments = pickle.load(sys.stdin.buffer)
+      except EOFError:
+        return
+      reply = jailed.run(*arguments)
+
+
+def judge(program, task, tier):
+  """The verdict's status, and the detail."""
+  # Of another tier's verdicts nothing may be remembered.
+  code._memo.clear()
+  response = f'</think>\n```python\n{program}\n```\n'
+  text = json.dumps(task)
+  verdict = code.verify(response, text, tier=tier, budget_seconds=4.0)
+  return verdict.status, verdict.detail
+
+
+def programs(tier, skipped):
+  """{name: detail}, without those that earn a status of `skipped`."""
+  return {
+    p.name: judge(p.program, p.task, tier)[1]
+    for p in code_programs.PROGRAMS
+    if p.status not in skipped.split(',')
+  }
+
+
+def attacks(tier, skipped):
+  """{name: [status, detail, what the trainer found]}, without categories."""
+  return {
+    a.name: attack(a, tier)
+    for a in code_attacks.ATTACKS
+    if a.category not in skipped.split(',')
+  }
+
+
+def attack(chosen, tier):
+  with code_attacks.Context(_SLOW) as context:
+    if chosen.category == 'leak':
+      # Environment and descriptors leak only into what starts after them.
+      vars(code._jails).clear()
+    expected = context.expected(chosen)
+    if chosen.kind == 'call':
+      task = {'fn': 'solve', 'tests': [{'args': [], 'expected': expected}]}
+    else:
+      task = {'tests': [{'stdin': '', 'expected': expected}]}
+    task |= {'kind': chosen.kind, 'time_limit_seconds': _SLOW}
+    program = context.fill(chosen.program)
+    for _ in range(chosen.runs):
+      status, detail = judge(program, task, tier)
+      if status == 'right':
+        break
+    return status, detail, chosen.check(context) if chosen.check else ''
+
+
+if __name__ == '__main__':
+  if sys.argv[1] == 'serve':
+    serve(sys.argv[2])
+  else:
+    work = {'programs': programs, 'attacks': attacks}[sys.argv[1]]
+    json.dump(work(sys.argv[2], sys.argv[3]), sys.stdout)

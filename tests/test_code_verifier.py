@@ -1,0 +1,863 @@
+"""The judge of code: what it reads, runs, compares and says.
+
+Expectations are made by hand. Deadlines here are hang guards, not timings.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers.pool import VerifierPool
+
+if sys.platform != 'linux':
+  pytest.skip('Linux alone confines', allow_module_level=True)
+
+GUARD = 120
+ADD = 'a, b = map(int, input().split())\nprint(a + b)'
+SUMS = {
+  'kind': 'stdin',
+  'tests': [
+    {'stdin': '1 2\n', 'expected': '3\n'},
+    {'stdin': '10 -4\n', 'expected': '6\n'},
+    {'stdin': '0 0\n', 'expected': '0\n'},
+  ],
+}
+CALL = {'kind': 'call', 'fn': 'add', 'tests': [{'args': [1, 2], 'expected': 3}]}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _a_host_with_jails():
+  try:
+    code._jail('auto')
+  except jail.SandboxError as e:
+    pytest.skip(f'this host refuses jails: {e}')
+  yield
+  # Other tests count this process's children.
+  for started in vars(code._jails).values():
+    started.close()
+  vars(code._jails).clear()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+  code._memo.clear()
+  code._kills.clear()
+
+
+def _response(program, before='thought </think> So:\n'):
+  return f'{before}```python\n{program}\n```\n'
+
+
+def _verify(program, task=SUMS, **kwargs):
+  return code.verify(_response(program), json.dumps(task), **kwargs)
+
+
+def _stdin_task(stdin, expected, **fields):
+  tests = [{'stdin': stdin, 'expected': expected}]
+  return {'kind': 'stdin', 'tests': tests, **fields}
+
+
+@pytest.fixture
+def runs(monkeypatch):
+  """The inputs of the runs so far."""
+  seen = []
+  original = jail.Jail.run
+
+  def run(self, program, stdin, limits, fn='', args=()):
+    seen.append(stdin)
+    return original(self, program, stdin, limits, fn, args)
+
+  monkeypatch.setattr(jail.Jail, 'run', run)
+  return seen
+
+
+# --- extraction -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('response', 'expected'),
+  [
+    ('</think>```python\na\n```', 'a\n'),
+    ('x</think>\n```python\na\n```\n```python\nb\n```\n', 'b\n'),
+    ('```python\na\n```</think>```python\nb\n```', 'b\n'),
+    ('```python\na\n```', None),
+    ('```python\na\n```</think> none', None),
+    ('</think>```python\na\n```\n</think>```python\nb\n```', 'b\n'),
+    ('</think>```python\n```', ''),
+    ('</think>\r\n```python\r\na\r\nb\r\n```\r\n', 'a\r\nb\r\n'),
+    ('</think>```py\na\n```', 'a\n'),
+    ('</think>```python3\na\n```', 'a\n'),
+    ('</think>```Python\na\n```', 'a\n'),
+    ('</think>``` python \na\n``` ', 'a\n'),
+    ('</think>\n  ```python\n  a\n  ```\n', '  a\n'),
+    ('</think>\n\t```python\na\n```', 'a\n'),
+    ('</think>```python\na\n``` # no end\nb\n```', 'a\n``` # no end\nb\n'),
+    ('</think>```python\nx = """\n ~~~\n"""\n```', 'x = """\n ~~~\n"""\n'),
+    ('</think>```python\nx = "```"\n```', 'x = "```"\n'),
+    ('</think>```python\na', None),
+    ('</think>```python\na```', None),
+    ('</think>```python\na\n```\n```python\nb', 'a\n'),
+    ('</think>```\na\n```', None),
+    ('</think>```c++\na\n```', None),
+    ('</think>```python\na\n```\n```c\nint x;\n```\n', 'a\n'),
+    ('</think>```pythonic\na\n```', None),
+    ('</think>```python a\n```', None),
+    ('</think>print(1)', None),
+    ('</think>', None),
+    ('', None),
+  ],
+)
+def test_extraction(response, expected):
+  # A fence begins a line.
+  response = response.replace('</think>```', '</think>\n```')
+  assert code.extract(response, reasons=True) == expected
+
+
+def test_without_reasons_the_whole_response_counts():
+  response = '```python\na\n```\nso </think>'
+  assert code.extract(response, reasons=False) == 'a\n'
+  assert code.extract(response, reasons=True) is None
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '`' * (1 << 20),
+    '```python\n' * (1 << 17),
+    '```\n' * (1 << 18),
+    ' ' * (1 << 20),
+    ('\t' * 1000 + '\n') * 1000,
+    '```python\n' + ' \n' * (1 << 19),
+    '```python\n' + ' ```x\n' * (1 << 17),
+  ],
+  ids=lambda text: repr(text[:12]),
+)
+def test_extraction_is_linear(text):
+  begin = time.process_time()
+  code.extract(f'</think>\n{text}', reasons=True)
+  # A quadratic one takes minutes.
+  assert time.process_time() - begin < 10
+
+
+# --- tasks ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  'task',
+  [
+    SUMS,
+    CALL,
+    CALL | {'fn': 'Solution().add'},
+    SUMS | {'time_limit_seconds': 0.5, 'memory_bytes': 1 << 28},
+    SUMS | {'float_tol': 0},
+    {'kind': 'stdin', 'tests': []},
+    {'kind': 'stdin', 'tests': [{'stdin': '\ud800\0', 'expected': 'é\n'}]},
+    {
+      'kind': 'call',
+      'fn': 'f',
+      'tests': [{'args': [None, {'a': [1.5]}], 'expected': None}],
+    },
+  ],
+)
+def test_tasks_survive_json(task):
+  read = code.CodeTask.from_json(json.dumps(task))
+  assert code.CodeTask.from_json(read.to_json()) == read
+  given = json.loads(read.to_json())
+  for field in task:
+    assert field == 'tests' or given[field] == task[field]
+  assert len(read.tests) == len(task['tests'])
+
+
+def test_defaults():
+  task = code.CodeTask.from_json(json.dumps(SUMS))
+  assert task.time_limit_seconds == 6.0
+  assert task.memory_bytes == 1 << 30
+  assert task.float_tol == 1e-6
+  assert task.fn == ''
+  assert task.tests[1] == code.Test('10 -4\n', (), '6\n')
+
+
+BAD = [
+  '',
+  '{',
+  '[]',
+  '3',
+  'null',
+  '"text"',
+  '[' * 100_000,
+  '{"a":' * 100_000,
+  '1' * 10_000,
+  '{"kind": "stdin"}',
+  '{"kind": "stdin", "tests": 3}',
+  '{"kind": "stdin", "tests": {}}',
+  *(
+    json.dumps(SUMS | fields)
+    for fields in (
+      {'kind': 'other'},
+      {'kind': None},
+      {'kind': ['stdin']},
+      {'kind': 'call'},
+      {'fn': 'f'},
+      {'unknown': 1},
+      {'time_limit_seconds': 0},
+      {'time_limit_seconds': -1},
+      {'time_limit_seconds': 601},
+      {'time_limit_seconds': '6'},
+      {'time_limit_seconds': None},
+      {'time_limit_seconds': True},
+      {'time_limit_seconds': float('nan')},
+      {'time_limit_seconds': float('inf')},
+      {'memory_bytes': 1 << 19},
+      {'memory_bytes': 1 << 37},
+      {'memory_bytes': 1.5e9},
+      {'memory_bytes': 'much'},
+      {'float_tol': -1},
+      {'float_tol': 1},
+      {'float_tol': float('nan')},
+      {'float_tol': []},
+      {'tests': [3]},
+      {'tests': [[]]},
+      {'tests': [{}]},
+      {'tests': [{'stdin': ''}]},
+      {'tests': [{'stdin': 3, 'expected': ''}]},
+      {'tests': [{'stdin': '', 'expected': 3}]},
+      {'tests': [{'stdin': '', 'expected': None}]},
+      {'tests': [{'stdin': '', 'expected': '', 'args': 3}]},
+    )
+  ),
+  *(
+    json.dumps(CALL | {'fn': fn})
+    for fn in (
+      '',
+      None,
+      3,
+      'a b',
+      'a.b',
+      'Solution.add',
+      'Solution().',
+      'f()',
+      'f\n',
+      '1a',
+      '__import__("os")',
+      'é',
+    )
+  ),
+  json.dumps(CALL | {'tests': [{'args': {'a': 1}, 'expected': 3}]}),
+]
+
+
+@pytest.mark.parametrize('text', BAD, ids=lambda text: ascii(text[:70]))
+def test_a_bad_task_is_one_line(text, runs):
+  with pytest.raises(ValueError) as e:
+    code.CodeTask.from_json(text)
+  message = str(e.value)
+  assert message.strip()
+  assert '\n' not in message
+  assert len(message) < 400
+  for verdict in (code.verify(_response(ADD), text), code.reference('', text)):
+    assert verdict.status == 'error'
+    assert verdict.detail.isprintable()
+    assert verdict.detail.isascii()
+  assert not runs
+
+
+def test_no_tests_is_an_error(runs):
+  verdict = _verify(ADD, {'kind': 'stdin', 'tests': []})
+  assert verdict.status == 'error'
+  assert 'without tests' in verdict.detail
+  assert not runs
+
+
+def test_reference():
+  assert code.reference('anything', json.dumps(SUMS)).status == 'right'
+
+
+# --- comparing --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('', ''),
+    ('\n\n', ''),
+    ('3', '3\n'),
+    ('3 \n', '3'),
+    ('\n\n3\n', '3'),
+    ('3\n\n\n', '3'),
+    ('  3\n\t4  \n', '3\n4'),
+    ('3\r\n4\r\n', '3\n4\n'),
+    ('1  2\t3', '1 2 3'),
+    ('a\n\nb', 'a\n\nb'),
+    ('a\n   \nb', 'a\n\nb'),
+    ('2.0', '2'),
+    ('2', '2.0'),
+    ('2.50', '2.5'),
+    ('-0', '0'),
+    ('-0.0', '0.0'),
+    ('+3', '3'),
+    ('007', '7'),
+    ('1e3', '1000'),
+    ('1E+3', '1000.0'),
+    ('.5', '0.5'),
+    ('5.', '5'),
+    ('0.3333334', '0.333333333'),
+    ('1000000.4', '1000000.5'),
+    ('0.0000001', '0.0'),
+    ('x 0.10000001 y', 'x 0.1 y'),
+    ('1' * 900, '1' * 900),
+    ('1' * 5000, '1' * 5000),
+    ('é', 'é'),
+    ('nan', 'nan'),
+    ('inf', 'inf'),
+  ],
+)
+def test_texts_that_are_the_same(given, expected):
+  assert code.compare_text(given.encode(), expected, 1e-6) == ''
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('', '3'),
+    ('3', ''),
+    ('3', '4'),
+    ('3\n4', '3'),
+    ('3', '3\n4'),
+    ('3 4', '3\n4'),
+    ('3\n4', '3 4'),
+    ('34', '3 4'),
+    ('a\nb', 'a\n\nb'),
+    ('a\n\nb', 'a\nb'),
+    ('YES', 'Yes'),
+    ('Yes', 'YES'),
+    ('1000000000000000001', '1000000000000000000'),
+    ('1000000000000000000.0001', '1000000000000000000'),
+    ('1.0000001', '1'),
+    ('0.1', '0.2'),
+    ('0.33333', '0.333333333'),
+    ('1000002', '1000000.0'),
+    ('1e400', '1e401'),
+    ('1e99999', '1.0'),
+    ('inf', '1e308'),
+    ('nan', '0.0'),
+    ('0.0', 'nan'),
+    ('1_000', '1000'),
+    ('\uff11', '1'),
+    ('\u0663', '3'),
+    ('0x10', '16'),
+    ('1,000', '1000'),
+    ('3+0', '3'),
+    ('True', '1'),
+    ('1' * 5000 + '2', '1' * 5000 + '3'),
+    ('[1,2]', '[1, 2]'),
+    ('é', 'e'),
+    ('3\0', '3'),
+    ('\ufeff3', '3'),
+  ],
+)
+def test_texts_that_differ(given, expected):
+  difference = code.compare_text(given.encode(), expected, 1e-6)
+  assert difference
+  assert difference.isprintable()
+  assert difference.isascii()
+
+
+def test_the_first_difference_is_named():
+  difference = code.compare_text(b'1\n2\n4\n', '1\n3\n5', 1e-6)
+  assert difference == "line 2: got '2', expected '3'"
+  difference = code.compare_text(b'1\n2\n', '1', 1e-6)
+  assert difference == '2 lines, expected 1'
+
+
+def test_bytes_that_are_no_text():
+  assert code.compare_text(b'\xff\xfe3', '3', 1e-6)
+
+
+def test_tolerance():
+  assert code.compare_text(b'0.51', '0.5', 0.1) == ''
+  assert code.compare_text(b'0.5000001', '0.5', 0.0)
+  assert code.compare_text(b'0.50', '0.5', 0.0) == ''
+  assert code.compare_values(b'0.51', 0.5, 0.1) == ''
+  assert code.compare_values(b'0.5000001', 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('3', 3),
+    ('-0', 0),
+    ('2.0', 2),
+    ('2', 2.0),
+    ('0.30000000000000004', 0.3),
+    ('1000000.4', 1000000.5),
+    ('[1, 2]', [1, 2]),
+    ('[[1.0], []]', [[1], []]),
+    ('true', True),
+    ('null', None),
+    ('"a"', 'a'),
+    ('"\\u00e9"', 'é'),
+    ('{"a": 1, "b": [2]}', {'b': [2], 'a': 1}),
+    ('{}', {}),
+    ('Infinity', float('inf')),
+    (str(10**400), 10**400),
+  ],
+)
+def test_values_that_are_the_same(given, expected):
+  assert code.compare_values(given.encode(), expected, 1e-6) == ''
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('', 3),
+    ('', None),
+    ('nothing', None),
+    ('3 3', 3),
+    ('4', 3),
+    ('true', 1),
+    ('1', True),
+    ('false', 0),
+    ('0', False),
+    ('null', 0),
+    ('null', False),
+    ('0', None),
+    ('"3"', 3),
+    ('3', '3'),
+    ('[]', None),
+    ('[]', {}),
+    ('{}', []),
+    ('""', None),
+    ('[1]', [1, 2]),
+    ('[1, 2]', [1]),
+    ('[2, 1]', [1, 2]),
+    ('[[1]]', [1]),
+    ('{"a": 1}', {'a': 2}),
+    ('{"a": 1}', {'b': 1}),
+    ('{"a": 1, "b": 1}', {'a': 1}),
+    ('{"a": true}', {'a': 1}),
+    ('"A"', 'a'),
+    ('"a "', 'a'),
+    ('1.0001', 1),
+    ('1000000000000000001', 1000000000000000000),
+    ('NaN', 0),
+    ('NaN', float('nan')),
+    ('Infinity', 1e308),
+    ('Infinity', float('-inf')),
+    ('1e999', 10**400),
+    (str(10**400), 1.5),
+    (str(10**400), 10**400 + 1),
+    ('[' * 100_000, []),
+    ('[' * 900 + ']' * 900, []),
+    ('{"a":' * 100_000, {}),
+    ('1' * 5000, 1),
+    ('1' * 200_000, 1),
+    ('\xff', 'a'),
+  ],
+)
+def test_values_that_differ(given, expected):
+  difference = code.compare_values(given.encode('latin-1'), expected, 1e-6)
+  assert difference
+  assert difference.isprintable()
+  assert difference.isascii()
+
+
+def test_deep_values_are_not_the_same_for_fear_of_their_depth():
+  nested = []
+  for _ in range(60):
+    nested = [nested]
+  assert code.compare_values(json.dumps(nested).encode(), nested, 1e-6)
+
+
+@pytest.mark.parametrize(
+  'stdout',
+  [b'a\n', b'ab\n', b'\n', b'1 ', b'ab ', '\U0001f600'.encode(), b'\xff'],
+)
+def test_much_output_takes_little_memory(stdout):
+  """Else programs would choose to have no verdict."""
+  before = psutil.Process().memory_info().rss
+  difference = code.compare_text(stdout * (20 << 20), 'a\nb', 1e-6)
+  assert difference
+  value = b'[' + b'[],' * (20 << 20) + b'0]'
+  assert code.compare_values(value, [0], 1e-6)
+  assert psutil.Process().memory_info().rss < before + (600 << 20)
+
+
+# --- statuses ---------------------------------------------------------------
+
+QUICK = {'time_limit_seconds': 0.3}
+STATUSES = {
+  'right': (ADD, 'AC'),
+  'wrong output': ('print(3)', 'WA'),
+  'no output': ('', 'WA'),
+  'one line more': (f'{ADD}\nprint(0)', 'WA'),
+  'loop': ('while True: pass', 'TLE'),
+  'loop after the answer': (f'{ADD}\nwhile True: pass', 'TLE'),
+  'sleep': ('import time\ntime.sleep(99)', 'TLE'),
+  'memory': ('x = bytearray(9 << 30)', 'MLE'),
+  'memory, slowly': ('x = []\nwhile True: x.append(bytes(1 << 24))', 'MLE'),
+  'exception': (f'{ADD}\n1 / 0', 'RE'),
+  'exit status': (f'{ADD}\nexit(1)', 'RE'),
+  'segmentation fault': (f'{ADD}\nimport ctypes\nctypes.string_at(0)', 'RE'),
+  'syntax': ('print(', 'RE'),
+  'null byte': (f'{ADD}\0', 'RE'),
+  'surrogate': (f'{ADD}\n"\ud800"', 'RE'),
+  'wrong encoding': (f'# coding: none\n{ADD}', 'RE'),
+  'output': ('while True: print("x" * 1_000_000)', 'OLE'),
+  'byte order mark': (f'\ufeff{ADD}', 'AC'),
+  'carriage returns': (ADD.replace('\n', '\r\n'), 'AC'),
+  'unicode': (f'été = "\U0001f600"\n{ADD}', 'AC'),
+  'exit': (f'{ADD}\nexit()', 'AC'),
+  'long': (f'{ADD}\n{"#" * 250_000}', 'AC'),
+  'too long': (f'{ADD}\n{"#" * (1 << 20)}', 'NO_CODE'),
+}
+VERDICTS = {'AC': 'right', 'NO_CODE': 'unparsed', 'SANDBOX_ERROR': 'error'}
+
+
+@pytest.mark.parametrize('tier', jail.TIERS)
+@pytest.mark.parametrize('name', STATUSES)
+def test_statuses(name, tier):
+  program, status = STATUSES[name]
+  task = SUMS | QUICK
+  if status in ('OLE', 'MLE'):
+    task = SUMS
+  try:
+    verdict = _verify(program, task, tier=tier, budget_seconds=3.0)
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  if verdict.status == 'error':
+    pytest.skip(verdict.detail)
+  assert verdict.detail.split()[0] == status, verdict
+  assert verdict.status == VERDICTS.get(status, 'wrong')
+  assert verdict.detail.isprintable()
+  assert verdict.detail.isascii()
+  assert len(verdict.detail) < 300
+  assert verdict.reward == (status == 'AC')
+
+
+def test_details():
+  assert _verify(ADD).detail == 'AC 3 tests'
+  detail = _verify('print(3)').detail
+  assert detail == "WA test 2: line 1: got '3', expected '6'"
+  code._kills.clear()
+  assert _verify('1 / 0').detail == (
+    'RE test 1: ZeroDivisionError: division by zero'
+  )
+  assert _verify('exit(7)').detail == 'RE test 1: exit status 7'
+  assert _verify('raise Exception("\\x1b[31m\\u2028\\n")').detail.isprintable()
+  assert code.verify('</think>', json.dumps(SUMS)).detail.startswith('NO_CODE')
+
+
+def test_calls():
+  assert _verify('def add(a, b): return a + b', CALL).detail == 'AC 1 tests'
+  program = 'class Solution:\n  def add(self, a, b): return a + b'
+  task = CALL | {'fn': 'Solution().add'}
+  assert _verify(program, task).status == 'right'
+  assert _verify(program, CALL).detail.startswith('RE test 1: KeyError')
+  verdict = _verify('def add(a, b): print(a + b)', CALL)
+  assert verdict.detail == "WA test 1: got 'null', expected '3'"
+  verdict = _verify('def add(a, b): return {a + b}', CALL)
+  assert verdict.detail == 'WA test 1: returned nothing that JSON can say'
+
+
+def test_a_call_cannot_answer_by_output():
+  program = 'import os\nos.write(3, b"3")\ndef add(a, b): return 4'
+  assert _verify(program, CALL).status == 'wrong'
+
+
+def test_explain():
+  verdict = code.explain(_response('print(3)'), json.dumps(SUMS))
+  lines = verdict.detail.splitlines()
+  assert verdict.status == 'wrong'
+  assert [line.split(':')[0] for line in lines[1:4]] == [
+    f'test {i}' for i in (1, 2, 3)
+  ]
+  assert ' AC ' in lines[1]
+  assert ' WA ' in lines[2]
+  assert lines[-1].startswith('decided by: WA test 2')
+  verdict = code.explain(_response('1 / 0'), json.dumps(SUMS))
+  assert 'ZeroDivisionError' in verdict.detail
+  assert code.explain('', json.dumps(SUMS)).status == 'unparsed'
+  assert code.explain(_response(ADD), '{').status == 'error'
+
+
+# --- what is run ------------------------------------------------------------
+
+
+def test_the_first_failure_ends_it(runs):
+  program = 'a, b = map(int, input().split())\nprint(3)'
+  assert _verify(program).status == 'wrong'
+  assert runs == [b'1 2\n', b'10 -4\n']
+
+
+def test_tests_that_failed_others_run_first(runs):
+  only_last = 'a, b = map(int, input().split())\nprint(a + b or "zero")'
+  first = _verify(only_last)
+  assert runs == [b'1 2\n', b'10 -4\n', b'0 0\n']
+  runs.clear()
+  # Another program that fails there: one run, and the same words.
+  second = _verify(f'{only_last} # again')
+  assert runs == [b'0 0\n']
+  assert second.detail == first.detail
+  runs.clear()
+  assert _verify(ADD).detail == 'AC 3 tests'
+  assert runs == [b'0 0\n', b'1 2\n', b'10 -4\n']
+
+
+def test_another_task_has_its_own_order(runs):
+  _verify('print(int(input().split()[0]) or "zero")')
+  runs.clear()
+  other = SUMS | {'time_limit_seconds': 5}
+  _verify(ADD, other)
+  assert runs[0] == b'1 2\n'
+
+
+@pytest.mark.parametrize('program', [ADD, 'print(3)', '1 / 0', 'print('])
+def test_the_same_program_is_run_once(program, runs):
+  first = _verify(program)
+  count = len(runs)
+  again = _verify(program)
+  assert (again.status, again.detail) == (first.status, first.detail)
+  assert len(runs) == count
+  _verify(f'{program} ')
+  assert len(runs) > count
+
+
+def test_time_is_not_remembered(runs):
+  program = 'while True: pass'
+  for _ in range(2):
+    assert _verify(program, SUMS | QUICK).detail.startswith('TLE')
+  assert len(runs) == 2
+
+
+def test_memory_is_bounded(monkeypatch):
+  monkeypatch.setattr(code, '_REMEMBERED', 3)
+  for i in range(6):
+    _verify(f'print({i})', _stdin_task('', str(i)))
+  assert len(code._memo) == len(code._kills) == 3
+
+
+def test_the_budget_of_a_submission(runs):
+  tests = [{'stdin': str(i), 'expected': ''} for i in range(100)]
+  task = {'kind': 'stdin', 'tests': tests}
+  program = 'import time\ntime.sleep(0.2)'
+  verdict = _verify(program, task, budget_seconds=1.0)
+  assert verdict.status == 'wrong'
+  assert verdict.detail.startswith('TLE')
+  assert len(runs) < 10
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'count'),
+  [((1.1, 0.5), 2), ((1.1, 1.1), 2), ((1.5,), 1), ((0.9,), 1)],
+)
+def test_near_the_limit_it_runs_again(seconds, count, monkeypatch):
+  asked = []
+
+  class Measured:
+    tier = 'T3'
+
+    def run(self, *_):
+      asked.append(1)
+      used = seconds[len(asked) - 1]
+      return jail.Outcome(0, False, used, used, 1 << 20, b'3', b'', b'')
+
+  monkeypatch.setattr(code, '_jail', lambda tier: Measured())
+  task = _stdin_task('', '3', time_limit_seconds=1)
+  verdict = _verify('any', task)
+  assert len(asked) == count
+  assert verdict.status == ('right' if seconds[-1] < 1 else 'wrong')
+
+
+def test_text_goes_in_and_out_whole():
+  text = ''.join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x10000, 7)]))
+  task = _stdin_task(text, text)
+  program = 'import sys\nsys.stdout.write(sys.stdin.read())'
+  assert _verify(program, task).status == 'right'
+
+
+# --- jails that fail --------------------------------------------------------
+
+
+class Failing:
+  """A jail that fails so often, then does as asked."""
+
+  tier = 'T3'
+
+  def __init__(self, failures):
+    self.failures = failures
+    self.asked = 0
+
+  def run(self, *_):
+    self.asked += 1
+    if self.asked <= self.failures:
+      raise jail.SandboxError('broke \ud800\n')
+    return jail.Outcome(0, False, 0.1, 0.1, 1 << 20, b'3', b'', b'')
+
+
+def _with(monkeypatch, failing):
+  monkeypatch.setattr(code, '_jail', lambda tier: failing)
+
+
+def test_a_jail_that_fails_is_asked_again(monkeypatch):
+  failing = Failing(1)
+  _with(monkeypatch, failing)
+  assert _verify(ADD, _stdin_task('', '3')).status == 'right'
+  assert failing.asked == 2
+
+
+def test_a_jail_that_fails_twice_has_no_reward(monkeypatch):
+  failing = Failing(2)
+  _with(monkeypatch, failing)
+  task = _stdin_task('', '3')
+  verdict = _verify(ADD, task)
+  assert verdict.status == 'error'
+  assert verdict.detail.startswith('SANDBOX_ERROR test 1: broke')
+  assert verdict.detail.isprintable()
+  assert verdict.detail.isascii()
+  with pytest.raises(ValueError, match='no reward'):
+    verdict.reward  # noqa: B018
+  # It is not the program's fault: nothing is remembered.
+  assert _verify(ADD, task).status == 'right'
+
+
+def test_a_host_without_jails_has_no_verdicts(monkeypatch):
+  def refuse(self, tier='auto'):
+    raise jail.SandboxError('T3: no; T2: no')
+
+  monkeypatch.setattr(jail.Jail, '__init__', refuse)
+  vars(code._jails).clear()
+  verdict = _verify(ADD)
+  assert verdict.status == 'error'
+  assert 'T3: no' in verdict.detail
+
+
+def test_a_killed_zygote_is_replaced():
+  assert _verify(ADD).status == 'right'
+  code._jail('auto')._process.kill()
+  assert _verify(f'{ADD} #').status == 'right'
+
+
+def test_an_unknown_tier_is_an_error_of_the_caller():
+  with pytest.raises(ValueError, match='T9'):
+    _verify(ADD, tier='T9')
+
+
+def test_many_threads_get_their_own_verdicts():
+  found = {}
+
+  def work(i):
+    task = _stdin_task(f'{i}', str(i))
+    right = _verify('print(input())', task)
+    wrong = _verify(f'print({i} + 1)', task)
+    found[i] = right.status, wrong.status
+
+  threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join(GUARD)
+  assert found == dict.fromkeys(range(8), ('right', 'wrong'))
+
+
+# --- in a pool --------------------------------------------------------------
+
+
+def _pool(timeout_seconds=60.0):
+  path = 'acereason_jax.verifiers.code:verify'
+  return VerifierPool(path, {}, 1, timeout_seconds, confine=False)
+
+
+def _until(condition):
+  deadline = time.monotonic() + GUARD
+  while not condition():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.01)
+  return True
+
+
+def _ended(processes):
+  return all(
+    not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes
+  )
+
+
+@pytest.mark.parametrize(
+  ('program', 'status'),
+  [
+    (ADD, 'AC'),
+    ('print(3)', 'WA'),
+    ('while True: pass', 'TLE'),
+    ('x = bytearray(9 << 30)', 'MLE'),
+    ('print("\ud800")', 'RE'),
+    ('while True: print("x" * 1_000_000)', 'OLE'),
+  ],
+)
+def test_verdicts_of_a_pool(program, status):
+  task = json.dumps(SUMS | {'time_limit_seconds': 2})
+  with _pool() as pool:
+    verdict = pool.submit(_response(program), task).result(GUARD)
+    assert verdict.detail.split()[0] == status
+    assert pool.submit(_response(ADD), task).result(GUARD).status == 'right'
+    assert pool.stats().restarts == 0
+
+
+def test_a_limit_over_the_workers_own_is_not_the_programs_fault():
+  task = json.dumps(SUMS | {'memory_bytes': 3 << 30})
+  with _pool() as pool:
+    verdict = pool.submit(_response(ADD), task).result(GUARD)
+  assert verdict.status in ('right', 'error'), verdict
+
+
+def test_what_the_pool_kills_leaves_nothing():
+  program = 'import time\ntime.sleep(99)'
+  with _pool(timeout_seconds=3.0) as pool:
+    future = pool.submit(_response(program), json.dumps(SUMS))
+    # The worker, its zygote, and the program.
+    me = psutil.Process()
+    others = {p.pid for p in me.children(recursive=True)}
+    assert _until(lambda: len(me.children(recursive=True)) > len(others))
+    time.sleep(1)
+    started = me.children(recursive=True)
+    assert future.result(GUARD).status == 'timeout'
+    running = {p.pid for p in me.children(recursive=True)}
+    gone = [p for p in started if p.pid not in running]
+    assert len(gone) >= 2
+    assert _until(lambda: _ended(gone))
+    verdict = pool.submit(_response(ADD), json.dumps(SUMS)).result(GUARD)
+    assert verdict.status == 'right'
+
+
+def test_a_killed_parent_leaves_nothing():
+  program = 'import time\ntime.sleep(99)'
+  script = f"""
+import json
+from acereason_jax.verifiers.pool import VerifierPool
+pool = VerifierPool(
+  'acereason_jax.verifiers.code:verify', {{}}, 1, 60.0, confine=False
+)
+pool.submit({_response(program)!r}, {json.dumps(SUMS)!r})
+print('asked', flush=True)
+import time
+time.sleep(999)
+"""
+  parent = subprocess.Popen(
+    [sys.executable, '-c', script],
+    stdout=subprocess.PIPE,
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert parent.stdout.readline() == b'asked\n'
+  family = psutil.Process(parent.pid)
+  assert _until(lambda: len(family.children(recursive=True)) >= 3)
+  started = family.children(recursive=True)
+  parent.send_signal(signal.SIGKILL)
+  parent.communicate()
+  assert _until(lambda: _ended(started))

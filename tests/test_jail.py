@@ -1,0 +1,1103 @@
+"""What programs may and may not do in a jail, in every tier, as every user.
+
+Deadlines here are hang guards, not timings: the machine may be busy.
+"""
+
+import functools
+import os
+import pathlib
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from acereason_jax.verifiers import jail, sandbox
+
+if sys.platform != 'linux':
+  pytest.skip('Linux alone confines', allow_module_level=True)
+
+GUARD = 120
+HERE = pathlib.Path(__file__).parent
+NOBODY = 65534
+USERS = [os.getuid(), NOBODY] if os.getuid() == 0 else [os.getuid()]
+COMBINATIONS = [(user, tier) for user in USERS for tier in jail.TIERS]
+QUICK = jail.Limits(cpu_seconds=5, wall_seconds=GUARD, memory_bytes=1 << 30)
+
+
+def _limits(**changes):
+  fields = dict(cpu_seconds=5, wall_seconds=GUARD, memory_bytes=1 << 30)
+  return jail.Limits(**fields | changes)
+
+
+def _until(condition):
+  deadline = time.monotonic() + GUARD
+  while not condition():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.01)
+  return True
+
+
+# --- as other users ---------------------------------------------------------
+
+
+def as_user(user):
+  """What subprocess needs to run something as a user."""
+  path = os.pathsep.join([str(HERE), str(HERE.parent)])
+  if user == os.getuid():
+    path = os.pathsep.join([path, *sys.path])
+  other = dict(user=user, group=user, extra_groups=[])
+  same = user == os.getuid()
+  return dict(cwd='/', env={'PYTHONPATH': path}, **({} if same else other))
+
+
+@functools.cache
+def _python(user):
+  """An interpreter that the user can run, or skips."""
+  again = 'import subprocess, sys, code_attacks; assert sys.version_info > '
+  again += '(3, 11); subprocess.check_call([sys.executable, "-c", ""])'
+  for python in (sys.executable, '/usr/bin/python3'):
+    try:
+      done = subprocess.run(
+        [python, '-c', again], capture_output=True, **as_user(user)
+      )
+    except OSError:
+      continue
+    if done.returncode == 0:
+      return python
+  return None
+
+
+def command(user, *arguments):
+  if not (python := _python(user)):
+    pytest.skip(f'user {user} can run no interpreter here')
+  return [python, str(HERE / 'jailed.py'), *arguments]
+
+
+class Remote:
+  """A jail in another user's process."""
+
+  def __init__(self, user, tier):
+    self._process = subprocess.Popen(
+      command(user, 'serve', tier),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      **as_user(user),
+    )
+    self.tier = self._reply()
+
+  def run(self, *arguments):
+    pickle.dump(arguments, self._process.stdin)
+    self._process.stdin.flush()
+    return self._reply()
+
+  def _reply(self):
+    try:
+      return pickle.load(self._process.stdout)
+    except EOFError:
+      error = self._process.stderr.read().decode().strip().splitlines()[-1]
+      raise jail.SandboxError(error) from None
+
+  def close(self):
+    self._process.communicate()
+
+
+@pytest.fixture(scope='module', params=COMBINATIONS, ids=str)
+def jailed(request):
+  """A jail of each tier, as each user, that this host allows."""
+  user, tier = request.param
+  try:
+    jailed = jail.Jail(tier) if user == os.getuid() else Remote(user, tier)
+  except jail.SandboxError as e:
+    pytest.skip(f'this host refuses {tier} to {user}: {e}')
+  assert jailed.tier == tier
+  yield jailed
+  jailed.close()
+
+
+@pytest.fixture
+def own():
+  """A jail for this test alone."""
+  try:
+    jailed = jail.Jail()
+  except jail.SandboxError as e:
+    pytest.skip(f'this host refuses jails: {e}')
+  with jailed:
+    yield jailed
+
+
+def _run(jailed, program, stdin=b'', limits=QUICK, fn='', args=()):
+  text = program if isinstance(program, bytes) else program.encode()
+  return jailed.run(text, stdin, limits, fn, args)
+
+
+def _printed(jailed, program, stdin=b'', **kwargs):
+  outcome = _run(jailed, program, stdin, **kwargs)
+  assert outcome.exit == 0, outcome
+  return outcome.stdout.decode().strip()
+
+
+# --- an outcome -------------------------------------------------------------
+
+
+def test_an_outcome_has_all_its_fields(jailed):
+  program = 'import sys\nsys.stderr.write("e")\nprint(input()[::-1])'
+  outcome = _run(jailed, program, b'abc\n')
+  assert (outcome.exit, outcome.timed_out) == (0, False)
+  assert outcome.stdout == b'cba\n'
+  assert (outcome.result, outcome.stderr) == (b'', b'e')
+  assert 0 < outcome.cpu_seconds < 5
+  assert 0 < outcome.wall_seconds < GUARD
+  assert 1 << 20 < outcome.peak_bytes < 1 << 30
+
+
+@pytest.mark.parametrize(
+  ('program', 'fn', 'args', 'result'),
+  [
+    ('def f(a, b): return [a + b]', 'f', (1, 2), b'[3]'),
+    ('class Solution:\n  def f(s, x): return x', 'Solution().f', ('é',), None),
+    ('def f(): return {1: (2, None)}', 'f', (), b'{"1": [2, null]}'),
+    ('f = lambda x: x', 'f', ([[], {}, 1e300],), b'[[], {}, 1e+300]'),
+    ('def f(): return 10**5000', 'f', (), b'1' + b'0' * 5000),
+    ('def f(): return {1}', 'f', (), b''),
+    ('def f(): yield 1', 'f', (), b''),
+    ('import os\ndef f(): os._exit(0)', 'f', (), b''),
+  ],
+)
+def test_calls(jailed, program, fn, args, result):
+  outcome = _run(jailed, program, fn=fn, args=args)
+  assert outcome.exit == 0, outcome
+  assert outcome.result == (b'"\\u00e9"' if result is None else result)
+  assert outcome.stdout == b''
+
+
+@pytest.mark.parametrize(
+  ('program', 'fn'),
+  [
+    ('', 'f'),
+    ('f = 1', 'f'),
+    ('def f(a): pass', 'f'),
+    ('class Solution: pass', 'Solution().f'),
+    ('class Solution:\n  def __init__(s, x): pass', 'Solution().f'),
+    ('def f(): 1 / 0', 'f'),
+  ],
+)
+def test_calls_that_raise(jailed, program, fn):
+  outcome = _run(jailed, program, fn=fn)
+  assert (outcome.exit, outcome.result) == (1, b'')
+  assert b'Error' in outcome.stderr
+
+
+# --- as Python does it ------------------------------------------------------
+
+# Program, stdin, exit status, stdout, and what is searched for in stderr.
+PYTHON = {
+  'empty': ('', '', 0, '', ''),
+  'exit': ('import sys\nprint(1)\nsys.exit()', '', 0, '1\n', ''),
+  'exit 3': ('raise SystemExit(3)', '', 3, '', ''),
+  'exit 256': ('exit(256)', '', 0, '', ''),
+  'exit -1': ('quit(-1)', '', 255, '', ''),
+  'exit text': ('import sys\nsys.exit("why")', '', 1, '', '^why$'),
+  'os._exit': ('import os\nprint(1)\nos._exit(7)', '', 7, '', ''),
+  'exception': (
+    'print(1)\n\ndef f():\n  x = 1 / 0\nf()',
+    '',
+    1,
+    '1\n',
+    r'^Traceback .*\n  File "solution.py", line 5, in <module>\n    f\(\)\n'
+    r'.*line 4, in f\n    x = 1 / 0\n(.*\n)?ZeroDivisionError: division',
+  ),
+  'syntax error': (
+    'x = (1',
+    '',
+    1,
+    '',
+    r'line 1\n    x = \(1\n.*\nSyntaxError: ',
+  ),
+  'null byte': ('a\0b', '', 1, '', 'null byte'),
+  'too nested': (f'{"(" * 9999}', '', 1, '', 'Error'),
+  'excepthook': (
+    'import sys\nsys.excepthook = lambda *a: print("hook")\n1 / 0',
+    '',
+    1,
+    'hook\n',
+    '^$',
+  ),
+  'prompt': ('print(input("? "))', 'a\n', 0, '? a\n', ''),
+  'end of input': ('input()', '', 1, '', 'EOFError'),
+  'carriage return': ('print(repr(input()))', 'a\r\n', 0, "'a\\r'\n", ''),
+  'lines': (
+    'import sys\nprint([*sys.stdin])',
+    'a\n\nb',
+    0,
+    "['a\\n', '\\n', 'b']\n",
+    '',
+  ),
+  'mixed readers': (
+    'import sys\nprint(input(), sys.stdin.readline(), sys.stdin.read())',
+    'a\nb\nc',
+    0,
+    'a b\n c\n',
+    '',
+  ),
+  'stdin is a file': (
+    'import os, stat, sys\ns = os.fstat(0)\nprint(stat.S_ISREG(s.st_mode), '
+    's.st_size)\nimport mmap\nprint(mmap.mmap(0, 0, prot=1)[:2])\n'
+    'sys.stdin.seek(2)\nprint(open(0).read())',
+    'abcd',
+    0,
+    "True 4\nb'ab'\ncd\n",
+    '',
+  ),
+  'opened by name': ('print(open("/dev/stdin").read())', 'ab', 0, 'ab\n', ''),
+  'streams': (
+    'import sys\nfor s in sys.stdin, sys.stdout, sys.stderr:\n'
+    '  print(s.name, s.mode, s.encoding, s.errors, s.isatty(), s.fileno(), '
+    's.line_buffering)',
+    '',
+    0,
+    '<stdin> r utf-8 surrogateescape False 0 False\n'
+    '<stdout> w utf-8 surrogateescape False 1 False\n'
+    '<stderr> w utf-8 backslashreplace False 2 True\n',
+    '',
+  ),
+  'invalid bytes': (
+    'print(ascii(input()))',
+    b'\xff\xc3\xa9',
+    0,
+    "'\\udcff\\xe9'\n",
+    '',
+  ),
+  'bytes': (
+    'import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read()[::-1])',
+    'abc',
+    0,
+    'cba',
+    '',
+  ),
+  'lone surrogate': ('print("\\ud800")', '', 1, '', 'UnicodeEncodeError'),
+  'text then bytes': (
+    'import sys\nprint(1, flush=True)\nsys.stdout.buffer.write(b"2")\n'
+    'sys.stdout.flush()\nimport os\nos.write(1, b"3")',
+    '',
+    0,
+    '1\n23',
+    '',
+  ),
+  'not closed': ('w = open(1, "w")\nw.write("x")', '', 0, 'x', ''),
+  'not flushed': (
+    'import io, sys\nsys.stdout = io.TextIOWrapper(io.BufferedWriter('
+    'sys.stdout.buffer.raw))\nprint(1)',
+    '',
+    0,
+    '1\n',
+    '',
+  ),
+  'closed': ('import sys\nprint(1)\nsys.stdout.close()', '', 0, '1\n', ''),
+  'none': ('import sys\nsys.stdout = None\nprint(1)', '', 0, '', ''),
+  'stderr closed': ('import sys\nsys.stderr.close()\n1/0', '', 1, '', '^$'),
+  'at exit': (
+    'import atexit\natexit.register(print, 2)\nprint(1)\nexit(4)',
+    '',
+    4,
+    '1\n2\n',
+    '',
+  ),
+  'destructor': (
+    'class A:\n  def __del__(self): print("gone")\na = A()',
+    '',
+    0,
+    'gone\n',
+    '',
+  ),
+  'thread after the end': (
+    'import threading, time\nthreading.Thread(target=lambda: '
+    '(time.sleep(0.1), print(2))).start()\nprint(1)',
+    '',
+    0,
+    '1\n2\n',
+    '',
+  ),
+  'daemon thread': (
+    'import threading, time\nthreading.Thread(target=time.sleep, args=(999,),'
+    ' daemon=True).start()\nprint(1)',
+    '',
+    0,
+    '1\n',
+    '',
+  ),
+  'exit in a thread': (
+    'import sys, threading\nt = threading.Thread(target=sys.exit, args=(3,))\n'
+    't.start()\nt.join()\nprint(1)',
+    '',
+    0,
+    '1\n',
+    '^$',
+  ),
+  'error in a thread': (
+    'import threading\nt = threading.Thread(target=lambda: 1 / 0)\nt.start()',
+    '',
+    0,
+    '',
+    'ZeroDivisionError',
+  ),
+  'main': (
+    'import sys\nprint(__name__, __file__, sys.argv, '
+    'sys.modules["__main__"].__dict__ is globals(), __doc__, __spec__)',
+    '',
+    0,
+    "__main__ solution.py ['solution.py'] True None None\n",
+    '',
+  ),
+  'pickle': (
+    'import pickle, copy\ndef f(): return 3\nclass A: pass\n'
+    'print(pickle.loads(pickle.dumps(f))(), type(pickle.loads(pickle.dumps('
+    'A()))) is A)',
+    '',
+    0,
+    '3 True\n',
+    '',
+  ),
+  'future': (
+    '"""Text."""\nfrom __future__ import annotations\ndef f(x: y): pass\n'
+    'print(f.__annotations__, __doc__)',
+    '',
+    0,
+    "{'x': 'y'} Text.\n",
+    '',
+  ),
+  'digits': ('print(len(str(10**9999)))', '', 0, '10000\n', ''),
+  'recursion': (
+    'import sys\nsys.setrecursionlimit(10**6)\n'
+    'def f(n): return n and 1 + f(n - 1)\nprint(f(50_000))',
+    '',
+    0,
+    '50000\n',
+    '',
+  ),
+  'recursion through C': (
+    'import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.cache\n'
+    'def f(n): return n and 1 + f(n - 1)\nprint(f(50_000))',
+    '',
+    0,
+    '50000\n',
+    '',
+  ),
+  'recursion in a thread': (
+    'import sys, threading\nsys.setrecursionlimit(10**6)\n'
+    'threading.stack_size(1 << 28)\n'
+    'def f(n): return n and 1 + f(n - 1)\n'
+    't = threading.Thread(target=lambda: print(f(50_000)))\nt.start()',
+    '',
+    0,
+    '50000\n',
+    '',
+  ),
+  'too deep': ('def f(): f()\nf()', '', 1, '', 'RecursionError'),
+  'threads': (
+    'from concurrent.futures import ThreadPoolExecutor as T\nimport time\n'
+    'with T(60) as t: print(sum(t.map(lambda i: time.sleep(0.1) or i, '
+    'range(60))))',
+    '',
+    0,
+    '1770\n',
+    '',
+  ),
+  'asyncio': (
+    'import asyncio\nasync def f(n):\n  await asyncio.sleep(0.01)\n  return n\n'
+    'async def main():\n  print(await asyncio.gather(f(1), asyncio.to_thread('
+    'int, 2)))\nasyncio.run(main())',
+    '',
+    0,
+    '[1, 2]\n',
+    '',
+  ),
+  'signals': (
+    'import os, signal\nsignal.signal(signal.SIGUSR1, lambda *a: print(1))\n'
+    'os.kill(os.getpid(), signal.SIGUSR1)\nsignal.raise_signal(10)\n'
+    'signal.signal(signal.SIGALRM, lambda *a: print(2))\n'
+    'signal.setitimer(signal.ITIMER_REAL, 0.01)\nsignal.pause()',
+    '',
+    0,
+    '1\n1\n2\n',
+    '',
+  ),
+  'segmentation fault': (
+    'import ctypes\nctypes.string_at(0)',
+    '',
+    -signal.SIGSEGV,
+    '',
+    '',
+  ),
+  'faulthandler': (
+    'import ctypes, faulthandler\nfaulthandler.enable()\nctypes.string_at(0)',
+    '',
+    -signal.SIGSEGV,
+    '',
+    'Segmentation fault[^$]*solution.py',
+  ),
+  'dev null': (
+    'import os, sys\nsys.stderr = open(os.devnull, "w")\n'
+    'print(1, file=sys.stderr)',
+    '',
+    0,
+    '',
+    '^$',
+  ),
+  'random': (
+    'import os, random, secrets, time, uuid\nrandom.seed()\nuuid.uuid4()\n'
+    'print(len(os.urandom(9)), time.time() > 1e9)',
+    '',
+    0,
+    '9 True\n',
+    '',
+  ),
+  'prelude': (
+    'print(gcd(4, 6), defaultdict(int)[0], List[int], inf, pow(2, 3, 5), '
+    'heapq.heapify([]), bisect_left([1], 1), Counter("a")["a"], sum, open)',
+    '',
+    0,
+    '2 0 typing.List[int] inf 3 None 0 1 <built-in function sum> '
+    '<built-in function open>\n',
+    '',
+  ),
+  'multiprocessing': (
+    'import multiprocessing\nmultiprocessing.Pool(2)',
+    '',
+    1,
+    '',
+    'Error',
+  ),
+  'source': (
+    'import inspect\ndef f(): pass\nprint(inspect.getsource(f))',
+    '',
+    0,
+    'def f(): pass\n\n',
+    '',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', PYTHON)
+def test_as_python_does_it(jailed, name):
+  program, stdin, status, stdout, stderr = PYTHON[name]
+  given = stdin if isinstance(stdin, bytes) else stdin.encode()
+  outcome = _run(jailed, program, given)
+  assert outcome.exit == status, outcome
+  assert outcome.stdout == stdout.encode()
+  text = outcome.stderr.decode()
+  assert re.search(stderr, text, re.MULTILINE), text
+  assert 'zygote' not in text or 'fault' in name
+
+
+def _is_init(jailed):
+  """In T3 it is the first process of its namespace, which few signals end."""
+  return jailed.tier == 'T3'
+
+
+def test_killing_itself(jailed):
+  program = 'import os\nprint(1, flush=True)\nos.kill(os.getpid(), 9)'
+  outcome = _run(jailed, program)
+  assert outcome.stdout == b'1\n'
+  assert outcome.exit == (0 if _is_init(jailed) else -9)
+  outcome = _run(jailed, 'import os\nos.abort()')
+  assert outcome.exit == (-signal.SIGSEGV if _is_init(jailed) else -6)
+
+
+def test_stopping_itself(jailed):
+  program = 'import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint(1)'
+  outcome = _run(jailed, program, limits=_limits(wall_seconds=1))
+  assert outcome.timed_out == (not _is_init(jailed))
+
+
+def test_numpy(jailed):
+  program = """
+try:
+  import numpy as np
+except ImportError:
+  print('none')
+else:
+  print((np.ones((300, 300)) @ np.ones((300, 300)))[0, 0])
+"""
+  assert _printed(jailed, program) in ('300.0', 'none')
+
+
+# --- a fresh process each time ----------------------------------------------
+
+
+def test_nothing_is_left_of_a_run(jailed):
+  program = """
+import builtins, gc, json, math, os, sys, tempfile
+try:
+  open('left', 'x').close()
+  tempfile.NamedTemporaryFile(delete=False)
+except FileExistsError:
+  raise
+except OSError:
+  pass
+print(hasattr(math, 'left'), hasattr(builtins, 'left'), 'left' in os.environ,
+      'left' in globals(), sys.getrecursionlimit(), gc.isenabled(),
+      json.dumps([1]))
+math.left = builtins.left = left = os.environ['left'] = 'left'
+sys.setrecursionlimit(5000)
+json.dumps = None
+gc.disable()
+"""
+  first, second = (_printed(jailed, program) for _ in range(2))
+  assert first == 'False False False False 1000 True [1]' == second
+
+
+def test_scratch_is_empty_and_bounded(jailed):
+  program = """
+import os
+try:
+  print(os.listdir('.'))
+except OSError:
+  print([])
+count = 0
+try:
+  for i in range(100):
+    with open(f'f{i}', 'wb') as file:
+      count += file.write(bytes(1 << 20))
+except OSError:
+  print('full')
+print(count >> 20 if count else 'none')
+"""
+  listed, full, count = _printed(jailed, program).split()
+  assert (listed, full) == ('[]', 'full')
+  if jailed.tier == 'T3':
+    assert 32 <= int(count) <= 64
+  else:
+    assert count == 'none'
+
+
+def test_surroundings(jailed):
+  program = """
+import os, sys
+print(sorted(os.environ), os.path.exists('/proc/self/maps'))
+for path in ('/etc/passwd', '/etc/hostname', '/proc/self/maps', '/tmp',
+             '/home', '/proc', '/var', '/sys'):
+  try:
+    found = os.listdir(path) if os.path.isdir(path) else open(path).read(1)
+  except OSError:
+    continue
+  if found:
+    print(path)
+"""
+  lines = _printed(jailed, program).splitlines()
+  assert lines[0].startswith(
+    "['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TMPDIR'] "
+  )
+  assert jailed.tier == 'T2' or lines[0].endswith('False')
+  assert not lines[1:]
+
+
+def test_only_its_own_descriptors(jailed):
+  program = """
+import os
+found = []
+for i in range(4096):
+  try:
+    os.fstat(i)
+  except OSError:
+    continue
+  found.append(i)
+print(found)
+"""
+  assert _printed(jailed, program) == '[0, 1, 2, 3]'
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    'for i in range(64):\n  try: os.write(i, b"\\xff" * 999)\n'
+    '  except OSError: pass',
+    'os.closerange(0, 64)',
+    'for i in range(4): os.ftruncate(i, 1 << 20)',
+    'for i in range(4): os.lseek(i, 1 << 20, 0); os.write(i, b"x")',
+    'for i in range(4):\n  for j in range(4, 60): os.dup2(i, j)',
+    'import fcntl\nfor i in range(4): fcntl.fcntl(i, fcntl.F_SETFL, '
+    'os.O_NONBLOCK | os.O_APPEND)',
+    'sys.stderr.write("Traceback\\nOSError: seccomp=no"); os._exit(113)',
+    'os.write(3, b"confined"); os._exit(1)',
+  ],
+)
+def test_nothing_confuses_the_parent(jailed, program):
+  for fn in ('', 'f'):
+    outcome = _run(jailed, f'import os, sys\n{program}\ndef f(): pass', fn=fn)
+    assert isinstance(outcome, jail.Outcome)
+    assert not outcome.timed_out
+    assert _printed(jailed, 'print(input())', b'next') == 'next'
+
+
+# --- limits -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    'while True: pass',
+    'sum(range(10**12))',
+    '"a" * 10**8 in "a" * 10**9',
+    'x = 3 ** 10**8',
+    'while True:\n  try:\n    while True: pass\n  except BaseException: pass',
+    'import threading\n'
+    'for i in range(4): threading.Thread(target=sum, args=(range(10**11),))'
+    '.start()',
+  ],
+)
+def test_cpu_time(jailed, program):
+  limits = _limits(cpu_seconds=0.2)
+  outcome = _run(jailed, program, limits=limits)
+  assert outcome.exit == -9
+  assert not outcome.timed_out
+  assert 0.2 < outcome.cpu_seconds < 3
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    'import time\ntime.sleep(999)',
+    'import threading\nthreading.Lock().acquire()\nthreading.Event().wait()',
+    'import signal\nsignal.pause()',
+    'import atexit, time\natexit.register(time.sleep, 999)',
+    'import threading, time\n'
+    'threading.Thread(target=time.sleep, args=(999,)).start()',
+  ],
+)
+def test_wall_time(jailed, program):
+  outcome = _run(jailed, program, limits=_limits(wall_seconds=0.2))
+  assert (outcome.exit, outcome.timed_out) == (-9, True)
+  assert 0.2 <= outcome.wall_seconds < GUARD
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    'x = bytearray(1 << 30)',
+    'x = []\nwhile True: x.append(bytes(1 << 20))',
+    'x = [0] * 10**9',
+    'x = 1 << (1 << 34)',
+  ],
+)
+def test_memory(jailed, program):
+  outcome = _run(jailed, program, limits=_limits(memory_bytes=256 << 20))
+  assert (outcome.exit, outcome.stderr.split()[-1]) == (1, b'MemoryError')
+  assert outcome.peak_bytes < 600 << 20
+
+
+def test_memory_below_the_limit(jailed):
+  program = 'x = bytearray(b"x") * (200 << 20)'
+  outcome = _run(jailed, program, limits=_limits(memory_bytes=256 << 20))
+  assert outcome.exit == 0
+  assert 200 << 20 < outcome.peak_bytes < 256 << 20
+
+
+@pytest.mark.parametrize('descriptor', [1, 2, 3])
+def test_output(jailed, descriptor):
+  limits = _limits(output_bytes=1 << 20, stderr_bytes=1 << 10)
+  program = f"""
+import os
+os.write({descriptor}, b'first')
+while True:
+  os.write({descriptor}, b'x' * 100_000)
+"""
+  outcome = _run(jailed, program, limits=limits)
+  assert outcome.exit == 1
+  outputs = [outcome.stdout, outcome.stderr, outcome.result]
+  assert len(outputs[{1: 0, 2: 1, 3: 2}[descriptor]]) == (
+    1 << 10 if descriptor == 2 else (1 << 20) + 1
+  )
+
+
+def test_the_end_of_stderr_is_kept(jailed):
+  program = 'import sys\nsys.stderr.write("x" * 100_000)\n1 / 0'
+  outcome = _run(jailed, program)
+  assert len(outcome.stderr) == QUICK.stderr_bytes
+  assert outcome.stderr.strip().endswith(b'ZeroDivisionError: division by zero')
+
+
+def test_descriptors(jailed):
+  program = """
+import os
+count = 0
+try:
+  while True:
+    os.dup(0)
+    count += 1
+except OSError:
+  print(count)
+"""
+  assert int(_printed(jailed, program)) <= 60
+
+
+def test_threads_are_bounded(jailed):
+  program = """
+import threading
+threading.stack_size(65536)
+done = threading.Event()
+count = 0
+try:
+  while count < 2000:
+    threading.Thread(target=done.wait).start()
+    count += 1
+except RuntimeError:
+  pass
+done.set()
+print(count)
+"""
+  most = 16 if jailed.tier == 'T3' else 2000
+  count = int(_printed(jailed, program, limits=_limits(threads=16)))
+  assert 0 < count <= most
+
+
+def test_limits_cannot_be_raised(jailed):
+  program = """
+import resource
+for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE,
+              resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
+  soft, hard = resource.getrlimit(limit)
+  assert hard not in (resource.RLIM_INFINITY, 0), limit
+  try:
+    resource.setrlimit(limit, (hard + 1, hard + 1))
+  except (OSError, ValueError):
+    continue
+  print(limit)
+"""
+  assert _printed(jailed, program) == ''
+
+
+def test_large_input_and_output(own):
+  data = os.urandom(1 << 20) * 100
+  program = 'import hashlib, sys\nd = sys.stdin.buffer.read()\n'
+  program += 'print(len(d), hashlib.md5(d[-999:]).hexdigest(), flush=True)\n'
+  program += 'sys.stdout.buffer.write(d[: 60 << 20])\n'
+  outcome = own.run(program.encode(), data, QUICK)
+  assert outcome.exit == 0
+  assert outcome.stdout.endswith(data[: 60 << 20])
+
+
+# --- what becomes of the processes ------------------------------------------
+
+
+def _descendants(pid):
+  try:
+    return psutil.Process(pid).children(recursive=True)
+  except psutil.NoSuchProcess:
+    return []
+
+
+def _ended(processes):
+  """Whether all are gone; orphans wait for whoever reaps them."""
+  return all(
+    not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes
+  )
+
+
+def _descriptors(pid):
+  return len(os.listdir(f'/proc/{pid}/fd'))
+
+
+def test_300_runs_leave_nothing(own):
+  pid = own._process.pid
+  for _ in range(50):
+    own.run(b'print(1)', b'', QUICK)
+  before = _descriptors(os.getpid()), _descriptors(pid)
+  bytes_before = psutil.Process(pid).memory_info().rss
+  for i in range(300):
+    program = b'print(1)' if i % 3 else b'import os\nos._exit(1)'
+    own.run(program, bytes(100_000), QUICK)
+  assert (_descriptors(os.getpid()), _descriptors(pid)) == before
+  assert psutil.Process(pid).memory_info().rss < bytes_before + (1 << 19)
+  assert not _descendants(pid)
+  assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_a_killed_zygote_is_an_error_and_the_next_one_works(tier):
+  try:
+    jailed = jail.Jail(tier)
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  ended = []
+  thread = threading.Thread(
+    target=lambda: ended.append(_error(jailed, 'import time\ntime.sleep(999)'))
+  )
+  thread.start()
+  assert _until(lambda: _descendants(jailed._process.pid))
+  children = _descendants(jailed._process.pid)
+  jailed._process.send_signal(signal.SIGKILL)
+  thread.join(GUARD)
+  assert 'zygote is gone' in ended[0]
+  assert _until(lambda: _ended(children))
+  # It stays an error, and closing it again is none.
+  assert 'zygote is gone' in _error(jailed, 'print(1)')
+  jailed.close()
+  with jail.Jail(tier) as jailed:
+    assert _printed(jailed, 'print(1)') == '1'
+
+
+def _error(jailed, program):
+  with pytest.raises(jail.SandboxError) as e:
+    jailed.run(program.encode(), b'', QUICK)
+  return str(e.value)
+
+
+@pytest.mark.parametrize('user', USERS)
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_a_killed_parent_leaves_nothing(user, tier):
+  parent = subprocess.Popen(
+    command(user, 'serve', tier),
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    **as_user(user),
+  )
+  try:
+    pickle.load(parent.stdout)
+  except EOFError:
+    pytest.skip(f'this host refuses {tier} to {user}')
+  program = b'import time\ntime.sleep(999)'
+  pickle.dump((program, b'', QUICK), parent.stdin)
+  parent.stdin.flush()
+  assert _until(lambda: len(_descendants(parent.pid)) == 2)
+  started = _descendants(parent.pid)
+  parent.kill()
+  parent.communicate()
+  assert _until(lambda: _ended(started))
+
+
+def test_closing_ends_what_runs():
+  with jail.Jail() as jailed:
+    pid = jailed._process.pid
+    run = threading.Thread(target=_error, args=(jailed, 'while True: pass'))
+    run.start()
+    assert _until(lambda: _descendants(pid))
+    started = _descendants(pid)
+  run.join(GUARD)
+  assert _until(lambda: _ended(started))
+  assert not psutil.pid_exists(pid)
+
+
+def test_an_interrupted_run_is_not_the_next_ones(own):
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  previous = signal.signal(signal.SIGUSR1, interrupt)
+  timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+  timer.start()
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      own.run(b'import time\ntime.sleep(1)\nprint("late")', b'', QUICK)
+  finally:
+    timer.join()
+    signal.signal(signal.SIGUSR1, previous)
+  assert 'gone' in _error(own, 'print(1)')
+
+
+# --- jails that are refused, and that fail ----------------------------------
+
+
+def test_an_unknown_tier_is_a_value_error():
+  with pytest.raises(ValueError, match="'T9'"):
+    jail.Jail('T9')
+
+
+def _refusing(monkeypatch, lines, condition='True'):
+  """Zygotes begin with `lines`."""
+  original = jail.subprocess.Popen
+
+  def started(command, **kwargs):
+    tier = command[-1]
+    code = f"""
+import sys
+from acereason_jax.verifiers import sandbox, zygote
+sys.orig_argv[:] = [sys.executable, '-c', '']
+tier = {tier!r}
+if {condition}:
+{lines}
+zygote._STACK_BYTES = 0
+zygote.main({os.getpid()}, {command[-2]}, tier)
+"""
+    return original([sys.executable, '-P', '-c', code], **kwargs)
+
+  monkeypatch.setattr(jail.subprocess, 'Popen', started)
+
+
+NO_UNSHARE = """
+  def refused(*arguments):
+    raise PermissionError(1, 'unshare: Operation not permitted')
+  zygote.enter_namespaces = refused
+"""
+NO_LANDLOCK = """
+  sandbox.landlock = lambda *arguments: 'no(ENOSYS)'
+"""
+NO_SECCOMP = """
+  sandbox.seccomp = lambda *arguments: 'no(EINVAL)'
+"""
+
+
+def test_auto_takes_the_next_tier(monkeypatch):
+  _refusing(monkeypatch, NO_UNSHARE)
+  with pytest.raises(jail.SandboxError, match=r'^T3: .*unshare'):
+    jail.Jail('T3')
+  try:
+    jailed = jail.Jail()
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    assert jailed.tier == 'T2'
+    assert _printed(jailed, 'print(1)') == '1'
+
+
+def test_unshare_denied_by_a_filter():
+  """As containers do it, for a whole tree of processes."""
+  code = """
+import ctypes, os, struct, sys
+from acereason_jax.verifiers import jail, sandbox, syscalls
+numbers = syscalls.NUMBERS[os.uname().machine]
+lines = [(0x20, 0, 0, 0)]
+for name in ('unshare', 'mount'):
+  lines += [(0x15, 0, 1, numbers[name]), (6, 0, 0, 0x50001)]
+lines.append((6, 0, 0, 0x7fff0000))
+sandbox.no_new_privs()
+code = b''.join(sandbox._INSTRUCTION.pack(*line) for line in lines)
+assert sandbox.seccomp(code) == 'yes'
+try:
+  with jail.Jail() as jailed:
+    print(jailed.tier)
+except jail.SandboxError as e:
+  print(e)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=GUARD,
+    **as_user(os.getuid()),
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip() == 'T2' or 'T2: ' in done.stdout
+
+
+def test_a_refusal_names_all_tiers(monkeypatch):
+  _refusing(monkeypatch, NO_UNSHARE + NO_LANDLOCK)
+  with pytest.raises(jail.SandboxError) as e:
+    jail.Jail()
+  assert re.fullmatch('T3: .*unshare.*; T2: .*landlock.*ENOSYS.*', str(e.value))
+
+
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_no_tier_goes_without_seccomp(tier, monkeypatch):
+  _refusing(monkeypatch, NO_SECCOMP)
+  with pytest.raises(jail.SandboxError, match=r'seccomp|unshare'):
+    jail.Jail(tier)
+
+
+def test_namespaces_make_up_for_landlock(monkeypatch):
+  _refusing(monkeypatch, NO_LANDLOCK)
+  try:
+    jailed = jail.Jail('T3')
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    assert _printed(jailed, 'print(1)') == '1'
+
+
+def test_a_self_test_that_finds_something_refuses(monkeypatch):
+  monkeypatch.setattr(jail, '_SELF_TEST', b'print("read write")')
+  for tier in ('auto', *jail.TIERS):
+    with pytest.raises(jail.SandboxError, match=r'read write|unshare|landlock'):
+      jail.Jail(tier)
+
+
+@pytest.mark.parametrize(
+  'lines',
+  [
+    '  zygote.resource.setrlimit = lambda *a: 1 / 0\n',
+    "  zygote._fork = lambda tier: zygote.os.open('/none', 0)\n",
+    "  sandbox.no_new_privs = lambda: 'no(EPERM)'\n",
+    '  zygote.serve = lambda *a: None\n',
+    "  zygote.serve = lambda channel, tier: channel.send(b'\\xff' * 99)\n",
+    '  zygote.main = lambda *a: None\n',
+    '  zygote.prelude = None\n',
+  ],
+)
+def test_a_jail_that_fails_is_no_outcome(lines, monkeypatch):
+  _refusing(monkeypatch, lines)
+  before = _descriptors(os.getpid())
+  with pytest.raises(jail.SandboxError) as e:
+    jail.Jail()
+  assert str(e.value).startswith('T3: ')
+  assert 'T2: ' in str(e.value)
+  assert _descriptors(os.getpid()) == before
+  assert not [p for p in _descendants(os.getpid()) if 'zygote' in str(p)]
+
+
+def test_no_interpreter(monkeypatch):
+  monkeypatch.setattr(sys, 'executable', '/none/python')
+  with pytest.raises(jail.SandboxError, match='No such file'):
+    jail.Jail()
+
+
+def test_programs_that_could_not_be_confined_are_no_outcome(own, monkeypatch):
+  """A limit above what the host allows, for example."""
+  limits = _limits(memory_bytes=1 << 63)
+  with pytest.raises(jail.SandboxError, match='confining failed'):
+    own.run(b'print(1)', b'', limits)
+  with pytest.raises(jail.SandboxError, match='gone'):
+    own.run(b'print(1)', b'', QUICK)
+
+
+# --- the filter -------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['open', 'openat'])
+def test_truncating_what_is_read_is_refused(name):
+  """As Landlock does only from its third version on."""
+  body = sandbox._truncating(name)
+  for flags, decision in (
+    (os.O_RDONLY, 'allowed'),
+    (os.O_RDONLY | os.O_CLOEXEC, 'allowed'),
+    (os.O_RDONLY | os.O_TRUNC, 'refused'),
+    (os.O_WRONLY | os.O_TRUNC | os.O_CREAT, 'allowed'),
+    (os.O_RDWR | os.O_TRUNC, 'allowed'),
+  ):
+    at = 1
+    while body[at][0] != 6:
+      _, then, otherwise, value = body[at]
+      if body[at][0] == 0x20:
+        at += 1
+      else:
+        at += 1 + (then if flags & value else otherwise)
+    found = 'allowed' if body[at][3] == 0x7FFF0000 else 'refused'
+    assert found == decision, oct(flags)
+
+
+def test_tiers_without_mounts_change_nothing(jailed):
+  """Landlock knows nothing of times and locks."""
+  if jailed.tier != 'T2':
+    pytest.skip('mounts are read-only')
+  program = """
+import fcntl, os
+for action in (
+  lambda: os.utime(os.__file__),
+  lambda: os.chmod(os.__file__, 0o644),
+  lambda: os.truncate(os.__file__, 1 << 30),
+  lambda: os.open(os.__file__, os.O_TRUNC),
+  lambda: fcntl.flock(os.open(os.__file__, os.O_RDONLY), fcntl.LOCK_EX),
+):
+  try:
+    action()
+  except OSError:
+    continue
+  print(action.__code__.co_firstlineno)
+"""
+  assert _printed(jailed, program) == ''
