@@ -311,7 +311,7 @@ def _judge(
 ) -> tuple[CodeStatus, str]:
   """Runs the tests, those that failed others first, until one fails."""
   problem = _digest(answer)
-  submission = problem, _digest(program)
+  submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:
     return known
   kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))

@@ -49,11 +49,17 @@ def _limit(parent: int) -> None:
   """Dies with the parent's thread, and holds memory and integers small."""
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    # The soft limit alone: the code judge's programs have limits of their own.
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
   if os.getppid() != parent:
     sys.exit(0)
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   sys.set_int_max_str_digits(4300)
+
+
+def _memory(hard: int) -> int:
+  return min(_MEMORY_BYTES, hard if hard >= 0 else _MEMORY_BYTES)
 
 
 def _cores() -> int:
@@ -111,6 +117,9 @@ def _confine() -> str:
   os.dup2(null, 1)
   os.dup2(null, 2)
   os.close(null)
+  if sys.platform == 'linux':
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), _memory(hard)))
   return sandbox.confine()
 
 
