@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import latex, math, spelling, vocabulary
+from acereason_jax.verifiers.pool import VerifierPool
 from acereason_jax.verifiers.vocabulary import TooLarge
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
@@ -360,6 +361,22 @@ def test_hostile_response_is_judged(name):
   for reasons in (False, True):
     verdict = math.verify(response, '42', reasons=reasons)
     assert verdict.status in ('wrong', 'unparsed')
+
+
+def test_after_them_the_pool_judges_on():
+  verify = 'acereason_jax.verifiers.math:verify'
+  with VerifierPool(verify, dict(reasons=False), 2, 8.0) as pool:
+    hostile = [
+      pool.submit(rf'\boxed{{{text}}}', r'\sqrt{2}')
+      for _, text in hostile_math.HOSTILE
+    ]
+    ordinary = [
+      pool.submit(rf'So \boxed{{{n}}}.', str(n + n % 2)) for n in range(1000)
+    ]
+    assert {f.result().status for f in hostile} <= {'wrong', 'unparsed'}
+    found = [f.result().status for f in ordinary]
+    assert found == ['right', 'wrong'] * 500
+    assert pool.stats().restarts == 0
 
 
 def test_code_in_answers_is_never_run(tmp_path):
