@@ -178,8 +178,11 @@ def _intersection(a: Node, b: Node) -> Node:
       ends = [_span(piece) for piece in (x, y)]
       if None in ends:
         raise Unreadable('inequalities of no numbers')
-      low = max((e[0], e[1], p.args[2]) for e, p in zip(ends, (x, y)))
-      high = min((e[2], not e[3], p.args[3]) for e, p in zip(ends, (x, y)))
+      lows = [(e[0], e[1], p.args[2]) for e, p in zip(ends, (x, y))]
+      highs = [(e[2], not e[3], p.args[3]) for e, p in zip(ends, (x, y))]
+      # By where they are and whether they count, not by how they are written.
+      low = max(lows, key=lambda end: end[:2])
+      high = min(highs, key=lambda end: end[:2])
       if low[0] < high[0] or (low[0] == high[0] and not low[1] and high[1]):
         brackets = '(' if low[1] else '[', ']' if high[1] else ')'
         pieces.append(Node('tuple', (*brackets, low[2], high[2])))

@@ -87,6 +87,7 @@ _ESCAPED_TWICE = re.compile(
   r'\\\\(?:begin|d?frac|sqrt|left|text|boxed|cdot|le|pi)(?![A-Za-z])'
   r'(?![\s\S]*(?<!\\)\\begin)'
 )
+_BRACES = re.compile(r'\\.|[{}]', re.DOTALL)
 _CHOOSE = re.compile(r'\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}')
 # In `1\,024` and `1,\!024` the space is typography, not the end of a number.
 _THIN = re.compile(r'(?<=[0-9])(?:\\,|,\\! ?)(?=[0-9]{3})')
@@ -126,26 +127,20 @@ def _unwrapped(text: str) -> str:
   if match := _WRAPPED.fullmatch(text):
     return next(inner for inner in match.groups() if inner is not None)
   if match := _BOXED.fullmatch(text):
-    return (
-      match[1] if _closing(text, text.index('{')) == len(text) - 1 else text
-    )
-  if text.startswith('{') and _closing(text, 0) == len(text) - 1:
+    return match[1] if closing(text, match.start(1)) == match.end(1) else text
+  if text.startswith('{') and closing(text, 1) == len(text) - 1:
     return text[1:-1]
   return text
 
 
-def _closing(text: str, start: int) -> int:
-  r"""Returns where the brace at `start` closes, or -1; \{ and \} are none."""
-  depth, i = 0, start
-  while i < len(text):
-    c = text[i]
-    if c == '\\':
-      i += 1
-    elif c == '{':
+def closing(text: str, start: int) -> int | None:
+  r"""Returns where the brace that is open at `start` closes; \} is none."""
+  depth = 1
+  for token in _BRACES.finditer(text, start):
+    if token[0] == '{':
       depth += 1
-    elif c == '}':
+    elif token[0] == '}':
       depth -= 1
       if depth == 0:
-        return i
-    i += 1
-  return -1
+        return token.start()
+  return None

@@ -51,10 +51,10 @@ _BRACKETS = 10
 _WILD = re.compile(
   r'[0-9]{7}|!|\^\s*\{?[^{}]{0,20}[\^!]|\^\s*\{?\s*-?[0-9]{4}|[eE][-+]?[0-9]{4}'
   r'|\\(?:int|oint|iint|prod|lim|partial|Gamma|zeta|binom|nabla|boxed|fbox|gcd'
-  r'|lcm|mod|bmod|[lcdv]?dots[a-z]?|lfloor|lceil|foo|text|mathrm|to)(?![A-Za-z])'
+  r'|lcm|mod|bmod|[lcdv]?dots[a-z]?|lfloor|lceil|text|mathrm|to)(?![A-Za-z])'
   r'|\\sum[^=]*=[^}]*\}\s*\^\s*(?:\{?[0-9]{3}|\{?\\infty)|\\sum.*\\sum'
   r'|\\sum.*\^\s*\{?\s*[0-9]{2}\s*\}?[^0-9]*\^\s*\{?\s*[0-9]{2}|d[a-z]?\s*/\s*d'
-  r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|=~|=[^=]*\]=|gcd|lcm"""
+  r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|gcd|lcm"""
 )
 # Of matrices, those of plain numbers alone.
 _MATRIX = re.compile(r'\\begin')
@@ -89,6 +89,8 @@ def _wild(text: str) -> str:
     return f'{len(text)} characters without a known form'
   if any(ord(c) > 126 for c in text):
     return 'characters beyond ASCII'
+  if sum(map(text.count, '([{')) != sum(map(text.count, ')]}')):
+    return 'unbalanced brackets'
   if sum(text.count(c) for c in '([|') > _BRACKETS:
     return 'too many brackets without a known form'
   if sum(text.count(c) for c in '^_{+-*/\\') > _OPERATORS:

@@ -24,8 +24,8 @@ Number = Fraction | mpmath.mpf | mpmath.mpc
 
 # A first evaluation, of so many bits, finds the largest size 2^k or 2^-k of any
 # part; the second has three times k bits more than this, and there a difference
-# below 2^-(2k + _MARGIN) is rounding: 10^{100}\\sin\\pi is 0, and
-# \\sqrt{10^{400} + 1} is not 10^{200}.
+# below 2^-(2k + _MARGIN) is rounding: 10^{100} \sin\pi is 0, and
+# \sqrt{10^{400} + 1} is not 10^{200}.
 _FIRST_BITS = 200
 _BITS = 600
 _MARGIN = 200
@@ -389,18 +389,12 @@ def _exp(value: Number) -> Number:
 
 def _log(value: Number, base: Number | None = None) -> Number:
   """The natural logarithm, or one to a base."""
-  if value == 0:
-    raise Undefined('the logarithm of 0')
   if base is None:
     return mpmath.log(_real(value))
   below = _log(base)
   if below == 0:
     raise Undefined('a logarithm to base 1')
   return _log(value) / below
-
-
-def _abs(value: Number) -> Number:
-  return abs(value)
 
 
 def _round(rounding: Callable, value: Number, zero: mpmath.mpf) -> Fraction:
@@ -442,7 +436,7 @@ _FUNCTIONS: dict[str, Callable] = {
   # Without a base: ten, as in school books and math-verify.
   'log': lambda value, base=Fraction(10): _log(value, base),
   'lg': lambda value: _log(value, Fraction(10)),
-  'abs': _abs,
+  'abs': abs,
 }
 _ROUNDED = {'floor': math.floor, 'ceil': math.ceil}
 _OPERATIONS: dict[str, Callable[[Node, _Scope], Number]] = {
@@ -610,8 +604,8 @@ def equal(a: Node, b: Node) -> bool:
     Refused: one has no value at any point.
     TooLarge: one would take too long.
   """
-  rounded = _rounded_equal(a, b)
-  return _same_function(a, b) if rounded is None else rounded
+  outcome = _rounded_equal(a, b)
+  return _same_function(a, b) if outcome is None else outcome
 
 
 _IMAGINARY = Node('constant', ('i',))
