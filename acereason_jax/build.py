@@ -106,7 +106,8 @@ def build_pools(
     timeout_seconds=c.judge.timeout_seconds,
     confine=c.judge.confine,
   )
-  judges = functools.partial(make, c.judge.fn, dict(reasons=c.prompt.reasons))
+  arguments = dict(reasons=c.prompt.reasons) | c.judge.arguments.kwargs()
+  judges = functools.partial(make, c.judge.fn, arguments)
   if not c.judge.reference:
     return judges, None
   return judges, functools.partial(make, c.judge.reference, {})

@@ -36,7 +36,7 @@ from acereason_jax.verifiers import pool as pool_lib
 _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
 # Of one verdict, in seconds: a program has all its tests to run.
-_MATH_SECONDS, _CODE_SECONDS = 8.0, 120.0
+_MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 
 _MAX_RESPONSE_BYTES = 4 << 20
 # With its tokens and their logps, a rollout of 32K tokens takes 1 MB.

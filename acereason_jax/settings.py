@@ -89,7 +89,7 @@ def _leaves(config, name: str) -> Iterator[str]:
 def _check_fields(known, config, name: str) -> None:
   """Raises ValueError unless `config` has the fields of base.py, and types."""
   # A component's arguments are its function's affair; the judge's section
-  # beside `fn` is the run's own.
+  # beside `fn` and `arguments` is the run's own.
   component = 'fn' in known and name != 'config.judge'
   for field in sorted({*known, *config}):
     path, got = f'{name}.{field}', config.get(field)
@@ -104,7 +104,8 @@ def _check_fields(known, config, name: str) -> None:
     elif isinstance(known[field], ml_collections.ConfigDict):
       if not isinstance(got, ml_collections.ConfigDict):
         raise ValueError(f'{path}={got!r}: give a dict, as in configs/base.py')
-      _check_fields(known[field], got, path)
+      if field != 'arguments':
+        _check_fields(known[field], got, path)
     else:
       kind = type(known[field])
       kinds = {float: (float, int), tuple: (tuple, list)}.get(kind, (kind,))

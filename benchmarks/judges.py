@@ -252,6 +252,7 @@ def code_cases(workers: int, runs: int, tier: str) -> dict[str, Any]:
     first = [(program(_SUM, -1 - i), sum_task(1)) for i in range(workers)]
     code_judged(pool, first)
     found['worker_start_s'] = time.monotonic() - began
+    found['confinement'] = pool.confinement
     for tests, programs in ((1, 400), (20, 20), (100, 4)):
       tasks = [(program(_SUM, i), sum_task(tests)) for i in range(programs)]
       verdicts, seconds = code_judged(pool, tasks)
@@ -259,7 +260,7 @@ def code_cases(workers: int, runs: int, tier: str) -> dict[str, Any]:
       name = 'trivial_per_s' if tests == 1 else f'trivial_{tests}_tests_per_s'
       found[name] = tests * programs / seconds
     found |= overhead(pool)
-    found |= left_behind(pool, runs, workers)
+    found |= left_behind(pool, runs)
   return found
 
 
@@ -286,9 +287,7 @@ def overhead(pool: VerifierPool) -> dict[str, float]:
   )
 
 
-def left_behind(
-  pool: VerifierPool, runs: int, workers: int
-) -> dict[str, float]:
+def left_behind(pool: VerifierPool, runs: int) -> dict[str, float]:
   """Processes and memory after many verdicts, against after a few."""
   me = psutil.Process()
 
@@ -298,17 +297,16 @@ def left_behind(
 
   task = sum_task(1)
   pairs = ((i, program(_SUM, 10**6 + i), task) for i in range(runs))
-  right, before = 0, 0.0
+  right, before, family = 0, 0.0, 0
   for number, (_, verdict) in enumerate(pool.as_completed(pairs), 1):
     right += verdict.status == 'right'
     if number == min(1000, runs // 2):
-      before = size()
+      before, family = size(), len(me.children(recursive=True))
   return dict(
     runs=runs,
     runs_right=right,
     runs_grown_mb=size() - before,
-    # Each worker has its zygote.
-    runs_stray_processes=len(me.children(recursive=True)) - 2 * workers,
+    runs_stray_processes=len(me.children(recursive=True)) - family,
   )
 
 

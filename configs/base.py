@@ -78,18 +78,22 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   c.judge = dict(
-    # verify(response, answer, reasons=...) -> Verdict; see verifiers/math.py.
+    # verify(response, answer, reasons=..., **arguments) -> Verdict; see
+    # verifiers/math.py, and verifiers/code.py, which takes the sandbox's
+    # tier and the CPU time for all tests of a submission as arguments.
     fn='acereason_jax.verifiers.math:verify',
+    arguments=dict(),
     # reference(response, answer) -> Verdict. A new run drops, counts and lists
     # rows whose answer is not 'right' by it. '': answers are taken as they
     # are, which a judge of your own may need.
     reference='acereason_jax.verifiers.math:reference',
     # Worker processes on each host; the paper used 64 [P].
     workers=16,
-    # Hard limit of one verdict.
+    # Hard limit of one verdict; what is over it is not judged, so the code
+    # judge wants 300: it stops submissions itself, and calls them wrong.
     timeout_seconds=8.0,
-    # Workers have no network, no file to write and no programs; a judge of your
-    # own that asks a server needs False.
+    # Workers have no network, no file to write and no programs; the code judge,
+    # which confines what it runs, needs False, as does one that asks a server.
     confine=True,
     # What is not judged so long after a batch's last token is 'timeout'; the
     # paper's code batches took 552 s on 64 workers, its math 4 [P].

@@ -1,8 +1,8 @@
 """Runs jails as another user, and the collected programs and attacks.
 
     python jailed.py serve T3          answers pickled calls of Jail.run
-    python jailed.py programs T3 all   judges code_programs, prints JSON
-    python jailed.py attacks T3 ''     judges code_attacks, prints JSON
+    python jailed.py programs T3       judges code_programs, prints JSON
+    python jailed.py attacks T3        judges code_attacks, prints JSON
 
 It needs no more than the standard library, so that any interpreter serves.
 """
@@ -51,22 +51,15 @@ def judge(program, task, tier):
   return verdict.status, verdict.detail
 
 
-def programs(tier, skipped):
-  """{name: detail}, without those that earn a status of `skipped`."""
-  return {
-    p.name: judge(p.program, p.task, tier)[1]
-    for p in code_programs.PROGRAMS
-    if p.status not in skipped.split(',')
-  }
+def programs(tier):
+  """{name: detail}."""
+  every = code_programs.PROGRAMS
+  return {p.name: judge(p.program, p.task, tier)[1] for p in every}
 
 
-def attacks(tier, skipped):
-  """{name: [status, detail, what the trainer found]}, without categories."""
-  return {
-    a.name: attack(a, tier)
-    for a in code_attacks.ATTACKS
-    if a.category not in skipped.split(',')
-  }
+def attacks(tier):
+  """{name: [status, detail, what the trainer found]}."""
+  return {a.name: attack(a, tier) for a in code_attacks.ATTACKS}
 
 
 def attack(chosen, tier):
@@ -93,4 +86,4 @@ if __name__ == '__main__':
     serve(sys.argv[2])
   else:
     work = {'programs': programs, 'attacks': attacks}[sys.argv[1]]
-    json.dump(work(sys.argv[2], sys.argv[3]), sys.stdout)
+    json.dump(work(sys.argv[2]), sys.stdout)

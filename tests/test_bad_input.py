@@ -91,7 +91,7 @@ def test_a_field_left_out_of_a_section(config):
 
 def test_a_field_left_out_of_the_judge(config):
   # It has a `fn`, but its other fields are the run's, not that function's.
-  config.judge = dict(fn='tiny_judge:verify', workers=1)
+  config.judge = dict(fn='tiny_judge:verify', arguments={}, workers=1)
   refused(config, r'config\.judge\.batch_seconds: missing')
 
 

@@ -560,7 +560,8 @@ def test_calls():
   program = 'class Solution:\n  def add(self, a, b): return a + b'
   task = CALL | {'fn': 'Solution().add'}
   assert _verify(program, task).status == 'right'
-  assert _verify(program, CALL).detail.startswith('RE test 1: KeyError')
+  assert _verify(program, CALL).status == 'right'
+  assert _verify('', CALL).detail.startswith('RE test 1: KeyError')
   verdict = _verify('def add(a, b): print(a + b)', CALL)
   assert verdict.detail == "WA test 1: got 'null', expected '3'"
   verdict = _verify('def add(a, b): return {a + b}', CALL)
@@ -576,11 +577,12 @@ def test_explain():
   verdict = code.explain(_response('print(3)'), json.dumps(SUMS))
   lines = verdict.detail.splitlines()
   assert verdict.status == 'wrong'
-  assert [line.split(':')[0] for line in lines[1:4]] == [
+  assert lines[1].split()[0] in jail.TIERS
+  assert [line.split(':')[0] for line in lines[2:5]] == [
     f'test {i}' for i in (1, 2, 3)
   ]
-  assert ' AC ' in lines[1]
-  assert ' WA ' in lines[2]
+  assert ' AC ' in lines[2]
+  assert ' WA ' in lines[3]
   assert lines[-1].startswith('decided by: WA test 2')
   verdict = code.explain(_response('1 / 0'), json.dumps(SUMS))
   assert 'ZeroDivisionError' in verdict.detail
@@ -647,11 +649,34 @@ def test_memory_is_bounded(monkeypatch):
 def test_the_budget_of_a_submission(runs):
   tests = [{'stdin': str(i), 'expected': ''} for i in range(100)]
   task = {'kind': 'stdin', 'tests': tests}
-  program = 'import time\ntime.sleep(0.2)'
+  program = 'import time\nwhile time.process_time() < 0.2: pass'
   verdict = _verify(program, task, budget_seconds=1.0)
   assert verdict.status == 'wrong'
   assert verdict.detail.startswith('TLE')
+  assert 5 <= len(runs) <= 7
+
+
+def test_sleepers_have_a_budget_too(runs, monkeypatch):
+  """Of wall time: a multiple of the CPU time, as for each test."""
+  monkeypatch.setattr(code, '_WALL_SECONDS', 1.0)
+  tests = [{'stdin': str(i), 'expected': ''} for i in range(100)]
+  task = {'kind': 'stdin', 'tests': tests}
+  verdict = _verify('import time\ntime.sleep(0.3)', task, budget_seconds=0.25)
+  assert verdict.status == 'wrong'
+  assert verdict.detail.startswith('TLE')
   assert len(runs) < 10
+
+
+def test_a_worker_says_what_holds_its_programs():
+  try:
+    line = code.prepare_worker(300.0, reasons=True)
+  except ValueError as e:
+    pytest.skip(str(e))
+  assert line.startswith(('programs: T3 landlock=', 'programs: T2 landlock='))
+  with pytest.raises(ValueError, match="'T9'"):
+    code.prepare_worker(300.0, tier='T9')
+  with pytest.raises(ValueError, match=r'=60: with budget_seconds=60 .* 244 s'):
+    code.prepare_worker(60.0)
 
 
 @pytest.mark.parametrize(
@@ -667,7 +692,7 @@ def test_near_the_limit_it_runs_again(seconds, count, monkeypatch):
     def run(self, *_):
       asked.append(1)
       used = seconds[len(asked) - 1]
-      return jail.Outcome(0, False, used, used, 1 << 20, b'3', b'', b'')
+      return jail.Outcome(0, False, used, used, 1 << 20, '', b'3', b'', b'')
 
   monkeypatch.setattr(code, '_jail', lambda tier: Measured())
   task = _stdin_task('', '3', time_limit_seconds=1)
@@ -699,7 +724,7 @@ class Failing:
     self.asked += 1
     if self.asked <= self.failures:
       raise jail.SandboxError('broke \ud800\n')
-    return jail.Outcome(0, False, 0.1, 0.1, 1 << 20, b'3', b'', b'')
+    return jail.Outcome(0, False, 0.1, 0.1, 1 << 20, '', b'3', b'', b'')
 
 
 def _with(monkeypatch, failing):
@@ -770,9 +795,13 @@ def test_many_threads_get_their_own_verdicts():
 # --- in a pool --------------------------------------------------------------
 
 
+BUDGET = 10.0
+
+
 def _pool(timeout_seconds=60.0):
   path = 'acereason_jax.verifiers.code:verify'
-  return VerifierPool(path, {}, 1, timeout_seconds, confine=False)
+  kwargs = dict(budget_seconds=BUDGET)
+  return VerifierPool(path, kwargs, 1, timeout_seconds, confine=False)
 
 
 def _until(condition):
@@ -813,15 +842,20 @@ def test_verdicts_of_a_pool(program, status):
 def test_a_task_may_have_more_memory_than_the_worker():
   program = 'x = bytearray(2300 << 20)\nprint(len(x) >> 20)'
   task = dict(kind='stdin', tests=[dict(expected='2300')], memory_bytes=3 << 30)
-  path = 'acereason_jax.verifiers.code:verify'
-  with VerifierPool(path, {}, 1, 60.0, confine=False) as pool:
+  with _pool() as pool:
     future = pool.submit(_response(program), json.dumps(task))
     assert future.result(GUARD).status == 'right'
 
 
+def unprepared(response, answer):
+  """The judge in a pool that may not wait for it."""
+  return code.verify(response, answer)
+
+
 def test_what_the_pool_kills_leaves_nothing():
   program = 'import time\ntime.sleep(99)'
-  with _pool(timeout_seconds=3.0) as pool:
+  path = f'{__name__}:unprepared'
+  with VerifierPool(path, {}, 1, 3.0, confine=False) as pool:
     future = pool.submit(_response(program), json.dumps(SUMS))
     # The worker, its zygote, and the program.
     me = psutil.Process()
@@ -844,7 +878,7 @@ def test_a_killed_parent_leaves_nothing():
 import json
 from acereason_jax.verifiers.pool import VerifierPool
 pool = VerifierPool(
-  'acereason_jax.verifiers.code:verify', {{}}, 1, 60.0, confine=False
+  'acereason_jax.verifiers.code:verify', {{}}, 1, 300.0, confine=False
 )
 pool.submit({_response(program)!r}, {json.dumps(SUMS)!r})
 print('asked', flush=True)

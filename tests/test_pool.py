@@ -606,7 +606,16 @@ def test_confinement_is_said_and_can_be_left_out():
     assert _judge(pool, '').detail == ''
     assert 'no_new_privs=yes' in pool.confinement
   with _pool('hostile_verifiers:environment', confine=False) as pool:
-    assert pool.confinement == 'off'
+    assert pool.confinement == 'not confined'
+
+
+def test_a_worker_is_prepared_before_its_first_task():
+  path = 'hostile_verifiers:prepared'
+  with _pool(path, timeout_seconds=5, ready='yes') as pool:
+    assert pool.confinement.endswith('; prepared within 5')
+    assert _judge(pool, '').status == 'right'
+  with pytest.raises(ValueError, match='not ready in 5'):
+    _pool(path, timeout_seconds=5, ready='')
 
 
 def test_a_worker_has_nothing_open_but_its_pipes():

@@ -10,7 +10,7 @@ so that a busy machine does not; wall time catches sleepers alone.
 |---|---|---|
 | AC | all tests pass | right |
 | WA | other output, or another value | wrong |
-| TLE | CPU time over the limit, asleep, or the budget is spent | wrong |
+| TLE | CPU time over the limit or the budget, or asleep | wrong |
 | MLE | memory over the limit | wrong |
 | RE | an exception, an exit status but 0, a signal | wrong |
 | OLE | more output than may be | wrong |
@@ -19,6 +19,7 @@ so that a busy machine does not; wall time catches sleepers alone.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -198,7 +199,7 @@ def verify(
 
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order they ran in. A submission has
-  `budget_seconds` of wall time for all its tests.
+  `budget_seconds` of CPU time for all its tests, and `longest_seconds` in all.
   """
   start = time.perf_counter()
   try:
@@ -216,6 +217,41 @@ def verify(
   return Verdict(
     STATUS_OF.get(status, 'wrong'), f'{status} {detail}'.strip(), seconds
   )
+
+
+def longest_seconds(budget_seconds: float) -> float:
+  """Returns the wall time that a submission with this budget may take."""
+  return _WALL_FACTOR * budget_seconds + _WALL_SECONDS
+
+
+def prepare_worker(
+  timeout_seconds: float,
+  *,
+  reasons: bool = True,
+  tier: str = 'auto',
+  budget_seconds: float = 60.0,
+) -> str:
+  """Starts the jail of a pool's worker; returns what holds programs in it.
+
+  Raises:
+    ValueError: the pool would not wait for a submission that may still be
+      right, there is no such tier, or the host does not allow it.
+  """
+  del reasons
+  longest = longest_seconds(budget_seconds)
+  if timeout_seconds <= longest:
+    # Else who sleeps is not judged, instead of wrong.
+    raise ValueError(
+      f'timeout_seconds={timeout_seconds:g}: with budget_seconds='
+      f'{budget_seconds:g} one submission may take {longest:g} s; give more'
+    )
+  try:
+    return f'programs: {_jail(tier).confinement}'
+  except jail.SandboxError as e:
+    raise ValueError(f'tier={tier!r}: this host runs no jail ({e})') from e
+
+
+verify.prepare_worker = prepare_worker
 
 
 def reference(response: str, answer: str) -> Verdict:
@@ -248,10 +284,12 @@ def explain(
   if program is None or verdict.status == 'error':
     return verdict
   task = _task(answer)
-  lines = [f'{len(program)} characters of code; tier {_jail(tier).tier}']
-  deadline = time.monotonic() + budget_seconds
+  lines = [f'{len(program)} characters of code']
+  with contextlib.suppress(jail.SandboxError):
+    lines.append(_jail(tier).confinement)
+  budget = _Budget(budget_seconds)
   for number in range(len(task.tests)):
-    ran = run_test(program, task, number, tier, deadline)
+    ran = run_test(program, task, number, tier, budget)
     lines.append(
       f'test {number + 1}: {ran.status} {ran.cpu_seconds:.3f} s CPU, '
       f'{ran.peak_bytes / 2**20:.0f} MiB {ran.note}'.rstrip()
@@ -306,6 +344,22 @@ def _jail(tier: str) -> jail.Jail:
   return started[tier]
 
 
+class _Budget:
+  """What a submission may still use; as for a test, CPU time decides."""
+
+  def __init__(self, seconds: float):
+    self.cpu_seconds = seconds
+    self._deadline = time.monotonic() + longest_seconds(seconds)
+
+  def limits(self, task: CodeTask) -> jail.Limits | None:
+    """Returns the limits of the next run; None if nothing is left."""
+    cpu = min(task.time_limit_seconds, self.cpu_seconds)
+    wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
+    if min(cpu, wall) <= 0:
+      return None
+    return jail.Limits(cpu, wall, task.memory_bytes)
+
+
 def _judge(
   program: str, answer: str, task: CodeTask, tier: str, budget_seconds: float
 ) -> tuple[CodeStatus, str]:
@@ -316,10 +370,10 @@ def _judge(
     return known
   kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
   order = sorted(range(len(task.tests)), key=lambda i: (-kills[i], i))
-  deadline = time.monotonic() + budget_seconds
+  budget = _Budget(budget_seconds)
   found = 'AC', f'{len(task.tests)} tests'
   for number in order:
-    ran = run_test(program, task, number, tier, deadline)
+    ran = run_test(program, task, number, tier, budget)
     if ran.status != 'AC':
       kills[number] += ran.status != 'SANDBOX_ERROR'
       found = ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
@@ -342,30 +396,25 @@ def _remember(memory: collections.OrderedDict, key: Any, value: Any) -> Any:
 
 
 def run_test(
-  program: str, task: CodeTask, number: int, tier: str, deadline: float
+  program: str, task: CodeTask, number: int, tier: str, budget: _Budget
 ) -> TestRun:
   """Runs one test; again if it was near the limit, or the jail broke."""
-  ran = _run_once(program, task, number, tier, deadline)
+  ran = _run_once(program, task, number, tier, budget)
   near = task.time_limit_seconds < ran.cpu_seconds
   near &= ran.cpu_seconds < _NEAR * task.time_limit_seconds
   if ran.status == 'SANDBOX_ERROR' or (ran.status == 'TLE' and near):
-    again = _run_once(program, task, number, tier, deadline)
-    return again._replace(note=f'{again.note} (run twice)'.strip())
+    ran = _run_once(program, task, number, tier, budget)
+    ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
+  budget.cpu_seconds -= ran.cpu_seconds
   return ran
 
 
 def _run_once(
-  program: str, task: CodeTask, number: int, tier: str, deadline: float
+  program: str, task: CodeTask, number: int, tier: str, budget: _Budget
 ) -> TestRun:
-  test, limit = task.tests[number], task.time_limit_seconds
-  left = deadline - time.monotonic()
-  if left <= 0:
-    return TestRun(number, 'TLE', 'the submission took too long', 0.0, 0, '')
-  limits = jail.Limits(
-    cpu_seconds=limit,
-    wall_seconds=min(_WALL_FACTOR * limit + _WALL_SECONDS, left),
-    memory_bytes=task.memory_bytes,
-  )
+  test, limits = task.tests[number], budget.limits(task)
+  if limits is None:
+    return TestRun(number, 'TLE', 'the budget of all tests', 0.0, 0, '')
   source = program.encode('utf-8', 'surrogatepass')
   stdin = test.stdin.encode('utf-8', 'surrogatepass')
   try:

@@ -3,16 +3,18 @@
 Tiers, best first. T3: user, mount, network, IPC, UTS and process namespaces,
 Landlock, seccomp, resource limits, a private scratch folder. T2, for
 containers that refuse namespaces: Landlock without any writable path, seccomp,
-resource limits. Weaker ones there are not: a host that has neither is told.
+resource limits. T1, for kernels without Landlock, has to be asked for by name:
+programs read what the jail's user can, the environment of its processes too.
+A host that refuses seccomp runs none.
 
 Covered: other processes (memory, signals, limits), files (writing any, reading
 any but the Python installation and system libraries), network, IPC, new
 processes and programs, memory, CPU, output, threads, descriptors, what outlives
 the run. Not covered: bugs of the kernel in the calls that stay, timing and
-cache side channels, and load on the machine within the limits. In T2 the limit
-on threads is above the machine's count, and where only root can read the
-interpreter it binds nobody: there memory bounds threads. `Jail.run` has
-what a remote backend needs: bytes in, bytes out.
+cache side channels, and load on the machine within the limits. Below T3 the
+limit on threads is the user's, so that others' threads may use it up; root's
+jails have a user each. `Jail.run` has what a remote backend needs: bytes in,
+bytes out.
 """
 
 import dataclasses
@@ -25,7 +27,9 @@ import time
 
 from acereason_jax.verifiers import zygote
 
+# Tried in this order; the weak are not tried.
 TIERS = ('T3', 'T2')
+WEAK = ('T1',)
 _START_SECONDS = 60.0
 _REPLY_BYTES = 1 << 28
 
@@ -51,7 +55,8 @@ class Outcome:
   """What a program did: `exit` is its status, or -signal.
 
   `result` is what a called function returned, JSON or b''. The outputs are at
-  most a byte longer than allowed, which says that there was more.
+  most a byte longer than allowed, which says that there was more. `confined`
+  says by what, as `sandbox.confine` does.
   """
 
   exit: int
@@ -59,6 +64,7 @@ class Outcome:
   cpu_seconds: float
   wall_seconds: float
   peak_bytes: int
+  confined: str
   stdout: bytes
   result: bytes
   stderr: bytes
@@ -67,27 +73,31 @@ class Outcome:
 class Jail:
   """One zygote; for the thread that made it, with which it ends.
 
-  `tier` is what it holds. After a SandboxError it is closed.
+  `confinement` is a line that begins with the `tier` and says what holds
+  programs, and why nothing better does. After a SandboxError it is closed.
   """
 
   def __init__(self, tier: str = 'auto'):
-    """Starts the zygote in the best tier the host allows, or in `tier`.
+    """Starts the zygote in the best of TIERS the host allows, or in `tier`.
 
     Raises:
       ValueError: there is no such tier.
       SandboxError: the host does not allow it; the message says what not.
     """
-    if tier not in ('auto', *TIERS):
-      raise ValueError(f'tier={tier!r}: give auto, {" or ".join(TIERS)}')
+    if tier not in ('auto', *TIERS, *WEAK):
+      known = ', '.join((*TIERS, *WEAK))
+      raise ValueError(f'tier={tier!r}: give auto, or one of {known}')
     refusals = []
     for candidate in TIERS if tier == 'auto' else (tier,):
       try:
         self._start(candidate)
-        self._test()
-        self.tier = candidate
-        return
+        held = self._test(_LEAKS if candidate in WEAK else set())
       except SandboxError as e:
         refusals.append(f'{candidate}: {e}')
+        continue
+      self.tier = candidate
+      self.confinement = '; '.join((f'{candidate} {held}', *refusals))
+      return
     raise SandboxError('; '.join(refusals))
 
   def run(
@@ -186,19 +196,31 @@ class Jail:
       data += part
     return bytes(data)
 
-  def _test(self) -> None:
-    """Runs what must fail; raises SandboxError if one of them does not."""
+  def _test(self, leaks: set[str]) -> str:
+    """Runs what must fail, but for `leaks`; returns what held it.
+
+    Raises:
+      SandboxError: something else worked.
+    """
     limits = Limits(cpu_seconds=5, wall_seconds=20, memory_bytes=256 << 20)
-    found = self.run(_SELF_TEST, b'', limits).stdout.decode('utf-8', 'replace')
-    if found.split() != ['held']:
+    outcome = self.run(_SELF_TEST, b'', limits)
+    text = outcome.stdout.decode('utf-8', 'replace').strip()
+    worked, _, tried = text.partition(' of ')
+    found = set(worked.split(',')) - {'nothing'}
+    if not tried.isdecimal() or not found <= leaks:
       self.close()
-      raise SandboxError(f'the self-test found: {found.strip() or "nothing"}')
+      raise SandboxError(f'the self-test found: {text or "nothing"}')
+    held = f'self-test={int(tried) - len(found)}/{tried}'
+    failed = f' (not {worked})' if found else ''
+    return f'{outcome.confined} {held}{failed}'
 
 
 _SELF_TEST = rb"""
 import ctypes, os, signal, socket
-broke = []
+broke, tried = [], 0
 def attempt(name, action):
+  global tried
+  tried += 1
   try:
     action()
   except (OSError, ValueError, FileNotFoundError):
@@ -216,11 +238,13 @@ attempt('network', lambda: socket.socket(socket.AF_INET))
 attempt('unix', lambda: socket.socket(socket.AF_UNIX))
 attempt('fork', os.fork)
 attempt('exec', lambda: os.execv('/bin/true', ['true']))
-attempt('signal', lambda: os.kill(os.getppid() or 2, 0))
+attempt('signal', lambda: os.kill(os.getppid() or 1, 0))
 attempt('ptrace', lambda: call('ptrace', 0, 0, 0, 0))
 attempt('unshare', lambda: call('unshare', 0x10000000))
-attempt('limits', lambda: __import__('resource').prlimit(os.getppid() or 2, 7))
-attempt('proc', lambda: open('/proc/%d/environ' % (os.getppid() or 2)).read())
+attempt('limits', lambda: __import__('resource').prlimit(os.getppid() or 1, 7))
+attempt('proc', lambda: open('/proc/%d/environ' % (os.getppid() or 1)).read())
 attempt('mount', lambda: call('mount', b'none', b'/tmp', b'tmpfs', 0, None))
-print(' '.join(broke) or 'held')
+print(','.join(broke) or 'nothing', 'of', tried)
 """
+# What Landlock alone prevents.
+_LEAKS = {'read', 'list', 'proc'}

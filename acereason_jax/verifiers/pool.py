@@ -77,7 +77,9 @@ class VerifierPool:
   `verify` is a 'module:function' path. A task that runs longer than
   `timeout_seconds` is killed: 'timeout'. One whose worker dies runs once more
   on a fresh worker, then is 'error'; garbage from a worker is 'error'.
-  `confinement` says what holds the workers: see `sandbox.confine`.
+  `confinement` says what holds the workers: see `sandbox.confine`. A verify
+  function that has an attribute `prepare_worker(timeout_seconds, **kwargs)` has
+  it called as a worker starts; the line that it returns is added.
   """
 
   def __init__(

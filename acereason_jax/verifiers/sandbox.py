@@ -26,9 +26,10 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x10000
 
-# linux/capability.h: version 3; CAP_DAC_READ_SEARCH.
+# linux/capability.h, version 3.
 _CAPABILITY_VERSION = 0x20080522
-_KEPT = 1 << 2
+# CAP_DAC_READ_SEARCH: root's right to read any file.
+READING = 1 << 2
 
 _SECCOMP = {'x86_64': 317, 'aarch64': 277}
 _LANDLOCK_CREATE_RULESET = 444
@@ -102,7 +103,7 @@ def no_new_privs() -> str:
   return 'yes' if done == 0 else _why_not()
 
 
-def drop_capabilities(kept: int = _KEPT) -> str:
+def drop_capabilities(kept: int = READING) -> str:
   """Root's rights go, but for reading files, which stays as it was.
 
   With CAP_PERFMON, newer kernels let root read the memory and environment of
@@ -113,8 +114,8 @@ def drop_capabilities(kept: int = _KEPT) -> str:
   held = ctypes.create_string_buffer(24)
   if _libc().capget(header, held) != 0:
     return _why_not()
-  effective, permitted, *_ = struct.unpack('6I', held)
-  left = struct.pack('6I', effective & kept, permitted & kept, 0, 0, 0, 0)
+  _, permitted, *_ = struct.unpack('6I', held)
+  left = struct.pack('6I', permitted & kept, permitted & kept, 0, 0, 0, 0)
   return 'dropped' if _libc().capset(header, left) == 0 else _why_not()
 
 

@@ -93,18 +93,24 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
   return encode(dict(id=task['id'], status='error', detail=detail, spent=spent))
 
 
-def _load(setup: dict[str, Any]) -> Callable[..., Verdict]:
-  """Returns the verify function with its keyword arguments bound.
+def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
+  """(the verify function with its keyword arguments bound, what it prepared).
+
+  Its attribute `prepare_worker`, if it has one, is called with the time limit
+  and these arguments first, and says in a line what it did.
 
   Raises:
-    ValueError: it cannot be resolved, or does not take them.
+    ValueError: it cannot be resolved, does not take them, or was not prepared.
   """
   function, kwargs = resolve(setup['verify'], 'verify'), setup['kwargs']
   try:
     inspect.signature(function).bind('', '', **kwargs)
   except TypeError as e:
     raise ValueError(f'verify={setup["verify"]!r} with {kwargs}: {e}') from e
-  return functools.partial(function, **kwargs)
+  prepared = ''
+  if prepare := getattr(function, 'prepare_worker', None):
+    prepared = f'; {prepare(setup["timeout_seconds"], **kwargs)}'
+  return functools.partial(function, **kwargs), prepared
 
 
 def _confine() -> str:
@@ -133,12 +139,12 @@ def _main(parent: int) -> None:
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   setup = _receive(requests)
   try:
-    verify = _load(setup)
+    verify, prepared = _load(setup)
   except ValueError as e:
     _send(replies, encode({'failed': str(e)}))
     return
-  line = _confine() if setup['confine'] else 'off'
-  _send(replies, encode({'ready': line}))
+  line = _confine() if setup['confine'] else 'not confined'
+  _send(replies, encode({'ready': line + prepared}))
   # All the CPU time there is until the parent's deadline.
   cpu_seconds = setup['timeout_seconds'] * _cores()
   while True:

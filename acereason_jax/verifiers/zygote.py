@@ -4,11 +4,12 @@ A fresh interpreter with an empty environment that has never seen an expected
 output; `jail` starts it and asks it. It enters its namespaces once (tier T3),
 imports what programs are given, and then for each run forks a child that
 confines itself and becomes the program. The zygote runs no such code itself,
-reads nothing that a child wrote, and ends with its parent.
+reads nothing that a child wrote but what confined it, and ends with its parent.
 """
 
 import atexit
 import builtins
+import contextlib
 import ctypes
 import functools
 import gc
@@ -27,6 +28,7 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Callable
 from typing import Any
 
 from acereason_jax.verifiers import prelude, sandbox, syscalls
@@ -36,13 +38,15 @@ HEADER = struct.Struct('>I')
 _STACK_BYTES = 256 << 20
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_CLONE = {'x86_64': 56, 'aarch64': 220}
+_PR_SET_KEEPCAPS = 8
 _NEW_NS, _NEW_UTS, _NEW_IPC = 0x20000, 0x4000000, 0x8000000
 _NEW_USER, _NEW_PID, _NEW_NET = 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
-_NOBODY = 61001
+# Users of jails, one each while there are enough: what a user may have is
+# counted for all its processes together.
+_FIRST_USER, _USERS = 61001, 3000
 # Not /tmp: the interpreter may lie there.
 _SCRATCH = '/scratch'
 _MOUNT_POINT = '/sys'
@@ -60,12 +64,14 @@ _CPU_CHECK_SECONDS = 0.1
 # The name of a program, and what it may leave unwritten.
 _NAME = 'solution.py'
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
-# The descriptor after the program's own, and what it says.
-_CONFINING, _CONFINED = 4, b'confined'
+# The descriptor after the program's own, and how what it says begins.
+_CONFINING, _CONFINED = 4, b'confined: '
 # Address space that the interpreter and its libraries take before a program.
 _BASE_BYTES = 256 << 20
-# Files are Landlock's, and the mounts'; asyncio talks to itself by socketpair.
-_ALLOWED = {'T2': frozenset(('open', 'openat', 'socketpair'))}
+# asyncio talks to itself by socketpair. Files are Landlock's, and the mounts';
+# where there is neither, the filter lets nothing be opened but for reading.
+_ALLOWED = {'T1': frozenset(('socketpair',))}
+_ALLOWED['T2'] = _ALLOWED['T1'] | {'open', 'openat'}
 # What Landlock knows nothing of (times, locks), mounts alone keep from others.
 _ALLOWED['T3'] = _ALLOWED['T2'] | {
   *('creat', 'truncate', 'rename', 'renameat', 'renameat2', 'mkdir', 'mkdirat'),
@@ -99,9 +105,7 @@ def enter_namespaces() -> None:
     # Before the user changes: the interpreter may lie in root's own folder.
     _check('unshare', _libc().unshare(_NEW_NS))
     _new_root()
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    _leave_root()
     # So that /proc/self, with the maps below, is this user's.
     _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     _unshare_user(own)
@@ -112,9 +116,12 @@ def enter_namespaces() -> None:
 
 
 def _unshare_user(own: int) -> None:
-  """Enters all namespaces but that of processes; `own` is /proc/self."""
+  """Enters all namespaces; `own` is /proc/self.
+
+  That of processes holds what is forked from now on.
+  """
   user, group = os.getuid(), os.getgid()
-  flags = _NEW_USER | _NEW_NS | _NEW_IPC | _NEW_NET | _NEW_UTS
+  flags = _NEW_USER | _NEW_NS | _NEW_IPC | _NEW_NET | _NEW_UTS | _NEW_PID
   _check('unshare', _libc().unshare(flags))
   for name, text in (
     ('setgroups', 'deny'),
@@ -186,56 +193,107 @@ def _syscall(name: str, *arguments: bytes) -> int:
   return _libc().syscall(ctypes.c_long(number), *arguments)
 
 
-# --- tier T2 ----------------------------------------------------------------
+def start_init() -> Callable[[], None]:
+  """Forks the first of the new processes; returns what ends all others.
+
+  It ends with the zygote, and all others with it.
+  """
+  ours, theirs = socket.socketpair()
+  if os.fork() == 0:
+    ours.close()
+    os.closerange(theirs.fileno() + 1, os.sysconf('SC_OPEN_MAX'))
+    os.closerange(0, theirs.fileno())
+    # Whom it inherits, nobody waits for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while theirs.recv(1):
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+      theirs.send(b'.')
+    os._exit(0)
+  theirs.close()
+
+  def sweep() -> None:
+    ours.send(b'.')
+    if not ours.recv(1):
+      raise OSError('the first process of the namespace is gone')
+
+  return sweep
 
 
-def _leave_root() -> None:
-  """Stops being root, whom no limit on threads binds, where that can be.
+# --- without namespaces -----------------------------------------------------
 
-  Another user may be unable to read the interpreter.
+
+def become_another() -> None:
+  """Stops being root, whom no limit on threads binds.
+
+  Where nobody else can read the interpreter, the right to read stays; what is
+  read with it is Landlock's to say.
   """
   if os.getuid() != 0:
     return
+  _check('prctl', _libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+  _leave_root()
+  kept = 0
   try:
-    os.setresgid(_NOBODY, _NOBODY, 0)
-    os.setresuid(_NOBODY, _NOBODY, 0)
     for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)):
       os.listdir(path)
   except OSError:
-    os.setresuid(0, 0, 0)
-    os.setresgid(0, 0, 0)
-    return
-  # Root again, whom dropping the groups takes.
-  os.seteuid(0)
+    kept = sandbox.READING
+  if sandbox.drop_capabilities(kept) != 'dropped':
+    raise OSError('the capabilities of root could not be dropped')
+
+
+def _leave_root() -> None:
+  user = _FIRST_USER + os.getpid() % _USERS
   os.setgroups([])
-  os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-  os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+  os.setresgid(user, user, user)
+  os.setresuid(user, user, user)
+
+
+def _threads_of(user: int) -> int:
+  """Returns how many threads a user has, among the processes seen from here."""
+  threads = 0
+  with os.scandir('/proc') as processes:
+    for process in processes:
+      # What has ended meanwhile has none.
+      with contextlib.suppress(OSError):
+        if process.name.isdecimal() and process.stat().st_uid == user:
+          threads += len(os.listdir(f'{process.path}/task'))
+  return threads
 
 
 # --- one run ----------------------------------------------------------------
 
 
-def run(request: dict, program: bytes, stdin: bytes, tier: str) -> list:
+def run(
+  request: dict,
+  program: bytes,
+  stdin: bytes,
+  tier: str,
+  sweep: Callable[[], None],
+) -> list:
   """Returns [what happened, stdout, result, stderr] of one program.
 
   It ran in a fresh process, which is gone with all it started.
   """
   request['stdin_by_name'] = _STDIN.encode() in program
-  if tier == 'T2':
-    request['threads'] += _all_threads()
+  if tier != 'T3':
+    # Outside a namespace of users all that the user has counts.
+    request['threads'] += _threads_of(os.getuid())
   files = [_file(name) for name in ('stdin', 'stdout', 'stderr', 'result')]
   _write_all(files[0], stdin)
   os.lseek(files[0], 0, os.SEEK_SET)
   confined, confining = os.pipe()
   began = time.monotonic()
-  pid = _fork(tier)
+  pid = os.fork()
   if pid == 0:
     os.close(confined)
     _become(request, program, files, confining, tier)
   os.close(confining)
   timed_out = not _wait(pid, began, request)
   _, status, used = os.wait4(pid, 0)
-  problem = os.read(confined, 1 << 12)
+  sweep()
+  said = os.read(confined, 1 << 12)
   happened = dict(
     exit=os.waitstatus_to_exitcode(status),
     timed_out=timed_out,
@@ -243,8 +301,10 @@ def run(request: dict, program: bytes, stdin: bytes, tier: str) -> list:
     wall_seconds=time.monotonic() - began,
     peak_bytes=used.ru_maxrss * 1024,
   )
-  if problem != _CONFINED:
-    text = problem.decode('utf-8', 'replace') or 'it ended'
+  if said.startswith(_CONFINED):
+    happened['confined'] = said.removeprefix(_CONFINED).decode()
+  else:
+    text = said.decode('utf-8', 'replace') or 'it ended'
     happened = dict(broken=f'confining failed: {text}')
   output_bytes = request['output_bytes'] + 1
   outputs = [
@@ -256,16 +316,6 @@ def run(request: dict, program: bytes, stdin: bytes, tier: str) -> list:
   for file in (*files, confined):
     os.close(file)
   return [happened, *outputs]
-
-
-def _all_threads() -> int:
-  """Returns how many threads the machine runs.
-
-  Outside a namespace of users, the limit counts all that the user has, seen
-  from here or not.
-  """
-  with open('/proc/loadavg', 'rb') as file:
-    return int(file.read().split()[3].partition(b'/')[2])
 
 
 def _file(name: str) -> int:
@@ -292,20 +342,6 @@ def _read(file: int, start: int, most: int) -> bytes:
     parts.append(part)
     position += len(part)
   return b''.join(parts)
-
-
-def _fork(tier: str) -> int:
-  """Returns as os.fork; in T3 the child is the first of its processes."""
-  if tier != 'T3':
-    return os.fork()
-  number = _CLONE[os.uname().machine]
-  flags = _NEW_PID | _NEW_NS | signal.SIGCHLD
-  pid = _libc().syscall(*map(ctypes.c_long, (number, flags, 0, 0, 0, 0)))
-  if pid < 0:
-    _check('clone', -1)
-  if pid == 0:
-    ctypes.pythonapi.PyOS_AfterFork_Child()
-  return pid
 
 
 def _wait(pid: int, began: float, request: dict) -> bool:
@@ -340,9 +376,9 @@ def _become(
     for target, file in enumerate(files):
       os.dup2(file, target)
     os.dup2(confining, _CONFINING)
-    _confine(request, tier)
+    held = _confine(request, tier)
     # This fails if the zygote died before its death could end this process.
-    os.write(_CONFINING, _CONFINED)
+    os.write(_CONFINING, _CONFINED + held.encode())
     os.close(_CONFINING)
   except BaseException as e:  # noqa: BLE001 (it is the end of this process)
     os.write(_CONFINING, f'{type(e).__name__}: {e}'.encode()[:1000])
@@ -354,11 +390,15 @@ def _become(
     os._exit(status)
 
 
-def _confine(request: dict, tier: str) -> None:
-  """Leaves the child its descriptors, and the limits of a run."""
+def _confine(request: dict, tier: str) -> str:
+  """Leaves the child its descriptors, and the limits of a run.
+
+  Returns what holds it, as `sandbox.confine` does.
+  """
   os.setsid()
   # An own scratch folder, before the right to mount is given up.
   if tier == 'T3':
+    _check('unshare', _libc().unshare(_NEW_NS))
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount('tmpfs', _SCRATCH, 'tmpfs', flags, _SCRATCH_OPTIONS)
     os.chdir(_SCRATCH)
@@ -386,15 +426,19 @@ def _confine(request: dict, tier: str) -> None:
     resource.setrlimit(limit, (value, value))
   if sandbox.no_new_privs() != 'yes':
     raise OSError('no_new_privs')
-  sandbox.drop_capabilities(0)
+  capabilities = sandbox.drop_capabilities(
+    0 if tier == 'T3' else sandbox.READING
+  )
   writable = [os.devnull, *([_SCRATCH] if tier == 'T3' else [])]
   rules = sandbox.landlock(system_paths(), writable)
   machine = os.uname().machine
   code = sandbox.program(machine, os.getpid(), _ALLOWED[tier])
   calls = sandbox.seccomp(code)
+  held = f'landlock={rules} seccomp={calls} capabilities={capabilities}'
   # Without namespaces, Landlock is all that guards files.
   if calls != 'yes' or (tier == 'T2' and not rules.startswith('abi')):
-    raise OSError(f'seccomp={calls} landlock={rules}')
+    raise OSError(held)
+  return f'{held} user={os.getuid()}'
 
 
 def _main(request: dict, program: bytes) -> int:
@@ -410,6 +454,9 @@ def _main(request: dict, program: bytes) -> int:
   module.__dict__.update(
     prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
+  # What is asked for, the program has to write itself.
+  name = request['fn'].rpartition('.')[2]
+  module.__dict__.pop(name, None)
   module.__loader__ = importlib.machinery.SourceFileLoader('__main__', _NAME)
   sys.modules['__main__'] = module
   # Tracebacks show the program's lines, of which there is no file.
@@ -420,7 +467,7 @@ def _main(request: dict, program: bytes) -> int:
     code = compile(program, _NAME, 'exec', dont_inherit=True)
     exec(code, module.__dict__)
     if request['fn']:
-      _call(module.__dict__, request['fn'], request['args'])
+      _call(module.__dict__, name, request['args'])
     status = 0
   except SystemExit as e:
     status = _exit_status(e.code)
@@ -452,14 +499,14 @@ def _stream(
   return stream
 
 
-def _call(names: dict, fn: str, args: list) -> None:
+def _call(names: dict, name: str, args: list) -> None:
   """Writes what the named function returns, as JSON, where it is read.
 
-  Nothing is written if JSON cannot say it.
+  It may be a method of a class Solution: problems ask for either, and either
+  is answered with the other. Nothing is written if JSON cannot say it.
   """
-  owner, _, name = fn.rpartition('.')
-  if owner:
-    function = getattr(names[owner.removesuffix('()')](), name)
+  if callable(owner := names.get('Solution')) and hasattr(owner, name):
+    function = getattr(owner(), name)
   else:
     function = names[name]
   result = function(*args)
@@ -468,7 +515,7 @@ def _call(names: dict, fn: str, args: list) -> None:
     text = json.dumps(result)
   except (TypeError, ValueError, RecursionError) as e:
     # A wrong answer, not an error of the program's.
-    print(f'{fn} returned: {e}', file=sys.stderr)
+    print(f'{name} returned: {e}', file=sys.stderr)
     return
   _write_all(3, text.encode())
 
@@ -536,13 +583,13 @@ def _send(channel: socket.socket, *parts: bytes) -> None:
     channel.sendall(part)
 
 
-def serve(channel: socket.socket, tier: str) -> None:
+def serve(channel: socket.socket, tier: str, sweep: Callable[[], None]) -> None:
   """Answers requests until the other end is closed, or something failed."""
   while True:
     request = json.loads(_receive(channel))
     program, stdin = _receive(channel), _receive(channel)
     try:
-      happened, *outputs = run(request, program, stdin, tier)
+      happened, *outputs = run(request, program, stdin, tier, sweep)
     except OSError as e:
       happened, outputs = dict(broken=str(e)), [b'', b'', b'']
     _send(channel, json.dumps(happened).encode(), *outputs)
@@ -567,12 +614,14 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   os.environ.clear()
   os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
   os.environ['TMPDIR'] = _SCRATCH
+  sweep = lambda: None
   try:
     if tier == 'T3':
       enter_namespaces()
+      sweep = start_init()
     else:
       os.chdir('/')
-      _leave_root()
+      become_another()
   except OSError as e:
     _send(channel, json.dumps(dict(refused=str(e))).encode())
     return
@@ -584,7 +633,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   gc.disable()
   gc.freeze()
   _send(channel, json.dumps(dict(ready=True)).encode())
-  serve(channel, tier)
+  serve(channel, tier, sweep)
 
 
 if __name__ == '__main__':
