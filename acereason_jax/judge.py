@@ -76,6 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
     action='store_true',
     help='answers are code tasks (JSON); --task implies it',
   )
+  add(
+    '--tier', help="of the programs' sandbox, instead of the best; see jail.py"
+  )
   add('--response', help='what a model wrote, whole')
   add('--response_file', help="the file that holds it; '-': standard input")
   add('--rollouts', help='JSON lines of generate, instead of one response')
@@ -138,6 +141,8 @@ def check(args: argparse.Namespace) -> None:
       if references
       else '--answer: missing; give the reference answer, or a --task'
     )
+  if 'tier' in given and not args.code:
+    raise ValueError(f'--tier={args.tier}: goes with --code or --task alone')
   if not 0 < args.timeout_seconds <= 3600:
     raise ValueError(
       f'--timeout_seconds={args.timeout_seconds}: more than 0, at most 3600'
@@ -266,10 +271,13 @@ def open_pool(
 ) -> pool_lib.VerifierPool:
   """A pool of the judge that --fn names; ends the command if it has none."""
   fn = args.fn or (_CODE if args.code else _MATH) + name
+  arguments = dict(reasons=args.reasons)
+  if args.tier is not None:
+    arguments['tier'] = args.tier
   with cli.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
     return pool_lib.VerifierPool(
       fn,
-      dict(reasons=args.reasons),
+      arguments,
       workers,
       args.timeout_seconds,
       # The code judge starts processes, which it confines itself.

@@ -327,6 +327,41 @@ def test_another_optimiser_by_flag(folder, command):
   assert count(state['opt_state']) < 1.5 * count(state['params'])
 
 
+def write_tasks(path, first):
+  """Questions whose answers are tasks: print the input, or one more."""
+  rows = []
+  for i in range(first, first + 10):
+    test = dict(stdin='7', expected=str(7 + i % 2))
+    answer = json.dumps(dict(kind='stdin', tests=[test]))
+    rows.append(dict(id=f'{path.stem}-{i}', prompt=f'{i}+?', answer=answer))
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+def test_a_run_on_programs(folder, command, tmp_path):
+  train_data = write_tasks(tmp_path / 'train.jsonl', 10)
+  heldout_data = write_tasks(tmp_path / 'heldout.jsonl', 50)
+  flags = [
+    f'--config.train_data.path={train_data}',
+    f'--config.heldout_data.path={heldout_data}',
+    '--config.judge.fn=tiny_judge:program',
+    '--config.judge.reference=acereason_jax.verifiers.code:reference',
+    '--config.judge.confine=False',
+    '--config.steps=2',
+  ]
+  said = command(tmp_path / 'short', *flags).ends(1).splitlines()[-1]
+  if 'runs no jail' in said:
+    pytest.skip(said)
+  assert said.startswith('error: config.judge: timeout_seconds=60: with budget')
+  flags.append('--config.judge.timeout_seconds=300')
+  said = command(tmp_path / 'run', *flags).ends(0)
+  assert re.search('judge workers: not confined; programs: T[23] land', said)
+  rows = metrics_of(tmp_path / 'run')
+  rates = [row['pass_rate'] for row in rows if 'pass_rate' in row]
+  assert len(rates) == 2
+  assert all(0 < rate < 1 for rate in rates)
+
+
 def test_a_judge_that_fails_stops_the_run(folder, command):
   said = command(folder / 'bad', '--config.judge.fn=tiny_judge:fail').ends(1)
   last = said.splitlines()[-1]

@@ -4,8 +4,10 @@ Kept apart from tiny.py: a worker imports this file and nothing else.
 """
 
 import time
+from typing import Any
 
 from acereason_jax.types import Verdict
+from acereason_jax.verifiers import code
 
 
 def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
@@ -13,6 +15,18 @@ def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
   del reasons
   early = sum('a' <= c < 'n' for c in response) % 2
   return Verdict('right' if early == int(answer) else 'wrong', '', 0.0)
+
+
+def program(
+  response: str, answer: str, *, reasons: bool, **arguments: Any
+) -> Verdict:
+  """The code judge's, on a program that prints the parity of these letters."""
+  early = sum('a' <= c < 'n' for c in response) % 2
+  text = f'```python\nprint(int(input()) + {early})\n```'
+  return code.verify(text, answer, reasons=reasons, **arguments)
+
+
+program.prepare_worker = code.prepare_worker
 
 
 def reference(response: str, answer: str) -> Verdict:

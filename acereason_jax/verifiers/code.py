@@ -300,6 +300,9 @@ def explain(
   return dataclasses.replace(verdict, detail='\n'.join(lines))
 
 
+explain.prepare_worker = prepare_worker
+
+
 @functools.lru_cache(256)
 def _task(answer: str) -> CodeTask:
   task = CodeTask.from_json(answer)
