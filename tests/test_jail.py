@@ -503,6 +503,31 @@ def test_as_python_does_it(jailed, name):
   assert 'zygote' not in text or 'fault' in name
 
 
+def test_sleep_has_a_limit_of_its_own(jailed):
+  limits = _limits(asleep_seconds=1)
+  for sleep in ('time.sleep(999)', 'threading.Event().wait()'):
+    outcome = _run(jailed, f'import threading, time\n{sleep}', limits=limits)
+    assert (outcome.exit, outcome.timed_out) == (-9, True)
+    assert outcome.cpu_seconds < 1
+  assert _printed(jailed, 'time.sleep(0.1)\nprint(1)', limits=limits) == '1'
+
+
+def test_who_waits_for_a_core_is_not_asleep(jailed):
+  hogs = [
+    subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+    for _ in range(3 * len(os.sched_getaffinity(0)))
+  ]
+  program = 'while time.process_time() < 2: pass'
+  try:
+    outcome = _run(jailed, program, limits=_limits(asleep_seconds=0.5))
+  finally:
+    for hog in hogs:
+      hog.kill()
+      hog.wait()
+  assert outcome.wall_seconds > outcome.cpu_seconds + 0.6
+  assert (outcome.exit, outcome.timed_out) == (0, False)
+
+
 def test_killing_itself(jailed):
   program = 'import os\nprint(1, flush=True)\nos.kill(os.getpid(), 9)'
   outcome = _run(jailed, program)

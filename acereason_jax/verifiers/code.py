@@ -4,7 +4,7 @@ All tests must pass; the first that does not ends it (arXiv 2505.16400, section
 3.1). A program runs as a real `__main__` in a `jail`, in a fresh process for
 each test, its source untouched; what it is compared with never enters a process
 that runs it, and no verdict is read from it, only bytes. CPU time decides TLE,
-so that a busy machine does not; wall time catches sleepers alone.
+so that a busy machine does not; as much and two seconds may be slept.
 
 | status | when | verdict |
 |---|---|---|
@@ -58,8 +58,10 @@ _SHOWN = 60
 _DEPTH = 50
 # Digits of floats, spaces: an answer is never so much longer than expected.
 _LONGER, _LONG = 30, 100_000
-# Wall time a program may take over its CPU limit, on a busy machine.
+# Wall time a program may take over its CPU limit, on a busy machine, and time
+# asleep, which reading its modules may take.
 _WALL_FACTOR, _WALL_SECONDS = 4.0, 4.0
+_ASLEEP_SECONDS = 2.0
 # As far over the limit as measuring may be off: such a run is tried again.
 _NEAR = 1.25
 
@@ -360,7 +362,7 @@ class _Budget:
     wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
     if min(cpu, wall) <= 0:
       return None
-    return jail.Limits(cpu, wall, task.memory_bytes)
+    return jail.Limits(cpu, wall, task.memory_bytes, cpu + _ASLEEP_SECONDS)
 
 
 def _judge(

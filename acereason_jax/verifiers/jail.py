@@ -19,6 +19,7 @@ bytes out.
 
 import dataclasses
 import json
+import math
 import os
 import socket
 import subprocess
@@ -40,11 +41,14 @@ class SandboxError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Of one run; `wall_seconds` catches sleepers alone, CPU time decides."""
+  """Of one run; CPU time decides, and what is spent neither on a core nor
+  waiting for one, asleep. `wall_seconds` is for machines that are too busy.
+  """
 
   cpu_seconds: float
   wall_seconds: float
   memory_bytes: int
+  asleep_seconds: float = math.inf
   output_bytes: int = 64 << 20
   stderr_bytes: int = 16 << 10
   threads: int = 256

@@ -17,6 +17,7 @@ import importlib.machinery
 import io
 import json
 import linecache
+import math
 import os
 import resource
 import select
@@ -29,7 +30,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from acereason_jax.verifiers import prelude, sandbox, syscalls
 
@@ -60,7 +61,7 @@ _THREAD_STACK_BYTES = 8 << 20
 # not the measuring. The kernel's own limit counts ticks, which on a busy
 # machine are a quarter off.
 _CPU_FACTOR = 1.3
-_CPU_CHECK_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 # The name of a program, and what it may leave unwritten.
 _NAME = 'solution.py'
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -87,6 +88,18 @@ def system_paths() -> list[str]:
   paths |= {'/etc/localtime', '/usr/lib/locale'}
   # A prefix of / would be everything.
   return sorted(p for p in paths if len(p) > 1 and os.path.exists(p))
+
+
+class Host(NamedTuple):
+  """What a run needs of where it runs.
+
+  `processes` is /proc, open, with the numbers that a fork returns; `sweep` ends
+  what a program may have left.
+  """
+
+  tier: str
+  processes: int
+  sweep: Callable[[], None]
 
 
 # --- tier T3 ----------------------------------------------------------------
@@ -265,19 +278,13 @@ def _threads_of(user: int) -> int:
 # --- one run ----------------------------------------------------------------
 
 
-def run(
-  request: dict,
-  program: bytes,
-  stdin: bytes,
-  tier: str,
-  sweep: Callable[[], None],
-) -> list:
+def run(request: dict, program: bytes, stdin: bytes, host: Host) -> list:
   """Returns [what happened, stdout, result, stderr] of one program.
 
   It ran in a fresh process, which is gone with all it started.
   """
   request['stdin_by_name'] = _STDIN.encode() in program
-  if tier != 'T3':
+  if host.tier != 'T3':
     # Outside a namespace of users all that the user has counts.
     request['threads'] += _threads_of(os.getuid())
   files = [_file(name) for name in ('stdin', 'stdout', 'stderr', 'result')]
@@ -288,11 +295,11 @@ def run(
   pid = os.fork()
   if pid == 0:
     os.close(confined)
-    _become(request, program, files, confining, tier)
+    _become(request, program, files, confining, host.tier)
   os.close(confining)
-  timed_out = not _wait(pid, began, request)
+  timed_out = not _wait(pid, began, request, host.processes)
   _, status, used = os.wait4(pid, 0)
-  sweep()
+  host.sweep()
   said = os.read(confined, 1 << 12)
   happened = dict(
     exit=os.waitstatus_to_exitcode(status),
@@ -344,25 +351,70 @@ def _read(file: int, start: int, most: int) -> bytes:
   return b''.join(parts)
 
 
-def _wait(pid: int, began: float, request: dict) -> bool:
-  """Waits for a child; kills it at its limits; False if that was wall time."""
+def _wait(pid: int, began: float, request: dict, processes: int) -> bool:
+  """Waits for a child; kills it at its limits; False if it slept too long.
+
+  Neither asleep nor running is who waits for a core: that is the machine's
+  affair, and its wall time alone is limited.
+  """
   handle = os.pidfd_open(pid)
   poll = select.poll()
   poll.register(handle, select.POLLIN)
   # linux/posix-timers.h: the clock of a process, in the scheduler's counting.
   clock, most = ~pid << 3 | 2, _CPU_FACTOR * request['cpu_seconds']
-  while True:
-    wall = began + request['wall_seconds'] - time.monotonic()
-    cpu = most - time.clock_gettime(clock)
-    if wall <= 0 or cpu <= 0:
+  seconds = min(most, request['wall_seconds'], request['asleep_seconds'])
+  rested = True
+  while not poll.poll(seconds * 1000 + 1):
+    passed, ran = time.monotonic() - began, time.clock_gettime(clock)
+    wall, cpu = request['wall_seconds'] - passed, most - ran
+    asleep = passed - ran - _waited(pid, processes)
+    left = min(wall, request['asleep_seconds'] - asleep)
+    rested = left > 0
+    if min(left, cpu) <= 0:
       os.kill(pid, signal.SIGKILL)
       break
     # Threads together may spend it faster than one can.
-    seconds = min(wall, max(cpu / 2, _CPU_CHECK_SECONDS))
-    if poll.poll(seconds * 1000 + 1):
-      break
+    seconds = max(min(left, cpu / 2), _CHECK_SECONDS)
   os.close(handle)
-  return wall > 0
+  return rested
+
+
+def _waited(pid: int, processes: int) -> float:
+  """Returns the seconds that the threads of a process waited for cores.
+
+  Infinity where the kernel does not count them.
+  """
+  if processes < 0:
+    return math.inf
+  total = 0
+  with contextlib.suppress(ProcessLookupError):
+    tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
+    try:
+      for thread in os.listdir(tasks):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+          # Nanoseconds on a core, waiting for one, and how often.
+          total += int(_read_text(f'{thread}/schedstat', tasks).split()[1])
+    finally:
+      os.close(tasks)
+  return total / 1e9
+
+
+def _open_processes() -> int:
+  """Returns /proc, open, or -1 if it does not count how long threads wait."""
+  try:
+    processes = os.open('/proc', os.O_RDONLY | os.O_DIRECTORY)
+    ran, *_ = _read_text('self/schedstat', processes).split()
+    return processes if int(ran) else -1
+  except OSError:
+    return -1
+
+
+def _read_text(path: str, folder: int) -> str:
+  file = os.open(path, os.O_RDONLY, dir_fd=folder)
+  try:
+    return os.read(file, 1 << 12).decode()
+  finally:
+    os.close(file)
 
 
 def _become(
@@ -583,13 +635,13 @@ def _send(channel: socket.socket, *parts: bytes) -> None:
     channel.sendall(part)
 
 
-def serve(channel: socket.socket, tier: str, sweep: Callable[[], None]) -> None:
+def serve(channel: socket.socket, host: Host) -> None:
   """Answers requests until the other end is closed, or something failed."""
   while True:
     request = json.loads(_receive(channel))
     program, stdin = _receive(channel), _receive(channel)
     try:
-      happened, *outputs = run(request, program, stdin, tier, sweep)
+      happened, *outputs = run(request, program, stdin, host)
     except OSError as e:
       happened, outputs = dict(broken=str(e)), [b'', b'', b'']
     _send(channel, json.dumps(happened).encode(), *outputs)
@@ -614,6 +666,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   os.environ.clear()
   os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
   os.environ['TMPDIR'] = _SCRATCH
+  processes = _open_processes()
   sweep = lambda: None
   try:
     if tier == 'T3':
@@ -633,7 +686,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   gc.disable()
   gc.freeze()
   _send(channel, json.dumps(dict(ready=True)).encode())
-  serve(channel, tier, sweep)
+  serve(channel, Host(tier, processes, sweep))
 
 
 if __name__ == '__main__':
