@@ -115,12 +115,15 @@ def build_pools(
 
 def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
   """(optimiser, load: () -> TrainState, abstract TrainState)."""
-  optimizer = optim.make_optimizer(
-    c.optim.kwargs(), warmup_steps=c.warmup_steps, clip_norm=c.clip_norm
-  )
   placed = sharding.param_shardings(specs, mesh)
   shapes = base.map_specs(
     lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), specs
+  )
+  optimizer = optim.make_optimizer(
+    c.optim.kwargs(),
+    shapes,
+    warmup_steps=c.warmup_steps,
+    clip_norm=c.clip_norm,
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
   abstract = jax.eval_shape(init, shapes)
@@ -155,7 +158,7 @@ def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
   return jax.jit(cast, out_shardings=shardings), taken
 
 
-def build_pack(c: settings.Reader, mesh, pad_token: int):
+def build_pack(c: settings.Reader, mesh, *, pad_token: int, even_tokens: float):
   """Judged groups -> microbatches; the recipe's choices of what counts."""
   mask_truncated = c.truncated == 'mask'
   normalise = functools.partial(
@@ -182,7 +185,11 @@ def build_pack(c: settings.Reader, mesh, pad_token: int):
       groups, adv_PG, weights(length_PG, counted_PG)
     )
     batches = packing.pack(
-      chosen, rows=rows, columns=columns, pad_token=pad_token
+      chosen,
+      rows=rows,
+      columns=columns,
+      pad_token=pad_token,
+      even_tokens=even_tokens,
     )
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
@@ -325,13 +332,18 @@ def build(config: ml_collections.ConfigDict) -> Run:
     load_state=load,
     abstract_state=abstract,
     rollout_params=rollout_params,
-    pack=build_pack(c, mesh, pad_token=stops[0]),
+    pack=build_pack(
+      c,
+      mesh,
+      pad_token=stops[0],
+      even_tokens=decoder.even_tokens(model.specs),
+    ),
     update=update.make_update(
       model,
       c.loss.build(),
       optimizer,
       temperature=c.rollout.temperature if c.policy == 'tempered' else 1.0,
-      chunk=c.microbatch.chunk,
+      vocab_chunk=c.microbatch.vocab_chunk,
       dtype=dtype,
       param_shardings=sharding.param_shardings(model.specs, mesh),
     ),

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
@@ -283,8 +284,17 @@ def _leaves(tree: Tree) -> dict[str, str]:
   flat = ocp.tree.to_flat_dict(tree)
   return {
     '.'.join(path): f'{leaf.dtype}{tuple(leaf.shape)}'
-    for path, leaf in flat.items()
+    for path, leaf in ((p, _as_stored(x)) for p, x in flat.items())
   }
+
+
+def _as_stored(leaf: Any) -> Any:
+  """A key's data, which is what its metadata tells of; else the leaf."""
+  if isinstance(leaf, jax.ShapeDtypeStruct | jax.Array) and jnp.issubdtype(
+    leaf.dtype, jax.dtypes.prng_key
+  ):
+    return jax.eval_shape(jax.random.key_data, leaf)
+  return leaf
 
 
 def _check_leaves(

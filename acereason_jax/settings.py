@@ -61,7 +61,7 @@ class Reader:
 
   def kwargs(self) -> dict[str, Any]:
     """All fields, for a function whose signature checks their names."""
-    self._seen |= {f'{self._name}.{f}' for f in self._config}
+    self._seen |= set(_leaves(self._config, self._name))
     return dict(self._config.to_dict())
 
   def build(self, **extra: Any) -> Any:
@@ -101,6 +101,11 @@ def _check_fields(known, config, name: str) -> None:
     elif field not in config:
       if not component or field in ('fn', 'learning_rate'):
         raise ValueError(f'{path}: missing; give it (see configs/base.py)')
+    elif (
+      component and isinstance(got, ml_collections.ConfigDict) and 'fn' in got
+    ):
+      # A component in a component, such as a schedule for learning_rate.
+      continue
     elif isinstance(known[field], ml_collections.ConfigDict):
       if not isinstance(got, ml_collections.ConfigDict):
         raise ValueError(f'{path}={got!r}: give a dict, as in configs/base.py')
@@ -186,7 +191,9 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
     (
       'optim.learning_rate',
-      0 < c.optim.learning_rate < math.inf,
+      # A schedule is a component; building the optimiser checks it.
+      isinstance(c.optim.learning_rate, ml_collections.ConfigDict)
+      or 0 < c.optim.learning_rate < math.inf,
       'give more than 0',
     ),
     ('warmup_steps', c.warmup_steps >= 0, 'give 0 or more'),
@@ -197,7 +204,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
       batch.columns >= need,
       f'prompt.window + rollout.max_tokens is {need}: give at least that',
     ),
-    ('microbatch.chunk', batch.chunk >= 1, 'give at least 1'),
+    ('microbatch.vocab_chunk', batch.vocab_chunk >= 1, 'give at least 1'),
     ('checkpoint.every', c.checkpoint.every >= 1, 'give at least 1'),
     ('checkpoint.keep', c.checkpoint.keep >= 1, 'give at least 1'),
     ('samples.every', c.samples.every >= 1, 'give at least 1'),

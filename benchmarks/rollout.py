@@ -294,7 +294,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
       params, b.tokens_BT, b.position_BT, b.segment_BT, b.prefix_BT
     )
     w_VD = s.model.head(params)
-    return logprobs.token_logp(x_BTD, w_VD, b.target_BT, 1.0, 192)
+    return logprobs.token_logp(x_BTD, w_VD, b.target_BT, 1.0, 2048)[0]
 
   gaps = [
     np.abs(np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]

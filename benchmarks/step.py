@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
   add('--tokens', default=64, help='Tokens of a rollout.')
   add('--rows', default=2, help='Rows of a microbatch.')
   add('--columns', default=576, help='Tokens of a row.')
-  add('--chunk', default=576, help='Tokens of a row with logits at once.')
+  add('--vocab-chunk', default=2048, help='Vocabulary with logits at once.')
   parser.add_argument('--remat', default='dots', choices=decoder.REMAT)
   add('--peer-rows', default=64, help="Rollouts of a peer's microbatch.")
   parser.add_argument(
@@ -136,16 +136,17 @@ def build(case: dict[str, Any]) -> Step:
     kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
   )
-  optimizer = optim.make_optimizer(
-    dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
-    warmup_steps=0,
-    clip_norm=1.0,
-  )
   params = hf.load(
     case['model'],
     model.specs,
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
+  )
+  optimizer = optim.make_optimizer(
+    dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
+    params,
+    warmup_steps=0,
+    clip_norm=1.0,
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
 
@@ -165,7 +166,7 @@ def build(case: dict[str, Any]) -> Step:
       losses.on_policy(),
       optimizer,
       temperature=1.0,
-      chunk=case['chunk'],
+      vocab_chunk=case['vocab_chunk'],
       dtype=jnp.float32,
     ),
     jax.jit(init, donate_argnums=0)(params),

@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
   parser.add_argument('--cases', nargs='+', default=list(CASES), choices=CASES)
   parser.add_argument('--steps', type=int, default=4, help='After one more.')
   parser.add_argument('--remat', default='dots', choices=decoder.REMAT)
-  parser.add_argument('--chunk', type=int, default=512, help='See base.py.')
+  parser.add_argument('--vocab-chunk', type=int, default=2048)
   parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
   return parser.parse_args()
 
@@ -75,16 +75,17 @@ def work() -> None:
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   mesh = sharding.make_mesh(data=1, fsdp=1, tensor=1)
   model = decoder.make_model(config, remat=case['remat'])
-  optimizer = optim.make_optimizer(
-    dict(fn='optax:adamw', learning_rate=LEARNING_RATE, weight_decay=0.0),
-    warmup_steps=0,
-    clip_norm=1.0,
-  )
   params = hf.load(
     case['model'],
     model.specs,
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
+  )
+  optimizer = optim.make_optimizer(
+    dict(fn='optax:adamw', learning_rate=LEARNING_RATE, weight_decay=0.0),
+    params,
+    warmup_steps=0,
+    clip_norm=1.0,
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
   state = jax.jit(init, donate_argnums=0)(params)
@@ -93,7 +94,7 @@ def work() -> None:
     losses.on_policy(),
     optimizer,
     temperature=1.0,
-    chunk=case['chunk'],
+    vocab_chunk=case['vocab_chunk'],
     dtype=jnp.float32,
   )
   packed = batches(np.asarray(case['tokens_RT'], np.int32), case['rows'])
@@ -128,7 +129,7 @@ def run(name: str, args: argparse.Namespace, peak: float) -> dict[str, Any]:
     rows=rows,
     steps=args.steps,
     remat=args.remat,
-    chunk=args.chunk,
+    vocab_chunk=args.vocab_chunk,
     learning_rate=LEARNING_RATE,
   )
   ours = [sys.executable, '-m', 'benchmarks.update', '--worker']

@@ -124,9 +124,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Global gradient norm; [open].
   c.clip_norm = 1.0
   # A microbatch is rows x columns tokens on each of the data x fsdp shards;
-  # columns >= prompt + response. chunk: tokens of a row whose logits are held
-  # at once.
-  c.microbatch = dict(rows=1, columns=9216, chunk=512)
+  # columns >= prompt + response. vocab_chunk: rows of the head, so many logits
+  # of each token are held at once.
+  c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)
 
   # Steps between saves, and how many are kept.
   c.checkpoint = dict(every=10, keep=2)

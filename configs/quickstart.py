@@ -41,7 +41,7 @@ def get_config():
   c.judge.workers = 1
   c.truncated = 'score'
   c.optim.learning_rate = 5e-6
-  c.microbatch = dict(rows=2, columns=384, chunk=384)
+  c.microbatch = dict(rows=2, columns=384, vocab_chunk=2048)
   c.checkpoint = dict(every=6, keep=2)
   c.samples = dict(every=6, count=3, characters=200)
   return c

@@ -400,3 +400,16 @@ def test_yarn_frequencies_by_turns():
 def test_yarn_scale(more, want):
   _, scale = decoder.rope_frequencies(YARN | more, 8)
   assert scale == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize('tied', [True, False])
+def test_even_tokens_cost_as_much_in_attention_as_in_products(tied):
+  config = oracles.tiny_config(layers=3, tied=tied)
+  n = decoder.even_tokens(decoder.make_model(config).specs)
+  # Multiplications of one segment, from the sizes.
+  query, kv = 4 * 8, 2 * 8
+  layer = 32 * query + 2 * 32 * kv + query * 32 + 3 * 32 * 48
+  products = n * (3 * layer + 96 * 32)
+  # Scores and their sums of values, for each head.
+  attention = 3 * n**2 / 2 * 4 * 2 * 8
+  assert products == pytest.approx(attention, rel=1e-12)

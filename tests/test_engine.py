@@ -154,7 +154,7 @@ def teacher_forced_gaps(groups, params, dtype):
     )
     return logprobs.token_logp(
       x_BTD, PLAIN.head(params), batch.target_BT, TEMPERATURE, 16
-    )
+    )[0]
 
   gap_BT = np.abs(np.asarray(score(params)) - batch.logp_old_BT)
   said_BT = batch.weight_BT > 0

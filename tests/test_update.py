@@ -64,7 +64,7 @@ def updater(sizes=None, remat=None):
     ON_POLICY,
     optax.sgd(1e-3),
     temperature=TEMPERATURE,
-    chunk=8,
+    vocab_chunk=40,
     dtype=jnp.float32,
     param_shardings=placed,
   )
@@ -74,8 +74,8 @@ def make_mesh(sizes):
   return sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
 
 
-def pack(groups, rows, columns):
-  return packing.pack(groups, rows=rows, columns=columns, pad_token=0)
+def pack(groups, rows, columns, **kwargs):
+  return packing.pack(groups, rows=rows, columns=columns, pad_token=0, **kwargs)
 
 
 def total(batches):
@@ -123,7 +123,6 @@ def test_rows_share_prompts_in_one_layout_and_not_in_the_other():
 
 def test_any_packing_gives_one_gradient():
   (batch,) = pack(GROUPS, 4, 23)
-  turned = [group[::-1] for group in GROUPS[::-1]]
   single = [
     jax.tree.map(lambda x, i=i: x * (np.arange(4) == i)[:, None], batch)
     for i in range(4)
@@ -131,13 +130,28 @@ def test_any_packing_gives_one_gradient():
   few = pack(GROUPS, 1, 40)
   assert len(few) > 1
   want = reference()
-  for batches in ([batch], pack(turned, 4, 23), single, few):
+  for batches in ([batch], single, few):
     got = total(batches)
     assert_same(got.grads, want.grads)
-    assert got.loss == pytest.approx(want.loss, rel=1e-6)
+    assert got.loss == pytest.approx(want.loss, rel=2e-6)
     assert got.tokens == want.tokens
+    assert got.entropy == pytest.approx(want.entropy, rel=1e-6)
     assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
     assert got.mismatch_max == pytest.approx(want.mismatch_max, rel=1e-6)
+
+
+@pytest.mark.parametrize('share', [True, False])
+@pytest.mark.parametrize('rows, columns', [(1, 19), (3, 31), (8, 120)])
+def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
+  want = reference()
+  batches = pack(GROUPS, rows, columns, share_prompts=share, even_tokens=9.0)
+  for batch in batches:
+    assert share or not batch.prefix_BT.any()
+  got = total(batches)
+  assert_same(got.grads, want.grads)
+  assert got.loss == pytest.approx(want.loss, rel=2e-6)
+  assert got.tokens == want.tokens
+  assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
 
 
 # What is recomputed and what is kept may change no gradient either.
@@ -169,12 +183,13 @@ def assert_placed(tree, shardings):
 
 
 def said_logp(params):
-  """float64 (adv, weight, logp of each token) of every rollout."""
+  """Of every rollout, with float64 logp and entropy of each token."""
   for t in (t for group in GROUPS for t in group):
     tokens = np.concatenate([t.prompt.tokens, t.rollout.tokens[:-1]])
     logits = oracles.logits(CONFIG, params, tokens)[-len(t.rollout.tokens) :]
     logp = oracles.log_softmax(logits / TEMPERATURE)
-    yield t, logp[np.arange(len(t.rollout.tokens)), t.rollout.tokens]
+    entropy = -(np.exp(logp) * logp).sum(-1)
+    yield t, logp[np.arange(len(t.rollout.tokens)), t.rollout.tokens], entropy
 
 
 def test_the_on_policy_gradient_is_reinforce():
@@ -184,7 +199,9 @@ def test_the_on_policy_gradient_is_reinforce():
   rng = np.random.default_rng(0)
 
   def objective(params):
-    return sum(-t.adv * t.weight * logp.sum() for t, logp in said_logp(params))
+    return sum(
+      -t.adv * t.weight * logp.sum() for t, logp, _ in said_logp(params)
+    )
 
   for i, grad in enumerate(jax.tree.leaves(reference().grads)):
     direction = rng.normal(size=grad.shape)
@@ -200,14 +217,16 @@ def test_the_on_policy_gradient_is_reinforce():
     assert error < TOLERANCE
 
 
-def test_the_loss_and_mismatch_are_sums_over_tokens():
+def test_the_loss_and_the_metrics_are_sums_over_tokens():
   got = reference()
   every = list(said_logp(PARAMS))
-  lengths = [len(logp) for _, logp in every]
-  want = -sum(t.adv * t.weight * n for (t, _), n in zip(every, lengths))
+  lengths = [len(logp) for _, logp, _ in every]
+  want = -sum(t.adv * t.weight * n for (t, *_), n in zip(every, lengths))
   assert got.loss == pytest.approx(want, rel=1e-5)
   assert got.tokens == sum(lengths)
-  gaps = np.concatenate([abs(logp - t.rollout.logp) for t, logp in every])
+  entropy = sum(entropy.sum() for *_, entropy in every)
+  assert got.entropy == pytest.approx(entropy, rel=2e-6)
+  gaps = np.concatenate([abs(logp - t.rollout.logp) for t, logp, _ in every])
   assert got.mismatch == pytest.approx(gaps.sum(), rel=2e-6)
   assert got.mismatch_max == pytest.approx(gaps.max(), rel=2e-6)
 
@@ -230,8 +249,8 @@ def row_logp():
       params, *(jnp.asarray(x)[None] for x in (range(T), POSITION)), *MASK
     )
     return logprobs.token_logp(
-      x_BTD, params['head'], target_T[None], TEMPERATURE, 8
-    )[0]
+      x_BTD, params['head'], target_T[None], TEMPERATURE, 40
+    )[0][0]
 
   return logp
 
@@ -315,7 +334,7 @@ def add_with_table(params_VD, head_VD, batch, loss):
     model=model,
     loss=loss,
     temperature=TEMPERATURE,
-    chunk=8,
+    vocab_chunk=40,
     dtype=jnp.float32,
   )
   return jax.jit(add)(params_VD, update.zeros(params_VD), batch)
@@ -364,18 +383,18 @@ def test_a_loss_that_overflows_at_padding_has_a_finite_gradient():
 
 def stepper(component, warmup_steps=0, clip_norm=1e9):
   """(apply, a state of small parameters)."""
+  params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
   optimizer = optim.make_optimizer(
-    component, warmup_steps=warmup_steps, clip_norm=clip_norm
+    component, params, warmup_steps=warmup_steps, clip_norm=clip_norm
   )
   made = update.make_update(
     MODEL,
     ON_POLICY,
     optimizer,
     temperature=1.0,
-    chunk=8,
+    vocab_chunk=40,
     dtype=jnp.float32,
   )
-  params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
   return made.apply, update.init_state(params, optimizer)
 
 
@@ -406,6 +425,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_step(bad):
   assert (np.asarray(state.params['a']) != before.params['a']).all()
 
 
+def test_metrics_of_a_token_are_means_over_the_trained_ones():
+  step, state = stepper(SGD)
+  sums = sums_of([0.0] * 3, [1.0])
+  number = jnp.float32
+  _, metrics = step(
+    state,
+    sums._replace(tokens=number(4), entropy=number(6), mismatch=number(2)),
+  )
+  assert (metrics['trained_entropy'], metrics['mismatch']) == (1.5, 0.5)
+
+
 def test_clip_norm_scales_what_is_longer():
   grads = sums_of([2.0, 0.0, 4.0], [4.0])
   step, state = stepper(SGD, clip_norm=1.5)
@@ -431,7 +461,13 @@ def test_clip_norm_scales_what_is_longer():
     ),
     # The first step of Adam is a sign; decay takes 0.1 * 0.5 of each.
     (
-      dict(fn='optax:adamw', learning_rate=0.1, weight_decay=0.5, eps=0.0),
+      dict(
+        fn='optax:adamw',
+        learning_rate=0.1,
+        weight_decay=0.5,
+        eps=0.0,
+        decay_on='.*',
+      ),
       [1 - 0.1 - 0.05, np.nan, 3 + 0.1 - 0.15],
     ),
   ],
@@ -456,7 +492,7 @@ def test_any_optax_transform_by_its_path(component, want):
 )
 def test_a_wrong_optimiser_is_one_line(change, said):
   with pytest.raises(ValueError, match=r'^config\.optim') as e:
-    optim.make_optimizer(SGD | change, warmup_steps=0, clip_norm=1.0)
+    stepper(SGD | change)
   assert said in str(e.value)
   assert '\n' not in str(e.value)
 
@@ -482,7 +518,7 @@ def test_bfloat16_compute_adds_up_float32_gradients():
     model=MODEL,
     loss=ON_POLICY,
     temperature=TEMPERATURE,
-    chunk=8,
+    vocab_chunk=40,
     dtype=jnp.bfloat16,
   )
   closed, sums = jax.make_jaxpr(add, return_shape=True)(
@@ -491,3 +527,7 @@ def test_bfloat16_compute_adds_up_float32_gradients():
   assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype(jnp.float32)}
   products = str(closed).count('bf16[4,23,32] = dot_general')
   assert products > 0
+  # The head's chunks are read as bfloat16, but its gradient is not rounded.
+  assert str(closed).count('bf16[40,32] = convert_element_type') > 0
+  grad_VD = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch).grads['head']
+  assert (grad_VD != grad_VD.astype(jnp.bfloat16)).mean() > 0.5

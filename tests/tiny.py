@@ -111,7 +111,7 @@ def config(folder: pathlib.Path) -> Any:
   )
   c.truncated = 'score'
   c.optim.learning_rate = 1e-2
-  c.microbatch.update(rows=4, columns=32, chunk=32)
+  c.microbatch.update(rows=4, columns=32, vocab_chunk=32)
   c.checkpoint.every = 1
   c.samples.update(every=2, count=3, characters=80)
   return c

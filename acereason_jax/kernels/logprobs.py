@@ -1,14 +1,45 @@
 """Log-probabilities of given tokens, never holding a [B, T, V] array.
 
-Forward and backward walk the rows in chunks of tokens and recompute the
-logits, so the largest temporary is [B, chunk, V] and the one unavoidable
-[V, D] gradient of the head.
+Forward and backward walk the vocabulary in chunks, all tokens of a device at
+once; the backward pass computes the logits again. A chunk's rows of the head's
+gradient are then finished: on a mesh they are summed and spread at once, and
+neither the head nor its gradient is ever whole on a device.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from acereason_jax import sharding
+
+ROWS = PartitionSpec(sharding.BATCH)
+# No infinity: its product with a sum of 0 must be 0.
+LOWEST = float(jnp.finfo(jnp.float32).min)
+
+
+class _Sums(NamedTuple):
+  """Of the logits z seen so far; float32 [B, T] each.
+
+  top: max z. total: sum of exp(z - top). moment: sum of exp(z - top) (z - top).
+  chosen: the target's z, or 0 if it is not among them.
+  """
+
+  top: jax.Array
+  total: jax.Array
+  moment: jax.Array
+  chosen: jax.Array
+
+
+class _Axes(NamedTuple):
+  """Mesh axes over which rows of x, rows of w and columns of w really lie."""
+
+  rows: tuple[str, ...] = ()
+  vocab: tuple[str, ...] = ()
+  embed: tuple[str, ...] = ()
 
 
 def token_logp(
@@ -17,82 +48,200 @@ def token_logp(
   target_BT: jax.Array,
   temperature: float,
   chunk: int,
-) -> jax.Array:
-  """log softmax(x @ w.T / temperature)[target], float32 [B, T].
+  placed: NamedSharding | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """(logp_BT, entropy_BT) of softmax(x @ w.T / temperature).
 
-  Natural log. `chunk` tokens of each row are taken at a time; T is padded to
-  a multiple of it here.
+  float32, natural log. logp is that of the target. The entropy is a metric: no
+  gradient flows through it. `chunk` rows of w are taken at a time, as x's
+  dtype; products add up in float32, and the gradient of w has w's dtype.
+
+  `placed` is where w lies on a mesh (`sharding.param_shardings`), None for one
+  device; rows of x lie over the batch axes, which must divide B. In each pass a
+  device gathers V / tensor rows of w, and their gradient is summed over the
+  batch axes once. If 'tensor' does not divide V, its devices all do the same.
+
+  Temporaries of a device with N = B T / (data fsdp) tokens and C = chunk,
+  where b is the bytes of x's dtype: at most
+
+    forward   (4 + b) (N C + C D) + b N D
+    backward  (4 + b) (N C + N D) + (8 + b) C D
+
+  beside the arguments, of which w and, returned, its gradient are V D / (tensor
+  fsdp) numbers each. b N D is x in another layout, which TPUs may want; GPUs
+  hold the sum of x's gradient twice, 4 N D more.
   """
-  T = x_BTD.shape[1]
-  chunk = min(chunk, T)
-  pad = -T % chunk
-  x_BTD = jnp.pad(x_BTD, ((0, 0), (0, pad), (0, 0)))
-  target_BT = jnp.pad(target_BT, ((0, 0), (0, pad)))
-  return _token_logp(x_BTD, w_VD, target_BT, temperature, chunk)[:, :T]
+  return _token_logp(x_BTD, w_VD, target_BT, temperature, chunk, placed)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _token_logp(x_BTD, w_VD, target_BT, temperature, chunk):
-  return _forward(x_BTD, w_VD, target_BT, temperature, chunk)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _token_logp(x_BTD, w_VD, target_BT, temperature, chunk, placed):
+  return _forward(x_BTD, w_VD, target_BT, temperature, chunk, placed)[0]
 
 
-def _split(x_BT, chunk: int):
-  """[B, T, ...] -> [T / chunk, B, chunk, ...], for scan."""
-  B, T = x_BT.shape[:2]
-  return x_BT.reshape(B, T // chunk, chunk, *x_BT.shape[2:]).swapaxes(0, 1)
+def _forward(x_BTD, w_VD, target_BT, temperature, chunk, placed):
+  run = functools.partial(_local_forward, temperature, chunk)
+  run = _on_mesh(run, placed, lambda w: ((ROWS, w, ROWS), (ROWS, ROWS, ROWS)))
+  logp_BT, entropy_BT, norm_BT = run(x_BTD, w_VD, target_BT)
+  return (logp_BT, entropy_BT), (x_BTD, w_VD, target_BT, norm_BT)
 
 
-def _join(x_NBC):
-  N, B, C = x_NBC.shape[:3]
-  return x_NBC.swapaxes(0, 1).reshape(B, N * C, *x_NBC.shape[3:])
-
-
-def _logits(x_BCD, w_VD, temperature):
-  logits_BCV = jnp.einsum(
-    'bcd,vd->bcv', x_BCD, w_VD, preferred_element_type=jnp.float32
-  )
-  return logits_BCV / temperature
-
-
-def _is_target(target_BC, V: int):
-  # A comparison, not a gather: it stays local where V is sharded.
-  return target_BC[..., None] == jnp.arange(V)
-
-
-def _forward(x_BTD, w_VD, target_BT, temperature, chunk):
-  def body(_, args):
-    x_BCD, target_BC = args
-    logits_BCV = _logits(x_BCD, w_VD, temperature)
-    norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
-    hit_BCV = _is_target(target_BC, w_VD.shape[0])
-    chosen_BC = jnp.sum(jnp.where(hit_BCV, logits_BCV, 0.0), -1)
-    return None, (chosen_BC - norm_BC, norm_BC)
-
-  xs = _split(x_BTD, chunk), _split(target_BT, chunk)
-  _, (logp_NBC, norm_NBC) = jax.lax.scan(body, None, xs)
-  return _join(logp_NBC), (x_BTD, w_VD, target_BT, norm_NBC)
-
-
-def _backward(temperature, chunk, residual, grad_BT):
-  x_BTD, w_VD, target_BT, norm_NBC = residual
-
-  def body(dw_VD, args):
-    x_BCD, target_BC, norm_BC, grad_BC = args
-    probs_BCV = jnp.exp(_logits(x_BCD, w_VD, temperature) - norm_BC[..., None])
-    hit_BCV = _is_target(target_BC, w_VD.shape[0])
-    scale_BC1 = (grad_BC / temperature)[..., None]
-    dlogits_BCV = (scale_BC1 * (hit_BCV - probs_BCV)).astype(x_BCD.dtype)
-    dx_BCD = jnp.einsum('bcv,vd->bcd', dlogits_BCV, w_VD)
-    dw_VD += jnp.einsum(
-      'bcv,bcd->vd', dlogits_BCV, x_BCD, preferred_element_type=jnp.float32
-    )
-    return dw_VD, dx_BCD
-
-  xs = _split(x_BTD, chunk), _split(target_BT, chunk), norm_NBC
-  xs = (*xs, _split(grad_BT, chunk))
-  zero = jnp.zeros(w_VD.shape, jnp.float32)
-  dw_VD, dx_NBCD = jax.lax.scan(body, zero, xs)
-  return _join(dx_NBCD), dw_VD.astype(w_VD.dtype), None
+def _backward(temperature, chunk, placed, residual, grads):
+  run = functools.partial(_local_backward, temperature, chunk)
+  specs = lambda w: ((ROWS, w, ROWS, ROWS, ROWS), (ROWS, w))
+  dx_BTD, dw_VD = _on_mesh(run, placed, specs)(*residual, grads[0])
+  return dx_BTD, dw_VD, None
 
 
 _token_logp.defvjp(_forward, _backward)
+
+
+def _on_mesh(
+  run: Callable,
+  placed: NamedSharding | None,
+  specs: Callable[[PartitionSpec], tuple[Any, Any]],
+) -> Callable:
+  """run(axes, ...) for whole arrays; `specs` of w's are those of run."""
+  if placed is None or placed.mesh.size == 1:
+    return functools.partial(run, _Axes())
+  mesh = placed.mesh
+  vocab, embed = (*placed.spec, None, None)[:2]
+  wide = lambda *names: tuple(a for a in names if a and mesh.shape[a] > 1)
+  axes = _Axes(wide(*sharding.BATCH), wide(vocab), wide(embed))
+  ins, outs = specs(placed.spec)
+  return jax.shard_map(
+    functools.partial(run, axes),
+    mesh=mesh,
+    in_specs=ins,
+    out_specs=outs,
+    check_vma=False,
+  )
+
+
+def _for_chunks(body: Callable, V: int, chunk: int, state: Any) -> Any:
+  """body(start, size, state) over [0, V).
+
+  The odd chunk comes first: after the loop, what it adds to would be held
+  twice.
+  """
+  chunk = min(chunk, V)
+  odd = V % chunk
+  if odd:
+    state = body(0, odd, state)
+  step = lambda i, state: body(odd + i * chunk, chunk, state)
+  return jax.lax.fori_loop(0, V // chunk, step, state)
+
+
+def _local_forward(temperature, chunk, axes, x_BTD, w_VD, target_BT):
+  """(logp, entropy, log of the sum of exp(logits)), [B, T] each."""
+  V = w_VD.shape[0]
+  row_BT = _row_of(target_BT, V, axes)
+
+  def body(start, size, sums):
+    w_CD = _gathered(w_VD, start, size, x_BTD.dtype, axes)
+    logits_BTC = _logits(x_BTD, w_CD, temperature)
+    sums = _rescaled(sums, jnp.maximum(sums.top, logits_BTC.max(-1)))
+    gap_BTC = logits_BTC - sums.top[..., None]
+    exp_BTC = jnp.exp(gap_BTC)
+    hit_BTC = _is_target(row_BT, start, size)
+    return _Sums(
+      sums.top,
+      sums.total + exp_BTC.sum(-1),
+      sums.moment + (exp_BTC * gap_BTC).sum(-1),
+      sums.chosen + jnp.where(hit_BTC, logits_BTC, 0.0).sum(-1),
+    )
+
+  zero_BT = jnp.zeros(target_BT.shape, jnp.float32)
+  sums = _Sums(jnp.full_like(zero_BT, LOWEST), zero_BT, zero_BT, zero_BT)
+  sums = _for_chunks(body, V, chunk, sums)
+  if axes.vocab:
+    sums = _rescaled(sums, jax.lax.pmax(sums.top, axes.vocab))
+    sums = _Sums(sums.top, *jax.lax.psum(sums[1:], axes.vocab))
+  # Of z - top, not of z: no large numbers cancel.
+  log_BT = jnp.log(sums.total)
+  entropy_BT = log_BT - sums.moment / sums.total
+  norm_BT = sums.top + log_BT
+  return sums.chosen - norm_BT, entropy_BT, norm_BT
+
+
+def _local_backward(
+  temperature, chunk, axes, x_BTD, w_VD, target_BT, norm_BT, grad_BT
+):
+  """The gradients of x and of w."""
+  V = w_VD.shape[0]
+  row_BT = _row_of(target_BT, V, axes)
+  scale_BT1 = (grad_BT / temperature)[..., None]
+
+  def body(start, size, state):
+    dx_BTD, dw_VD = state
+    w_CD = _gathered(w_VD, start, size, x_BTD.dtype, axes)
+    probs_BTC = jnp.exp(_logits(x_BTD, w_CD, temperature) - norm_BT[..., None])
+    hit_BTC = _is_target(row_BT, start, size)
+    dlogits_BTC = (scale_BT1 * (hit_BTC - probs_BTC)).astype(x_BTD.dtype)
+    dw_CD = jnp.einsum(
+      'BTC,BTD->CD', dlogits_BTC, x_BTD, preferred_element_type=jnp.float32
+    )
+    dw_CD = _scattered(dw_CD, axes).astype(dw_VD.dtype)
+    dw_VD = jax.lax.dynamic_update_slice_in_dim(dw_VD, dw_CD, start, 0)
+    dx_BTD += jnp.einsum(
+      'BTC,CD->BTD', dlogits_BTC, w_CD, preferred_element_type=jnp.float32
+    )
+    return dx_BTD, dw_VD
+
+  state = jnp.zeros(x_BTD.shape, jnp.float32), jnp.zeros_like(w_VD)
+  dx_BTD, dw_VD = _for_chunks(body, V, chunk, state)
+  if axes.vocab:
+    dx_BTD = jax.lax.psum(dx_BTD, axes.vocab)
+  return dx_BTD.astype(x_BTD.dtype), dw_VD
+
+
+def _logits(x_BTD, w_CD, temperature):
+  logits_BTC = jnp.einsum(
+    'BTD,CD->BTC', x_BTD, w_CD, preferred_element_type=jnp.float32
+  )
+  return logits_BTC / temperature
+
+
+def _row_of(target_BT, V, axes):
+  """The target as a row of this device's w; not in it if it is another's."""
+  if axes.vocab:
+    target_BT = target_BT - V * jax.lax.axis_index(axes.vocab)
+  return target_BT
+
+
+def _is_target(row_BT, start, size):
+  # A comparison, not a gather: it fuses, and misses rows of other devices.
+  return (row_BT - start)[..., None] == jnp.arange(size)
+
+
+def _rescaled(sums: _Sums, top_BT: jax.Array) -> _Sums:
+  """The same sums, of exp(z - top_BT)."""
+  gap_BT = sums.top - top_BT
+  scale_BT = jnp.exp(gap_BT)
+  return _Sums(
+    top_BT,
+    scale_BT * sums.total,
+    scale_BT * (sums.moment + gap_BT * sums.total),
+    sums.chosen,
+  )
+
+
+def _gathered(w_VD, start, size, dtype, axes):
+  """Rows [start, start + size) with all of their columns."""
+  w_CD = jax.lax.dynamic_slice_in_dim(w_VD, start, size).astype(dtype)
+  if not axes.embed:
+    return w_CD
+  # Shards along a new axis: their columns are seldom whole tiles of a TPU, and
+  # joined in place they would cost it permutations or a sum of padded arrays.
+  w_SCE = jax.lax.all_gather(w_CD, axes.embed)
+  return w_SCE.swapaxes(0, 1).reshape(size, -1)
+
+
+def _scattered(dw_CD, axes):
+  """Summed over the batch axes; of the columns those that this device holds."""
+  if axes.embed:
+    shards = jax.lax.axis_size(axes.embed)
+    dw_CSE = dw_CD.reshape(dw_CD.shape[0], shards, -1)
+    dw_CD = jax.lax.psum_scatter(dw_CSE.swapaxes(0, 1), axes.embed)
+  rest = tuple(a for a in axes.rows if a not in axes.embed)
+  return jax.lax.psum(dw_CD, rest) if rest else dw_CD

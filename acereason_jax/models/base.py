@@ -38,7 +38,8 @@ class Model(NamedTuple):
   extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)): tokens after
     what a cache holds. X is any shape; attend(layer, q_XNH, k_XKH, v_XKH) ->
     out_XNH owns the cache; k and v, [L, X, K, H], are what to add to it.
-  head(params) -> w_VD: logits are x @ w.T.
+  head(params) -> w_VD: logits are x @ w.T. A leaf of params, so that of a tree
+    of their shardings it is the head's.
   """
 
   specs: Tree

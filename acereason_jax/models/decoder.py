@@ -227,6 +227,19 @@ def param_specs(c: DecoderConfig) -> base.Tree:
   return specs
 
 
+def even_tokens(specs: base.Tree) -> float:
+  """The length of a segment whose attention costs as much as its products.
+
+  Of its n tokens each passes all weights but the input embedding, W products,
+  and sees (n + 1) / 2 keys on average, 2 L N H products each.
+  """
+  L, Q, _ = specs['layers']['q'].shape
+  matrices = [s for s in specs['layers'].values() if len(s.shape) == 3]
+  weights = sum(math.prod(s.shape) for s in matrices)
+  weights += math.prod(specs['embed'].shape)
+  return weights / (L * Q)
+
+
 def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
   x32 = x.astype(jnp.float32)
   scale = jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + epsilon)

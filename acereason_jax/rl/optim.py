@@ -1,31 +1,343 @@
 """The optimiser: any optax transform by import path, behind a clip.
 
-The learning rate is the transform's own argument, given as a schedule.
+A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...), and its
+arguments are the transform's own, but for these:
+
+- learning_rate: a number, or a schedule that is a component itself:
+  dict(fn='optax:cosine_decay_schedule', init_value=1e-6, decay_steps=1000).
+  Any other argument that is a component is built too, so transforms nest.
+- groups: (regex, other) pairs. Parameters whose whole name ('layers.q_bias',
+  'embed') a regex matches, the first that does, follow `other`: a factor of
+  the learning rate (0 freezes them, without moments), or a whole component.
+- decay_on: a regex of the names that weight decay acts on. Without it decay
+  acts on matrices, not on norms and biases, wherever a transform takes a mask
+  of it; transforms that take none (sgd, adam) decay nothing or everything.
+- a dtype is its name: mu_dtype='bfloat16'.
+
+Layers are stacked, so a leaf under 'layers' has one dimension too many for a
+transform that goes by shape. Muon is told: matrices of layers are its own,
+embeddings, head, norms and biases go to its Adam, whose adam_weight_decay
+takes no mask. lamb, lars, novograd, fromage and sm3 take a stack of layers
+for one parameter.
 """
 
-from collections.abc import Mapping
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from acereason_jax import resolve
 
+FIELD = 'config.optim'
+Tree = Any
+# Weights [L, out, in] multiply from the left.
+_LAYER_MATRIX = optax.contrib.MuonDimensionNumbers(
+  reduction_axis=2, output_axis=1
+)
+
 
 def make_optimizer(
-  component: Mapping[str, Any], *, warmup_steps: int, clip_norm: float
+  component: Mapping[str, Any],
+  params: Tree,
+  *,
+  warmup_steps: int,
+  clip_norm: float,
 ) -> optax.GradientTransformation:
-  """clip_by_global_norm, then dict(fn='optax:...', learning_rate=..., ...).
+  """clip_by_global_norm, then the component, for `params` or their shapes.
 
-  The learning rate rises linearly over `warmup_steps`, then is constant.
+  The learning rate rises linearly over `warmup_steps` and then is constant,
+  or follows its schedule from that one's start. A transform gets gradients
+  and parameters, nothing else. All that can be checked by shapes is: nothing
+  is compiled here.
+
+  Raises:
+    ValueError: one line that names the field, what was got and expected.
   """
-  peak = component['learning_rate']
-  schedule = peak
-  if warmup_steps:
-    # Step 0 already learns: a first update of 0 would be a wasted batch.
-    schedule = optax.linear_schedule(
-      peak / (warmup_steps + 1), peak, warmup_steps
+  names = [_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+  own = {k: v for k, v in component.items() if k != 'groups'}
+  groups = _check_groups(component.get('groups', ()), names)
+  others = {
+    str(i): _group(own, other, f'{FIELD}.groups[{i}]', names, warmup_steps)
+    for i, (_, other) in enumerate(groups)
+  }
+  transform = _transform(own, FIELD, names, warmup_steps)
+  if groups:
+    labels = jax.tree_util.tree_map_with_path(
+      lambda path, _: _label(groups, _name(path)), params
     )
-  transform = resolve.build(
-    {**component, 'learning_rate': schedule}, 'config.optim'
+    transform = optax.partition({'rest': transform, **others}, labels)
+  optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
+  parts = [own, *(other for _, other in groups if isinstance(other, Mapping))]
+  _check_by_shapes(
+    optimizer,
+    params,
+    ', '.join(part['fn'] for part in parts),
+    has_schedule=warmup_steps > 0
+    or any(isinstance(part['learning_rate'], Mapping) for part in parts),
   )
-  return optax.chain(optax.clip_by_global_norm(clip_norm), transform)
+  return optimizer
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='.')
+
+
+def _matches(pattern: Any, field: str, names: Sequence[str]) -> list[str]:
+  """The names that a regex of the user matches, at least one."""
+  try:
+    found = [n for n in names if re.fullmatch(pattern, n)]
+  except (re.error, TypeError) as e:
+    raise ValueError(f'{field}={pattern!r}: no regular expression ({e})') from e
+  if not found:
+    raise ValueError(
+      f'{field}={pattern!r}: matches no parameter (that is left); expected a '
+      f'regular expression of whole names such as {", ".join(names[:4])}'
+    )
+  return found
+
+
+def _check_groups(groups: Any, names: Sequence[str]) -> list[tuple]:
+  """(regex, factor or component) pairs, each with a parameter of its own."""
+  field, left = f'{FIELD}.groups', list(names)
+  if not isinstance(groups, list | tuple):
+    raise ValueError(f'{field}={groups!r}: expected (regex, factor) pairs')
+  for i, group in enumerate(groups):
+    if not (isinstance(group, list | tuple) and len(group) == 2):
+      raise ValueError(
+        f'{field}[{i}]={group!r}: expected a pair of a regular expression and '
+        'a factor of the learning rate, or a component'
+      )
+    taken = _matches(group[0], f'{field}[{i}]', left)
+    left = [n for n in left if n not in taken]
+  return list(groups)
+
+
+def _label(groups: Sequence[tuple], name: str) -> str:
+  found = (str(i) for i, g in enumerate(groups) if re.fullmatch(g[0], name))
+  return next(found, 'rest')
+
+
+def _group(
+  own: Mapping[str, Any],
+  other: Any,
+  field: str,
+  names: Sequence[str],
+  warmup_steps: int,
+) -> optax.GradientTransformation:
+  """A component, or `own` with its learning rate times a factor."""
+  if isinstance(other, Mapping):
+    return _transform(other, field, names, warmup_steps)
+  if not _is_number(other) or other < 0:
+    raise ValueError(
+      f'{field}={other!r}: expected a factor of the learning rate, 0 or more, '
+      'or a component'
+    )
+  if other == 0:
+    return optax.set_to_zero()
+  return _transform(own, FIELD, names, warmup_steps, factor=other)
+
+
+def _is_number(x: Any) -> bool:
+  plain = isinstance(x, int | float) and not isinstance(x, bool)
+  return plain and math.isfinite(x)
+
+
+def _transform(
+  component: Mapping[str, Any],
+  field: str,
+  names: Sequence[str],
+  warmup_steps: int,
+  factor: float = 1.0,
+) -> optax.GradientTransformation:
+  for needed in ('fn', 'learning_rate'):
+    if needed not in component:
+      raise ValueError(f'{field}: {dict(component)} lacks {needed!r}; give it')
+  rate = _learning_rate(
+    component['learning_rate'], f'{field}.learning_rate', names, warmup_steps
+  )
+  if callable(rate):
+    scaled = lambda step: factor * rate(step)
+  else:
+    scaled = factor * rate
+  built = _build({**component, 'learning_rate': scaled}, field, names)
+  if not isinstance(built, optax.GradientTransformation):
+    raise ValueError(
+      f'{field}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
+      'expected an optax.GradientTransformation (init, update)'
+    )
+  return built
+
+
+def _learning_rate(
+  rate: Any, field: str, names: Sequence[str], warmup_steps: int
+) -> float | optax.Schedule:
+  """A number, or where it changes a schedule."""
+  if isinstance(rate, Mapping) and 'fn' in rate:
+    schedule = _build(rate, field, names)
+    try:
+      first = float(schedule(0))
+    except (TypeError, ValueError):
+      first = math.nan
+    if not (first >= 0 and math.isfinite(first)):
+      raise ValueError(
+        f'{field}={dict(rate)}: gave a {type(schedule).__name__} that starts '
+        f'at {first}, expected a schedule: step -> learning rate'
+      )
+    if not warmup_steps:
+      return schedule
+    if first == 0:
+      raise ValueError(
+        f'{field}={dict(rate)}: starts at 0, so it has a warm-up of its own; '
+        'expected config.warmup_steps=0'
+      )
+    warmup = optax.linear_schedule(
+      first / (warmup_steps + 1), first, warmup_steps
+    )
+    return optax.join_schedules([warmup, schedule], [warmup_steps])
+  if not _is_number(rate) or rate <= 0:
+    raise ValueError(
+      f'{field}={rate!r}: expected a number more than 0, or a schedule: '
+      "dict(fn='optax:cosine_decay_schedule', ...)"
+    )
+  if not warmup_steps:
+    return rate
+  # Step 0 already learns: a first update of 0 would be a wasted batch.
+  return optax.linear_schedule(rate / (warmup_steps + 1), rate, warmup_steps)
+
+
+def _build(
+  component: Mapping[str, Any], field: str, names: Sequence[str]
+) -> Any:
+  """What a component gives, of arguments that are components too."""
+  kwargs = {
+    name: _argument(name, value, f'{field}.{name}', names)
+    for name, value in component.items()
+    if name != 'decay_on'
+  }
+  takes = _signature(component['fn'], f'{field}.fn')
+  masks = {'mask', 'weight_decay_mask'} & takes
+  if masks and {'weight_decay', 'weight_decay_rate'} & takes:
+    kwargs = {masks.pop(): _decay_mask(component, field, names)} | kwargs
+  elif 'decay_on' in component:
+    raise ValueError(
+      f'{field}.decay_on={component["decay_on"]!r}: {component["fn"]} takes no '
+      'mask of weight decay; leave it out'
+    )
+  if 'muon_weight_dimension_numbers' in takes:
+    kwargs = {'muon_weight_dimension_numbers': _muon_dimensions} | kwargs
+  try:
+    return resolve.build(kwargs, field)
+  except (TypeError, ValueError) as e:
+    if str(e).startswith(field):
+      raise
+    raise ValueError(
+      f'{field}: {component["fn"]} refuses its arguments: {_first_line(e)}'
+      f'{_doubt(callable(kwargs.get("learning_rate")))}'
+    ) from e
+
+
+def _signature(fn: str, field: str) -> set[str]:
+  """Names of the arguments that 'module:function' takes."""
+  target = resolve.resolve(fn, field)
+  try:
+    return set(inspect.signature(target).parameters)
+  except ValueError as e:
+    raise ValueError(f'{field}={fn!r}: expected a function ({e})') from e
+
+
+def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:
+  if isinstance(value, Mapping) and 'fn' in value:
+    return _build(value, field, names)
+  if 'dtype' in name and isinstance(value, str):
+    try:
+      return jnp.dtype(value)
+    except TypeError as e:
+      raise ValueError(
+        f"{field}={value!r}: no dtype; expected 'bfloat16' or 'float32'"
+      ) from e
+  return value
+
+
+def _decay_mask(
+  component: Mapping[str, Any], field: str, names: Sequence[str]
+) -> Callable[[Tree], Tree]:
+  """Parameters -> whether each decays."""
+  if 'decay_on' in component:
+    chosen = _matches(component['decay_on'], f'{field}.decay_on', names)
+    decays = lambda path, _: _name(path) in chosen
+  else:
+    decays = lambda path, leaf: leaf.ndim - _stacked(path) > 1
+  return lambda tree: jax.tree_util.tree_map_with_path(decays, tree)
+
+
+def _stacked(path: tuple) -> bool:
+  return _name(path[:1]) == 'layers'
+
+
+def _muon_dimensions(params: Tree) -> Tree:
+  """Which axes of a parameter are its matrix; None is no matter for Muon."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: (
+      _LAYER_MATRIX if _stacked(path) and leaf.ndim == 3 else None
+    ),
+    params,
+  )
+
+
+def _check_by_shapes(
+  optimizer: optax.GradientTransformation,
+  params: Tree,
+  fn: str,
+  *,
+  has_schedule: bool,
+) -> None:
+  """Raises ValueError unless `optimizer` updates such parameters."""
+  like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
+  shapes = jax.tree.map(like, params)
+  try:
+    before = jax.eval_shape(optimizer.init, shapes)
+    updates, after = jax.eval_shape(optimizer.update, shapes, before, shapes)
+    # Applying casts them, so their dtype is free.
+    updates = jax.tree.map(
+      lambda x, p: jax.ShapeDtypeStruct(x.shape, p.dtype), updates, shapes
+    )
+  except (TypeError, ValueError) as e:
+    raise ValueError(
+      f'{FIELD}: {fn} fails on the shapes of the parameters: {_first_line(e)}; '
+      'expected a transform that needs gradients and parameters alone'
+      f'{_doubt(has_schedule)}'
+    ) from e
+  for what, got, expected in (
+    ('updates', updates, shapes),
+    ('state', jax.tree.map(like, after), jax.tree.map(like, before)),
+  ):
+    if got != expected:
+      raise ValueError(
+        f'{FIELD}: {fn} gives {what} of other shapes: {_shapes(got)}, expected '
+        f'{_shapes(expected)}'
+      )
+
+
+def _shapes(tree: Tree) -> str:
+  leaves = jax.tree.leaves(tree)
+  return ', '.join(f'{x.dtype}{x.shape}' for x in leaves[:4]) + ', ...'
+
+
+def _doubt(has_schedule: bool) -> str:
+  """A few transforms take a number alone as learning rate."""
+  if not has_schedule:
+    return ''
+  return (
+    '; if it takes no schedule, give learning_rate a number, and '
+    'config.warmup_steps=0'
+  )
+
+
+def _first_line(e: Exception) -> str:
+  return f'{type(e).__name__}: {str(e).strip()}'.splitlines()[0]

@@ -35,6 +35,7 @@ class Sums(NamedTuple):
   grads: base.Tree
   loss: jax.Array
   tokens: jax.Array
+  entropy: jax.Array
   mismatch: jax.Array
   mismatch_max: jax.Array
 
@@ -61,7 +62,7 @@ def init_state(
 
 def zeros(params: base.Tree) -> Sums:
   grads = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
-  return Sums(grads, *(jnp.zeros((), jnp.float32) for _ in range(4)))
+  return Sums(grads, *(jnp.zeros((), jnp.float32) for _ in Sums._fields[1:]))
 
 
 def add(
@@ -72,43 +73,54 @@ def add(
   model: base.Model,
   loss: losses.Loss,
   temperature: float,
-  chunk: int,
+  vocab_chunk: int,
   dtype: jnp.dtype,
+  head: NamedSharding | None = None,
 ) -> Sums:
   """Adds the gradient and the metrics of one microbatch.
+
+  The logits of `vocab_chunk` tokens of the vocabulary are held at once; `head`
+  is where the head lies on a mesh, None for one device. It goes in uncast:
+  `token_logp` casts it chunk by chunk and gives its gradient in float32.
 
   The mismatch is |logp - sampler's logp| over the response tokens: the
   forward is the same function, so it should be rounding alone.
   """
 
   def objective(params):
-    params = cast(params, dtype)
     x_BTD = model.apply(
-      params,
+      cast(params, dtype),
       batch.tokens_BT,
       batch.position_BT,
       batch.segment_BT,
       batch.prefix_BT,
     )
     with jax.named_scope('logp'):
-      logp_BT = logprobs.token_logp(
-        x_BTD, model.head(params), batch.target_BT, temperature, chunk
+      logp_BT, entropy_BT = logprobs.token_logp(
+        x_BTD,
+        model.head(params),
+        batch.target_BT,
+        temperature,
+        vocab_chunk,
+        head,
       )
     said_BT = batch.weight_BT > 0
     # Before the loss: a `where` after it alone leaves 0 * inf in the gradient.
     logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
     loss_BT = jnp.where(said_BT, loss(logp_BT, batch), 0.0)
     gap_BT = jnp.abs(logp_BT - batch.logp_old_BT)
+    entropy = jnp.where(said_BT, entropy_BT, 0.0).sum()
     total = jnp.sum(loss_BT * batch.weight_BT)
-    return total, (said_BT.sum(), gap_BT.sum(), gap_BT.max())
+    return total, (said_BT.sum(), entropy, gap_BT.sum(), gap_BT.max())
 
-  (value, (tokens, gap, gap_max)), grads = jax.value_and_grad(
+  (value, (tokens, entropy, gap, gap_max)), grads = jax.value_and_grad(
     objective, has_aux=True
   )(params)
   return Sums(
     jax.tree.map(jnp.add, sums.grads, grads),
     sums.loss + value,
     sums.tokens + tokens,
+    sums.entropy + entropy,
     sums.mismatch + gap,
     jnp.maximum(sums.mismatch_max, gap_max),
   )
@@ -137,6 +149,8 @@ def apply(
     loss=sums.loss,
     grad_norm=norm,
     nonfinite=1.0 - finite,
+    # `entropy` is the sampler's, over all rollouts.
+    trained_entropy=sums.entropy / tokens,
     mismatch=sums.mismatch / tokens,
     mismatch_max=sums.mismatch_max,
     trained_tokens=sums.tokens,
@@ -150,7 +164,7 @@ def make_update(
   optimizer: optax.GradientTransformation,
   *,
   temperature: float,
-  chunk: int,
+  vocab_chunk: int,
   dtype: jnp.dtype,
   param_shardings: base.Tree | None = None,
 ) -> Update:
@@ -159,11 +173,12 @@ def make_update(
   Gradients are placed as `param_shardings`, a tree of NamedSharding; None is
   for one device. Nothing in `zeros` would tell the compiler where to.
   """
-  placed = None
+  placed = head = None
   if param_shardings is not None:
+    head = model.head(param_shardings)
     mesh = jax.tree.leaves(param_shardings)[0].mesh
     everywhere = NamedSharding(mesh, PartitionSpec())
-    placed = Sums(param_shardings, *(everywhere for _ in range(4)))
+    placed = Sums(param_shardings, *(everywhere for _ in Sums._fields[1:]))
 
   def add_one(params, sums, batch):
     return add(
@@ -173,8 +188,9 @@ def make_update(
       model=model,
       loss=loss,
       temperature=temperature,
-      chunk=chunk,
+      vocab_chunk=vocab_chunk,
       dtype=dtype,
+      head=head,
     )
 
   return Update(

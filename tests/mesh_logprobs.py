@@ -1,0 +1,56 @@
+"""token_logp on meshes of eight devices, of which other tests have four.
+
+    python mesh_logprobs.py DIRECTORY
+
+writes what `test_logprobs` compares: for each case an .npz of values and
+gradients, and the optimised HLO of the largest.
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = (
+  '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
+)
+
+import jax
+import numpy as np
+import test_logprobs
+
+from acereason_jax import sharding
+from acereason_jax.kernels import logprobs
+from acereason_jax.models import base
+
+
+def step(case):
+  """(jitted value_and_grads, its arguments where they belong)."""
+  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, case.mesh)))
+  spec = base.ParamSpec((case.V, case.D), ('vocab', 'embed'), None, '')
+  placed = sharding.param_shardings(spec, mesh)
+  rows = sharding.rows(mesh)
+  everything = test_logprobs.inputs(case.B, case.T, case.D, case.V)
+  places = rows, placed, rows, rows
+
+  def run(x, w, target, cotangent):
+    fn = lambda *args: logprobs.token_logp(
+      *args, test_logprobs.TEMPERATURE, case.chunk, placed
+    )
+    return test_logprobs.value_and_grads(fn, x, w, target, cotangent)
+
+  run = jax.jit(run, out_shardings=(rows, rows, rows, placed))
+  return run, jax.tree.map(jax.device_put, everything, places)
+
+
+def main(directory: pathlib.Path) -> None:
+  for case in test_logprobs.MESH_CASES:
+    run, arguments = step(case)
+    np.savez(directory / f'{case.name}.npz', *run(*arguments))
+  run, arguments = step(test_logprobs.LARGE)
+  text = run.lower(*arguments).compile().as_text()
+  (directory / 'large.hlo').write_text(text)
+
+
+if __name__ == '__main__':
+  main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,484 @@
+"""Any transform as data: what it is told, how it is refused, that it resumes.
+
+That a step is right is optax's affair; here each transform is given the
+parameters of a real model, stacked and in shards.
+"""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import oracles
+import own_parts
+import pytest
+import tiny
+
+from acereason_jax import checkpoint, settings, sharding, train, types
+from acereason_jax.models import decoder
+from acereason_jax.rl import losses, optim, update
+
+CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
+SPECS = decoder.make_model(CONFIG).specs
+PARAMS = oracles.rough_params(SPECS)
+NAMES = [
+  jax.tree_util.keystr(path, simple=True, separator='.')
+  for path, _ in jax.tree_util.tree_leaves_with_path(PARAMS)
+]
+VECTORS = {n for n in NAMES if n.endswith(('norm', 'bias'))}
+ADAMW = dict(fn='optax:adamw', learning_rate=0.01, weight_decay=0.5)
+SGD = dict(fn='optax:sgd', learning_rate=1.0)
+
+
+def make(component, params=PARAMS, warmup_steps=0):
+  return optim.make_optimizer(
+    component, params, warmup_steps=warmup_steps, clip_norm=1e9
+  )
+
+
+def flat(tree):
+  return dict(zip(NAMES, jax.tree.leaves(tree), strict=True))
+
+
+def updates_of(component, grads):
+  """By name, the first update."""
+  optimizer = make(component)
+  # One program compiles sooner than each of its operations.
+  one = jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p)[0])
+  return flat(one(grads, PARAMS))
+
+
+def decayed(component):
+  """Names of what a step changes that sees no gradient."""
+  updates = updates_of(component, jax.tree.map(np.zeros_like, PARAMS))
+  return {name for name, x in updates.items() if np.any(x)}
+
+
+def aliases():
+  """Every transform of optax that a learning rate is enough for."""
+  for name, fn in sorted(vars(optax).items()):
+    if not callable(fn) or name.startswith('scale_by_'):
+      continue
+    try:
+      signature = inspect.signature(fn)
+    except ValueError:
+      continue
+    needed = {
+      p.name
+      for p in signature.parameters.values()
+      if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    }
+    gives = str(signature.return_annotation)
+    takes_it = 'learning_rate' in signature.parameters
+    if takes_it and needed <= {'learning_rate'} and 'Transformation' in gives:
+      yield f'optax:{name}'
+
+
+# It asks for the loss's value, and for the loss itself.
+ASKS_FOR_MORE = 'optax:lbfgs'
+ALIASES = [fn for fn in aliases() if fn != ASKS_FOR_MORE]
+
+
+def test_the_aliases_are_those_of_optax():
+  known = 'adabelief adadelta adafactor adagrad adam adamax adamaxw adamw adan'
+  known += ' amsgrad fromage lamb lars lion nadam nadamw noisy_sgd novograd'
+  known += ' optimistic_adam_v2 optimistic_gradient_descent radam rmsprop rprop'
+  known += ' sgd sign_sgd sm3 yogi'
+  assert {f'optax:{name}' for name in known.split()} <= set(ALIASES)
+
+
+@functools.cache
+def shardings():
+  mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2)
+  return sharding.param_shardings(SPECS, mesh), sharding.replicated(mesh)
+
+
+@functools.cache
+def sums():
+  """A gradient in shards, unlike everywhere."""
+  rng = np.random.default_rng(1)
+  grads = jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), PARAMS)
+  return update.zeros(grads)._replace(
+    grads=jax.tree.map(jax.device_put, grads, shardings()[0])
+  )
+
+
+def assert_same_bits(got, want):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  data = lambda x: jax.random.key_data(x) if is_key(x) else np.asarray(x)
+  for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert x.dtype == y.dtype
+    np.testing.assert_array_equal(data(x), data(y))
+
+
+def is_key(x):
+  return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+@pytest.mark.parametrize('fn', [*ALIASES, 'optax.contrib:muon'])
+def test_every_alias_takes_steps_in_shards_and_resumes(fn, tmp_path):
+  placed, everywhere = shardings()
+  optimizer = make(dict(fn=fn, learning_rate=1e-2))
+  params = jax.tree.map(jax.device_put, PARAMS, placed)
+  state = update.init_state(params, optimizer)
+  where = update.TrainState(
+    placed,
+    sharding.like_params(state.opt_state, PARAMS, placed, everywhere),
+    everywhere,
+  )
+  state = jax.tree.map(jax.device_put, state, where)
+  step = jax.jit(
+    functools.partial(update.apply, optimizer=optimizer),
+    out_shardings=(where, everywhere),
+  )
+  first, metrics = step(state, sums())
+  assert metrics['nonfinite'] == 0
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    first,
+    where,
+  )
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, first, {}, {})
+    checkpoints.wait()
+    restored = checkpoints.restore(abstract).state
+  assert_same_bits(restored, first)
+  for x, lies in zip(jax.tree.leaves(restored), jax.tree.leaves(where)):
+    assert x.sharding.is_equivalent_to(lies, x.ndim)
+  second, _ = step(restored, sums())
+  assert_same_bits(second, step(first, sums())[0])
+  for name, x in flat(second.params).items():
+    assert np.isfinite(x).all(), name
+    assert (np.asarray(x) != flat(PARAMS)[name]).any(), name
+
+
+def test_muon_turns_each_matrix_of_a_layer_and_nothing_else():
+  rng = np.random.default_rng(3)
+  grads = jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), PARAMS)
+  got = updates_of(dict(fn='optax.contrib:muon', learning_rate=1.0), grads)
+  adam = updates_of(
+    dict(fn='optax:adam', learning_rate=1.0, nesterov=True), grads
+  )
+  matrices = {f'layers.{n}' for n in ('q', 'k', 'v', 'o', 'gate', 'up', 'down')}
+  for name, x in got.items():
+    if name not in matrices:
+      np.testing.assert_allclose(x, adam[name], rtol=1e-4, err_msg=name)
+      continue
+    for layer, grad in zip(x, flat(grads)[name]):
+      # Like U V^T of the gradient's own SVD, up to a scale and the spread
+      # that five steps of Newton and Schulz leave.
+      u, _, vt = np.linalg.svd(grad.astype(np.float64), full_matrices=False)
+      inside = -u.T @ layer @ vt.T
+      spread = np.diag(inside) / np.diag(inside).mean()
+      assert spread.min() > 0.5 and spread.max() < 1.5, name
+      off = inside - np.diag(np.diag(inside))
+      assert abs(off).max() < 1e-3 * np.diag(inside).mean(), name
+
+
+def test_decay_acts_on_matrices_where_a_mask_is_taken():
+  assert len(VECTORS) == 8 and len(NAMES) == 17
+  matrices = set(NAMES) - VECTORS
+  for fn in ('adamw', 'adamaxw', 'adan', 'lamb', 'lion', 'nadamw'):
+    assert decayed(ADAMW | dict(fn=f'optax:{fn}')) == matrices, fn
+  for fn, name in (
+    ('optax:lars', 'weight_decay'),
+    ('optax:adafactor', 'weight_decay_rate'),
+    ('optax:adadelta', 'weight_decay'),
+  ):
+    component = {'fn': fn, 'learning_rate': 0.01, name: 0.5}
+    assert decayed(component) == matrices, fn
+  muon = ADAMW | dict(fn='optax.contrib:muon')
+  # Its Adam has a decay of its own, adam_weight_decay.
+  assert decayed(muon) == matrices - {'embed', 'head'}
+
+
+def test_decay_acts_where_it_is_told_to():
+  assert decayed(ADAMW | dict(decay_on='.*')) == set(NAMES)
+  chosen = r'layers\.(gate|up_?|attn_norm)|head'
+  assert decayed(ADAMW | dict(decay_on=chosen)) == {
+    'layers.gate',
+    'layers.up',
+    'layers.attn_norm',
+    'head',
+  }
+  assert not decayed(ADAMW | dict(weight_decay=0.0, decay_on='.*'))
+
+
+def test_groups_by_hand():
+  groups = [
+    # The first that matches counts.
+    ('embed|head', 0.25),
+    (r'layers\..*_bias|head', 0),
+    (r'layers\.q', dict(fn='optax:sign_sgd', learning_rate=0.125)),
+  ]
+  grads = jax.tree.map(lambda x: np.full_like(x, 3.0), PARAMS)
+  got = updates_of(SGD | dict(groups=groups), grads)
+  for name, x in got.items():
+    want = -3.0
+    if name in ('embed', 'head'):
+      want = -0.75
+    elif name.endswith('_bias'):
+      want = 0.0
+    elif name == 'layers.q':
+      want = -0.125
+    np.testing.assert_array_equal(x, np.full_like(x, want), err_msg=name)
+
+
+def test_a_group_decays_as_the_rest_and_a_frozen_one_has_no_moments():
+  groups = [('embed', 0), ('layers.*', 0.5)]
+  component = ADAMW | dict(groups=groups)
+  zeros = jax.tree.map(np.zeros_like, PARAMS)
+  got, alone = updates_of(component, zeros), updates_of(ADAMW, zeros)
+  assert decayed(component) == set(NAMES) - VECTORS - {'embed'}
+  for name in set(NAMES) - {'embed'}:
+    half = 0.5 if name.startswith('layers') else 1.0
+    np.testing.assert_allclose(got[name], half * alone[name], rtol=1e-6)
+  state = make(component).init(PARAMS)
+  moments = sum(np.size(x) for x in jax.tree.leaves(state))
+  left = sum(x.size for n, x in flat(PARAMS).items() if n != 'embed')
+  assert 2 * left <= moments < 2 * left + 9
+
+
+@pytest.mark.parametrize('warmup_steps', [0, 3])
+@pytest.mark.parametrize('factor', [1.0, 0.5])
+def test_a_schedule_is_a_component(warmup_steps, factor):
+  cosine = dict(
+    fn='optax:cosine_decay_schedule', init_value=2.0, decay_steps=4, alpha=0.1
+  )
+  component = SGD | dict(learning_rate=cosine, groups=[('embed', factor)])
+  optimizer = make(component, warmup_steps=warmup_steps)
+  state, rates = optimizer.init(PARAMS), []
+  ones = jax.tree.map(np.ones_like, PARAMS)
+  for _ in range(warmup_steps + 6):
+    updates, state = optimizer.update(ones, state, PARAMS)
+    rates.append([-float(updates[n][0, 0]) for n in ('embed', 'head')])
+  rise = [2.0 * (i + 1) / (warmup_steps + 1) for i in range(warmup_steps)]
+  fall = [
+    2.0 * (0.9 * 0.5 * (1 + np.cos(np.pi * min(i, 4) / 4)) + 0.1)
+    for i in range(6)
+  ]
+  want = np.array([*rise, *fall])
+  np.testing.assert_allclose(
+    rates, np.stack([factor * want, want], 1), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  'component',
+  [
+    dict(fn='optax:adamw', mu_dtype='bfloat16'),
+    dict(fn='optax:lion', mu_dtype='bfloat16'),
+    dict(fn='optax:sgd', momentum=0.9, accumulator_dtype='bfloat16'),
+    dict(fn='optax:adafactor', momentum=0.9, dtype_momentum='bfloat16'),
+    dict(fn='optax.contrib:muon', mu_dtype='bfloat16'),
+  ],
+)
+def test_moments_are_of_the_dtype_that_is_asked_for(component):
+  optimizer = make(component | dict(learning_rate=0.1))
+  state = optimizer.init(PARAMS)
+  updates, state = optimizer.update(PARAMS, state, PARAMS)
+  held = [x for x in jax.tree.leaves(state) if x.dtype == jnp.bfloat16]
+  assert sum(x.size for x in held) == sum(map(np.size, flat(PARAMS).values()))
+  params = optax.apply_updates(PARAMS, updates)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+
+
+def test_transforms_nest():
+  inner = dict(fn='optax:sgd', learning_rate=0.5)
+  component = dict(
+    fn='optax.contrib:schedule_free', base_optimizer=inner, learning_rate=0.5
+  )
+  optimizer = optax.contrib.schedule_free(optax.sgd(0.5), 0.5)
+  want, _ = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)
+  got = updates_of(component, PARAMS)
+  for name, x in flat(want).items():
+    np.testing.assert_allclose(got[name], x, rtol=1e-6, atol=1e-7)
+
+
+COSINE = dict(fn='optax:cosine_decay_schedule', init_value=1.0, decay_steps=4)
+
+
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    # No transform.
+    (dict(fn='optax:sdg'), r"\.fn='optax:sdg': optax has no 'sdg'"),
+    (dict(fn='sgd'), r"\.fn='sgd': expected 'package\.module:function'"),
+    (dict(fn='own_parts:nothing'), r"\.fn='own_parts:nothing': .* a list, exp"),
+    (dict(fn='builtins:dict'), r"\.fn='builtins:dict': expected a function"),
+    (dict(fn='optax:cosine_decay_schedule'), r': .* it accepts: init_value'),
+    # It wants more than gradients and parameters, or changes its state.
+    (dict(fn=ASKS_FOR_MORE), r": optax:lbfgs .*'value'.*gradients and param"),
+    (dict(fn='optax:polyak_sgd'), r': .*learning_rate.* it accepts: max_lear'),
+    (
+      dict(fn='own_parts:forgetful'),
+      r': own_parts:forgetful gives state .*: float32\(\).*expected int32\(\)',
+    ),
+    # Arguments.
+    (dict(momentun=0.9), r': optax:sgd was given .*momentun.*accepts: learn'),
+    (dict(momentum='much'), r': optax:sgd fails on the shapes'),
+    (dict(accumulator_dtype='float12'), r"\.accumulator_dtype='float12': no"),
+    (dict(decay_on='.*'), r"\.decay_on='\.\*': optax:sgd takes no mask"),
+    (
+      dict(fn='optax:lion', decay_on='heads'),
+      r"\.decay_on='heads': matches no",
+    ),
+    # Learning rates.
+    (dict(learning_rate='much'), r"\.learning_rate='much': expected a number"),
+    (dict(learning_rate=-1.0), r'\.learning_rate=-1\.0: expected a number'),
+    (dict(learning_rate=float('nan')), r'\.learning_rate=nan: expected a numb'),
+    (
+      dict(learning_rate=dict(fn='own_parts:squared', strength=1)),
+      r'\.learning_rate=.*gave a function .* expected a schedule',
+    ),
+    (dict(learning_rate=dict(peak=1)), r'\.learning_rate=.* or a schedule'),
+    (
+      dict(learning_rate=SGD),
+      r'\.learning_rate=.*gave a Gradient.* expected a schedule: step -> learn',
+    ),
+    (
+      dict(learning_rate=COSINE | dict(decay_step=4)),
+      r"\.learning_rate: optax:cosine_decay_schedule .*'decay_step'",
+    ),
+    (
+      dict(learning_rate=COSINE | dict(decay_steps=-4)),
+      r'\.learning_rate: .*decay_schedule refuses its arguments: ValueError',
+    ),
+    (
+      dict(fn='optax:rprop', learning_rate=COSINE),
+      r': optax:rprop .*; if it takes no schedule, give .*warmup_steps=0',
+    ),
+    # Groups.
+    (dict(groups=0.5), r'\.groups=0\.5: expected \(regex, factor\) pairs'),
+    (dict(groups=[('embed',)]), r"\.groups\[0\]=\('embed',\): expected a pair"),
+    (dict(groups=[('embed', 1), ('embeds', 1)]), r"\[1\]='embeds': matches no"),
+    (dict(groups=[('.*', 1), ('head', 1)]), r"\[1\]='head': matches no"),
+    (dict(groups=[('*', 1)]), r"\[0\]='\*': no regular expression"),
+    (dict(groups=[('embed', 'half')]), r"\[0\]='half': expected a factor"),
+    (dict(groups=[('embed', -1)]), r'\[0\]=-1: expected a factor'),
+    (
+      dict(groups=[('embed', dict(fn='optax:lion'))]),
+      r"\[0\]: .*'learning_rate",
+    ),
+    (
+      dict(groups=[('embed', dict(fn='optax.contrib:momo', learning_rate=1))]),
+      r": optax:sgd, optax\.contrib:momo fails .*'value'",
+    ),
+    (
+      dict(groups=[('embed', ADAMW | dict(b3=1))]),
+      r"\[0\]: optax:adamw was given .*'b3'",
+    ),
+  ],
+  ids=str,
+)
+def test_what_cannot_be_is_one_line(change, said):
+  with pytest.raises(ValueError, match=r'^config\.optim.*' + said) as e:
+    make(SGD | change)
+  assert '\n' not in str(e.value)
+
+
+def test_a_schedule_that_starts_at_0_is_its_own_warm_up():
+  rising = dict(
+    fn='optax:linear_schedule',
+    init_value=0.0,
+    end_value=1.0,
+    transition_steps=4,
+  )
+  make(SGD | dict(learning_rate=rising))
+  with pytest.raises(ValueError, match=r'expected config\.warmup_steps=0'):
+    make(SGD | dict(learning_rate=rising), warmup_steps=2)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+def judged(prompt, rewards):
+  """A group of responses of one to four tokens."""
+  rollouts, verdicts = [], []
+  for i, right in enumerate(rewards):
+    tokens = np.arange(4, 5 + i, dtype=np.int32)
+    logp = np.full(len(tokens), -2.0, np.float32)
+    rollouts.append(types.Rollout(prompt.id, i, tokens, logp, logp, 'stop', ''))
+    verdicts.append(types.Verdict('right' if right else 'wrong', '', 0.0))
+  return types.Group(prompt, tuple(rollouts), tuple(verdicts))
+
+
+def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
+  for part in (own_parts.sign_descent, own_parts.squared):
+    assert len(inspect.getsource(part).splitlines()) <= 10
+  config = tiny.config(folder)
+  config.optim = dict(
+    fn='own_parts:sign_descent', learning_rate=0.5, decay=0.75
+  )
+  config.loss = dict(fn='own_parts:squared', strength=0.0)
+  settings.validate(config)
+  run = train.build(config)
+  state = run.load_state()
+  before = jax.device_get(state.params)
+  sums = run.update.zeros(state.params)
+  groups = [judged(p, [1, 0, 0, 1]) for p in run.prompts['train_data'][:2]]
+  batches = run.pack(groups)
+  for batch in batches:
+    sums = run.update.add(state.params, sums, batch)
+  grads = jax.device_get(sums.grads)
+  after = jax.device_get(run.update.apply(state, sums)[0].params)
+  # The first average has the gradient's sign.
+  jax.tree.map(
+    lambda x, y, g: np.testing.assert_allclose(y, x - 0.5 * np.sign(g), 1e-6),
+    before,
+    after,
+    grads,
+  )
+  # Without the pull the loss is REINFORCE, whose gradient is `on_policy`'s.
+  known = update.make_update(
+    decoder.make_model(
+      decoder.DecoderConfig.from_hf(tiny.LLAMA), remat=config.remat
+    ),
+    losses.on_policy(),
+    optax.sgd(1.0),
+    temperature=1.0,
+    chunk=32,
+    dtype=jnp.float32,
+  )
+  want = known.zeros(before)
+  for batch in jax.device_get(batches):
+    want = known.add(before, want, batch)
+  errors = jax.tree.map(oracles.relative_error, grads, want.grads)
+  assert max(jax.tree.leaves(errors)) < 2e-5
+
+
+def test_schedules_groups_and_dtypes_come_through_a_config(folder):
+  config = tiny.config(folder)
+  config.optim = dict(
+    fn='optax:adamw',
+    learning_rate=dict(COSINE),
+    weight_decay=0.1,
+    mu_dtype='bfloat16',
+    decay_on='.*',
+    groups=(('embed', 0.1), (r'layers\..*_norm', dict(SGD))),
+  )
+  config.warmup_steps = 2
+  settings.validate(config)
+  run = train.build(config)
+  state = run.load_state()
+  for leaf, abstract in zip(
+    jax.tree.leaves(state), jax.tree.leaves(run.abstract_state), strict=True
+  ):
+    assert leaf.dtype == abstract.dtype
+    assert leaf.sharding.is_equivalent_to(abstract.sharding, leaf.ndim)
+  moment = state.opt_state[1].inner_states['rest'].inner_state[0].mu
+  placed = state.params['layers']['q'].sharding
+  assert not placed.is_fully_replicated
+  assert moment['layers']['q'].sharding.is_equivalent_to(placed, 3)
+  assert moment['layers']['q'].dtype == jnp.bfloat16
+  config.optim.groups = (('embeds', 0.1),)
+  settings.validate(config)
+  with pytest.raises(ValueError, match=r"config\.optim\.groups\[0\]='embeds'"):
+    train.build(config)
