@@ -18,6 +18,7 @@ import numpy as np
 
 from acereason_jax import collect, references, settings, sharding, types
 from acereason_jax.data import sources
+from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, embedded, hf, tokens
 from acereason_jax.rl import advantages, optim, packing, update
 from acereason_jax.rollout import cache, sampling, schedule
@@ -158,7 +159,14 @@ def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
   return jax.jit(cast, out_shardings=shardings), taken
 
 
-def build_pack(c: settings.Reader, mesh, *, pad_token: int, even_tokens: float):
+def build_pack(
+  c: settings.Reader,
+  mesh,
+  *,
+  pad_token: int,
+  even_tokens: float,
+  share_prompts: bool,
+):
   """Judged groups -> microbatches; the recipe's choices of what counts."""
   mask_truncated = c.truncated == 'mask'
   normalise = functools.partial(
@@ -190,6 +198,7 @@ def build_pack(c: settings.Reader, mesh, *, pad_token: int, even_tokens: float):
       columns=columns,
       pad_token=pad_token,
       even_tokens=even_tokens,
+      share_prompts=share_prompts,
     )
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
@@ -202,7 +211,9 @@ def full_policy(group: types.Group) -> types.Group:
   return dataclasses.replace(group, rollouts=tuple(rollouts))
 
 
-def build_model(c: settings.Reader, mesh, directory: str) -> base.Model:
+def build_model(
+  c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
+) -> base.Model:
   """The model of a directory, whose context must hold a rollout."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   if c.prompt.window + c.rollout.max_tokens > config.context:
@@ -212,7 +223,10 @@ def build_model(c: settings.Reader, mesh, directory: str) -> base.Model:
       f'{c.model}, {config.context}; lower one of them'
     )
   return decoder.make_model(
-    config, remat=c.remat, constrain=sharding.pin_rows(mesh)
+    config,
+    remat=c.remat,
+    constrain=sharding.pin_rows(mesh),
+    attend=sharding.split_attention(mesh, kernel.attend),
   )
 
 
@@ -295,7 +309,11 @@ def build(config: ml_collections.ConfigDict) -> Run:
   directory = embedded.resolve_model(c.model)
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
-  model = build_model(c, mesh, directory)
+  try:
+    kernel = attention.choose(c.attention, jax.default_backend())
+  except ValueError as e:
+    raise ValueError(f'config.{e}') from e
+  model = build_model(c, mesh, directory, kernel)
   prompts, digests = {}, {}
   for name in (references.TRAIN, references.HELDOUT):
     prompts[name], digests[name] = read_prompts(c, name, tokenizer)
@@ -337,6 +355,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
       mesh,
       pad_token=stops[0],
       even_tokens=decoder.even_tokens(model.specs),
+      share_prompts=kernel.prefixes,
     ),
     update=update.make_update(
       model,

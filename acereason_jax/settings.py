@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from acereason_jax import resolve
+from acereason_jax.kernels import attention
 from acereason_jax.models import decoder
 from acereason_jax.rl import packing
 from configs import base
@@ -25,6 +26,7 @@ MAY_CHANGE = (
   'mesh',
   'microbatch',
   'remat',
+  'attention',
   'judge.workers',
   'judge.timeout_seconds',
   'judge.confine',
@@ -136,6 +138,11 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('model', c.model, "name a model directory or 'smollm2-135m'"),
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
     ('remat', c.remat in decoder.REMAT, ' or '.join(decoder.REMAT)),
+    (
+      'attention',
+      c.attention in ('auto', *attention.KERNELS),
+      ' or '.join(('auto', *attention.KERNELS)),
+    ),
     ('rollout.prompts', rollout.prompts >= 1, 'give at least 1'),
     (
       'rollout.groups',

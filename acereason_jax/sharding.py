@@ -113,6 +113,46 @@ def pin_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
   return lambda x: jax.lax.with_sharding_constraint(x, sharding)
 
 
+def split_attention(
+  mesh: Mesh, attend: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+  """`attend` on each device's own rows and heads, as Pallas kernels need it.
+
+  attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH; B leads in every array of
+  `layout` and is a multiple of `row_shards`. Of kv heads that 'tensor' is a
+  multiple of, each device picks the one of its queries; if heads and 'tensor'
+  fit in neither way, all heads are computed on each of its devices.
+  """
+  tensor = mesh.shape['tensor']
+  by_rows = PartitionSpec(BATCH)
+  by_heads = PartitionSpec(BATCH, None, 'tensor')
+
+  def split(q_BTNH, k_BTKH, v_BTKH, layout):
+    N, K = q_BTNH.shape[2], k_BTKH.shape[2]
+    divides = K % tensor == 0
+    picks = not divides and N % tensor == 0 and tensor % K == 0
+    q_spec = by_heads if divides or picks else by_rows
+    kv_spec = by_heads if divides else by_rows
+
+    def local(q, k, v, layout):
+      if picks:
+        head = jax.lax.axis_index('tensor') // (tensor // K)
+        k, v = (
+          jax.lax.dynamic_slice_in_dim(x, head, 1, axis=2) for x in (k, v)
+        )
+      return attend(q, k, v, layout)
+
+    return jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(q_spec, kv_spec, kv_spec, by_rows),
+      out_specs=q_spec,
+      check_vma=False,
+    )(q_BTNH, k_BTKH, v_BTKH, layout)
+
+  return split
+
+
 def spread(x, sharding: NamedSharding) -> jax.Array:
   """A global array of a host array that every process holds whole.
 

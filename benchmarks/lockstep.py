@@ -41,12 +41,12 @@ def make_sampler(
     w_VD = model.head(params)
     index_S = jnp.arange(S)
     segment_PS = (index_S < length_P[:, None]).astype(jnp.int32)
-    bias_PSS = attention.packed_bias(segment_PS, jnp.zeros_like(segment_PS))
+    layout = attention.layout(segment_PS, jnp.zeros_like(segment_PS))
     x_PSD, prompt_kv = model.extend(
       params,
       tokens_PS,
       jnp.broadcast_to(index_S, (P, S)),
-      lambda _, q, k, v: attention.packed_attention(q, k, v, bias_PSS),
+      lambda _, q, k, v: attention.packed_attention(q, k, v, layout),
     )
     x_PD = jnp.take_along_axis(x_PSD, (length_P - 1)[:, None, None], 1)[:, 0]
     prompt_kv = [t.transpose(0, 1, 3, 2, 4) for t in prompt_kv]

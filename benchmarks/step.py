@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import metrics, sharding, types
+from acereason_jax.kernels import attention
 from acereason_jax.models import decoder, embedded, hf, tokens
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
@@ -107,7 +108,10 @@ def build(case: dict[str, Any]) -> Step:
   tokenizer = tokens.load_tokenizer(case['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   model = decoder.make_model(
-    config, remat=case['remat'], constrain=sharding.pin_rows(mesh)
+    config,
+    remat=case['remat'],
+    constrain=sharding.pin_rows(mesh),
+    attend=sharding.split_attention(mesh, attention.packed_attention),
   )
   encode = functools.partial(tokenizer.encode, add_special_tokens=False)
   prompts = [

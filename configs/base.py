@@ -24,6 +24,9 @@ def get_config() -> ml_collections.ConfigDict:
   # What the backward pass keeps of a block: 'dots' (all products), 'attention'
   # (its output alone) or 'block' (nothing); less memory, more time.
   c.remat = 'attention'
+  # Training's attention: 'auto' is splash on TPU, mosaic_gpu (with tokamax) or
+  # triton on GPU, else xla; see kernels/attention.py.
+  c.attention = 'auto'
   # Devices: data x fsdp x tensor = all of them; -1 is what is left.
   c.mesh = dict(data=1, fsdp=-1, tensor=1)
 

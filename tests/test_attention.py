@@ -1,4 +1,11 @@
-"""Attention equals a float64 oracle that loops over queries and heads."""
+"""Attention equals float64, in every kernel that can run here.
+
+The oracles loop over queries, or hold a dense mask. Splash and Triton run
+interpreted; what they lack is told by the attribute of their kernels.
+"""
+
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +13,12 @@ import numpy as np
 import oracles
 import pytest
 
-from acereason_jax.kernels import attention
+from acereason_jax import sharding
+from acereason_jax.kernels import attention, attention_gpu, attention_tpu
+from acereason_jax.models import decoder
 
 HEADS = [(9, 3), (4, 4), (12, 2)]
-# Measured: 3e-7.
+# Measured: 5e-7.
 TOLERANCE = 1e-6
 
 
@@ -34,6 +43,21 @@ LAYOUT = np.stack(
   ],
   axis=1,
 )
+# Rows of 61: one segment; prompts whose rollouts lie blocks away, with segments
+# of one token; nothing; padding of more than a block on both sides.
+LONG = np.stack(
+  [
+    packed_row((1, 0, 61)),
+    packed_row(
+      (1, 0, 3), (2, 1, 20), (3, 1, 1), (4, 1, 9), (5, 0, 1), (6, 5, 27)
+    ),
+    packed_row((0, 0, 61)),
+    packed_row((0, 0, 18), (1, 0, 1), (2, 1, 2), (3, 0, 8), (0, 0, 32)),
+  ],
+  axis=1,
+)
+# The same without prefixes.
+ALONE = np.stack([LONG[0], 0 * LONG[1]])
 
 
 def sees(segment_T, prefix_T, t):
@@ -46,113 +70,393 @@ def sees(segment_T, prefix_T, t):
   ]
 
 
-def packed(q, k, v, segment, prefix):
-  bias = attention.packed_bias(segment, prefix)
-  return attention.packed_attention(q, k, v, bias)
+def use_blocks(monkeypatch, size):
+  """Walks even the shortest rows in blocks of `size`; 0: as they come."""
+  if size:
+    monkeypatch.setattr(attention, 'SHORT', 0)
+    monkeypatch.setattr(attention, 'BLOCK', (size, size))
+
+
+def packed(q, k, v, segment, prefix, attend=attention.packed_attention):
+  layout = attention.layout(jnp.asarray(segment), jnp.asarray(prefix))
+  return attend(q, k, v, layout)
 
 
 def run_packed(*args):
-  # A new jit each time: CHUNK is read when it is traced.
+  # A new jit each time: the size of blocks is read when it is traced.
   return np.asarray(jax.jit(lambda *x: packed(*x))(*args))
 
 
-def packed_inputs(heads, kv_heads, T, H=8):
+def packed_inputs(heads, kv_heads, T, H=8, rows=LAYOUT):
   rng = np.random.default_rng(T)
-  q, k, v = (normal(rng, 2, T, n, H) for n in (heads, kv_heads, kv_heads))
-  segment, prefix = LAYOUT[:, :, :T]
+  segment, prefix = rows[:, :, :T]
+  shape = segment.shape
+  q, k, v = (normal(rng, *shape, n, H) for n in (heads, kv_heads, kv_heads))
   return q, k, v, segment, prefix
 
 
-@pytest.mark.parametrize('heads, kv_heads', HEADS)
-def test_packed_attention_equals_the_oracle(heads, kv_heads):
-  q, k, v, segment, prefix = packed_inputs(heads, kv_heads, 23)
-  got = run_packed(q, k, v, segment, prefix)
-  for b, t in np.argwhere(segment > 0):
-    seen = sees(segment[b], prefix[b], t)
-    want = oracles.attend(q[b, t], k[b, seen], v[b, seen])
-    np.testing.assert_allclose(got[b, t], want, rtol=0, atol=TOLERANCE)
-
-
-@pytest.mark.parametrize('T', [1, 8, 9, 23])
-def test_chunks_of_queries_change_nothing(T, monkeypatch):
-  q, k, v, segment, prefix = packed_inputs(4, 2, T)
-  monkeypatch.setattr(attention, 'CHUNK', 8)
-  got = run_packed(q, k, v, segment, prefix)
+def assert_oracle(got, q, k, v, segment, prefix, tolerance):
   assert got.shape == q.shape
+  assert (got[segment == 0] == 0).all()
   for b, t in np.argwhere(segment > 0):
     seen = sees(segment[b], prefix[b], t)
     want = oracles.attend(q[b, t], k[b, seen], v[b, seen])
-    np.testing.assert_allclose(got[b, t], want, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(got[b, t], want, rtol=0, atol=tolerance)
 
 
-def test_attention_is_finite_and_scaled_where_scores_are_large():
+@pytest.mark.parametrize('heads, kv_heads', HEADS)
+@pytest.mark.parametrize('size', [0, 8])
+def test_packed_attention_equals_the_oracle(size, heads, kv_heads, monkeypatch):
+  use_blocks(monkeypatch, size)
+  inputs = packed_inputs(heads, kv_heads, 23)
+  assert_oracle(run_packed(*inputs), *inputs, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+  'T, size', [(1, 1), (8, 8), (9, 8), (16, 8), (16, 1), (61, 1), (61, 13)]
+)
+def test_blocks_change_nothing(T, size, monkeypatch):
+  use_blocks(monkeypatch, size)
+  inputs = packed_inputs(4, 2, T, rows=LONG)
+  assert_oracle(run_packed(*inputs), *inputs, TOLERANCE)
+
+
+@pytest.mark.parametrize('size', [0, 8])
+def test_attention_is_finite_and_scaled_where_scores_are_large(
+  size, monkeypatch
+):
   # Scores of +-1e4 overflow a softmax that does not subtract its maximum.
-  q, k, v, segment, prefix = packed_inputs(4, 2, 23)
+  use_blocks(monkeypatch, size)
+  q, *rest = packed_inputs(4, 2, 23)
   q *= 3000
-  got = run_packed(q, k, v, segment, prefix)
+  # float32 scores of 1e4 are exact to 1e-3.
+  assert_oracle(run_packed(q, *rest), q, *rest, 5e-3)
+
+
+def dense_mask(segment, prefix):
+  mask = np.zeros((*segment.shape, segment.shape[1]), bool)
   for b, t in np.argwhere(segment > 0):
-    seen = sees(segment[b], prefix[b], t)
-    want = oracles.attend(q[b, t], k[b, seen], v[b, seen])
-    # float32 scores of 1e4 are exact to 1e-3.
-    np.testing.assert_allclose(got[b, t], want, rtol=0, atol=5e-3)
-
-
-@pytest.mark.parametrize('chunk', [256, 12])
-def test_padding_is_finite_and_changes_nothing(chunk, monkeypatch):
-  monkeypatch.setattr(attention, 'CHUNK', chunk)
-  q, k, v, segment, prefix = packed_inputs(4, 2, 23)
-  real = segment > 0
-  mask = jnp.asarray(real)[..., None, None]
-
-  def objective(q, k, v):
-    out = packed(q, k, v, segment, prefix)
-    return jnp.sum(jnp.where(mask, jnp.sin(out), 0.0)), out
-
-  run = jax.jit(jax.value_and_grad(objective, argnums=(0, 1, 2), has_aux=True))
-  (_, out), grads = run(q, k, v)
-  assert np.isfinite(out).all()
-  for grad in grads:
-    assert np.isfinite(grad).all()
-    assert (np.asarray(grad)[~real] == 0).all()
-    assert (np.asarray(grad)[real] != 0).any()
-  junk = [np.where(real[..., None, None], x, 1e4) for x in (q, k, v)]
-  (_, other), same = run(*junk)
-  np.testing.assert_array_equal(np.asarray(other)[real], np.asarray(out)[real])
-  for x, y in zip(grads, same):
-    np.testing.assert_array_equal(np.asarray(x)[real], np.asarray(y)[real])
+    mask[b, t, sees(segment[b], prefix[b], t)] = True
+  return mask
 
 
 def naive(q, k, v, segment, prefix):
   """The same with one dense mask and repeated heads."""
-  T, times = q.shape[1], q.shape[2] // k.shape[2]
-  mask = np.zeros((len(q), 1, T, T), bool)
-  for b, t in np.argwhere(segment > 0):
-    mask[b, 0, t, sees(segment[b], prefix[b], t)] = True
-  # Padding attends to itself here: any value, as its cotangent is 0.
-  mask |= np.eye(T, dtype=bool)
-  k, v = (jnp.repeat(x, times, 2) for x in (k, v))
+  mask = dense_mask(segment, prefix)[:, None]
+  k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], 2) for x in (k, v))
   scores = jnp.einsum('btnh,bsnh->bnts', q, k) / np.sqrt(q.shape[-1])
-  probs = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), -1)
-  return jnp.einsum('bnts,bsnh->btnh', probs, v)
+  # Padding attends to itself before it is cleared.
+  open_mask = mask | np.eye(q.shape[1], dtype=bool)
+  probs = jax.nn.softmax(jnp.where(open_mask, scores, -jnp.inf), -1)
+  return jnp.einsum('bnts,bsnh->btnh', jnp.where(mask, probs, 0.0), v)
+
+
+def out_and_gradients(fn, arrays, segment, prefix, cotangent):
+  def objective(*x):
+    out = fn(*x, segment, prefix)
+    return jnp.sum(out * cotangent.astype(out.dtype)), out
+
+  run = jax.value_and_grad(objective, argnums=(0, 1, 2), has_aux=True)
+  (_, out), grads = jax.jit(run)(*arrays)
+  return [np.asarray(x) for x in (out, *grads)]
+
+
+def assert_equals_float64(fn, inputs, tolerance, wide=None):
+  """Outputs and gradients; padding has exactly none of the latter.
+
+  `wide` gives the oracle other q, k and v, which `inputs` are roundings of.
+  """
+  q, k, v, segment, prefix = inputs
+  # Of padding too: what is asked of it must not matter.
+  cotangent = normal(np.random.default_rng(1), *q.shape)
+  got = out_and_gradients(fn, (q, k, v), segment, prefix, cotangent)
+  with jax.enable_x64(True):
+    arrays = [np.asarray(x, np.float64) for x in wide or (q, k, v)]
+    wide_cotangent = cotangent.astype(np.float64)
+    want = out_and_gradients(naive, arrays, segment, prefix, wide_cotangent)
+  assert want[0].dtype == np.float64
+  for x, y in zip(got, want):
+    assert (x[segment == 0] == 0).all()
+    assert (x[segment > 0] != 0).any()
+    assert oracles.relative_error(x, y) < tolerance
 
 
 @pytest.mark.parametrize(
-  'heads, kv_heads, chunk', [(9, 3, 8), (4, 4, 12), (12, 2, 256)]
+  'heads, kv_heads, size', [(9, 3, 0), (9, 3, 8), (4, 4, 12), (12, 2, 1)]
 )
-def test_packed_gradients_equal_float64(heads, kv_heads, chunk, monkeypatch):
-  monkeypatch.setattr(attention, 'CHUNK', chunk)
-  q, k, v, segment, prefix = packed_inputs(heads, kv_heads, 23)
-  cotangent = normal(np.random.default_rng(1), *q.shape)
-  cotangent *= (segment > 0)[..., None, None]
+def test_packed_gradients_equal_float64(heads, kv_heads, size, monkeypatch):
+  use_blocks(monkeypatch, size)
+  assert_equals_float64(packed, packed_inputs(heads, kv_heads, 23), TOLERANCE)
 
-  def gradients(fn, *qkv):
-    objective = lambda *x: jnp.sum(fn(*x, segment, prefix) * cotangent)
-    return jax.jit(jax.grad(objective, argnums=(0, 1, 2)))(*qkv)
 
-  got = gradients(packed, q, k, v)
-  with jax.enable_x64(True):
-    want = gradients(naive, *(x.astype(np.float64) for x in (q, k, v)))
-    assert want[0].dtype == np.float64
-    want = [np.asarray(x) for x in want]
+@pytest.mark.parametrize('size', [0, 7, 16])
+def test_gradients_of_long_rows_equal_float64(size, monkeypatch):
+  use_blocks(monkeypatch, size)
+  inputs = packed_inputs(4, 2, 61, rows=LONG)
+  assert_equals_float64(packed, inputs, TOLERANCE)
+
+
+def test_blocks_as_they_are_shipped_equal_float64():
+  """Three blocks, the last not whole, and prefixes across them."""
+  rows = np.stack(
+    [
+      packed_row((1, 0, 60), (2, 1, 30), (3, 1, 45), (4, 0, 10), (5, 4, 5)),
+      packed_row((1, 0, 150)),
+    ],
+    axis=1,
+  )
+  assert attention.block_size(150) == 64
+  assert_equals_float64(
+    packed, packed_inputs(2, 1, 150, rows=rows), 2 * TOLERANCE
+  )
+
+
+@pytest.mark.parametrize('size', [0, 8])
+def test_bfloat16_gradients_are_those_of_rounded_inputs(size, monkeypatch):
+  """Measured against float64: 0.007; bfloat16 rounds to 0.004."""
+  use_blocks(monkeypatch, size)
+  *arrays, segment, prefix = packed_inputs(4, 2, 61, rows=LONG)
+  narrow = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+  assert_equals_float64(packed, (*narrow, segment, prefix), 0.015, narrow)
+
+
+@pytest.mark.parametrize('size', [0, 8])
+def test_what_padding_holds_changes_no_bit(size, monkeypatch):
+  use_blocks(monkeypatch, size)
+  *arrays, segment, prefix = packed_inputs(4, 2, 61, rows=LONG)
+  real = (segment > 0)[..., None, None]
+  cotangent = normal(np.random.default_rng(1), *arrays[0].shape)
+  want = out_and_gradients(packed, arrays, segment, prefix, cotangent)
+  junk = [np.where(real, x, 1e4) for x in arrays]
+  cotangent = np.where(real, cotangent, 1e4)
+  got = out_and_gradients(packed, junk, segment, prefix, cotangent)
   for x, y in zip(got, want):
-    assert oracles.relative_error(x, y) < TOLERANCE
+    assert np.isfinite(x).all()
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize('size', [0, 8])
+def test_a_segment_has_no_gradient_of_another(size, monkeypatch):
+  """Nor of tokens behind it; of its prefix it has one."""
+  use_blocks(monkeypatch, size)
+  *arrays, segment, prefix = packed_inputs(4, 2, 61, rows=LONG)
+  where = (segment[1] == 4) & (np.arange(61) < 30)
+  cotangent = np.zeros(arrays[0].shape, np.float32)
+  cotangent[1, where] = 1.0
+  _, *grads = out_and_gradients(packed, arrays, segment, prefix, cotangent)
+  queries, keys, values = (np.any(g != 0, axis=(2, 3)) for g in grads)
+  np.testing.assert_array_equal(queries[1], where)
+  for reached in (keys, values):
+    np.testing.assert_array_equal(reached[1], where | (segment[1] == 1))
+  for reached in (queries, keys, values):
+    assert not reached[[0, 2, 3]].any()
+
+
+@pytest.mark.parametrize('rows', [LAYOUT, LONG])
+@pytest.mark.parametrize('size', [1, 4, 8])
+def test_layout_lists_the_blocks_that_are_seen(rows, size, monkeypatch):
+  use_blocks(monkeypatch, size)
+  segment, prefix = rows
+  layout = attention.layout(jnp.asarray(segment), jnp.asarray(prefix))
+  layout = jax.tree.map(np.asarray, layout)
+  mask = dense_mask(segment, prefix)
+  B, T = segment.shape
+  blocks = -(-T // size)
+  pad = blocks * size - T
+  mask = np.pad(mask, ((0, 0), (0, pad), (0, pad)))
+  seen = mask.reshape(B, blocks, size, blocks, size).any((2, 4))
+  for b, i in np.ndindex(B, blocks):
+    order, count = layout.order_BIJ[b, i], layout.count_BI[b, i]
+    assert sorted(order.tolist()) == list(range(blocks))
+    # Exact where blocks are tokens, else at least what is seen.
+    want = set(np.flatnonzero(seen[b, i]).tolist())
+    assert set(order[:count].tolist()) >= want
+    assert set(order[:count].tolist()) == want or size > 1
+    # Segments begin where ids change.
+    for t in range(T):
+      same = segment[b, : t + 1] == segment[b, t]
+      first = t + 1 - np.argmin(np.append(same[::-1], False))
+      assert layout.start_BT[b, t] == first
+
+
+def test_blocks_of_other_rollouts_are_left_out(monkeypatch):
+  use_blocks(monkeypatch, 8)
+  # A prompt of two blocks; six rollouts of two.
+  row = packed_row((1, 0, 16), *((s, 1, 16) for s in range(2, 8)))
+  layout = attention.layout(*jnp.asarray(row)[:, None])
+  assert layout.count_BI[0].tolist() == [1, 2] + [3, 4] * 6
+  assert sorted(layout.order_BIJ[0, -1, :4].tolist()) == [0, 1, 12, 13]
+
+
+def tensors(fn, *args):
+  """Elements of each array that a program has before it is optimised."""
+  text = jax.jit(fn).lower(*args).as_text()
+  shapes = re.findall(r'tensor<((?:\d+x)*)', text)
+  return {int(np.prod([int(n) for n in s.split('x')[:-1]])) for s in shapes}
+
+
+def test_no_array_grows_with_the_square_of_a_row():
+  T = 4096
+  array = jax.ShapeDtypeStruct((1, T, 2, 8), jnp.float32)
+  ids = jax.ShapeDtypeStruct((1, T), jnp.int32)
+
+  def gradients(q, k, v, segment, prefix):
+    objective = lambda *x: jnp.sum(packed(*x, segment, prefix))
+    return jax.value_and_grad(objective, argnums=(0, 1, 2))(q, k, v)
+
+  def dense(q, k):
+    return jnp.sum(jnp.einsum('btnh,bsnh->bnts', q, k))
+
+  # What attention without blocks would have is found.
+  assert max(tensors(dense, array, array)) == 2 * T * T
+  sizes = tensors(gradients, array, array, array, ids, ids)
+  assert max(sizes) == 2 * T * 8
+
+
+def splash(q, k, v, segment, prefix):
+  del prefix
+  return attention_tpu.splash(q, k, v, segment, saved='name', interpret=True)
+
+
+def triton(q, k, v, segment, prefix):
+  del prefix
+  return attention_gpu.triton(q, k, v, segment, interpret=True)
+
+
+@pytest.mark.parametrize('heads, kv_heads', [(6, 2), (2, 2)])
+def test_splash_equals_float64(heads, kv_heads, monkeypatch):
+  """Two blocks and a half, filled up; so are heads of 16."""
+  monkeypatch.setattr(attention_tpu, 'BLOCK', 128)
+  rows = np.stack(
+    [
+      packed_row((1, 0, 100), (2, 0, 90), (3, 0, 1), (4, 0, 109)),
+      packed_row((0, 0, 5), (1, 0, 195), (0, 0, 100)),
+    ],
+    axis=1,
+  )
+  inputs = packed_inputs(heads, kv_heads, 300, H=16, rows=rows)
+  assert_equals_float64(splash, inputs, 2 * TOLERANCE)
+
+
+def test_splash_of_short_rows_equals_float64():
+  inputs = packed_inputs(2, 1, 61, H=16, rows=ALONE)
+  assert_equals_float64(splash, inputs, 2 * TOLERANCE)
+
+
+def test_triton_equals_float64():
+  rows = np.stack(
+    [
+      packed_row((1, 0, 100), (2, 0, 39), (3, 0, 1), (4, 0, 10)),
+      packed_row((0, 0, 5), (1, 0, 45), (0, 0, 100)),
+    ],
+    axis=1,
+  )
+  inputs = packed_inputs(4, 2, 150, H=16, rows=rows)
+  assert_equals_float64(triton, inputs, 2 * TOLERANCE)
+
+
+def kept(attend, policy, inputs, capsys):
+  """Computed arrays that the backward pass of a layer is given."""
+  q, k, v, segment, prefix = inputs
+  layer = lambda *x: jnp.sin(attend(*x, segment, prefix))
+  jax.ad_checkpoint.print_saved_residuals(
+    jax.checkpoint(layer, policy=policy), q, k, v
+  )
+  lines = capsys.readouterr().out.splitlines()
+  return sum(not re.search('from (the argument|a constant)', x) for x in lines)
+
+
+def test_outputs_and_normalisers_are_kept_by_name(capsys):
+  inputs = packed_inputs(2, 1, 61, H=16, rows=ALONE)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=1)
+  local = lambda q, k, v, layout: splash(q, k, v, layout.segment_BT, None)
+  on_mesh = sharding.split_attention(mesh, local)
+  cases = [
+    (packed, attention.SAVED),
+    (splash, 'name'),
+    (functools.partial(packed, attend=on_mesh), 'name'),
+  ]
+  for attend, name in cases:
+    keep = jax.checkpoint_policies.save_only_these_names(name)
+    assert kept(attend, keep, inputs, capsys) == 2
+    keep = jax.checkpoint_policies.save_only_these_names('another')
+    assert kept(attend, keep, inputs, capsys) == 0
+
+
+# Heads on the axis; a kv head picked; neither fits. All with rows.
+MESHES = [
+  (dict(data=2, fsdp=1, tensor=2), 4, 2),
+  (dict(data=1, fsdp=1, tensor=4), 8, 2),
+  (dict(data=1, fsdp=2, tensor=2), 9, 3),
+  (dict(data=2, fsdp=2, tensor=1), 4, 2),
+]
+
+
+@pytest.mark.parametrize('sizes, heads, kv_heads', MESHES)
+def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
+  use_blocks(monkeypatch, 16)
+  mesh = sharding.make_mesh(**sizes)
+  attend = sharding.split_attention(mesh, attention.packed_attention)
+  split = functools.partial(packed, attend=attend)
+  inputs = packed_inputs(heads, kv_heads, 61, rows=LONG)
+  assert_equals_float64(split, inputs, TOLERANCE)
+
+
+@pytest.mark.parametrize('sizes, heads, kv_heads', MESHES[1:3])
+def test_splash_runs_on_a_mesh(sizes, heads, kv_heads):
+  mesh = sharding.make_mesh(**sizes)
+  kernel = lambda q, k, v, layout: splash(q, k, v, layout.segment_BT, None)
+  attend = sharding.split_attention(mesh, kernel)
+  split = functools.partial(packed, attend=attend)
+  inputs = packed_inputs(heads, kv_heads, 61, rows=ALONE)
+  assert_equals_float64(split, inputs, 2 * TOLERANCE)
+
+
+@pytest.mark.parametrize('remat', ['dots', 'attention'])
+def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
+  """Its gradients too, through scan, remat, a mesh and blocks."""
+  config = oracles.tiny_config()
+  params = oracles.rough_params(decoder.param_specs(config))
+  segment, prefix = LONG
+  tokens = np.arange(segment.size).reshape(segment.shape) % config.vocab
+  mask = (segment > 0)[..., None]
+
+  def gradients(**kwargs):
+    model = decoder.make_model(config, remat=remat, **kwargs)
+
+    def objective(params):
+      x = model.apply(params, tokens, 0 * tokens, segment, prefix)
+      logits = x @ model.head(params).T
+      return jnp.sum(jnp.where(mask, jnp.sin(logits), 0.0))
+
+    return jax.jit(jax.grad(objective))(params)
+
+  want = gradients()
+  use_blocks(monkeypatch, 16)
+  mesh = sharding.make_mesh(data=2, fsdp=1, tensor=2)
+  attend = sharding.split_attention(mesh, attention.packed_attention)
+  got = gradients(attend=attend, constrain=sharding.pin_rows(mesh))
+  errors = jax.tree.map(oracles.relative_error, got, want)
+  assert max(jax.tree.leaves(errors)) < 1e-5, errors
+
+
+def test_auto_is_the_fastest_of_a_platform(monkeypatch):
+  kernels = attention.KERNELS
+  for installed, name in ((True, 'mosaic_gpu'), (False, 'triton')):
+    found = lambda installed=installed: installed
+    monkeypatch.setattr(attention_gpu, 'has_tokamax', found)
+    assert attention.choose('auto', 'gpu') is kernels[name]
+  assert attention.choose('auto', 'tpu') is kernels['splash']
+  assert attention.choose('auto', 'cpu') is kernels['xla']
+  assert attention.choose('xla', 'tpu') is kernels['xla']
+  assert [n for n, kernel in kernels.items() if kernel.prefixes] == ['xla']
+
+
+def test_a_kernel_that_cannot_run_is_refused(monkeypatch):
+  monkeypatch.setattr(attention_gpu, 'has_tokamax', lambda: False)
+  with pytest.raises(ValueError, match=r"'fast': expected one of auto, xla"):
+    attention.choose('fast', 'cpu')
+  with pytest.raises(ValueError, match=r"'splash' is for tpu, and this is cpu"):
+    attention.choose('splash', 'cpu')
+  with pytest.raises(ValueError, match=r'pip install .tokamax==0\.0\.12'):
+    attention.choose('mosaic_gpu', 'gpu')

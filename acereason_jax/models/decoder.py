@@ -305,12 +305,14 @@ def make_model(
   *,
   remat: str = 'dots',
   constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+  attend: attention.Attend = attention.packed_attention,
 ) -> base.Model:
   """The family's pure functions; see `base.Model`.
 
   `remat` names what the backward pass of `apply` keeps of a block (`REMAT`);
   the rest is computed again. `constrain` is applied to the residual stream, to
-  pin its sharding.
+  pin its sharding. `attend` is what `apply` attends with: that of a kernel of
+  `attention.choose`, on a mesh through `sharding.split_attention`.
   """
   frequencies, scale = rope_frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
@@ -325,11 +327,11 @@ def make_model(
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
     turn = rotation(position_BT)
-    bias_BTS = attention.packed_bias(segment_BT, prefix_BT)
+    layout = attention.layout(segment_BT, prefix_BT)
 
     def body(x_BTD, w):
-      attend = lambda q, k, v: attention.packed_attention(q, k, v, bias_BTS)
-      return run(x_BTD, w, turn, attend)[0], None
+      within_rows = lambda q, k, v: attend(q, k, v, layout)
+      return run(x_BTD, w, turn, within_rows)[0], None
 
     body = jax.checkpoint(body, policy=REMAT[remat])
     x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
