@@ -120,25 +120,41 @@ class Jail:
     Raises:
       SandboxError: the zygote is gone, or could not run it.
     """
-    request = dataclasses.asdict(limits) | dict(fn=fn, args=list(args))
+    call = json.dumps(dict(fn=fn, args=list(args))).encode()
     deadline = time.monotonic() + limits.wall_seconds + _START_SECONDS
+    files: list[int] = []
     try:
-      for part in (json.dumps(request).encode(), program, stdin):
-        self._channel.sendall(zygote.HEADER.pack(len(part)))
-        self._channel.sendall(part)
+      # What is run and what it says pass the zygote by: its memory is that of
+      # all programs to come.
+      for content in (stdin, b'', b'', b'', call + b'\n' + program):
+        files.append(_file(content))
+      request = json.dumps(dataclasses.asdict(limits)).encode()
+      header = zygote.HEADER.pack(len(request))
+      socket.send_fds(self._channel, [header], files)
+      self._channel.sendall(request)
       happened = json.loads(self._receive(deadline))
-      stdout, result, stderr = (self._receive(deadline) for _ in range(3))
+      if 'broken' in happened:
+        raise ValueError(happened['broken'])
+      _, out, err, result, _ = files
+      most = limits.output_bytes + 1
+      tail = os.fstat(err).st_size - limits.stderr_bytes
+      return Outcome(
+        **happened,
+        stdout=_read(out, 0, most),
+        result=_read(result, 0, most),
+        # The end says most.
+        stderr=_read(err, max(0, tail), most),
+      )
     except (OSError, ValueError) as e:
       self.close()
-      raise SandboxError(f'the zygote is gone: {e}') from e
+      raise SandboxError(f'the zygote failed: {e}') from e
     except BaseException:
       # The next run must not read what is left of this one.
       self.close()
       raise
-    if 'broken' in happened:
-      self.close()
-      raise SandboxError(happened['broken'])
-    return Outcome(**happened, stdout=stdout, result=result, stderr=stderr)
+    finally:
+      for file in files:
+        os.close(file)
 
   def close(self) -> None:
     """Ends the zygote and what it runs."""
@@ -217,6 +233,24 @@ class Jail:
     held = f'self-test={int(tried) - len(found)}/{tried}'
     failed = f' (not {worked})' if found else ''
     return f'{outcome.confined} {held}{failed}'
+
+
+def _file(content: bytes) -> int:
+  """Returns a file in memory, at its start."""
+  file = os.memfd_create('run', os.MFD_CLOEXEC)
+  rest = memoryview(content)
+  while rest:
+    rest = rest[os.write(file, rest) :]
+  os.lseek(file, 0, os.SEEK_SET)
+  return file
+
+
+def _read(file: int, start: int, most: int) -> bytes:
+  parts, end = [], start + most
+  while start < end and (part := os.pread(file, end - start, start)):
+    parts.append(part)
+    start += len(part)
+  return b''.join(parts)
 
 
 _SELF_TEST = rb"""

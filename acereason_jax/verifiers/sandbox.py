@@ -63,8 +63,9 @@ _INSTRUCTION = struct.Struct('HBBI')
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _FLAGS_OF_OPEN = {'open': 1, 'openat': 2}
 # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal another process for
-# the worker. F_SETLEASE, F_NOTIFY: others who open the file would wait.
-_FCNTL = (8, 10, 15, 1024, 1026)
+# the worker. F_SETLEASE, F_NOTIFY, and F_SETLK, F_SETLKW, F_OFD_SETLK,
+# F_OFD_SETLKW: others who open or lock the file would wait.
+_FCNTL = (8, 10, 15, 1024, 1026, 6, 7, 37, 38)
 # TIOCSTI, TIOCLINUX, TIOCSCTTY: root would type into a terminal.
 _IOCTL = (0x5412, 0x541C, 0x540E)
 
@@ -234,6 +235,7 @@ def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:
     'tgkill': _test(0, _EQUAL, (pid,), _ALLOW, _REFUSE),
     'prlimit64': _test(0, _EQUAL, (0, pid), _ALLOW, _REFUSE),
     'prctl': _test(0, _EQUAL, (_PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),
+    'sendto': _null(4),
     'fcntl': _test(1, _EQUAL, _FCNTL, _REFUSE, _ALLOW),
     'ioctl': _test(1, _EQUAL, _IOCTL, _REFUSE, _ALLOW),
   }
@@ -251,6 +253,15 @@ def _test(
   for value in values:
     code += [(test, 0, 1, value), (_RETURN, 0, 0, then)]
   return [*code, (_RETURN, 0, 0, otherwise)]
+
+
+def _null(argument: int) -> list[tuple[int, int, int, int]]:
+  """Returns instructions that refuse a pointer."""
+  code, at = [], _ARGUMENTS_AT + 8 * argument
+  for half in (at, at + 4):
+    code += [(_LOAD, 0, 0, half), (_ANY_BIT, 0, 1, 0xFFFFFFFF)]
+    code.append((_RETURN, 0, 0, _REFUSE))
+  return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
 def _libc() -> ctypes.CDLL:

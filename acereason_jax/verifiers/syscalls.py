@@ -15,6 +15,11 @@ socket 41 198
 socketpair 53 199
 connect 42 203
 bind 49 200
+# With an address they reach any socket that is a file, and they carry files.
+sendmsg 46 211
+sendmmsg 307 269
+recvmsg 47 212
+recvmmsg 299 243
 # Programs and processes.
 execve 59 221
 execveat 322 281
@@ -54,6 +59,10 @@ semget 64 190
 semctl 66 191
 semop 65 193
 semtimedop 220 192
+# Memory that counts for no process, or for all of them together.
+memfd_create 319 279
+memfd_secret 447 447
+io_setup 206 0
 mq_open 240 180
 mq_unlink 241 181
 mq_timedsend 242 182
@@ -110,8 +119,16 @@ lsetxattr 189 6
 fsetxattr 190 7
 removexattr 197 14
 lremovexattr 198 15
+getxattr 191 8
+lgetxattr 192 9
+fgetxattr 193 10
+listxattr 194 11
+llistxattr 195 12
+flistxattr 196 13
 fremovexattr 199 16
-# The machine, where the worker runs as root.
+# The machine: all its disks at once; the rest where the worker runs as root.
+sync 162 81
+syncfs 306 267
 mount 165 40
 umount2 166 39
 mount_setattr 442 442
@@ -152,6 +169,7 @@ _BY_ARGUMENT = """
 open 2 -
 openat 257 56
 openat2 437 437
+sendto 44 206
 clone 56 220
 clone3 435 435
 kill 62 129

@@ -5,6 +5,8 @@ output; `jail` starts it and asks it. It enters its namespaces once (tier T3),
 imports what programs are given, and then for each run forks a child that
 confines itself and becomes the program. The zygote runs no such code itself,
 reads nothing that a child wrote but what confined it, and ends with its parent.
+Every child has a copy of its memory, so programs, inputs and outputs pass it by
+in files that it only hands on.
 """
 
 import atexit
@@ -51,10 +53,13 @@ _FIRST_USER, _USERS = 61001, 3000
 # Not /tmp: the interpreter may lie there.
 _SCRATCH = '/scratch'
 _MOUNT_POINT = '/sys'
-# Programs open this too; without /proc it leads to a copy.
-_STDIN, _STDIN_COPY = '/dev/stdin', f'{_SCRATCH}/.stdin'
+# Programs open these too; without /proc they lead to a copy, made for programs
+# in which one of their folders is named.
+_STDIN = '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'
+_STDIN_FOLDERS, _STDIN_COPY = (b'/dev', b'/proc'), f'{_SCRATCH}/.stdin'
 _SCRATCH_OPTIONS = b'size=64m,nr_inodes=1024,mode=1777'
 _OPEN_FILES = 64
+_FILES_OF_A_RUN = 5
 # A thread's stack is by default as large as the main thread's may become.
 _THREAD_STACK_BYTES = 8 << 20
 # A program is killed at so much more than its CPU time, which says that it was
@@ -73,10 +78,12 @@ _BASE_BYTES = 256 << 20
 # where there is neither, the filter lets nothing be opened but for reading.
 _ALLOWED = {'T1': frozenset(('socketpair',))}
 _ALLOWED['T2'] = _ALLOWED['T1'] | {'open', 'openat'}
-# What Landlock knows nothing of (times, locks), mounts alone keep from others.
+# What Landlock knows nothing of (times, attributes), mounts keep from others.
 _ALLOWED['T3'] = _ALLOWED['T2'] | {
   *('creat', 'truncate', 'rename', 'renameat', 'renameat2', 'mkdir', 'mkdirat'),
-  *('rmdir', 'unlink', 'unlinkat', 'flock', 'utimensat'),
+  *('rmdir', 'unlink', 'unlinkat', 'utimensat'),
+  *('getxattr', 'lgetxattr', 'fgetxattr'),
+  *('listxattr', 'llistxattr', 'flistxattr'),
 }
 
 
@@ -154,7 +161,9 @@ def _new_root() -> None:
   for path in paths:
     _bind(path, _MOUNT_POINT + path)
   os.makedirs(_MOUNT_POINT + _SCRATCH)
-  os.symlink(_STDIN_COPY, f'{_MOUNT_POINT}{_STDIN}')
+  for name in _STDIN:
+    os.makedirs(os.path.dirname(_MOUNT_POINT + name), exist_ok=True)
+    os.symlink(_STDIN_COPY, _MOUNT_POINT + name)
   os.chdir(_MOUNT_POINT)
   _check('pivot_root', _syscall('pivot_root', b'.', b'.'))
   _check('umount', _libc().umount2(b'.', _MNT_DETACH))
@@ -278,24 +287,22 @@ def _threads_of(user: int) -> int:
 # --- one run ----------------------------------------------------------------
 
 
-def run(request: dict, program: bytes, stdin: bytes, host: Host) -> list:
-  """Returns [what happened, stdout, result, stderr] of one program.
+def run(request: dict, files: list[int], host: Host) -> dict:
+  """Returns what happened to one program.
 
-  It ran in a fresh process, which is gone with all it started.
+  It ran in a fresh process, which is gone with all it started. `files` are its
+  stdin, stdout, stderr, the result of a call, and what is called, JSON in a
+  line, before the program.
   """
-  request['stdin_by_name'] = _STDIN.encode() in program
   if host.tier != 'T3':
     # Outside a namespace of users all that the user has counts.
     request['threads'] += _threads_of(os.getuid())
-  files = [_file(name) for name in ('stdin', 'stdout', 'stderr', 'result')]
-  _write_all(files[0], stdin)
-  os.lseek(files[0], 0, os.SEEK_SET)
   confined, confining = os.pipe()
   began = time.monotonic()
   pid = os.fork()
   if pid == 0:
     os.close(confined)
-    _become(request, program, files, confining, host.tier)
+    _become(request, files, confining, host.tier)
   os.close(confining)
   timed_out = not _wait(pid, began, request, host.processes)
   _, status, used = os.wait4(pid, 0)
@@ -313,20 +320,8 @@ def run(request: dict, program: bytes, stdin: bytes, host: Host) -> list:
   else:
     text = said.decode('utf-8', 'replace') or 'it ended'
     happened = dict(broken=f'confining failed: {text}')
-  output_bytes = request['output_bytes'] + 1
-  outputs = [
-    _read(files[1], 0, output_bytes),
-    _read(files[3], 0, output_bytes),
-    # The end says most.
-    _read(files[2], _size(files[2]) - request['stderr_bytes'], output_bytes),
-  ]
-  for file in (*files, confined):
-    os.close(file)
-  return [happened, *outputs]
-
-
-def _file(name: str) -> int:
-  return os.memfd_create(name, os.MFD_CLOEXEC)
+  os.close(confined)
+  return happened
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -335,17 +330,10 @@ def _write_all(file: int, data: bytes) -> None:
     rest = rest[os.write(file, rest) :]
 
 
-def _size(file: int) -> int:
-  return os.fstat(file).st_size
-
-
-def _read(file: int, start: int, most: int) -> bytes:
-  parts, position = [], max(0, start)
-  end = min(_size(file), position + most)
-  while position < end:
-    part = os.pread(file, end - position, position)
-    if not part:
-      break
+def _read(file: int) -> bytes:
+  """Returns all of a file; where it is read next does not change."""
+  parts, position = [], 0
+  while part := os.pread(file, 1 << 24, position):
     parts.append(part)
     position += len(part)
   return b''.join(parts)
@@ -417,18 +405,19 @@ def _read_text(path: str, folder: int) -> str:
     os.close(file)
 
 
-def _become(
-  request: dict, program: bytes, files: list[int], confining: int, tier: str
-) -> None:
+def _become(request: dict, files: list[int], confining: int, tier: str) -> None:
   """Turns the forked child into the program; does not return.
 
   What is written to `confining` says that it was confined, or why not.
   """
   try:
+    called, _, program = _read(files.pop()).partition(b'\n')
+    called = json.loads(called)
     for target, file in enumerate(files):
       os.dup2(file, target)
     os.dup2(confining, _CONFINING)
-    held = _confine(request, tier)
+    by_name = any(folder in program for folder in _STDIN_FOLDERS)
+    held = _confine(request, tier, by_name)
     # This fails if the zygote died before its death could end this process.
     os.write(_CONFINING, _CONFINED + held.encode())
     os.close(_CONFINING)
@@ -437,15 +426,16 @@ def _become(
     os._exit(1)
   status = 1
   try:
-    status = _main(request, program)
+    status = _main(called['fn'], called['args'], program)
   finally:
     os._exit(status)
 
 
-def _confine(request: dict, tier: str) -> str:
+def _confine(request: dict, tier: str, by_name: bool) -> str:
   """Leaves the child its descriptors, and the limits of a run.
 
-  Returns what holds it, as `sandbox.confine` does.
+  `by_name`: whether it may open its input. Returns what holds it, as
+  `sandbox.confine` does.
   """
   os.setsid()
   # An own scratch folder, before the right to mount is given up.
@@ -454,9 +444,9 @@ def _confine(request: dict, tier: str) -> str:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount('tmpfs', _SCRATCH, 'tmpfs', flags, _SCRATCH_OPTIONS)
     os.chdir(_SCRATCH)
-    if request['stdin_by_name']:
+    if by_name:
       copy = os.open(_STDIN_COPY, os.O_WRONLY | os.O_CREAT, 0o600)
-      _write_all(copy, _read(0, 0, _size(0)))
+      _write_all(copy, _read(0))
   os.closerange(_CONFINING + 1, os.sysconf('SC_OPEN_MAX'))
   _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
   # In case the zygote is not there to do it.
@@ -493,8 +483,8 @@ def _confine(request: dict, tier: str) -> str:
   return f'{held} user={os.getuid()}'
 
 
-def _main(request: dict, program: bytes) -> int:
-  """Runs the program as `__main__`; returns its exit status."""
+def _main(fn: str, args: list, program: bytes) -> int:
+  """Runs the program as `__main__`, calls fn; returns its exit status."""
   sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
   sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
   sys.stderr = sys.__stderr__ = _stream(2, 'stderr', 'w', 'backslashreplace')
@@ -507,7 +497,7 @@ def _main(request: dict, program: bytes) -> int:
     prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
   # What is asked for, the program has to write itself.
-  name = request['fn'].rpartition('.')[2]
+  name = fn.rpartition('.')[2]
   module.__dict__.pop(name, None)
   module.__loader__ = importlib.machinery.SourceFileLoader('__main__', _NAME)
   sys.modules['__main__'] = module
@@ -518,8 +508,8 @@ def _main(request: dict, program: bytes) -> int:
   try:
     code = compile(program, _NAME, 'exec', dont_inherit=True)
     exec(code, module.__dict__)
-    if request['fn']:
-      _call(module.__dict__, name, request['args'])
+    if fn:
+      _call(module.__dict__, name, args)
     status = 0
   except SystemExit as e:
     status = _exit_status(e.code)
@@ -614,9 +604,11 @@ def _flush(stream: Any) -> bool:
 # --- the server -------------------------------------------------------------
 
 
-def _receive(channel: socket.socket) -> bytes:
-  header = _exactly(channel, HEADER.size)
-  return _exactly(channel, *HEADER.unpack(header))
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+  """Returns a message and the files that came with it."""
+  header, files, _, _ = socket.recv_fds(channel, HEADER.size, _FILES_OF_A_RUN)
+  header += _exactly(channel, HEADER.size - len(header))
+  return _exactly(channel, *HEADER.unpack(header)), files
 
 
 def _exactly(channel: socket.socket, size: int) -> bytes:
@@ -629,22 +621,22 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
   return bytes(data)
 
 
-def _send(channel: socket.socket, *parts: bytes) -> None:
-  for part in parts:
-    channel.sendall(HEADER.pack(len(part)))
-    channel.sendall(part)
+def _send(channel: socket.socket, message: dict) -> None:
+  text = json.dumps(message).encode()
+  channel.sendall(HEADER.pack(len(text)) + text)
 
 
 def serve(channel: socket.socket, host: Host) -> None:
   """Answers requests until the other end is closed, or something failed."""
   while True:
-    request = json.loads(_receive(channel))
-    program, stdin = _receive(channel), _receive(channel)
+    request, files = _receive(channel)
     try:
-      happened, *outputs = run(request, program, stdin, host)
+      happened = run(json.loads(request), files, host)
     except OSError as e:
-      happened, outputs = dict(broken=str(e)), [b'', b'', b'']
-    _send(channel, json.dumps(happened).encode(), *outputs)
+      happened = dict(broken=str(e))
+    for file in files:
+      os.close(file)
+    _send(channel, happened)
     if 'broken' in happened:
       return
 
@@ -676,7 +668,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
       os.chdir('/')
       become_another()
   except OSError as e:
-    _send(channel, json.dumps(dict(refused=str(e))).encode())
+    _send(channel, dict(refused=str(e)))
     return
   # After the change of user, which clears it.
   _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -685,7 +677,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   # Forked memory stays shared while nobody counts references in it.
   gc.disable()
   gc.freeze()
-  _send(channel, json.dumps(dict(ready=True)).encode())
+  _send(channel, dict(ready=True))
   serve(channel, Host(tier, processes, sweep))
 
 
