@@ -151,7 +151,7 @@ def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
 def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
   """params -> what rollouts read: compute dtype, whole along fsdp; and what
   that takes beside them, in bytes of a device."""
-  if dtype == jnp.float32 and mesh.shape['fsdp'] == 1:
+  if dtype == jnp.float32 and sharding.is_gathered(mesh):
     return (lambda params: params), 0
   shardings = sharding.param_shardings(specs, mesh, gathered=True)
   cast = functools.partial(update.cast, dtype=dtype)
@@ -175,10 +175,10 @@ def build_pack(
   weights = functools.partial(
     packing.token_weights, average=c.average, room=c.rollout.max_tokens
   )
-  rows = sharding.row_shards(mesh) * c.microbatch.rows
+  rows = sharding.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
   full = c.policy == 'full'
-  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
+  place = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
 
   def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
     reward_PG, judged_PG = collect.rewards(groups)
@@ -211,6 +211,17 @@ def full_policy(group: types.Group) -> types.Group:
   return dataclasses.replace(group, rollouts=tuple(rollouts))
 
 
+def check_mesh(c: settings.Reader, mesh, config: decoder.DecoderConfig) -> None:
+  """Raises ValueError if rows or heads cannot be cut as the mesh has it."""
+  shards = mesh.shape['sequence']
+  if c.microbatch.columns % shards:
+    raise ValueError(
+      f'config.microbatch.columns={c.microbatch.columns}: not a multiple of '
+      f'config.mesh.sequence={shards}; give one'
+    )
+  sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
+
+
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
 ) -> base.Model:
@@ -222,11 +233,12 @@ def build_model(
       f'config.prompt.window={c.prompt.window} longer than the context of '
       f'{c.model}, {config.context}; lower one of them'
     )
+  check_mesh(c, mesh, config)
   return decoder.make_model(
     config,
     remat=c.remat,
-    constrain=sharding.pin_rows(mesh),
     attend=sharding.split_attention(mesh, kernel.attend),
+    **sharding.pins(mesh),
   )
 
 

@@ -380,7 +380,7 @@ def read_job() -> Job:
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
-  model = decoder.make_model(config, constrain=sharding.pin_rows(mesh))
+  model = decoder.make_model(config, **sharding.pins(mesh))
   return Job(
     directory=directory,
     tokenizer=tokenizer,

@@ -5,40 +5,46 @@ table serves 3 kv heads on a laptop and 8 on a pod.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax.models import base
 
-AXES = ('data', 'fsdp', 'tensor')
-# Rows of a batch are spread over both: fsdp is data parallelism whose
-# parameters are sharded too.
-BATCH = ('data', 'fsdp')
-RULES: Mapping[str, str | None] = {
-  'layer': None,
-  'norm': None,
-  'embed': 'fsdp',
-  'heads': 'tensor',
-  'kv_heads': 'tensor',
-  'mlp': 'tensor',
-  'vocab': 'tensor',
+AXES = ('data', 'fsdp', 'tensor', 'sequence')
+# Packed rows are spread over both: fsdp is data parallelism whose parameters
+# are sharded too. Their tokens are spread over 'sequence'; attention alone
+# needs all tokens of a row, and splits heads instead (arXiv 2309.14509).
+PACKED = ('data', 'fsdp')
+# A rollout has one token at a time, so 'sequence' holds other rollouts.
+BATCH = (*PACKED, 'sequence')
+# Parameters are sharded over what else is data parallelism to them.
+SHARDED = ('fsdp', 'sequence')
+HEADS = ('tensor', 'sequence')
+RULES: Mapping[str, tuple[str, ...]] = {
+  'layer': (),
+  'norm': (),
+  'embed': SHARDED,
+  'heads': ('tensor',),
+  'kv_heads': ('tensor',),
+  'mlp': ('tensor',),
+  'vocab': ('tensor',),
 }
 
 
-def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
+def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
   """A mesh of all devices; one of the sizes may be -1: what is left.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.
   """
-  sizes, count = [data, fsdp, tensor], jax.device_count()
+  sizes, count = [data, fsdp, tensor, sequence], jax.device_count()
   if sizes.count(-1) == 1:
     rest = math.prod(s for s in sizes if s != -1)
     sizes[sizes.index(-1)] = count // rest if rest > 0 else 0
   if math.prod(sizes) != count or min(sizes) < 1:
-    got = f'data={data} fsdp={fsdp} tensor={tensor}'
+    got = f'data={data} fsdp={fsdp} tensor={tensor} sequence={sequence}'
     raise ValueError(
       f'config.mesh: {got} does not cover {count} devices; '
       'make the product equal to it, or one of them -1'
@@ -51,20 +57,27 @@ def param_shardings(
 ) -> base.Tree:
   """A tree of NamedSharding like `specs`.
 
-  `gathered` leaves out fsdp: each token of a rollout reads every weight, so
+  `gathered` leaves out SHARDED: each token of a rollout reads every weight, so
   a rollout wants them whole, up to tensor parallelism.
   """
 
   def one(spec: base.ParamSpec) -> NamedSharding:
-    names = []
+    places = []
     for size, axis in zip(spec.shape, spec.axes):
-      name = None if axis is None else RULES[axis]
-      name = None if gathered and name == 'fsdp' else name
-      fits = name is not None and size % mesh.shape[name] == 0
-      names.append(name if fits else None)
-    return NamedSharding(mesh, PartitionSpec(*names))
+      names = () if axis is None else RULES[axis]
+      names = () if gathered and names == SHARDED else names
+      # An axis of one device is none: spelt the same whatever the mesh.
+      names = tuple(n for n in names if mesh.shape[n] > 1)
+      fits = names and size % _size(mesh, names) == 0
+      places.append(names if fits else None)
+    return NamedSharding(mesh, PartitionSpec(*places))
 
   return base.map_specs(one, specs)
+
+
+def is_gathered(mesh: Mesh) -> bool:
+  """Whether parameters are whole, up to tensor parallelism, as they are."""
+  return _size(mesh, SHARDED) == 1
 
 
 def like_params(
@@ -94,8 +107,13 @@ def like_params(
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """Leading dimension over the batch axes."""
+  """Of rollouts: leading dimension over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def packed(mesh: Mesh) -> NamedSharding:
+  """Of packed rows [B, T, ..]."""
+  return NamedSharding(mesh, PartitionSpec(PACKED, 'sequence'))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -103,14 +121,26 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def row_shards(mesh: Mesh) -> int:
-  """What the number of rows of a batch must be a multiple of."""
-  return math.prod(mesh.shape[a] for a in BATCH)
+  """What the number of rollouts decoded at once must be a multiple of."""
+  return _size(mesh, BATCH)
 
 
-def pin_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-  """Constrains activations [rows, ...]: GSPMD would else spread D."""
-  sharding = rows(mesh)
-  return lambda x: jax.lax.with_sharding_constraint(x, sharding)
+def packed_shards(mesh: Mesh) -> int:
+  """What the number of packed rows must be a multiple of."""
+  return _size(mesh, PACKED)
+
+
+def _size(mesh: Mesh, names: Sequence[str]) -> int:
+  return math.prod(mesh.shape[n] for n in names)
+
+
+def pins(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
+  """What `make_model` pins activations by: GSPMD would else spread D."""
+  pin = jax.lax.with_sharding_constraint
+  return dict(
+    pin_rows=lambda x: pin(x, rows(mesh)),
+    pin_packed=lambda x: pin(x, packed(mesh)),
+  )
 
 
 def split_attention(
@@ -119,24 +149,25 @@ def split_attention(
   """`attend` on each device's own rows and heads, as Pallas kernels need it.
 
   attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH; B leads in every array of
-  `layout` and is a multiple of `row_shards`. Of kv heads that 'tensor' is a
-  multiple of, each device picks the one of its queries; if heads and 'tensor'
-  fit in neither way, all heads are computed on each of its devices.
+  `layout` and is a multiple of `packed_shards`. Heads are split over HEADS:
+  where tokens lie over 'sequence', the compiler trades them for heads, and
+  back. Of kv heads that HEADS are a multiple of, each device picks the one of
+  its queries; if they fit in neither way, each computes all heads.
   """
-  tensor = mesh.shape['tensor']
-  by_rows = PartitionSpec(BATCH)
-  by_heads = PartitionSpec(BATCH, None, 'tensor')
+  shards = _size(mesh, HEADS)
+  by_rows = PartitionSpec(PACKED)
+  by_heads = PartitionSpec(PACKED, None, HEADS)
 
   def split(q_BTNH, k_BTKH, v_BTKH, layout):
     N, K = q_BTNH.shape[2], k_BTKH.shape[2]
-    divides = K % tensor == 0
-    picks = not divides and N % tensor == 0 and tensor % K == 0
+    divides = K % shards == 0
+    picks = not divides and N % shards == 0 and shards % K == 0
     q_spec = by_heads if divides or picks else by_rows
     kv_spec = by_heads if divides else by_rows
 
     def local(q, k, v, layout):
       if picks:
-        head = jax.lax.axis_index('tensor') // (tensor // K)
+        head = jax.lax.axis_index(HEADS) // (shards // K)
         k, v = (
           jax.lax.dynamic_slice_in_dim(x, head, 1, axis=2) for x in (k, v)
         )
@@ -151,6 +182,19 @@ def split_attention(
     )(q_BTNH, k_BTKH, v_BTKH, layout)
 
   return split
+
+
+def check_heads(
+  mesh: Mesh, names: Sequence[str], heads: int, kv_heads: int
+) -> None:
+  """Raises ValueError if heads cannot be split over these axes."""
+  shards = _size(mesh, names)
+  if heads % shards or (kv_heads % shards and shards % kv_heads):
+    raise ValueError(
+      f'config.mesh.{" x ".join(names)}={shards}: the model has {heads} query '
+      f'and {kv_heads} kv heads; give a divisor of the former that divides, or '
+      'is a multiple of, the latter'
+    )
 
 
 def spread(x, sharding: NamedSharding) -> jax.Array:

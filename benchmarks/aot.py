@@ -172,7 +172,7 @@ class Program(NamedTuple):
 
 def make_program(case: Case) -> Program:
   config, mesh = MODELS[case.model], make_mesh(case)
-  model = decoder.make_model(config, constrain=sharding.pin_rows(mesh))
+  model = decoder.make_model(config, **sharding.pins(mesh))
   pages = case.slots // case.data * case.pool // case.page + 1
   sizes = schedule.Sizes(
     slots=case.slots,
@@ -223,7 +223,7 @@ def make_mesh(case: Case) -> Mesh:
   else:
     devices = ptx.h100s()
   return jax.make_mesh(
-    (case.data, 1, case.tensor),
+    (case.data, 1, case.tensor, 1),
     sharding.AXES,
     axis_types=(AxisType.Auto,) * len(sharding.AXES),
     devices=devices,

@@ -71,7 +71,7 @@ def setup() -> Setup:
   directory = embedded.path(MODEL)
   mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  model = decoder.make_model(config, constrain=sharding.pin_rows(mesh))
+  model = decoder.make_model(config, **sharding.pins(mesh))
   params = hf.load(
     directory,
     model.specs,

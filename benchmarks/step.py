@@ -104,14 +104,14 @@ def random_advantages(
 def build(case: dict[str, Any]) -> Step:
   """Everything that does not change from step to step, as train.py has it."""
   mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
-  place = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
+  place = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
   tokenizer = tokens.load_tokenizer(case['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   model = decoder.make_model(
     config,
     remat=case['remat'],
-    constrain=sharding.pin_rows(mesh),
     attend=sharding.split_attention(mesh, attention.packed_attention),
+    **sharding.pins(mesh),
   )
   encode = functools.partial(tokenizer.encode, add_special_tokens=False)
   prompts = [

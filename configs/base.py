@@ -27,8 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Training's attention: 'auto' is splash on TPU, mosaic_gpu (with tokamax) or
   # triton on GPU, else xla; see kernels/attention.py.
   c.attention = 'auto'
-  # Devices: data x fsdp x tensor = all of them; -1 is what is left.
-  c.mesh = dict(data=1, fsdp=-1, tensor=1)
+  # Devices: data x fsdp x tensor x sequence = all of them; -1 is what is left.
+  # `sequence` spreads the tokens of a row, for rows too long for one device.
+  c.mesh = dict(data=1, fsdp=-1, tensor=1, sequence=1)
 
   c.prompt = dict(
     # No system turn and this suffix: the released 1.0 prompts.
@@ -126,7 +127,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.warmup_steps = 0
   # Global gradient norm; [open].
   c.clip_norm = 1.0
-  # A microbatch is rows x columns tokens on each of the data x fsdp shards;
+  # A microbatch is rows x columns tokens on each of the data x fsdp shards, of
+  # which `sequence` devices share a row's;
   # columns >= prompt + response. vocab_chunk: rows of the head, so many logits
   # of each token are held at once.
   c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)

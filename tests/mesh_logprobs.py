@@ -29,7 +29,7 @@ def step(case):
   mesh = sharding.make_mesh(**dict(zip(sharding.AXES, case.mesh)))
   spec = base.ParamSpec((case.V, case.D), ('vocab', 'embed'), None, '')
   placed = sharding.param_shardings(spec, mesh)
-  rows = sharding.rows(mesh)
+  rows = sharding.packed(mesh)
   everything = test_logprobs.inputs(case.B, case.T, case.D, case.V)
   places = rows, placed, rows, rows
 

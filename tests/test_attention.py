@@ -435,7 +435,7 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
   use_blocks(monkeypatch, 16)
   mesh = sharding.make_mesh(data=2, fsdp=1, tensor=2)
   attend = sharding.split_attention(mesh, attention.packed_attention)
-  got = gradients(attend=attend, constrain=sharding.pin_rows(mesh))
+  got = gradients(attend=attend, **sharding.pins(mesh))
   errors = jax.tree.map(oracles.relative_error, got, want)
   assert max(jax.tree.leaves(errors)) < 1e-5, errors
 

@@ -186,7 +186,7 @@ def test_heads_are_not_cut(config, tmp_path):
   tiny.write_model(tmp_path / 'model', **few)
   config.model = str(tmp_path / 'model')
   config.mesh.update(data=1, fsdp=1, tensor=4)
-  refused(config, r'config\.mesh\.tensor=4: .* has 2 query and 2 kv heads')
+  refused(config, r'config\.mesh\.tensor x sequence=4: .* has 2 query and 2 kv')
 
 
 @pytest.mark.parametrize(

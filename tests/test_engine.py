@@ -67,7 +67,7 @@ def sub_mesh(sizes, first):
   """A mesh of some of the devices."""
   devices = jax.devices()[first : first + int(np.prod(sizes))]
   return jax.make_mesh(
-    sizes, sharding.AXES, devices=devices, axis_types=(AxisType.Auto,) * 3
+    (*sizes, 1), sharding.AXES, devices=devices, axis_types=(AxisType.Auto,) * 4
   )
 
 
@@ -77,7 +77,7 @@ def to_text(tokens):
 
 def build(mesh, temperature=TEMPERATURE, kv=jnp.float32, ending=None, **sizes):
   shards = sharding.row_shards(mesh)
-  model = decoder.make_model(CONFIG, constrain=sharding.pin_rows(mesh))
+  model = decoder.make_model(CONFIG, **sharding.pins(mesh))
   return engine_lib.make_engine(
     model,
     mesh,

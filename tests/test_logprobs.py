@@ -246,9 +246,9 @@ def test_compiled_memory_is_as_documented_and_does_not_grow_with_V(V):
 
 
 class Case(NamedTuple):
-  """mesh is (data, fsdp, tensor)."""
+  """mesh is (data, fsdp, tensor, sequence)."""
 
-  mesh: tuple[int, int, int]
+  mesh: tuple[int, int, int, int]
   B: int
   T: int
   D: int
@@ -262,12 +262,17 @@ class Case(NamedTuple):
 
 # 77 is odd, and 18 no multiple of 4; at the last, one of the two is divided.
 MESH_CASES = [
-  Case(mesh, 8, 5, D, V, 24)
-  for mesh in ((8, 1, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2), (1, 1, 8))
+  Case(mesh, 8, 8, D, V, 24)
+  for mesh in (
+    *((8, 1, 1, 1), (1, 8, 1, 1), (1, 4, 2, 1), (2, 2, 2, 1), (1, 1, 8, 1)),
+    *((1, 1, 1, 8), (1, 2, 2, 2), (2, 1, 1, 4)),
+  )
   for D, V in ((16, 80), (18, 77))
 ]
-MESH_CASES += [Case((1, 4, 2), 8, 5, D, V, 24) for D, V in ((16, 77), (18, 80))]
-LARGE = Case((2, 2, 2), 8, 64, 32, 1100, 60)
+MESH_CASES += [
+  Case((1, 4, 2, 1), 8, 8, D, V, 24) for D, V in ((16, 77), (18, 80))
+]
+LARGE = Case((2, 2, 2, 1), 8, 64, 32, 1100, 60)
 
 
 @pytest.fixture(scope='module')
@@ -301,7 +306,7 @@ def test_any_mesh_gives_what_one_device_does(on_meshes, case):
 def test_on_a_mesh_neither_head_nor_gradient_nor_logits_are_ever_whole(
   on_meshes,
 ):
-  data, fsdp, tensor = LARGE.mesh
+  data, fsdp, tensor, _ = LARGE.mesh
   tokens = LARGE.B * LARGE.T // (data * fsdp)
   rows = LARGE.V // tensor
   chunk = LARGE.chunk * LARGE.D

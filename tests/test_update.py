@@ -10,7 +10,7 @@ import oracles
 import pytest
 
 from acereason_jax import sharding, types
-from acereason_jax.kernels import logprobs
+from acereason_jax.kernels import attention, logprobs
 from acereason_jax.models import decoder
 from acereason_jax.rl import losses, optim, packing, update
 
@@ -64,7 +64,10 @@ def updater(sizes=None, remat=None):
   placed = None
   if sizes:
     mesh = make_mesh(sizes)
-    kwargs['constrain'] = sharding.pin_rows(mesh)
+    kwargs |= sharding.pins(mesh)
+    kwargs['attend'] = sharding.split_attention(
+      mesh, attention.packed_attention
+    )
     placed = sharding.param_shardings(MODEL.specs, mesh)
   return update.make_update(
     decoder.make_model(CONFIG, **kwargs),
@@ -105,7 +108,7 @@ def assert_bitwise(got, want):
 
 def alone():
   """One rollout a row, so that nothing is shared and nothing is packed."""
-  every = [pack([[t]], 1, 23)[0] for group in GROUPS for t in group]
+  every = [pack([[t]], 1, 24)[0] for group in GROUPS for t in group]
   empty = jax.tree.map(np.zeros_like, every[0])
   every += [empty] * (-len(every) % 4)
   return [
@@ -163,13 +166,20 @@ def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
 
 # What is recomputed and what is kept may change no gradient either.
 @pytest.mark.parametrize(
-  'sizes, remat', [((4, 1, 1), 'attention'), ((1, 2, 2), 'block')]
+  'sizes, remat',
+  [
+    ((4, 1, 1), 'attention'),
+    ((1, 2, 2), 'block'),
+    ((1, 1, 2, 2), 'block'),
+    ((1, 1, 1, 4), 'attention'),
+    ((2, 1, 1, 2), 'dots'),
+  ],
 )
 def test_any_mesh_gives_one_gradient(sizes, remat):
   mesh = make_mesh(sizes)
   placed = sharding.param_shardings(MODEL.specs, mesh)
   params = jax.tree.map(jax.device_put, PARAMS, placed)
-  spread = functools.partial(sharding.spread, sharding=sharding.rows(mesh))
+  spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
   made = updater(sizes, remat)
   sums = made.zeros(params)
   for batch in alone():

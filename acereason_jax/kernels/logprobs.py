@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from acereason_jax import sharding
 
-ROWS = PartitionSpec(sharding.BATCH)
+ROWS = PartitionSpec(sharding.PACKED, 'sequence')
 # No infinity: its product with a sum of 0 must be 0.
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
@@ -57,11 +57,11 @@ def token_logp(
   dtype; products add up in float32, and the gradient of w has w's dtype.
 
   `placed` is where w lies on a mesh (`sharding.param_shardings`), None for one
-  device; rows of x lie over the batch axes, which must divide B. In each pass a
-  device gathers V / tensor rows of w, and their gradient is summed over the
-  batch axes once. If 'tensor' does not divide V, its devices all do the same.
+  device; x lies as `sharding.packed`, whose axes must divide B and T. In each
+  pass a device gathers V / tensor rows of w, and their gradient is summed over
+  the batch axes once. If 'tensor' does not divide V, its devices do the same.
 
-  Temporaries of a device with N = B T / (data fsdp) tokens and C = chunk,
+  Temporaries of a device with N = B T / (data fsdp sequence) tokens, C = chunk,
   where b is the bytes of x's dtype: at most
 
     forward   (4 + b) (N C + C D) + b N D
@@ -106,8 +106,8 @@ def _on_mesh(
     return functools.partial(run, _Axes())
   mesh = placed.mesh
   vocab, embed = (*placed.spec, None, None)[:2]
-  wide = lambda *names: tuple(a for a in names if a and mesh.shape[a] > 1)
-  axes = _Axes(wide(*sharding.BATCH), wide(vocab), wide(embed))
+  wide = lambda names: tuple(a for a in names if mesh.shape[a] > 1)
+  axes = _Axes(*map(wide, (sharding.BATCH, _names(vocab), _names(embed))))
   ins, outs = specs(placed.spec)
   return jax.shard_map(
     functools.partial(run, axes),
@@ -116,6 +116,11 @@ def _on_mesh(
     out_specs=outs,
     check_vma=False,
   )
+
+
+def _names(place: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  """The mesh axes of a dimension, however a PartitionSpec spells them."""
+  return (place,) if isinstance(place, str) else place or ()
 
 
 def _for_chunks(body: Callable, V: int, chunk: int, state: Any) -> Any:

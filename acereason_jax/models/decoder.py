@@ -46,6 +46,8 @@ REMAT = {
   'block': _KEEP.nothing_saveable,
 }
 
+Pin = Callable[[jax.Array], jax.Array]
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
@@ -282,7 +284,7 @@ def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
   return (x * cos + turned * sin).astype(x.dtype)
 
 
-def block(c: DecoderConfig, constrain, x, w, turn, attend):
+def block(c: DecoderConfig, pin, x, w, turn, attend):
   """One layer on x [..., D]; returns the new x and this layer's (k, v)."""
   h = rms_norm(x, w['attn_norm'], c.norm_epsilon)
   q, k, v = (linear(h, w[n], w.get(f'{n}_bias')) for n in 'qkv')
@@ -294,33 +296,35 @@ def block(c: DecoderConfig, constrain, x, w, turn, attend):
   q, k = rotate(q, turn), rotate(k, turn)
   with jax.named_scope('attention'):
     out = attend(q, k, v)
-  x = constrain(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
+  x = pin(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
   h = rms_norm(x, w['mlp_norm'], c.norm_epsilon)
   h = jax.nn.silu(linear(h, w['gate'])) * linear(h, w['up'])
-  return constrain(x + linear(h, w['down'])), (k, v)
+  return pin(x + linear(h, w['down'])), (k, v)
 
 
 def make_model(
   c: DecoderConfig,
   *,
   remat: str = 'dots',
-  constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+  pin_rows: Pin = lambda x: x,
+  pin_packed: Pin = lambda x: x,
   attend: attention.Attend = attention.packed_attention,
 ) -> base.Model:
   """The family's pure functions; see `base.Model`.
 
   `remat` names what the backward pass of `apply` keeps of a block (`REMAT`);
-  the rest is computed again. `constrain` is applied to the residual stream, to
-  pin its sharding. `attend` is what `apply` attends with: that of a kernel of
+  the rest is computed again. `pin_packed` and `pin_rows` are applied to the
+  residual streams of `apply` and `extend`, to pin their shardings
+  (`sharding.pins`). `attend` is what `apply` attends with: that of a kernel of
   `attention.choose`, on a mesh through `sharding.split_attention`.
   """
   frequencies, scale = rope_frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
   rotation = functools.partial(rope_rotation, frequencies, scale)
-  run = functools.partial(block, c, constrain)
+  run = functools.partial(block, c)
 
   def embed(params, tokens):
-    return constrain(jnp.take(params['embed'], tokens, axis=0))
+    return jnp.take(params['embed'], tokens, axis=0)
 
   def finish(params, x):
     return rms_norm(x, params['final_norm'], c.norm_epsilon)
@@ -331,10 +335,11 @@ def make_model(
 
     def body(x_BTD, w):
       within_rows = lambda q, k, v: attend(q, k, v, layout)
-      return run(x_BTD, w, turn, within_rows)[0], None
+      return run(pin_packed, x_BTD, w, turn, within_rows)[0], None
 
     body = jax.checkpoint(body, policy=REMAT[remat])
-    x_BTD, _ = jax.lax.scan(body, embed(params, tokens_BT), params['layers'])
+    x_BTD = pin_packed(embed(params, tokens_BT))
+    x_BTD, _ = jax.lax.scan(body, x_BTD, params['layers'])
     return finish(params, x_BTD)
 
   def extend(params, tokens_X, position_X, attend):
@@ -342,10 +347,11 @@ def make_model(
 
     def body(x_XD, layer):
       index, w = layer
-      return run(x_XD, w, turn, functools.partial(attend, index))
+      return run(pin_rows, x_XD, w, turn, functools.partial(attend, index))
 
     layers = jnp.arange(c.layers), params['layers']
-    x_XD, kv = jax.lax.scan(body, embed(params, tokens_X), layers)
+    x_XD = pin_rows(embed(params, tokens_X))
+    x_XD, kv = jax.lax.scan(body, x_XD, layers)
     return finish(params, x_XD), kv
 
   def head(params):

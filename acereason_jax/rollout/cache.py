@@ -68,12 +68,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   """
   L, N, K, H = kv_shape(model)
   tensor = mesh.shape['tensor']
-  if N % tensor or (tensor % K if tensor > K else K % tensor):
-    raise ValueError(
-      f'config.mesh.tensor={tensor}: the model has {N} query and {K} kv heads; '
-      'give a divisor of the former that divides, or is a multiple of, the '
-      'latter'
-    )
+  sharding.check_heads(mesh, ('tensor',), N, K)
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)

@@ -11,8 +11,9 @@ Covered: other processes (memory, signals, limits), files (writing any, reading
 any but the Python installation and system libraries), network, IPC, new
 processes and programs, memory, CPU, output, threads, descriptors, what outlives
 the run. Not covered: bugs of the kernel in the calls that stay, timing and
-cache side channels, and load on the machine within the limits. Below T3 the
-limit on threads is the user's, so that others' threads may use it up; root's
+cache side channels, and load on the machine within the limits. Below T3 names,
+sizes and owners of files can be asked for, and limits on threads, timers and
+pending signals are the user's, so that its other jails may use them up; root's
 jails have a user each. `Jail.run` has what a remote backend needs: bytes in,
 bytes out.
 """

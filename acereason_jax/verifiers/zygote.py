@@ -626,19 +626,26 @@ def _send(channel: socket.socket, message: dict) -> None:
   channel.sendall(HEADER.pack(len(text)) + text)
 
 
+def answer(channel: socket.socket, host: Host) -> bool:
+  """Answers one request; returns whether there can be another."""
+  request, files = _receive(channel)
+  try:
+    happened = run(json.loads(request), files, host)
+  except OSError as e:
+    happened = dict(broken=str(e))
+  for file in files:
+    os.close(file)
+  _send(channel, happened)
+  return 'broken' not in happened
+
+
 def serve(channel: socket.socket, host: Host) -> None:
-  """Answers requests until the other end is closed, or something failed."""
-  while True:
-    request, files = _receive(channel)
-    try:
-      happened = run(json.loads(request), files, host)
-    except OSError as e:
-      happened = dict(broken=str(e))
-    for file in files:
-      os.close(file)
-    _send(channel, happened)
-    if 'broken' in happened:
-      return
+  """Answers requests until the other end is closed, or something failed.
+
+  Each in a call of its own, of which nothing is left for the next to see.
+  """
+  while answer(channel, host):
+    pass
 
 
 def main(parent: int, descriptor: int, tier: str) -> None:
