@@ -322,9 +322,13 @@ def build(config: ml_collections.ConfigDict) -> Run:
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
   try:
-    kernel = attention.choose(c.attention, jax.default_backend())
+    capability = getattr(jax.devices()[0], 'compute_capability', 0.0)
+    chosen, kernel = attention.choose(
+      c.attention, jax.default_backend(), float(capability)
+    )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
+  say(f'attention of the update: {chosen}')
   model = build_model(c, mesh, directory, kernel)
   prompts, digests = {}, {}
   for name in (references.TRAIN, references.HELDOUT):

@@ -442,13 +442,21 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
 
 def test_auto_is_the_fastest_of_a_platform(monkeypatch):
   kernels = attention.KERNELS
-  for installed, name in ((True, 'mosaic_gpu'), (False, 'triton')):
+  for installed, capability, name in (
+    (True, 9.0, 'mosaic_gpu'),
+    (True, 8.0, 'triton'),
+    (False, 10.0, 'triton'),
+  ):
     found = lambda installed=installed: installed
     monkeypatch.setattr(attention_gpu, 'has_tokamax', found)
-    assert attention.choose('auto', 'gpu') is kernels[name]
-  assert attention.choose('auto', 'tpu') is kernels['splash']
-  assert attention.choose('auto', 'cpu') is kernels['xla']
-  assert attention.choose('xla', 'tpu') is kernels['xla']
+    chosen = attention.choose('auto', 'gpu', capability)
+    assert chosen == (name, kernels[name])
+  for asked, platform, name in (
+    ('auto', 'tpu', 'splash'),
+    ('auto', 'cpu', 'xla'),
+    ('xla', 'tpu', 'xla'),
+  ):
+    assert attention.choose(asked, platform) == (name, kernels[name])
   assert [n for n, kernel in kernels.items() if kernel.prefixes] == ['xla']
 
 

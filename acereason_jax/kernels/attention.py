@@ -68,15 +68,20 @@ class Kernel(NamedTuple):
   platforms: tuple[str, ...]
 
 
-def choose(name: str, platform: str) -> Kernel:
-  """The kernel of a name in `KERNELS`, or 'auto', for 'tpu', 'gpu' or 'cpu'.
+def choose(
+  name: str, platform: str, capability: float = 0.0
+) -> tuple[str, Kernel]:
+  """(name, kernel) of a name in `KERNELS`, or of 'auto'.
+
+  `platform` is 'tpu', 'gpu' or 'cpu', and `capability` what CUDA calls a GPU's.
 
   Raises:
     ValueError: no such kernel, not for this platform, or its package is not
       installed.
   """
   if name == 'auto':
-    cuda = 'mosaic_gpu' if attention_gpu.has_tokamax() else 'triton'
+    new = capability >= attention_gpu.CAPABILITY and attention_gpu.has_tokamax()
+    cuda = 'mosaic_gpu' if new else 'triton'
     name = {'tpu': 'splash', 'gpu': cuda}.get(platform, 'xla')
   if name not in KERNELS:
     expected = ', '.join(['auto', *KERNELS])
@@ -92,7 +97,7 @@ def choose(name: str, platform: str) -> Kernel:
       f"attention={name!r} needs `pip install '{attention_gpu.TOKAMAX}'`; "
       "or use 'triton'"
     )
-  return kernel
+  return name, kernel
 
 
 def layout(segment_BT: jax.Array, prefix_BT: jax.Array) -> Layout:

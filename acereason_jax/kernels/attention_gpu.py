@@ -14,6 +14,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.gpu import attention as jax_attention
 
 TOKAMAX = 'tokamax==0.0.12'
+# Hopper's, which those kernels need.
+CAPABILITY = 9.0
 # Queries of two warp groups: T is filled up to a multiple, so that no kernel
 # reads past the end of a row.
 BLOCK = 128
