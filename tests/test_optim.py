@@ -6,6 +6,8 @@ parameters of a real model, stacked and in shards.
 
 import functools
 import inspect
+import pathlib
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -205,6 +207,14 @@ def test_decay_acts_where_it_is_told_to():
     'head',
   }
   assert not decayed(ADAMW | dict(weight_decay=0.0, decay_on='.*'))
+
+
+def test_the_readmes_own_parts_are_those_of_these_tests():
+  readme = pathlib.Path(__file__).parents[1] / 'README.md'
+  for part in (own_parts.sign_descent, own_parts.squared):
+    source = textwrap.indent(inspect.getsource(part), '    ')
+    assert source in readme.read_text()
+    assert len([line for line in source.splitlines() if line.strip()]) <= 10
 
 
 def test_groups_by_hand():
@@ -411,8 +421,6 @@ def judged(prompt, rewards):
 
 
 def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
-  for part in (own_parts.sign_descent, own_parts.squared):
-    assert len(inspect.getsource(part).splitlines()) <= 10
   config = tiny.config(folder)
   config.optim = dict(
     fn='own_parts:sign_descent', learning_rate=0.5, decay=0.75
