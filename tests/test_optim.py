@@ -452,7 +452,7 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
     losses.on_policy(),
     optax.sgd(1.0),
     temperature=1.0,
-    chunk=32,
+    vocab_chunk=32,
     dtype=jnp.float32,
   )
   want = known.zeros(before)
