@@ -297,11 +297,11 @@ def left_behind(pool: VerifierPool, runs: int) -> dict[str, float]:
 
   task = sum_task(1)
   pairs = ((i, program(_SUM, 10**6 + i), task) for i in range(runs))
-  right, before, family = 0, 0.0, 0
+  right, before, family = 0, 0.0, len(me.children(recursive=True))
   for number, (_, verdict) in enumerate(pool.as_completed(pairs), 1):
     right += verdict.status == 'right'
     if number == min(1000, runs // 2):
-      before, family = size(), len(me.children(recursive=True))
+      before = size()
   return dict(
     runs=runs,
     runs_right=right,
