@@ -19,7 +19,7 @@ import numpy as np
 from acereason_jax import collect, references, settings, sharding, types
 from acereason_jax.data import sources
 from acereason_jax.kernels import attention
-from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.models import base, decoder, embedded, hf, lora, tokens
 from acereason_jax.rl import advantages, optim, packing, update
 from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
@@ -30,10 +30,13 @@ class Run(NamedTuple):
   """Everything a run needs, built from its config before it starts.
 
   `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
-  'heldout_data'.
+  'heldout_data'. Where checkpoints do not hold all weights, 'model' has a
+  digest too: that of its files. `attention` names the kernel that trains, and
+  `rollout_params` is of a state's `weights`.
   """
 
   config: dict[str, Any]
+  attention: str
   seed: int
   steps: int
   engine: engine_lib.Engine
@@ -48,6 +51,7 @@ class Run(NamedTuple):
   batch_seconds: float
   max_failed_share: float
   load_state: Callable[[], update.TrainState]
+  load_frozen: Callable[[], base.Tree]
   abstract_state: update.TrainState
   rollout_params: Callable[[base.Tree], base.Tree]
   pack: Callable[[list[types.Group]], list[packing.PackedBatch]]
@@ -114,11 +118,14 @@ def build_pools(
   return judges, functools.partial(make, c.judge.reference, {})
 
 
-def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
-  """(optimiser, load: () -> TrainState, abstract TrainState)."""
-  placed = sharding.param_shardings(specs, mesh)
+def build_state(c: settings.Reader, parts: lora.Parts, mesh, directory: str):
+  """(optimiser, load: () -> TrainState, load_frozen: () -> what is frozen in
+  it, abstract TrainState)."""
+  seed, dtype = c.seed, jnp.dtype(c.dtype)
+  placed = sharding.param_shardings(parts.trained, mesh)
+  frozen = sharding.param_shardings(parts.frozen, mesh)
   shapes = base.map_specs(
-    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), specs
+    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parts.trained
   )
   optimizer = optim.make_optimizer(
     c.optim.kwargs(),
@@ -138,25 +145,41 @@ def build_state(c: settings.Reader, specs: base.Tree, mesh, directory: str):
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     abstract,
     shardings,
-  )
+  ).replace(frozen=sharding.abstract(parts.frozen, frozen, dtype))
+
+  def load_frozen() -> base.Tree:
+    if not parts.frozen:
+      return {}
+    return hf.load(directory, parts.frozen, dtype=dtype, shardings=frozen)
 
   def load() -> update.TrainState:
-    params = hf.load(directory, specs, dtype=jnp.float32, shardings=placed)
+    if parts.frozen:
+      draw = functools.partial(base.init_params, parts.trained)
+      params = jax.jit(draw, out_shardings=placed)(jax.random.key(seed))
+    else:
+      params = hf.load(
+        directory, parts.trained, dtype=jnp.float32, shardings=placed
+      )
     # Donated: the state takes the parameters over, it does not copy them.
-    return jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
+    state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
+    return state.replace(frozen=load_frozen())
 
-  return optimizer, load, abstract
+  return optimizer, load, load_frozen, abstract
 
 
-def build_rollout_params(specs: base.Tree, mesh, dtype: jnp.dtype):
-  """params -> what rollouts read: compute dtype, whole along fsdp; and what
-  that takes beside them, in bytes of a device."""
-  if dtype == jnp.float32 and sharding.is_gathered(mesh):
-    return (lambda params: params), 0
+def build_rollout_params(
+  specs: base.Tree, parts: lora.Parts, mesh, dtype: jnp.dtype
+):
+  """weights -> what rollouts read: compute dtype, merged, whole along fsdp;
+  and what that takes beside them, in bytes of a device."""
+  if dtype == jnp.float32 and sharding.is_gathered(mesh) and not parts.frozen:
+    return (lambda weights: weights), 0
   shardings = sharding.param_shardings(specs, mesh, gathered=True)
-  cast = functools.partial(update.cast, dtype=dtype)
+  read = lambda weights: lora.merged(
+    update.cast(weights, dtype), scale=parts.scale
+  )
   taken = sharding.device_bytes(sharding.abstract(specs, shardings, dtype))
-  return jax.jit(cast, out_shardings=shardings), taken
+  return jax.jit(read, out_shardings=shardings), taken
 
 
 def build_pack(
@@ -224,8 +247,9 @@ def check_mesh(c: settings.Reader, mesh, config: decoder.DecoderConfig) -> None:
 
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> base.Model:
-  """The model of a directory, whose context must hold a rollout."""
+) -> tuple[base.Model, lora.Parts]:
+  """The model of a directory, whose context must hold a rollout, and what of
+  it is trained."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   if c.prompt.window + c.rollout.max_tokens > config.context:
     raise ValueError(
@@ -234,12 +258,15 @@ def build_model(
       f'{c.model}, {config.context}; lower one of them'
     )
   check_mesh(c, mesh, config)
-  return decoder.make_model(
+  parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
+  model = decoder.make_model(
     config,
     remat=c.remat,
     attend=sharding.split_attention(mesh, kernel.attend),
+    layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **sharding.pins(mesh),
   )
+  return model, parts
 
 
 def check_vocabulary(
@@ -328,16 +355,26 @@ def build(config: ml_collections.ConfigDict) -> Run:
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
-  say(f'attention of the update: {chosen}')
-  model = build_model(c, mesh, directory, kernel)
+  model, parts = build_model(c, mesh, directory, kernel)
   prompts, digests = {}, {}
   for name in (references.TRAIN, references.HELDOUT):
     prompts[name], digests[name] = read_prompts(c, name, tokenizer)
     check_vocabulary(c.model, model, stops, prompts[name])
   open_pool, open_reference_pool = build_pools(c)
-  optimizer, load, abstract = build_state(c, model.specs, mesh, directory)
+  optimizer, load, load_frozen, abstract = build_state(
+    c, parts, mesh, directory
+  )
+  if parts.frozen:
+    # Checkpoints lack it, so a run that goes on must find it as it was.
+    digests['model'] = hf.model_digest(directory)
+    say(
+      f'trains {base.param_count(parts.trained):,} parameters beside '
+      f'{base.param_count(parts.frozen):,} frozen ones'
+    )
   dtype = jnp.dtype(c.dtype)
-  rollout_params, cast_bytes = build_rollout_params(model.specs, mesh, dtype)
+  rollout_params, cast_bytes = build_rollout_params(
+    model.specs, parts, mesh, dtype
+  )
   engine, heldout_engine = build_engines(
     c,
     model,
@@ -348,6 +385,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   )
   run = Run(
     config=json.loads(config.to_json()),
+    attention=chosen,
     seed=c.seed,
     steps=c.steps,
     engine=engine,
@@ -364,6 +402,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     batch_seconds=c.judge.batch_seconds,
     max_failed_share=c.judge.max_failed_share,
     load_state=load,
+    load_frozen=load_frozen,
     abstract_state=abstract,
     rollout_params=rollout_params,
     pack=build_pack(
@@ -380,7 +419,8 @@ def build(config: ml_collections.ConfigDict) -> Run:
       temperature=c.rollout.temperature if c.policy == 'tempered' else 1.0,
       vocab_chunk=c.microbatch.vocab_chunk,
       dtype=dtype,
-      param_shardings=sharding.param_shardings(model.specs, mesh),
+      param_shardings=sharding.param_shardings(parts.trained, mesh),
+      frozen_shardings=sharding.param_shardings(parts.frozen, mesh),
     ),
     mismatch_limit=max(
       MISMATCH_LIMIT[d] for d in (c.dtype, c.engine.kv_dtype or c.dtype)

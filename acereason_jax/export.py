@@ -3,7 +3,8 @@
     python -m acereason_jax.export runs/quickstart my_model
 
 Tensors get the types they have in the model the run started from, and its
-config and tokenizer files are copied as they are.
+config and tokenizer files are copied as they are. Adapters are merged as for
+rollouts: what is written is what the run's dtype made of them.
 """
 
 import json
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from absl import app, logging
 
 from acereason_jax import checkpoint, sharding
-from acereason_jax.models import base, decoder, embedded, hf
+from acereason_jax.models import base, decoder, embedded, hf, lora
+from acereason_jax.rl import update
 
 
 def export(workdir: pathlib.Path, out: str) -> int:
@@ -26,25 +28,46 @@ def export(workdir: pathlib.Path, out: str) -> int:
   file = workdir / 'config.json'
   if not file.exists():
     raise FileNotFoundError(f'{file}: not found; give the folder of a run')
-  directory = embedded.resolve_model(json.loads(file.read_text())['model'])
+  run = json.loads(file.read_text())
+  directory = embedded.resolve_model(run['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   specs = decoder.param_specs(config)
+  parts = lora.split(specs, **run['lora'])
   mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
-  abstract = jax.tree.map(
-    lambda spec, place: jax.ShapeDtypeStruct(
-      spec.shape, jnp.float32, sharding=place
-    ),
-    specs,
-    sharding.param_shardings(specs, mesh),
-    is_leaf=base.is_spec,
+  abstract = sharding.abstract(
+    parts.trained, sharding.param_shardings(parts.trained, mesh), jnp.float32
   )
   restored = checkpoint.load(workdir, {'params': abstract})
   if restored is None:
     raise FileNotFoundError(
       f'{workdir}/checkpoints: holds no checkpoint; let the run save one'
     )
-  hf.export(restored.state['params'], specs, directory, out)
+  params = restored.state['params']
+  if parts.frozen:
+    if restored.meta['data']['model'] != hf.model_digest(directory):
+      raise ValueError(
+        f'{directory}: not the model that the adapters of {workdir} were '
+        'trained beside; put that back'
+      )
+    params = merged(params, parts, jnp.dtype(run['dtype']), mesh, directory)
+  hf.export(params, specs, directory, out)
   return restored.step
+
+
+def merged(
+  adapters: base.Tree,
+  parts: lora.Parts,
+  dtype: jnp.dtype,
+  mesh: jax.sharding.Mesh,
+  directory: str,
+) -> base.Tree:
+  """The model of `directory` with the adapters in its matrices."""
+  placed = sharding.param_shardings(parts.frozen, mesh)
+  frozen = hf.load(directory, parts.frozen, dtype=dtype, shardings=placed)
+  merge = lambda frozen, adapters: lora.merged(
+    base.overlaid(frozen, update.cast(adapters, dtype)), scale=parts.scale
+  )
+  return jax.jit(merge, out_shardings=placed)(frozen, adapters)
 
 
 def main(argv: list[str]) -> None:

@@ -13,7 +13,6 @@ line (--verbosity=1 shows the traceback too).
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import math
 import os
@@ -237,25 +236,6 @@ def read_prompts(path: str, tokenizer: Any) -> list[types.Prompt]:
   return prompts
 
 
-def digest(paths: list[pathlib.Path]) -> str:
-  """SHA-256 of the files' names and contents."""
-  whole = hashlib.sha256()
-  for path in paths:
-    with path.open('rb') as file:
-      found = hashlib.file_digest(file, 'sha256').hexdigest()
-    whole.update(f'{path.name} {found}\n'.encode())
-  return whole.hexdigest()
-
-
-def model_digest(directory: str) -> str:
-  """Of all that a rollout hangs on: weights, tokenizer and JSON files."""
-  folder = pathlib.Path(directory)
-  kinds = ('.safetensors', '.json', '.jinja')
-  return digest(
-    sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in kinds)
-  )
-
-
 def make_ending(
   tokenizer: Any, directory: str, vocab: int
 ) -> engine_lib.Ending:
@@ -396,8 +376,8 @@ def read_job() -> Job:
     # Neither the mesh nor slots, pages and chunks: they move a logit by a
     # rounding, which changes rollouts, but not what they are samples of.
     settings=dict(
-      model=model_digest(directory),
-      prompts=digest([pathlib.Path(PROMPTS.value)]),
+      model=hf.model_digest(directory),
+      prompts=hf.digest([pathlib.Path(PROMPTS.value)]),
       n=N.value,
       tokens=TOKENS.value,
       seed=SEED.value,

@@ -137,6 +137,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('steps', c.steps >= 1, 'give at least 1'),
     ('model', c.model, "name a model directory or 'smollm2-135m'"),
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
+    ('lora.rank', c.lora.rank >= 0, 'give 0 (full training) or more'),
+    ('lora.alpha', 0 < c.lora.alpha < math.inf, 'give more than 0'),
     ('remat', c.remat in decoder.REMAT, ' or '.join(decoder.REMAT)),
     (
       'attention',

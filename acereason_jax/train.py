@@ -61,7 +61,7 @@ def train_step(
   began = time.monotonic()
   groups, sampled, trace = collect.collect(
     run.engine,
-    run.rollout_params(state.params),
+    run.rollout_params(state.weights),
     prompts,
     pool,
     groups=run.groups,
@@ -74,7 +74,7 @@ def train_step(
   collected = time.monotonic()
   sums = run.update.zeros(state.params)
   for batch in run.pack(groups):
-    sums = run.update.add(state.params, sums, batch)
+    sums = run.update.add(state.weights, sums, batch)
   state, updated = run.update.apply(state, sums)
   updated = {k: float(v) for k, v in jax.device_get(updated).items()}
   ended = time.monotonic()
@@ -93,7 +93,7 @@ def train_step(
 def pass_rate(run: Run, state: update.TrainState, pool) -> float:
   return collect.heldout_pass_rate(
     run.heldout_engine,
-    run.rollout_params(state.params),
+    run.rollout_params(state.weights),
     run.prompts[references.HELDOUT],
     pool,
     groups=run.heldout_groups,
@@ -120,9 +120,9 @@ def earlier(run: Run, checkpoints) -> dict | None:
   for name, digest in run.digests.items():
     if (before := meta['data'][name]) != digest:
       raise ValueError(
-        f"config.{name}: gives other rows than those that this workdir's run "
-        f'began with (SHA-256 {before[:12]}... -> {digest[:12]}...); put them '
-        'back, or use another --workdir'
+        f"config.{name}: gives other data than this workdir's run began with "
+        f'(SHA-256 {before[:12]}... -> {digest[:12]}...); put it back, or use '
+        'another --workdir'
       )
   return dict(meta, config=run.config)
 
@@ -162,10 +162,10 @@ def start(run: Run, checkpoints, batches) -> update.TrainState:
   """
   if checkpoints.latest_step() is None:
     return run.load_state()
-  restored = checkpoints.restore(run.abstract_state)
+  restored = checkpoints.restore(run.abstract_state.saved())
   batches.set_state(restored.data_state)
   say(f'going on after step {int(restored.state.step)}')
-  return restored.state
+  return restored.state.replace(frozen=run.load_frozen())
 
 
 def first_look(run: Run, state: update.TrainState, pool) -> dict:
@@ -232,7 +232,7 @@ def loop(
       stop = preemption.requested(done) and done < run.steps
       meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
       if stop or done == run.steps or done % run.checkpoint_every == 0:
-        checkpoints.save(done, state, batches.get_state(), meta)
+        checkpoints.save(done, state.saved(), batches.get_state(), meta)
   return state, meta, not stop
 
 
@@ -257,6 +257,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     with cli.mendable(ValueError, RuntimeError, where='config.judge: '):
       pool = stack.enter_context(run.open_pool())
     say(f'judge workers: {pool.confinement}')
+    say(f'attention of the update: {run.attention}')
     with cli.mendable(ValueError):
       state = start(run, checkpoints, batches)
     if meta is None:

@@ -11,7 +11,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict()
-  # Sampling keys, data order and nothing else hang on it.
+  # Sampling keys, data order and where adapters start; nothing else.
   c.seed = 0
   # Optimiser steps: one rollout batch and one update each [P 3.1].
   c.steps = 1000
@@ -21,6 +21,16 @@ def get_config() -> ml_collections.ConfigDict:
   # 'bfloat16' or 'float32': compute and rollout weights. The master weights
   # and the optimiser are float32 always.
   c.dtype = 'bfloat16'
+  c.lora = dict(
+    # Of the adapters (arXiv 2106.09685), which then are all that is trained
+    # and saved, beside weights frozen in config.dtype; 0 trains all weights.
+    rank=0,
+    # What they give is scaled by alpha / rank [open].
+    alpha=32.0,
+    # Regex of the matrices of layers that have them, 'layers.q' to
+    # 'layers.down' (q, k, v, o, gate, up, down); embedding and head have none.
+    on=r'layers\..*',
+  )
   # What the backward pass keeps of a block: 'dots' (all products), 'attention'
   # (its output alone) or 'block' (nothing); less memory, more time.
   c.remat = 'attention'

@@ -61,6 +61,9 @@ def test_the_tiny_config_builds(config):
     ('train_data', 'path', '/none/train.jsonl', r'/none/train\.jsonl'),
     (None, 'model', '/none/such', r"model='/none/such': no such directory"),
     (None, 'dtype', 'float16', r"config\.dtype='float16': bfloat16 or"),
+    ('lora', 'rank', -1, r'config\.lora\.rank=-1: give 0 \(full training\) or'),
+    ('lora', 'alpha', 0.0, r'config\.lora\.alpha=0\.0: give more than 0'),
+    ('lora', 'alpha', float('nan'), r'config\.lora\.alpha=nan: give more'),
     (None, 'average', 'tokens', r"config\.average='tokens': token or group"),
     (None, 'steps', 0, r'config\.steps=0: give at least 1'),
     (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
@@ -71,6 +74,30 @@ def test_the_tiny_config_builds(config):
 def test_a_bad_value(config, section, field, value, message):
   (config[section] if section else config)[field] = value
   refused(config, message)
+
+
+@pytest.mark.parametrize(
+  'on, message',
+  [
+    ('embed', r"config\.lora\.on='embed': matches no matrix; .* layers\.gate"),
+    ('layers.q(', r"config\.lora\.on='layers\.q\(': no regular expression"),
+  ],
+)
+def test_adapters_of_nothing(config, on, message):
+  config.lora.update(rank=2, on=on)
+  refused(config, message)
+
+
+@pytest.mark.parametrize('name', ['groups', 'decay_on'])
+def test_a_parameter_that_adapters_leave_frozen(config, name):
+  config.lora.update(rank=2, on=r'layers\.q')
+  optim = dict(fn='optax:adamw', learning_rate=1e-3)
+  own = r'layers\.q_b'
+  value = lambda regex: [[regex, 16.0]] if name == 'groups' else regex
+  config.optim = optim | {name: value(own)}
+  train.build(config)
+  config.optim = optim | {name: value('embed')}
+  refused(config, r"config\.optim\..*'embed'.*matches no .* layers\.q_a, ")
 
 
 def test_longer_than_the_context(config):

@@ -293,7 +293,10 @@ def test_a_bad_line_of_prompts(run, tmp_path, line, message):
     (dict(slots=3), 'slots=3: give a multiple of shards, 4'),
     (dict(pages=4, page=1, chunk=1), 'pages=2 on each of 4 shards: one rollo'),
     (dict(page=1 << 40), '2 pages of 1099511627776 tokens take'),
-    (dict(data=3), 'data=3 fsdp=1 tensor=1 does not cover 4 devices'),
+    (
+      dict(data=3),
+      'data=3 fsdp=1 tensor=1 sequence=1 does not cover 4 devices',
+    ),
     (dict(data=1, fsdp=1, tensor=3), 'does not cover 4 devices'),
     (dict(thinking_budget=2), 'has no token </think>'),
   ],

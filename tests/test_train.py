@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
-from acereason_jax import export, train
+from acereason_jax import checkpoint, export, train
 from acereason_jax.models import decoder, hf
 
 GUARD = 180
@@ -305,7 +305,7 @@ def test_rows_that_no_judge_can_read_are_left_out_for_good(
     whole.replace('"1+1?", "answer": "1"', '"1+1?", "answer": "0"')
   )
   refused = command(workdir, *flags).ends(1).splitlines()[-1]
-  assert refused.startswith('error: config.train_data: gives other rows than')
+  assert refused.startswith('error: config.train_data: gives other data than')
   assert 'another --workdir' in refused
 
   # It goes by what its checkpoint holds: nothing is asked again.
@@ -325,6 +325,117 @@ def test_another_optimiser_by_flag(folder, command):
   count = lambda tree: sum(np.size(x) for x in jax.tree.leaves(tree))
   assert count(state['params']) < count(state['opt_state'])
   assert count(state['opt_state']) < 1.5 * count(state['params'])
+
+
+ADAPTERS = '--config.lora.rank=4', '--config.lora.alpha=8'
+
+
+@pytest.fixture(scope='module')
+def adapted(folder, command):
+  """(workdir, what it said) of a run that trains adapters."""
+  workdir = folder / 'adapted'
+  return workdir, command(workdir, *ADAPTERS).ends(0)
+
+
+def test_adapters_by_flag(adapted, reference):
+  workdir, said = adapted
+  # rank * (in + out) of q and o, k and v, gate and up and down, twice.
+  count = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48))
+  assert f'trains {count:,} parameters beside ' in said
+  assert 'WARNING' not in said
+  state = state_of(workdir, 4)
+  sizes = lambda tree: sum(np.size(x) for x in jax.tree.leaves(tree))
+  assert sizes(state['params']) == count
+  assert sizes(state['opt_state']) == 2 * count + 1
+  assert not jax.tree.leaves(state.get('frozen'))
+  moved = [np.abs(x).max() for x in jax.tree.leaves(state['params']['layers'])]
+  assert min(moved) > 0 and len(moved) == 14
+  # The same model is asked, whatever of it is trained.
+  before = [
+    json.loads((d / 'summary.json').read_text())['heldout_before']
+    for d in (workdir, reference[0])
+  ]
+  assert before[0] == before[1]
+  assert (
+    metrics_of(workdir)[0]['reward'] == metrics_of(reference[0])[0]['reward']
+  )
+
+
+def test_killed_with_adapters_a_run_ends_the_same(folder, command, adapted):
+  workdir = folder / 'adapted_killed'
+  for script in ('sample@0', 'add@1', 'save@2'):
+    run = command(workdir, *ADAPTERS, script=script)
+    assert run.end() == -signal.SIGKILL
+  assert 'going on after step' in command(workdir, *ADAPTERS).ends(0)
+  assert_same_run(workdir, adapted[0], 4)
+
+
+def test_adapters_are_exported_in_a_model(adapted, folder, tmp_path):
+  workdir, _ = adapted
+  assert export.export(workdir, str(tmp_path / 'out')) == 4
+  config = decoder.DecoderConfig.from_hf(tiny.LLAMA)
+  model = decoder.make_model(config)
+  load = lambda path: hf.load(str(path), model.specs, dtype=np.float32)
+  got, source = load(tmp_path / 'out'), load(folder / 'model')
+  layers = state_of(workdir, 4)['params']['layers']
+  for n, x in source['layers'].items():
+    if f'{n}_a' in layers:
+      a, b = (np.float64(layers[n + end]) for end in ('_a', '_b'))
+      np.testing.assert_allclose(
+        got['layers'][n], x + 8 / 4 * np.matmul(b, a), rtol=1e-5, atol=1e-6
+      )
+      assert (np.asarray(got['layers'][n]) != x).mean() > 0.9
+    else:
+      np.testing.assert_array_equal(got['layers'][n], x)
+  for n in ('embed', 'final_norm'):
+    np.testing.assert_array_equal(got[n], source[n])
+  # The logits of the run's own weights, as its rollouts read them.
+  c = tiny.config(folder)
+  c.lora.update(rank=4, alpha=8)
+  c.mesh.update(fsdp=1, data=-1)
+  run = train.build(c)
+  with checkpoint.Checkpoints(workdir, keep=2) as checkpoints:
+    restored = checkpoints.restore(run.abstract_state.saved())
+  state = restored.state.replace(frozen=run.load_frozen())
+  whole = run.rollout_params(state.weights)
+  tokens_BT = np.arange(24).reshape(2, 12)
+  logits = jax.jit(
+    lambda params: (
+      model.apply(
+        params,
+        tokens_BT,
+        np.broadcast_to(np.arange(12), (2, 12)),
+        np.ones_like(tokens_BT),
+        np.zeros_like(tokens_BT),
+      )
+      @ model.head(params).T
+    )
+  )
+  np.testing.assert_allclose(
+    logits(jax.device_get(whole)),
+    logits(jax.device_get(got)),
+    rtol=1e-5,
+    atol=1e-5,
+  )
+
+
+def test_adapters_want_the_model_that_they_were_trained_beside(
+  adapted, folder, command, tmp_path
+):
+  shutil.copytree(adapted[0], tmp_path / 'run')
+  file = folder / 'model' / 'model.safetensors'
+  whole = file.read_bytes()
+  try:
+    # One bit of the last weight.
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    steps = '--config.steps=5'
+    said = command(tmp_path / 'run', *ADAPTERS, steps).ends(1)
+    assert 'error: config.model: gives other data than this' in said
+    with pytest.raises(ValueError, match='not the model that the adapters of'):
+      export.export(tmp_path / 'run', str(tmp_path / 'out'))
+  finally:
+    file.write_bytes(whole)
+  assert 'going on after' in command(tmp_path / 'run', *ADAPTERS, steps).ends(0)
 
 
 def write_tasks(path, first):

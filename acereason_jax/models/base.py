@@ -6,7 +6,7 @@ Leaves under 'layers' are stacked over a leading L axis for `lax.scan`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +54,20 @@ def is_spec(x: Any) -> bool:
 
 def map_specs(fn: Callable[[ParamSpec], Any], specs: Tree) -> Tree:
   return jax.tree.map(fn, specs, is_leaf=is_spec)
+
+
+def overlaid(tree: Tree, part: Tree) -> Tree:
+  """Nested dicts: `tree` with the leaves of `part`, in place of its own."""
+  if not (isinstance(tree, Mapping) and isinstance(part, Mapping)):
+    return part
+  return {**tree, **{k: overlaid(tree.get(k), x) for k, x in part.items()}}
+
+
+def part_of(tree: Tree, like: Tree) -> Tree:
+  """Nested dicts: of `tree` the leaves that `like` has."""
+  if not isinstance(like, Mapping):
+    return tree
+  return {k: part_of(tree[k], x) for k, x in like.items()}
 
 
 def param_count(specs: Tree) -> int:

@@ -309,6 +309,7 @@ def make_model(
   pin_rows: Pin = lambda x: x,
   pin_packed: Pin = lambda x: x,
   attend: attention.Attend = attention.packed_attention,
+  layer_weights: Callable[[base.Tree], base.Tree] = lambda w: w,
 ) -> base.Model:
   """The family's pure functions; see `base.Model`.
 
@@ -317,6 +318,7 @@ def make_model(
   residual streams of `apply` and `extend`, to pin their shardings
   (`sharding.pins`). `attend` is what `apply` attends with: that of a kernel of
   `attention.choose`, on a mesh through `sharding.split_attention`.
+  `layer_weights` makes a layer's weights of its parameters, for `apply` alone.
   """
   frequencies, scale = rope_frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
@@ -335,7 +337,9 @@ def make_model(
 
     def body(x_BTD, w):
       within_rows = lambda q, k, v: attend(q, k, v, layout)
-      return run(pin_packed, x_BTD, w, turn, within_rows)[0], None
+      return run(pin_packed, x_BTD, layer_weights(w), turn, within_rows)[
+        0
+      ], None
 
     body = jax.checkpoint(body, policy=REMAT[remat])
     x_BTD = pin_packed(embed(params, tokens_BT))

@@ -8,7 +8,9 @@ rewrites makes transformers 4 read rope_theta = 10000 without a word.
 import collections
 import contextlib
 import functools
+import hashlib
 import os
+import pathlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +42,25 @@ HEAD, EMBED = 'lm_head.weight', 'model.embed_tokens.weight'
 def read_config(directory: str) -> dict[str, Any]:
   """The model's config.json; see `tensorfiles.read_json` for what it raises."""
   return tensorfiles.read_json(os.path.join(directory, 'config.json'))
+
+
+def digest(paths: list[pathlib.Path]) -> str:
+  """SHA-256 of the files' names and contents."""
+  whole = hashlib.sha256()
+  for path in paths:
+    with path.open('rb') as file:
+      found = hashlib.file_digest(file, 'sha256').hexdigest()
+    whole.update(f'{path.name} {found}\n'.encode())
+  return whole.hexdigest()
+
+
+def model_digest(directory: str) -> str:
+  """Of all that a rollout hangs on: weights, tokenizer and JSON files."""
+  folder = pathlib.Path(directory)
+  kinds = ('.safetensors', '.json', '.jinja')
+  return digest(
+    sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in kinds)
+  )
 
 
 def _tensor_names(spec: base.ParamSpec) -> list[str]:

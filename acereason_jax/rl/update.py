@@ -22,11 +22,25 @@ from acereason_jax.rl.packing import PackedBatch
 
 @flax.struct.dataclass
 class TrainState:
-  """float32 parameters, the optimiser's state, steps taken."""
+  """float32 parameters, the optimiser's state, steps taken.
+
+  `frozen` holds what the model reads beside `params` and no step changes, in
+  the compute dtype: nothing in full training.
+  """
 
   params: base.Tree
   opt_state: base.Tree
   step: jax.Array
+  frozen: base.Tree = flax.struct.field(default_factory=dict)
+
+  @property
+  def weights(self) -> base.Tree:
+    """What the model reads; a tree of the same arrays."""
+    return base.overlaid(self.frozen, self.params)
+
+  def saved(self) -> 'TrainState':
+    """What a checkpoint holds; `frozen` is in the files of the model."""
+    return self.replace(frozen={})
 
 
 class Sums(NamedTuple):
@@ -42,7 +56,7 @@ class Sums(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """zeros(params) -> Sums; add(params, Sums, batch) -> Sums (donated);
+  """zeros(params) -> Sums; add(weights, Sums, batch) -> Sums (donated);
   apply(state, Sums) -> (state, metrics), state donated."""
 
   zeros: Callable[[base.Tree], Sums]
@@ -66,7 +80,7 @@ def zeros(params: base.Tree) -> Sums:
 
 
 def add(
-  params: base.Tree,
+  weights: base.Tree,
   sums: Sums,
   batch: PackedBatch,
   *,
@@ -79,6 +93,8 @@ def add(
 ) -> Sums:
   """Adds the gradient and the metrics of one microbatch.
 
+  The gradient is that of those weights that `sums.grads` has.
+
   The logits of `vocab_chunk` tokens of the vocabulary are held at once; `head`
   is where the head lies on a mesh, None for one device. It goes in uncast:
   `token_logp` casts it chunk by chunk and gives its gradient in float32.
@@ -88,8 +104,9 @@ def add(
   """
 
   def objective(params):
+    whole = base.overlaid(weights, params)
     x_BTD = model.apply(
-      cast(params, dtype),
+      cast(whole, dtype),
       batch.tokens_BT,
       batch.position_BT,
       batch.segment_BT,
@@ -98,7 +115,7 @@ def add(
     with jax.named_scope('logp'):
       logp_BT, entropy_BT = logprobs.token_logp(
         x_BTD,
-        model.head(params),
+        model.head(whole),
         batch.target_BT,
         temperature,
         vocab_chunk,
@@ -115,7 +132,7 @@ def add(
 
   (value, (tokens, entropy, gap, gap_max)), grads = jax.value_and_grad(
     objective, has_aux=True
-  )(params)
+  )(base.part_of(weights, sums.grads))
   return Sums(
     jax.tree.map(jnp.add, sums.grads, grads),
     sums.loss + value,
@@ -136,14 +153,13 @@ def apply(
   norm = optax.tree.norm(sums.grads)
   finite = jnp.isfinite(norm)
 
-  def step(state: TrainState) -> TrainState:
-    updates, opt_state = optimizer.update(
-      sums.grads, state.opt_state, state.params
-    )
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step)
+  def step(params, opt_state):
+    updates, opt_state = optimizer.update(sums.grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
 
-  state = jax.lax.cond(finite, step, lambda state: state, state)
+  params, opt_state = jax.lax.cond(
+    finite, step, lambda *same: same, state.params, state.opt_state
+  )
   tokens = jnp.maximum(sums.tokens, 1)
   metrics = dict(
     loss=sums.loss,
@@ -155,7 +171,8 @@ def apply(
     mismatch_max=sums.mismatch_max,
     trained_tokens=sums.tokens,
   )
-  return state.replace(step=state.step + 1), metrics
+  state = state.replace(params=params, opt_state=opt_state, step=state.step + 1)
+  return state, metrics
 
 
 def make_update(
@@ -167,22 +184,24 @@ def make_update(
   vocab_chunk: int,
   dtype: jnp.dtype,
   param_shardings: base.Tree | None = None,
+  frozen_shardings: base.Tree | None = None,
 ) -> Update:
   """The three jitted functions.
 
   Gradients are placed as `param_shardings`, a tree of NamedSharding; None is
   for one device. Nothing in `zeros` would tell the compiler where to.
+  `frozen_shardings` is where a state's `frozen` lies, None if it has none.
   """
   placed = head = None
   if param_shardings is not None:
-    head = model.head(param_shardings)
+    head = model.head(base.overlaid(frozen_shardings, param_shardings))
     mesh = jax.tree.leaves(param_shardings)[0].mesh
     everywhere = NamedSharding(mesh, PartitionSpec())
     placed = Sums(param_shardings, *(everywhere for _ in Sums._fields[1:]))
 
-  def add_one(params, sums, batch):
+  def add_one(weights, sums, batch):
     return add(
-      params,
+      weights,
       sums,
       batch,
       model=model,

@@ -1,0 +1,116 @@
+"""LoRA: a matrix changes by the product of two thin ones (arXiv 2106.09685).
+
+The model reads W + alpha / rank * b @ a, where W is the model's as it came. b
+starts at zero, so that training starts at that model. Adapters of layers.q lie
+beside it in the tree of parameters, as layers.q_a and layers.q_b.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from acereason_jax.models import base
+
+FIELD = 'config.lora'
+A, B = '_a', '_b'
+
+
+class Parts(NamedTuple):
+  """Specs of what is trained and of what is not; alpha / rank."""
+
+  trained: base.Tree
+  frozen: base.Tree
+  scale: float
+
+
+def split(specs: base.Tree, *, rank: int, alpha: float, on: str) -> Parts:
+  """The adapters of the matrices of layers that `on` matches, and the rest.
+
+  `on` is a regex of whole names, such as 'layers.q'. A rank of 0 trains all
+  parameters as they are, and freezes none.
+
+  Raises:
+    ValueError: one line; `on` matches no matrix.
+  """
+  if not rank:
+    return Parts(specs, {}, 0.0)
+  matrices = {n: s for n, s in specs['layers'].items() if len(s.shape) == 3}
+  names = [f'layers.{n}' for n in matrices]
+  try:
+    found = [n for n in matrices if re.fullmatch(on, f'layers.{n}')]
+  except re.error as e:
+    raise ValueError(f'{FIELD}.on={on!r}: no regular expression ({e})') from e
+  if not found:
+    raise ValueError(
+      f'{FIELD}.on={on!r}: matches no matrix; expected a regular expression of '
+      f'whole names out of {", ".join(names)}'
+    )
+  adapters = {}
+  for n in found:
+    adapters |= _adapters(n, matrices[n], rank)
+  return Parts(dict(layers=adapters), specs, alpha / rank)
+
+
+def _adapters(
+  name: str, spec: base.ParamSpec, rank: int
+) -> dict[str, base.ParamSpec]:
+  """a [L, rank, in], and b [L, out, rank], which starts at zero.
+
+  a x has the size of x. Both lie on a mesh as the matrix does.
+  """
+  (L, out, width), (layer, rows, columns) = spec.shape, spec.axes
+  stem = spec.name.removesuffix('weight')
+  return {
+    name + A: base.ParamSpec(
+      (L, rank, width),
+      (layer, None, columns),
+      width**-0.5,
+      f'{stem}lora_A.weight',
+    ),
+    name + B: base.ParamSpec(
+      (L, out, rank), (layer, rows, None), 0.0, f'{stem}lora_B.weight'
+    ),
+  }
+
+
+def merged(params: base.Tree, *, scale: float) -> base.Tree:
+  """`params` with its adapters in its matrices: a tree as without them.
+
+  Layer by layer, as training does, so that nothing is in float32 as a whole.
+  """
+  layers = params['layers']
+  names = _adapted(layers)
+  if not names:
+    return params
+  own = {n + end: layers[n + end] for n in names for end in ('', A, B)}
+  rest = {n: x for n, x in layers.items() if n not in own}
+  new = jax.lax.map(lambda w: merged_layer(w, scale=scale), own)
+  return {**params, 'layers': {**rest, **new}}
+
+
+def merged_layer(
+  w: Mapping[str, jax.Array], *, scale: float
+) -> dict[str, jax.Array]:
+  """The same of one layer, each matrix in its own dtype, added in float32."""
+  new = dict(w)
+  for n in _adapted(w):
+    new[n] = _sum(w[n], new.pop(n + B), new.pop(n + A), scale)
+  return new
+
+
+def _adapted(w: Mapping[str, jax.Array]) -> list[str]:
+  return [n for n in w if n + A in w]
+
+
+def _sum(
+  w_FD: jax.Array, b_FR: jax.Array, a_RD: jax.Array, scale: float
+) -> jax.Array:
+  """W + scale * b @ a."""
+  b_1FR, a_1RD = (x.astype(jnp.float32)[None] for x in (b_FR, a_RD))
+  # With a dimension of a batch, though of one: remat='dots' keeps products that
+  # have none, and this one, of all layers, is as large as the model.
+  product_FD = jnp.einsum('zfr,zrd->zfd', b_1FR, a_1RD)[0]
+  return (w_FD.astype(jnp.float32) + scale * product_FD).astype(w_FD.dtype)
