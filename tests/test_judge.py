@@ -117,8 +117,8 @@ def test_a_program_against_its_task(call, tmp_path):
   assert lines[2].startswith('  test 1: AC')
   assert lines[-1].startswith('verdict: right')
   program = program.replace('2', '3')
-  lines = call(f'--task={file}', f'--response={program}', SLOW, '--tier=T1')
-  assert lines[1].startswith('  T1 landlock=')
+  lines = call(f'--task={file}', f'--response={program}', SLOW, '--tier=T2')
+  assert lines[1].startswith('  T2 landlock=')
   assert "got '64', expected '16'" in lines[-2]
   assert lines[-1].startswith('verdict: wrong')
 

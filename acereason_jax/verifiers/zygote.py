@@ -245,11 +245,14 @@ def start_init() -> Callable[[], None]:
 # --- without namespaces -----------------------------------------------------
 
 
-def become_another() -> None:
+def become_another(tier: str) -> None:
   """Stops being root, whom no limit on threads binds.
 
   Where nobody else can read the interpreter, the right to read stays; what is
   read with it is Landlock's to say.
+
+  Raises:
+    OSError: that cannot be, or there is no Landlock.
   """
   if os.getuid() != 0:
     return
@@ -260,6 +263,8 @@ def become_another() -> None:
     for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)):
       os.listdir(path)
   except OSError:
+    if tier != 'T2':
+      raise
     kept = sandbox.READING
   if sandbox.drop_capabilities(kept) != 'dropped':
     raise OSError('the capabilities of root could not be dropped')
@@ -673,7 +678,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
       sweep = start_init()
     else:
       os.chdir('/')
-      become_another()
+      become_another(tier)
   except OSError as e:
     _send(channel, dict(refused=str(e)))
     return
