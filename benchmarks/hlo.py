@@ -1,4 +1,4 @@
-"""What an optimised HLO module copies and sends, read from its text."""
+"""What an optimised HLO module holds, copies and sends, read from its text."""
 
 import math
 import re
@@ -8,6 +8,9 @@ _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's64': 8, 'u64': 8}
 _BYTES |= {'f8e4m3fn': 1, 'f8e5m2': 1, 'u32': 4, 's32': 4, 'f32': 4}
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
 _OP = re.compile(r'^\s+(?:ROOT )?%[\w.\-]+ = (.*?) ([\w\-]+)\(')
+_CALLED = re.compile(
+  r'(?:body|calls|to_apply|\w+_computations?)=(\{[^}]*\}|[^ ,]+)'
+)
 _COLLECTIVES = (
   'all-gather',
   'all-reduce',
@@ -36,6 +39,7 @@ class Op(NamedTuple):
   computation: str
   entry: bool
   kind: str
+  shape: str
   outputs: tuple[int, ...]
   line: str
 
@@ -47,17 +51,22 @@ def parse(text: str) -> list[Op]:
     if found := _COMPUTATION.match(line):
       computation, entry = found[1], line.startswith('ENTRY')
     elif found := _OP.match(line):
-      ops.append(Op(computation, entry, found[2], _sizes(found[1]), line))
+      shape, kind = found.groups()
+      ops.append(Op(computation, entry, kind, shape, _sizes(shape), line))
   return ops
 
 
 def _sizes(shape: str) -> tuple[int, ...]:
-  arrays = re.findall(r'\b(\w+)\[([\d,]*)\]', shape)
   return tuple(
-    _BYTES[dtype] * math.prod(int(d) for d in dims.split(',') if d)
-    for dtype, dims in arrays
+    _BYTES[dtype] * math.prod(dims)
+    for dtype, dims in _arrays(shape)
     if dtype in _BYTES
   )
+
+
+def _arrays(shape: str) -> list[tuple[str, list[int]]]:
+  found = re.findall(r'\b(\w+)\[([\d,]*)\]', shape)
+  return [(dtype, [int(d) for d in x.split(',') if d]) for dtype, x in found]
 
 
 def biggest_copy(ops: list[Op]) -> int:
@@ -95,6 +104,95 @@ def collectives(ops: list[Op]) -> list[int]:
     for op in ops
     if op.kind.removesuffix('-start') in _COLLECTIVES and not op.entry
   ]
+
+
+def largest_array(ops: list[Op], *, stacked: int) -> int:
+  """Elements of the largest array outside of fusions.
+
+  Of arrays that lead with `stacked` layers, those of one.
+  """
+  inside = _inside_fusions(ops)
+  shapes = {op.shape for op in ops if op.computation not in inside}
+  arrays = (dims for shape in shapes for _, dims in _arrays(shape))
+  return max(
+    math.prod(dims[1:] if dims[:1] == [stacked] else dims) for dims in arrays
+  )
+
+
+def sent(ops: list[Op]) -> float:
+  """Bytes that a device sends in all, every loop run through.
+
+  Of n devices in a ring: (n - 1) / n of what is gathered, summed and spread or
+  exchanged, and twice that of what is summed whole. A TPU's fused sum and
+  spread holds a whole sum in name only; the parts of one asynchronous op share
+  a channel, and count once.
+  """
+  runs, by_channel = _runs(ops), {}
+  for i, op in enumerate(ops):
+    if op.kind.removesuffix('-start') in _COLLECTIVES:
+      channel = re.search(r'channel_id=(\d+)', op.line)
+      key = channel[1] if channel else i
+      size = runs.get(op.computation, 0) * _sent_once(op)
+      by_channel[key] = max(size, by_channel.get(key, 0))
+  return sum(by_channel.values())
+
+
+def _sent_once(op: Op) -> float:
+  kind, outputs = op.kind.removesuffix('-start'), op.outputs
+  if kind == 'collective-permute':
+    return outputs[0]
+  n = _group_size(op.line)
+  times = (n - 1) / n
+  if kind == 'reduce-scatter':
+    times *= n
+  elif kind == 'all-reduce' and 'all-reduce-scatter' not in op.computation:
+    times *= 2
+  if op.kind.endswith('-start') and kind != 'all-reduce':
+    # What goes in is among the outputs.
+    outputs = outputs[len(outputs) // 2 :]
+  return times * sum(outputs)
+
+
+def _group_size(line: str) -> int:
+  """How many devices a collective is over, in one of the ways to say it."""
+  if found := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
+    return len(found[1].split(','))
+  if found := re.search(r'replica_groups=\[\d+,(\d+)\]', line):
+    return int(found[1])
+  if found := re.search(r'replica_groups=mesh\[(.*?)\].*? \{(.*?)\}', line):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+    parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
+    return math.prod(int(part or sizes[axis]) for axis, part in parts)
+  raise ValueError(f'no replica groups that this understands: {line}')
+
+
+def _runs(ops: list[Op]) -> dict[str, int]:
+  """How often each computation is run; of a conditional, every branch is."""
+  runs = {op.computation: 1 for op in ops if op.entry}
+  # A text lists a computation before those that call it.
+  for op in reversed(ops):
+    if op.kind.endswith(('-update', '-done')):
+      continue
+    times = runs.get(op.computation, 0)
+    if op.kind == 'while':
+      condition = re.search(r'condition=%?([\w.\-]+)', op.line)[1]
+      times *= _trips(ops, op, condition)
+    for called in _CALLED.findall(op.line):
+      for name in re.findall(r'[\w.\-]+', called):
+        runs[name] = runs.get(name, 0) + times
+  return runs
+
+
+def _trips(ops: list[Op], loop: Op, condition: str) -> int:
+  """What is known of the loop, or what its condition compares with.
+
+  Those of a `lax.scan` or `fori_loop` count from 0.
+  """
+  if known := re.search(r'known_trip_count\W+n\W+(\d+)', loop.line):
+    return int(known[1])
+  lines = [op.line for op in ops if op.computation == condition]
+  found = re.findall(r' s32\[\]\S* constant\((\d+)\)', '\n'.join(lines))
+  return max(map(int, found))
 
 
 def relaid(ops: list[Op]) -> int:

@@ -213,6 +213,30 @@ def check_mesh(sizes, remat, rows):
   assert_placed(state.params, placed)
 
 
+def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
+  placed = sharding.param_shardings(MODEL.specs, make_mesh((1, 2, 2)))
+  params = jax.tree.map(jax.device_put, PARAMS, placed)
+  optimizer = optax.adamw(1e-3)
+  made = update.make_update(
+    MODEL,
+    ON_POLICY,
+    optimizer,
+    temperature=TEMPERATURE,
+    vocab_chunk=40,
+    dtype=jnp.float32,
+    param_shardings=placed,
+  )
+  state = update.init_state(params, optimizer)
+  compiled = made.apply.lower(state, made.zeros(params)).compile()
+  out, _ = compiled.output_shardings
+  assert_placed(state.params, out.params)
+  adam, same = state.opt_state[0], out.opt_state[0]
+  assert_placed([adam.mu, adam.nu], [placed, placed])
+  assert_placed([adam.mu, adam.nu], [same.mu, same.nu])
+  masters_and_moments = 3 * sharding.device_bytes(params)
+  assert compiled.memory_analysis().alias_size_in_bytes >= masters_and_moments
+
+
 def assert_placed(tree, shardings):
   same = jax.tree.map(
     lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), tree, shardings

@@ -12,8 +12,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
+from acereason_jax import sharding
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import base
 from acereason_jax.rl import losses
@@ -188,15 +189,17 @@ def make_update(
 ) -> Update:
   """The three jitted functions.
 
-  Gradients are placed as `param_shardings`, a tree of NamedSharding; None is
-  for one device. Nothing in `zeros` would tell the compiler where to.
+  Gradients and the state are placed as `param_shardings`, a tree of
+  NamedSharding; None is for one device. Nothing in `zeros` would tell the
+  compiler where to, and without being told XLA makes the new state of `apply`
+  whole on every GPU.
   `frozen_shardings` is where a state's `frozen` lies, None if it has none.
   """
   placed = head = None
   if param_shardings is not None:
     head = model.head(base.overlaid(frozen_shardings, param_shardings))
     mesh = jax.tree.leaves(param_shardings)[0].mesh
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    everywhere = sharding.replicated(mesh)
     placed = Sums(param_shardings, *(everywhere for _ in Sums._fields[1:]))
 
   def add_one(weights, sums, batch):
@@ -212,11 +215,19 @@ def make_update(
       head=head,
     )
 
+  def apply_one(state, sums):
+    after, metrics = apply(state, sums, optimizer=optimizer)
+    if param_shardings is not None:
+      moments = sharding.like_params(
+        state.opt_state, state.params, param_shardings, everywhere
+      )
+      frozen = frozen_shardings or {}
+      where = TrainState(param_shardings, moments, everywhere, frozen)
+      after = jax.lax.with_sharding_constraint(after, where)
+    return after, metrics
+
   return Update(
     jax.jit(zeros, out_shardings=placed),
     jax.jit(add_one, out_shardings=placed, donate_argnums=1),
-    jax.jit(
-      lambda state, sums: apply(state, sums, optimizer=optimizer),
-      donate_argnums=0,
-    ),
+    jax.jit(apply_one, donate_argnums=0),
   )
