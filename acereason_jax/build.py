@@ -349,9 +349,9 @@ def build(config: ml_collections.ConfigDict) -> Run:
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
   try:
-    capability = getattr(jax.devices()[0], 'compute_capability', 0.0)
+    capability = getattr(jax.devices()[0], 'compute_capability', '')
     chosen, kernel = attention.choose(
-      c.attention, jax.default_backend(), float(capability)
+      c.attention, jax.default_backend(), c.dtype, str(capability)
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e

@@ -37,7 +37,8 @@ def prepared(response: str, answer: str, *, ready: str) -> Verdict:
   return Verdict('right', '', 0.0)
 
 
-def _prepare(timeout_seconds: float, *, ready: str) -> str:
+def _prepare(timeout_seconds: float, confine: bool, *, ready: str) -> str:
+  assert confine
   if not ready:
     raise ValueError(f'not ready in {timeout_seconds:g}')
   return f'prepared within {timeout_seconds:g}'

@@ -442,29 +442,38 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
 
 def test_auto_is_the_fastest_of_a_platform(monkeypatch):
   kernels = attention.KERNELS
-  for installed, capability, name in (
-    (True, 9.0, 'mosaic_gpu'),
-    (True, 8.0, 'triton'),
-    (False, 10.0, 'triton'),
+  for installed, capability, dtype, name in (
+    (True, '9.0', 'bfloat16', 'mosaic_gpu'),
+    (True, '9.0', 'float32', 'triton'),
+    (True, '8.0', 'bfloat16', 'triton'),
+    (True, '12.0', 'bfloat16', 'triton'),
+    (True, 'gfx942', 'bfloat16', 'triton'),
+    (False, '10.0', 'bfloat16', 'triton'),
   ):
     found = lambda installed=installed: installed
     monkeypatch.setattr(attention_gpu, 'has_tokamax', found)
-    chosen = attention.choose('auto', 'gpu', capability)
+    chosen = attention.choose('auto', 'gpu', dtype, capability)
     assert chosen == (name, kernels[name])
   for asked, platform, name in (
     ('auto', 'tpu', 'splash'),
     ('auto', 'cpu', 'xla'),
     ('xla', 'tpu', 'xla'),
   ):
-    assert attention.choose(asked, platform) == (name, kernels[name])
+    chosen = attention.choose(asked, platform, 'float32')
+    assert chosen == (name, kernels[name])
   assert [n for n, kernel in kernels.items() if kernel.prefixes] == ['xla']
 
 
 def test_a_kernel_that_cannot_run_is_refused(monkeypatch):
   monkeypatch.setattr(attention_gpu, 'has_tokamax', lambda: False)
   with pytest.raises(ValueError, match=r"'fast': expected one of auto, xla"):
-    attention.choose('fast', 'cpu')
+    attention.choose('fast', 'cpu', 'float32')
   with pytest.raises(ValueError, match=r"'splash' is for tpu, and this is cpu"):
-    attention.choose('splash', 'cpu')
+    attention.choose('splash', 'cpu', 'float32')
   with pytest.raises(ValueError, match=r'pip install .tokamax==0\.0\.12'):
-    attention.choose('mosaic_gpu', 'gpu')
+    attention.choose('mosaic_gpu', 'gpu', 'bfloat16', '9.0')
+  monkeypatch.setattr(attention_gpu, 'has_tokamax', lambda: True)
+  with pytest.raises(ValueError, match=r'capability 9\.0 or 10\.0'):
+    attention.choose('mosaic_gpu', 'gpu', 'bfloat16', '8.0')
+  with pytest.raises(ValueError, match=r"needs bfloat16; or use 'triton'"):
+    attention.choose('mosaic_gpu', 'gpu', 'float32', '9.0')

@@ -646,6 +646,12 @@ def test_memory_is_bounded(monkeypatch):
   assert len(code._memo) == len(code._kills) == 3
 
 
+def test_a_confined_worker_is_told_that_it_runs_nothing():
+  path = 'acereason_jax.verifiers.code:verify'
+  with pytest.raises(ValueError, match='confine=True: this judge starts'):
+    VerifierPool(path, {}, 1, 300.0, confine=True)
+
+
 def test_the_budget_of_a_submission(runs):
   tests = [{'stdin': str(i), 'expected': ''} for i in range(100)]
   task = {'kind': 'stdin', 'tests': tests}
@@ -669,14 +675,14 @@ def test_sleepers_have_a_budget_too(runs, monkeypatch):
 
 def test_a_worker_says_what_holds_its_programs():
   try:
-    line = code.prepare_worker(300.0, reasons=True)
+    line = code.prepare_worker(300.0, False, reasons=True)
   except ValueError as e:
     pytest.skip(str(e))
   assert line.startswith(('programs: T3 landlock=', 'programs: T2 landlock='))
   with pytest.raises(ValueError, match="'T9'"):
-    code.prepare_worker(300.0, tier='T9')
+    code.prepare_worker(300.0, False, tier='T9')
   with pytest.raises(ValueError, match=r'=60: with budget_seconds=60 .* 244 s'):
-    code.prepare_worker(60.0)
+    code.prepare_worker(60.0, False)
 
 
 @pytest.mark.parametrize(

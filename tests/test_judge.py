@@ -12,7 +12,7 @@ import tiny
 from acereason_jax import judge
 
 FN = '--fn=tiny_judge:explain'
-SLOW = '--timeout_seconds=300'
+SLOW = '--timeout_seconds=600'
 
 
 def rollout(name='q', index=0, text='yes 7', **more):

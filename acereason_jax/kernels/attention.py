@@ -69,19 +69,20 @@ class Kernel(NamedTuple):
 
 
 def choose(
-  name: str, platform: str, capability: float = 0.0
+  name: str, platform: str, dtype: str, capability: str = ''
 ) -> tuple[str, Kernel]:
   """(name, kernel) of a name in `KERNELS`, or of 'auto'.
 
-  `platform` is 'tpu', 'gpu' or 'cpu', and `capability` what CUDA calls a GPU's.
+  `platform` is 'tpu', 'gpu' or 'cpu', and `capability` what jax says of a GPU:
+  '9.0' on CUDA.
 
   Raises:
     ValueError: no such kernel, not for this platform, or its package is not
       installed.
   """
+  lacking = attention_gpu.mosaic_lacks(capability, dtype)
   if name == 'auto':
-    new = capability >= attention_gpu.CAPABILITY and attention_gpu.has_tokamax()
-    cuda = 'mosaic_gpu' if new else 'triton'
+    cuda = 'triton' if lacking else 'mosaic_gpu'
     name = {'tpu': 'splash', 'gpu': cuda}.get(platform, 'xla')
   if name not in KERNELS:
     expected = ', '.join(['auto', *KERNELS])
@@ -92,11 +93,8 @@ def choose(
       f'attention={name!r} is for {", ".join(kernel.platforms)}, and this is '
       f"{platform}; use 'auto' or 'xla'"
     )
-  if name == 'mosaic_gpu' and not attention_gpu.has_tokamax():
-    raise ValueError(
-      f"attention={name!r} needs `pip install '{attention_gpu.TOKAMAX}'`; "
-      "or use 'triton'"
-    )
+  if name == 'mosaic_gpu' and lacking:
+    raise ValueError(f"attention={name!r} needs {lacking}; or use 'triton'")
   return name, kernel
 
 

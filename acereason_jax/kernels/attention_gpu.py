@@ -6,7 +6,7 @@ modules that are not public, so its version is pinned and all of that is here.
 
 import functools
 import importlib
-import importlib.util
+import importlib.metadata
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,28 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.gpu import attention as jax_attention
 
 TOKAMAX = 'tokamax==0.0.12'
-# Hopper's, which those kernels need.
-CAPABILITY = 9.0
+# Hopper's and Blackwell's, of data centres.
+CAPABILITIES = ('9.0', '10.0')
 # Queries of two warp groups: T is filled up to a multiple, so that no kernel
 # reads past the end of a row.
 BLOCK = 128
 
 
 def has_tokamax() -> bool:
-  return importlib.util.find_spec('tokamax') is not None
+  """Whether it is there, in the version whose private modules this knows."""
+  try:
+    return f'tokamax=={importlib.metadata.version("tokamax")}' == TOKAMAX
+  except importlib.metadata.PackageNotFoundError:
+    return False
+
+
+def mosaic_lacks(capability: str, dtype: str) -> str:
+  """What `mosaic` would need and has not; '' if it can run."""
+  if not has_tokamax():
+    return f"`pip install '{TOKAMAX}'`"
+  if capability not in CAPABILITIES:
+    return f'a GPU of compute capability {" or ".join(CAPABILITIES)}'
+  return '' if dtype == 'bfloat16' else 'bfloat16'
 
 
 def _operations(start_BT: jax.Array):

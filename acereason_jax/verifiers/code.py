@@ -228,6 +228,7 @@ def longest_seconds(budget_seconds: float) -> float:
 
 def prepare_worker(
   timeout_seconds: float,
+  confine: bool,
   *,
   reasons: bool = True,
   tier: str = 'auto',
@@ -236,10 +237,15 @@ def prepare_worker(
   """Starts the jail of a pool's worker; returns what holds programs in it.
 
   Raises:
-    ValueError: the pool would not wait for a submission that may still be
-      right, there is no such tier, or the host does not allow it.
+    ValueError: the worker would be confined too much to run anything, the pool
+      would not wait for a submission that may still be right, there is no such
+      tier, or the host does not allow it.
   """
   del reasons
+  if confine:
+    raise ValueError(
+      'confine=True: this judge starts processes, which it confines; give False'
+    )
   longest = longest_seconds(budget_seconds)
   if timeout_seconds <= longest:
     # Else who sleeps is not judged, instead of wrong.
@@ -302,7 +308,12 @@ def explain(
   return dataclasses.replace(verdict, detail='\n'.join(lines))
 
 
-explain.prepare_worker = prepare_worker
+def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:
+  # It runs all tests once more.
+  return prepare_worker(timeout_seconds / 2, confine, **kwargs)
+
+
+explain.prepare_worker = _prepare_explain
 
 
 @functools.lru_cache(256)

@@ -33,7 +33,7 @@ from acereason_jax.verifiers import zygote
 TIERS = ('T3', 'T2')
 WEAK = ('T1',)
 _START_SECONDS = 60.0
-_REPLY_BYTES = 1 << 28
+_REPLY_BYTES = 1 << 16
 
 
 class SandboxError(RuntimeError):
@@ -128,7 +128,8 @@ class Jail:
       # What is run and what it says pass the zygote by: its memory is that of
       # all programs to come.
       for content in (stdin, b'', b'', b'', call + b'\n' + program):
-        files.append(_file(content))
+        files.append(os.memfd_create('run', os.MFD_CLOEXEC))
+        _fill(files[-1], content)
       request = json.dumps(dataclasses.asdict(limits)).encode()
       header = zygote.HEADER.pack(len(request))
       socket.send_fds(self._channel, [header], files)
@@ -170,7 +171,10 @@ class Jail:
     self.close()
 
   def _start(self, tier: str) -> None:
-    self._channel, theirs = socket.socketpair()
+    try:
+      self._channel, theirs = socket.socketpair()
+    except OSError as e:
+      raise SandboxError(f'the zygote did not start: {e}') from e
     try:
       self._process = subprocess.Popen(
         [
@@ -236,14 +240,12 @@ class Jail:
     return f'{outcome.confined} {held}{failed}'
 
 
-def _file(content: bytes) -> int:
-  """Returns a file in memory, at its start."""
-  file = os.memfd_create('run', os.MFD_CLOEXEC)
+def _fill(file: int, content: bytes) -> None:
+  """Writes a new file, and goes back to its start."""
   rest = memoryview(content)
   while rest:
     rest = rest[os.write(file, rest) :]
   os.lseek(file, 0, os.SEEK_SET)
-  return file
 
 
 def _read(file: int, start: int, most: int) -> bytes:
@@ -271,6 +273,7 @@ def call(function, *args):
     raise OSError(ctypes.get_errno(), function)
 attempt('write', lambda: open('/var/tmp/x', 'w'))
 attempt('write-lib', lambda: open(os.__file__, 'a'))
+attempt('neither', lambda: os.open('/etc/passwd', 3))
 attempt('read', lambda: open('/etc/passwd').read())
 attempt('list', lambda: os.listdir('/var'))
 attempt('network', lambda: socket.socket(socket.AF_INET))

@@ -78,8 +78,8 @@ class VerifierPool:
   `timeout_seconds` is killed: 'timeout'. One whose worker dies runs once more
   on a fresh worker, then is 'error'; garbage from a worker is 'error'.
   `confinement` says what holds the workers: see `sandbox.confine`. A verify
-  function that has an attribute `prepare_worker(timeout_seconds, **kwargs)` has
-  it called as a worker starts; the line that it returns is added.
+  function may have an attribute prepare_worker(timeout_seconds, confine,
+  **kwargs), which is called as a worker starts; the line it returns is added.
   """
 
   def __init__(

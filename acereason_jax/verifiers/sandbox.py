@@ -61,6 +61,7 @@ _LOAD, _EQUAL, _ABOVE, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _INSTRUCTION = struct.Struct('HBBI')
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_AF_UNIX = 1
 _FLAGS_OF_OPEN = {'open': 1, 'openat': 2}
 # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal another process for
 # the worker. F_SETLEASE, F_NOTIFY, and F_SETLK, F_SETLKW, F_OFD_SETLK,
@@ -184,8 +185,8 @@ def program(
 ) -> bytes:
   """Returns the filter for process `pid`, as the kernel reads it.
 
-  `allowed` are calls that it does not look at, but for files that are opened
-  for reading and truncated all the same, which older Landlocks let pass.
+  `allowed` are calls that it does not look at, but for what `_bounded` says,
+  which Landlock, or an older one, lets pass.
 
   Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
   numbers are above `syscalls.LAST`.
@@ -202,21 +203,35 @@ def program(
   bodies = {name: [(_RETURN, 0, 0, _REFUSE)] for name in syscalls.DENIED}
   for name, body in (bodies | _by_argument(pid)).items():
     if name in allowed:
-      body = _truncating(name)
+      body = _bounded(name)
     if name in numbers and body:
       code += [(_EQUAL, 0, len(body), numbers[name]), *body]
   code.append((_RETURN, 0, 0, _ALLOW))
   return b''.join(_INSTRUCTION.pack(*line) for line in code)
 
 
-def _truncating(name: str) -> list[tuple[int, int, int, int]]:
-  """Returns instructions that refuse O_TRUNC to what is not written."""
+def _bounded(name: str) -> list[tuple[int, int, int, int]]:
+  """Returns what holds for a call that is allowed.
+
+  No O_TRUNC for what is not written, no opening for neither reading nor
+  writing, and no pair of sockets but AF_UNIX, for which a kernel may load code.
+  """
+  if name == 'socketpair':
+    return _test(0, _EQUAL, (_AF_UNIX,), _ALLOW, _REFUSE)
   if name not in _FLAGS_OF_OPEN:
     return []
   argument = _FLAGS_OF_OPEN[name]
+  # Neither: Landlock has no rule for it, and drivers have their own uses.
+  at = _ARGUMENTS_AT + 8 * argument
+  neither = [
+    (_LOAD, 0, 0, at),
+    (_ANY_BIT, 0, 2, os.O_WRONLY),
+    (_ANY_BIT, 0, 1, os.O_RDWR),
+    (_RETURN, 0, 0, _REFUSE),
+  ]
   reading = _test(argument, _ANY_BIT, (os.O_TRUNC,), _REFUSE, _ALLOW)
   writing = _test(argument, _ANY_BIT, (os.O_WRONLY, os.O_RDWR), _ALLOW, _ALLOW)
-  return [*writing[:-1], *reading]
+  return [*neither, *writing[:-1], *reading]
 
 
 def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:

@@ -96,8 +96,9 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
 def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
   """(the verify function with its keyword arguments bound, what it prepared).
 
-  Its attribute `prepare_worker`, if it has one, is called with the time limit
-  and these arguments first, and says in a line what it did.
+  Its attribute `prepare_worker`, if it has one, is called first, with the time
+  limit, whether the worker will be confined, and these arguments; it says in a
+  line what it did.
 
   Raises:
     ValueError: it cannot be resolved, does not take them, or was not prepared.
@@ -109,7 +110,8 @@ def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
     raise ValueError(f'verify={setup["verify"]!r} with {kwargs}: {e}') from e
   prepared = ''
   if prepare := getattr(function, 'prepare_worker', None):
-    prepared = f'; {prepare(setup["timeout_seconds"], **kwargs)}'
+    known = setup['timeout_seconds'], setup['confine']
+    prepared = f'; {prepare(*known, **kwargs)}'
   return functools.partial(function, **kwargs), prepared
 
 

@@ -375,13 +375,16 @@ def _wait(pid: int, began: float, request: dict, processes: int) -> bool:
 def _waited(pid: int, processes: int) -> float:
   """Returns the seconds that the threads of a process waited for cores.
 
-  Infinity where the kernel does not count them.
+  Infinity where the kernel does not count them, or does not tell.
   """
   if processes < 0:
     return math.inf
+  try:
+    tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
+  except OSError:
+    return math.inf
   total = 0
   with contextlib.suppress(ProcessLookupError):
-    tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
     try:
       for thread in os.listdir(tasks):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -415,19 +418,20 @@ def _become(request: dict, files: list[int], confining: int, tier: str) -> None:
 
   What is written to `confining` says that it was confined, or why not.
   """
+  said = confining
   try:
     called, _, program = _read(files.pop()).partition(b'\n')
     called = json.loads(called)
     for target, file in enumerate(files):
       os.dup2(file, target)
-    os.dup2(confining, _CONFINING)
+    said = os.dup2(confining, _CONFINING)
     by_name = any(folder in program for folder in _STDIN_FOLDERS)
     held = _confine(request, tier, by_name)
     # This fails if the zygote died before its death could end this process.
     os.write(_CONFINING, _CONFINED + held.encode())
     os.close(_CONFINING)
   except BaseException as e:  # noqa: BLE001 (it is the end of this process)
-    os.write(_CONFINING, f'{type(e).__name__}: {e}'.encode()[:1000])
+    os.write(said, f'{type(e).__name__}: {e}'.encode()[:1000])
     os._exit(1)
   status = 1
   try:
@@ -451,7 +455,9 @@ def _confine(request: dict, tier: str, by_name: bool) -> str:
     os.chdir(_SCRATCH)
     if by_name:
       copy = os.open(_STDIN_COPY, os.O_WRONLY | os.O_CREAT, 0o600)
-      _write_all(copy, _read(0))
+      # An input larger than the folder is not there by name.
+      with contextlib.suppress(OSError):
+        _write_all(copy, _read(0))
   os.closerange(_CONFINING + 1, os.sysconf('SC_OPEN_MAX'))
   _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
   # In case the zygote is not there to do it.
