@@ -18,8 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
   c.model = ''
-  # 'bfloat16' or 'float32': compute and rollout weights. The master weights
-  # and the optimiser are float32 always.
+  # 'bfloat16' or 'float32': compute and rollout weights. What is trained is
+  # float32, and so is the optimiser's state unless it is told otherwise.
   c.dtype = 'bfloat16'
   c.lora = dict(
     # Of the adapters (arXiv 2106.09685), which then are all that is trained
@@ -82,8 +82,8 @@ def get_config() -> ml_collections.ConfigDict:
     chunk=128,
     # Cache pages on all devices; 0: all that the slots can use, or that fit.
     pages=0,
-    # A prefill call: prompts on each data x fsdp shard, and tokens of each, a
-    # multiple of page.
+    # A prefill call: prompts on each data x fsdp x sequence shard, and tokens
+    # of each, a multiple of page.
     prefill_prompts=4,
     prefill_tokens=256,
     # '' is config.dtype; 'float8_e4m3fn' holds twice the tokens of bfloat16,
