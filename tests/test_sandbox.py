@@ -281,7 +281,7 @@ from acereason_jax.verifiers import sandbox
 def none(*arguments):
   ctypes.set_errno(errno.ENOSYS)
   return -1
-sandbox._syscall = none
+sandbox.syscall = none
 print(sandbox.confine())
 """
   line = _python('-c', code)

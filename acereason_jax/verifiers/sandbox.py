@@ -11,6 +11,7 @@ user's processes can be read; without seccomp, only Landlock's part holds.
 
 import ctypes
 import errno
+import functools
 import os
 import resource
 import stat
@@ -101,7 +102,7 @@ def confine() -> str:
 
 def no_new_privs() -> str:
   """No program it runs gains rights; the other layers need this one."""
-  done = _libc().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+  done = libc().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
   return 'yes' if done == 0 else _why_not()
 
 
@@ -114,11 +115,11 @@ def drop_capabilities(kept: int = READING) -> str:
   header = struct.pack('Ii', _CAPABILITY_VERSION, 0)
   # Effective, permitted, inheritable; of capabilities 0 to 31, then the rest.
   held = ctypes.create_string_buffer(24)
-  if _libc().capget(header, held) != 0:
+  if libc().capget(header, held) != 0:
     return _why_not()
   _, permitted, *_ = struct.unpack('6I', held)
   left = struct.pack('6I', permitted & kept, permitted & kept, 0, 0, 0, 0)
-  return 'dropped' if _libc().capset(header, left) == 0 else _why_not()
+  return 'dropped' if libc().capset(header, left) == 0 else _why_not()
 
 
 def landlock(
@@ -131,7 +132,7 @@ def landlock(
   `readable` says what may be read: these paths, and what lies below them; all
   of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
   """
-  abi = _syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
+  abi = syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
   if abi < 0:
     return _why_not()
   files = (1 << _RIGHTS[min(abi, max(_RIGHTS))]) - 1
@@ -142,14 +143,14 @@ def landlock(
   scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if abi >= 6 else 0
   # An older kernel takes this longer structure if the rest of it is zero.
   handled = struct.pack('QQQ', files, network, scope)
-  ruleset = _syscall(_LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
+  ruleset = syscall(_LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
   if ruleset < 0:
     return _why_not()
   for path in readable or ():
     _grant(ruleset, path, reading)
   for path in writable:
     _grant(ruleset, path, files & ~_EXECUTE)
-  done = _syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+  done = syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
   outcome = f'abi{abi}' if done == 0 else _why_not()
   os.close(ruleset)
   return outcome
@@ -164,7 +165,7 @@ def _grant(ruleset: int, path: str, rights: int) -> None:
   if not stat.S_ISDIR(os.fstat(beneath).st_mode):
     rights &= _FILE_RIGHTS
   rule = struct.pack('=Qi', rights, beneath)
-  _syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+  syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
   os.close(beneath)
 
 
@@ -174,7 +175,7 @@ def seccomp(filter_program: bytes) -> str:
   count = len(filter_program) // _INSTRUCTION.size
   header = struct.pack('HP', count, ctypes.addressof(buffer))
   number = _SECCOMP[os.uname().machine]
-  done = _syscall(number, _SET_MODE_FILTER, _ALL_THREADS, header)
+  done = syscall(number, _SET_MODE_FILTER, _ALL_THREADS, header)
   if done > 0:
     return f'no(thread {done})'
   return 'yes' if done == 0 else _why_not()
@@ -279,12 +280,14 @@ def _null(argument: int) -> list[tuple[int, int, int, int]]:
   return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
-def _libc() -> ctypes.CDLL:
+# Each CDLL is a class, which nothing but a garbage collector takes away.
+@functools.cache
+def libc() -> ctypes.CDLL:
   return ctypes.CDLL(None, use_errno=True)
 
 
-def _syscall(number: int, *arguments: int | bytes | None) -> int:
-  function = _libc().syscall
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+  function = libc().syscall
   function.restype = ctypes.c_long
   return function(
     *(

@@ -13,7 +13,6 @@ import atexit
 import builtins
 import contextlib
 import ctypes
-import functools
 import gc
 import importlib.machinery
 import io
@@ -123,11 +122,11 @@ def enter_namespaces() -> None:
   own = os.open('/proc/self', os.O_RDONLY | os.O_DIRECTORY)
   if os.getuid() == 0:
     # Before the user changes: the interpreter may lie in root's own folder.
-    _check('unshare', _libc().unshare(_NEW_NS))
+    _check('unshare', sandbox.libc().unshare(_NEW_NS))
     _new_root()
     _leave_root()
     # So that /proc/self, with the maps below, is this user's.
-    _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    sandbox.libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     _unshare_user(own)
   else:
     _unshare_user(own)
@@ -142,7 +141,7 @@ def _unshare_user(own: int) -> None:
   """
   user, group = os.getuid(), os.getgid()
   flags = _NEW_USER | _NEW_NS | _NEW_IPC | _NEW_NET | _NEW_UTS | _NEW_PID
-  _check('unshare', _libc().unshare(flags))
+  _check('unshare', sandbox.libc().unshare(flags))
   for name, text in (
     ('setgroups', 'deny'),
     ('uid_map', f'{user} {user} 1'),
@@ -165,8 +164,9 @@ def _new_root() -> None:
     os.makedirs(os.path.dirname(_MOUNT_POINT + name), exist_ok=True)
     os.symlink(_STDIN_COPY, _MOUNT_POINT + name)
   os.chdir(_MOUNT_POINT)
-  _check('pivot_root', _syscall('pivot_root', b'.', b'.'))
-  _check('umount', _libc().umount2(b'.', _MNT_DETACH))
+  pivot_root = syscalls.NUMBERS[os.uname().machine]['pivot_root']
+  _check('pivot_root', sandbox.syscall(pivot_root, b'.', b'.'))
+  _check('umount', sandbox.libc().umount2(b'.', _MNT_DETACH))
   os.chdir('/')
   _mount(None, '/', None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
 
@@ -194,7 +194,7 @@ def _mount(
   options: bytes | None = None,
 ) -> None:
   encoded = [x if x is None else x.encode() for x in (source, target, kind)]
-  done = _libc().mount(*encoded, ctypes.c_ulong(flags), options)
+  done = sandbox.libc().mount(*encoded, ctypes.c_ulong(flags), options)
   _check(f'mount {target}', done)
 
 
@@ -202,17 +202,6 @@ def _check(what: str, done: int) -> None:
   if done != 0:
     code = ctypes.get_errno()
     raise OSError(code, f'{what}: {os.strerror(code)}')
-
-
-# Each CDLL is a class, which nothing but a garbage collector takes away.
-@functools.cache
-def _libc() -> ctypes.CDLL:
-  return ctypes.CDLL(None, use_errno=True)
-
-
-def _syscall(name: str, *arguments: bytes) -> int:
-  number = syscalls.NUMBERS[os.uname().machine][name]
-  return _libc().syscall(ctypes.c_long(number), *arguments)
 
 
 def start_init() -> Callable[[], None]:
@@ -256,7 +245,7 @@ def become_another(tier: str) -> None:
   """
   if os.getuid() != 0:
     return
-  _check('prctl', _libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+  _check('prctl', sandbox.libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
   _leave_root()
   kept = 0
   try:
@@ -449,7 +438,7 @@ def _confine(request: dict, tier: str, by_name: bool) -> str:
   os.setsid()
   # An own scratch folder, before the right to mount is given up.
   if tier == 'T3':
-    _check('unshare', _libc().unshare(_NEW_NS))
+    _check('unshare', sandbox.libc().unshare(_NEW_NS))
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount('tmpfs', _SCRATCH, 'tmpfs', flags, _SCRATCH_OPTIONS)
     os.chdir(_SCRATCH)
@@ -459,7 +448,7 @@ def _confine(request: dict, tier: str, by_name: bool) -> str:
       with contextlib.suppress(OSError):
         _write_all(copy, _read(0))
   os.closerange(_CONFINING + 1, os.sysconf('SC_OPEN_MAX'))
-  _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+  sandbox.libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
   # In case the zygote is not there to do it.
   cpu = int(2 * request['cpu_seconds']) + 2
   memory = request['memory_bytes'] + _BASE_BYTES
@@ -689,7 +678,7 @@ def main(parent: int, descriptor: int, tier: str) -> None:
     _send(channel, dict(refused=str(e)))
     return
   # After the change of user, which clears it.
-  _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+  sandbox.libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
   if os.getppid() != parent:
     return
   # Forked memory stays shared while nobody counts references in it.
