@@ -78,7 +78,24 @@ def collect(
     seconds_sample=sampled - began,
     seconds_judge=judged - sampled,
   )
-  return found, trace.metrics() | seconds, trace
+  return found, trace.metrics() | said(found) | seconds, trace
+
+
+def said(groups: Sequence[types.Group]) -> dict[str, float]:
+  """How long the rollouts are, and the entropy of what they were drawn from.
+
+  Added up in order: the same bits whichever rollout ended first.
+  """
+  rollouts = [r for g in groups for r in g.rollouts]
+  tokens = sum(len(r.tokens) for r in rollouts)
+  stops = [r.stop for r in rollouts]
+  return dict(
+    response_tokens=float(tokens),
+    response_length=tokens / len(rollouts),
+    truncated_share=stops.count('length') / len(rollouts),
+    rollout_errors=float(stops.count('error')),
+    entropy=sum(r.entropy for r in rollouts) / max(tokens, 1),
+  )
 
 
 def _verdicts(

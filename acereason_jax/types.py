@@ -17,13 +17,16 @@ class Prompt:
   """One question. `id` is stable: sampling keys hang on it.
 
   `tokens` is the whole templated model input, int32 [S]; `question` is the
-  bare problem text and `answer` its reference.
+  bare problem text and `answer` its reference. `domain` says who judges it;
+  `difficulty` is what its data set says of it, None for nothing.
   """
 
   id: str
   question: str
   answer: str
   tokens: np.ndarray
+  domain: str = ''
+  difficulty: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +35,10 @@ class Rollout:
 
   `logp` (float32 [R], natural log) is under the distribution each token was
   drawn from, `full_logp` under softmax(logits) as the model gave them; both
-  are 0 for the tokens `forced[0]` to `forced[1]`, which nothing drew. `stop`
-  is 'stop' (a stop token or string ended it), 'length' or 'error': it could
-  not go on, and `detail` says why.
+  are 0 for the tokens `forced[0]` to `forced[1]`, which nothing drew.
+  `entropy` is the sum, in nats, of those of the distributions drawn from.
+  `stop` is 'stop' (a stop token or string ended it), 'length' or 'error': it
+  could not go on, and `detail` says why.
   """
 
   prompt_id: str
@@ -44,6 +48,7 @@ class Rollout:
   full_logp: np.ndarray
   stop: typing.Literal['stop', 'length', 'error']
   text: str
+  entropy: float = 0.0
   forced: tuple[int, int] = (0, 0)
   detail: str = ''
 

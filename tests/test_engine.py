@@ -15,7 +15,7 @@ import oracles
 import pytest
 from jax.sharding import AxisType
 
-from acereason_jax import sharding, types
+from acereason_jax import collect, sharding, types
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import decoder
 from acereason_jax.rl import packing, update
@@ -347,17 +347,22 @@ def test_temperature_0_takes_the_likeliest_token():
 
 def test_the_trace_is_that_of_the_rollouts():
   trace = schedule.Trace()
-  every = list(flat(sample('abcA', groups=3, trace=trace)).values())
-  got = trace.metrics()
+  groups = sample('abcA', groups=3, trace=trace)
+  every = list(flat(groups).values())
+  judged = [types.Group(prompt('a'), group, ()) for group in groups]
+  got = trace.metrics() | collect.said(judged)
   lengths = [len(r.tokens) for r in every]
   assert got['response_tokens'] == sum(lengths)
   assert got['response_length'] == pytest.approx(np.mean(lengths), rel=1e-6)
   cut = np.mean([r.stop == 'length' for r in every])
   assert got['truncated_share'] == pytest.approx(cut, rel=1e-6)
+  assert got['decoded_tokens'] == got['response_tokens']
   entropies = []
   for r in every:
     logp = oracles.log_softmax(oracle_logits(r) / TEMPERATURE)
-    entropies.extend(-np.sum(np.exp(logp) * logp, -1))
+    entropy = -np.sum(np.exp(logp) * logp, -1)
+    assert r.entropy == pytest.approx(entropy.sum(), rel=2e-6)
+    entropies.extend(entropy)
   assert got['entropy'] == pytest.approx(np.mean(entropies), rel=2e-6)
   assert trace.prompt_tokens == sum(len(prompt(n).tokens) - 1 for n in 'abcA')
   stays = {(e.prompt_id, e.index): e for e in trace.events}

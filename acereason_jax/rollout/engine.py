@@ -312,7 +312,7 @@ class Engine:
 
   def _rollout(self, live: schedule.Live, reason: int) -> types.Rollout:
     columns = (np.concatenate(x)[: live.drawn] for x in zip(*live.parts))
-    tokens, logp, full_logp, _ = columns
+    tokens, logp, full_logp, entropy = columns
     first = min(self.ending.budget, live.drawn)
     detail = 'the logits were not finite' if reason == schedule.ERROR else ''
     return types.Rollout(
@@ -323,6 +323,7 @@ class Engine:
       full_logp=full_logp,
       stop=schedule.REASONS[reason],
       text=self.to_text(tokens),
+      entropy=float(entropy.sum(dtype=np.float64)),
       forced=(first, min(first + live.forced, live.drawn)),
       detail=detail,
     )

@@ -211,7 +211,6 @@ class Trace:
   finished: int = 0
   truncated: int = 0
   tokens: int = 0
-  entropy: float = 0.0
   recomputed: int = 0
   preempted: int = 0
   errors: int = 0
@@ -224,20 +223,17 @@ class Trace:
   events: list[Event] = dataclasses.field(default_factory=list)
 
   def metrics(self) -> dict[str, float]:
-    """Shares of slot steps, of pages and of time.
+    """Shares of slot steps, of pages and of time: of these calls, that is.
 
-    occupancy_waiting looks at the calls during which a rollout waited.
-    wasted_steps are slot steps that gave no token of any finished rollout.
+    What was decoded before a restart is in none of them (`collect.said`
+    counts all). occupancy_waiting looks at the calls during which a rollout
+    waited. wasted_steps are slot steps that gave no token of any finished rollout.
     """
     steps = max(self.slots * self.steps, 1)
     waited = max(self.slots * self.full_steps, 1)
     seconds = max(self.seconds, 1e-9)
     return dict(
-      response_tokens=float(self.tokens),
-      response_length=self.tokens / max(self.finished, 1),
-      truncated_share=self.truncated / max(self.finished, 1),
-      entropy=self.entropy / max(self.tokens, 1),
-      rollout_errors=float(self.errors),
+      decoded_tokens=float(self.tokens),
       occupancy=self.busy / steps,
       occupancy_waiting=self.full_busy / waited,
       wasted_steps=float(self.slots * self.steps - self.tokens),
@@ -478,8 +474,6 @@ class Schedule:
           trace.truncated += reason == LENGTH
           trace.errors += reason == ERROR
           trace.tokens += live.drawn
-          entropy = np.concatenate([part[3] for part in live.parts])
-          trace.entropy += float(entropy[: live.drawn].sum())
           ended.append((live, reason))
     return ended
 
