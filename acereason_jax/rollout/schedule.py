@@ -227,7 +227,8 @@ class Trace:
 
     What was decoded before a restart is in none of them (`collect.said`
     counts all). occupancy_waiting looks at the calls during which a rollout
-    waited. wasted_steps are slot steps that gave no token of any finished rollout.
+    waited. wasted_steps are slot steps that gave no token of any finished
+    rollout.
     """
     steps = max(self.slots * self.steps, 1)
     waited = max(self.slots * self.full_steps, 1)
