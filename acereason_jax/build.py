@@ -6,57 +6,102 @@ and values that have never seen it.
 
 import dataclasses
 import functools
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from acereason_jax import collect, references, settings, sharding, types
-from acereason_jax.data import sources
+from acereason_jax import (
+  collect,
+  references,
+  settings,
+  sharding,
+  types,
+)
+from acereason_jax.data import curriculum, sources
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, embedded, hf, lora, tokens
-from acereason_jax.rl import advantages, optim, packing, update
+from acereason_jax.rl import advantages, control, losses, optim, packing, update
 from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.verifiers import pool as pool_lib
 
 
+class Domain(NamedTuple):
+  """A kind of prompts and who judges them.
+
+  `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
+  'heldout_data', fields of the config at `where`. `open_judges` starts workers.
+  """
+
+  name: str
+  where: str
+  prompts: dict[str, list[types.Prompt]]
+  digests: dict[str, str]
+  open_judges: Callable[[], collect.Judges]
+  open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
+
+
+class Stage(NamedTuple):
+  """What a run does for a while; see configs/base.py for what each field is.
+
+  `init` makes a new state of float32 parameters, which it takes over; `pack`
+  gives microbatches, in a list for each update. A gradient is told from noise
+  up to `mismatch` between sampler and trainer.
+  """
+
+  name: str
+  index: int
+  stop: curriculum.Stop
+  mix: dict[str, float]
+  filter: curriculum.Filter
+  prompts: int
+  groups: int
+  refill: int
+  engine: engine_lib.Engine
+  temperature: control.Control
+  entropy_bonus: control.Control
+  carry_optimizer: bool
+  has_reference: bool
+  tempered: bool
+  reset_reference_every: int
+  abstract_state: update.TrainState
+  init: Callable[[base.Tree], update.TrainState]
+  pack: Callable[[list[types.Group]], list[list[packing.PackedBatch]]]
+  update: update.Update
+  limits: dict[str, float]
+
+
 class Run(NamedTuple):
   """Everything a run needs, built from its config before it starts.
 
-  `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
-  'heldout_data'. Where checkpoints do not hold all weights, 'model' has a
-  digest too: that of its files. `attention` names the kernel that trains, and
-  `rollout_params` is of a state's `weights`.
+  `digests` are of all rows as read, by field of the config, and where
+  checkpoints do not hold all weights, of the files of the model. `attention`
+  names the kernel that trains, and `rollout_params` is of a state's `weights`.
   """
 
   config: dict[str, Any]
   attention: str
   seed: int
-  steps: int
-  engine: engine_lib.Engine
-  heldout_engine: engine_lib.Engine
-  prompts: dict[str, list[types.Prompt]]
+  domains: dict[str, Domain]
+  stages: list[Stage]
   digests: dict[str, str]
-  groups: int
+  heldout_engine: engine_lib.Engine
+  heldout_temperature: float
   heldout_groups: int
-  make_batches: Callable[[list[types.Prompt]], grain.DatasetIterator]
-  open_pool: Callable[[], pool_lib.VerifierPool]
-  open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
-  batch_seconds: float
-  max_failed_share: float
-  load_state: Callable[[], update.TrainState]
+  load_params: Callable[[], base.Tree]
   load_frozen: Callable[[], base.Tree]
-  abstract_state: update.TrainState
+  abstract_params: base.Tree
   rollout_params: Callable[[base.Tree], base.Tree]
-  pack: Callable[[list[types.Group]], list[packing.PackedBatch]]
-  update: update.Update
   mismatch_limit: float
+  start_run: str
+  evaluate_every: int
+  best: str
   checkpoint_every: int
   checkpoint_keep: int
   samples: dict[str, int]
@@ -76,7 +121,7 @@ def say(*args: Any) -> None:
 
 
 def read_prompts(
-  c: settings.Reader, name: str, tokenizer: Any
+  c: settings.Reader, name: str, domain: str, prefix: str, tokenizer: Any
 ) -> tuple[list[types.Prompt], str]:
   """(prompts of config.train_data or config.heldout_data, the rows' digest)."""
   rows = getattr(c, name).build()
@@ -95,16 +140,22 @@ def read_prompts(
       f'config.prompt.window={c.prompt.window} tokens: '
       f'{references.first_few(dropped)}'
     )
+  prompts = [
+    dataclasses.replace(p, id=prefix + p.id, domain=domain) for p in prompts
+  ]
   return prompts, sources.digest(rows)
 
 
-def build_pools(
-  c: settings.Reader,
-) -> tuple[
-  Callable[[], pool_lib.VerifierPool],
-  Callable[[], pool_lib.VerifierPool] | None,
-]:
-  """What opens the judges of responses, and those of references if any."""
+def build_domain(
+  c: settings.Reader, name: str, alone: bool, tokenizer: Any
+) -> Domain:
+  """Reads its rows. Ids of one domain of several begin with its name."""
+  prefix = '' if alone else f'{name}/'
+  prompts, digests = {}, {}
+  for source in (references.TRAIN, references.HELDOUT):
+    prompts[source], digests[source] = read_prompts(
+      c, source, name, prefix, tokenizer
+    )
   make = functools.partial(
     pool_lib.VerifierPool,
     workers=c.judge.workers,
@@ -113,58 +164,88 @@ def build_pools(
   )
   arguments = dict(reasons=c.prompt.reasons) | c.judge.arguments.kwargs()
   judges = functools.partial(make, c.judge.fn, arguments)
-  if not c.judge.reference:
-    return judges, None
-  return judges, functools.partial(make, c.judge.reference, {})
+  limits = c.judge.batch_seconds, c.judge.max_failed_share
+  references_pool = None
+  if c.judge.reference:
+    references_pool = functools.partial(make, c.judge.reference, {})
+  return Domain(
+    name=name,
+    where='' if alone else f'domains.{name}.',
+    prompts=prompts,
+    digests=digests,
+    open_judges=lambda: collect.Judges(judges(), *limits),
+    open_reference_pool=references_pool,
+  )
 
 
-def build_state(c: settings.Reader, parts: lora.Parts, mesh, directory: str):
-  """(optimiser, load: () -> TrainState, load_frozen: () -> what is frozen in
-  it, abstract TrainState)."""
+def build_params(c: settings.Reader, parts: lora.Parts, mesh, directory: str):
+  """(load: () -> what is trained, load_frozen: () -> what is not, the former's
+  shapes and places)."""
   seed, dtype = c.seed, jnp.dtype(c.dtype)
   placed = sharding.param_shardings(parts.trained, mesh)
   frozen = sharding.param_shardings(parts.frozen, mesh)
-  shapes = base.map_specs(
-    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parts.trained
-  )
-  optimizer = optim.make_optimizer(
-    c.optim.kwargs(),
-    shapes,
-    warmup_steps=c.warmup_steps,
-    clip_norm=c.clip_norm,
-  )
-  init = functools.partial(update.init_state, optimizer=optimizer)
-  abstract = jax.eval_shape(init, shapes)
-  everywhere = sharding.replicated(mesh)
-  shardings = update.TrainState(
-    placed,
-    sharding.like_params(abstract.opt_state, shapes, placed, everywhere),
-    everywhere,
-  )
-  abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    abstract,
-    shardings,
-  ).replace(frozen=sharding.abstract(parts.frozen, frozen, dtype))
 
   def load_frozen() -> base.Tree:
     if not parts.frozen:
       return {}
     return hf.load(directory, parts.frozen, dtype=dtype, shardings=frozen)
 
-  def load() -> update.TrainState:
+  def load() -> base.Tree:
     if parts.frozen:
       draw = functools.partial(base.init_params, parts.trained)
-      params = jax.jit(draw, out_shardings=placed)(jax.random.key(seed))
-    else:
-      params = hf.load(
-        directory, parts.trained, dtype=jnp.float32, shardings=placed
-      )
-    # Donated: the state takes the parameters over, it does not copy them.
-    state = jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
-    return state.replace(frozen=load_frozen())
+      return jax.jit(draw, out_shardings=placed)(jax.random.key(seed))
+    return hf.load(
+      directory, parts.trained, dtype=jnp.float32, shardings=placed
+    )
 
-  return optimizer, load, load_frozen, abstract
+  return (
+    load,
+    load_frozen,
+    sharding.abstract(parts.trained, placed, jnp.float32),
+  )
+
+
+def build_state(
+  c: settings.Reader,
+  parts: lora.Parts,
+  mesh,
+  abstract_params: base.Tree,
+  has_reference: bool,
+):
+  """(optimiser, init: params -> TrainState, abstract TrainState of a step)."""
+  optimizer = optim.make_optimizer(
+    c.optim.kwargs(),
+    abstract_params,
+    warmup_steps=c.warmup_steps,
+    clip_norm=c.clip_norm,
+  )
+  init = functools.partial(update.init_state, optimizer=optimizer)
+  abstract = jax.eval_shape(init, abstract_params)
+  placed = sharding.param_shardings(parts.trained, mesh)
+  everywhere = sharding.replicated(mesh)
+  shardings = update.TrainState(
+    placed,
+    sharding.like_params(
+      abstract.opt_state,
+      abstract_params,
+      placed,
+      everywhere,
+      offload=c.offload_moments,
+    ),
+    everywhere,
+  )
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    shardings,
+  )
+  # Donated: the state takes the parameters over, it does not copy them.
+  init = jax.jit(init, out_shardings=shardings, donate_argnums=0)
+  if has_reference:
+    dtype = jnp.dtype(c.dtype)
+    reference = sharding.abstract(parts.trained, placed, dtype)
+    abstract = abstract.replace(reference=reference)
+  return optimizer, init, abstract
 
 
 def build_rollout_params(
@@ -189,31 +270,26 @@ def build_pack(
   pad_token: int,
   even_tokens: float,
   share_prompts: bool,
+  every: bool,
 ):
-  """Judged groups -> microbatches; the recipe's choices of what counts."""
-  mask_truncated = c.truncated == 'mask'
+  """Judged groups -> microbatches of each update; the recipe's choices of what
+  counts. `every`: see `packing.trained_rollouts`."""
+  room, soft_tokens = c.rollout.max_tokens, c.overlong_tokens
+  mask_truncated, no_reward = c.truncated == 'mask', c.truncated == 'zero'
   normalise = functools.partial(
     advantages.group_normalised, **c.advantage.kwargs()
   )
   weights = functools.partial(
-    packing.token_weights, average=c.average, room=c.rollout.max_tokens
+    packing.token_weights, average=c.average, room=room
   )
   rows = sharding.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
-  full = c.policy == 'full'
+  full, updates = c.policy == 'full', c.updates
   place = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
 
-  def pack(groups: list[types.Group]) -> list[packing.PackedBatch]:
-    reward_PG, judged_PG = collect.rewards(groups)
-    adv_PG = normalise(reward_PG, judged_PG)
-    if full:
-      groups = [full_policy(group) for group in groups]
-    every = [g.rollouts for g in groups]
-    length_PG = np.array([[len(r.tokens) for r in g] for g in every])
-    cut_PG = np.array([[r.stop == 'length' for r in g] for g in every])
-    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
+  def one_update(groups, adv_PG, length_PG, counted_PG):
     chosen = packing.trained_rollouts(
-      groups, adv_PG, weights(length_PG, counted_PG)
+      groups, adv_PG, weights(length_PG, counted_PG), every=every
     )
     batches = packing.pack(
       chosen,
@@ -225,6 +301,32 @@ def build_pack(
     )
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
+  def pack(groups: list[types.Group]) -> list[list[packing.PackedBatch]]:
+    reward_PG, judged_PG = collect.rewards(groups)
+    if full:
+      groups = [full_policy(group) for group in groups]
+    rollouts = [g.rollouts for g in groups]
+    length_PG = np.array([[len(r.tokens) for r in g] for g in rollouts])
+    cut_PG = np.array([[r.stop == 'length' for r in g] for g in rollouts])
+    if no_reward:
+      reward_PG = np.where(cut_PG, 0.0, reward_PG)
+    reward_PG = reward_PG + advantages.overlong_penalty(
+      length_PG, room, soft_tokens
+    )
+    adv_PG = normalise(reward_PG, judged_PG)
+    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
+    # Prompts in the order they were drawn, which is shuffled.
+    parts = np.array_split(np.arange(len(groups)), min(updates, len(groups)))
+    return [
+      one_update(
+        [groups[i] for i in part],
+        adv_PG[part],
+        length_PG[part],
+        counted_PG[part],
+      )
+      for part in parts
+    ]
+
   return pack
 
 
@@ -234,30 +336,12 @@ def full_policy(group: types.Group) -> types.Group:
   return dataclasses.replace(group, rollouts=tuple(rollouts))
 
 
-def check_mesh(c: settings.Reader, mesh, config: decoder.DecoderConfig) -> None:
-  """Raises ValueError if rows or heads cannot be cut as the mesh has it."""
-  shards = mesh.shape['sequence']
-  if c.microbatch.columns % shards:
-    raise ValueError(
-      f'config.microbatch.columns={c.microbatch.columns}: not a multiple of '
-      f'config.mesh.sequence={shards}; give one'
-    )
-  sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
-
-
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> tuple[base.Model, lora.Parts]:
-  """The model of a directory, whose context must hold a rollout, and what of
-  it is trained."""
+) -> tuple[base.Model, lora.Parts, int]:
+  """The model of a directory, what of it is trained, and its context."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  if c.prompt.window + c.rollout.max_tokens > config.context:
-    raise ValueError(
-      f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
-      f'config.prompt.window={c.prompt.window} longer than the context of '
-      f'{c.model}, {config.context}; lower one of them'
-    )
-  check_mesh(c, mesh, config)
+  sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
   parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
   model = decoder.make_model(
     config,
@@ -266,7 +350,30 @@ def build_model(
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **sharding.pins(mesh),
   )
-  return model, parts
+  return model, parts, config.context
+
+
+def check_lengths(c: settings.Reader, mesh, window: int, context: int) -> None:
+  """Raises ValueError if the context cannot hold a rollout of a stage, or the
+  mesh cannot cut its slots or rows."""
+  if window + c.rollout.max_tokens > context:
+    raise ValueError(
+      f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
+      f'config.prompt.window={window} longer than the context of '
+      f'{c.model}, {context}; lower one of them'
+    )
+  rollouts = sharding.row_shards(mesh)
+  if c.engine.slots % rollouts:
+    raise ValueError(
+      f'config.engine.slots={c.engine.slots}: not a multiple of {rollouts}, '
+      'the data x fsdp x sequence shards of config.mesh; give one'
+    )
+  shards = mesh.shape['sequence']
+  if c.microbatch.columns % shards:
+    raise ValueError(
+      f'config.microbatch.columns={c.microbatch.columns}: not a multiple of '
+      f'config.mesh.sequence={shards}; give one'
+    )
 
 
 def check_vocabulary(
@@ -288,17 +395,21 @@ def check_vocabulary(
     )
 
 
-def build_engines(
+def build_engine(
   c: settings.Reader,
   model: base.Model,
   mesh,
   tokenizer: Any,
   stops: tuple[int, ...],
+  *,
+  window: int,
+  room: int,
+  own: sampling.Sampling,
   reserved: int,
-) -> tuple[engine_lib.Engine, engine_lib.Engine]:
-  """The engine that trains and the one that asks held-out questions.
+) -> engine_lib.Engine:
+  """An engine for prompts of `window` and responses of `room` tokens.
 
-  `reserved` bytes of each device are not theirs.
+  `reserved` bytes of each device are not its.
   """
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   shards = sharding.row_shards(mesh)
@@ -310,31 +421,150 @@ def build_engines(
     pages=c.engine.pages,
     rows=c.engine.prefill_prompts * shards,
     piece=c.engine.prefill_tokens,
-    window=c.prompt.window,
-    room=c.rollout.max_tokens,
+    window=window,
+    room=room,
   )
   try:
     sizes = cache.fit_pages(sizes, model, mesh, kv_dtype, reserved)
     schedule.check(sizes)
   except ValueError as e:
     raise ValueError(f'config.engine: {e}') from e
-  make = functools.partial(
-    engine_lib.make_engine,
+  return engine_lib.make_engine(
     model,
     mesh,
     sizes=sizes,
+    sampling=own,
     ending=engine_lib.Ending(stops),
     kv_dtype=kv_dtype,
     to_text=functools.partial(tokens.decode, tokenizer),
   )
-  # What is trained is the tempered policy, whole: nothing is cut off it.
-  own = sampling.Sampling(c.rollout.temperature)
-  heldout = sampling.Sampling(
-    c.heldout.temperature, c.heldout.top_p, c.heldout.top_k
+
+
+def build_control(c: settings.Reader, name: str) -> control.Control:
+  """A number of the config, or the control that it names."""
+  value = getattr(c, name)
+  if isinstance(value, settings.Reader):
+    return value.build()
+  return control.constant(value)
+
+
+def build_filter(c: settings.Reader) -> curriculum.Filter:
+  fields = c.filter.kwargs()
+  if fields['max_difficulty'] < 0:
+    fields['max_difficulty'] = None
+  return curriculum.Filter(**fields)
+
+
+def check_metric(name: str, c: settings.Reader, domains, field: str) -> None:
+  """Raises ValueError for a metric that no step will have."""
+  known = [f'heldout/{domain}' for domain in domains]
+  if field == 'stop.metric':
+    known = ['reward', 'pass_rate', 'solved_share', *known]
+  if name not in known:
+    raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
+  if name.startswith('heldout/') and not c.evaluate_every:
+    raise ValueError(
+      f'config.evaluate_every=0: config.{field}={name!r} needs looks at the '
+      'held-out questions; give the steps between them'
+    )
+
+
+def check_carried(stages: Sequence[Stage]) -> None:
+  """Raises ValueError if a stage cannot take over the optimiser before it."""
+  shape = lambda stage: jax.tree.map(
+    lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )
-  engine = make(sampling=own)
-  # The same programs need not be compiled twice.
-  return engine, engine if heldout == own else make(sampling=heldout)
+  for before, stage in itertools.pairwise(stages):
+    if stage.carry_optimizer and shape(before) != shape(stage):
+      raise ValueError(
+        f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
+        f'another state than that of stage {before.name!r}; set it False, or '
+        'give both the same config.optim'
+      )
+
+
+class Builder(NamedTuple):
+  """What all stages share."""
+
+  model: base.Model
+  parts: lora.Parts
+  context: int
+  mesh: Any
+  kernel: attention.Kernel
+  tokenizer: Any
+  stops: tuple[int, ...]
+  abstract_params: base.Tree
+  window: int
+  cast_bytes: int
+  domains: Mapping[str, Domain]
+
+
+def build_stage(
+  c: settings.Reader, name: str, index: int, mix: dict[str, float], b: Builder
+) -> Stage:
+  check_lengths(c, b.mesh, b.window, b.context)
+  if c.stop.metric:
+    check_metric(c.stop.metric, c, b.domains, 'stop.metric')
+  loss = c.loss.build()
+  entropy_bonus = build_control(c, 'entropy_bonus')
+  has_bonus = (
+    isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
+  )
+  has_reference = losses.reads_reference(loss)
+  optimizer, init, abstract = build_state(
+    c, b.parts, b.mesh, b.abstract_params, has_reference
+  )
+  engine = build_engine(
+    c,
+    b.model,
+    b.mesh,
+    b.tokenizer,
+    b.stops,
+    window=b.window,
+    room=c.rollout.max_tokens,
+    # What is trained is the tempered policy, whole: nothing is cut off it.
+    own=sampling.Sampling(),
+    reserved=sharding.device_bytes(abstract) + b.cast_bytes,
+  )
+  return Stage(
+    name=name,
+    index=index,
+    stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
+    mix=mix,
+    filter=build_filter(c),
+    prompts=c.rollout.prompts,
+    groups=c.rollout.groups,
+    refill=c.refill,
+    engine=engine,
+    temperature=build_control(c.rollout, 'temperature'),
+    entropy_bonus=entropy_bonus,
+    carry_optimizer=c.carry_optimizer,
+    has_reference=has_reference,
+    tempered=c.policy == 'tempered',
+    reset_reference_every=c.reset_reference_every,
+    abstract_state=abstract,
+    init=init,
+    pack=build_pack(
+      c,
+      b.mesh,
+      pad_token=b.stops[0],
+      even_tokens=decoder.even_tokens(b.model.specs),
+      share_prompts=b.kernel.prefixes,
+      every=has_bonus or losses.needs_every(loss),
+    ),
+    update=update.make_update(
+      b.model,
+      loss,
+      optimizer,
+      vocab_chunk=c.microbatch.vocab_chunk,
+      dtype=jnp.dtype(c.dtype),
+      entropy_bonus=has_bonus,
+      param_shardings=sharding.param_shardings(b.parts.trained, b.mesh),
+      frozen_shardings=sharding.param_shardings(b.parts.frozen, b.mesh),
+      offload=c.offload_moments,
+    ),
+    limits=c.limits.kwargs(),
+  )
 
 
 def build(config: ml_collections.ConfigDict) -> Run:
@@ -355,15 +585,19 @@ def build(config: ml_collections.ConfigDict) -> Run:
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
-  model, parts = build_model(c, mesh, directory, kernel)
-  prompts, digests = {}, {}
-  for name in (references.TRAIN, references.HELDOUT):
-    prompts[name], digests[name] = read_prompts(c, name, tokenizer)
-    check_vocabulary(c.model, model, stops, prompts[name])
-  open_pool, open_reference_pool = build_pools(c)
-  optimizer, load, load_frozen, abstract = build_state(
-    c, parts, mesh, directory
-  )
+  model, parts, context = build_model(c, mesh, directory, kernel)
+  each = {n: c.over(d) for n, d in settings.domains(config).items()}
+  domains = {}
+  for name, own in each.items():
+    with settings.named('domain', name):
+      domains[name] = build_domain(own, name, len(each) == 1, tokenizer)
+      for prompts in domains[name].prompts.values():
+        check_vocabulary(c.model, model, stops, prompts)
+  digests = {
+    d.where + source: digest
+    for d in domains.values()
+    for source, digest in d.digests.items()
+  }
   if parts.frozen:
     # Checkpoints lack it, so a run that goes on must find it as it was.
     digests['model'] = hf.model_digest(directory)
@@ -371,63 +605,89 @@ def build(config: ml_collections.ConfigDict) -> Run:
       f'trains {base.param_count(parts.trained):,} parameters beside '
       f'{base.param_count(parts.frozen):,} frozen ones'
     )
-  dtype = jnp.dtype(c.dtype)
+  load, load_frozen, abstract_params = build_params(c, parts, mesh, directory)
   rollout_params, cast_bytes = build_rollout_params(
-    model.specs, parts, mesh, dtype
+    model.specs, parts, mesh, jnp.dtype(c.dtype)
   )
-  engine, heldout_engine = build_engines(
-    c,
-    model,
-    mesh,
-    tokenizer,
-    stops,
-    reserved=sharding.device_bytes(abstract) + cast_bytes,
+  builder = Builder(
+    model=model,
+    parts=parts,
+    context=context,
+    mesh=mesh,
+    kernel=kernel,
+    tokenizer=tokenizer,
+    stops=stops,
+    abstract_params=abstract_params,
+    window=max(own.prompt.window for own in each.values()),
+    cast_bytes=cast_bytes,
+    domains=domains,
   )
+  configs = settings.stages(config)
+  order = [stage['name'] for stage in config.stages] or list(configs)
+  stages = []
+  for name, stage in configs.items():
+    with settings.named('stage', name):
+      mix = settings.mix(stage)
+      index = order.index(name)
+      stages.append(build_stage(c.over(stage), name, index, mix, builder))
+  check_carried(stages)
+  if c.best:
+    check_metric(c.best, c, domains, 'best')
+  heldout_engine = build_heldout(c, builder, stages)
   run = Run(
     config=json.loads(config.to_json()),
     attention=chosen,
     seed=c.seed,
-    steps=c.steps,
-    engine=engine,
-    heldout_engine=heldout_engine,
-    prompts=prompts,
+    domains=domains,
+    stages=stages,
     digests=digests,
-    groups=c.rollout.groups,
+    heldout_engine=heldout_engine,
+    heldout_temperature=c.heldout.temperature,
     heldout_groups=c.heldout.groups,
-    make_batches=functools.partial(
-      sources.batches, batch_size=c.rollout.prompts, seed=c.seed
-    ),
-    open_pool=open_pool,
-    open_reference_pool=open_reference_pool,
-    batch_seconds=c.judge.batch_seconds,
-    max_failed_share=c.judge.max_failed_share,
-    load_state=load,
+    load_params=load,
     load_frozen=load_frozen,
-    abstract_state=abstract,
+    abstract_params=abstract_params,
     rollout_params=rollout_params,
-    pack=build_pack(
-      c,
-      mesh,
-      pad_token=stops[0],
-      even_tokens=decoder.even_tokens(model.specs),
-      share_prompts=kernel.prefixes,
-    ),
-    update=update.make_update(
-      model,
-      c.loss.build(),
-      optimizer,
-      temperature=c.rollout.temperature if c.policy == 'tempered' else 1.0,
-      vocab_chunk=c.microbatch.vocab_chunk,
-      dtype=dtype,
-      param_shardings=sharding.param_shardings(parts.trained, mesh),
-      frozen_shardings=sharding.param_shardings(parts.frozen, mesh),
-    ),
     mismatch_limit=max(
       MISMATCH_LIMIT[d] for d in (c.dtype, c.engine.kv_dtype or c.dtype)
     ),
+    start_run=c.start.run,
+    evaluate_every=c.evaluate_every,
+    best=c.best,
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
   )
-  c.check_all_read()
+  c.check_all_read(map(c.over, configs.values()), each.values())
   return run
+
+
+def build_heldout(
+  c: settings.Reader, b: Builder, stages: Sequence[Stage]
+) -> engine_lib.Engine:
+  """The engine for held-out questions: a stage's, where that is the same."""
+  room = c.heldout.max_tokens or max(s.engine.sizes.room for s in stages)
+  if b.window + room > b.context:
+    raise ValueError(
+      f'config.heldout.max_tokens={room}: with config.prompt.window={b.window} '
+      f'longer than the context of {c.model}, {b.context}; lower one of them'
+    )
+  own = sampling.Sampling(
+    c.heldout.top_p, c.heldout.top_k, greedy=c.heldout.temperature == 0
+  )
+  # The same programs need not be compiled twice.
+  for stage in stages:
+    if own == sampling.Sampling() and stage.engine.sizes.room == room:
+      return stage.engine
+  most = max(sharding.device_bytes(stage.abstract_state) for stage in stages)
+  return build_engine(
+    c,
+    b.model,
+    b.mesh,
+    b.tokenizer,
+    b.stops,
+    window=b.window,
+    room=room,
+    own=own,
+    reserved=most + b.cast_bytes,
+  )

@@ -9,15 +9,19 @@ import errno
 import json
 import logging
 import os
+import pathlib
 import signal
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
+
+from acereason_jax import sharding
 
 Tree = Any
 
@@ -25,26 +29,33 @@ _NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
 
 
 class Restored(NamedTuple):
-  """`state` on its devices; `data_state` and `meta` as saved, plain JSON."""
+  """`state` on its devices; `progress` and `meta` as saved, plain JSON."""
 
   step: int
   state: Tree
-  data_state: dict[str, Any]
+  progress: dict[str, Any]
   meta: dict[str, Any]
+  ledger: bytes
 
 
 class Checkpoints:
   """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
 
+  Beside the newest ones that of the highest `score` is kept, if any had one.
   For the one run that owns `workdir`: opening it removes what an interrupted
-  save left. Others read with `load`. The disk needs room for `keep` + 1.
+  save left. Others read with `load`. The disk needs room for `keep` + 2.
   All processes of a run call every method.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int):
     self._saving: int | None = None
     _sweep(_directory(workdir))
-    self._manager = _manager(workdir, max_to_keep=keep)
+    policies = ocp.checkpoint_managers.preservation_policy
+    best = policies.BestN(
+      get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+    )
+    keeps = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
+    self._manager = _manager(workdir, preservation_policy=keeps, best_fn=_score)
     logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
@@ -59,16 +70,37 @@ class Checkpoints:
 
   def latest_meta(self) -> dict[str, Any] | None:
     """`meta` of the newest checkpoint, read without its state, or None."""
-    return _read_meta(self._manager)
+    step = self._manager.latest_step()
+    return None if step is None else _read_meta(self._manager, step)
+
+  def latest_progress(self) -> dict[str, Any] | None:
+    """`progress` of the newest checkpoint, or None."""
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    items = ocp.args.Composite(progress=ocp.args.JsonRestore())
+    return self._manager.restore(step, args=items)['progress']
+
+  def best_step(self) -> int | None:
+    """The step of the highest score, the newest of equals; None without one."""
+    scores = {
+      step: _score(self._manager.metrics(step))
+      for step in self._manager.all_steps()
+      if self._manager.metrics(step)
+    }
+    return max(scores, key=lambda step: (scores[step], step), default=None)
 
   def save(
     self,
     step: int,
     state: Tree,
-    data_state: Mapping[str, Any],
+    progress: Mapping[str, Any],
     meta: Mapping[str, Any],
+    ledger: bytes,
+    score: float | None = None,
   ) -> None:
-    """Starts saving a tree of arrays and two JSON values as `step`.
+    """Starts saving a tree of arrays, two JSON values and a file (of a byte at
+    least) as `step`.
 
     The arrays are copied before this returns: the next step may donate them.
 
@@ -78,14 +110,19 @@ class Checkpoints:
     """
     self.wait()
     self._saving = step
+    state = jax.tree.map(_kept, state)
     with self._one_line():
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.PyTreeSave(state),
-          data=ocp.args.JsonSave(dict(data_state)),
+          ledger=ocp.args.PyTreeSave(
+            dict(parquet=np.frombuffer(ledger, np.uint8))
+          ),
+          progress=ocp.args.JsonSave(dict(progress)),
           meta=ocp.args.JsonSave(dict(meta)),
         ),
+        metrics=None if score is None else dict(score=score),
         force=True,  # When to save is the caller's decision alone.
       )
 
@@ -97,7 +134,8 @@ class Checkpoints:
     Raises:
       ValueError: one line naming a leaf that the checkpoint has otherwise.
     """
-    return _restore(self._manager, abstract, partial=False)
+    step = self._manager.latest_step()
+    return _restore(self._manager, abstract, step, partial=False)
 
   def wait(self) -> None:
     """Returns when the last save is on disk. Raises: OSError, see `save`."""
@@ -133,19 +171,50 @@ class Checkpoints:
       ) from None
 
 
-def load(workdir: str | os.PathLike, abstract: Tree) -> Restored | None:
-  """The newest checkpoint of a run, read only, or None.
+def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
+  """A checkpoint of a run, read only, or None if there is none.
 
-  Leaves a run that goes on alone. `abstract` may hold a part of the state, for
-  example {'params': ...}: the rest is not read.
+  `path` is a run's folder, for the newest one, or that of one step in it:
+  `workdir`/checkpoints/120. Leaves a run that goes on alone. `abstract` may
+  hold a part of the state, for example {'params': ...}: the rest is not read.
 
   Raises:
     ValueError: one line naming a leaf that the checkpoint has otherwise.
   """
+  with _opened(path) as (manager, step):
+    if step is None:
+      return None
+    return _restore(manager, abstract, step, partial=True)
+
+
+def load_meta(path: str | os.PathLike) -> dict[str, Any] | None:
+  """`meta` of a checkpoint that `load` would read."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_meta(manager, step)
+
+
+def load_ledger(path: str | os.PathLike) -> bytes | None:
+  """The ledger of a checkpoint that `load` would read; see ledger.py."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_ledger(manager, step)
+
+
+@contextlib.contextmanager
+def _opened(
+  path: str | os.PathLike,
+) -> Iterator[tuple[ocp.CheckpointManager | None, int | None]]:
+  """(what reads a run, the step asked for); None if it has not that."""
+  workdir, step = pathlib.Path(os.path.abspath(path)), None
+  if workdir.name.isdigit() and workdir.parent.name == 'checkpoints':
+    workdir, step = workdir.parent.parent, int(workdir.name)
   if not _directory(workdir).is_dir():
-    return None
+    yield None, None
+    return
   with _manager(workdir, read_only=True) as manager:
-    return _restore(manager, abstract, partial=True)
+    steps = manager.all_steps()
+    if step is None:
+      step = max(steps, default=None)
+    yield manager, step if step in steps else None
 
 
 def check_resume(
@@ -160,12 +229,11 @@ def check_resume(
   Raises:
     ValueError: one line naming every other field that differs.
   """
-  before, now = _flat(stored), _flat(current)
+  before, now = fixed(stored, may_change), fixed(current, may_change)
   changed = [
     f'{field}: {_show(before, field)} -> {_show(now, field)}'
     for field in sorted(before.keys() | now.keys())
     if _show(before, field) != _show(now, field)
-    and not any(f'{field}.'.startswith(f'{p}.') for p in may_change)
   ]
   if changed:
     raise ValueError(
@@ -173,6 +241,17 @@ def check_resume(
       f'{"; ".join(changed)}; use another --workdir, or put the old '
       'values back'
     )
+
+
+def fixed(
+  config: Mapping[str, Any], may_change: Collection[str]
+) -> dict[str, Any]:
+  """The fields of a run's configuration that it must go on with, by path."""
+  return {
+    field: value
+    for field, value in _flat(config).items()
+    if not any(f'{field}.'.startswith(f'{p}.') for p in may_change)
+  }
 
 
 class Preemption:
@@ -215,6 +294,26 @@ class Preemption:
       os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _kept(leaf: Any) -> Any:
+  """A copy of what lies in a host's memory, shard by shard, else the leaf.
+
+  Orbax writes such arrays from where they are, and holds on to them until they
+  are on disk; what is held cannot be donated.
+  """
+  if (
+    not isinstance(leaf, jax.Array)
+    or leaf.sharding.memory_kind != sharding.HOST
+  ):
+    return leaf
+  copies = [
+    jax.device_put(s.data, s.data.sharding, may_alias=False)
+    for s in leaf.addressable_shards
+  ]
+  return jax.make_array_from_single_device_arrays(
+    leaf.shape, leaf.sharding, copies
+  )
+
+
 def _directory(workdir: str | os.PathLike) -> epath.Path:
   path = os.fspath(workdir)
   if '://' not in path:  # gs://bucket/run is absolute as it stands.
@@ -241,24 +340,37 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
     options=ocp.CheckpointManagerOptions(**options),
     item_handlers={
       'state': ocp.PyTreeCheckpointHandler(),
-      'data': ocp.JsonCheckpointHandler(),
+      'ledger': ocp.PyTreeCheckpointHandler(),
+      'progress': ocp.JsonCheckpointHandler(),
       'meta': ocp.JsonCheckpointHandler(),
     },
   )
 
 
-def _read_meta(manager: ocp.CheckpointManager) -> dict[str, Any] | None:
-  step = manager.latest_step()
-  if step is None:
-    return None
+def _score(metrics: Mapping[str, float]) -> float:
+  return metrics['score']
+
+
+def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
   items = ocp.args.Composite(meta=ocp.args.JsonRestore())
   return manager.restore(step, args=items)['meta']
 
 
+def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
+  as_numpy = dict(parquet=ocp.RestoreArgs(restore_type=np.ndarray))
+  items = ocp.args.Composite(
+    ledger=ocp.args.PyTreeRestore(restore_args=as_numpy)
+  )
+  return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
+
+
 def _restore(
-  manager: ocp.CheckpointManager, abstract: Tree, *, partial: bool
+  manager: ocp.CheckpointManager,
+  abstract: Tree,
+  step: int | None,
+  *,
+  partial: bool,
 ) -> Restored | None:
-  step = manager.latest_step()
   if step is None:
     return None
   stored = manager.item_metadata(step)['state'].tree
@@ -272,11 +384,14 @@ def _restore(
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
         partial_restore=partial,
       ),
-      data=ocp.args.JsonRestore(),
+      progress=ocp.args.JsonRestore(),
       meta=ocp.args.JsonRestore(),
     ),
   )
-  return Restored(step, items['state'], items['data'], items['meta'])
+  ledger = _read_ledger(manager, step)
+  return Restored(
+    step, items['state'], items['progress'], items['meta'], ledger
+  )
 
 
 def _leaves(tree: Tree) -> dict[str, str]:
@@ -326,7 +441,12 @@ def _is_no_space(error: BaseException) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-  """Orbax logs a full disk as pages of traceback; the caller gets a line."""
+  """Orbax logs a full disk as pages of traceback; the caller gets a line.
+
+  It also warns of each checkpoint without a score.
+  """
+  if 'tracked_metric' in str(record.msg):
+    return False
   error = record.exc_info[1] if record.exc_info else None
   return error is None or not _is_no_space(error)
 

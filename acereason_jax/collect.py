@@ -1,14 +1,16 @@
 """Prompts to judged groups: rollouts go to the judges as they end.
 
 A verdict that failed is no reward: it stays in its group as it is, and too
-many of them stop the run.
+many of them stop the run. What the journal holds of an interrupted try is
+neither decoded nor judged again.
 """
 
+import collections
 import concurrent.futures
-import itertools
 import time
 import typing
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from jax.experimental import multihost_utils
 from acereason_jax import types
 from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
 from acereason_jax.verifiers import pool as pool_lib
 
@@ -27,58 +30,127 @@ class JudgeFailed(RuntimeError):
   """Too many verdicts failed: it is the judge that needs mending."""
 
 
+class Judges(NamedTuple):
+  """Who judges the rollouts of a domain.
+
+  What is not judged `batch_seconds` after a batch's last token is waited for
+  no longer; more than `max_failed_share` of failed verdicts stop the run.
+  """
+
+  pool: pool_lib.VerifierPool
+  batch_seconds: float
+  max_failed_share: float
+
+
+class Asking(NamedTuple):
+  """Where rollouts come from, and where they are kept.
+
+  `origin` is (seed, step) of their keys; `phase` and `step` are their place in
+  the journal. `taken` is how many rollouts of a prompt this step has already:
+  further ones get further indices.
+  """
+
+  origin: tuple[int, int]
+  phase: str
+  step: int
+  temperature: float
+  taken: Mapping[str, int] = types.EMPTY
+
+
 def collect(
   engine: engine_lib.Engine,
   params: base.Tree,
   prompts: Sequence[types.Prompt],
-  pool: pool_lib.VerifierPool,
+  judges: Mapping[str, Judges],
+  journal: journal_lib.Journal,
+  asking: Asking,
   *,
   groups: int,
-  seed: int,
-  step: int,
-  batch_seconds: float,
+  expected: Mapping[str, float] = types.EMPTY,
 ) -> tuple[list[types.Group], dict[str, float], schedule.Trace]:
   """Judged groups in order, the same on every process; metrics; the trace.
 
-  A rollout goes to a judge when it ends, while others are decoded. Each
-  process judges its share. A status decides the reward, so statuses travel;
-  the details of other processes' verdicts stay there. What is not judged
-  `batch_seconds` after the last token is waited for no longer: 'timeout'.
+  A rollout goes to its domain's judges when it ends, while others are decoded,
+  those first that are `expected` (by prompt id) to be long. Each process
+  judges its share. A status decides the reward, so statuses travel; the
+  details of other processes' verdicts stay there.
   """
-  asked = schedule.requests(prompts, groups, engine.sizes.room)
+  asked = schedule.requests(prompts, groups, engine.sizes.room, asking.taken)
   flat = [request for group in asked for request in group]
   place = {(r.prompt.id, r.index): i for i, r in enumerate(flat)}
-  rollouts, futures = {}, {}
+  rollouts, verdicts, futures = {}, {}, {}
   trace = schedule.Trace()
   began = time.monotonic()
-  for rollout in engine.stream(params, flat, seed=seed, step=step, trace=trace):
-    i = place[rollout.prompt_id, rollout.index]
+
+  def mine(i: int) -> bool:
+    return i % jax.process_count() == jax.process_index()
+
+  def judge(i: int, rollout: types.Rollout) -> None:
     rollouts[i] = rollout
-    mine = i % jax.process_count() == jax.process_index()
-    if mine and rollout.stop != 'error':
-      futures[i] = pool.submit(rollout.text, flat[i].prompt.answer)
-  sampled = time.monotonic()
-  verdicts = _verdicts(futures, batch_seconds)
-  judged = time.monotonic()
-  # Every process knows of these.
-  for i, rollout in rollouts.items():
     if rollout.stop == 'error':
+      # Every process knows of these.
       verdicts[i] = types.Verdict('error', rollout.detail, 0.0)
+    elif i not in verdicts and mine(i):
+      prompt = flat[i].prompt
+      futures[i] = judges[prompt.domain].pool.submit(
+        rollout.text, prompt.answer
+      )
+
+  def keep(i: int, verdict: types.Verdict) -> None:
+    verdicts[i] = verdict
+    journal.verdict(asking.phase, asking.step, *key_of(flat[i]), verdict)
+
+  for i, request in enumerate(flat):
+    key = journal_lib.Key(asking.phase, asking.step, *key_of(request))
+    rollout, verdict = journal.found.get(key, (None, None))
+    if verdict is not None and rollout is not None:
+      verdicts[i] = verdict
+    if rollout is not None:
+      judge(i, rollout)
+  missing = [r for i, r in enumerate(flat) if i not in rollouts]
+  seed, step = asking.origin
+  for rollout in engine.stream(
+    params,
+    schedule.longest_first(missing, expected) if expected else missing,
+    seed=seed,
+    step=step,
+    temperature=asking.temperature,
+    trace=trace,
+  ):
+    i = place[rollout.prompt_id, rollout.index]
+    if mine(i):
+      journal.rollout(asking.phase, asking.step, rollout)
+    judge(i, rollout)
+    for i in [i for i, future in futures.items() if future.done()]:
+      keep(i, futures.pop(i).result())
+  sampled = time.monotonic()
+  seconds = {i: judges[flat[i].prompt.domain].batch_seconds for i in futures}
+  for i, verdict in _verdicts(futures, seconds).items():
+    keep(i, verdict)
+  judged = time.monotonic()
   if jax.process_count() > 1:
     verdicts = _exchange(verdicts, len(flat))
-  order = iter(range(len(flat)))
   found = [
-    types.Group(prompt, *zip(*((rollouts[i], verdicts[i]) for i in indices)))
-    for prompt, indices in (
-      (prompt, list(itertools.islice(order, groups))) for prompt in prompts
+    types.Group(
+      prompt, *zip(*((rollouts[i], verdicts[i]) for i in map(place.get, keys)))
     )
+    for prompt, keys in zip(prompts, ([*map(key_of, g)] for g in asked))
   ]
-  seconds = dict(
+  measured = dict(
     tokens_per_second=trace.tokens / max(sampled - began, 1e-9),
     seconds_sample=sampled - began,
     seconds_judge=judged - sampled,
   )
-  return found, trace.metrics() | said(found) | seconds, trace
+  return found, trace.metrics() | said(found) | measured, trace
+
+
+def taken(groups: Sequence[types.Group]) -> dict[str, int]:
+  """How many rollouts there are of each prompt."""
+  return collections.Counter(r.prompt_id for g in groups for r in g.rollouts)
+
+
+def key_of(request: schedule.Request) -> tuple[str, int]:
+  return request.prompt.id, request.index
 
 
 def said(groups: Sequence[types.Group]) -> dict[str, float]:
@@ -99,16 +171,24 @@ def said(groups: Sequence[types.Group]) -> dict[str, float]:
 
 
 def _verdicts(
-  futures: Mapping[int, concurrent.futures.Future], seconds: float
+  futures: Mapping[int, concurrent.futures.Future],
+  seconds: Mapping[int, float],
 ) -> dict[int, types.Verdict]:
   """The verdicts that are there after `seconds`; the others are 'timeout'."""
-  concurrent.futures.wait(futures.values(), seconds)
-  late = types.Verdict('timeout', f'{seconds:g} s after the last token', 0.0)
-  verdicts = {i: f.result() if f.done() else late for i, f in futures.items()}
-  for future in futures.values():
+  began = time.monotonic()
+  for limit in sorted(set(seconds.values())):
+    waited = [f for i, f in futures.items() if seconds[i] == limit]
+    left = max(began + limit - time.monotonic(), 0.0)
+    concurrent.futures.wait(waited, left)
+  found = {}
+  for i, future in futures.items():
+    late = f'{seconds[i]:g} s after the last token'
+    found[i] = (
+      future.result() if future.done() else types.Verdict('timeout', late, 0.0)
+    )
     # Those that run on are ended by their own limit; nobody asks them.
     future.cancel()
-  return verdicts
+  return found
 
 
 def _exchange(
@@ -137,9 +217,16 @@ def rewards(groups: Sequence[types.Group]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_judged(
+  groups: Sequence[types.Group], judges: Mapping[str, Judges]
+) -> None:
+  """Raises JudgeFailed if more than a domain's share of verdicts failed."""
+  for domain, part in by_domain(groups).items():
+    _check_judged(part, judges[domain].max_failed_share)
+
+
+def _check_judged(
   groups: Sequence[types.Group], max_failed_share: float
 ) -> None:
-  """Raises JudgeFailed if more than this share of the verdicts failed."""
   pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts)]
   failed = [(r, v) for r, v in pairs if not v.judged]
   if len(failed) > max_failed_share * len(pairs):
@@ -156,43 +243,61 @@ def check_judged(
 
 
 def judge_metrics(groups: Sequence[types.Group]) -> dict[str, float]:
-  """Mean reward and shares of verdicts."""
+  """Mean reward and shares of verdicts; by domain too, if there are several.
+
+  `zero_signal_share` is that of groups whose rewards are all equal.
+  """
+  parts = by_domain(groups)
+  each = {}
+  if len(parts) > 1:
+    for domain, part in sorted(parts.items()):
+      each |= {f'{domain}/{k}': v for k, v in judge_metrics(part).items()}
   reward, judged = rewards(groups)
   statuses = [v.status for g in groups for v in g.verdicts]
-  return dict(
+  return each | dict(
     reward=float(reward.sum() / max(judged.sum(), 1)),
     pass_rate=statuses.count('right') / max(judged.sum(), 1),
     solved_share=float(reward.any(1).mean()),
     unparsed_share=statuses.count('unparsed') / len(statuses),
     judge_failed_share=1.0 - float(judged.mean()),
+    zero_signal_share=1.0 - float(np.mean([has_signal(g) for g in groups])),
   )
 
 
-def heldout_pass_rate(
+def has_signal(group: types.Group) -> bool:
+  """Whether some of its rollouts are better than others."""
+  return len({v.reward for v in group.verdicts if v.judged}) > 1
+
+
+def heldout_pass_rates(
   engine: engine_lib.Engine,
   params: base.Tree,
   prompts: Sequence[types.Prompt],
-  pool: pool_lib.VerifierPool,
+  judges: Mapping[str, Judges],
+  journal: journal_lib.Journal,
+  asking: Asking,
   *,
   groups: int,
-  seed: int,
-  batch_seconds: float,
-  max_failed_share: float,
-) -> float:
-  """The share of rollouts judged right; the same draws every time.
+) -> dict[str, float]:
+  """The share of rollouts judged right, by domain.
 
   Raises:
     JudgeFailed: see `check_judged`.
   """
   judged, _, _ = collect(
-    engine,
-    params,
-    prompts,
-    pool,
-    groups=groups,
-    seed=seed,
-    step=0,
-    batch_seconds=batch_seconds,
+    engine, params, prompts, judges, journal, asking, groups=groups
   )
-  check_judged(judged, max_failed_share)
-  return float(rewards(judged)[0].mean())
+  check_judged(judged, judges)
+  rates = {}
+  for domain, part in by_domain(judged).items():
+    rates[domain] = float(rewards(part)[0].mean())
+  return rates
+
+
+def by_domain(
+  groups: Sequence[types.Group],
+) -> dict[str, list[types.Group]]:
+  parts = collections.defaultdict(list)
+  for group in groups:
+    parts[group.prompt.domain].append(group)
+  return dict(parts)

@@ -1,34 +1,43 @@
-"""A run's newest checkpoint as a Hugging Face directory.
+"""A run's checkpoint as a Hugging Face directory.
 
-    python -m acereason_jax.export runs/quickstart my_model
+    python -m acereason_jax.export --checkpoint=runs/quickstart --out=my_model
 
-Tensors get the types they have in the model the run started from, and its
-config and tokenizer files are copied as they are. Adapters are merged as for
-rollouts: what is written is what the run's dtype made of them.
+A run's folder is its newest checkpoint; runs/quickstart/checkpoints/6 is that
+of step 6, while the run keeps it. Tensors get the types they have in the model
+the run started from, and its config and tokenizer files are copied as they are.
+Adapters are merged as for rollouts: what is written is what the run's dtype
+made of them.
 """
 
-import json
-import pathlib
+import os
 
 import jax
 import jax.numpy as jnp
-from absl import app, logging
+from absl import app, flags, logging
 
-from acereason_jax import checkpoint, sharding
+from acereason_jax import checkpoint, cli, sharding
 from acereason_jax.models import base, decoder, embedded, hf, lora
 from acereason_jax.rl import update
 
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "A run's folder, or one of its checkpoints."
+)
+OUT = flags.DEFINE_string('out', None, 'The directory to make.')
 
-def export(workdir: pathlib.Path, out: str) -> int:
+
+def export(path: str | os.PathLike, out: str) -> int:
   """Writes `out`; returns the step whose parameters it holds.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
-  file = workdir / 'config.json'
-  if not file.exists():
-    raise FileNotFoundError(f'{file}: not found; give the folder of a run')
-  run = json.loads(file.read_text())
+  meta = checkpoint.load_meta(path)
+  if meta is None:
+    raise FileNotFoundError(
+      f'{path}: holds no checkpoint; give the folder of a run that has saved '
+      'one, or RUN/checkpoints/STEP'
+    )
+  run = meta['config']
   directory = embedded.resolve_model(run['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   specs = decoder.param_specs(config)
@@ -37,16 +46,12 @@ def export(workdir: pathlib.Path, out: str) -> int:
   abstract = sharding.abstract(
     parts.trained, sharding.param_shardings(parts.trained, mesh), jnp.float32
   )
-  restored = checkpoint.load(workdir, {'params': abstract})
-  if restored is None:
-    raise FileNotFoundError(
-      f'{workdir}/checkpoints: holds no checkpoint; let the run save one'
-    )
+  restored = checkpoint.load(path, {'params': abstract})
   params = restored.state['params']
   if parts.frozen:
     if restored.meta['data']['model'] != hf.model_digest(directory):
       raise ValueError(
-        f'{directory}: not the model that the adapters of {workdir} were '
+        f'{directory}: not the model that the adapters of {path} were '
         'trained beside; put that back'
       )
     params = merged(params, parts, jnp.dtype(run['dtype']), mesh, directory)
@@ -71,15 +76,14 @@ def merged(
 
 
 def main(argv: list[str]) -> None:
-  if len(argv) != 3:
-    raise app.UsageError("give a run's folder and the directory to make")
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   logging.set_verbosity(logging.ERROR)
-  try:
-    step = export(pathlib.Path(argv[1]), argv[2])
-  except (ValueError, OSError) as e:
-    raise SystemExit(f'error: {e}') from e
-  print(f'{argv[2]}: the parameters after step {step}')
+  with cli.mendable(ValueError, OSError):
+    step = export(CHECKPOINT.value, OUT.value)
+  print(f'{OUT.value}: the parameters after step {step}')
 
 
 if __name__ == '__main__':
+  flags.mark_flags_as_required(['checkpoint', 'out'])
   app.run(main)

@@ -428,7 +428,7 @@ def load(job: Job) -> tuple[engine_lib.Engine, base.Tree]:
     job.mesh,
     sizes=make_sizes(job),
     sampling=sampling.Sampling(
-      TEMPERATURE.value, TOP_P.value, TOP_K.value, MIN_P.value
+      TOP_P.value, TOP_K.value, MIN_P.value, greedy=TEMPERATURE.value == 0
     ),
     ending=job.ending,
     kv_dtype=job.kv_dtype,
@@ -528,7 +528,14 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   with cli.mendable(ValueError, OSError):
     engine, params = load(job)
   trace = schedule.Trace()
-  stream = engine.stream(params, asked, seed=SEED.value, step=0, trace=trace)
+  stream = engine.stream(
+    params,
+    asked,
+    seed=SEED.value,
+    step=0,
+    temperature=TEMPERATURE.value,
+    trace=trace,
+  )
   try:
     with progress(job.rollouts, there, trace) as advance:
       for rollout in stream:

@@ -33,6 +33,23 @@ _COLUMNS = (
   ('seconds_update', 'update ', '.1f', 's'),
 )
 
+# Beginnings of names of metrics that tell of this machine and this start of the
+# run; all others are the same, bit for bit, whatever interrupted it.
+MEASURED = (
+  'seconds_',
+  'tokens_per_second',
+  'peak_gb',
+  'decoded_tokens',
+  'host_share',
+  'judge_wait_share',
+  'occupancy',
+  'page_use',
+  'preempted',
+  'prefill_',
+  'recomputed_tokens',
+  'wasted_steps',
+)
+
 
 class Writer:
   """Context manager; writes `workdir`/metrics.jsonl and TensorBoard events.

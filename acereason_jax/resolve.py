@@ -4,6 +4,7 @@ Importing a module runs it, so component paths belong in configs a user
 wrote, never in data files or checkpoints.
 """
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,29 +32,54 @@ def resolve(path: str, field: str = 'fn') -> Callable[..., Any]:
     ) from e
   for part in name.split('.'):
     if not hasattr(target, part):
-      raise ValueError(f'{field}={path!r}: {module_name} has no {name!r}')
+      near = difflib.get_close_matches(part, dir(target), n=1)
+      meant = f'such as {near[0]!r}' if near else 'that it defines'
+      raise ValueError(
+        f'{field}={path!r}: {module_name} has no {name!r}; give a name {meant}'
+      )
     target = getattr(target, part)
   if not callable(target):
-    raise ValueError(f'{field}={path!r}: not callable')
+    raise ValueError(
+      f'{field}={path!r}: of type {type(target).__name__}, which cannot be '
+      'called; name a function'
+    )
   return target
+
+
+def signature(path: str, field: str = 'fn') -> inspect.Signature:
+  """Of what 'module:function' names. Raises ValueError as `resolve` does."""
+  target = resolve(path, field)
+  try:
+    return inspect.signature(target)
+  except ValueError as e:
+    raise ValueError(
+      f'{field}={path!r}: expected a function of Python ({e})'
+    ) from e
 
 
 def build(component: Mapping[str, Any], field: str, **extra: Any) -> Any:
   """Calls dict(fn='module:function', **kwargs) with kwargs and `extra`.
 
+  An argument that is a component itself is built first.
+
   Raises:
     ValueError: an argument the function does not take, or a missing one;
       names `field`, the function and what it accepts.
   """
-  kwargs = {k: v for k, v in component.items() if k != 'fn'} | extra
-  fn = resolve(component['fn'], f'{field}.fn')
-  signature = inspect.signature(fn)
+  kwargs = {
+    name: build(value, f'{field}.{name}')
+    if isinstance(value, Mapping) and 'fn' in value
+    else value
+    for name, value in component.items()
+    if name != 'fn'
+  } | extra
+  takes = signature(component['fn'], f'{field}.fn')
   try:
-    signature.bind(**kwargs)
+    takes.bind(**kwargs)
   except TypeError as e:
-    accepted = ', '.join(signature.parameters)
+    accepted = ', '.join(takes.parameters)
     raise ValueError(
       f'{field}: {component["fn"]} was given {sorted(kwargs)}: {e}; '
       f'it accepts: {accepted}'
     ) from e
-  return fn(**kwargs)
+  return resolve(component['fn'])(**kwargs)

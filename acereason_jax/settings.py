@@ -3,10 +3,14 @@
 A field that nothing reads is a knob that does nothing, so start-up fails on
 it; `Reader` notes what was read. A file that replaces a whole section can
 leave fields out, or misspell them: `configs/base.py` says which there are.
+
+A stage and a domain are what they change of the config: `stages` and `domains`
+give each as a config of its own, which is checked and read like any other.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -18,7 +22,8 @@ from acereason_jax.rl import packing
 from configs import base
 
 # What a run may change when it goes on. It computes the same, up to rounding
-# (mesh, microbatch, remat); the judge's limits decide failures, not rewards.
+# (mesh, microbatch, remat), or the same in another place (offload_moments); the
+# judge's limits decide failures, not rewards.
 MAY_CHANGE = (
   'steps',
   'checkpoint',
@@ -27,11 +32,13 @@ MAY_CHANGE = (
   'microbatch',
   'remat',
   'attention',
+  'offload_moments',
   'judge.workers',
   'judge.timeout_seconds',
   'judge.confine',
   'judge.batch_seconds',
   'judge.max_failed_share',
+  'limits',
   'engine.slots',
   'engine.page',
   'engine.chunk',
@@ -40,6 +47,43 @@ MAY_CHANGE = (
   'engine.prefill_tokens',
 )
 
+# What a stage may change; the model, its mesh and its judges stay the run's.
+STAGE_FIELDS = (
+  'advantage',
+  'average',
+  'carry_optimizer',
+  'clip_norm',
+  'engine',
+  'entropy_bonus',
+  'filter',
+  'limits',
+  'loss',
+  'microbatch',
+  'mix',
+  'optim',
+  'overlong_tokens',
+  'policy',
+  'refill',
+  'reset_reference_every',
+  'rollout',
+  'steps',
+  'stop',
+  'truncated',
+  'updates',
+  'warmup_steps',
+)
+DOMAIN_FIELDS = ('train_data', 'heldout_data', 'prompt', 'judge')
+# The one stage, and the one domain, of a config that names none.
+MAIN = 'main'
+# Sections whose fields are the user's own.
+_FREE = ('config.judge.arguments', 'config.domains', 'config.mix')
+# By `stages`, `domains` and `mix`, below.
+_READ_AS_A_WHOLE = ('stages', 'start', 'domains', 'mix')
+# Numbers that may change from step to step: see rl/control.py.
+_MAY_BE_COMPONENTS = ('config.rollout.temperature', 'config.entropy_bonus')
+
+# 'mask': out of the loss; 'zero': reward 0; 'score': what the judge says.
+TRUNCATED = ('mask', 'zero', 'score')
 KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
 
 
@@ -61,6 +105,10 @@ class Reader:
     self._seen.add(name)
     return value
 
+  def over(self, config: ml_collections.ConfigDict) -> 'Reader':
+    """The same of another config; what one reads, all have read."""
+    return Reader(config, self._name, self._seen)
+
   def kwargs(self) -> dict[str, Any]:
     """All fields, for a function whose signature checks their names."""
     self._seen |= set(_leaves(self._config, self._name))
@@ -70,10 +118,24 @@ class Reader:
     """What the component dict(fn=..., **kwargs) builds."""
     return resolve.build(self.kwargs(), self._name, **extra)
 
-  def check_all_read(self) -> None:
-    """Raises ValueError naming the fields that nothing has read."""
-    unread = sorted(set(_leaves(self._config, self._name)) - self._seen)
-    if unread:
+  def check_all_read(
+    self, stages: Iterable['Reader'], domains: Iterable['Reader']
+  ) -> None:
+    """Raises ValueError naming the fields that nothing has read.
+
+    What each stage or each domain has its own of, nobody reads of this config.
+    """
+    leaves = lambda readers: {
+      leaf for r in readers for leaf in _leaves(r._config, r._name)
+    }
+    section = lambda leaf: leaf.split('.')[1]
+    mine = {leaf for leaf in leaves(domains) if section(leaf) in DOMAIN_FIELDS}
+    rest = {
+      leaf
+      for leaf in leaves(stages)
+      if section(leaf) not in (*DOMAIN_FIELDS, *_READ_AS_A_WHOLE)
+    }
+    if unread := sorted((mine | rest) - self._seen):
       raise ValueError(
         f'{", ".join(unread)}: nothing reads it; remove it, or correct its '
         'name (configs/base.py lists every field)'
@@ -111,8 +173,12 @@ def _check_fields(known, config, name: str) -> None:
     elif isinstance(known[field], ml_collections.ConfigDict):
       if not isinstance(got, ml_collections.ConfigDict):
         raise ValueError(f'{path}={got!r}: give a dict, as in configs/base.py')
-      if field != 'arguments':
+      if path not in _FREE:
         _check_fields(known[field], got, path)
+    elif path in _MAY_BE_COMPONENTS and isinstance(
+      got, ml_collections.ConfigDict
+    ):
+      continue
     else:
       kind = type(known[field])
       kinds = {float: (float, int), tuple: (tuple, list)}.get(kind, (kind,))
@@ -122,16 +188,186 @@ def _check_fields(known, config, name: str) -> None:
         )
 
 
+def overlaid(
+  config: ml_collections.ConfigDict, changes: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """A copy of `config` with `changes`, section by section.
+
+  A component that names its `fn`, and a section of the user's own fields,
+  are taken whole.
+  """
+  whole = config.copy_and_resolve_references()
+  # `_check_fields` is stricter, and names the field.
+  with whole.unlocked(), whole.ignore_type():
+    _overlay(whole, changes, 'config')
+  return whole.lock()
+
+
+def _overlay(section, changes: Mapping[str, Any], name: str) -> None:
+  for field, value in changes.items():
+    path = f'{name}.{field}'
+    there = section.get(field)
+    merged = isinstance(there, ml_collections.ConfigDict) and isinstance(
+      value, Mapping | ml_collections.ConfigDict
+    )
+    whole = 'fn' in value if merged else True
+    if path in _FREE or (whole and path != 'config.judge'):
+      section[field] = value
+    else:
+      _overlay(there, value, path)
+
+
+def stages(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each stage, in order; those of `start.stages` if it names
+  any.
+
+  Raises:
+    ValueError: a stage that is no dict of fields that stages may change.
+  """
+  if not config.stages:
+    return {MAIN: config}
+  found = {}
+  for i, stage in enumerate(config.stages):
+    where = f'config.stages[{i}]'
+    if not isinstance(stage, Mapping) or not isinstance(stage.get('name'), str):
+      raise ValueError(f'{where}: give a dict with a name and what it changes')
+    changes = {
+      field: value for field, value in stage.items() if field != 'name'
+    }
+    if stage['name'] in found or not stage['name'].isidentifier():
+      raise ValueError(
+        f'{where}.name={stage["name"]!r}: give each stage a name of its own, '
+        'of letters, digits and _'
+      )
+    _check_may_change(changes, STAGE_FIELDS, where, 'a stage')
+    found[stage['name']] = overlaid(config, changes)
+  chosen = config.start.stages
+  if unknown := [name for name in chosen if name not in found]:
+    raise ValueError(
+      f'config.start.stages: no stage {unknown[0]!r}; there are: '
+      f'{", ".join(found)}'
+    )
+  return {n: c for n, c in found.items() if not chosen or n in chosen}
+
+
+def domains(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each domain of prompts.
+
+  Raises:
+    ValueError: a domain that changes what domains may not.
+  """
+  if not len(config.domains):
+    return {MAIN: config}
+  for name, changes in config.domains.items():
+    where = f'config.domains.{name}'
+    if not isinstance(changes, ml_collections.ConfigDict):
+      raise ValueError(f'{where}={changes!r}: give a dict of what it changes')
+    _check_may_change(changes, DOMAIN_FIELDS, where, 'a domain')
+  return {
+    name: overlaid(config, config.domains[name]) for name in config.domains
+  }
+
+
+def _check_may_change(changes, fields, where: str, what: str) -> None:
+  for field in changes:
+    if field not in fields:
+      raise ValueError(
+        f'{where}.{field}: {what} cannot change that; it can: '
+        f'{", ".join(fields)}'
+      )
+
+
+def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
+  """Each domain's share of a stage's prompts; they add up to 1.
+
+  Raises:
+    ValueError: a share of no domain, or shares that are none.
+  """
+  names = list(config.domains) or [MAIN]
+  if not len(config.mix):
+    if len(names) == 1:
+      return {names[0]: 1.0}
+    raise ValueError(
+      f'config.mix: give the share of each domain; there are: '
+      f'{", ".join(names)}'
+    )
+  for name, share in config.mix.items():
+    if name not in names:
+      raise ValueError(
+        f'config.mix.{name}: no such domain; there are: {", ".join(names)}'
+      )
+    if type(share) not in (int, float) or not 0 < share < math.inf:
+      raise ValueError(f'config.mix.{name}={share!r}: give more than 0')
+  total = sum(config.mix.values())
+  return {name: config.mix[name] / total for name in config.mix}
+
+
 def _is_turn(turn: Any) -> bool:
   is_pair = isinstance(turn, tuple | list) and len(turn) == 2
   return is_pair and all(isinstance(text, str) for text in turn)
 
 
-def validate(c: ml_collections.ConfigDict) -> None:
+def validate(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
-  _check_fields(base.get_config(), c, 'config')
-  rollout, prompt, batch, engine = c.rollout, c.prompt, c.microbatch, c.engine
-  need = prompt.window + rollout.max_tokens
+  _check_fields(base.get_config(), config, 'config')
+  _check_start(config)
+  asked_of = domains(config)
+  for name, c in asked_of.items():
+    with named('domain', name):
+      _check_fields(base.get_config(), c, 'config')
+  window = max(c.prompt.window for c in asked_of.values())
+  for name, stage in stages(config).items():
+    with named('stage', name):
+      _check_fields(base.get_config(), stage, 'config')
+      mix(stage)
+      for c in asked_of.values():
+        _check_values(stage, c, window)
+
+
+@contextlib.contextmanager
+def named(what: str, name: str) -> Iterator[None]:
+  """Errors say which stage or domain they are about, if there are several."""
+  try:
+    yield
+  except ValueError as e:
+    raise ValueError(str(e) if name == MAIN else f'{what} {name!r}: {e}') from e
+
+
+def _check_start(c: ml_collections.ConfigDict) -> None:
+  """Raises ValueError unless the stages chosen follow each other."""
+  chosen = list(stages(c))
+  every = [stage['name'] for stage in c.stages]
+  if not every:
+    if c.start.stages:
+      raise ValueError(
+        f'config.start.stages={c.start.stages!r}: config.stages names none'
+      )
+    return
+  first = every.index(chosen[0])
+  if every[first : first + len(chosen)] != chosen:
+    raise ValueError(
+      f'config.start.stages={c.start.stages!r}: give stages that follow each '
+      f'other, of: {", ".join(every)}'
+    )
+  if first and not c.start.run:
+    raise ValueError(
+      f'config.start.run: stage {chosen[0]!r} goes on from '
+      f'{every[first - 1]!r}; name the folder of a run that holds that'
+    )
+
+
+def _check_values(
+  c: ml_collections.ConfigDict, domain: ml_collections.ConfigDict, window: int
+) -> None:
+  """Raises ValueError for a bad value of a stage, or of a domain in it."""
+  rollout, batch, engine = c.rollout, c.microbatch, c.engine
+  prompt, judge = domain.prompt, domain.judge
+  need = window + rollout.max_tokens
+  is_control = lambda value: isinstance(value, ml_collections.ConfigDict)
   checks = [
     ('seed', 0 <= c.seed < 2**31, 'give 0 to 2**31 - 1'),
     ('steps', c.steps >= 1, 'give at least 1'),
@@ -154,13 +390,15 @@ def validate(c: ml_collections.ConfigDict) -> None:
     ('rollout.max_tokens', rollout.max_tokens >= 1, 'give at least 1'),
     (
       'rollout.temperature',
-      0 < rollout.temperature < math.inf,
+      # A control is a component; building it checks it.
+      is_control(rollout.temperature) or 0 < rollout.temperature < math.inf,
       'the policy trained is the tempered one: give more than 0',
     ),
     ('heldout.temperature', c.heldout.temperature >= 0, 'give 0 or more'),
     ('heldout.top_p', 0 < c.heldout.top_p <= 1, 'give more than 0, at most 1'),
     ('heldout.top_k', c.heldout.top_k >= 0, 'give 0 (all) or more'),
     ('heldout.groups', c.heldout.groups >= 1, 'give at least 1'),
+    ('heldout.max_tokens', c.heldout.max_tokens >= 0, 'give 0 or more'),
     ('policy', c.policy in ('tempered', 'full'), 'tempered or full'),
     ('engine.slots', engine.slots >= 1, 'give at least 1'),
     ('engine.page', engine.page >= 1, 'give at least 1'),
@@ -183,20 +421,66 @@ def validate(c: ml_collections.ConfigDict) -> None:
       all(map(_is_turn, prompt.examples)),
       'give (user, assistant) pairs of text',
     ),
-    ('judge.workers', c.judge.workers >= 1, 'give at least 1'),
+    ('judge.workers', judge.workers >= 1, 'give at least 1'),
     (
       'judge.timeout_seconds',
-      0 < c.judge.timeout_seconds <= 3600,
+      0 < judge.timeout_seconds <= 3600,
       'give more than 0, at most 3600',
     ),
-    ('judge.batch_seconds', c.judge.batch_seconds > 0, 'give more than 0'),
+    ('judge.batch_seconds', judge.batch_seconds > 0, 'give more than 0'),
     (
       'judge.max_failed_share',
-      0 <= c.judge.max_failed_share <= 1,
+      0 <= judge.max_failed_share <= 1,
       'give 0 to 1',
     ),
     ('average', c.average in packing.AVERAGES, ' or '.join(packing.AVERAGES)),
-    ('truncated', c.truncated in ('mask', 'score'), 'mask or score'),
+    ('truncated', c.truncated in TRUNCATED, ' or '.join(TRUNCATED)),
+    (
+      'overlong_tokens',
+      0 <= c.overlong_tokens <= rollout.max_tokens,
+      f'give 0 to rollout.max_tokens={rollout.max_tokens}',
+    ),
+    (
+      'updates',
+      1 <= c.updates <= rollout.prompts,
+      f'give 1 to rollout.prompts={rollout.prompts}',
+    ),
+    ('refill', c.refill >= 0, 'give 0 or more'),
+    (
+      'entropy_bonus',
+      is_control(c.entropy_bonus) or 0 <= c.entropy_bonus < math.inf,
+      'give 0 or more',
+    ),
+    (
+      'reset_reference_every',
+      c.reset_reference_every >= 0,
+      'give 0 (never) or more',
+    ),
+    (
+      'filter.max_solved',
+      c.filter.of == 0 or 0 <= c.filter.max_solved < c.filter.of,
+      f'give 0 to one less than filter.of={c.filter.of}',
+    ),
+    ('filter.of', c.filter.of >= 0, 'give 0 (no probe) or more'),
+    ('filter.readmit', 0 <= c.filter.readmit <= 1, 'give 0 to 1'),
+    ('stop.epochs', c.stop.epochs >= 0, 'give 0 (no limit) or more'),
+    (
+      'stop.window',
+      c.stop.window >= (1 if c.stop.metric else 0),
+      'give at least 1, the steps whose mean of stop.metric is compared',
+    ),
+    ('evaluate_every', c.evaluate_every >= 0, 'give 0 (at ends) or more'),
+    (
+      'limits.mismatch',
+      0 <= c.limits.mismatch < math.inf,
+      'give 0 (warn alone) or more',
+    ),
+    (
+      'limits.zero_signal',
+      0 < c.limits.zero_signal <= 1,
+      'give more than 0, at most 1 (no limit)',
+    ),
+    ('limits.nonfinite', c.limits.nonfinite >= 1, 'give at least 1'),
     ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
     (
       'optim.learning_rate',
@@ -222,7 +506,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
   ]
   for field, good, remedy in checks:
     if not good:
-      value = c
+      value = domain if field.split('.')[0] in DOMAIN_FIELDS else c
       for part in field.split('.'):
         value = value[part]
       raise ValueError(f'config.{field}={value!r}: {remedy}')

@@ -22,6 +22,8 @@ BATCH = (*PACKED, 'sequence')
 # Parameters are sharded over what else is data parallelism to them.
 SHARDED = ('fsdp', 'sequence')
 HEADS = ('tensor', 'sequence')
+# Of the memories that a device can address; copies to and from it are direct.
+HOST = 'pinned_host'
 RULES: Mapping[str, tuple[str, ...]] = {
   'layer': (),
   'norm': (),
@@ -85,11 +87,14 @@ def like_params(
   params: base.Tree,
   placed: base.Tree,
   otherwise: NamedSharding,
+  *,
+  offload: bool = False,
 ) -> base.Tree:
   """Where an optimiser's state lies, whatever its structure.
 
   A leaf whose path ends like a parameter's and that has its shape lies where
-  the parameter does, any other `otherwise`.
+  the parameter does, any other `otherwise`. With `offload` the former lie in
+  the memory of that device's host.
   """
   leaves = zip(
     jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(placed)
@@ -100,7 +105,7 @@ def like_params(
     for start in range(len(path)):
       shape, found = known.get(jax.tree_util.keystr(path[start:]), (None, None))
       if shape == leaf.shape:
-        return found
+        return found.with_memory_kind(HOST) if offload else found
     return otherwise
 
   return jax.tree_util.tree_map_with_path(place, tree)
@@ -213,8 +218,9 @@ def abstract(specs: base.Tree, placed: base.Tree, dtype) -> base.Tree:
 
 
 def device_bytes(tree: base.Tree) -> int:
-  """What shapes with shardings take of each device."""
+  """What shapes with shardings take of each device's own memory."""
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x in jax.tree.leaves(tree)
+    if x.sharding.memory_kind != HOST
   )

@@ -15,10 +15,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -26,16 +27,13 @@ from acereason_jax import checkpoint as checkpoint_lib
 from acereason_jax import (
   cli,
   collect,
+  loop,
   metrics,
-  references,
   settings,
+  start,
   timeline,
-  types,
 )
-from acereason_jax.build import Run, build, say
-from acereason_jax.rl import update
-from acereason_jax.rollout import schedule
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.build import Run, Stage, build, say
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 WORKDIR = flags.DEFINE_string(
@@ -48,245 +46,187 @@ PROCESSES = flags.DEFINE_integer('processes', 1, 'Processes of this run.')
 PROCESS = flags.DEFINE_integer('process', 0, 'Index of this process.')
 
 
-def train_step(
-  run: Run,
-  state: update.TrainState,
-  prompts: list[types.Prompt],
-  pool: pool_lib.VerifierPool,
-  step: int,
-) -> tuple[
-  update.TrainState, list[types.Group], dict[str, float], schedule.Trace
-]:
-  """One batch: sample and judge, update."""
-  began = time.monotonic()
-  groups, sampled, trace = collect.collect(
-    run.engine,
-    run.rollout_params(state.weights),
-    prompts,
-    pool,
-    groups=run.groups,
-    seed=run.seed,
-    step=step,
-    batch_seconds=run.batch_seconds,
-  )
-  collect.check_judged(groups, run.max_failed_share)
-  judged = collect.judge_metrics(groups)
-  collected = time.monotonic()
-  sums = run.update.zeros(state.params)
-  for batch in run.pack(groups):
-    sums = run.update.add(state.weights, sums, batch)
-  state, updated = run.update.apply(state, sums)
-  updated = {k: float(v) for k, v in jax.device_get(updated).items()}
-  ended = time.monotonic()
-  values = dict(
-    **judged,
-    **sampled,
-    **updated,
-    seconds_update=ended - collected,
-    seconds_step=ended - began,
-    judge_wait_share=sampled['seconds_judge'] / max(ended - began, 1e-9),
-    peak_gb=metrics.peak_gb(),
-  )
-  return state, groups, values, trace
+class Records(NamedTuple):
+  """Where a run writes what it does; one process alone has a `writer`."""
+
+  workdir: pathlib.Path
+  checkpoints: checkpoint_lib.Checkpoints
+  writer: metrics.Writer | None
 
 
-def pass_rate(run: Run, state: update.TrainState, pool) -> float:
-  return collect.heldout_pass_rate(
-    run.heldout_engine,
-    run.rollout_params(state.weights),
-    run.prompts[references.HELDOUT],
-    pool,
-    groups=run.heldout_groups,
-    seed=run.seed,
-    batch_seconds=run.batch_seconds,
-    max_failed_share=run.max_failed_share,
-  )
-
-
-def earlier(run: Run, checkpoints) -> dict | None:
-  """What the newest checkpoint says of its run, if there is one.
-
-  Raises:
-    ValueError: this run cannot go on from it.
-  """
-  if (meta := checkpoints.latest_meta()) is None:
-    return None
-  checkpoint_lib.check_resume(meta['config'], run.config, settings.MAY_CHANGE)
-  if (done := checkpoints.latest_step()) > run.steps:
-    raise ValueError(
-      f'config.steps={run.steps}: this workdir holds a run that has taken '
-      f'{done} steps; give at least that, or use another --workdir'
+def write_step(
+  run: Run, records: Records, at: loop.Standing, step: loop.Step, total: int
+) -> None:
+  done = at.progress.step
+  if records.writer is not None:
+    records.writer.write(done, step.values)
+    timeline.write_events(
+      records.workdir / 'timeline.jsonl',
+      step.trace.events,
+      step=done,
+      **step.trace.metrics(),
     )
-  for name, digest in run.digests.items():
-    if (before := meta['data'][name]) != digest:
-      raise ValueError(
-        f"config.{name}: gives other data than this workdir's run began with "
-        f'(SHA-256 {before[:12]}... -> {digest[:12]}...); put it back, or use '
-        'another --workdir'
+  line = metrics.step_line(done, total, step.values)
+  if len(run.stages) > 1:
+    line = f'{at.progress.stage}  {line}'
+  say(line)
+  if done % run.samples['every'] == 0:
+    say(
+      metrics.format_rollouts(
+        step.groups,
+        count=run.samples['count'],
+        max_chars=run.samples['characters'],
       )
-  return dict(meta, config=run.config)
+    )
 
 
-def final_summary(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
-  """The summary, if this run is over; one of fewer steps is not its own."""
-  file = workdir / 'summary.json'
-  if checkpoints.latest_step() != run.steps or not file.exists():
-    return None
-  values = json.loads(file.read_text())
-  return json.dumps(values) if values['steps'] == run.steps else None
+def keep_bad_batch(records: Records, step: loop.Step) -> None:
+  """Keeps what a gradient that was not finite came from."""
+  if step.values['nonfinite'] and records.writer is not None:
+    np.savez(records.workdir / 'nonfinite.npz', **loop.arrays_of(step.groups))
 
 
-def screen(run: Run, workdir: pathlib.Path) -> dict[str, list[str]]:
-  """The ids that a new run leaves out, by source; says and lists them."""
-  with contextlib.ExitStack() as stack:
-    pool = None
-    if run.open_reference_pool is not None:
-      where = 'config.judge.reference: '
-      with cli.mendable(ValueError, RuntimeError, where=where):
-        pool = stack.enter_context(run.open_reference_pool())
-    with cli.mendable(ValueError):
-      dropped = references.find(run.prompts, run.digests, pool)
-  file = workdir / 'dropped.jsonl'
-  if jax.process_index() == 0:
-    references.write(dropped, file)
-  for line in references.report(run.prompts, dropped, file):
-    say(line)
-  return references.ids(dropped)
-
-
-def start(run: Run, checkpoints, batches) -> update.TrainState:
-  """The state to go on from: the newest checkpoint's, or the model's.
-
-  Raises:
-    ValueError: the checkpoint is of another model.
-  """
-  if checkpoints.latest_step() is None:
-    return run.load_state()
-  restored = checkpoints.restore(run.abstract_state.saved())
-  batches.set_state(restored.data_state)
-  say(f'going on after step {int(restored.state.step)}')
-  return restored.state.replace(frozen=run.load_frozen())
-
-
-def first_look(run: Run, state: update.TrainState, pool) -> dict:
-  """What a new run's checkpoints say of it: what it could do before."""
-  began = time.monotonic()
-  say(
-    f'compiling, then asking {len(run.prompts[references.HELDOUT])} held-out '
-    'questions; compiled '
-    f'programs are kept in {jax.config.jax_compilation_cache_dir}'
-  )
-  before = pass_rate(run, state, pool)
-  say(f'held-out pass rate before: {before:.1%}')
-  seconds = time.monotonic() - began
-  return dict(heldout_before=before, seconds=seconds)
-
-
-def loop(
+def save(
   run: Run,
-  state: update.TrainState,
+  records: Records,
+  at: loop.Standing,
+  meta: Mapping[str, Any],
+  step: loop.Step,
+) -> None:
+  """Starts a checkpoint; the journal forgets what the one before it holds."""
+  checkpoints = records.checkpoints
+  checkpoints.save(
+    at.progress.step,
+    at.state.saved(),
+    at.progress._asdict(),
+    meta,
+    at.ledger.to_parquet(),
+    step.values.get(run.best),
+  )
+
+
+def run_stage(
+  run: Run,
+  stage: Stage,
+  at: loop.Standing,
   meta: dict,
-  checkpoints,
-  batches,
-  pool,
-  writer,
-  workdir: pathlib.Path,
-) -> tuple[update.TrainState, dict, bool]:
-  """Steps until done (True) or asked to stop (False); saves as it goes."""
-  done = int(state.step)
+  tools: loop.Tools,
+  records: Records,
+  preemption: checkpoint_lib.Preemption,
+  advance: Callable[[], None],
+) -> tuple[loop.Standing, dict, bool]:
+  """Steps until the stage is over (True) or asked to stop (False)."""
   stop = False
+  reason = loop.stop_reason(stage, at.progress)
+  while reason is None and not stop:
+    began = time.monotonic()
+    at, step = loop.take_step(run, stage, at, tools)
+    reason = step.reason
+    keep_bad_batch(records, step)
+    loop.check_limits(run, stage, at, step)
+    done = at.progress.step
+    write_step(run, records, at, step, total_steps(run, at.progress))
+    advance()
+    stop = preemption.requested(done) and not reason
+    meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
+    best = run.best in step.values
+    if stop or reason or best or done % run.checkpoint_every == 0:
+      records.checkpoints.wait()
+      if (saved := records.checkpoints.latest_step()) is not None:
+        tools.journal.forget(saved)
+      save(run, records, at, meta, step)
+  if reason and len(run.stages) > 1:
+    say(f'stage {stage.name}: over, {reason}')
+  return at, meta, not stop
+
+
+def total_steps(run: Run, progress: loop.Progress) -> int:
+  """Steps of this run if no stage ends before its last step."""
+  here = run.stages.index(loop.stage_of(run, progress))
+  ahead = sum(s.stop.steps for s in run.stages[here:])
+  return progress.step - progress.stage_step + ahead
+
+
+def run_stages(
+  run: Run,
+  at: loop.Standing,
+  meta: dict,
+  tools: loop.Tools,
+  records: Records,
+) -> tuple[loop.Standing, dict, bool]:
+  """Stages until done (True) or asked to stop (False); saves as it goes."""
+  total = total_steps(run, at.progress)
   with (
     checkpoint_lib.Preemption() as preemption,
-    metrics.progress_bar(run.steps, done=done) as advance,
+    metrics.progress_bar(total, done=at.progress.step) as advance,
   ):
-    if done < run.steps:
+    if at.progress.step < total:
       say('the first step compiles the update too')
-    while done < run.steps and not stop:
-      began = time.monotonic()
-      state, groups, values, trace = train_step(
-        run, state, next(batches), pool, done
+    here = run.stages.index(loop.stage_of(run, at.progress))
+    for stage in run.stages[here:]:
+      if at.progress.stage != stage.name or not at.progress.stage_step:
+        at = loop.enter(run, stage, at, tools)
+      at, meta, over = run_stage(
+        run, stage, at, meta, tools, records, preemption, advance
       )
-      done += 1
-      if writer is not None:
-        writer.write(done, values)
-        timeline.write_events(
-          workdir / 'timeline.jsonl', trace.events, step=done, **trace.metrics()
-        )
-      say(metrics.step_line(done, run.steps, values))
-      if values['nonfinite']:
-        say('WARNING: the gradient was not finite: this step changed nothing')
-      if not values['mismatch'] <= run.mismatch_limit:
-        say(
-          f'WARNING: sampler and trainer differ by {values["mismatch"]:.1e} a '
-          f'token, more than rounding ({run.mismatch_limit:.0e}); please report'
-        )
-      if done % run.samples['every'] == 0:
-        say(
-          metrics.format_rollouts(
-            groups,
-            count=run.samples['count'],
-            max_chars=run.samples['characters'],
-          )
-        )
-      advance()
-      stop = preemption.requested(done) and done < run.steps
-      meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
-      if stop or done == run.steps or done % run.checkpoint_every == 0:
-        checkpoints.save(done, state.saved(), batches.get_state(), meta)
-  return state, meta, not stop
+      if not over:
+        return at, meta, False
+  return at, meta, True
 
 
 def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
+  kinds = OSError, collect.JudgeFailed, loop.Stopped
   with (
-    cli.mendable(OSError, collect.JudgeFailed, where=f'{workdir}: '),
+    cli.mendable(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
     )
     with cli.mendable(ValueError):
-      meta = earlier(run, checkpoints)
-    if (summary := final_summary(run, checkpoints, workdir)) is not None:
-      say(f'finished already: {summary}; a larger config.steps goes on')
-      return 0
+      meta = start.earlier(run, checkpoints)
+      if meta is not None and (
+        done := start.finished(run, checkpoints, workdir)
+      ):
+        say(f'finished already: {done}; a larger config.steps goes on')
+        return 0
     # Kept by the checkpoints: see references.py.
-    dropped = screen(run, workdir) if meta is None else meta['dropped']
-    run = run._replace(prompts=references.without(run.prompts, dropped))
-    batches = run.make_batches(run.prompts[references.TRAIN])
-    with cli.mendable(ValueError, RuntimeError, where='config.judge: '):
-      pool = stack.enter_context(run.open_pool())
-    say(f'judge workers: {pool.confinement}')
+    dropped = start.screen(run, workdir) if meta is None else meta['dropped']
+    saved = checkpoints.latest_step()
+    tools = start.open_tools(run, workdir, dropped, saved, stack)
     say(f'attention of the update: {run.attention}')
     with cli.mendable(ValueError):
-      state = start(run, checkpoints, batches)
+      at = start.begin(run) if meta is None else start.restore(run, checkpoints)
     if meta is None:
+      began = time.monotonic()
       with heeded_interrupt():
-        meta = first_look(run, state, pool)
-      meta |= dict(config=run.config, data=run.digests, dropped=dropped)
+        at = start.first_look(run, at, tools)
+      meta = dict(config=run.config, data=run.digests, dropped=dropped)
+      meta |= dict(seconds=time.monotonic() - began)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
       writer = stack.enter_context(
-        metrics.Writer(workdir, resume_step=int(state.step) + 1)
+        metrics.Writer(workdir, resume_step=at.progress.step + 1)
       )
-    state, meta, finished = loop(
-      run, state, meta, checkpoints, batches, pool, writer, workdir
-    )
+    records = Records(workdir, checkpoints, writer)
+    at, meta, over = run_stages(run, at, meta, tools, records)
     checkpoints.wait()
-    if not finished:
-      say(f'stopped and saved after step {int(state.step)}; run it again')
+    if not over:
+      say(f'stopped and saved after step {at.progress.step}; run it again')
       return cli.STOPPED
-    began = time.monotonic()
-    after = pass_rate(run, state, pool)
-    before = meta['heldout_before']
-    say(f'held-out pass rate: {before:.1%} before, {after:.1%} after')
+    heldout = at.progress.heldout
+    before, after = start.shown(heldout[0]), start.shown(heldout[-1])
+    say(f'held-out pass rate: {before} before, {after} after')
     if jax.process_index() == 0:
       values = dict(
-        heldout_before=before,
-        heldout_after=after,
-        steps=run.steps,
-        seconds=round(meta['seconds'] + time.monotonic() - began, 1),
+        heldout_before=start.rate_of(heldout[0]),
+        heldout_after=start.rate_of(heldout[-1]),
+        heldout=heldout,
+        best_step=checkpoints.best_step(),
+        steps=at.progress.step,
+        seconds=round(meta['seconds'], 1),
         peak_gb=round(metrics.peak_gb(), 2),
         seed=run.seed,
       )

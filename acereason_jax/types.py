@@ -5,9 +5,12 @@ the answer is wrong: such a rollout has no reward at all (see `reward`).
 """
 
 import dataclasses
+import types
 import typing
 
 import numpy as np
+
+EMPTY: typing.Mapping = types.MappingProxyType({})
 
 Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
 

@@ -25,7 +25,7 @@ is done once a chunk is taken off.
 
 Of the update, one microbatch and the optimiser's step, with a row of 33,792
 tokens on each data x fsdp shard; its memory is the greater of `add`'s, with the
-optimiser's moments, and `apply`'s:
+optimiser's moments if they stay there, and `apply`'s:
 
   mfu_bound         FLOPs of use at the vendor's peak, of the time that XLA and
                     the links' bandwidth allow

@@ -96,7 +96,7 @@ def make_program(case: Case) -> Program:
     model,
     mesh,
     sizes=sizes,
-    sampling=sampling.Sampling(0.85),
+    sampling=sampling.Sampling(),
     ending=engine_lib.Ending((config.vocab - 1,)),
     kv_dtype=DTYPE,
     to_text=str,
@@ -115,6 +115,7 @@ def make_program(case: Case) -> Program:
     jax.ShapeDtypeStruct(shape, DTYPE, sharding=cache.sharding),
     (
       integers((2,), sharding.replicated(mesh)),
+      jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh)),
       integers((case.slots, len(schedule.Slot._fields)), rows),
       integers((case.slots, sizes.table), rows),
     ),

@@ -43,7 +43,8 @@ COLUMNS = (
 class Case(NamedTuple):
   """One row of `TOKENS` on each of `fsdp` shards of `tensor` devices.
 
-  `mfu` is the least mfu_bound that is wanted.
+  `mfu` is the least mfu_bound that is wanted; with `offload` the optimiser's
+  moments lie in the hosts' memory.
   """
 
   model: str
@@ -53,12 +54,14 @@ class Case(NamedTuple):
   remat: str
   kernel: str = 'splash'
   mfu: float = 0.0
+  offload: bool = False
 
 
 CASES = {
   '7b-v5p': Case('7b', 'v5p:4x4x4', 64, 1, 'block', mfu=0.6),
   '7b-v5p-kept': Case('7b', 'v5p:4x4x4', 64, 1, 'attention', mfu=0.7),
   '7b-v5e': Case('7b', 'v5e:16x16', 64, 4, 'block'),
+  '7b-v5e-offload': Case('7b', 'v5e:16x16', 64, 4, 'block', offload=True),
   '7b-v6e': Case('7b', 'v6e:16x16', 256, 1, 'block'),
   '7b-v7x': Case('7b', 'tpu7x:2x2x1', 8, 1, 'block'),
   '14b-v5p': Case('14b', 'v5p:4x4x4', 64, 1, 'block'),
@@ -79,6 +82,7 @@ class Program(NamedTuple):
   state: update.TrainState
   sums: update.Sums
   batch: packing.PackedBatch
+  knobs: update.Knobs
 
 
 def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
@@ -104,7 +108,9 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
   state = jax.eval_shape(init, params)
-  moments = sharding.like_params(state.opt_state, params, placed, everywhere)
+  moments = sharding.like_params(
+    state.opt_state, params, placed, everywhere, offload=case.offload
+  )
   place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   state = jax.tree.map(
     place, state, update.TrainState(placed, moments, everywhere)
@@ -115,7 +121,7 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
     jax.ShapeDtypeStruct, (case.fsdp, TOKENS), sharding=sharding.packed(mesh)
   )
   names = packing.PackedBatch._fields
-  floats = 'logp_old_BT', 'adv_BT', 'weight_BT'
+  floats = 'logp_old_BT', 'adv_BT', 'weight_BT', 'logp_ref_BT'
   batch = packing.PackedBatch(
     *(array(jnp.float32 if n in floats else jnp.int32) for n in names)
   )
@@ -123,16 +129,18 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
     model,
     losses.on_policy(),
     optimizer,
-    temperature=0.85,
     vocab_chunk=VOCAB_CHUNK,
     dtype=DTYPE,
     param_shardings=placed,
+    offload=case.offload,
   )
-  return Program(made, state, sums, batch)
+  knobs = update.Knobs(*(scalar for _ in update.Knobs._fields))
+  return Program(made, state, sums, batch, knobs)
 
 
 def compile_add(case: Case, program: Program) -> jax.stages.Compiled:
-  arguments = program.state.params, program.sums, program.batch
+  p = program
+  arguments = p.state.params, p.sums, p.batch, p.knobs
   return _compile(case, program.update.add, arguments)
 
 

@@ -60,7 +60,7 @@ def make_sampler(
         'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
       )
       keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, i)
-      return sampling_lib.draw(keys, logits_BV, sampling)
+      return sampling_lib.draw(keys, logits_BV, sampling, 1.0)
 
     def step(carry):
       i, token_B, tokens_BR, logp_BR, cache = carry

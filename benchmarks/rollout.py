@@ -36,7 +36,7 @@ from acereason_jax.rollout import sampling, schedule
 from benchmarks import lockstep, step
 
 MODEL = 'smollm2-135m'
-PLAIN = sampling.Sampling(1.0)
+PLAIN = sampling.Sampling()
 HF = step.PEERS / 'hf_generate.py'
 
 
@@ -145,9 +145,11 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   flat = [r for group in asked for r in group]
   flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
   warm = [r._replace(limit=8) for r in flat[: args.slots]]
-  list(engine.stream(s.params, warm, seed=0, step=0))
+  list(engine.stream(s.params, warm, seed=0, step=0, temperature=1.0))
   trace = schedule.Trace()
-  rollouts = engine.stream(s.params, flat, seed=0, step=0, trace=trace)
+  rollouts = engine.stream(
+    s.params, flat, seed=0, step=0, temperature=1.0, trace=trace
+  )
   ours = seconds(lambda: list(rollouts))
   run = lockstep_runner(s, groups, args.cap)
   run(flat[: args.slots], np.full(args.slots, 8))
@@ -219,7 +221,9 @@ def short_of(
   asked = schedule.requests(prompts, groups, 64)
   flat = [r for group in asked for r in group]
   lockstep_run = lockstep_runner(s, groups, 64)
-  ours = lambda: list(engine.stream(s.params, flat, seed=0, step=0))
+  ours = lambda: list(
+    engine.stream(s.params, flat, seed=0, step=0, temperature=1.0)
+  )
   first = lambda: lockstep_run(flat, np.full(count, 64))
   ours(), first()
   measure = lambda: [(seconds(ours), seconds(first)) for _ in range(repeats)]
@@ -273,7 +277,9 @@ def kv(s: Setup) -> dict[str, float]:
     engine = make_engine(
       s, slots=64, page=16, chunk=8, window=64, room=64, kv_dtype=dtype
     )
-    groups = engine.sample(s.params, prompts, groups=8, seed=0, step=0)
+    groups = engine.sample(
+      s.params, prompts, groups=8, seed=0, step=0, temperature=1.0
+    )
     gaps = trainer_gaps(s, prompts, groups)
     mean, most = float(gaps.mean()), float(gaps.max())
     result |= {f'{dtype}_mean': mean, f'{dtype}_max': most}

@@ -135,7 +135,7 @@ def build(case: dict[str, Any]) -> Step:
     model,
     mesh,
     sizes=sizes._replace(pages=sizes.slots * sizes.table + 1),
-    sampling=sampling.Sampling(1.0),
+    sampling=sampling.Sampling(),
     ending=engine_lib.Ending(()),
     kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
@@ -169,7 +169,6 @@ def build(case: dict[str, Any]) -> Step:
       model,
       losses.on_policy(),
       optimizer,
-      temperature=1.0,
       vocab_chunk=case['vocab_chunk'],
       dtype=jnp.float32,
     ),
@@ -188,12 +187,15 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
     groups=step.groups,
     seed=0,
     step=index,
+    temperature=1.0,
   )
   tick()
   groups = random_advantages(step.prompts, rollouts, index)
   sums = step.update.zeros(step.state.params)
   for batch in step.pack(groups):
-    sums = step.update.add(step.state.params, sums, batch)
+    sums = step.update.add(
+      step.state.params, sums, batch, update.make_knobs(1.0)
+    )
   state, updated = jax.block_until_ready(step.update.apply(step.state, sums))
   tick()
   sampled = sum(len(r.tokens) for group in rollouts for r in group)

@@ -62,6 +62,7 @@ def batches(tokens_RT: np.ndarray, rows: int) -> list[packing.PackedBatch]:
     logp_old_BT=full(-10.0, np.float32),
     adv_BT=np.broadcast_to(adv_R1, (R, T)).astype(np.float32),
     weight_BT=full(1 / (R * T), np.float32),
+    logp_ref_BT=full(0.0, np.float32),
   )
   return [
     packing.PackedBatch(*(x[i : i + rows] for x in whole))
@@ -93,7 +94,6 @@ def work() -> None:
     model,
     losses.on_policy(),
     optimizer,
-    temperature=1.0,
     vocab_chunk=case['vocab_chunk'],
     dtype=jnp.float32,
   )
@@ -103,7 +103,7 @@ def work() -> None:
     began = time.process_time(), time.perf_counter()
     sums = updates.zeros(state.params)
     for batch in packed:
-      sums = updates.add(state.params, sums, batch)
+      sums = updates.add(state.params, sums, batch, update.make_knobs(1.0))
     state, _ = jax.block_until_ready(updates.apply(state, sums))
     ended = time.process_time(), time.perf_counter()
     cpu, wall = (b - a for a, b in zip(began, ended))

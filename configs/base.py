@@ -3,7 +3,8 @@
 Tags name the source: [P] arXiv 2505.16400, [1.1] arXiv 2506.13284, [open]
 not reported, our choice. An experiment is a file beside this one that changes
 fields; `--config.field=value` changes one more. A component is
-dict(fn='package.module:function', **its arguments).
+dict(fn='package.module:function', **its arguments). A stage and a domain
+are dicts of what they change of all this.
 """
 
 import ml_collections
@@ -13,8 +14,20 @@ def get_config() -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict()
   # Sampling keys, data order and where adapters start; nothing else.
   c.seed = 0
-  # Optimiser steps: one rollout batch and one update each [P 3.1].
+  # Most steps of a stage: one rollout batch each, and one update [P 3.1].
   c.steps = 1000
+  # The stages of a run in order, dicts of a name and what each changes of the
+  # fields that settings.STAGE_FIELDS lists; () is one stage.
+  c.stages = ()
+  # A stage also ends after so many epochs (0: no limit) of its largest domain,
+  # or when the mean of a metric (reward, heldout/main, ...) over `window`
+  # values is less than `gain` above that of those before ('': never) [open].
+  c.stop = dict(epochs=0, metric='', window=0, gain=0.0)
+  # Begin with the newest weights and the ledger of another run's folder, and
+  # take these stages alone; (): all.
+  c.start = dict(run='', stages=())
+  # Whether a stage takes over the moments of the one before [open].
+  c.carry_optimizer = True
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
   c.model = ''
@@ -53,6 +66,25 @@ def get_config() -> ml_collections.ConfigDict:
     # The answer counts only after '</think>' [P 3.1].
     reasons=True,
   )
+  # Kinds of prompts by name: what each changes of prompt, judge, train_data and
+  # heldout_data; {} is one domain. `mix` is their shares of a stage's prompts.
+  c.domains = ml_collections.ConfigDict()
+  c.mix = ml_collections.ConfigDict()
+  # Which prompts a stage asks; data/curriculum.py.
+  c.filter = dict(
+    # The data set's difficulty (0 to 8 [P 3.3.1]); -1: all.
+    max_difficulty=-1.0,
+    # Drops what the model solves more than `max_solved` times `of` that many,
+    # asked when the stage begins: 14, 10 or 6 of 16 [P]. of=0 asks nothing.
+    max_solved=0,
+    of=0,
+    # Whether what was never solved stays [open].
+    keep_unsolved=True,
+    # Drops what all rollouts solved in the epoch before [1.1], but for a share
+    # that comes back: 0.01 to 0.1 (Nemotron-Cascade, MiMo).
+    drop_solved=False,
+    readmit=0.0,
+  )
   # Sources return rows (id, question, answer); see data/sources.py.
   c.train_data = dict(fn='acereason_jax.data.sources:jsonl', path='train.jsonl')
   c.heldout_data = dict(
@@ -65,14 +97,26 @@ def get_config() -> ml_collections.ConfigDict:
     groups=8,
     # Longest response, tokens: 8K, 16K, 24K, 32K by stage [P 3.4].
     max_tokens=8192,
-    # Training temperature [open in P]; [1.1] sets it for an entropy near 0.3.
+    # Training temperature [open in P], or a control of rl/control.py: by epoch,
+    # or near_entropy, as [1.1] sets it for an entropy near 0.3.
     temperature=0.85,
   )
+  # Rounds of new prompts in place of groups that are all right or all wrong,
+  # which have no gradient (DAPO's dynamic sampling); [P] has none.
+  c.refill = 0
+  # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2 and
+  # 4 are the ablation of [P Fig. 3c], with losses:clipped.
+  c.updates = 1
   # The policy whose logp is trained: 'tempered' (softmax(logits / temperature),
   # which the rollouts are drawn from) or 'full' (softmax(logits)) [open].
   c.policy = 'tempered'
-  # Held-out pass rate, before and after; [P 4.1] samples at 0.6 and 0.95.
-  c.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0)
+  # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95. max_tokens=0: responses
+  # as long as in the longest stage.
+  c.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
+  # Steps between such looks, beside one when a stage ends; 0: no others.
+  c.evaluate_every = 0
+  # Also keeps the checkpoint at which heldout/<domain> is highest; '': none.
+  c.best = ''
   c.engine = dict(
     # Rollouts decoded at once, on all devices together.
     slots=256,
@@ -117,8 +161,9 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   # (S - mean) / (std + epsilon) over a group [P eq. 2]; epsilon is [open].
-  # scale=False leaves the std out (Dr. GRPO).
-  c.advantage = dict(epsilon=1e-6, scale=True)
+  # scale: the std is that of the 'group' or of the 'batch', or 'none' divides
+  # (Dr. GRPO); see rl/advantages.py.
+  c.advantage = dict(epsilon=1e-6, scale='group')
   # Strictly on-policy, no KL, no entropy bonus [P 3.1]; 'losses:clipped' is
   # the clipped ratio against the sampler's logp.
   c.loss = dict(fn='acereason_jax.rl.losses:on_policy')
@@ -127,12 +172,24 @@ def get_config() -> ml_collections.ConfigDict:
   # sequence, constant: see rl/packing.py.
   c.average = 'token'
   # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
-  # and 16K [1.1]) but not out of their group's mean; 'score' keeps them, with
-  # whatever the judge said (at 32K).
+  # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at 32K
+  # [1.1]); 'score' is whatever the judge said.
   c.truncated = 'mask'
+  # Takes up to 1 off the reward of responses in the last so many tokens before
+  # max_tokens, in proportion (DAPO); 0: nothing.
+  c.overlong_tokens = 0
+  # Weight of the entropy in the loss, or a control (adaptive_entropy); 0 [P].
+  c.entropy_bonus = 0.0
+  # Of a loss with a reference (losses:with_kl): that is the stage's first
+  # policy, then the newest one every so many steps (ProRL); 0: never.
+  c.reset_reference_every = 0
 
   # AdamW at 1e-6 [P]; betas and weight decay are [open]: optax's betas, none.
   c.optim = dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0)
+  # Whether the optimiser's moments lie in the hosts' memory between updates:
+  # AdamW's are 8 bytes a trained parameter. Devices keep that room for rollouts
+  # and gradients; each update copies the moments there and back.
+  c.offload_moments = False
   # Constant learning rate after a linear rise; [open].
   c.warmup_steps = 0
   # Global gradient norm; [open].
@@ -143,6 +200,10 @@ def get_config() -> ml_collections.ConfigDict:
   # of each token are held at once.
   c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)
 
+  # The run stops, with a line: at a larger mismatch of sampler and trainer (0:
+  # warns alone), a larger share of groups without a gradient (1: never), and
+  # after so many steps in a row whose gradient is not finite.
+  c.limits = dict(mismatch=0.0, zero_signal=1.0, nonfinite=3)
   # Steps between saves, and how many are kept.
   c.checkpoint = dict(every=10, keep=2)
   # Steps between printed sample rollouts, how many, and characters of each.

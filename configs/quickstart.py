@@ -34,7 +34,7 @@ def get_config():
   c.train_data = dict(sums, split='train', count=300)
   c.heldout_data = dict(sums, split='heldout', count=128)
   c.rollout = dict(prompts=8, groups=8, max_tokens=32, temperature=1.0)
-  c.heldout = dict(groups=1, temperature=1.0, top_p=1.0, top_k=0)
+  c.heldout.update(groups=1, temperature=1.0, top_p=1.0, top_k=0)
   c.engine.update(
     slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=96
   )

@@ -34,6 +34,11 @@ def step(case):
   places = rows, placed, rows, rows
 
   def run(x, w, target, cotangent):
+    if case.entropy_gradient:
+      return test_logprobs.value_and_both_grads(
+        *(x, w, target, cotangent, test_logprobs.slope_of(everything[-1])),
+        *(test_logprobs.TEMPERATURE, case.chunk, placed),
+      )
     fn = lambda *args: logprobs.token_logp(
       *args, test_logprobs.TEMPERATURE, case.chunk, placed
     )

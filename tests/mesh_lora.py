@@ -41,7 +41,6 @@ def main(file: str) -> None:
     ),
     test_update.ON_POLICY,
     optax.sgd(1.0),
-    temperature=test_update.TEMPERATURE,
     vocab_chunk=40,
     dtype=jnp.float32,
     param_shardings=placed,
@@ -50,7 +49,12 @@ def main(file: str) -> None:
   weights, sums = base.overlaid(frozen, adapters), made.zeros(adapters)
   spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
   for batch in test_update.alone():
-    sums = made.add(weights, sums, packing.PackedBatch(*map(spread, batch)))
+    sums = made.add(
+      weights,
+      sums,
+      packing.PackedBatch(*map(spread, batch)),
+      test_update.KNOBS,
+    )
   read, _ = build.build_rollout_params(
     test_update.MODEL.specs, parts, mesh, jnp.float32
   )

@@ -1,14 +1,24 @@
 """What a user can get wrong: each time one line, naming field and remedy."""
 
+import contextlib
 import json
 import pathlib
 
 import jax
+import jax.monitoring
 import ml_collections
 import pytest
 import tiny
 
-from acereason_jax import checkpoint, settings, train
+from acereason_jax import (
+  checkpoint,
+  ledger,
+  loop,
+  settings,
+  sharding,
+  start,
+  train,
+)
 
 
 @pytest.fixture(scope='module')
@@ -23,18 +33,41 @@ def config(folder):
   return tiny.config(folder)
 
 
+@contextlib.contextmanager
+def compiled():
+  """A list that what is compiled meanwhile is added to."""
+  seen = []
+
+  def listen(event, seconds, **kwargs):
+    if event == '/jax/core/compile/backend_compile_duration':
+      seen.append(kwargs)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield seen
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def refused(config, match):
-  """Checks that `config` ends with one line, and returns it."""
-  with pytest.raises((ValueError, OSError), match=match) as caught:
+  """Checks that `config` ends with one line before anything is compiled."""
+  errors = ValueError, OSError
+  with compiled() as seen, pytest.raises(errors, match=match) as caught:
     settings.validate(config)
     train.build(config)
   assert '\n' not in str(caught.value)
-  return str(caught.value)
+  assert not seen
+
+
+def test_what_is_compiled_is_seen():
+  with compiled() as seen:
+    jax.jit(lambda x: x + 1)(1)
+  assert len(seen) == 1
 
 
 def test_the_tiny_config_builds(config):
   settings.validate(config)
-  assert train.build(config).steps == 4
+  assert train.build(config).stages[0].stop.steps == 4
 
 
 @pytest.mark.parametrize(
@@ -42,7 +75,7 @@ def test_the_tiny_config_builds(config):
   [
     ('rollout', 'groups', 1, r'config\.rollout\.groups=1: a group of 1 has'),
     ('rollout', 'temperature', 0.0, r'config\.rollout\.temperature=0\.0: .*'),
-    ('engine', 'slots', 6, r'config\.engine: slots=6: .*multiple of shards, 4'),
+    ('engine', 'slots', 6, r'config\.engine\.slots=6: not a multiple of 4, '),
     ('engine', 'chunk', 3, r'config\.engine\.chunk=3: give a divisor of .*=4'),
     ('engine', 'pages', 10, r'config\.engine: pages=.* alone, .* needs 6'),
     ('engine', 'pages', 10**9, r'config\.engine: pages=.* or slots=\d+ of 12 '),
@@ -50,12 +83,24 @@ def test_the_tiny_config_builds(config):
     ('engine', 'kv_dtype', 'int4', r"kv_dtype='int4':  or float32 or"),
     (None, 'policy', 'raw', r"config\.policy='raw': tempered or full"),
     ('microbatch', 'columns', 19, r'config\.microbatch\.columns=19: .* 20'),
+    ('microbatch', 'rows', 0, r'config\.microbatch\.rows=0: give at least 1'),
     ('mesh', 'data', 3, r'config\.mesh: data=3 .* does not cover 4 devices'),
     ('mesh', 'fsdp', 0, r'config\.mesh: .*fsdp=0.* does not cover 4 devices'),
     ('rollout', 'max_tokens', 60, r'config\.microbatch\.columns=32: .* 72'),
     ('optim', 'learning_rate', float('nan'), r'learning_rate=nan: give more'),
     ('optim', 'fn', 'optax:adamv', r"config\.optim\.fn='optax:adamv': .* no"),
     ('optim', 'fn', 'adamw', r"config\.optim\.fn='adamw': expected 'package"),
+    ('optim', 'fn', 'optax:contrib', r'fn=.*: of type module, .* a function'),
+    ('optim', 'fn', 'optax:softmax_cross_entropy', r'\.fn=.* no learning_rate'),
+    ('optim', 'fn', 'acereason_jax.rl.losses:clipped', r'optim\.fn=.*: clip_l'),
+    ('optim', 'fn', 'builtins:dict', r"optim\.fn='builtins:dict': expected a"),
+    ('optim', 'fn', 'collections:Counter', r'fn=.*Counter.*: gave a Counter'),
+    (
+      'loss',
+      'fn',
+      'builtins:dict',
+      r"config\.loss\.fn='builtins:dict': expect",
+    ),
     ('loss', 'fn', 'none_such:f', r"config\.loss\.fn='none_such:f': cannot"),
     ('train_data', 'fn', 'json:nope', r"config\.train_data\.fn='json:nope'"),
     ('train_data', 'path', '/none/train.jsonl', r'/none/train\.jsonl'),
@@ -112,7 +157,7 @@ def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
 
 
 def test_a_field_left_out_of_a_section(config):
-  config.heldout = dict(temperature=0.6, top_p=0.95, top_k=0)
+  config.heldout = dict(temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
   refused(config, r'config\.heldout\.groups: missing')
 
 
@@ -180,7 +225,7 @@ def test_an_incomplete_model_directory(config, tmp_path, missing):
   else:
     # The weights are read last, after a checkpoint was looked for.
     with pytest.raises(OSError, match=f'holds neither {missing}'):
-      train.build(config).load_state()
+      start.begin(train.build(config))
 
 
 def test_another_architecture(config, tmp_path):
@@ -216,21 +261,30 @@ def test_heads_are_not_cut(config, tmp_path):
   refused(config, r'config\.mesh\.tensor x sequence=4: .* has 2 query and 2 kv')
 
 
+def test_a_row_is_cut_evenly(config):
+  config.mesh.update(data=1, fsdp=1, sequence=4)
+  train.build(config)
+  config.microbatch.columns = 30
+  refused(
+    config, r'config\.microbatch\.columns=30: .* config\.mesh\.sequence=4; '
+  )
+
+
 @pytest.mark.parametrize(
   'fn', ['optax:adafactor', 'optax:novograd', 'optax:sgd', 'optax.contrib:muon']
 )
 def test_an_optimiser_whose_state_is_no_copy_of_the_parameters(config, fn):
   config.optim = dict(fn=fn, learning_rate=1e-3)
   run = train.build(config)
-  state = run.load_state()
+  state = start.begin(run).state
   for leaf, abstract in zip(
-    jax.tree.leaves(state), jax.tree.leaves(run.abstract_state)
+    jax.tree.leaves(state), jax.tree.leaves(run.stages[0].abstract_state)
   ):
     assert leaf.sharding.is_equivalent_to(abstract.sharding, leaf.ndim)
 
 
 def test_moments_lie_where_their_parameters_do(config):
-  state = train.build(config).abstract_state
+  state = train.build(config).stages[0].abstract_state
   adam = state.opt_state[1][0]
   for moment in (adam.mu, adam.nu):
     assert (
@@ -239,13 +293,29 @@ def test_moments_lie_where_their_parameters_do(config):
   assert not state.params['layers']['q'].sharding.is_fully_replicated
 
 
+def test_moments_lie_in_the_hosts_memory_if_told_to(config):
+  state = train.build(config).stages[0].abstract_state
+  config.offload_moments = True
+  run = train.build(config)
+  offloaded, loaded = run.stages[0].abstract_state, start.begin(run).state
+  adam = offloaded.opt_state[1][0]
+  kinds = lambda tree: {x.sharding.memory_kind for x in jax.tree.leaves(tree)}
+  assert kinds([adam.mu, adam.nu]) == {'pinned_host'}
+  assert kinds([offloaded.params, adam.count]) == {'device'}
+  place = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
+  assert place(loaded) == place(offloaded)
+  # Adam has two moments, each as large as the parameters.
+  freed = sharding.device_bytes(state) - sharding.device_bytes(offloaded)
+  assert freed == 2 * sharding.device_bytes(state.params)
+
+
 def test_a_config_json_of_another_shape_than_the_weights(config, tmp_path):
   tiny.write_model(tmp_path / 'model')
   file = tmp_path / 'model' / 'config.json'
   file.write_text(json.dumps(tiny.LLAMA | {'num_hidden_layers': 3}))
   config.model = str(tmp_path / 'model')
   with pytest.raises(ValueError, match=r'lacks tensor .*another architecture'):
-    train.build(config).load_state()
+    start.begin(train.build(config))
 
 
 def one_line_exit(run, workdir, match):
@@ -258,17 +328,17 @@ def one_line_exit(run, workdir, match):
 def test_a_checkpoint_of_another_model_shape(config, tmp_path):
   """The same path, but the model there was exchanged."""
   run = train.build(config)
-  state = run.load_state()
+  state = start.begin(run).state
   with checkpoint.Checkpoints(tmp_path / 'run', keep=1) as checkpoints:
     meta = dict(
       config=run.config,
       data=run.digests,
-      dropped=dict(train_data=[], heldout_data=[]),
-      heldout_before=0.0,
+      dropped=dict(main=dict(train_data=[], heldout_data=[])),
       seconds=0.0,
     )
-    batches = run.make_batches(run.prompts['train_data'])
-    checkpoints.save(1, state, batches.get_state(), meta)
+    progress = loop.Progress('main', step=1, stage_step=1)._asdict()
+    known = ledger.Ledger().to_parquet()
+    checkpoints.save(1, state, progress | dict(cursor={}), meta, known)
   tiny.write_model(tmp_path / 'wide', hidden_size=48)
   config.model = str(tmp_path / 'wide')
   other = train.build(config)
@@ -316,6 +386,6 @@ def test_an_error_that_nobody_expects_keeps_its_traceback(
   def broken(*args, **kwargs):
     raise ValueError('operands could not be broadcast together')
 
-  monkeypatch.setattr(train, 'first_look', broken)
+  monkeypatch.setattr(start, 'first_look', broken)
   with pytest.raises(ValueError, match='broadcast'):
     train.train(train.build(config), tmp_path)

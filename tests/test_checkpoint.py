@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -37,7 +38,7 @@ with checkpoint.Checkpoints(sys.argv[1], keep=2) as checkpoints:
   if restored is not None:
     start = int(restored.state['step'])
     assert (restored.state['x'] == start).all()
-    assert restored.data_state == {'next_index': start}, restored.data_state
+    assert restored.progress == {'next_index': start}, restored.progress
     assert restored.meta == {'step': start}, restored.meta
     assert checkpoints.latest_step() == start
   print('at', start, flush=True)
@@ -45,7 +46,7 @@ with checkpoint.Checkpoints(sys.argv[1], keep=2) as checkpoints:
     checkpoints.wait()
     print('done', step - 1, flush=True)
     checkpoints.save(
-      step, state_at(step), {'next_index': step}, {'step': step})
+      step, state_at(step), {'next_index': step}, {'step': step}, b'-')
 """
 
 
@@ -97,25 +98,25 @@ def message_of(error):
 
 def test_restores_every_bit_and_both_json_values(tmp_path):
   state, abstract = some_state(), abstract_of(some_state())
-  data_state, meta = {'next_index': 12}, {'config': {'a': [1, None]}}
+  progress, meta = {'next_index': 12}, {'config': {'a': [1, None]}}
   with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
     assert checkpoints.restore(abstract) is None
     assert checkpoints.latest_step() is checkpoints.latest_meta() is None
-    checkpoints.save(3, state, data_state, meta)
+    checkpoints.save(3, state, progress, meta, b'a file')
   with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
     assert checkpoints.latest_step() == 3
     assert checkpoints.latest_meta() == meta
     restored = checkpoints.restore(abstract)
   assert_same_bits(restored.state, state)
-  assert restored[2:] == (data_state, meta)
+  assert restored[2:] == (progress, meta, b'a file')
 
 
 def test_keeps_the_newest(tmp_path):
   with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
     for step in (1, 2, 5):
-      checkpoints.save(step, {'x': jnp.arange(3)}, {}, {})
+      checkpoints.save(step, {'x': jnp.arange(3)}, {}, {}, b'-')
     with pytest.raises(ValueError, match='already exists'):
-      checkpoints.save(5, {'x': jnp.arange(3)}, {}, {})
+      checkpoints.save(5, {'x': jnp.arange(3)}, {}, {}, b'-')
   steps = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
   assert steps == {'2', '5'}
 
@@ -127,7 +128,7 @@ def test_restores_onto_another_mesh(tmp_path):
   two = abstract_of(state, PartitionSpec('y', 'x'), (2, 2))
   sharded = jax.device_put(state, jax.tree.map(lambda x: x.sharding, one))
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, sharded, {}, {})
+    checkpoints.save(1, sharded, {}, {}, b'-')
     checkpoints.wait()
     restored = checkpoints.restore(two).state
   assert_same_bits(restored, state)
@@ -141,12 +142,37 @@ def test_the_next_step_may_donate_what_is_being_saved(tmp_path):
     lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0
   )
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, state, {}, {})
+    checkpoints.save(1, state, {}, {}, b'-')
     for _ in range(3):
       state = add_one(state)
     checkpoints.wait()
     restored = checkpoints.restore(abstract_of(state)).state
   assert_same_bits(restored, {'x': jnp.arange(1 << 20)})
+
+
+def test_what_is_saved_from_the_hosts_memory_is_a_copy(tmp_path, monkeypatch):
+  # Orbax writes such arrays in place, and what it holds cannot be donated.
+  mesh = jax.make_mesh((2, 2), ('a', 'b'), axis_types=(AxisType.Auto,) * 2)
+  lies = NamedSharding(mesh, PartitionSpec('a')).with_memory_kind('pinned_host')
+  state = {'x': jax.device_put(jnp.arange(1 << 20), lies), 'y': jnp.ones(3)}
+  held, args = [], ocp.args.PyTreeSave
+  keep = lambda tree: held.append(tree) or args(tree)
+  monkeypatch.setattr(ocp.args, 'PyTreeSave', keep)
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, state, {}, {}, b'-')
+    checkpoints.wait()
+    shape = lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=x.sharding
+    )
+    restored = checkpoints.restore(jax.tree.map(shape, state)).state
+  buffers = lambda x: {
+    s.data.unsafe_buffer_pointer() for s in x.addressable_shards
+  }
+  assert held[0]['x'].sharding == lies
+  assert not buffers(held[0]['x']) & buffers(state['x'])
+  assert held[0]['y'] is state['y']
+  assert_same_bits(restored, state)
+  assert restored['x'].sharding == lies
 
 
 @pytest.mark.parametrize(
@@ -172,7 +198,7 @@ def test_the_next_step_may_donate_what_is_being_saved(tmp_path):
 )
 def test_another_state_is_one_line_naming_a_leaf(tmp_path, change, words):
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, some_state(), {}, {})
+    checkpoints.save(1, some_state(), {}, {}, b'-')
     checkpoints.wait()
     with pytest.raises(ValueError, match=words) as e:
       checkpoints.restore(abstract_of(change(some_state())))
@@ -185,7 +211,7 @@ def test_load_reads_a_part_and_leaves_a_save_in_progress_alone(tmp_path):
   assert checkpoint.load(tmp_path, abstract_of(params)) is None
   assert not (tmp_path / 'checkpoints').exists()
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, some_state(), {}, {'a': 1})
+    checkpoints.save(1, some_state(), {}, {'a': 1}, b'-')
   unfinished = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
   unfinished.mkdir()
   loaded = checkpoint.load(tmp_path, abstract_of(params))
@@ -247,8 +273,8 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
   state = {'x': jnp.arange(200_000)}
   too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
   with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
-    checkpoints.save(4, state, {}, {})
-    checkpoints.save(6, too_much, {}, {})
+    checkpoints.save(4, state, {}, {}, b'-')
+    checkpoints.save(6, too_much, {}, {}, b'-')
     with pytest.raises(OSError, match='no space left') as e:
       checkpoints.wait()
   assert 'checkpoint at step 6 not written' in message_of(e)
@@ -257,7 +283,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
   with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
     assert checkpoints.latest_step() == 4
     assert_same_bits(checkpoints.restore(abstract_of(state)).state, state)
-    checkpoints.save(6, state, {}, {})
+    checkpoints.save(6, state, {}, {}, b'-')
     checkpoints.wait()
     assert checkpoints.latest_step() == 6
 
@@ -266,10 +292,10 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
 def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
   too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
   checkpoints = checkpoint.Checkpoints(small_disk, keep=1)
-  checkpoints.save(6, too_much, {}, {})
+  checkpoints.save(6, too_much, {}, {}, b'-')
   with pytest.raises(OSError, match=r'step 6 .* there is no earlier one'):
     if method == 'save':
-      checkpoints.save(8, {'x': jnp.zeros(3)}, {}, {})
+      checkpoints.save(8, {'x': jnp.zeros(3)}, {}, {}, b'-')
     else:
       checkpoints.close()
   checkpoints.close()

@@ -14,6 +14,7 @@ import time
 import psutil
 import pytest
 
+from acereason_jax.data import sources
 from acereason_jax.verifiers import code, jail
 from acereason_jax.verifiers.pool import VerifierPool
 
@@ -903,3 +904,50 @@ time.sleep(999)
   parent.send_signal(signal.SIGKILL)
   parent.communicate()
   assert _until(lambda: _ended(started))
+
+
+# --- the generated programs -------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def asked():
+  """The answers of all programs with constants from 2 to 40, by id."""
+  return {
+    row.id: row.answer
+    for operations, count in ((1, 6 * 39), (2, 11 * 39**2))
+    for row in sources.programs(
+      split='train',
+      count=count,
+      seed=0,
+      operations=operations,
+      largest=40,
+      held_out=0,
+    )
+  }
+
+
+@pytest.mark.parametrize(
+  ('row_id', 'right', 'wrong'),
+  [
+    ('program-plus-7', 'x + 7', 'x + 8'),
+    ('program-minus-30', 'x - 30', '30 - x'),
+    ('program-times-40', '40 * x', 'x * 39'),
+    ('program-remainder-12', 'x % 12', 'x % 24'),
+    ('program-larger-20', 'max(20, x)', 'max(19, x)'),
+    ('program-smaller-5', 'x if x < 5 else 5', 'min(x, 6)'),
+    ('program-minus-3-times-4', '(x - 3) * 4', 'x - 3 * 4'),
+    ('program-plus-8-remainder-40', '(x + 8) % 40', 'x + 8 % 40'),
+    ('program-times-9-larger-31', 'max(x * 9, 31)', '9 * max(x, 31)'),
+    ('program-plus-40-smaller-2', 'min(x + 40, 2)', 'min(x + 39, 2)'),
+  ],
+)
+def test_a_generated_program_is_judged_by_its_function(
+  asked, row_id, right, wrong
+):
+  answer = asked[row_id]
+  assert code.reference('', answer).status == 'right'
+  of = lambda expression: _response(f'def f(x):\n  return {expression}')
+  verdict = code.verify(of(right), answer)
+  assert verdict.status == 'right', verdict.detail
+  verdict = code.verify(of(wrong), answer)
+  assert verdict.detail.startswith('WA test'), verdict.detail

@@ -1,5 +1,8 @@
+import collections
 import hashlib
+import itertools
 import json
+import re
 
 import numpy as np
 import pyarrow
@@ -58,6 +61,48 @@ def test_jsonl_reads_both_field_names_and_keeps_numbers_as_written(tmp_path):
   ]
 
 
+def test_a_difficulty_is_a_number_or_nothing(tmp_path):
+  row = {'problem': 'a?', 'answer': '1', 'id': 'a'}
+  given = [5, 5.5, -1e-3, '7', 0, None]
+  records = [
+    {**row, 'id': f'{i}', 'difficulty': d} for i, d in enumerate(given)
+  ]
+  rows = sources.jsonl(write_lines(tmp_path / 'a.jsonl', *records, row))
+  assert [r.difficulty for r in rows] == [5.0, 5.5, -1e-3, 7.0, 0.0, None, None]
+  assert all(isinstance(r.difficulty, float) for r in rows[:5])
+  prompts, _ = sources.to_prompts(
+    rows,
+    'tokenizer',
+    chat_tokens=char_tokens,
+    system=None,
+    examples=[],
+    suffix='',
+    max_tokens=99,
+  )
+  assert [p.difficulty for p in prompts] == [r.difficulty for r in rows]
+  for column in ([5, None], [5.0, None], ['5', None]):
+    table = pyarrow.table(
+      {'problem': ['a', 'b'], 'answer': ['1', '2'], 'difficulty': column}
+    )
+    path = tmp_path / 'a.parquet'
+    pyarrow.parquet.write_table(table, path)
+    assert [r.difficulty for r in sources.parquet(path)] == [5.0, None]
+  clash = [{**row, 'difficulty': 1}, {**row, 'difficulty': 2}]
+  with pytest.raises(ValueError, match='another question, answer or difficu'):
+    sources.jsonl(write_lines(tmp_path / 'b.jsonl', *clash))
+
+
+def test_the_digest_of_rows_without_difficulty_is_what_it_was():
+  """Else no run that began earlier could go on."""
+  rows = [sources.Row('a', 'q', '1'), sources.Row('π', '"\n', '')]
+  digest = '62c4735e7dbe9d4a59255f855830fee2e1b9a3b9c7fa5750a78d21dbfcf9fa79'
+  assert sources.digest(rows) == digest
+  others = [
+    [sources.Row('a', 'q', '1', d), rows[1]] for d in (0.0, 1.0, 2.0)
+  ] + [[rows[0], sources.Row('π', '"\n', '', 1.0)]]
+  assert len({digest, *map(sources.digest, others)}) == 5
+
+
 @pytest.mark.parametrize(
   'line, words',
   [
@@ -71,6 +116,29 @@ def test_jsonl_reads_both_field_names_and_keeps_numbers_as_written(tmp_path):
     ('{"prompt": "a", "answer": true}', 'answer must be text'),
     ('{"prompt": "a", "answer": NaN}', 'answer must be text'),
     ('{"prompt": " ", "answer": "1"}', 'prompt must be text'),
+    (
+      '{"prompt": "a", "answer": "1", "difficulty": "hard"}',
+      'difficulty must be',
+    ),
+    (
+      '{"prompt": "a", "answer": "1", "difficulty": true}',
+      'difficulty must be',
+    ),
+    ('{"prompt": "a", "answer": "1", "difficulty": [5]}', 'difficulty must be'),
+    ('{"prompt": "a", "answer": "1", "difficulty": NaN}', 'difficulty must be'),
+    (
+      '{"prompt": "a", "answer": "1", "difficulty": 1e999}',
+      'difficulty must be',
+    ),
+    (
+      '{"prompt": "a", "answer": "1", "difficulty": "5_0"}',
+      'difficulty must be',
+    ),
+    (
+      '{"prompt": "a", "answer": "1", "difficulty": " 5"}',
+      'difficulty must be',
+    ),
+    ('{"prompt": "a", "answer": "1", "difficulty": ""}', 'difficulty must be'),
     ('{"prompt": "\\ud800", "answer": "1"}', 'not valid Unicode'),
     ('{"prompt": "a", "answer": "1", "id": "\\u001b[2J"}', 'id must be'),
     ('{"prompt": "%s", "answer": "1"}' % ('a' * 1_100_000), 'characters'),
@@ -161,6 +229,133 @@ def test_seed_orders_the_sums_and_nothing_else_does():
     sums('test')
 
 
+# How the questions of `programs` are read here.
+PHRASES = (
+  (r'the remainder of (.+) divided by (\d+)', '{} % {}'),
+  (r'the larger of (.+) and (\d+)', 'max({}, {})'),
+  (r'the smaller of (.+) and (\d+)', 'min({}, {})'),
+  (r'(.+) plus (\d+)', '{} + {}'),
+  (r'(.+) minus (\d+)', '{} - {}'),
+  (r'(.+) times (\d+)', '{} * {}'),
+)
+
+
+def programs(split, operations=1, count=48, seed=0, largest=40, held_out=0.25):
+  return sources.programs(
+    split=split,
+    count=count,
+    seed=seed,
+    operations=operations,
+    largest=largest,
+    held_out=held_out,
+  )
+
+
+def all_programs(split, operations, **kwargs):
+  with pytest.raises(ValueError, match='ask for 1 to') as e:
+    programs(split, operations, count=10**6, **kwargs)
+  count = int(str(e.value).rsplit(' ', 1)[1])
+  return programs(split, operations, count=count, **kwargs)
+
+
+def python_of(asked):
+  """What is asked for, read here, as a Python expression of x."""
+  for pattern, expression in PHRASES:
+    if match := re.fullmatch(pattern, asked):
+      inner = match[1]
+      if inner.startswith('('):
+        inner = f'({python_of(inner[1:-1])})'
+      return expression.format(inner, match[2])
+  raise AssertionError(asked)
+
+
+def function_of(row):
+  match = re.fullmatch(
+    r'Write a Python function f\(x\) that returns (.+)\.', row.question
+  )
+  return eval(f'lambda x: {python_of(match[1])}')
+
+
+def test_programs_ask_in_words_for_what_the_tests_expect():
+  asked = {
+    row.id: row.question
+    for operations in (1, 2)
+    for split in ('train', 'heldout')
+    for row in all_programs(split, operations)
+  }
+  start = 'Write a Python function f(x) that returns '
+  assert asked['program-plus-7'] == f'{start}x plus 7.'
+  assert asked['program-minus-3-larger-8'] == (
+    f'{start}the larger of (x minus 3) and 8.'
+  )
+  for row in programs('train', count=150) + programs('heldout', 2, count=500):
+    task, f = json.loads(row.answer), function_of(row)
+    assert (task['kind'], task['fn']) == ('call', 'f')
+    assert len(task['tests']) >= 6
+    for test in task['tests']:
+      assert test['expected'] == f(*test['args'])
+
+
+def test_the_tests_of_programs_tell_every_two_functions_apart():
+  same = collections.defaultdict(list)
+  for operations, split in itertools.product((1, 2), ('train', 'heldout')):
+    for row in all_programs(split, operations, largest=50):
+      same[row.answer].append((split, row))
+  assert len(same) > 25_000
+  shared = [rows for rows in same.values() if len(rows) > 1]
+  assert len(shared) > 500
+  for rows in shared:
+    # Two ways to ask for one function, and both in one split.
+    assert len({split for split, _ in rows}) == 1
+    least = 0 if 'remainder' in rows[0][1].id else -300
+    results = {
+      tuple(map(function_of(row), range(least, 300))) for _, row in rows
+    }
+    assert len(results) == 1, rows
+
+
+def test_no_held_out_program_is_in_train_whatever_else_is_asked_for():
+  train = all_programs('train', 1, seed=1, largest=40)
+  held_out = all_programs('heldout', 1, seed=2, largest=40)
+  assert len(train) >= 150 and len(held_out) >= 48
+  assert len({row.id for row in train + held_out}) == 6 * 39
+  asked = [
+    {
+      row.answer
+      for operations in (1, 2)
+      for row in all_programs(split, operations, seed=seed, largest=largest)
+    }
+    for split, seed, largest in (('train', 1, 30), ('heldout', 2, 50))
+  ]
+  assert not asked[0] & asked[1]
+
+
+def test_seed_orders_the_programs_and_nothing_else_does():
+  assert programs('train', seed=3) == programs('train', seed=3)
+  assert programs('train', count=20) == programs('train', count=48)[:20]
+  one, other = (all_programs('train', 1, seed=seed) for seed in (3, 4))
+  assert one != other and set(one) == set(other)
+
+
+@pytest.mark.parametrize(
+  'changed, words',
+  [
+    (dict(split='test'), "split='test': expected 'train' or 'heldout'"),
+    (dict(operations=3), 'operations=3: expected 1 or 2'),
+    (dict(largest=1), 'largest=1: expected 2 to 50'),
+    (dict(largest=51), 'largest=51: expected 2 to 50'),
+    (dict(held_out=1.5), 'held_out=1.5: expected a share'),
+    (dict(held_out=float('nan')), 'held_out=nan: expected a share'),
+    (dict(count=0), 'count=0: .* ask for 1 to'),
+    (dict(held_out=1), 'has 0 programs'),
+  ],
+)
+def test_programs_refuse_a_bad_argument_in_one_line(changed, words):
+  with pytest.raises(ValueError, match=words) as e:
+    programs(**dict(split='train') | changed)
+  assert '\n' not in str(e.value)
+
+
 def test_prompt_is_system_examples_question_suffix():
   rows = [sources.Row('r', 'Q', '7')]
   settings = {'chat_tokens': char_tokens, 'suffix': '!', 'max_tokens': 99}
@@ -220,3 +415,18 @@ def test_state_resumes_with_the_very_next_prompt(n, batch_size):
   resumed = sources.batches(prompts, batch_size=batch_size, seed=5)
   resumed.set_state(state)
   assert [ids(next(resumed)) for _ in range(5)] == expected
+
+
+def test_sources_joined():
+  one = dict(fn='acereason_jax.data.sources:programs', split='train', count=3)
+  one |= dict(seed=0, largest=9, held_out=0.25)
+  parts = [one | dict(operations=1), one | dict(operations=2)]
+  rows = sources.joined(parts)
+  assert [row.difficulty for row in rows] == [1, 1, 1, 2, 2, 2]
+  assert rows[3:] == sources.programs(
+    split='train', count=3, seed=0, operations=2, largest=9, held_out=0.25
+  )
+  with pytest.raises(ValueError, match="2 rows have the id 'program-"):
+    sources.joined([parts[0], parts[0]])
+  with pytest.raises(ValueError, match=r'sources\[1\]'):
+    sources.joined([parts[0], dict(fn='acereason_jax.data.sources:jsonl')])

@@ -75,14 +75,14 @@ def to_text(tokens):
   return ' '.join(map(str, tokens))
 
 
-def build(mesh, temperature=TEMPERATURE, kv=jnp.float32, ending=None, **sizes):
+def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
   shards = sharding.row_shards(mesh)
   model = decoder.make_model(CONFIG, **sharding.pins(mesh))
   return engine_lib.make_engine(
     model,
     mesh,
     sizes=SIZES._replace(**dict(shards=shards, rows=max(2, shards)) | sizes),
-    sampling=sampling_lib.Sampling(temperature),
+    sampling=sampling_lib.Sampling(greedy=greedy),
     ending=ending or engine_lib.Ending(STOPS),
     kv_dtype=kv,
     to_text=to_text,
@@ -97,10 +97,23 @@ def engine(stops=STOPS, **kwargs):
 
 
 def sample(
-  names, params=PARAMS, groups=2, seed=3, step=5, trace=None, **kwargs
+  names,
+  params=PARAMS,
+  groups=2,
+  seed=3,
+  step=5,
+  temperature=TEMPERATURE,
+  trace=None,
+  **kwargs,
 ):
   return engine(**kwargs).sample(
-    params, prompts(names), groups=groups, seed=seed, step=step, trace=trace
+    params,
+    prompts(names),
+    groups=groups,
+    seed=seed,
+    step=step,
+    temperature=temperature,
+    trace=trace,
   )
 
 
@@ -215,7 +228,7 @@ def test_each_token_is_drawn_with_a_key_of_its_own():
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
     logits = np.zeros((ROOM, CONFIG.vocab), np.float32)
     logits[: len(r.tokens)] = oracle_logits(r)
-    want = draw(keys, logits, sampling_lib.Sampling(TEMPERATURE)).token_B
+    want = draw(keys, logits, sampling_lib.Sampling(), TEMPERATURE).token_B
     assert r.tokens.tolist() == want[: len(r.tokens)].tolist()
 
 
@@ -270,7 +283,13 @@ def test_preemption_changes_no_bit(spare):
     tight = engine(stops=(), pages=pages)
   trace = schedule.Trace()
   got = tight.sample(
-    PARAMS, prompts(names), groups=groups, seed=3, step=5, trace=trace
+    PARAMS,
+    prompts(names),
+    groups=groups,
+    seed=3,
+    step=5,
+    temperature=TEMPERATURE,
+    trace=trace,
   )
   assert trace.preempted > 0
   assert_bitwise(flat(got), want)
@@ -297,7 +316,9 @@ def test_seed_step_and_prompt_each_change_the_rollouts():
   assert len(set.union(*texts)) == 4 * 8
   # The name is in the key, not the tokens.
   twin = types.Prompt('z', '', '', prompt('a').tokens)
-  (group,) = engine(stops=()).sample(PARAMS, [twin], groups=2, seed=3, step=5)
+  (group,) = engine(stops=()).sample(
+    PARAMS, [twin], groups=2, seed=3, step=5, temperature=TEMPERATURE
+  )
   assert {r.text for r in group}.isdisjoint(texts[0])
 
 
@@ -338,11 +359,41 @@ def test_the_first_and_the_last_column_can_stop():
 
 
 def test_temperature_0_takes_the_likeliest_token():
-  for r in flat(sample('abA', temperature=0.0, stops=())).values():
+  for r in flat(sample('abA', temperature=0.0, greedy=True, stops=())).values():
     assert r.tokens.tolist() == oracle_logits(r).argmax(-1).tolist()
     assert (r.logp == 0).all()
     want = oracle_logp(r, 1.0)
     np.testing.assert_allclose(r.full_logp, want, rtol=0, atol=5e-6)
+
+
+def test_another_temperature_is_another_policy():
+  for temperature in (0.4, 1.3):
+    rollouts = flat(sample('abAB', temperature=temperature))
+    for r in rollouts.values():
+      for logp, t in ((r.logp, temperature), (r.full_logp, 1.0)):
+        np.testing.assert_allclose(logp, oracle_logp(r, t), rtol=0, atol=1e-5)
+    other = flat(sample('abAB'))
+    assert any(r.text != other[key].text for key, r in rollouts.items())
+
+
+@pytest.mark.parametrize(
+  'greedy, temperature, match',
+  [
+    (False, 0.0, 'temperature=0.0: give more than 0'),
+    (False, -1.0, 'temperature=-1.0: give more than 0'),
+    (False, float('nan'), 'temperature=nan: give more than 0'),
+    (False, float('inf'), 'temperature=inf: give more than 0'),
+    # float32 makes 0 of it.
+    (False, 1e-60, 'temperature=1e-60: give more than 0'),
+    (True, 0.5, 'temperature=0.5: this engine is greedy; give 0'),
+  ],
+)
+def test_a_temperature_of_another_engine_is_one_line(
+  greedy, temperature, match
+):
+  with pytest.raises(ValueError, match=match) as e:
+    sample('a', greedy=greedy, temperature=temperature)
+  assert '\n' not in str(e.value)
 
 
 def test_the_trace_is_that_of_the_rollouts():
@@ -390,7 +441,9 @@ def placed(mesh):
 @pytest.mark.parametrize('sizes', [(2, 2, 1), (1, 1, 4), (2, 1, 2)])
 def test_a_mesh_samples_what_one_device_samples(sizes):
   mesh_engine, params = on_mesh(sizes)
-  got = mesh_engine.sample(params, prompts('abcAB'), groups=2, seed=3, step=5)
+  got = mesh_engine.sample(
+    params, prompts('abcAB'), groups=2, seed=3, step=5, temperature=TEMPERATURE
+  )
   # Measured: 2e-6.
   assert_close(flat(got), flat(sample('abcAB')), 1e-5)
 
@@ -403,7 +456,11 @@ def test_logits_stay_sharded_over_the_vocabulary():
   plan.admit(sampling_lib.prompt_seed)
   control = map(mesh_engine.place, plan.control())
   text = mesh_engine.decode.lower(
-    params, mesh_engine.empty_pool(), np.zeros(2, np.int32), *control
+    params,
+    mesh_engine.empty_pool(),
+    np.zeros(2, np.int32),
+    np.float32(1.0),
+    *control,
   )
   found = collectives(text.compile().as_text())
   assert any(kind == 'all-reduce' for kind, _ in found)
@@ -430,7 +487,9 @@ def test_two_engines_on_parts_of_the_devices_sample_the_same():
     mesh = sub_mesh((1, 1, 2), first)
     half = build(mesh)
     asked = [r for g in schedule.requests(prompts('abAB'), 2, ROOM) for r in g]
-    stream = half.stream(placed(mesh), asked, seed=3, step=5)
+    stream = half.stream(
+      placed(mesh), asked, seed=3, step=5, temperature=TEMPERATURE
+    )
     streams.append((stream, {}))
   # By turns: each keeps its own place.
   for _ in range(len(want)):
@@ -455,6 +514,8 @@ def test_only_the_first_batch_compiles(caplog):
     caplog.clear()
     sample('b', seed=17, step=1)
     sample('xyzzAAB', groups=5, seed=18, step=2)
+    sample('b', temperature=1.3)
+    sample('b', temperature=np.float64(0.5))
   assert 'Compiling' not in caplog.text
   assert programs() == before
 
@@ -462,14 +523,18 @@ def test_only_the_first_batch_compiles(caplog):
 def test_rollouts_come_while_others_still_wait():
   trace = schedule.Trace()
   asked = [r for g in schedule.requests(prompts('abcA'), 5, ROOM) for r in g]
-  stream = engine().stream(PARAMS, asked, seed=3, step=5, trace=trace)
+  stream = engine().stream(
+    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
+  )
   first = next(stream)
   assert 0 < trace.finished <= SIZES.slots
   came = [first, *stream]
   assert trace.finished == len(came) == 20
   assert_bitwise(flat([came]), flat(sample('abcA', groups=5)))
   # A stream that is left holds nothing.
-  stream = engine().stream(PARAMS, asked, seed=3, step=5)
+  stream = engine().stream(
+    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+  )
   assert next(stream).text == first.text
   stream.close()
   assert_bitwise(flat(sample('abcA', groups=5)), flat([came]))
@@ -481,7 +546,9 @@ def test_each_request_has_a_limit_of_its_own():
     schedule.Request(prompt(n), 0, limit)
     for n, limit in (('a', 1), ('b', 5), ('A', ROOM))
   ]
-  for r in engine(stops=()).stream(PARAMS, asked, seed=3, step=5):
+  for r in engine(stops=()).stream(
+    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+  ):
     (limit,) = (x.limit for x in asked if x.prompt.id == r.prompt_id)
     want = free[r.prompt_id, 0]
     assert r.stop == 'length'
@@ -509,7 +576,11 @@ def test_a_bad_request_is_an_error_and_changes_no_bit(tokens, limit, said):
   bad = schedule.Request(tokens_prompt('bad', tokens), 0, limit)
   trace = schedule.Trace()
   asked = [*good[:3], bad, *good[3:]]
-  came = list(engine().stream(PARAMS, asked, seed=3, step=5, trace=trace))
+  came = list(
+    engine().stream(
+      PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
+    )
+  )
   rollouts = flat([came])
   r = rollouts.pop(('bad', 0))
   assert (r.stop, r.detail, r.text, len(r.tokens)) == ('error', said, '', 0)
@@ -520,9 +591,14 @@ def test_a_bad_request_is_an_error_and_changes_no_bit(tokens, limit, said):
 
 def test_only_bad_requests_need_no_device():
   bad = [tokens_prompt('x', []), tokens_prompt('y', [99])]
-  groups = engine().sample(None, bad, groups=2, seed=0, step=0)
+  groups = engine().sample(
+    None, bad, groups=2, seed=0, step=0, temperature=TEMPERATURE
+  )
   assert [[r.stop for r in group] for group in groups] == [['error'] * 2] * 2
-  assert engine().sample(None, [], groups=2, seed=0, step=0) == []
+  assert (
+    engine().sample(None, [], groups=2, seed=0, step=0, temperature=TEMPERATURE)
+    == []
+  )
 
 
 def poisoned():
@@ -549,7 +625,15 @@ def test_logits_that_are_not_finite_end_their_own_rollouts(place):
   trace = schedule.Trace()
   asked = [*prompts(names[:2]), bad, *prompts(names[2:])]
   got = flat(
-    engine().sample(params, asked, groups=2, seed=3, step=5, trace=trace)
+    engine().sample(
+      params,
+      asked,
+      groups=2,
+      seed=3,
+      step=5,
+      temperature=TEMPERATURE,
+      trace=trace,
+    )
   )
   for index in range(2):
     r = got.pop(('bad', index))
@@ -613,7 +697,12 @@ def test_stop_strings_cut_at_the_token_that_completes_them(first, parts):
   string = spelt(tokens[first : first + 2])[slice(*parts)]
   got = flat(
     with_strings('never', string).sample(
-      PARAMS, prompts('abcdAB'), groups=2, seed=3, step=5
+      PARAMS,
+      prompts('abcdAB'),
+      groups=2,
+      seed=3,
+      step=5,
+      temperature=TEMPERATURE,
     )
   )
   assert got['A', 1].stop == 'stop'
@@ -630,7 +719,7 @@ def test_stop_strings_cut_at_the_token_that_completes_them(first, parts):
 
 def test_a_stop_string_that_never_comes_ends_by_length():
   got = with_strings('zzz').sample(
-    PARAMS, prompts('abA'), groups=2, seed=3, step=5
+    PARAMS, prompts('abA'), groups=2, seed=3, step=5, temperature=TEMPERATURE
   )
   free = flat(sample('abA', stops=()))
   for key, r in flat(got).items():
@@ -679,7 +768,9 @@ def test_the_end_of_thinking_is_cut_where_the_rollout_ends():
   _, ending = thinking()
   asked = [schedule.Request(prompt('b'), 0, limit) for limit in (3, 5, 6, 12)]
   asked = [r._replace(index=i) for i, r in enumerate(asked)]
-  came = engine(ending=ending).stream(PARAMS, asked, seed=3, step=5)
+  came = engine(ending=ending).stream(
+    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+  )
   for r in came:
     limit = asked[r.index].limit
     assert len(r.tokens) == limit
@@ -694,7 +785,13 @@ def test_preemption_amid_the_end_of_thinking_changes_no_bit():
   )
   trace = schedule.Trace()
   got = tight.sample(
-    PARAMS, prompts('abcdAB'), groups=2, seed=3, step=5, trace=trace
+    PARAMS,
+    prompts('abcdAB'),
+    groups=2,
+    seed=3,
+    step=5,
+    temperature=TEMPERATURE,
+    trace=trace,
   )
   assert trace.preempted > 0
   assert_bitwise(flat(got), want)

@@ -52,6 +52,48 @@ def run(temperature, chunk, *args):
   return jitted(temperature, chunk)(*args)
 
 
+def value_and_both_grads(
+  x, w, target, cotangent, slope, temperature, chunk, placed=None
+):
+  """(logp, entropy, dx, dw), the entropy with a gradient of its own."""
+
+  def objective(x, w):
+    logp_BT, entropy_BT = logprobs.token_logp(
+      x, w, target, temperature, chunk, placed, entropy_gradient=True
+    )
+    total = jnp.sum(logp_BT * cotangent + entropy_BT * slope)
+    return total, (logp_BT, entropy_BT)
+
+  grads, values = jax.grad(objective, argnums=(0, 1), has_aux=True)(x, w)
+  return *values, *grads
+
+
+both_grads = jax.jit(value_and_both_grads, static_argnums=6)
+
+
+def naive64(x, w, target, cotangent, slope, temperature):
+  """The same by jax.grad of the plain formula in float64."""
+
+  def objective(x, w):
+    logp_BT, entropy_BT = naive(x / temperature, w, target)
+    total = jnp.sum(logp_BT * cotangent + entropy_BT * slope)
+    return total, (logp_BT, entropy_BT)
+
+  with jax.enable_x64(True):
+    x, w, cotangent, slope = (
+      jnp.asarray(a, jnp.float64) for a in (x, w, cotangent, slope)
+    )
+    run = jax.jit(jax.grad(objective, argnums=(0, 1), has_aux=True))
+    grads, values = run(x, w)
+    assert {a.dtype for a in (*values, *grads)} == {jnp.dtype(jnp.float64)}
+    return jax.device_get((*values, *grads))
+
+
+def slope_of(cotangent):
+  """What flows into the entropy: not what flows into logp."""
+  return np.roll(cotangent, 1, axis=-1) * 0.7
+
+
 def oracle(x, w, target, cotangent, temperature):
   """The same in float64, by hand."""
   x, w = (np.asarray(a, np.float64) for a in (x, w))
@@ -148,6 +190,102 @@ def test_no_gradient_flows_through_the_entropy():
   entropy = lambda x, w: logprobs.token_logp(x, w, target, 1.0, 10)[1].sum()
   for grad in jax.jit(jax.grad(entropy, argnums=(0, 1)))(x, w):
     np.testing.assert_array_equal(grad, 0.0)
+
+
+@pytest.mark.parametrize(
+  'V, chunk, temperature',
+  [(77, 10, 0.6), (77, 76, 1.7), (77, 77, 1.0), (5, 64, 1.0), (6, 1, 0.85)],
+)
+def test_the_entropys_gradient_equals_float64(V, chunk, temperature):
+  x, w, target, cotangent = inputs(3, 7, 16, V)
+  # Of the entropy alone, and of both.
+  for other in (0 * cotangent, cotangent):
+    args = x, w, target, other, slope_of(cotangent), temperature
+    got = both_grads(*args, chunk)
+    assert {a.dtype for a in got} == {jnp.dtype(jnp.float32)}
+    assert_close(got, naive64(*args))
+
+
+def test_the_entropys_gradient_by_hand():
+  # Of two tokens whose logits differ by d, H' = -d p (1 - p).
+  x, w = np.ones((1, 1, 1), np.float32), np.float32([[1.0], [0.0]])
+  args = x, w, np.array([[0]]), np.zeros((1, 1)), np.ones((1, 1)), 1.0
+  *_, dw = both_grads(*args, 1)
+  p = 1 / (1 + math.exp(-1))
+  np.testing.assert_allclose(dw[:, 0], [-p * (1 - p), p * (1 - p)], rtol=1e-6)
+  # As flat as can be: there is nowhere to go.
+  *_, dw = both_grads(x, 0 * w, *args[2:], 1)
+  np.testing.assert_allclose(dw, 0.0, atol=1e-7)
+
+
+def test_the_entropys_gradient_of_extreme_logits_is_finite_and_right():
+  V = 21
+  x = np.ones((1, 4, 1), np.float32)
+  for size in (1e4, -1e4):
+    w = np.random.default_rng(1).normal(size=(V, 1)).astype(np.float32)
+    w[5] = size
+    args = x, w, np.array([[0, 4, 5, 20]]), np.zeros((1, 4)), np.ones((1, 4))
+    got, want = both_grads(*args, 1.0, 5), naive64(*args, 1.0)
+    for a, b in zip(got, want, strict=True):
+      assert np.isfinite(a).all()
+      # Of dx = sum w dlogits, terms of 1e4 that cancel; float32 of 1e4 is 1e-3.
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=5e-3)
+
+
+def test_bfloat16_inputs_and_the_entropys_gradient():
+  x, w, target, cotangent = inputs(2, 9, 16, 77)
+  x, w = (jnp.asarray(a, jnp.bfloat16) for a in (x, w))
+  args = x, w, target, cotangent, slope_of(cotangent), 0.8
+  *values, dx, dw = both_grads(*args, 10)
+  want = naive64(*args)
+  assert_close(values, want[:2])
+  assert (dx.dtype, dw.dtype) == (jnp.bfloat16, jnp.bfloat16)
+  for a, b in zip((dx, dw), want[2:]):
+    assert oracles.relative_error(a, b) < 2**-7
+
+
+def test_without_it_nothing_is_kept_or_computed_for_the_entropys_gradient():
+  args = inputs(2, 6, 16, 77)[:3]
+
+  def kept(entropy_gradient):
+    fn = lambda x, w: logprobs.token_logp(
+      x, w, args[2], 0.8, 10, entropy_gradient=entropy_gradient
+    )
+    _, back = jax.vjp(fn, *args[:2])
+    return [x.shape for x in jax.tree.leaves(back) if jnp.shape(x) == (2, 6)]
+
+  # The target and the norm; then the entropy too.
+  assert (len(kept(False)), len(kept(True))) == (2, 3)
+
+
+@pytest.mark.parametrize('temperature', [0.6, 0.85, 1.0, 1.3])
+def test_a_traced_temperature_gives_the_bits_of_a_constant(temperature):
+  args = inputs(2, 9, 16, 77)
+  traced = jax.jit(
+    lambda temperature, *args: value_and_grads(
+      lambda *a: logprobs.token_logp(*a, temperature, 10), *args
+    )
+  )
+  for a, b in zip(
+    traced(np.float32(temperature), *args), run(temperature, 10, *args)
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_another_temperature_is_not_traced_again():
+  traces = []
+  args = inputs(2, 9, 16, 77)
+
+  @jax.jit
+  def fn(temperature, x, w, target, cotangent):
+    traces.append(temperature)
+    of = lambda *a: logprobs.token_logp(*a, temperature, 10)
+    return value_and_grads(of, x, w, target, cotangent)
+
+  for temperature in (0.6, 1.0, 1.7):
+    got = fn(np.float32(temperature), *args)
+    assert_close(got, oracle(*args, temperature))
+  assert len(traces) == 1
 
 
 def test_a_tied_head_gets_both_gradients():
@@ -254,10 +392,12 @@ class Case(NamedTuple):
   D: int
   V: int
   chunk: int
+  entropy_gradient: bool = False
 
   @property
   def name(self):
-    return '-'.join(map(str, (*self.mesh, self.D, self.V)))
+    both = ('both',) if self.entropy_gradient else ()
+    return '-'.join(map(str, (*self.mesh, self.D, self.V, *both)))
 
 
 # 77 is odd, and 18 no multiple of 4; at the last, one of the two is divided.
@@ -271,6 +411,16 @@ MESH_CASES = [
 ]
 MESH_CASES += [
   Case((1, 4, 2, 1), 8, 8, D, V, 24) for D, V in ((16, 77), (18, 80))
+]
+MESH_CASES += [
+  Case(mesh, 8, 8, D, V, 24, entropy_gradient=True)
+  for mesh, D, V in (
+    ((8, 1, 1, 1), 16, 77),
+    ((1, 1, 8, 1), 16, 80),
+    ((2, 2, 2, 1), 18, 80),
+    ((1, 2, 2, 2), 16, 80),
+    ((1, 2, 2, 2), 18, 77),
+  )
 ]
 LARGE = Case((2, 2, 2, 1), 8, 64, 32, 1100, 60)
 
@@ -291,6 +441,8 @@ def on_meshes(tmp_path_factory):
 @functools.cache
 def on_one_device(case):
   args = inputs(case.B, case.T, case.D, case.V)
+  if case.entropy_gradient:
+    return both_grads(*args, slope_of(args[-1]), TEMPERATURE, case.chunk)
   return run(TEMPERATURE, case.chunk, *args)
 
 
@@ -299,7 +451,11 @@ def test_any_mesh_gives_what_one_device_does(on_meshes, case):
   with np.load(on_meshes / f'{case.name}.npz') as file:
     got = [file[name] for name in file.files]
   args = inputs(case.B, case.T, case.D, case.V)
-  assert_close(got, oracle(*args, TEMPERATURE))
+  if case.entropy_gradient:
+    want = naive64(*args, slope_of(args[-1]), TEMPERATURE)
+  else:
+    want = oracle(*args, TEMPERATURE)
+  assert_close(got, want)
   assert_close(got, on_one_device(case._replace(mesh=(1, 1, 1))))
 
 

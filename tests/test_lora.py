@@ -127,13 +127,18 @@ def test_what_is_merged(dtype):
       np.testing.assert_array_equal(x, got['layers'][n][i])
 
 
-def updater(parts, optimizer, dtype=jnp.float32, remat='dots'):
+def updater(
+  parts,
+  optimizer,
+  dtype=jnp.float32,
+  remat='dots',
+  loss=test_update.ON_POLICY,
+):
   layer_weights = functools.partial(lora.merged_layer, scale=parts.scale)
   return update.make_update(
     decoder.make_model(CONFIG, remat=remat, layer_weights=layer_weights),
-    test_update.ON_POLICY,
+    loss,
     optimizer,
-    temperature=test_update.TEMPERATURE,
     vocab_chunk=40,
     dtype=dtype,
   )
@@ -143,7 +148,9 @@ def sums_of(parts, adapters, frozen, **kwargs):
   made = updater(parts, optax.sgd(1.0), **kwargs)
   sums = made.zeros(adapters)
   for batch in test_update.alone():
-    sums = made.add(base.overlaid(frozen, adapters), sums, batch)
+    sums = made.add(
+      base.overlaid(frozen, adapters), sums, batch, test_update.KNOBS
+    )
   return jax.device_get(sums)
 
 
@@ -156,7 +163,7 @@ def test_the_gradient_is_the_chain_rule_of_the_full_one(remat):
   whole = update.cast(merged64(frozen, adapters, parts.scale), jnp.float32)
   sums = test_update.updater().zeros(whole)
   for batch in test_update.alone():
-    sums = test_update.updater().add(whole, sums, batch)
+    sums = test_update.updater().add(whole, sums, batch, test_update.KNOBS)
   assert got.loss == pytest.approx(
     float(sums.loss), abs=1e-6 * test_update.SIZE
   )
@@ -205,7 +212,7 @@ def test_only_adapters_change_and_only_they_have_moments():
   for _ in range(2):
     sums = made.zeros(state.params)
     for batch in test_update.alone():
-      sums = made.add(state.weights, sums, batch)
+      sums = made.add(state.weights, sums, batch, test_update.KNOBS)
     state, metrics = made.apply(state, sums)
     assert metrics['grad_norm'] > 0
   test_update.assert_bitwise(jax.device_get(state.frozen), before)
@@ -219,6 +226,29 @@ def test_only_adapters_change_and_only_they_have_moments():
     assert (np.asarray(state.params['layers'][n]) != x).mean() > 0.9, n
   assert not jax.tree.leaves(state.saved().frozen)
   assert state.saved().params is state.params
+
+
+def test_the_reference_is_of_adapters_alone_over_the_frozen_weights():
+  parts = split(r'layers\.(q|up)')
+  adapters, frozen = rough(parts, jnp.bfloat16)
+  optimizer = optax.sgd(0.1)
+  made = updater(parts, optimizer, jnp.bfloat16, loss=test_update.PULL)
+  state = update.init_state(adapters, optimizer).replace(frozen=frozen)
+  state = made.reset_reference(jax.tree.map(jnp.array, state))
+  assert set(state.reference['layers']) == set(adapters['layers'])
+  assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(state.reference))
+  test_update.assert_bitwise(jax.device_get(state.frozen), frozen)
+  (batch,) = test_update.pack(test_update.GROUPS, 4, 23)
+  knobs = test_update.KNOBS
+  first = made.score(state.weights, batch, knobs).logp_ref_BT
+  sums = made.add(state.weights, made.zeros(state.params), batch, knobs)
+  state, _ = made.apply(state, sums)
+  again = made.score(state.reference_weights, batch, knobs).logp_ref_BT
+  moved = made.score(state.weights, batch, knobs).logp_ref_BT
+  np.testing.assert_array_equal(again, first)
+  assert (np.asarray(moved) != first).any()
+  saved = state.saved()
+  assert saved.reference is state.reference and not saved.frozen
 
 
 def shapes_within(jaxpr):
@@ -237,7 +267,7 @@ def test_no_matrix_is_ever_merged_or_differentiated_as_a_whole(remat, dtype):
   made = updater(parts, optax.sgd(1.0), dtype, remat)
   (batch,) = test_update.pack(test_update.GROUPS, 4, 23)
   weights, sums = base.overlaid(frozen, adapters), made.zeros(adapters)
-  made_of = jax.make_jaxpr(made.add)(weights, sums, batch)
+  made_of = jax.make_jaxpr(made.add)(weights, sums, batch, test_update.KNOBS)
   found = set(shapes_within(made_of.jaxpr))
   L, D, F, Q, KV = 2, 32, 48, 32, 16
   matrices = [(Q, D), (KV, D), (D, Q), (F, D), (D, F)]

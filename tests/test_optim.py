@@ -19,7 +19,7 @@ import own_parts
 import pytest
 import tiny
 
-from acereason_jax import checkpoint, settings, sharding, train, types
+from acereason_jax import checkpoint, settings, sharding, start, train, types
 from acereason_jax.models import decoder
 from acereason_jax.rl import losses, optim, update
 
@@ -144,7 +144,7 @@ def test_every_alias_takes_steps_in_shards_and_resumes(fn, tmp_path):
     where,
   )
   with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
-    checkpoints.save(1, first, {}, {})
+    checkpoints.save(1, first, {}, {}, b'-')
     checkpoints.wait()
     restored = checkpoints.restore(abstract).state
   assert_same_bits(restored, first)
@@ -315,14 +315,17 @@ COSINE = dict(fn='optax:cosine_decay_schedule', init_value=1.0, decay_steps=4)
   'change, said',
   [
     # No transform.
-    (dict(fn='optax:sdg'), r"\.fn='optax:sdg': optax has no 'sdg'"),
+    (dict(fn='optax:sdg'), r"\.fn='optax:sdg': .* no 'sdg'; .* 'sgd'"),
     (dict(fn='sgd'), r"\.fn='sgd': expected 'package\.module:function'"),
     (dict(fn='own_parts:nothing'), r"\.fn='own_parts:nothing': .* a list, exp"),
     (dict(fn='builtins:dict'), r"\.fn='builtins:dict': expected a function"),
-    (dict(fn='optax:cosine_decay_schedule'), r': .* it accepts: init_value'),
+    (
+      dict(fn='optax:cosine_decay_schedule'),
+      r'\.fn=.* takes no learning_rate, expected .* it accepts: init_value',
+    ),
     # It wants more than gradients and parameters, or changes its state.
     (dict(fn=ASKS_FOR_MORE), r": optax:lbfgs .*'value'.*gradients and param"),
-    (dict(fn='optax:polyak_sgd'), r': .*learning_rate.* it accepts: max_lear'),
+    (dict(fn='optax:polyak_sgd'), r'\.fn=.* learning_rate,.* accepts: max_l'),
     (
       dict(fn='own_parts:forgetful'),
       r': own_parts:forgetful gives state .*: float32\(\).*expected int32\(\)',
@@ -428,15 +431,17 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   config.loss = dict(fn='own_parts:squared', strength=0.0)
   settings.validate(config)
   run = train.build(config)
-  state = run.load_state()
+  state = start.begin(run).state
   before = jax.device_get(state.params)
-  sums = run.update.zeros(state.params)
-  groups = [judged(p, [1, 0, 0, 1]) for p in run.prompts['train_data'][:2]]
-  batches = run.pack(groups)
+  own = run.stages[0].update
+  sums = own.zeros(state.params)
+  prompts = run.domains['main'].prompts['train_data']
+  groups = [judged(p, [1, 0, 0, 1]) for p in prompts[:2]]
+  (batches,) = run.stages[0].pack(groups)
   for batch in batches:
-    sums = run.update.add(state.params, sums, batch)
+    sums = own.add(state.params, sums, batch, update.make_knobs(1.0))
   grads = jax.device_get(sums.grads)
-  after = jax.device_get(run.update.apply(state, sums)[0].params)
+  after = jax.device_get(own.apply(state, sums)[0].params)
   # The first average has the gradient's sign.
   jax.tree.map(
     lambda x, y, g: np.testing.assert_allclose(y, x - 0.5 * np.sign(g), 1e-6),
@@ -451,13 +456,12 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
     ),
     losses.on_policy(),
     optax.sgd(1.0),
-    temperature=1.0,
     vocab_chunk=32,
     dtype=jnp.float32,
   )
   want = known.zeros(before)
   for batch in jax.device_get(batches):
-    want = known.add(before, want, batch)
+    want = known.add(before, want, batch, update.make_knobs(1.0))
   errors = jax.tree.map(oracles.relative_error, grads, want.grads)
   assert max(jax.tree.leaves(errors)) < 2e-5
 
@@ -475,9 +479,10 @@ def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   config.warmup_steps = 2
   settings.validate(config)
   run = train.build(config)
-  state = run.load_state()
+  state = start.begin(run).state
+  abstract_state = run.stages[0].abstract_state
   for leaf, abstract in zip(
-    jax.tree.leaves(state), jax.tree.leaves(run.abstract_state), strict=True
+    jax.tree.leaves(state), jax.tree.leaves(abstract_state), strict=True
   ):
     assert leaf.dtype == abstract.dtype
     assert leaf.sharding.is_equivalent_to(abstract.sharding, leaf.ndim)

@@ -47,6 +47,7 @@ def test_the_example_of_the_docstring():
     'logp_old_BT': [0, 0, -0.1, -0.2, -0.3, -0.4, -0.5, 0, 0],
     'adv_BT': [0, 0, 2, 2, 2, -1, -1, 0, 0],
     'weight_BT': [0, 0, 0.25, 0.25, 0.25, 0.5, 0.5, 0, 0],
+    'logp_ref_BT': [0] * 9,
   }
   assert set(rows) == set(batch._fields)
   for name, row in rows.items():
@@ -261,7 +262,7 @@ def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   for batch in batches:
     for name, x in batch._asdict().items():
       assert x.shape == (rows, columns)
-      floats = name in ('logp_old_BT', 'adv_BT', 'weight_BT')
+      floats = name in ('logp_old_BT', 'adv_BT', 'weight_BT', 'logp_ref_BT')
       assert x.dtype == (np.float32 if floats else np.int32)
   f32 = lambda x, n: (np.float32(x),) * n
   want = collections.Counter(
@@ -507,6 +508,24 @@ def test_one_rollout_without_advantage_is_left_to_measure():
   assert kept.weight > 0.0
 
 
+def test_where_all_have_a_gradient_only_weight_0_leaves_out():
+  adv = np.array([[1.0, 0.0], [0.0, 0.0], [-0.5, 2.0]], np.float32)
+  weight = np.array([[0.1, 0.1], [0.0, 0.2], [0.0, 0.3]])
+  got = packing.trained_rollouts(judged_groups(), adv, weight, every=True)
+  assert [
+    [(t.prompt.id, t.rollout.index, t.adv, t.weight) for t in group]
+    for group in got
+  ] == [
+    [('a', 0, 1.0, 0.1), ('a', 1, 0.0, 0.1)],
+    [('b', 1, 0.0, 0.2)],
+    [('c', 1, 2.0, 0.3)],
+  ]
+  # A stand-in's weight of 1 would be a gradient of its own.
+  assert not packing.trained_rollouts(
+    judged_groups(), adv, 0 * weight, every=True
+  )
+
+
 def test_a_rollout_without_tokens_is_never_packed():
   """One that could not be served, in a batch that has no gradient."""
   p = prompt('p', [10, 11, 12])
@@ -525,7 +544,7 @@ def test_a_rollout_without_tokens_is_never_packed():
   assert not batch.weight_BT.any()
 
 
-def normalised(reward, judged=None, epsilon=0.0, scale=True):
+def normalised(reward, judged=None, epsilon=0.0, scale='group'):
   reward = np.array(reward, np.float64)
   judged = np.ones(reward.shape, bool) if judged is None else np.array(judged)
   return advantages.group_normalised(reward, judged, epsilon, scale)
@@ -540,19 +559,69 @@ def test_advantages_by_hand():
   # std of [1, 1, 0, 0] is 1/2, and 0.5 / (0.5 + 0.5) is 1/2.
   got = normalised([[1, 1, 0, 0]], epsilon=0.5)
   np.testing.assert_array_equal(got, [[0.5, 0.5, -0.5, -0.5]])
-  got = normalised([[1, 0, 0, 0]], scale=False)
+  got = normalised([[1, 0, 0, 0]], scale='none')
   np.testing.assert_array_equal(got, [[0.75, -0.25, -0.25, -0.25]])
 
 
+def test_advantages_over_the_std_of_the_batch_by_hand():
+  # Of 1 1 0 0 1 0 0 0 the mean is 3/8 and the variance 15/64.
+  root = np.sqrt(15) / 8
+  got = normalised([[1, 1, 0, 0], [1, 0, 0, 0]], scale='batch')
+  want = [[0.5, 0.5, -0.5, -0.5], [0.75, -0.25, -0.25, -0.25]]
+  np.testing.assert_allclose(got, np.array(want) / root, rtol=1e-6)
+  assert got.dtype == np.float32
+  # A group that is all right counts in the std, and has no advantage itself.
+  got = normalised([[1, 0], [1, 1]], epsilon=0.5, scale='batch')
+  want = 0.5 / (np.sqrt(3) / 4 + 0.5)
+  np.testing.assert_allclose(got, [[want, -want], [0, 0]], rtol=1e-6)
+  # What was not judged counts in none.
+  judged = [[True, True, False], [True, True, False]]
+  got = normalised([[1, 0, 7], [0, 0, np.nan]], judged, 0.0, 'batch')
+  want = 0.5 / (np.sqrt(3) / 4)
+  np.testing.assert_allclose(got, [[want, -want, 0], [0, 0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('scale', advantages.SCALES)
 @pytest.mark.parametrize('value', [0.0, 1.0, 0.1, 1 / 3])
-def test_equal_rewards_have_exactly_no_advantage(value):
+def test_equal_rewards_have_exactly_no_advantage(value, scale):
   # The mean of seven 0.1 is not 0.1.
-  assert (normalised([[value] * 7], epsilon=1e-6) == 0).all()
-  assert (normalised([[value] * 7], scale=False) == 0).all()
+  for epsilon in (0.0, 1e-6):
+    assert (normalised([[value] * 7], None, epsilon, scale) == 0).all()
+    # Nor where another group makes a std.
+    got = normalised([[value] * 7, [1, *[0] * 6]], None, epsilon, scale)
+    assert (got[0] == 0).all() and got[1].any()
 
 
-def test_equal_rewards_have_no_advantage_without_epsilon():
-  assert (normalised([[1.0] * 7], epsilon=0.0) == 0).all()
+@pytest.mark.parametrize('scale', advantages.SCALES)
+def test_a_batch_that_no_judge_could_judge_has_no_advantage(scale):
+  nobody = np.zeros((2, 3), bool)
+  assert (normalised([[1, 0, 1]] * 2, nobody, 0.0, scale) == 0).all()
+
+
+@pytest.mark.parametrize('scale', [True, False, 'std', ''])
+def test_another_scale_is_one_line(scale):
+  with pytest.raises(
+    ValueError, match=r'^config\.advantage\.scale=.*: give'
+  ) as e:
+    normalised([[1, 0]], scale=scale)
+  assert 'group, batch, none' in str(e.value)
+
+
+def test_the_overlong_penalty_by_hand():
+  length = np.array([[0, 60, 80], [81, 90, 100]])
+  got = advantages.overlong_penalty(length, room=100, soft_tokens=20)
+  np.testing.assert_allclose(got, [[0, 0, 0], [-0.05, -0.5, -1]])
+  # Nothing soft: no penalty, though the room is full.
+  assert not advantages.overlong_penalty(length, 100, 0).any()
+  # All of it: from the first token.
+  got = advantages.overlong_penalty(length, 100, 100)
+  np.testing.assert_allclose(got, -length / 100)
+
+
+@pytest.mark.parametrize('soft', [-1, 101])
+def test_a_penalty_longer_than_a_response_is_one_line(soft):
+  with pytest.raises(ValueError, match=f'^soft_tokens={soft}: give 0 to 100'):
+    advantages.overlong_penalty(np.zeros((1, 1)), 100, soft)
 
 
 def test_failed_judgements_are_in_no_statistic():

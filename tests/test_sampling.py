@@ -35,16 +35,16 @@ def slow_keep(logits_V, s):
   return {v for v in range(len(logits_V)) if logits_V[v] >= least}
 
 
-def slow_log_softmax(logits_V, s):
+def slow_log_softmax(logits_V, s, temperature):
   """float64 log-probabilities that a draw has; -inf where it never goes."""
-  logits_V = np.asarray(logits_V, np.float64) / s.temperature
+  logits_V = np.asarray(logits_V, np.float64) / temperature
   masked = np.full(len(logits_V), -np.inf)
   for v in slow_keep(logits_V, s):
     masked[v] = logits_V[v]
   return oracles.log_softmax(masked)
 
 
-def draws(logits_V, s, count):
+def draws(logits_V, s, temperature, count):
   """`count` draws of one row of logits, in batches of 4000."""
   V = len(logits_V)
 
@@ -54,7 +54,7 @@ def draws(logits_V, s, count):
       first + jnp.arange(4000)
     )
     logits_BV = jnp.broadcast_to(jnp.asarray(logits_V), (4000, V))
-    return sampling.draw(keys, logits_BV, s)
+    return sampling.draw(keys, logits_BV, s, temperature)
 
   parts = [some(i) for i in range(0, count, 4000)]
   return sampling.Draw(*(np.concatenate(x) for x in zip(*parts)))
@@ -69,22 +69,28 @@ def chi_square(tokens, probs_V):
   return np.sum((got - want)[want > 0] ** 2 / want[want > 0])
 
 
-PLAIN = sampling.Sampling(1.0)
-HOT = sampling.Sampling(0.7)
-CUT = sampling.Sampling(1.3, top_p=0.8, top_k=60)
-MIN = sampling.Sampling(1.3, min_p=0.3)
-ALL = sampling.Sampling(1.3, top_p=0.9, top_k=150, min_p=0.2)
+PLAIN = sampling.Sampling()
+CUT = sampling.Sampling(top_p=0.8, top_k=60)
+MIN = sampling.Sampling(min_p=0.3)
+ALL = sampling.Sampling(top_p=0.9, top_k=150, min_p=0.2)
 
 
 # Of 300 tokens the last block is short; 304 are 152 blocks, 40 as many as
 # tokens.
 @pytest.mark.parametrize(
-  'V, s', [(300, PLAIN), (304, PLAIN), (40, HOT), (300, CUT), (300, MIN)]
+  'V, s, temperature',
+  [
+    (300, PLAIN, 1.0),
+    (304, PLAIN, 1.0),
+    (40, PLAIN, 0.7),
+    (300, CUT, 1.3),
+    (300, MIN, 1.3),
+  ],
 )
-def test_draws_follow_softmax(V, s):
+def test_draws_follow_softmax(V, s, temperature):
   logits_V = 0.4 * np.random.default_rng(V).normal(size=V).astype(np.float32)
-  drawn = draws(logits_V, s, DRAWS)
-  logp_V = slow_log_softmax(logits_V, s)
+  drawn = draws(logits_V, s, temperature, DRAWS)
+  logp_V = slow_log_softmax(logits_V, s, temperature)
   probs_V = np.exp(logp_V)
   # Every expected count is at least 4, so the statistic is near chi-square;
   # a right sampler stays under this bound for all but one seed in 10000.
@@ -109,7 +115,7 @@ def test_block_and_place_and_neighbours_are_independent(monkeypatch):
   # next row draws is likely the same, where one key serves the batch.
   monkeypatch.setattr(sampling, 'BLOCK', 4)
   assert sampling.block_size(16) == 2
-  tokens = draws(np.zeros(16, np.float32), PLAIN, DRAWS).token_B
+  tokens = draws(np.zeros(16, np.float32), PLAIN, 1.0, DRAWS).token_B
   pairs = 16 * tokens[:-1:2] + tokens[1::2]
   for x, kinds in ((tokens, 16), (pairs, 256)):
     bound = scipy.stats.chi2.ppf(1 - 1e-4, kinds - 1)
@@ -117,21 +123,21 @@ def test_block_and_place_and_neighbours_are_independent(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  's',
+  's, temperature',
   [
-    sampling.Sampling(0.6, top_p=0.95),
-    sampling.Sampling(1.5, top_p=0.7, top_k=20),
-    sampling.Sampling(1.5, min_p=0.1),
-    ALL,
+    (sampling.Sampling(top_p=0.95), 0.6),
+    (sampling.Sampling(top_p=0.7, top_k=20), 1.5),
+    (sampling.Sampling(min_p=0.1), 1.5),
+    (ALL, 1.3),
   ],
 )
-def test_logp_under_cuts_is_that_of_the_kept(s):
+def test_logp_under_cuts_is_that_of_the_kept(s, temperature):
   rng = np.random.default_rng(3)
   logits = (2 * rng.normal(size=(8, 300))).astype(np.float32)
   keys = jax.random.split(jax.random.key(0), 8)
-  drawn = sampling.Draw(*map(np.asarray, draw(keys, logits, s)))
+  drawn = sampling.Draw(*map(np.asarray, draw(keys, logits, s, temperature)))
   for b, token in enumerate(drawn.token_B):
-    logp_V = slow_log_softmax(logits[b], s)
+    logp_V = slow_log_softmax(logits[b], s, temperature)
     probs_V = np.exp(logp_V)
     want = -np.sum(probs_V[probs_V > 0] * logp_V[probs_V > 0])
     full = oracles.log_softmax(logits[b])[token]
@@ -169,7 +175,7 @@ def test_logp_under_cuts_is_that_of_the_kept(s):
 )
 def test_kept_sets_by_hand(logits_V, cut, kept):
   logits_V = np.array(logits_V, np.float32)
-  s = sampling.Sampling(1.0, **cut)
+  s = sampling.Sampling(**cut)
   assert s.cuts == bool(cut)
   out = np.asarray(sampling.keep_top(jnp.asarray(logits_V[None]), s))[0]
   assert set(np.flatnonzero(np.isfinite(out))) == kept
@@ -189,7 +195,7 @@ def test_kept_sets_by_hand(logits_V, cut, kept):
   ],
 )
 def test_kept_sets_equal_the_slow_ones(cut):
-  s = sampling.Sampling(1.0, **cut)
+  s = sampling.Sampling(**cut)
   rng = np.random.default_rng(5)
   smooth = rng.normal(size=(100, 50))
   # Many ties: whole numbers.
@@ -200,13 +206,13 @@ def test_kept_sets_equal_the_slow_ones(cut):
     assert set(np.flatnonzero(got)) == slow_keep(row, s)
 
 
-GREEDY = sampling.Sampling(0.0)
+GREEDY = sampling.Sampling(greedy=True)
 
 
-def test_temperature_0_is_greedy():
+def test_a_greedy_draw_takes_the_likeliest():
   logits = np.array([[1, 5, 5, 2], [9, 0, 0, 0]], np.float32)
   keys = jax.random.split(jax.random.key(0), 2)
-  drawn = draw(keys, logits, GREEDY)
+  drawn = draw(keys, logits, GREEDY, 0.0)
   assert drawn.token_B.tolist() == [1, 0]
   assert drawn.logp_B.tolist() == drawn.entropy_B.tolist() == [0.0, 0.0]
   want = oracles.log_softmax(logits)[[0, 1], [1, 0]]
@@ -224,7 +230,7 @@ def test_logits_that_are_not_finite_are_unsound_and_alone(s):
   rng = np.random.default_rng(6)
   logits = rng.normal(size=(6, 300)).astype(np.float32)
   keys = jax.random.split(jax.random.key(0), 6)
-  clean = draw(keys, logits, s)
+  clean = draw(keys, logits, s, 1.3)
   assert clean.sound_B.all()
   logits[1, 7] = np.nan
   logits[2, 299] = np.inf
@@ -232,7 +238,7 @@ def test_logits_that_are_not_finite_are_unsound_and_alone(s):
   logits[4] = np.nan
   # A token that never comes is no mistake: a padded vocabulary has such.
   logits[5, :9] = -np.inf
-  drawn = draw(keys, logits, s)
+  drawn = draw(keys, logits, s, 1.3)
   assert drawn.sound_B.tolist() == [True, False, False, False, False, True]
   assert every_bit(drawn, [0]) == every_bit(clean, [0])
   assert ((drawn.token_B >= 0) & (drawn.token_B < 300)).all()
@@ -245,8 +251,8 @@ def test_a_row_hangs_on_its_own_key_and_logits():
   logits = rng.normal(size=(8, 304)).astype(np.float32)
   keys = jax.random.split(jax.random.key(1), 8)
   order = rng.permutation(8)
-  want = draw(keys, logits, ALL)
-  got = draw(keys[order], logits[order], ALL)
+  want = draw(keys, logits, ALL, 1.3)
+  got = draw(keys[order], logits[order], ALL, 1.3)
   assert every_bit(got, np.argsort(order)) == every_bit(want, np.arange(8))
 
 
@@ -258,8 +264,8 @@ def test_a_vocabulary_in_shards_draws_the_same(s):
   mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
   spread = NamedSharding(mesh, PartitionSpec(None, 'tensor'))
   want, got = (
-    draw(keys, logits, s),
-    draw(keys, jax.device_put(logits, spread), s),
+    draw(keys, logits, s, 1.3),
+    draw(keys, jax.device_put(logits, spread), s, 1.3),
   )
   assert got.token_B.tolist() == want.token_B.tolist()
   for x, y in zip(got[1:], want[1:]):

@@ -11,68 +11,25 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import tiny
+from runs import (
+  Command,
+  assert_same_run,
+  metrics_of,
+  saved_steps,
+  state_of,
+)
 
 from acereason_jax import checkpoint, export, train
 from acereason_jax.models import decoder, hf
 
-GUARD = 180
 STEPS = 10
 STOPPED = 75
-
-
-class Command:
-  """A training command over the tiny model; `output` is what it has said."""
-
-  def __init__(self, folder, cache, workdir, *flags, script=None, devices=1):
-    head = [tiny.TESTS / 'dying.py', script] if script else []
-    head = head or ['-m', 'acereason_jax.train']
-    flags = [f'--config={folder / "tiny_config.py"}', *flags]
-    self.output = ''
-    self.process = subprocess.Popen(
-      [sys.executable, *map(str, head), *flags, f'--workdir={workdir}'],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=tiny.environment(cache, devices),
-    )
-    self._guard = threading.Timer(GUARD, self.process.kill)
-    self._guard.start()
-
-  def wait_for(self, text: str) -> None:
-    while text not in self.output:
-      line = self.process.stdout.readline()
-      assert line, f'ended without {text!r}:\n{self.output}'
-      self.output += line
-
-  def end(self) -> int:
-    """The exit status."""
-    try:
-      self.output += self.process.communicate()[0]
-    finally:
-      self._guard.cancel()
-      self.process.kill()
-    # Of the libraries, on this machine, and no line of ours.
-    self.output = ''.join(
-      line
-      for line in self.output.splitlines(keepends=True)
-      if not line.startswith(('[transformers]', '[Gloo]'))
-    )
-    return self.process.returncode
-
-  def ends(self, status: int) -> str:
-    got = self.end()
-    assert got == status, f'exit status {got}:\n{self.output}'
-    assert 'Traceback' not in self.output
-    return self.output
 
 
 @pytest.fixture(scope='module')
@@ -101,56 +58,14 @@ def reference(folder, command):
   return workdir, said
 
 
-def state_of(workdir, step):
-  path = workdir / 'checkpoints' / str(step) / 'state'
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    tree = reader.metadata(path).item_metadata.tree
-    as_numpy = jax.tree.map(
-      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-    )
-    return reader.restore(
-      path, args=ocp.args.PyTreeRestore(restore_args=as_numpy)
-    )
-
-
-def saved_steps(workdir):
-  names = [p.name for p in (workdir / 'checkpoints').iterdir()]
-  return sorted(int(name) for name in names if name.isdigit())
-
-
-def refuse(constant):
-  raise ValueError(f'{constant} is not JSON')
-
-
-def metrics_of(workdir):
-  """The lines of metrics.jsonl without what a clock or the kernel says."""
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  records = [json.loads(line, parse_constant=refuse) for line in lines]
-  measured = 'seconds_', 'tokens_per_second', 'peak_gb'
-  measured = *measured, 'prefill_share', 'host_share', 'judge_wait_share'
-  return [
-    {k: v for k, v in record.items() if not k.startswith(measured)}
-    for record in records
-  ]
-
-
-def assert_same_run(workdir, other, step):
-  a, b = state_of(workdir, step), state_of(other, step)
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  assert len(jax.tree.leaves(a['opt_state'])) > len(
-    jax.tree.leaves(a['params'])
-  )
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
-    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
-  assert metrics_of(workdir)[:step] == metrics_of(other)[:step]
-
-
 def test_a_run_leaves_its_record(reference):
   workdir, said = reference
   summary = json.loads((workdir / 'summary.json').read_text())
   assert set(summary) == {
     'heldout_before',
     'heldout_after',
+    'heldout',
+    'best_step',
     'steps',
     'seconds',
     'peak_gb',
@@ -221,7 +136,8 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
     assert metrics_of(workdir)[-1]['step'] == done < STEPS
   command(workdir, steps).ends(0)
   other, _ = reference
-  assert_same_run(workdir, other, STEPS)
+  # That run ended at step 4 once, and looked how good it was.
+  assert_same_run(workdir, other, STEPS, but=('heldout/',))
   one, two = (
     json.loads((d / 'summary.json').read_text()) for d in (workdir, other)
   )
@@ -314,7 +230,8 @@ def test_rows_that_no_judge_can_read_are_left_out_for_good(
   assert 'rows whose' not in command(workdir, *flags).ends(0)
   command(straight, *flags).ends(0)
   assert (straight / 'dropped.jsonl').exists() and not file.exists()
-  assert_same_run(workdir, straight, 4)
+  # The first of them ended at step 2, too.
+  assert_same_run(workdir, straight, 4, but=('heldout/',))
 
 
 def test_another_optimiser_by_flag(folder, command):
@@ -325,6 +242,15 @@ def test_another_optimiser_by_flag(folder, command):
   count = lambda tree: sum(np.size(x) for x in jax.tree.leaves(tree))
   assert count(state['params']) < count(state['opt_state'])
   assert count(state['opt_state']) < 1.5 * count(state['params'])
+
+
+def test_moments_may_move_between_steps(folder, command, reference):
+  workdir = folder / 'moved'
+  for done, offload in enumerate((True, False, True, True), start=1):
+    where = f'--config.offload_moments={offload}', f'--config.steps={done}'
+    command(workdir, *where).ends(0)
+  other, _ = reference
+  assert_same_run(workdir, other, 4)
 
 
 ADAPTERS = '--config.lora.rank=4', '--config.lora.alpha=8'
@@ -395,7 +321,7 @@ def test_adapters_are_exported_in_a_model(adapted, folder, tmp_path):
   c.mesh.update(fsdp=1, data=-1)
   run = train.build(c)
   with checkpoint.Checkpoints(workdir, keep=2) as checkpoints:
-    restored = checkpoints.restore(run.abstract_state.saved())
+    restored = checkpoints.restore(run.stages[0].abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
   whole = run.rollout_params(state.weights)
   tokens_BT = np.arange(24).reshape(2, 12)

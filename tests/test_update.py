@@ -1,5 +1,6 @@
 """One gradient however the batch is cut, and one step from it."""
 
+import dataclasses
 import functools
 import pathlib
 import subprocess
@@ -22,6 +23,7 @@ CONFIG = oracles.tiny_config()
 MODEL = decoder.make_model(CONFIG)
 PARAMS = oracles.rough_params(MODEL.specs)
 TEMPERATURE = 0.8
+KNOBS = update.make_knobs(TEMPERATURE)
 ON_POLICY = losses.on_policy()
 CLIPPED = losses.clipped(0.2, 0.28)
 # Of the largest entry of each leaf; measured: 2.5e-6 in k_norm, whose terms
@@ -62,7 +64,7 @@ SIZE = sum(
 
 
 @functools.cache
-def updater(sizes=None, remat=None):
+def updater(sizes=None, remat=None, loss=ON_POLICY, **options):
   """make_update on one device or on a mesh of (data, fsdp, tensor)."""
   kwargs = {} if remat is None else dict(remat=remat)
   placed = None
@@ -75,12 +77,16 @@ def updater(sizes=None, remat=None):
     placed = sharding.param_shardings(MODEL.specs, mesh)
   return update.make_update(
     decoder.make_model(CONFIG, **kwargs),
-    ON_POLICY,
+    loss,
     optax.sgd(1e-3),
-    temperature=TEMPERATURE,
-    vocab_chunk=40,
-    dtype=jnp.float32,
     param_shardings=placed,
+    **dict(vocab_chunk=40, dtype=jnp.float32) | options,
+  )
+
+
+def forward(dtype=jnp.float32, model=MODEL):
+  return functools.partial(
+    update.token_logp, model=model, vocab_chunk=40, dtype=dtype
   )
 
 
@@ -96,7 +102,7 @@ def total(batches):
   """The sums of these microbatches, as numpy."""
   sums = updater().zeros(PARAMS)
   for batch in batches:
-    sums = updater().add(PARAMS, sums, batch)
+    sums = updater().add(PARAMS, sums, batch, KNOBS)
   return jax.device_get(sums)
 
 
@@ -204,7 +210,8 @@ def check_mesh(sizes, remat, rows):
   made = updater(sizes, remat)
   sums = made.zeros(params)
   for batch in alone(rows):
-    sums = made.add(params, sums, packing.PackedBatch(*map(spread, batch)))
+    batch = packing.PackedBatch(*map(spread, batch))
+    sums = made.add(params, sums, batch, KNOBS)
     # A gradient that is whole on each device does not fit on a large mesh.
     assert_placed(sums.grads, placed)
   assert made.add._cache_size() == 1
@@ -221,7 +228,6 @@ def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
     MODEL,
     ON_POLICY,
     optimizer,
-    temperature=TEMPERATURE,
     vocab_chunk=40,
     dtype=jnp.float32,
     param_shardings=placed,
@@ -235,6 +241,49 @@ def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
   assert_placed([adam.mu, adam.nu], [same.mu, same.nu])
   masters_and_moments = 3 * sharding.device_bytes(params)
   assert compiled.memory_analysis().alias_size_in_bytes >= masters_and_moments
+
+
+def test_offloaded_moments_give_the_same_bits():
+  placed = sharding.param_shardings(MODEL.specs, make_mesh((1, 2, 2)))
+  everywhere = sharding.replicated(make_mesh((1, 2, 2)))
+  optimizer = optax.adamw(1e-2)
+  rng = np.random.default_rng(3)
+  draw = lambda x, s: jax.device_put(np.float32(rng.normal(size=x.shape)), s)
+  steps = [jax.tree.map(draw, PARAMS, placed) for _ in range(3)]
+  ends = []
+  for offload in (False, True):
+    made = update.make_update(
+      MODEL,
+      ON_POLICY,
+      optimizer,
+      vocab_chunk=40,
+      dtype=jnp.float32,
+      param_shardings=placed,
+      offload=offload,
+    )
+    params = jax.tree.map(jax.device_put, PARAMS, placed)
+    state = update.init_state(params, optimizer)
+    moments = sharding.like_params(
+      state.opt_state, params, placed, everywhere, offload=offload
+    )
+    state = state.replace(opt_state=jax.device_put(state.opt_state, moments))
+    for grads in steps:
+      before = state
+      state, _ = made.apply(state, made.zeros(params)._replace(grads=grads))
+      assert_placed(state.opt_state, moments)
+      assert all(x.is_deleted() for x in jax.tree.leaves(before.opt_state))
+      params = state.params
+    ends.append(jax.device_get((state.params, state.opt_state)))
+  assert {x.sharding.memory_kind for x in jax.tree.leaves(state.opt_state)} == {
+    'device',  # The count.
+    'pinned_host',
+  }
+  assert_bitwise(*ends)
+  assert_moved(ends[0][0], PARAMS)
+
+
+def assert_moved(got, old):
+  jax.tree.map(lambda x, y: np.testing.assert_((x != y).all()), got, old)
 
 
 def assert_placed(tree, shardings):
@@ -277,6 +326,228 @@ def test_the_on_policy_gradient_is_reinforce():
     # Against the size of the gradient: a direction may be nearly level.
     error = abs(np.vdot(grad, direction) - want) / np.linalg.norm(grad)
     assert error < TOLERANCE
+
+
+BONUS = update.make_knobs(TEMPERATURE, 0.3)
+
+
+def bonus_sums(knobs, batches):
+  made = updater(entropy_bonus=True)
+  sums = made.zeros(PARAMS)
+  for batch in batches:
+    sums = made.add(PARAMS, sums, batch, knobs)
+  return jax.device_get(sums)
+
+
+def test_an_entropy_bonus_adds_the_entropys_gradient():
+  # Along the gradient itself and at random, in float64.
+  got = bonus_sums(BONUS, alone())
+  without = reference().grads
+  bonus = jax.tree.map(np.subtract, got.grads, without)
+  rng = np.random.default_rng(0)
+
+  def objective(params):
+    return sum(
+      -0.3 * t.weight * entropy.sum() for t, _, entropy in said_logp(params)
+    )
+
+  value = objective(PARAMS)
+  assert got.loss - reference().loss == pytest.approx(value, rel=1e-5)
+  leaves, treedef = jax.tree.flatten(PARAMS)
+  leaves = [x.astype(np.float64) for x in leaves]
+  for i, grad in enumerate(jax.tree.leaves(bonus)):
+    random = rng.normal(size=grad.shape)
+    direction = grad / np.linalg.norm(grad) + random / np.linalg.norm(random)
+    h = 1e-5
+    up, down = (
+      objective(
+        treedef.unflatten(
+          [x + step * direction if i == j else x for j, x in enumerate(leaves)]
+        )
+      )
+      for step in (h, -h)
+    )
+    want = (up - down) / (2 * h)
+    error = abs(np.vdot(grad, direction) - want) / np.linalg.norm(grad)
+    # It is a difference of float32 gradients.
+    assert error < 10 * TOLERANCE
+
+
+def test_any_packing_gives_one_gradient_of_the_bonus():
+  want = bonus_sums(BONUS, alone())
+  for rows, columns, share in ((4, 23, True), (1, 40, True), (3, 31, False)):
+    batches = pack(GROUPS, rows, columns, share_prompts=share)
+    got = bonus_sums(BONUS, batches)
+    assert_same(got.grads, want.grads)
+    assert got.loss == pytest.approx(want.loss, abs=1e-6 * SIZE)
+
+
+def test_a_bonus_of_weight_0_is_none():
+  got = bonus_sums(update.make_knobs(TEMPERATURE, 0.0), alone())
+  assert_same(got.grads, reference().grads)
+  # And an update made without one reads no weight.
+  sums = updater().zeros(PARAMS)
+  for batch in alone():
+    sums = updater().add(PARAMS, sums, batch, BONUS)
+  assert_bitwise(jax.device_get(sums), reference())
+
+
+def test_other_knobs_compile_nothing_and_are_read():
+  made = updater(entropy_bonus=True)
+  (batch,) = pack(GROUPS, 4, 23)
+  before = None
+  for knobs in ((0.8, 0.3), (0.6, 0.3), (0.6, 0.1)):
+    knobs = update.make_knobs(*knobs)
+    sums = made.add(PARAMS, made.zeros(PARAMS), batch, knobs)
+    assert before is None or float(sums.loss) != float(before.loss)
+    if before is None:
+      compiled = made.add._cache_size()
+    before = sums
+  assert made.add._cache_size() == compiled
+
+
+# One that forgets the policy: all that is left is the pull to the reference.
+PULL = losses.with_kl(losses.clipped(0.2, 0.28), 0.5)
+
+
+def level(batch):
+  """The batch without advantages."""
+  return batch._replace(adv_BT=np.zeros_like(batch.adv_BT))
+
+
+def pull_step(made, state, batch):
+  """(state after a step, gradient, metrics) of one scored batch."""
+  scored = made.score(state.reference_weights, batch, KNOBS)
+  sums = made.add(state.weights, made.zeros(state.params), scored, KNOBS)
+  grads = jax.device_get(sums.grads)
+  state, metrics = made.apply(state, sums)
+  return state, grads, jax.device_get(metrics), scored
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_kl_is_0_at_the_reference_more_after_a_step_and_0_when_reset(dtype):
+  made = update.make_update(
+    MODEL, PULL, optax.sgd(0.01), vocab_chunk=40, dtype=dtype
+  )
+  state = update.init_state(jax.tree.map(jnp.array, PARAMS), optax.sgd(0.01))
+  assert state.saved().reference == {}
+  state = made.reset_reference(state)
+  assert {x.dtype for x in jax.tree.leaves(state.reference)} == {
+    jnp.dtype(dtype)
+  }
+  (batch,) = pack(GROUPS, 4, 23)
+  norm = lambda grads: np.sqrt(
+    sum((x**2).sum() for x in jax.tree.leaves(grads))
+  )
+  state, grads, metrics, scored = pull_step(made, state, level(batch))
+  said = batch.weight_BT > 0
+  assert (np.asarray(scored.logp_ref_BT)[~said] == 0).all()
+  # What compiles in two ways differs by roundings, whose square this is.
+  assert 0 <= metrics['kl'] < 1e-10
+  none = norm(grads)
+  # Away from it, by the policy's own gradient.
+  state, grads, metrics, _ = pull_step(made, state, batch)
+  moved = norm(grads)
+  assert none < 1e-5 * moved
+  state, grads, metrics, _ = pull_step(made, state, level(batch))
+  assert metrics['kl'] > 1e-4
+  assert norm(grads) > 100 * none
+  # A step down that gradient goes back to it.
+  before = metrics['kl']
+  state, _, metrics, _ = pull_step(made, state, level(batch))
+  assert metrics['kl'] < before
+  kept = state.saved()
+  assert kept.reference is state.reference
+  state = made.reset_reference(state)
+  _, _, metrics, _ = pull_step(made, state, level(batch))
+  assert 0 <= metrics['kl'] < 1e-10
+
+
+def test_score_is_the_logp_of_what_was_said():
+  made = updater(loss=PULL)
+  got = [
+    logp
+    for batch in pack(GROUPS, 2, 31)
+    for row, weight in zip(
+      np.asarray(made.score(PARAMS, batch, KNOBS).logp_ref_BT), batch.weight_BT
+    )
+    for logp in row[weight > 0]
+  ]
+  want = np.concatenate([logp for _, logp, _ in said_logp(PARAMS)])
+  np.testing.assert_allclose(sorted(got), np.sort(want), atol=5e-6)
+
+
+def test_a_loss_that_reads_no_reference_has_no_kl():
+  made = updater()
+  state = update.init_state(jax.tree.map(jnp.array, PARAMS), optax.sgd(1e-3))
+  _, metrics = made.apply(state, made.zeros(PARAMS))
+  assert 'kl' not in metrics
+
+
+def test_a_mesh_keeps_the_reference_in_its_place():
+  mesh = make_mesh((1, 2, 2))
+  placed = sharding.param_shardings(MODEL.specs, mesh)
+  params = jax.tree.map(jax.device_put, PARAMS, placed)
+  spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  (batch,) = pack(GROUPS, 4, 24)
+  made = updater((1, 2, 2), loss=PULL)
+  state = made.reset_reference(update.init_state(params, optax.sgd(1e-3)))
+  assert_placed(state.reference, placed)
+  on_mesh = packing.PackedBatch(*map(spread, batch))
+  state, _, metrics, scored = pull_step(made, state, on_mesh)
+  assert_placed(state.reference, placed)
+  assert scored.logp_ref_BT.sharding.spec == sharding.packed(mesh).spec
+  want = updater(loss=PULL).score(PARAMS, batch, KNOBS).logp_ref_BT
+  np.testing.assert_allclose(scored.logp_ref_BT, want, atol=5e-6)
+  assert 0 <= metrics['kl'] < 1e-10
+  # A reset has the old reference's room.
+  compiled = made.reset_reference.lower(state).compile()
+  m = compiled.memory_analysis()
+  size = sharding.device_bytes(state.reference)
+  assert m.alias_size_in_bytes >= 2 * size and m.temp_size_in_bytes < size
+
+
+GSPO = losses.gspo(0.01, 0.02)
+
+
+def test_any_packing_and_split_gives_one_gradient_of_gspo():
+  made = updater(loss=GSPO)
+
+  def total(batches):
+    sums = made.zeros(PARAMS)
+    for batch in batches:
+      sums = made.add(PARAMS, sums, batch, KNOBS)
+    return jax.device_get(sums)
+
+  # Ratios near 1: some responses are clipped, others not.
+  near = [
+    [
+      t._replace(rollout=dataclasses.replace(t.rollout, logp=logp))
+      for t, logp in group
+    ]
+    for group in near_policy()
+  ]
+  pack_near = lambda rows, columns, **kwargs: pack(
+    near, rows, columns, **kwargs
+  )
+  want = total(pack_near(1, 24, share_prompts=False))
+  for rows, columns, share in ((4, 23, True), (2, 40, False), (8, 120, True)):
+    got = total(pack_near(rows, columns, share_prompts=share))
+    assert_same(got.grads, want.grads, 4 * TOLERANCE)
+    assert got.loss == pytest.approx(want.loss, abs=1e-6 * SIZE)
+
+
+def near_policy():
+  """(rollout, logp about the policy's own) by group."""
+  rng = np.random.default_rng(5)
+  said = said_logp(PARAMS)
+  for group in GROUPS:
+    found = []
+    for t in group:
+      _, logp, _ = next(said)
+      move = rng.normal(0, 0.02, len(logp)) + rng.normal(0, 0.02)
+      found.append((t, (logp + move).astype(np.float32)))
+    yield found
 
 
 def test_the_loss_and_the_metrics_are_sums_over_tokens():
@@ -386,20 +657,15 @@ def test_on_policy_by_hand(adv):
   assert (float(value), float(grad)) == (-adv, -adv)
 
 
-def add_with_table(params_VD, head_VD, batch, loss):
+def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
   """update.add of a model whose hidden states are the rows of a table."""
   model = MODEL._replace(
     apply=lambda params, tokens, *_: params[tokens], head=lambda _: head_VD
   )
   add = functools.partial(
-    update.add,
-    model=model,
-    loss=loss,
-    temperature=TEMPERATURE,
-    vocab_chunk=40,
-    dtype=jnp.float32,
+    update.add, forward=forward(model=model), loss=loss, **kwargs
   )
-  return jax.jit(add)(params_VD, update.zeros(params_VD), batch)
+  return jax.jit(add)(params_VD, update.zeros(params_VD), batch, knobs)
 
 
 def test_token_mean_is_the_mean_over_all_tokens():
@@ -434,6 +700,7 @@ def test_a_loss_that_overflows_at_padding_has_a_finite_gradient():
     logp_old_BT=np.array([[0, -1, 0]], np.float32),
     adv_BT=np.array([[0, 1, 0]], np.float32),
     weight_BT=np.array([[0, 1, 0]], np.float32),
+    logp_ref_BT=np.zeros((1, 3), np.float32),
   )
   loss = lambda logp_BT, batch: jnp.exp(batch.logp_old_BT - logp_BT)
   head = np.array([[-500.0], [1.0], [2.0]], np.float32)
@@ -453,7 +720,6 @@ def stepper(component, warmup_steps=0, clip_norm=1e9):
     MODEL,
     ON_POLICY,
     optimizer,
-    temperature=1.0,
     vocab_chunk=40,
     dtype=jnp.float32,
   )
@@ -578,14 +844,13 @@ def test_nothing_drifts_at_a_learning_rate_of_0():
     MODEL,
     ON_POLICY,
     optimizer := optax.adamw(0.0, weight_decay=0.0),
-    temperature=TEMPERATURE,
     vocab_chunk=40,
     dtype=jnp.bfloat16,
   )
   (batch,) = pack(GROUPS, 4, 23)
   state = update.init_state(jax.tree.map(jnp.array, PARAMS), optimizer)
   for step in range(200):
-    sums = made.add(state.params, made.zeros(state.params), batch)
+    sums = made.add(state.params, made.zeros(state.params), batch, KNOBS)
     if step == 0:
       first = jax.device_get(sums)
     state, _ = made.apply(state, sums)
@@ -598,15 +863,8 @@ def test_bfloat16_compute_is_near_float32():
   (batch,) = pack(GROUPS, 4, 23)
 
   def gradient(dtype):
-    add = functools.partial(
-      update.add,
-      model=MODEL,
-      loss=ON_POLICY,
-      temperature=TEMPERATURE,
-      vocab_chunk=40,
-      dtype=dtype,
-    )
-    grads = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch).grads
+    add = functools.partial(update.add, forward=forward(dtype), loss=ON_POLICY)
+    grads = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch, KNOBS).grads
     return jnp.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
 
   low, high = gradient(jnp.bfloat16), gradient(jnp.float32)
@@ -617,20 +875,17 @@ def test_bfloat16_compute_is_near_float32():
 def test_bfloat16_compute_adds_up_float32_gradients():
   (batch,) = pack(GROUPS, 4, 23)
   add = functools.partial(
-    update.add,
-    model=MODEL,
-    loss=ON_POLICY,
-    temperature=TEMPERATURE,
-    vocab_chunk=40,
-    dtype=jnp.bfloat16,
+    update.add, forward=forward(jnp.bfloat16), loss=ON_POLICY
   )
   closed, sums = jax.make_jaxpr(add, return_shape=True)(
-    PARAMS, update.zeros(PARAMS), batch
+    PARAMS, update.zeros(PARAMS), batch, KNOBS
   )
   assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype(jnp.float32)}
   products = str(closed).count('bf16[4,23,32] = dot_general')
   assert products > 0
   # The head's chunks are read as bfloat16, but its gradient is not rounded.
   assert str(closed).count('bf16[40,32] = convert_element_type') > 0
-  grad_VD = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch).grads['head']
+  grad_VD = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch, KNOBS).grads[
+    'head'
+  ]
   assert (grad_VD != grad_VD.astype(jnp.bfloat16)).mean() > 0.5

@@ -117,12 +117,57 @@ def config(folder: pathlib.Path) -> Any:
   return c
 
 
+def staged(folder: pathlib.Path) -> Any:
+  """`config` as a recipe: two kinds of questions, three stages of two steps.
+
+  The second stage asks first which questions are too easy; it and the third
+  leave out what was solved, and refill batches. Saves come at odd moments.
+  """
+  c = config(folder)
+  c.steps = 2
+  files = dict(path=str(folder / 'others.jsonl'))
+  asked = dict(path=str(folder / 'others_heldout.jsonl'))
+  c.domains = dict(math={}, code=dict(train_data=files, heldout_data=asked))
+  c.stages = (
+    dict(name='math_short', mix=dict(math=1), rollout=dict(max_tokens=4)),
+    dict(
+      name='math_long',
+      steps=3,
+      mix=dict(math=1),
+      rollout=dict(
+        temperature=dict(
+          fn='acereason_jax.rl.control:near_entropy',
+          first=1.0,
+          target=2.0,
+          gain=0.5,
+          low=0.5,
+          high=2.0,
+        )
+      ),
+      filter=dict(of=4, max_solved=3),
+      carry_optimizer=False,
+    ),
+    dict(
+      name='both',
+      mix=dict(math=1, code=2),
+      rollout=dict(prompts=3),
+      filter=dict(drop_solved=True, readmit=0.5),
+      refill=2,
+      truncated='zero',
+    ),
+  )
+  c.evaluate_every = 3
+  c.best = 'heldout/code'
+  c.checkpoint.every = 2
+  return c
+
+
 CONFIG_FILE = """
 import pathlib
 import tiny
 
 def get_config():
-  return tiny.config(pathlib.Path(__file__).parent)
+  return tiny.{}(pathlib.Path(__file__).parent)
 """
 
 
@@ -131,8 +176,11 @@ def write(folder: pathlib.Path) -> pathlib.Path:
   write_model(folder / 'model')
   write_questions(folder / 'train.jsonl', 10)
   write_questions(folder / 'heldout.jsonl', 6, first=50)
+  write_questions(folder / 'others.jsonl', 7, first=20)
+  write_questions(folder / 'others_heldout.jsonl', 5, first=70)
+  (folder / 'staged_config.py').write_text(CONFIG_FILE.format('staged'))
   path = folder / 'tiny_config.py'
-  path.write_text(CONFIG_FILE)
+  path.write_text(CONFIG_FILE.format('config'))
   return path
 
 

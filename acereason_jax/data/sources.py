@@ -1,15 +1,19 @@
 """Where questions come from, and how they become batches of prompts.
 
-Which sums are held out depends on neither seed nor count: a seed only orders
-rows, so a train and a held-out source can never meet by choosing seeds.
+Which generated rows are held out depends on neither seed nor count: a seed only
+orders rows, so a train and a held-out source can never meet by choosing seeds.
 """
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import math
+import operator
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +22,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from acereason_jax import types
+from acereason_jax import resolve, types
 
 _MAX_LINE_BYTES = 4 << 20
 _MAX_TEXT_CHARS = 1 << 20
@@ -26,15 +30,43 @@ _MAX_ID_CHARS = 200
 _MAX_PARQUET_BYTES = 8 << 30
 _PARQUET_ROWS = 256
 _QUESTION_FIELDS = ('prompt', 'problem')
+_NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
+
+# What programs are asked for, and what they compute.
+_OPERATIONS = {
+  'plus': ('{} plus {}', operator.add),
+  'minus': ('{} minus {}', operator.sub),
+  'times': ('{} times {}', operator.mul),
+  'remainder': ('the remainder of {} divided by {}', operator.mod),
+  'larger': ('the larger of {} and {}', max),
+  'smaller': ('the smaller of {} and {}', min),
+}
+# No pair that comes to one operation or to a constant, as two sums and the
+# remainder of a product may, and no remainder of a difference, often below 0.
+_CHAINS = {
+  1: tuple((name,) for name in _OPERATIONS),
+  2: (
+    *(('plus', name) for name in ('times', 'remainder', 'larger', 'smaller')),
+    *(('minus', name) for name in ('times', 'larger', 'smaller')),
+    *(('times', name) for name in ('plus', 'minus', 'larger', 'smaller')),
+  ),
+}
+# Chosen so that no two functions with constants to _LARGEST agree on all.
+_INPUTS = (-109, 0, 11, 41, 55, 74, 109)
+_LARGEST = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One question, its reference answer and a stable, unique id."""
+  """One question, its reference answer and a stable, unique id.
+
+  `difficulty` is a number of the data set's own, None where it gives none.
+  """
 
   id: str
   question: str
   answer: str
+  difficulty: float | None = None
 
 
 def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
@@ -51,11 +83,30 @@ def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
   return _unique(records, path)
 
 
+def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
+  """The rows of several components, one after the other.
+
+  Raises:
+    ValueError: one line; what a component says, or an id that stands twice.
+  """
+  rows = []
+  for i, source in enumerate(sources):
+    rows += resolve.build(source, f'sources[{i}]')
+  (name, count), *_ = collections.Counter(r.id for r in rows).most_common(1)
+  if count > 1:
+    raise ValueError(
+      f'sources: {count} rows have the id {name!r}; give each an id of its own'
+    )
+  return rows
+
+
 def digest(rows: Iterable[Row]) -> str:
-  """SHA-256 of ids, questions and answers, in order."""
+  """SHA-256 of ids, questions, answers and known difficulties, in order."""
   whole = hashlib.sha256()
   for row in rows:
-    fields = row.id, row.question, row.answer
+    fields = [row.id, row.question, row.answer]
+    if row.difficulty is not None:
+      fields.append(row.difficulty)
     whole.update(json.dumps(fields).encode() + b'\n')
   return whole.hexdigest()
 
@@ -104,6 +155,77 @@ def arithmetic(
   return rows[:count]
 
 
+def programs(
+  *,
+  split: str,
+  count: int,
+  seed: int,
+  operations: int,
+  largest: int,
+  held_out: float,
+) -> list[Row]:
+  """`count` different tasks 'Write a Python function f(x) that returns ...'.
+
+  What f returns takes 1 or 2 `operations`, its difficulty, as 'the larger of
+  (x plus 3) and 8', with constants from 2 to `largest`. The answer is a task of
+  `verifiers/code.py`, as JSON; its tests tell f from every other function that
+  is asked for. The share `held_out` (0 to 1) of these functions belongs to
+  split 'heldout', all others to 'train', by the function alone: there may be
+  two ways to ask for one, and both are in the same split.
+
+  Raises:
+    ValueError: an argument out of its range, or more rows asked for than the
+      split has.
+  """
+  if split not in ('train', 'heldout'):
+    raise ValueError(f"split={split!r}: expected 'train' or 'heldout'")
+  if operations not in _CHAINS:
+    raise ValueError(f'operations={operations}: expected 1 or 2')
+  if not 2 <= largest <= _LARGEST:
+    raise ValueError(f'largest={largest}: expected 2 to {_LARGEST}')
+  if not 0 <= held_out <= 1:
+    raise ValueError(f'held_out={held_out}: expected a share, 0 to 1')
+  constants = itertools.product(range(2, largest + 1), repeat=operations)
+  chains = itertools.product(_CHAINS[operations], constants)
+  rows = [
+    row
+    for row in itertools.starmap(_program, chains)
+    if _is_held_out(row, held_out) == (split == 'heldout')
+  ]
+  if not 0 < count <= len(rows):
+    raise ValueError(
+      f'count={count}: split {split!r} with operations={operations}, '
+      f'largest={largest} and held_out={held_out} has {len(rows)} programs; '
+      f'ask for 1 to {len(rows)}'
+    )
+  rows.sort(key=lambda row: _digest(f'{seed} {row.id}'))
+  return rows[:count]
+
+
+def _program(names: Sequence[str], constants: Sequence[int]) -> Row:
+  """The task of these operations, in order, each with its constant."""
+  # What remains of a number below 0, languages do not agree on.
+  inputs = [x for x in _INPUTS if x >= 0 or 'remainder' not in names]
+  asked, results = '', inputs
+  for name, constant in zip(names, constants):
+    phrase, operation = _OPERATIONS[name]
+    asked = phrase.format(f'({asked})' if asked else 'x', constant)
+    results = [operation(result, constant) for result in results]
+  tests = [{'args': [x], 'expected': y} for x, y in zip(inputs, results)]
+  name = '-'.join(f'{n}-{c}' for n, c in zip(names, constants))
+  return Row(
+    f'program-{name}',
+    f'Write a Python function f(x) that returns {asked}.',
+    json.dumps({'kind': 'call', 'fn': 'f', 'tests': tests}),
+    difficulty=float(len(names)),
+  )
+
+
+def _is_held_out(row: Row, share: float) -> bool:
+  # By its tests, which are those of all rows of the same function.
+  return int(_digest(f'split {row.answer}'), 16) < share * 16**64
+
+
 def to_prompts(
   rows: Sequence[Row],
   tokenizer: Any,
@@ -133,7 +255,15 @@ def to_prompts(
     if len(tokens) > max_tokens:
       dropped.append(row.id)
     else:
-      prompts.append(types.Prompt(row.id, row.question, row.answer, tokens))
+      prompts.append(
+        types.Prompt(
+          row.id,
+          row.question,
+          row.answer,
+          tokens,
+          difficulty=row.difficulty,
+        )
+      )
   if not prompts:
     raise ValueError(
       f'all {len(rows)} prompts are longer than max_tokens={max_tokens}; '
@@ -198,7 +328,7 @@ def _parquet_records(path) -> Iterator[tuple[str, Any]]:
           f'{path}: {size} bytes unpacked, more than {_MAX_PARQUET_BYTES}; '
           'split it'
         )
-      wanted = {*_QUESTION_FIELDS, 'answer', 'id'}
+      wanted = {*_QUESTION_FIELDS, 'answer', 'id', 'difficulty'}
       columns = [name for name in file.schema_arrow.names if name in wanted]
       for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
         for record in batch.to_pylist():
@@ -212,7 +342,7 @@ def _parquet_records(path) -> Iterator[tuple[str, Any]]:
 
 
 def _row(where: str, record: Any) -> Row:
-  """A row of `prompt` or `problem`, `answer` and, if there, `id`."""
+  """A row of `prompt` or `problem`, `answer`; if there, `id`, `difficulty`."""
   if not isinstance(record, Mapping):
     raise ValueError(f'{where}: expected an object, got {record!r:.60}')
   fields = [name for name in _QUESTION_FIELDS if name in record]
@@ -233,7 +363,23 @@ def _row(where: str, record: Any) -> Row:
     row_id = _digest(question)[:16]
   # Data sets hold such answers, of proofs say: that is for the judge to refuse.
   answer = _text(where, record, 'answer', may_be_blank=True)
-  return Row(row_id, question, answer)
+  return Row(row_id, question, answer, _difficulty(where, record))
+
+
+def _difficulty(where: str, record: Mapping[str, Any]) -> float | None:
+  """The number, which JSON lines give as it is written; None for null."""
+  value = record.get('difficulty')
+  if value is None:
+    return None
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if is_number or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+    number = float(value)
+    if math.isfinite(number):
+      return number
+  raise ValueError(
+    f'{where}: difficulty must be a finite number or null, got {value!r:.60}; '
+    'rename the field if it means something else'
+  )
 
 
 def _text(
@@ -277,8 +423,9 @@ def _unique(records: Iterable[tuple[str, Any]], path) -> list[Row]:
       clashes.append(f'id {row.id!r} at {first[row.id][1]} and {where}')
   if clashes:
     raise ValueError(
-      f'{path}: {len(clashes)} rows share an id with a different question or '
-      f'answer; remove or rename one of each: {"; ".join(clashes[:3])}'
+      f'{path}: {len(clashes)} rows share an id with another question, answer '
+      'or difficulty; remove or rename one of each: '
+      f'{"; ".join(clashes[:3])}'
     )
   if not first:
     raise ValueError(f'{path}: holds no rows; name a file that has some')

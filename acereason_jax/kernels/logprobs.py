@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from acereason_jax import sharding
 
 ROWS = PartitionSpec(sharding.PACKED, 'sequence')
+ONE = PartitionSpec()
 # No infinity: its product with a sum of 0 must be 0.
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
@@ -46,15 +47,18 @@ def token_logp(
   x_BTD: jax.Array,
   w_VD: jax.Array,
   target_BT: jax.Array,
-  temperature: float,
+  temperature: jax.Array,
   chunk: int,
   placed: NamedSharding | None = None,
+  entropy_gradient: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """(logp_BT, entropy_BT) of softmax(x @ w.T / temperature).
 
-  float32, natural log. logp is that of the target. The entropy is a metric: no
-  gradient flows through it. `chunk` rows of w are taken at a time, as x's
-  dtype; products add up in float32, and the gradient of w has w's dtype.
+  float32, natural log. logp is that of the target. `temperature` is a float32
+  scalar above 0, which may be traced and has no gradient. Without
+  `entropy_gradient` the entropy is a metric: no gradient flows through it, and
+  nothing is kept or computed for one. `chunk` rows of w are taken at a time, as
+  x's dtype; products add up in float32, and the gradient of w has w's dtype.
 
   `placed` is where w lies on a mesh (`sharding.param_shardings`), None for one
   device; x lies as `sharding.packed`, whose axes must divide B and T. In each
@@ -71,26 +75,34 @@ def token_logp(
   fsdp) numbers each. b N D is x in another layout, which TPUs may want; GPUs
   hold the sum of x's gradient twice, 4 N D more.
   """
-  return _token_logp(x_BTD, w_VD, target_BT, temperature, chunk, placed)
+  temperature = jnp.float32(temperature)
+  static = chunk, placed, entropy_gradient
+  return _token_logp(x_BTD, w_VD, target_BT, temperature, *static)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _token_logp(x_BTD, w_VD, target_BT, temperature, chunk, placed):
-  return _forward(x_BTD, w_VD, target_BT, temperature, chunk, placed)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _token_logp(x_BTD, w_VD, target_BT, temperature, *static):
+  return _forward(x_BTD, w_VD, target_BT, temperature, *static)[0]
 
 
-def _forward(x_BTD, w_VD, target_BT, temperature, chunk, placed):
-  run = functools.partial(_local_forward, temperature, chunk)
-  run = _on_mesh(run, placed, lambda w: ((ROWS, w, ROWS), (ROWS, ROWS, ROWS)))
-  logp_BT, entropy_BT, norm_BT = run(x_BTD, w_VD, target_BT)
-  return (logp_BT, entropy_BT), (x_BTD, w_VD, target_BT, norm_BT)
+def _forward(
+  x_BTD, w_VD, target_BT, temperature, chunk, placed, entropy_gradient
+):
+  run = functools.partial(_local_forward, chunk)
+  run = _on_mesh(run, placed, lambda w: ((ROWS, w, ROWS, ONE), (ROWS,) * 3))
+  arrays = x_BTD, w_VD, target_BT, temperature
+  logp_BT, entropy_BT, norm_BT = run(*arrays)
+  kept_BT = entropy_BT if entropy_gradient else None
+  return (logp_BT, entropy_BT), (*arrays, norm_BT, kept_BT)
 
 
-def _backward(temperature, chunk, placed, residual, grads):
-  run = functools.partial(_local_backward, temperature, chunk)
-  specs = lambda w: ((ROWS, w, ROWS, ROWS, ROWS), (ROWS, w))
-  dx_BTD, dw_VD = _on_mesh(run, placed, specs)(*residual, grads[0])
-  return dx_BTD, dw_VD, None
+def _backward(chunk, placed, entropy_gradient, residual, grads):
+  run = functools.partial(_local_backward, chunk)
+  specs = lambda w: ((ROWS, w, ROWS, ONE, *(ROWS,) * 4), (ROWS, w))
+  grad_BT, slope_BT = grads if entropy_gradient else (grads[0], None)
+  run = _on_mesh(run, placed, specs)
+  dx_BTD, dw_VD = run(*residual, grad_BT, slope_BT)
+  return dx_BTD, dw_VD, None, None
 
 
 _token_logp.defvjp(_forward, _backward)
@@ -137,7 +149,7 @@ def _for_chunks(body: Callable, V: int, chunk: int, state: Any) -> Any:
   return jax.lax.fori_loop(0, V // chunk, step, state)
 
 
-def _local_forward(temperature, chunk, axes, x_BTD, w_VD, target_BT):
+def _local_forward(chunk, axes, x_BTD, w_VD, target_BT, temperature):
   """(logp, entropy, log of the sum of exp(logits)), [B, T] each."""
   V = w_VD.shape[0]
   row_BT = _row_of(target_BT, V, axes)
@@ -170,19 +182,37 @@ def _local_forward(temperature, chunk, axes, x_BTD, w_VD, target_BT):
 
 
 def _local_backward(
-  temperature, chunk, axes, x_BTD, w_VD, target_BT, norm_BT, grad_BT
+  chunk,
+  axes,
+  x_BTD,
+  w_VD,
+  target_BT,
+  temperature,
+  norm_BT,
+  entropy_BT,
+  grad_BT,
+  slope_BT,
 ):
-  """The gradients of x and of w."""
+  """The gradients of x and of w.
+
+  From those of logp and, where they are not None, of the entropy.
+  """
   V = w_VD.shape[0]
   row_BT = _row_of(target_BT, V, axes)
-  scale_BT1 = (grad_BT / temperature)[..., None]
+  inverse = 1.0 / temperature
 
   def body(start, size, state):
     dx_BTD, dw_VD = state
     w_CD = _gathered(w_VD, start, size, x_BTD.dtype, axes)
-    probs_BTC = jnp.exp(_logits(x_BTD, w_CD, temperature) - norm_BT[..., None])
+    logp_BTC = _logits(x_BTD, w_CD, temperature) - norm_BT[..., None]
+    probs_BTC = jnp.exp(logp_BTC)
     hit_BTC = _is_target(row_BT, start, size)
-    dlogits_BTC = (scale_BT1 * (hit_BTC - probs_BTC)).astype(x_BTD.dtype)
+    dlogits_BTC = (grad_BT * inverse)[..., None] * (hit_BTC - probs_BTC)
+    if slope_BT is not None:
+      # d entropy / d logits = -p (log p + entropy).
+      gap_BTC = logp_BTC + entropy_BT[..., None]
+      dlogits_BTC -= (slope_BT * inverse)[..., None] * probs_BTC * gap_BTC
+    dlogits_BTC = dlogits_BTC.astype(x_BTD.dtype)
     dw_CD = jnp.einsum(
       'BTC,BTD->CD', dlogits_BTC, x_BTD, preferred_element_type=jnp.float32
     )
@@ -204,7 +234,8 @@ def _logits(x_BTD, w_CD, temperature):
   logits_BTC = jnp.einsum(
     'BTD,CD->BTC', x_BTD, w_CD, preferred_element_type=jnp.float32
   )
-  return logits_BTC / temperature
+  # A product, as XLA makes of a division by a constant, and as `draw` does.
+  return logits_BTC * (1.0 / temperature)
 
 
 def _row_of(target_BT, V, axes):

@@ -21,7 +21,6 @@ takes no mask. lamb, lars, novograd, fromage and sm3 take a stack of layers
 for one parameter.
 """
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -158,6 +157,15 @@ def _transform(
   for needed in ('fn', 'learning_rate'):
     if needed not in component:
       raise ValueError(f'{field}: {dict(component)} lacks {needed!r}; give it')
+  takes = resolve.signature(component['fn'], f'{field}.fn')
+  try:
+    takes.bind_partial(learning_rate=component['learning_rate'])
+  except TypeError as e:
+    raise ValueError(
+      f'{field}.fn={component["fn"]!r}: takes no learning_rate, expected an '
+      "optimiser such as 'optax:adamw'; it accepts: "
+      f'{", ".join(takes.parameters)}'
+    ) from e
   rate = _learning_rate(
     component['learning_rate'], f'{field}.learning_rate', names, warmup_steps
   )
@@ -220,7 +228,7 @@ def _build(
     for name, value in component.items()
     if name != 'decay_on'
   }
-  takes = _signature(component['fn'], f'{field}.fn')
+  takes = resolve.signature(component['fn'], f'{field}.fn').parameters.keys()
   masks = {'mask', 'weight_decay_mask'} & takes
   if masks and {'weight_decay', 'weight_decay_rate'} & takes:
     kwargs = {masks.pop(): _decay_mask(component, field, names)} | kwargs
@@ -240,15 +248,6 @@ def _build(
       f'{field}: {component["fn"]} refuses its arguments: {_first_line(e)}'
       f'{_doubt(callable(kwargs.get("learning_rate")))}'
     ) from e
-
-
-def _signature(fn: str, field: str) -> set[str]:
-  """Names of the arguments that 'module:function' takes."""
-  target = resolve.resolve(fn, field)
-  try:
-    return set(inspect.signature(target).parameters)
-  except ValueError as e:
-    raise ValueError(f'{field}={fn!r}: expected a function ({e})') from e
 
 
 def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:

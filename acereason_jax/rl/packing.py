@@ -32,9 +32,10 @@ AVERAGES = ('token', 'group', 'sequence', 'constant')
 
 
 class PackedBatch(NamedTuple):
-  """Rows of T tokens; all [B, T], int32 but for the three floats.
+  """Rows of T tokens; all [B, T], int32 but for the four floats.
 
-  weight_BT is 0 wherever target_BT is nothing the policy said.
+  weight_BT is 0 wherever target_BT is nothing the policy said. logp_ref_BT is
+  0 until a reference model has scored the batch (`update.Update.score`).
   """
 
   tokens_BT: np.ndarray
@@ -45,6 +46,7 @@ class PackedBatch(NamedTuple):
   logp_old_BT: np.ndarray
   adv_BT: np.ndarray
   weight_BT: np.ndarray
+  logp_ref_BT: np.ndarray
 
 
 class Trained(NamedTuple):
@@ -86,22 +88,28 @@ def trained_rollouts(
   groups: Sequence[types.Group],
   adv_PG: np.ndarray,
   weight_PG: np.ndarray,
+  *,
+  every: bool = False,
 ) -> list[list[Trained]]:
   """Per group the rollouts that have a gradient.
 
   Advantage 0 or weight 0 is no gradient: leaving those out is exact, since
-  weights are already over the whole batch. One rollout is always left, so
+  weights are already over the whole batch. One rollout is then always left, so
   that every step measures the mismatch of sampler and trainer.
+
+  With `every` advantage 0 is left out no longer: an entropy bonus and some
+  losses (`losses.needs_every`) have a gradient there.
   """
   chosen = [
     [
       Trained(group.prompt, rollout, float(adv), float(weight))
       for rollout, adv, weight in zip(group.rollouts, advs, weights)
-      if adv != 0.0 and weight != 0.0
+      if weight != 0.0 and (every or adv != 0.0)
     ]
     for group, advs, weights in zip(groups, adv_PG, weight_PG)
   ]
-  if not any(chosen):
+  # Its weight is none of the batch's, so it must have no gradient.
+  if not every and not any(chosen):
     said = ((g.prompt, r) for g in groups for r in g.rollouts if len(r.tokens))
     chosen = [[Trained(*one, 0.0, 1.0)] for one in itertools.islice(said, 1)]
   return [group for group in chosen if group]
@@ -321,7 +329,7 @@ def pack(
     batch = PackedBatch(
       np.full(shape, pad_token, np.int32),
       *(np.zeros(shape, np.int32) for _ in range(4)),
-      *(np.zeros(shape, np.float32) for _ in range(3)),
+      *(np.zeros(shape, np.float32) for _ in range(4)),
     )
     for i, row in enumerate(batch_rows):
       writer = _Writer(PackedBatch(*(x[i] for x in batch)), share_prompts)

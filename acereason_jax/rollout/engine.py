@@ -84,6 +84,7 @@ def decode(
   params: base.Tree,
   pool: jax.Array,
   origin: jax.Array,
+  temperature: jax.Array,
   control_BF: jax.Array,
   table_BP: jax.Array,
   *,
@@ -125,7 +126,7 @@ def decode(
       'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
     )
     keys = jax.vmap(jax.random.fold_in)(keys_B, slot.drawn + i)
-    new = sampling_lib.draw(keys, logits_BV, sampling)
+    new = sampling_lib.draw(keys, logits_BV, sampling, temperature)
     new, drawn = _force(ending, slot, new, drawn, i)
     return _Carry(i + 1, new.token_B, _note(stops, slot, new, drawn, i), staged)
 
@@ -199,6 +200,7 @@ class Engine:
 
   sizes: schedule.Sizes
   vocab: int
+  greedy: bool
   ending: Ending
   empty_pool: Callable[[], jax.Array]
   prefill: Callable[..., jax.Array]
@@ -213,13 +215,19 @@ class Engine:
     *,
     seed: int,
     step: int,
+    temperature: float,
     trace: schedule.Trace | None = None,
   ) -> Iterator[types.Rollout]:
     """Rollouts as they end; while the caller has them, the next chunk runs.
 
     A request that cannot be served gives a rollout with stop 'error' at once.
-    `trace` is filled on the way.
+    `trace` is filled on the way. Another `temperature` compiles nothing.
+
+    Raises:
+      ValueError: not a temperature of this engine: 0 if it is greedy, else
+        above 0.
     """
+    self._check_temperature(temperature)
     trace = schedule.Trace() if trace is None else trace
     began = time.perf_counter()
     problems = [self._problem(request) for request in requests]
@@ -230,6 +238,7 @@ class Engine:
     good = [r for r, problem in zip(requests, problems) if not problem]
     plan = schedule.Schedule(self.sizes, good, trace)
     origin = np.array([seed, step], np.int32)
+    temperature = np.float32(temperature)
     find_stop = self._find_stop if self.ending.strings else None
     pool = self.empty_pool() if plan.busy else None
     # The device has nothing to do from `free` until it decodes, but prefill.
@@ -239,7 +248,7 @@ class Engine:
       calls = plan.admit(sampling_lib.prompt_seed)
       pool = self._prefill(params, pool, calls, trace)
       control = map(self.place, plan.control())
-      pool, drawn = self.decode(params, pool, origin, *control)
+      pool, drawn = self.decode(params, pool, origin, temperature, *control)
       trace.host_seconds += time.perf_counter() - free
       trace.host_seconds -= trace.prefill_seconds - prefilled
       yield from (self._rollout(*end) for end in ended)
@@ -257,12 +266,15 @@ class Engine:
     groups: int,
     seed: int,
     step: int,
+    temperature: float,
     trace: schedule.Trace | None = None,
   ) -> list[tuple[types.Rollout, ...]]:
     """`groups` rollouts of each prompt, in order; see `stream`."""
     asked = schedule.requests(prompts, groups, self.sizes.room)
     flat = [request for group in asked for request in group]
-    rollouts = self.stream(params, flat, seed=seed, step=step, trace=trace)
+    rollouts = self.stream(
+      params, flat, seed=seed, step=step, temperature=temperature, trace=trace
+    )
     found = {(r.prompt_id, r.index): r for r in rollouts}
     return [
       tuple(found[r.prompt.id, r.index] for r in group) for group in asked
@@ -278,6 +290,19 @@ class Engine:
       jax.block_until_ready(pool)
       trace.prefill_seconds += time.perf_counter() - began
     return pool
+
+  def _check_temperature(self, temperature: float) -> None:
+    if self.greedy and temperature != 0:
+      raise ValueError(
+        f'temperature={temperature}: this engine is greedy; give 0, or make '
+        'one with Sampling(greedy=False)'
+      )
+    # What float32 makes of it is what the device divides by.
+    if not self.greedy and not 0 < np.float32(temperature) < np.inf:
+      raise ValueError(
+        f'temperature={temperature}: give more than 0, or 0 to an engine made '
+        'with Sampling(greedy=True)'
+      )
 
   def _problem(self, request: schedule.Request) -> str:
     """Why this request cannot be served; '' if it can."""
@@ -376,6 +401,7 @@ def make_engine(
   return Engine(
     sizes=sizes,
     vocab=model.specs['embed'].shape[0],
+    greedy=sampling.greedy,
     ending=ending,
     empty_pool=jax.jit(
       lambda: jnp.zeros(shape, kv_dtype), out_shardings=cache.sharding

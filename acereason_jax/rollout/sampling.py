@@ -2,7 +2,7 @@
 
 `logp` is under the distribution drawn from: after temperature, top-k, top-p
 and min-p. `full_logp` is under softmax(logits): temperature 1, nothing cut
-off. At temperature 0 the likeliest token is taken, and every logp is 0.
+off. A greedy draw takes the likeliest token, and every logp is 0.
 """
 
 import dataclasses
@@ -22,16 +22,17 @@ SHARDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """temperature >= 0; 0 < top_p <= 1; top_k of 0 keeps all tokens.
+  """0 < top_p <= 1; top_k of 0 keeps all tokens.
 
   `min_p`, 0 to 1, drops tokens less likely than that share of the likeliest
-  (arXiv 2407.01082).
+  (arXiv 2407.01082). `greedy` is temperature 0: the likeliest token. These
+  are compiled in; any other temperature is an argument of `draw`.
   """
 
-  temperature: float
   top_p: float = 1.0
   top_k: int = 0
   min_p: float = 0.0
+  greedy: bool = False
 
   @property
   def cuts(self) -> bool:
@@ -105,21 +106,24 @@ def block_size(vocab: int) -> int:
   return next((n for n in sizes if vocab % (n * SHARDS) == 0), BLOCK)
 
 
-def draw(keys_B: jax.Array, logits_BV: jax.Array, s: Sampling) -> Draw:
-  """A token a row.
+def draw(
+  keys_B: jax.Array, logits_BV: jax.Array, s: Sampling, temperature: jax.Array
+) -> Draw:
+  """A token a row; `temperature`, a float32 scalar above 0, may be traced.
 
-  Exact: a block is drawn by its total mass, the token by its share of that
-  block (Gumbel-max both times).
+  A greedy draw does not read it. Others are exact: a block is drawn by its
+  total mass, the token by its share of that block (Gumbel-max both times).
   """
   logits_BV = logits_BV.astype(jnp.float32)
   full_norm_B = jax.nn.logsumexp(logits_BV, axis=-1)
   sound_B = jnp.isfinite(full_norm_B)
-  if s.temperature == 0.0:
+  if s.greedy:
     token_B = jnp.argmax(logits_BV, -1).astype(jnp.int32)
     zero_B = jnp.zeros_like(full_norm_B)
     full_logp_B = jnp.max(logits_BV, -1) - full_norm_B
     return Draw(token_B, zero_B, full_logp_B, zero_B, sound_B)
-  logits_BV /= s.temperature
+  # A product, as XLA makes of a division by a constant: the bits are those.
+  logits_BV *= 1.0 / temperature
   if s.cuts:
     logits_BV = keep_top(logits_BV, s)
   B, V = logits_BV.shape
@@ -139,7 +143,7 @@ def draw(keys_B: jax.Array, logits_BV: jax.Array, s: Sampling) -> Draw:
   return Draw(
     token_B=(block_B * block + place_B).astype(jnp.int32),
     logp_B=chosen_B - norm_B,
-    full_logp_B=chosen_B * s.temperature - full_norm_B,
+    full_logp_B=chosen_B * temperature - full_norm_B,
     entropy_B=-jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1),
     # A tiny temperature can take finite logits out of float32's range.
     sound_B=sound_B & jnp.isfinite(norm_B),

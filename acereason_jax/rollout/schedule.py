@@ -82,14 +82,17 @@ class Request(NamedTuple):
 
 
 def requests(
-  prompts: Sequence[types.Prompt], groups: int, limit: int
+  prompts: Sequence[types.Prompt],
+  groups: int,
+  limit: int,
+  taken: Mapping[str, int] = types.EMPTY,
 ) -> list[list[Request]]:
   """`groups` requests a prompt.
 
-  A prompt that stands twice goes on with the next indices: the same key would
-  give it the same rollouts again.
+  A prompt that stands twice, or of which so many are `taken` already, goes on
+  with the next indices: the same key would give it the same rollouts again.
   """
-  seen = collections.Counter()
+  seen = collections.Counter(taken)
   asked = []
   for prompt in prompts:
     first = seen[prompt.id]

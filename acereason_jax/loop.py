@@ -1,0 +1,423 @@
+"""A run's stages, one step after the other.
+
+Everything a step needs of the past is in `Standing`, and all of that is in a
+checkpoint: after a restart the same steps are taken, and the journal gives the
+rollouts of those that were taken already.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from acereason_jax import collect, ledger, metrics, references, types
+from acereason_jax.build import Run, Stage, say
+from acereason_jax.data import curriculum
+from acereason_jax.rl import control, update
+from acereason_jax.rollout import journal as journal_lib
+from acereason_jax.rollout import schedule
+
+# Steps of keys for what is not trained on; a run never takes so many.
+_PROBES = 1 << 30
+
+
+class Stopped(RuntimeError):
+  """A limit of the config is passed: one line for the user."""
+
+
+class Progress(NamedTuple):
+  """Where a run stands; plain JSON.
+
+  `step` batches were trained on, `stage_step` of them in stage `stage` (its
+  name). `cursor` is where the stage stands in its data, `temperature` and
+  `entropy_bonus` are those of the next step, `entropy` is that of the last.
+  `history` is the stop rule's metric in this stage, `nonfinite` how many steps
+  in a row changed nothing; `heldout` is what was found at the end of stages and
+  before the first.
+  """
+
+  stage: str
+  step: int = 0
+  stage_step: int = 0
+  cursor: curriculum.Cursor | None = None
+  temperature: float = 0.0
+  entropy_bonus: float = 0.0
+  entropy: float | None = None
+  history: Sequence[float] = ()
+  nonfinite: int = 0
+  heldout: Sequence[Mapping[str, Any]] = ()
+
+
+class Standing(NamedTuple):
+  """All that a run knows after a step."""
+
+  state: update.TrainState
+  progress: Progress
+  ledger: ledger.Ledger
+
+
+class Tools(NamedTuple):
+  """What a run uses, beside what it is built of; `prompts` are by domain."""
+
+  prompts: Mapping[str, Mapping[str, Sequence[types.Prompt]]]
+  judges: Mapping[str, collect.Judges]
+  journal: journal_lib.Journal
+
+
+class Step(NamedTuple):
+  """What a step found, beside where it left the run."""
+
+  values: dict[str, float]
+  groups: list[types.Group]
+  trace: schedule.Trace
+  reason: str | None
+
+
+def epochs_done(progress: Progress) -> int:
+  return curriculum.epochs_done(progress.cursor or {})
+
+
+def stage_of(run: Run, progress: Progress) -> Stage:
+  return next(s for s in run.stages if s.name == progress.stage)
+
+
+def stop_reason(stage: Stage, progress: Progress) -> str | None:
+  """Why a stage is over, or None."""
+  return curriculum.should_stop(
+    stage.stop,
+    progress.stage_step,
+    epochs_done(progress),
+    progress.history,
+  )
+
+
+def enter(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
+  """A stage's beginning; `at` is where the stage before it ended."""
+  state, progress = at.state, at.progress
+  if not stage.carry_optimizer and progress.step:
+    fresh = stage.init(state.params)
+    state = fresh.replace(frozen=state.frozen, step=state.step)
+  state = (
+    stage.update.reset_reference(state)
+    if stage.has_reference
+    else state.replace(reference={})
+  )
+  progress = progress._replace(
+    stage=stage.name,
+    stage_step=0,
+    cursor=None,
+    temperature=stage.temperature.first,
+    entropy_bonus=stage.entropy_bonus.first,
+    entropy=None,
+    history=(),
+  )
+  at = Standing(state, progress, at.ledger)
+  return probe(run, stage, at, tools) if stage.filter.of else at
+
+
+def probe(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
+  """Asks every prompt of a stage `filter.of` times, and notes what became."""
+  asked = [
+    prompt
+    for domain in stage.mix
+    for prompt in easy_ones(stage, tools.prompts[domain][references.TRAIN])
+  ]
+  say(
+    f'stage {stage.name}: asking {len(asked):,} prompts {stage.filter.of} times'
+  )
+  params = run.rollout_params(at.state.weights)
+  known = at.ledger
+  for i in range(0, len(asked), stage.prompts):
+    groups, _, _ = collect.collect(
+      stage.engine,
+      params,
+      asked[i : i + stage.prompts],
+      tools.judges,
+      tools.journal,
+      collect.Asking(
+        (run.seed, _PROBES + stage.index),
+        'probe',
+        at.progress.step,
+        at.progress.temperature,
+      ),
+      groups=stage.filter.of,
+      expected=ledger.mean_lengths(known),
+    )
+    collect.check_judged(groups, tools.judges)
+    known = known.extended(
+      ledger.records(
+        groups, 'probe', stage.name, [0] * len(groups), at.progress.step
+      )
+    )
+  return at._replace(ledger=known)
+
+
+def easy_ones(
+  stage: Stage, prompts: Sequence[types.Prompt]
+) -> list[types.Prompt]:
+  """Those that a stage's filter leaves before the model is asked.
+
+  Raises:
+    ValueError: one line that begins with the name of a field of the filter.
+  """
+  return curriculum.survivors(
+    prompts,
+    ledger.Ledger(),
+    curriculum.Filter(max_difficulty=stage.filter.max_difficulty),
+    stage=stage.name,
+    epoch=0,
+    before_step=0,
+    seed=0,
+  )
+
+
+def draw(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  cursor: curriculum.Cursor,
+  count: int,
+) -> tuple[list[tuple[types.Prompt, int]], curriculum.Cursor]:
+  """The next prompts, each with its epoch. Raises: Stopped if none is left."""
+  try:
+    return curriculum.draw(
+      count,
+      {d: tools.prompts[d][references.TRAIN] for d in stage.mix},
+      stage.mix,
+      dict.fromkeys(stage.mix, stage.filter),
+      at.ledger,
+      cursor,
+      seed=run.seed,
+      stage=stage.name,
+      stage_seed=run.seed + stage.index,
+      step=at.progress.step + 1,
+    )
+  except ValueError as e:
+    raise Stopped(f'stage {stage.name!r}: config.filter.{e}') from e
+
+
+def sample(
+  run: Run, stage: Stage, at: Standing, tools: Tools
+) -> tuple[
+  list[types.Group],
+  list[ledger.Record],
+  curriculum.Cursor,
+  dict[str, float],
+  schedule.Trace,
+]:
+  """The groups to train on; records of all; the cursor; metrics; the trace.
+
+  Groups without a gradient are replaced by those of further prompts, in at most
+  `refill` rounds: a batch that is still not full is trained on as it is.
+  """
+  progress = at.progress
+  params = run.rollout_params(at.state.weights)
+  cursor, every, epochs, kept = progress.cursor or {}, [], [], []
+  for round_ in range(1 + stage.refill):
+    drawn, cursor = draw(
+      run, stage, at, tools, cursor, stage.prompts - len(kept)
+    )
+    groups, found, trace = collect.collect(
+      stage.engine,
+      params,
+      [prompt for prompt, _ in drawn],
+      tools.judges,
+      tools.journal,
+      collect.Asking(
+        (run.seed, progress.step),
+        'train',
+        progress.step,
+        progress.temperature,
+        collect.taken(every),
+      ),
+      groups=stage.groups,
+      expected=ledger.mean_lengths(at.ledger),
+    )
+    collect.check_judged(groups, tools.judges)
+    every += groups
+    epochs += [epoch for _, epoch in drawn]
+    kept += [g for g in groups if collect.has_signal(g)]
+    if round_ == 0:
+      sampled, first_trace = found, trace
+    if not stage.refill or len(kept) == stage.prompts:
+      break
+  chosen = every
+  if stage.refill:
+    rest = [g for g in every if not collect.has_signal(g)]
+    chosen = (kept + rest)[: stage.prompts]
+  records = ledger.records(
+    every, 'train', stage.name, epochs, progress.step + 1
+  )
+  values = sampled | collect.judge_metrics(every)
+  if stage.refill:
+    values |= dict(rounds=float(round_ + 1), asked=float(len(every)))
+  return chosen, records, cursor, values, first_trace
+
+
+def learn(
+  stage: Stage, at: Standing, groups: list[types.Group]
+) -> tuple[update.TrainState, dict[str, float]]:
+  """One update for each part of a batch; the mismatch is that of the first."""
+  state, progress = at.state, at.progress
+  seen = control.Seen(
+    progress.stage_step,
+    epochs_done(progress),
+    math.nan if progress.entropy is None else progress.entropy,
+  )
+  knobs = update.make_knobs(
+    progress.temperature if stage.tempered else 1.0,
+    stage.entropy_bonus.used(progress.entropy_bonus, seen),
+  )
+  found = []
+  for batches in stage.pack(groups):
+    sums = stage.update.zeros(state.params)
+    for batch in batches:
+      if stage.has_reference:
+        batch = stage.update.score(state.reference_weights, batch, knobs)
+      sums = stage.update.add(state.weights, sums, batch, knobs)
+    state, values = stage.update.apply(state, sums)
+    found.append(jax.device_get(values))
+  values = {k: float(np.mean([v[k] for v in found])) for k in found[0]}
+  values['trained_tokens'] = float(sum(v['trained_tokens'] for v in found))
+  values |= {k: float(found[0][k]) for k in ('mismatch', 'mismatch_max')}
+  return state, values
+
+
+def take_step(
+  run: Run, stage: Stage, at: Standing, tools: Tools
+) -> tuple[Standing, Step]:
+  """One batch: sample and judge, update, and what follows from it.
+
+  Raises:
+    Stopped, collect.JudgeFailed: one line for the user.
+  """
+  began = time.monotonic()
+  progress = at.progress
+  groups, records, cursor, values, trace = sample(run, stage, at, tools)
+  collected = time.monotonic()
+  state, updated = learn(stage, at, groups)
+  ended = time.monotonic()
+  values |= updated
+  values |= dict(
+    stage=float(stage.index),
+    epoch=float(curriculum.epochs_done(cursor)),
+    temperature=progress.temperature,
+    entropy_bonus=progress.entropy_bonus,
+    seconds_update=ended - collected,
+    seconds_step=ended - began,
+    judge_wait_share=values['seconds_judge'] / max(ended - began, 1e-9),
+    peak_gb=metrics.peak_gb(),
+  )
+  known = at.ledger.extended(records)
+  stage_step = progress.stage_step + 1
+  every = stage.reset_reference_every
+  if stage.has_reference and every and not stage_step % every:
+    state = stage.update.reset_reference(state)
+  done = progress.step + 1
+  heldout = {}
+  if run.evaluate_every and not done % run.evaluate_every:
+    heldout = ask_heldout(run, state, progress.step, tools)
+  values |= heldout
+  seen = control.Seen(
+    stage_step, curriculum.epochs_done(cursor), values['entropy']
+  )
+  progress = progress._replace(
+    step=done,
+    stage_step=stage_step,
+    cursor=cursor,
+    temperature=stage.temperature.after(progress.temperature, seen),
+    entropy_bonus=stage.entropy_bonus.after(progress.entropy_bonus, seen),
+    entropy=values['entropy'],
+    history=follow(stage.stop, progress.history, values),
+    nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
+  )
+  reason = stop_reason(stage, progress)
+  if reason:
+    heldout = heldout or ask_heldout(run, state, progress.step - 1, tools)
+    values |= heldout
+    ends = dict(stage=stage.name, step=done, **heldout)
+    progress = progress._replace(heldout=[*progress.heldout, ends])
+  at = Standing(state, progress, known)
+  return at, Step(values, groups, trace, reason)
+
+
+def follow(
+  stop: curriculum.Stop, history: Sequence[float], values: Mapping[str, float]
+) -> list[float]:
+  """The newest values of the stop rule's metric, as many as it looks at."""
+  if stop.metric not in values:
+    return list(history)
+  return [*history, values[stop.metric]][-2 * stop.window :]
+
+
+def ask_heldout(
+  run: Run, state: update.TrainState, step: int, tools: Tools, phase='heldout'
+) -> dict[str, float]:
+  """Pass rates on held-out questions by domain; the same draws every time."""
+  prompts = [
+    prompt
+    for domain in run.domains
+    for prompt in tools.prompts[domain][references.HELDOUT]
+  ]
+  rates = collect.heldout_pass_rates(
+    run.heldout_engine,
+    run.rollout_params(state.weights),
+    prompts,
+    tools.judges,
+    tools.journal,
+    collect.Asking((run.seed, 0), phase, step, run.heldout_temperature),
+    groups=run.heldout_groups,
+  )
+  return {f'heldout/{domain}': rate for domain, rate in rates.items()}
+
+
+def check_limits(run: Run, stage: Stage, at: Standing, step: Step) -> None:
+  """Raises Stopped if a limit of the stage is passed; warns before."""
+  values, limits = step.values, stage.limits
+  where = f'step {at.progress.step}'
+  if values['nonfinite']:
+    say('WARNING: the gradient was not finite: this step changed nothing')
+    if at.progress.nonfinite >= limits['nonfinite']:
+      raise Stopped(
+        f'{where}: the gradient was not finite in {at.progress.nonfinite} '
+        f'steps in a row (config.limits.nonfinite={limits["nonfinite"]}); its '
+        'batch is in nonfinite.npz; lower config.optim.learning_rate, or go '
+        'back with config.start.run'
+      )
+  if limits['mismatch'] and not values['mismatch'] <= limits['mismatch']:
+    raise Stopped(
+      f'{where}: sampler and trainer differ by {values["mismatch"]:.1e} a '
+      f'token, more than config.limits.mismatch={limits["mismatch"]}; rounding '
+      f'alone is up to {run.mismatch_limit:.0e}: please report'
+    )
+  if not values['mismatch'] <= run.mismatch_limit:
+    say(
+      f'WARNING: sampler and trainer differ by {values["mismatch"]:.1e} a '
+      f'token, more than rounding ({run.mismatch_limit:.0e}); please report'
+    )
+  if values['zero_signal_share'] > limits['zero_signal']:
+    raise Stopped(
+      f'{where}: {values["zero_signal_share"]:.0%} of the groups have no '
+      f'gradient, more than config.limits.zero_signal={limits["zero_signal"]}; '
+      'give it harder or easier prompts (config.filter), or more rounds of '
+      'config.refill'
+    )
+
+
+def arrays_of(groups: Sequence[types.Group]) -> dict[str, np.ndarray]:
+  """A batch as arrays by name, for a file: all rollouts one after the other."""
+  pairs = [(g, r, v) for g in groups for r, v in zip(g.rollouts, g.verdicts)]
+  return dict(
+    prompt_id=np.array([r.prompt_id for _, r, _ in pairs]),
+    index=np.array([r.index for _, r, _ in pairs]),
+    status=np.array([v.status for _, _, v in pairs]),
+    prompt_length=np.array([len(g.prompt.tokens) for g, _, _ in pairs]),
+    prompt_tokens=np.concatenate([g.prompt.tokens for g, _, _ in pairs]),
+    length=np.array([len(r.tokens) for _, r, _ in pairs]),
+    tokens=np.concatenate([r.tokens for _, r, _ in pairs]),
+    logp=np.concatenate([r.logp for _, r, _ in pairs]),
+  )

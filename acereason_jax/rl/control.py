@@ -1,0 +1,131 @@
+"""One number that changes between steps, such as a temperature.
+
+A `Control` is two or three pure functions, and all of its state is that number:
+save it, and the run goes on as it would have. What it is a component of,
+dict(fn='acereason_jax.rl.control:near_entropy', first=1.0, ...), is built once.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Seen(NamedTuple):
+  """What is known between two steps.
+
+  step, epoch: steps taken in this stage, and epochs done. entropy: the mean
+  of the last batch's entropy of softmax(logits / T), nats a token; NaN before
+  there is one.
+  """
+
+  step: int
+  epoch: int
+  entropy: float
+
+
+class Control(NamedTuple):
+  """first: the number at the start of a stage. after(number, seen): the next.
+
+  used(number, seen) is what a step takes for it, the number itself unless a
+  control says otherwise.
+  """
+
+  first: float
+  after: Callable[[float, Seen], float]
+  used: Callable[[float, Seen], float] = lambda number, seen: number
+
+
+def constant(value: float) -> Control:
+  """Always `value`."""
+  _check_finite('constant', value=value)
+  return Control(value, lambda number, seen: value)
+
+
+def by_epoch(values: Sequence[float]) -> Control:
+  """values[epoch]; the last value stays. Temperatures 0.6 to 1.0, say."""
+  _check_values('by_epoch', values)
+  last = len(values) - 1
+  return Control(values[0], lambda number, seen: values[min(seen.epoch, last)])
+
+
+def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
+  """Linear between values[i] at steps[i]; constant before and behind."""
+  _check_values('by_step', values)
+  rising = all(a < b for a, b in itertools.pairwise(steps))
+  if len(steps) != len(values) or not rising:
+    raise ValueError(
+      f'by_step: steps={tuple(steps)}: give {len(values)} rising numbers, one '
+      'for each value'
+    )
+  at = lambda step: float(np.interp(step, steps, values))
+  return Control(at(0), lambda number, seen: at(seen.step))
+
+
+def near_entropy(
+  first: float, target: float, gain: float, low: float, high: float
+) -> Control:
+  """A temperature that keeps the entropy of softmax(logits / T) near `target`.
+
+  T <- clip(T exp(gain (target - entropy)), low, high). arXiv 2506.13284 keeps
+  it near 0.3 by choosing T by hand; the rule is ours. Entropy rises with T, so
+  a gain of 1 moves T by a tenth for an entropy that is 0.1 off.
+  """
+  _check_finite(
+    'near_entropy', first=first, target=target, gain=gain, high=high
+  )
+  if not (0 < low <= first <= high and gain >= 0):
+    raise ValueError(
+      f'near_entropy: first={first}, low={low}, high={high}, gain={gain}: give '
+      '0 < low <= first <= high, and a gain of 0 or more'
+    )
+
+  def after(number: float, seen: Seen) -> float:
+    if math.isnan(seen.entropy):
+      return number
+    # An exponent past these is past any bound, and would overflow.
+    move = min(max(gain * (target - seen.entropy), -100.0), 100.0)
+    return min(max(number * math.exp(move), low), high)
+
+  return Control(first, after)
+
+
+def adaptive_entropy(
+  first: float, target: float, delta: float, high: float
+) -> Control:
+  """An entropy bonus that holds the entropy up: arXiv 2505.22312.
+
+  The coefficient rises by `delta` while entropy is below `target`, falls by it
+  above, within 0..high; it is used only while entropy <= target (there 0.2).
+  """
+  _check_finite('adaptive_entropy', first=first, target=target, high=high)
+  if not (0 <= first <= high and delta >= 0):
+    raise ValueError(
+      f'adaptive_entropy: first={first}, high={high}, delta={delta}: give '
+      '0 <= first <= high, and a delta of 0 or more'
+    )
+
+  def after(number: float, seen: Seen) -> float:
+    # NaN is neither below nor above.
+    move = delta * ((seen.entropy < target) - (seen.entropy > target))
+    return min(max(number + move, 0.0), high)
+
+  def used(number: float, seen: Seen) -> float:
+    return number if seen.entropy <= target else 0.0
+
+  return Control(first, after, used)
+
+
+def _check_finite(name: str, **values: float) -> None:
+  for field, value in values.items():
+    if not math.isfinite(value):
+      raise ValueError(f'{name}: {field}={value}: give a finite number')
+
+
+def _check_values(name: str, values: Sequence[float]) -> None:
+  if not values:
+    raise ValueError(f'{name}: values={values}: give at least one')
+  for value in values:
+    _check_finite(name, values=value)

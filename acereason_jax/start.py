@@ -1,0 +1,265 @@
+"""How a run starts, or goes on: what it finds, checks and opens.
+
+A new run begins at its model, or where `start.run` ended; one that has a
+checkpoint goes on from there, if its configuration and its data are the same.
+"""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from acereason_jax import checkpoint as checkpoint_lib
+from acereason_jax import (
+  cli,
+  ledger,
+  loop,
+  references,
+  settings,
+)
+from acereason_jax.build import Run, Stage, say
+from acereason_jax.rl import update
+from acereason_jax.rollout import journal as journal_lib
+
+
+def earlier(run: Run, checkpoints) -> dict | None:
+  """What the newest checkpoint says of its run, if there is one.
+
+  Raises:
+    ValueError: this run cannot go on from it.
+  """
+  if (meta := checkpoints.latest_meta()) is None:
+    return None
+  checkpoint_lib.check_resume(meta['config'], run.config, settings.MAY_CHANGE)
+  for name, digest in run.digests.items():
+    if (before := meta['data'][name]) != digest:
+      raise ValueError(
+        f"config.{name}: gives other data than this workdir's run began with "
+        f'(SHA-256 {before[:12]}... -> {digest[:12]}...); put it back, or use '
+        'another --workdir'
+      )
+  return dict(meta, config=run.config)
+
+
+def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
+  """The summary, if the newest checkpoint is the end of this run."""
+  progress = loop.Progress(**checkpoints.latest_progress())
+  stage = loop.stage_of(run, progress)
+  check_steps(stage, progress)
+  if stage is run.stages[-1] and loop.stop_reason(stage, progress):
+    return final_summary(workdir, progress.step)
+  return None
+
+
+def check_steps(stage: Stage, progress: loop.Progress) -> None:
+  """Raises ValueError if a stage has taken more steps than it may."""
+  if progress.stage_step > stage.stop.steps:
+    raise ValueError(
+      f'config.steps={stage.stop.steps}: this workdir holds a run that has '
+      f'taken {progress.stage_step} steps; give at least that, or use another '
+      '--workdir'
+    )
+
+
+def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
+  """The summary of a run of that many steps, if there is one."""
+  file = workdir / 'summary.json'
+  if not file.exists():
+    return None
+  values = json.loads(file.read_text())
+  return json.dumps(values) if values['steps'] == steps else None
+
+
+def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
+  """The ids that a new run leaves out, by domain and source; says and lists
+  them."""
+  every, gone = [], {}
+  file = workdir / 'dropped.jsonl'
+  for domain in run.domains.values():
+    where = f'config.{domain.where}judge.reference: '
+    with contextlib.ExitStack() as stack:
+      pool = None
+      if domain.open_reference_pool is not None:
+        with cli.mendable(ValueError, RuntimeError, where=where):
+          pool = stack.enter_context(domain.open_reference_pool())
+      with cli.mendable(ValueError):
+        dropped = references.find(domain.prompts, domain.digests, pool)
+    for line in references.report(domain.prompts, dropped, file):
+      say(domain.where + line)
+    gone[domain.name] = references.ids(dropped)
+    every += dropped
+  if jax.process_index() == 0:
+    references.write(every, file)
+  return gone
+
+
+def open_tools(
+  run: Run,
+  workdir: pathlib.Path,
+  dropped: Mapping[str, Mapping[str, Sequence[str]]],
+  saved: int | None,
+  stack: contextlib.ExitStack,
+) -> loop.Tools:
+  """Starts the judges, opens the journal; says what it found.
+
+  The journal forgets what the checkpoint of step `saved` holds.
+  """
+  prompts, judges = {}, {}
+  for name, domain in run.domains.items():
+    prompts[name] = references.without(domain.prompts, dropped[name])
+    with cli.mendable(
+      ValueError, RuntimeError, where=f'config.{domain.where}judge: '
+    ):
+      judges[name] = domain.open_judges()
+      stack.enter_context(judges[name].pool)
+    say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
+  for stage in run.stages:
+    with cli.mendable(
+      ValueError, where=f'stage {stage.name!r}: config.filter.'
+    ):
+      for domain in stage.mix:
+        loop.easy_ones(stage, prompts[domain][references.TRAIN])
+  journal = stack.enter_context(
+    journal_lib.Journal(
+      workdir / 'journal', fingerprint(run), jax.process_index()
+    )
+  )
+  for note in (*journal.notes, *agree(journal)):
+    say(note)
+  if saved is not None:
+    # A kill may have come between a save and that.
+    journal.forget(saved)
+  return loop.Tools(prompts, judges, journal)
+
+
+def fingerprint(run: Run) -> str:
+  """Of what rollouts hang on: configuration and data."""
+  fields = checkpoint_lib.fixed(run.config, settings.MAY_CHANGE)
+  whole = json.dumps([fields, run.digests], sort_keys=True)
+  return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def agree(journal: journal_lib.Journal) -> list[str]:
+  """Has all processes start from the same journal, or from none.
+
+  They share a folder, which a network may show to each in its own way.
+  """
+  if jax.process_count() == 1:
+    return []
+  names = sorted([*k, e.verdict is None] for k, e in journal.found.items())
+  digest = hashlib.sha256(json.dumps(names).encode()).digest()[:8]
+  every = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
+  if (every == every[0]).all():
+    return []
+  journal.found = {}
+  return ['journal: processes read other entries than each other: not used']
+
+
+def restore(run: Run, checkpoints) -> loop.Standing:
+  """Where the newest checkpoint stands.
+
+  Raises:
+    ValueError: it is of another model, or of other stages.
+  """
+  progress = loop.Progress(**checkpoints.latest_progress())
+  stage = loop.stage_of(run, progress)
+  check_steps(stage, progress)
+  restored = checkpoints.restore(stage.abstract_state.saved())
+  state = restored.state.replace(frozen=run.load_frozen())
+  known = ledger.from_parquet(restored.ledger)
+  say(f'going on after step {progress.step}')
+  return loop.Standing(state, progress, known)
+
+
+def begin(run: Run) -> loop.Standing:
+  """Where a new run stands: at its model, or where `start.run` ended.
+
+  Raises:
+    ValueError: that run is of another model, optimiser or data set.
+  """
+  first = run.stages[0]
+  if not run.start_run:
+    state = first.init(run.load_params()).replace(frozen=run.load_frozen())
+    return loop.Standing(state, loop.Progress(first.name), ledger.Ledger())
+  with named_field('config.start.run'):
+    return goes_on_from(run, first)
+
+
+def goes_on_from(run: Run, first: Stage) -> loop.Standing:
+  abstract = first.abstract_state
+  wanted = dict(params=abstract.params, step=abstract.step)
+  if first.carry_optimizer:
+    wanted['opt_state'] = abstract.opt_state
+  found = checkpoint_lib.load(run.start_run, wanted)
+  if found is None:
+    raise ValueError(f'{run.start_run}: holds no checkpoint')
+  before = found.meta['data'].get('model')
+  if before != run.digests.get('model'):
+    raise ValueError(f'{run.start_run}: was trained beside another model')
+  known = ledger.from_parquet(found.ledger)
+  prompts = {
+    p.id for d in run.domains.values() for p in d.prompts[references.TRAIN]
+  }
+  if len(known) and not prompts & ledger.newest(known).keys():
+    raise ValueError(
+      f'{run.start_run}: its ledger is of another data set: it has none of '
+      'these prompts; give the data it was trained on'
+    )
+  if first.carry_optimizer:
+    state = update.TrainState(
+      found.state['params'], found.state['opt_state'], found.state['step']
+    )
+  else:
+    state = first.init(found.state['params'])
+    state = state.replace(step=found.state['step'])
+  progress = loop.Progress(first.name, step=found.progress['step'])
+  say(f'going on from step {found.step} of {run.start_run}')
+  return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
+
+
+@contextlib.contextmanager
+def named_field(field: str) -> Iterator[None]:
+  try:
+    yield
+  except ValueError as e:
+    raise ValueError(f'{field}: {e}') from e
+
+
+def first_look(run: Run, at: loop.Standing, tools: loop.Tools) -> loop.Standing:
+  """What a new run could do before."""
+  count = sum(len(p[references.HELDOUT]) for p in tools.prompts.values())
+  say(
+    f'compiling, then asking {count} held-out '
+    'questions; compiled '
+    f'programs are kept in {jax.config.jax_compilation_cache_dir}'
+  )
+  before = loop.ask_heldout(run, at.state, at.progress.step, tools, 'before')
+  say(f'held-out pass rate before: {shown(before)}')
+  progress = at.progress._replace(
+    heldout=[dict(stage='', step=at.progress.step, **before)]
+  )
+  return at._replace(progress=progress)
+
+
+def shown(heldout: Mapping[str, Any]) -> str:
+  """'41.0%', and of several domains 'math 52.0%, code 30.0%'."""
+  rates = {
+    k.removeprefix('heldout/'): f'{v:.1%}'
+    for k, v in heldout.items()
+    if k.startswith('heldout/')
+  }
+  if len(rates) == 1:
+    return next(iter(rates.values()))
+  return ', '.join(f'{k} {v}' for k, v in rates.items())
+
+
+def rate_of(heldout: Mapping[str, Any]) -> float:
+  """The mean of the domains' rates."""
+  rates = [v for k, v in heldout.items() if k.startswith('heldout/')]
+  return sum(rates) / len(rates)

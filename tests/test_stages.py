@@ -1,0 +1,348 @@
+"""A run of several stages: what each does, and that nothing interrupts it.
+
+Waiting has a guard, which says that a run hangs; nothing here is timed.
+"""
+
+import json
+import random
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from runs import (
+  Command,
+  assert_same_run,
+  ledger_of,
+  metrics_of,
+  saved_steps,
+  state_of,
+)
+
+from acereason_jax import ledger, loop, settings, train
+
+# Of the three stages of `tiny.staged`.
+ENDS = 2, 5, 7
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def command(folder, tmp_path_factory):
+  """A run of the three stages, given its workdir and flags."""
+  cache = tmp_path_factory.mktemp('compiled')
+  return lambda *args, **kwargs: Command(
+    folder, cache, *args, **dict(config='staged_config') | kwargs
+  )
+
+
+@pytest.fixture(scope='module')
+def reference(folder, command):
+  """(workdir, what it said) of the run that nothing disturbed."""
+  workdir = folder / 'reference'
+  keep = f'--config.checkpoint.keep={ENDS[-1]}'
+  return workdir, command(workdir, keep).ends(0)
+
+
+def test_stages_follow_each_other(reference):
+  workdir, said = reference
+  rows = metrics_of(workdir)
+  assert [row['step'] for row in rows] == list(range(1, 8))
+  assert [row['stage'] for row in rows] == [0, 0, 1, 1, 1, 2, 2]
+  assert all(row['response_length'] <= 4 for row in rows[:2])
+  assert max(row['response_length'] for row in rows[2:]) > 4
+  order = ['math_short: over, 2 steps', 'math_long: asking 10 prompts 4 times']
+  order += ['math_long: over, 3 steps', 'both: over, 2 steps']
+  places = [said.index(f'stage {text}') for text in order]
+  assert places == sorted(places)
+  # Each stage is saved at its end; step 3 has the looks that `best` is among.
+  assert {2, 5, 7} <= set(saved_steps(workdir))
+
+
+def test_held_out_questions_are_asked_when_they_should(reference):
+  workdir, _ = reference
+  rows = metrics_of(workdir)
+  asked = [row['step'] for row in rows if 'heldout/math' in row]
+  assert asked == [2, 3, 5, 6, 7]
+  assert all(('heldout/code' in r) == ('heldout/math' in r) for r in rows)
+  summary = json.loads((workdir / 'summary.json').read_text())
+  ends = summary['heldout']
+  assert [e['stage'] for e in ends] == ['', 'math_short', 'math_long', 'both']
+  assert [e['step'] for e in ends] == [0, *ENDS]
+  by_step = {row['step']: row for row in rows}
+  for end in ends[1:]:
+    assert end['heldout/code'] == by_step[end['step']]['heldout/code']
+  best = max(asked, key=lambda s: (by_step[s]['heldout/code'], s))
+  assert summary['best_step'] == best
+
+
+def test_the_ledger_has_every_group(reference):
+  workdir, _ = reference
+  known = ledger_of(workdir, 7)
+  records = list(known)
+  probes = [r for r in records if r.kind == 'probe']
+  assert {(r.stage, r.step) for r in probes} == {('math_long', 2)}
+  assert len(probes) == 10 and all(r.rollouts == 4 for r in probes)
+  rows = metrics_of(workdir)
+  for row in rows:
+    mine = [r for r in records if r.kind == 'train' and r.step == row['step']]
+    assert sum(r.tokens for r in mine) >= row['response_tokens'] > 0
+    right = sum(r.right for r in mine) / sum(r.judged for r in mine)
+    assert right == pytest.approx(row['pass_rate'])
+    assert len(mine) == (4 if row['stage'] < 2 else row['asked'])
+  easy = {r.prompt for r in probes if r.right > 3}
+  asked = {
+    r.prompt for r in records if r.kind == 'train' and r.step in (3, 4, 5)
+  }
+  assert easy and not easy & asked
+  domains = [r.domain for r in records if r.step in (6, 7)]
+  assert abs(domains.count('code') - 2 * domains.count('math')) <= 3
+  assert all(r.prompt.startswith(f'{r.domain}/') for r in records)
+
+
+def test_temperature_follows_the_entropy(reference):
+  rows = metrics_of(reference[0])
+  first, *later = rows[2:5]
+  assert first['temperature'] == 1.0
+  for before, row in zip(rows[2:5], later):
+    moved = before['temperature'] * np.exp(0.5 * (2.0 - before['entropy']))
+    assert row['temperature'] == pytest.approx(np.clip(moved, 0.5, 2.0))
+  assert rows[0]['temperature'] == rows[6]['temperature'] == 1.0
+
+
+def test_an_optimiser_is_carried_or_new(reference):
+  counts = {}
+  for step in ENDS:
+    leaves = jax.tree.leaves(state_of(reference[0], step)['opt_state'])
+    counts[step] = {int(x) for x in leaves if np.ndim(x) == 0}
+  assert counts == {2: {2}, 5: {3}, 7: {5}}
+
+
+def test_a_stage_alone_is_that_stage_of_the_whole(reference, folder, command):
+  """From where the first stage ended, and with all that run knew."""
+  workdir = folder / 'alone'
+  flags = [
+    f'--config.start.run={reference[0] / "checkpoints" / "2"}',
+    "--config.start.stages=('math_long', 'both')",
+  ]
+  said = command(workdir, *flags).ends(0)
+  assert f'going on from step 2 of {reference[0]}' in said
+  assert [row['step'] for row in metrics_of(workdir)] == [3, 4, 5, 6, 7]
+  assert metrics_of(workdir) == metrics_of(reference[0])[2:]
+  a, b = state_of(workdir, 7), state_of(reference[0], 7)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+  assert ledger_of(workdir, 7) == ledger_of(reference[0], 7)
+
+
+def test_a_killed_step_decodes_only_what_is_missing(reference, folder, command):
+  workdir = folder / 'journal'
+  for script in ('sample@0', 'add@3', 'sample@4', 'sample@6'):
+    assert command(workdir, script=script).end() == -signal.SIGKILL
+  command(workdir).ends(0)
+  assert_same_run(workdir, reference[0], 7)
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  rows = {row['step']: row for row in map(json.loads, lines)}
+  # Step 4 was taken and lost: all of its rollouts were there.
+  assert rows[4]['decoded_tokens'] == 0 < rows[4]['response_tokens']
+  assert 0 < rows[5]['decoded_tokens'] < rows[5]['response_tokens']
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_ends_the_same(
+  reference, folder, command
+):
+  """Twenty runs, each killed up to three times, wherever that is."""
+  seen = set()
+  random.seed(0)
+  for i in range(20):
+    workdir = folder / f'chaos-{i}'
+    for _ in range(random.randint(1, 3)):
+      run = command(workdir)
+      run.wait_for('judge workers')
+      time.sleep(random.choice((0.3, 1.0, 2.0, 5.0)) * random.random())
+      run.process.kill()
+      if run.end() == 0:
+        break
+      seen.add(phase_of(run.output))
+    command(workdir).ends(0)
+    assert_same_run(workdir, reference[0], 7)
+    steps = [row['step'] for row in metrics_of(workdir)]
+    assert steps == list(range(1, 8))
+  assert len(seen) > 5, seen
+
+
+def phase_of(said):
+  """Where a run stood, by its last line."""
+  line = said.splitlines()[-1]
+  return re.sub(r'[\d.%]+', '', line)[:40]
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (
+      {'start.run': '', 'start.stages': ('both',)},
+      "config.start.run: stage 'both' goes on from 'math_long'; name the",
+    ),
+    ({'start.stages': ('math_short', 'both')}, 'give stages that follow each'),
+    ({'start.stages': ('maths',)}, "config.start.stages: no stage 'maths'; "),
+    ({'best': 'heldout/poetry'}, "config.best='heldout/poetry': heldout/"),
+    ({'best': 'heldout/code', 'evaluate_every': 0}, 'config.evaluate_every=0'),
+    ({'start.run': '/none'}, 'config.start.run: /none: holds no checkpoint'),
+  ],
+)
+def test_a_bad_recipe(folder, tmp_path, changes, message):
+  config = tiny.staged(folder)
+  config.update_from_flattened_dict(changes)
+  refused(config, tmp_path, message)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(rollout=dict(max_tokens=60)), "stage 'x': config.microbatch.columns"),
+    (
+      dict(rollout=dict(max_tokens=60), microbatch=dict(columns=72)),
+      "stage 'x': config.rollout.max_tokens=60: with .* longer than the cont",
+    ),
+    (dict(rollout=dict(groups=1)), "stage 'x': config.rollout.groups=1: a gr"),
+    (dict(filter=dict(of=4, max_solved=4)), 'filter.max_solved=4: give 0 to'),
+    (
+      dict(filter=dict(max_difficulty=3.0)),
+      "stage 'x': config.filter.max_difficulty=3.0: 10 of 10 prompts have no",
+    ),
+    (dict(mix=dict(poetry=1)), "stage 'x': config.mix.poetry: no such domain"),
+    (dict(mix={}), "stage 'x': config.mix: give the share of each domain"),
+    (dict(seed=3), 'config.stages[0].seed: a stage cannot change that'),
+    (dict(name=''), "config.stages[0].name='': give each stage a name"),
+    (dict(stop=dict(metric='fun', window=2)), "config.stop.metric='fun': rew"),
+    (dict(stop=dict(metric='reward')), 'config.stop.window=0: give at least'),
+    (dict(updates=5), "stage 'x': config.updates=5: give 1 to rollout.pro"),
+    (dict(optim=dict(fn='optax:none')), "stage 'x': config.optim"),
+  ],
+)
+def test_a_bad_stage(folder, tmp_path, changes, message):
+  config = tiny.staged(folder)
+  config.stages = (dict(name='x', mix=dict(math=1)) | changes,)
+  refused(config, tmp_path, message)
+
+
+def test_an_optimiser_that_cannot_be_carried(folder, tmp_path):
+  config = tiny.staged(folder)
+  lion = dict(fn='optax:lion', learning_rate=1e-3)
+  config.stages = (
+    dict(name='a', mix=dict(math=1)),
+    dict(name='b', mix=dict(math=1), optim=lion),
+  )
+  refused(config, tmp_path, "stage 'b': config.carry_optimizer=True: its optim")
+
+
+def refused(config, workdir, message):
+  """Checks that a run of `config` ends with one line before it compiles."""
+  with pytest.raises((ValueError, SystemExit)) as caught:
+    settings.validate(config)
+    train.train(train.build(config), workdir / 'refused')
+  said = str(caught.value)
+  assert re.search(re.escape(message).replace(r'\.\*', '.*'), said), said
+  assert '\n' not in said
+
+
+def test_other_stages_than_the_run_began_with(reference, folder, tmp_path):
+  config = tiny.staged(folder)
+  config.checkpoint.keep = 7
+  *first, last = config.stages
+  config.stages = (*first, last | dict(steps=9))
+  with pytest.raises(SystemExit, match='of another configuration: stages: '):
+    train.train(train.build(config), reference[0])
+
+
+def test_a_ledger_of_another_data_set(reference, folder, tmp_path):
+  config = tiny.staged(folder)
+  config.start.run = str(reference[0])
+  for i, domain in enumerate(('math', 'code')):
+    path = tmp_path / f'{domain}.jsonl'
+    source = dict(fn='acereason_jax.data.sources:jsonl')
+    tiny.write_questions(path, 9, first=100 * (i + 1))
+    config.domains[domain] = dict(train_data=source | dict(path=str(path)))
+  refused(config, tmp_path, 'its ledger is of another data set')
+
+
+LIMITS = [
+  ('limits.zero_signal=0.01', 'of the groups have no gradient, more than conf'),
+  ('limits.mismatch=1e-12', 'sampler and trainer differ by '),
+]
+
+
+@pytest.mark.parametrize('limit, message', LIMITS)
+def test_a_limit_stops_the_run(folder, command, tmp_path, limit, message):
+  said = command(tmp_path, f'--config.{limit}', config='tiny_config').ends(1)
+  last = said.splitlines()[-1]
+  assert last.startswith(f'error: {tmp_path}: step ') and message in last
+
+
+def test_gradients_that_are_not_finite(folder, command, tmp_path):
+  flags = '--config.loss.fn=tiny_losses:not_finite', '--config.steps=9'
+  said = command(tmp_path, *flags, config='tiny_config').ends(1)
+  assert said.count('WARNING: the gradient was not finite') == 3
+  last = said.splitlines()[-1]
+  assert 'in 3 steps in a row (config.limits.nonfinite=3)' in last
+  with np.load(tmp_path / 'nonfinite.npz', allow_pickle=False) as batch:
+    assert len(batch['tokens']) == batch['length'].sum() > 0
+    assert len(batch['status']) == 16
+  # What was saved is the model as it was.
+  step = saved_steps(tmp_path)[-1]
+  params = state_of(tmp_path, step)['params']
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize('updates', [2, 4])
+def test_several_updates_a_batch(folder, command, tmp_path, updates):
+  flags = [
+    f'--config.updates={updates}',
+    '--config.steps=2',
+    '--config.loss.fn=tiny_losses:clipped',
+  ]
+  command(tmp_path, *flags, config='tiny_config').ends(0)
+  leaves = jax.tree.leaves(state_of(tmp_path, 2)['opt_state'])
+  assert {int(x) for x in leaves if np.ndim(x) == 0} == {2 * updates}
+  rows = metrics_of(tmp_path)
+  assert [row['step'] for row in rows] == [1, 2]
+  # The first part of a batch is on-policy; the others are not.
+  assert max(row['mismatch'] for row in rows) < 1e-4
+
+
+def test_the_ledger_is_told(reference, capsys):
+  workdir, _ = reference
+  ledger.main([str(workdir)])
+  said = capsys.readouterr().out
+  assert 'math_long' in said and 'probe' in said
+
+
+def test_a_reference_is_reset(folder, command, tmp_path):
+  flags = [
+    '--config.loss.fn=tiny_losses:with_kl',
+    '--config.reset_reference_every=2',
+    '--config.steps=3',
+  ]
+  command(tmp_path, *flags, config='tiny_config').ends(0)
+  state = state_of(tmp_path, 3)
+  after_2 = state_of(tmp_path, 2)
+  for now, then in zip(
+    jax.tree.leaves(state['reference']), jax.tree.leaves(after_2['params'])
+  ):
+    np.testing.assert_array_equal(np.asarray(now), np.asarray(then))
+
+
+def test_progress_is_plain_json():
+  progress = loop.Progress('a', history=[0.1], entropy=0.25)
+  again = loop.Progress(**json.loads(json.dumps(progress._asdict())))
+  assert again == progress._replace(heldout=[])
