@@ -4,6 +4,7 @@ import json
 import math
 import random
 
+import grain
 import hypothesis
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.data import curriculum, sources
+from acereason_jax.data import curriculum
 from acereason_jax.data.curriculum import Filter, Stop
 from acereason_jax.ledger import Ledger, Record
 
@@ -91,9 +92,11 @@ def checked(f):
 @pytest.mark.parametrize(
   'n, size', [(12, 4), (10, 4), (7, 3), (3, 8), (1, 2), (50, 50)]
 )
-def test_without_filters_the_order_is_that_of_sources_batches(n, size):
+def test_without_filters_the_order_is_that_of_grain(n, size):
   prompts = some_prompts(n)
-  batches = sources.batches(prompts, batch_size=size, seed=3)
+  dataset = grain.MapDataset.source(prompts).seed(3).shuffle().repeat()
+  in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+  batches = iter(dataset.to_iter_dataset(in_memory).batch(size, batch_fn=list))
   cursor, epochs = {}, []
   for step in range(1, 3 * n // size + 3):
     drawn, cursor = draw(size, {'': prompts}, cursor, step=step)

@@ -389,34 +389,6 @@ def test_a_prompt_that_is_too_long_is_dropped_and_named():
     sources.to_prompts(rows, 'tokenizer', max_tokens=9, **settings)
 
 
-def test_every_epoch_holds_each_prompt_once_in_another_order():
-  it = sources.batches(some_prompts(12), batch_size=4, seed=0)
-  epochs = []
-  for _ in range(3):
-    epochs.append(ids(next(it)) + ids(next(it)) + ids(next(it)))
-  for epoch in epochs:
-    assert sorted(epoch) == sorted(ids(some_prompts(12)))
-  assert epochs[0] != epochs[1] != epochs[2]
-  again = sources.batches(some_prompts(12), batch_size=4, seed=0)
-  assert ids(next(again)) == epochs[0][:4]
-  other = sources.batches(some_prompts(12), batch_size=12, seed=1)
-  assert ids(next(other)) != epochs[0]
-
-
-@pytest.mark.parametrize('n, batch_size', [(10, 4), (3, 8), (1, 2)])
-def test_state_resumes_with_the_very_next_prompt(n, batch_size):
-  prompts = some_prompts(n)
-  it = sources.batches(prompts, batch_size=batch_size, seed=5)
-  for _ in range(4):
-    assert len(next(it)) == batch_size
-  state = json.loads(json.dumps(it.get_state()))
-  assert state == {'next_index': 4 * batch_size}
-  expected = [ids(next(it)) for _ in range(5)]
-  resumed = sources.batches(prompts, batch_size=batch_size, seed=5)
-  resumed.set_state(state)
-  assert [ids(next(resumed)) for _ in range(5)] == expected
-
-
 def test_sources_joined():
   one = dict(fn='acereason_jax.data.sources:programs', split='train', count=3)
   one |= dict(seed=0, largest=9, held_out=0.25)

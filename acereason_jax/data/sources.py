@@ -1,4 +1,4 @@
-"""Where questions come from, and how they become batches of prompts.
+"""Where questions come from, and how they become prompts.
 
 Which generated rows are held out depends on neither seed nor count: a seed only
 orders rows, so a train and a held-out source can never meet by choosing seeds.
@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -270,22 +269,6 @@ def to_prompts(
       'raise it, or shorten the system text and the examples'
     )
   return prompts, dropped
-
-
-def batches(
-  prompts: Sequence[types.Prompt], *, batch_size: int, seed: int
-) -> grain.DatasetIterator:
-  """Endless lists of `batch_size` prompts, shuffled anew each epoch.
-
-  Batches run across the end of an epoch, so a batch there, or one larger
-  than the data set, can hold a prompt twice. get_state() is JSON and holds
-  all that set_state() needs to go on with the very next prompt.
-  """
-  dataset = grain.MapDataset.source(prompts).seed(seed).shuffle().repeat()
-  in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-  return iter(
-    dataset.to_iter_dataset(in_memory).batch(batch_size, batch_fn=list)
-  )
 
 
 def _digest(text: str) -> str:
