@@ -5,7 +5,6 @@ checkpoint: after a restart the same steps are taken, and the journal gives the
 rollouts of those that were taken already.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,10 +32,9 @@ class Progress(NamedTuple):
 
   `step` batches were trained on, `stage_step` of them in stage `stage` (its
   name). `cursor` is where the stage stands in its data, `temperature` and
-  `entropy_bonus` are those of the next step, `entropy` is that of the last.
-  `history` is the stop rule's metric in this stage, `nonfinite` how many steps
-  in a row changed nothing; `heldout` is what was found at the end of stages and
-  before the first.
+  `entropy_bonus` are those of the next step. `history` is the stop rule's
+  metric in this stage, `nonfinite` how many steps in a row changed nothing;
+  `heldout` is what was found at the end of stages and before the first.
   """
 
   stage: str
@@ -45,7 +43,6 @@ class Progress(NamedTuple):
   cursor: curriculum.Cursor | None = None
   temperature: float = 0.0
   entropy_bonus: float = 0.0
-  entropy: float | None = None
   history: Sequence[float] = ()
   nonfinite: int = 0
   heldout: Sequence[Mapping[str, Any]] = ()
@@ -111,7 +108,6 @@ def enter(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
     cursor=None,
     temperature=stage.temperature.first,
     entropy_bonus=stage.entropy_bonus.first,
-    entropy=None,
     history=(),
   )
   at = Standing(state, progress, at.ledger)
@@ -259,15 +255,14 @@ def sample(
 
 
 def learn(
-  stage: Stage, at: Standing, groups: list[types.Group]
+  stage: Stage, at: Standing, groups: list[types.Group], entropy: float
 ) -> tuple[update.TrainState, dict[str, float]]:
-  """One update for each part of a batch; the mismatch is that of the first."""
+  """One update for each part of a batch; the mismatch is that of the first.
+
+  `entropy` is the batch's.
+  """
   state, progress = at.state, at.progress
-  seen = control.Seen(
-    progress.stage_step,
-    epochs_done(progress),
-    math.nan if progress.entropy is None else progress.entropy,
-  )
+  seen = control.Seen(progress.stage_step, epochs_done(progress), entropy)
   knobs = update.make_knobs(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
@@ -299,7 +294,7 @@ def take_step(
   progress = at.progress
   groups, records, cursor, values, trace = sample(run, stage, at, tools)
   collected = time.monotonic()
-  state, updated = learn(stage, at, groups)
+  state, updated = learn(stage, at, groups, values['entropy'])
   ended = time.monotonic()
   values |= updated
   values |= dict(
@@ -331,7 +326,6 @@ def take_step(
     cursor=cursor,
     temperature=stage.temperature.after(progress.temperature, seen),
     entropy_bonus=stage.entropy_bonus.after(progress.entropy_bonus, seen),
-    entropy=values['entropy'],
     history=follow(stage.stop, progress.history, values),
     nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
   )

@@ -18,7 +18,7 @@ import ml_collections
 from acereason_jax import resolve
 from acereason_jax.kernels import attention
 from acereason_jax.models import decoder
-from acereason_jax.rl import packing
+from acereason_jax.rl import advantages, packing
 from configs import base
 
 # What a run may change when it goes on. It computes the same, up to rounding
@@ -481,6 +481,11 @@ def _check_values(
       'give more than 0, at most 1 (no limit)',
     ),
     ('limits.nonfinite', c.limits.nonfinite >= 1, 'give at least 1'),
+    (
+      'advantage.scale',
+      c.advantage.scale in advantages.SCALES,
+      ' or '.join(advantages.SCALES),
+    ),
     ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
     (
       'optim.learning_rate',

@@ -1,7 +1,8 @@
 """The off-policy ablation of [P Fig. 3c] in miniature: updates a batch.
 
     python -m acereason_jax.train --config=configs/updates_cpu.py
-    python -m acereason_jax.train --config=configs/updates_cpu.py --config.updates=4
+    python -m acereason_jax.train --config=configs/updates_cpu.py \\
+      --config.updates=4 --workdir=runs/updates_cpu_4
 
 The quick start with the clipped ratio of [P eq. 1], which one update a batch
 never clips. The paper saw the entropy collapse near step 100 with 2 and 4, and
