@@ -140,11 +140,24 @@ def _size(mesh: Mesh, names: Sequence[str]) -> int:
 
 
 def pins(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
-  """What `make_model` pins activations by: GSPMD would else spread D."""
+  """What `make_model` pins activations by: GSPMD would else spread D.
+
+  What a spread embedding gives lies over SHARDED in D, and goes to packed rows
+  by one axis at a time: by both at once GSPMD would first hold the rows of all
+  devices on each.
+  """
   pin = jax.lax.with_sharding_constraint
+  halfway = NamedSharding(mesh, PartitionSpec('data', 'sequence', 'fsdp'))
+
+  def pin_embedded(x_BTD):
+    both = min(mesh.shape[n] for n in SHARDED) > 1
+    spread_out = both and x_BTD.shape[-1] % _size(mesh, SHARDED) == 0
+    return pin(x_BTD, halfway) if spread_out else x_BTD
+
   return dict(
     pin_rows=lambda x: pin(x, rows(mesh)),
     pin_packed=lambda x: pin(x, packed(mesh)),
+    pin_embedded=pin_embedded,
   )
 
 

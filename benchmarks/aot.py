@@ -35,11 +35,13 @@ optimiser's moments if they stay there, and `apply`'s:
   ici_seconds       that, at the bandwidth of all of its links, hiding nothing
 
 XLA's time is a line in layers and chunks of the vocabulary, by three small
-models whose loops are unrolled, the attention kernels priced by us: a bound, no
-forecast. Of use are 6 FLOPs a token and weight and 3 times causal attention.
+models whose loops are unrolled, the attention kernels priced by us for a row of
+one segment: a bound, no forecast. Of use are 6 FLOPs a token and weight and 3
+times causal attention.
 
-XLA prices no op of a GPU. A table, then a JSON line a case; exits with 1 if a
-target is missed or a case fails.
+XLA prices no op of a GPU. A line of a table as each case ends, and its figures
+as a JSON line at the end of the file --out; exits with 1 if a target is missed
+or a case fails.
 """
 
 import argparse
@@ -47,6 +49,7 @@ import functools
 import importlib.util
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,6 +72,7 @@ def parse_args() -> argparse.Namespace:
   for what, program in PROGRAMS.items():
     one, cases = parsers.add_parser(what), [*program.CASES]
     one.add_argument('--cases', nargs='+', choices=cases, default=cases)
+    one.add_argument('--out', type=pathlib.Path, help='JSON lines')
     workers = [*program.WORKERS]
     one.add_argument('--worker', choices=workers, help=argparse.SUPPRESS)
   return parser.parse_args()
@@ -117,7 +121,7 @@ def main() -> None:
       if any(platform(c) == wanted for c in cases):
         print(f'{wanted} cases are left out: {remedy}')
       cases = [c for c in cases if platform(c) != wanted]
-  results, failed = [], False
+  failed = False
   line = functools.partial(row, program.COLUMNS)
   print(line(('case', *program.COLUMNS, 'missed')), flush=True)
   for name in cases:
@@ -131,9 +135,9 @@ def main() -> None:
     failed = failed or bool(result['missed'])
     values = [result.get(c, '') for c in program.COLUMNS]
     print(line((name, *values, ' '.join(result['missed']))), flush=True)
-    results.append(result)
-  for result in results:
-    print(json.dumps(result))
+    if args.out:
+      with args.out.open('a') as file:
+        print(json.dumps(result), file=file)
   sys.exit(failed)
 
 

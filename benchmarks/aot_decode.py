@@ -78,7 +78,7 @@ class Program(NamedTuple):
 
 def make_program(case: Case) -> Program:
   config, machine = MODELS[case.model], MACHINES[case.machine]
-  mesh = aot_machines.make_mesh(machine, (case.data, 1, case.tensor))
+  mesh = aot_machines.make_mesh(machine, (case.data, 1, case.tensor, 1))
   model = decoder.make_model(config, **sharding.pins(mesh))
   pages = case.slots // case.data * case.pool // case.page + 1
   sizes = schedule.Sizes(

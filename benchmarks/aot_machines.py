@@ -87,7 +87,7 @@ MODELS = {
 
 
 def make_mesh(machine: Machine, shape: Sequence[int]) -> Mesh:
-  """Of sizes data, fsdp and tensor; a row is on one device."""
+  """Of sizes data, fsdp, tensor and sequence."""
   if machine.platform == 'tpu':
     devices = topologies.get_topology_desc(
       platform='tpu', topology_name=machine.topology
@@ -95,7 +95,7 @@ def make_mesh(machine: Machine, shape: Sequence[int]) -> Mesh:
   else:
     devices = ptx.h100s()
   return jax.make_mesh(
-    (*shape, 1),
+    shape,
     sharding.AXES,
     axis_types=(AxisType.Auto,) * len(sharding.AXES),
     devices=devices,

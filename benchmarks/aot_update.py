@@ -17,7 +17,7 @@ from absl import flags
 from jax.experimental import pallas
 
 from acereason_jax import sharding
-from acereason_jax.kernels import attention, attention_gpu, attention_tpu
+from acereason_jax.kernels import attention, attention_tpu, pinned
 from acereason_jax.models import base, decoder
 from acereason_jax.rl import losses, optim, packing, update
 from benchmarks import aot_machines, hlo, ptx
@@ -26,9 +26,12 @@ DTYPE = jnp.dtype(jnp.bfloat16)
 # A prompt and a response of the longest stage, on each data x fsdp shard.
 TOKENS = 1024 + 32768
 VOCAB_CHUNK = 2048
-# Of scores that a tile of a splash kernel multiplies, its products: those of
-# the backward pass, in two kernels, compute the scores twice.
+# Of scores that a tile of jax's splash kernels multiplies, its products: those
+# of the backward pass, in two kernels, compute the scores twice.
 PRODUCTS = {'_fwd': 2, '_dq': 3, '_dkv': 4}
+SPLASH, _ = attention.choose('auto', 'tpu', DTYPE.name)
+# No loops of products and permutations, of which XLA would count one round.
+WHOLE = dict(xla_jf_spmd_threshold_for_windowed_einsum_mib='1000000')
 TARGETS = dict(hbm_share=0.92, largest_share=1.0)
 COLUMNS = (
   'hbm_share',
@@ -41,7 +44,7 @@ COLUMNS = (
 
 
 class Case(NamedTuple):
-  """One row of `TOKENS` on each of `fsdp` shards of `tensor` devices.
+  """A row of `TOKENS` on each of `fsdp` shards of tensor x sequence devices.
 
   `mfu` is the least mfu_bound that is wanted; with `offload` the optimiser's
   moments lie in the hosts' memory.
@@ -52,8 +55,9 @@ class Case(NamedTuple):
   fsdp: int
   tensor: int
   remat: str
-  kernel: str = 'splash'
+  kernel: str = SPLASH
   mfu: float = 0.0
+  sequence: int = 1
   offload: bool = False
 
 
@@ -65,10 +69,12 @@ CASES = {
   '7b-v6e': Case('7b', 'v6e:16x16', 256, 1, 'block'),
   '7b-v7x': Case('7b', 'tpu7x:2x2x1', 8, 1, 'block'),
   '14b-v5p': Case('14b', 'v5p:4x4x4', 64, 1, 'block'),
+  # A row over four devices.
+  '14b-v5p-rows': Case('14b', 'v5p:2x2x2', 2, 1, 'block', sequence=4),
   '1.5b-v5e': Case('1.5b', 'v5e:16x16', 256, 1, 'block'),
   '7b-h100': Case('7b', 'h100x8', 8, 1, 'block', 'triton'),
 }
-if attention_gpu.has_tokamax():
+if pinned.has_tokamax():
   CASES['7b-h100-mosaic'] = Case('7b', 'h100x8', 8, 1, 'block', 'mosaic_gpu')
 
 
@@ -88,7 +94,8 @@ class Program(NamedTuple):
 def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   """As `build.build` makes it, on a mesh that is not there."""
   machine = aot_machines.MACHINES[case.machine]
-  mesh = aot_machines.make_mesh(machine, (1, case.fsdp, case.tensor))
+  shape = 1, case.fsdp, case.tensor, case.sequence
+  mesh = aot_machines.make_mesh(machine, shape)
   model = decoder.make_model(
     config,
     remat=case.remat,
@@ -138,22 +145,27 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   return Program(made, state, sums, batch, knobs)
 
 
-def compile_add(case: Case, program: Program) -> jax.stages.Compiled:
+def compile_add(
+  case: Case, program: Program, **options: str
+) -> jax.stages.Compiled:
   p = program
   arguments = p.state.params, p.sums, p.batch, p.knobs
-  return _compile(case, program.update.add, arguments)
+  return _compile(case, p.update.add, arguments, **options)
 
 
 def compile_apply(case: Case, program: Program) -> jax.stages.Compiled:
   return _compile(case, program.update.apply, (program.state, program.sums))
 
 
-def _compile(case: Case, function, arguments: tuple) -> jax.stages.Compiled:
+def _compile(
+  case: Case, function, arguments: tuple, **options: str
+) -> jax.stages.Compiled:
   machine = aot_machines.MACHINES[case.machine]
   elsewhere = case.kernel == 'mosaic_gpu'
   with tokamax_for_h100() if elsewhere else contextlib.nullcontext():
     traced = function.trace(*arguments)
-  return traced.lower(lowering_platforms=(machine.platform,)).compile()
+  lowered = traced.lower(lowering_platforms=(machine.platform,))
+  return lowered.compile(compiler_options=options)
 
 
 @contextlib.contextmanager
@@ -181,6 +193,7 @@ def memory_worker(case: Case) -> dict[str, float]:
   needs = _needs(add) + moments, _needs(apply)
   ops = [hlo.parse(x.as_text()) for x in (add, apply)]
   arrays = hlo.largest_array(ops[0], stacked=config.layers)
+  tokens = TOKENS // case.sequence
   sent = sum(map(hlo.sent, ops))
   return dict(
     compile_seconds=seconds,
@@ -189,9 +202,7 @@ def memory_worker(case: Case) -> dict[str, float]:
     apply_gb=needs[1] / 1e9,
     moments_gb=moments / 1e9,
     hbm_share=max(needs) / machine.memory,
-    largest_share=arrays / (TOKENS * min(TOKENS, config.vocab // case.tensor)),
-    largest_tv_share=arrays / (TOKENS * config.vocab // case.tensor),
-    largest_tt_share=arrays / TOKENS**2,
+    largest_share=arrays / (tokens * min(TOKENS, config.vocab // case.tensor)),
     sent_gb=sent / 1e9,
     ici_seconds=sent / machine.sends,
   )
@@ -216,9 +227,11 @@ def cost_worker(case: Case) -> dict[str, float]:
   def seconds(layers: int, chunks: int) -> float:
     vocab = chunks * VOCAB_CHUNK * case.tensor
     small = dataclasses.replace(config, layers=layers, vocab=vocab)
-    return xla_seconds(machine, compile_add(case, make_program(case, small)))
+    program = make_program(case, small)
+    return xla_seconds(machine, compile_add(case, program, **WHOLE))
 
-  with priced_kernels(config.heads // case.tensor), unrolled():
+  heads = config.heads // (case.tensor * case.sequence)
+  with priced_kernels(heads), unrolled():
     least = seconds(1, 1)
     layer, chunk = seconds(2, 1) - least, seconds(1, 2) - least
   add = least + (config.layers - 1) * layer + (chunks - 1) * chunk
@@ -257,9 +270,10 @@ def unrolled():
 
 
 def priced_kernels(heads: int):
-  """Splash kernels with the costs of the tiles that causality leaves.
+  """jax's splash kernels with the costs of the tiles that causality leaves.
 
   Each tile's blocks of keys, or queries, are read anew, as the kernels do.
+  tokamax's have costs.
   """
   blocks = -(-TOKENS // attention_tpu.BLOCK)
   tiles = heads * blocks * (blocks + 1) // 2
@@ -269,7 +283,8 @@ def priced_kernels(heads: int):
 
   def call(kernel, *args, name=None, **kwargs):
     for part, products in PRODUCTS.items():
-      if name and name.startswith('splash') and part in name:
+      ours = name and name.startswith('splash') and part in name
+      if ours and kwargs.get('cost_estimate') is None:
         kwargs['cost_estimate'] = pallas.CostEstimate(
           flops=2 * products * scores * attention_tpu.LANES,
           bytes_accessed=2 * tiles * block_bytes,
@@ -292,7 +307,8 @@ def model_flops(case: Case, config: decoder.DecoderConfig) -> float:
     weights -= math.prod(specs['embed'].shape)
   pairs = TOKENS * (TOKENS + 1) / 2
   products = 2 * config.layers * config.heads * config.head_dim * pairs
-  return (6 * weights * TOKENS + 3 * 2 * products) / case.tensor
+  flops = 6 * weights * TOKENS + 3 * 2 * products
+  return flops / (case.tensor * case.sequence)
 
 
 WORKERS = {'memory': memory_worker, 'cost': cost_worker}

@@ -186,13 +186,49 @@ def _runs(ops: list[Op]) -> dict[str, int]:
 def _trips(ops: list[Op], loop: Op, condition: str) -> int:
   """What is known of the loop, or what its condition compares with.
 
-  Those of a `lax.scan` or `fori_loop` count from 0.
+  Counters start from 0. Those of a `lax.scan` or `fori_loop` grow by 1; XLA's
+  loops of products and permutations do two steps at once.
+
+  Raises:
+    ValueError: the condition compares with no constant.
   """
   if known := re.search(r'known_trip_count\W+n\W+(\d+)', loop.line):
     return int(known[1])
-  lines = [op.line for op in ops if op.computation == condition]
-  found = re.findall(r' s32\[\]\S* constant\((\d+)\)', '\n'.join(lines))
-  return max(map(int, found))
+  lines = _lines(ops, condition)
+  bounds = [n for line in lines.values() if (n := _constant(line))]
+  if not bounds:
+    raise ValueError(f'no number of trips that this understands: {loop.line}')
+  body = _lines(ops, re.search(r'body=%?([\w.\-]+)', loop.line)[1])
+  return -(-max(bounds) // _step(lines, body))
+
+
+def _lines(ops: list[Op], computation: str) -> dict[str, str]:
+  """The lines of a computation, by what they define."""
+  lines = (op.line for op in ops if op.computation == computation)
+  return {re.search(r'%([\w.\-]+) = ', line)[1]: line for line in lines}
+
+
+def _constant(line: str) -> int:
+  found = re.search(r' [su]32\[\]\S* constant\((\d+)\)', line)
+  return int(found[1]) if found else 0
+
+
+def _operands(line: str, kind: str) -> list[str]:
+  found = re.search(rf' {kind}\((.*?)\)', line)
+  return re.findall(r'%([\w.\-]+)', found[1]) if found else []
+
+
+def _step(condition: dict[str, str], body: dict[str, str]) -> int:
+  """What the element that a condition compares grows by in a body; else 1."""
+  compared = [x for c in condition.values() for x in _operands(c, 'compare')]
+  texts = (condition[x] for x in compared)
+  index = next((x for t in texts if (x := re.search(r'index=(\d+)', t))), None)
+  roots = [line for line in body.values() if ' ROOT ' in line]
+  if index is None or not roots:
+    return 1
+  after = _operands(roots[0], 'tuple')[int(index[1]) :][:1]
+  added = [x for name in after for x in _operands(body[name], 'add')]
+  return max((_constant(body[x]) for x in added), default=0) or 1
 
 
 def relaid(ops: list[Op]) -> int:

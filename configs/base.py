@@ -47,8 +47,8 @@ def get_config() -> ml_collections.ConfigDict:
   # What the backward pass keeps of a block: 'dots' (all products), 'attention'
   # (its output alone) or 'block' (nothing); less memory, more time.
   c.remat = 'attention'
-  # Training's attention: 'auto' is splash on TPU, mosaic_gpu (with tokamax) or
-  # triton on GPU, else xla; see kernels/attention.py.
+  # Training's attention: 'auto' is fused_splash on TPU and mosaic_gpu on GPU,
+  # without tokamax splash and triton, else xla; see kernels/attention.py.
   c.attention = 'auto'
   # Devices: data x fsdp x tensor x sequence = all of them; -1 is what is left.
   # `sequence` spreads the tokens of a row, for rows too long for one device.

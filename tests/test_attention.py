@@ -1,7 +1,8 @@
 """Attention equals float64, in every kernel that can run here.
 
 The oracles loop over queries, or hold a dense mask. Splash and Triton run
-interpreted; what they lack is told by the attribute of their kernels.
+interpreted; what they lack is told by the attribute of their kernels. tokamax's
+Mosaic GPU kernel cannot run here.
 """
 
 import functools
@@ -14,7 +15,12 @@ import oracles
 import pytest
 
 from acereason_jax import sharding
-from acereason_jax.kernels import attention, attention_gpu, attention_tpu
+from acereason_jax.kernels import (
+  attention,
+  attention_gpu,
+  attention_tpu,
+  pinned,
+)
 from acereason_jax.models import decoder
 
 HEADS = [(9, 3), (4, 4), (12, 2)]
@@ -318,29 +324,149 @@ def splash(q, k, v, segment, prefix):
   return attention_tpu.splash(q, k, v, segment, saved='name', interpret=True)
 
 
+def fused(q, k, v, segment, prefix):
+  del prefix
+  # Only what `layout` says of segments is read.
+  layout = attention.layout(segment, 0 * segment)
+  return attention_tpu.fused_splash(
+    q, k, v, layout.segment_BT, layout.start_BT, saved='name', interpret=True
+  )
+
+
+LACKS = attention_tpu.fused_lacks()
+FUSED = pytest.param(
+  fused, marks=pytest.mark.skipif(bool(LACKS), reason=f'needs {LACKS}')
+)
+
+
 def triton(q, k, v, segment, prefix):
   del prefix
   return attention_gpu.triton(q, k, v, segment, interpret=True)
 
 
-@pytest.mark.parametrize('heads, kv_heads', [(6, 2), (2, 2)])
-def test_splash_equals_float64(heads, kv_heads, monkeypatch):
-  """Two blocks and a half, filled up; so are heads of 16."""
+# Rows of 300. Segments that end inside of blocks of 128, one of them a token;
+# padding on both sides; one segment; segments that end where blocks do, then
+# one of a token; padding between blocks that are nothing else.
+SPLASH = np.stack(
+  [
+    packed_row((1, 0, 100), (2, 0, 90), (3, 0, 1), (4, 0, 109)),
+    packed_row((0, 0, 5), (1, 0, 195), (0, 0, 100)),
+    packed_row((1, 0, 300)),
+    packed_row((1, 0, 128), (2, 0, 128), (3, 0, 1), (4, 0, 43)),
+    packed_row((1, 0, 127), (0, 0, 129), (2, 0, 1), (3, 0, 43)),
+  ],
+  axis=1,
+)
+
+
+def use_splash_blocks(monkeypatch, held=256):
   monkeypatch.setattr(attention_tpu, 'BLOCK', 128)
-  rows = np.stack(
-    [
-      packed_row((1, 0, 100), (2, 0, 90), (3, 0, 1), (4, 0, 109)),
-      packed_row((0, 0, 5), (1, 0, 195), (0, 0, 100)),
-    ],
-    axis=1,
-  )
-  inputs = packed_inputs(heads, kv_heads, 300, H=16, rows=rows)
-  assert_equals_float64(splash, inputs, 2 * TOLERANCE)
+  monkeypatch.setattr(attention_tpu, 'HELD', held)
 
 
-def test_splash_of_short_rows_equals_float64():
+@pytest.mark.parametrize('rows', [slice(0, 2), slice(2, 5)])
+@pytest.mark.parametrize('heads, kv_heads', [(6, 2), (2, 2)])
+@pytest.mark.parametrize('kernel', [splash, FUSED])
+def test_splash_equals_float64(kernel, heads, kv_heads, rows, monkeypatch):
+  """Two blocks and a half, filled up; so are heads of 16."""
+  use_splash_blocks(monkeypatch)
+  inputs = packed_inputs(heads, kv_heads, 300, H=16, rows=SPLASH[:, rows])
+  assert_equals_float64(kernel, inputs, 2 * TOLERANCE)
+
+
+@pytest.mark.parametrize('kernel', [splash, FUSED])
+def test_splash_of_short_rows_equals_float64(kernel):
   inputs = packed_inputs(2, 1, 61, H=16, rows=ALONE)
-  assert_equals_float64(splash, inputs, 2 * TOLERANCE)
+  assert_equals_float64(kernel, inputs, 2 * TOLERANCE)
+
+
+# More blocks than the three in which the fused one sums dq, and than the two up
+# to which it sums dk and dv elsewhere; blocks held are those multiplied, too.
+@pytest.mark.parametrize('kernel', [FUSED])
+@pytest.mark.parametrize('held', [128, 256])
+def test_long_rows_of_fused_splash_equal_float64(kernel, held, monkeypatch):
+  use_splash_blocks(monkeypatch, held)
+  rows = np.stack(
+    [packed_row((1, 0, 1000)), packed_row((1, 0, 399), (2, 0, 601))], axis=1
+  )
+  inputs = packed_inputs(2, 1, 1000, H=16, rows=rows)
+  assert_equals_float64(kernel, inputs, 2 * TOLERANCE)
+
+
+@pytest.mark.parametrize('kernel', [FUSED])
+def test_fused_splash_in_bfloat16(kernel, monkeypatch):
+  """Measured against float64 of the same roundings: 0.006."""
+  use_splash_blocks(monkeypatch, 128)
+  row = packed_row((1, 0, 1000))[:, None]
+  *arrays, segment, prefix = packed_inputs(2, 1, 1000, H=16, rows=row)
+  narrow = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+  assert_equals_float64(kernel, (*narrow, segment, prefix), 0.015, narrow)
+
+
+@pytest.mark.parametrize('kernel', [FUSED])
+def test_fused_splash_leaves_out_tiles_of_two_segments(kernel, monkeypatch):
+  """0 * NaN is NaN: a tile that is only masked would show it."""
+  use_splash_blocks(monkeypatch, 128)
+  rows = packed_row((1, 0, 128), (2, 0, 256), (0, 0, 128), (3, 0, 128))
+  q, k, v, segment, prefix = packed_inputs(2, 1, 640, H=16, rows=rows[:, None])
+  others = (segment != 2)[..., None, None]
+  q, k, v = (np.where(others, np.nan, x) for x in (q, k, v))
+  cotangent = np.where(others, 0.0, np.ones(q.shape, np.float32))
+  out, *grads = out_and_gradients(kernel, (q, k, v), segment, prefix, cotangent)
+  for x in (out, *grads):
+    assert np.isfinite(x[segment == 2]).all()
+  # What is not left out does show it.
+  out, *_ = out_and_gradients(splash, (q, k, v), segment, prefix, cotangent)
+  assert np.isnan(out[segment == 2]).any()
+
+
+def test_costs_of_fused_splash_by_hand():
+  """Rows of 2 x 2 blocks; of the 16 tiles of 2 heads, causality leaves 12."""
+  forward, backward = attention_tpu.fused_costs(
+    T=1024, heads=2, block=256, held=512, itemsize=2
+  )
+  tile = 256 * 512
+  assert forward.transcendentals == backward.transcendentals == 12 * tile
+  # Products of 128: scores and outputs; scores, dv, dprobs, dk and dq.
+  assert forward.flops == 12 * tile * 2 * 128 * 2
+  assert backward.flops == 12 * tile * 2 * 128 * 5
+  # A block of 256 keys and values for each tile; q, out and two of float32.
+  assert forward.bytes_accessed == (
+    12 * 256 * 128 * (2 + 2) + 2 * 1024 * 128 * (2 + 2 + 4 + 4)
+  )
+  # Of 256 queries q, dout, dq twice, and two numbers eightfold; k and v, and
+  # two gradients in float32, read and written.
+  assert backward.bytes_accessed == (
+    12 * 256 * (128 * 4 * 2 + 8 * 2 * 4)
+    + 2 * 1024 * 128 * (2 + 2 + 4 * (2 + 2))
+  )
+
+
+def test_costs_of_fused_splash_are_causal():
+  T = 33792
+  exact = 28 * T * (T + 1) // 2
+  for cost in attention_tpu.fused_costs(T, 28, 512, 1024, 2):
+    assert exact < cost.transcendentals < 1.05 * exact
+
+
+@pytest.mark.skipif(bool(LACKS), reason=f'needs {LACKS}')
+def test_the_compiler_is_told_the_costs_of_fused_splash():
+  """As they are of the blocks that are shipped; by Mosaic, for a TPU."""
+  T, N = 2048, 3
+  array = lambda n: jax.ShapeDtypeStruct((1, T, n, 128), jnp.bfloat16)
+  ids = jax.ShapeDtypeStruct((1, T), jnp.int32)
+
+  def gradients(q, k, v, segment):
+    kernel = attention.KERNELS['fused_splash'].attend
+    attend = functools.partial(packed, attend=kernel, prefix=0 * segment)
+    objective = lambda *x: jnp.sum(attend(*x, segment), dtype=jnp.float32)
+    return jax.grad(objective, argnums=(0, 1, 2))(q, k, v)
+
+  traced = jax.jit(gradients).trace(array(N), array(1), array(1), ids)
+  text = traced.lower(lowering_platforms=('tpu',)).as_text()
+  told = re.findall(r'\\22flops\\22: ?(\d+)', text)
+  costs = attention_tpu.fused_costs(T, N, 512, 1024, 2)
+  assert sorted(map(int, told)) == sorted(cost.flops for cost in costs)
 
 
 def test_triton_equals_float64():
@@ -374,6 +500,7 @@ def test_outputs_and_normalisers_are_kept_by_name(capsys):
   cases = [
     (packed, attention.SAVED),
     (splash, 'name'),
+    *([] if LACKS else [(fused, 'name')]),
     (functools.partial(packed, attend=on_mesh), 'name'),
   ]
   for attend, name in cases:
@@ -403,10 +530,11 @@ def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
 
 
 @pytest.mark.parametrize('sizes, heads, kv_heads', MESHES[1:3])
-def test_splash_runs_on_a_mesh(sizes, heads, kv_heads):
+@pytest.mark.parametrize('kernel', [splash, FUSED])
+def test_splash_runs_on_a_mesh(kernel, sizes, heads, kv_heads):
   mesh = sharding.make_mesh(**sizes)
-  kernel = lambda q, k, v, layout: splash(q, k, v, layout.segment_BT, None)
-  attend = sharding.split_attention(mesh, kernel)
+  local = lambda q, k, v, layout: kernel(q, k, v, layout.segment_BT, None)
+  attend = sharding.split_attention(mesh, local)
   split = functools.partial(packed, attend=attend)
   inputs = packed_inputs(heads, kv_heads, 61, rows=ALONE)
   assert_equals_float64(split, inputs, 2 * TOLERANCE)
@@ -440,40 +568,76 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
   assert max(jax.tree.leaves(errors)) < 1e-5, errors
 
 
-def test_auto_is_the_fastest_of_a_platform(monkeypatch):
-  kernels = attention.KERNELS
-  for installed, capability, dtype, name in (
+@pytest.mark.parametrize(
+  'installed, capability, dtype, name',
+  [
     (True, '9.0', 'bfloat16', 'mosaic_gpu'),
     (True, '9.0', 'float32', 'triton'),
     (True, '8.0', 'bfloat16', 'triton'),
     (True, '12.0', 'bfloat16', 'triton'),
     (True, 'gfx942', 'bfloat16', 'triton'),
     (False, '10.0', 'bfloat16', 'triton'),
-  ):
-    found = lambda installed=installed: installed
-    monkeypatch.setattr(attention_gpu, 'has_tokamax', found)
-    chosen = attention.choose('auto', 'gpu', dtype, capability)
-    assert chosen == (name, kernels[name])
-  for asked, platform, name in (
-    ('auto', 'tpu', 'splash'),
-    ('auto', 'cpu', 'xla'),
-    ('xla', 'tpu', 'xla'),
-  ):
-    chosen = attention.choose(asked, platform, 'float32')
-    assert chosen == (name, kernels[name])
+  ],
+)
+def test_auto_is_the_fastest_of_a_gpu(
+  installed, capability, dtype, name, monkeypatch
+):
+  monkeypatch.setattr(pinned, 'has_tokamax', lambda: installed)
+  chosen = attention.choose('auto', 'gpu', dtype, capability)
+  assert chosen == (name, attention.KERNELS[name])
+
+
+@pytest.mark.parametrize(
+  'installed, new, name',
+  [
+    (True, True, 'fused_splash'),
+    (False, True, 'splash'),
+    # That of 3.11 has a splash whose gradients are wrong.
+    (True, False, 'splash'),
+  ],
+)
+def test_auto_is_the_fastest_of_a_tpu(installed, new, name, monkeypatch):
+  monkeypatch.setattr(pinned, 'has_tokamax', lambda: installed)
+  monkeypatch.setattr(pinned, 'NEW', new)
+  chosen = attention.choose('auto', 'tpu', 'bfloat16')
+  assert chosen == (name, attention.KERNELS[name])
+  # What is asked for by name is had.
+  for asked in ('splash', 'xla'):
+    chosen = attention.choose(asked, 'tpu', 'bfloat16')
+    assert chosen == (asked, attention.KERNELS[asked])
+
+
+def test_auto_is_plain_jax_on_a_cpu():
+  kernels = attention.KERNELS
+  assert attention.choose('auto', 'cpu', 'float32') == ('xla', kernels['xla'])
   assert [n for n, kernel in kernels.items() if kernel.prefixes] == ['xla']
 
 
 def test_a_kernel_that_cannot_run_is_refused(monkeypatch):
-  monkeypatch.setattr(attention_gpu, 'has_tokamax', lambda: False)
+  monkeypatch.setattr(pinned, 'has_tokamax', lambda: False)
   with pytest.raises(ValueError, match=r"'fast': expected one of auto, xla"):
     attention.choose('fast', 'cpu', 'float32')
-  with pytest.raises(ValueError, match=r"'splash' is for tpu, and this is cpu"):
-    attention.choose('splash', 'cpu', 'float32')
-  with pytest.raises(ValueError, match=r'pip install .tokamax==0\.0\.12'):
+  for name in ('splash', 'fused_splash'):
+    with pytest.raises(ValueError, match=r"splash' is for tpu, and this is c"):
+      attention.choose(name, 'cpu', 'float32')
+  install = r'pip install .tokamax==0\.0\.\d\d.`; or use '
+  with pytest.raises(ValueError, match=install + "'triton'"):
     attention.choose('mosaic_gpu', 'gpu', 'bfloat16', '9.0')
-  monkeypatch.setattr(attention_gpu, 'has_tokamax', lambda: True)
+  monkeypatch.setattr(pinned, 'NEW', True)
+  with pytest.raises(ValueError, match=install + "'splash'"):
+    attention.choose('fused_splash', 'tpu', 'bfloat16')
+  monkeypatch.setattr(pinned, 'NEW', False)
+  with pytest.raises(ValueError, match=r'needs Python 3.12 or newer; or use'):
+    attention.choose('fused_splash', 'tpu', 'bfloat16')
+  monkeypatch.setattr(pinned, 'has_tokamax', lambda: True)
   with pytest.raises(ValueError, match=r'capability 9\.0 or 10\.0'):
     attention.choose('mosaic_gpu', 'gpu', 'bfloat16', '8.0')
   with pytest.raises(ValueError, match=r"needs bfloat16; or use 'triton'"):
     attention.choose('mosaic_gpu', 'gpu', 'float32', '9.0')
+
+
+def test_the_pinned_tokamax_is_that_of_the_interpreter(monkeypatch):
+  for version, found in (('0.0.1', False), (pinned.TOKAMAX[9:], True)):
+    read = lambda name, version=version: version
+    monkeypatch.setattr(pinned.importlib.metadata, 'version', read)
+    assert pinned.has_tokamax() == found

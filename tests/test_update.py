@@ -201,6 +201,17 @@ def test_meshes_of_eight_devices_give_one_gradient(tmp_path):
   assert done.returncode == 0, done.stderr
 
 
+def test_no_device_holds_the_embeddings_of_all_rows(tmp_path):
+  done = subprocess.run(
+    [sys.executable, str(pathlib.Path(__file__).parent / 'mesh_embedding.py')],
+    env=tiny.environment(tmp_path, devices=8),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+
+
 def check_mesh(sizes, remat, rows):
   """Asserts that this mesh gives what one device does."""
   mesh = make_mesh(sizes)

@@ -80,10 +80,16 @@ def choose(
     ValueError: no such kernel, not for this platform, or its package is not
       installed.
   """
-  lacking = attention_gpu.mosaic_lacks(capability, dtype)
+  # Of those that need more than their platform: what they lack, and what does
+  # the same without.
+  special = {
+    'fused_splash': (attention_tpu.fused_lacks(), 'splash'),
+    'mosaic_gpu': (attention_gpu.mosaic_lacks(capability, dtype), 'triton'),
+  }
   if name == 'auto':
-    cuda = 'triton' if lacking else 'mosaic_gpu'
-    name = {'tpu': 'splash', 'gpu': cuda}.get(platform, 'xla')
+    name = {'tpu': 'fused_splash', 'gpu': 'mosaic_gpu'}.get(platform, 'xla')
+    lacking, plain = special.get(name, ('', ''))
+    name = plain if lacking else name
   if name not in KERNELS:
     expected = ', '.join(['auto', *KERNELS])
     raise ValueError(f'attention={name!r}: expected one of {expected}')
@@ -93,8 +99,9 @@ def choose(
       f'attention={name!r} is for {", ".join(kernel.platforms)}, and this is '
       f"{platform}; use 'auto' or 'xla'"
     )
-  if name == 'mosaic_gpu' and lacking:
-    raise ValueError(f"attention={name!r} needs {lacking}; or use 'triton'")
+  lacking, plain = special.get(name, ('', ''))
+  if lacking:
+    raise ValueError(f'attention={name!r} needs {lacking}; or use {plain!r}')
   return name, kernel
 
 
@@ -387,6 +394,12 @@ def _splash(q_BTNH, k_BTKH, v_BTKH, layout):
   )
 
 
+def _fused_splash(q_BTNH, k_BTKH, v_BTKH, layout):
+  return attention_tpu.fused_splash(
+    q_BTNH, k_BTKH, v_BTKH, layout.segment_BT, layout.start_BT, saved=SAVED
+  )
+
+
 def _mosaic(q_BTNH, k_BTKH, v_BTKH, layout):
   return attention_gpu.mosaic(
     q_BTNH, k_BTKH, v_BTKH, layout.segment_BT, layout.start_BT, saved=SAVED
@@ -399,6 +412,7 @@ def _triton(q_BTNH, k_BTKH, v_BTKH, layout):
 
 KERNELS = {
   'xla': Kernel(packed_attention, True, ()),
+  'fused_splash': Kernel(_fused_splash, False, ('tpu',)),
   'splash': Kernel(_splash, False, ('tpu',)),
   'mosaic_gpu': Kernel(_mosaic, False, ('gpu',)),
   'triton': Kernel(_triton, False, ('gpu',)),

@@ -1,19 +1,19 @@
 """Attention over packed rows on NVIDIA GPUs: tokamax's kernels, or jax's.
 
 Of tokamax (Mosaic GPU; Hopper and Blackwell, bfloat16 or float16) this uses
-modules that are not public, so its version is pinned and all of that is here.
+modules that are not public: all of that is here, and its version in `pinned`.
 """
 
 import functools
 import importlib
-import importlib.metadata
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.gpu import attention as jax_attention
 
-TOKAMAX = 'tokamax==0.0.12'
+from acereason_jax.kernels import pinned
+
 # Hopper's and Blackwell's, of data centres.
 CAPABILITIES = ('9.0', '10.0')
 # Queries of two warp groups: T is filled up to a multiple, so that no kernel
@@ -21,18 +21,10 @@ CAPABILITIES = ('9.0', '10.0')
 BLOCK = 128
 
 
-def has_tokamax() -> bool:
-  """Whether it is there, in the version whose private modules this knows."""
-  try:
-    return f'tokamax=={importlib.metadata.version("tokamax")}' == TOKAMAX
-  except importlib.metadata.PackageNotFoundError:
-    return False
-
-
 def mosaic_lacks(capability: str, dtype: str) -> str:
   """What `mosaic` would need and has not; '' if it can run."""
-  if not has_tokamax():
-    return f"`pip install '{TOKAMAX}'`"
+  if not pinned.has_tokamax():
+    return f"`pip install '{pinned.TOKAMAX}'`"
   if capability not in CAPABILITIES:
     return f'a GPU of compute capability {" or ".join(CAPABILITIES)}'
   return '' if dtype == 'bfloat16' else 'bfloat16'

@@ -1,21 +1,37 @@
-"""Attention over packed rows on TPU: jax's splash kernels, forward and back.
+"""Attention over packed rows on TPU: splash kernels, of jax or of tokamax.
 
-They have no cost estimates and no way to give one: XLA's cost analysis counts
+jax's have no cost estimates and no way to give one: XLA's cost analysis counts
 none of their FLOPs. Blocks that causality hides are skipped; blocks of two
-segments that do not meet are computed and masked.
+segments that do not meet are computed and masked. Their backward pass is two
+kernels, which both compute the scores.
+
+tokamax's skip blocks of two segments that do not meet, and have one kernel for
+the backward pass. Its modules are not public: all of that is here, and its
+version in `pinned`.
 """
 
 import functools
+import importlib
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import pallas
 from jax.experimental.pallas.ops.tpu import splash_attention
+
+from acereason_jax.kernels import pinned
 
 # Two thousand run out of the default VMEM of v5e and v5p, and a thousand spill
 # registers on v6e (static schedules); 512 compiles on all.
 BLOCK = 512
+# Of tokamax's kernels, tokens of a block in memory: each block of queries reads
+# all that it sees of keys, and in the backward pass each of keys all queries
+# and their gradients. On v6e 512 would wait for that.
+HELD = 1024
 LANES = 128
+SUBLANES = 8
+LOG2E = float(np.log2(np.e))
 
 
 def splash(
@@ -27,23 +43,33 @@ def splash(
   saved: str,
   interpret: bool = False,
 ) -> jax.Array:
-  """Causal attention within segments, [B, T, N, H]; 0 for segment 0.
+  """jax's: causal attention within segments, [B, T, N, H]; 0 for segment 0.
 
   `saved` names what the backward pass needs, for remat policies. T and H are
   filled up to whole blocks and lanes.
   """
   T, N, H = q_BTNH.shape[1:]
   block = min(BLOCK, _up(T, LANES))
-  extra = _up(T, block) - T
-  pad = (0, 0), (0, extra), (0, 0), (0, _up(H, LANES) - H)
-  arrays = q_BTNH * H**-0.5, k_BTKH, v_BTKH
-  arrays = (jnp.pad(x, pad).swapaxes(1, 2) for x in arrays)
-  id_BT = jnp.pad(segment_BT, pad[:2])
-  kernel = _kernel(T + extra, N, block, saved, interpret)
+  length = _up(T, block)
+  arrays = (_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BTKH, v_BTKH))
+  id_BT = jnp.pad(segment_BT, ((0, 0), (0, length - T)))
+  kernel = _kernel(length, N, block, saved, interpret)
   out_BNTH = jax.vmap(kernel)(
     *arrays, splash_attention.SegmentIds(id_BT, id_BT)
   )
-  out_BTNH = out_BNTH.swapaxes(1, 2)[:, :T, :, :H]
+  return _cleared(out_BNTH, segment_BT, H)
+
+
+def _heads_first(x_BTNH, length: int):
+  """[B, N, T, H], T filled up to `length` and H to whole lanes."""
+  T, H = x_BTNH.shape[1], x_BTNH.shape[3]
+  pad = (0, 0), (0, length - T), (0, 0), (0, _up(H, LANES) - H)
+  return jnp.pad(x_BTNH, pad).swapaxes(1, 2)
+
+
+def _cleared(out_BNTH, segment_BT, H: int):
+  """[B, T, N, H] without what was filled up, and 0 for padding."""
+  out_BTNH = out_BNTH.swapaxes(1, 2)[:, : segment_BT.shape[1], :, :H]
   return jnp.where((segment_BT > 0)[..., None, None], out_BTNH, 0)
 
 
@@ -78,4 +104,120 @@ def _kernel(T: int, heads: int, block: int, saved: str, interpret: bool):
       residual_checkpoint_name=saved,
       interpret=interpret,
     )
+    return jax.tree.map(np.asarray, kernel)
+
+
+def fused_lacks() -> str:
+  """What `fused_splash` would need and has not; '' if it can run."""
+  if not pinned.NEW:
+    return 'Python 3.12 or newer'
+  return '' if pinned.has_tokamax() else f"`pip install '{pinned.TOKAMAX}'`"
+
+
+def fused_splash(
+  q_BTNH: jax.Array,
+  k_BTKH: jax.Array,
+  v_BTKH: jax.Array,
+  segment_BT: jax.Array,
+  start_BT: jax.Array,
+  *,
+  saved: str,
+  interpret: bool = False,
+) -> jax.Array:
+  """tokamax's: causal attention from `start` on, [B, T, N, H]; 0 for segment 0.
+
+  `start_BT` is where a token's segment begins. `saved` names what the backward
+  pass needs, for remat policies. T and H are filled up to whole blocks and
+  lanes. In bfloat16, dq is summed over blocks of keys in bfloat16.
+  """
+  T, N, H = q_BTNH.shape[1:]
+  block, held = _blocks(T)
+  length = _up(T, held)
+  # The kernel's exponentials have base 2. Scaled once: rounded once.
+  q_BTNH = q_BTNH * (H**-0.5 * LOG2E)
+  arrays = [_heads_first(x, length) for x in (q_BTNH, k_BTKH, v_BTKH)]
+  # Ids that do not decrease, whatever padding there is: what it prunes by are
+  # ranges. What is filled up is a segment of its own.
+  pad = (0, 0), (0, length - T)
+  id_BT = jnp.pad(start_BT, pad, constant_values=T)
+  kernel = _fused_kernel(
+    length, N, block, held, arrays[0].dtype.itemsize, saved, interpret
+  )
+  ids = _tokamax_splash().SegmentIds(id_BT, id_BT)
+  return _cleared(jax.vmap(kernel)(*arrays, ids), segment_BT, H)
+
+
+def _blocks(T: int) -> tuple[int, int]:
+  """Tokens that are multiplied at once, and that are held in memory."""
+  block = min(BLOCK, _up(T, LANES))
+  return block, min(HELD, _up(T, block))
+
+
+@functools.cache
+def _tokamax_splash() -> types.ModuleType:
+  path = 'tokamax._src.ops.experimental.tpu.splash_attention'
+  return importlib.import_module(f'{path}.splash_attention_kernel')
+
+
+def fused_costs(
+  T: int, heads: int, block: int, held: int, itemsize: int
+) -> tuple[pallas.CostEstimate, pallas.CostEstimate]:
+  """Of the forward and the backward kernel, for a row of one segment.
+
+  Of the tiles that causality leaves, diagonal ones whole; each reads what is
+  not held anew. The kernels' own estimates are of all tiles.
+  """
+  blocks, parts = T // held, held // block
+  # Block i of those held meets parts * (i + 1) others, in either pass.
+  tiles = heads * parts * blocks * (blocks + 1) // 2
+  scores = tiles * block * held
+  token, column = LANES * itemsize, 4 * LANES
+  make = lambda products, moved: pallas.CostEstimate(
+    flops=2 * products * scores * LANES,
+    transcendentals=scores,
+    bytes_accessed=moved,
+  )
+  return (
+    # Keys and values; queries, outputs and two float32 columns, a lane wide.
+    make(2, tiles * block * 2 * token + heads * T * (2 * token + 2 * column)),
+    # Queries, their gradients, dq in and out, two rows a sublane wide; keys,
+    # values, and their float32 gradients in and out.
+    make(
+      5,
+      tiles * block * (4 * token + 2 * 4 * SUBLANES)
+      + heads * T * (2 * token + 4 * column),
+    ),
+  )
+
+
+@functools.cache
+def _fused_kernel(
+  T: int,
+  heads: int,
+  block: int,
+  held: int,
+  itemsize: int,
+  saved: str,
+  interpret: bool,
+):
+  """Made once a shape, as `_kernel`."""
+  module = _tokamax_splash()
+  forward, backward = fused_costs(T, heads, block, held, itemsize)
+  config = module.SplashConfig(
+    block_q=held,
+    block_kv=block,
+    block_q_dkv=block,
+    block_kv_dkv=held,
+    block_kv_dkv_compute=block,
+    q_prescaled_log2e=True,
+    fwd_cost_estimate=forward,
+    bwd_cost_estimate=backward,
+    # Sums of dq in three parts, not in one a block of keys.
+    dq_reduction_steps=3,
+    residual_checkpoint_name=saved,
+    interpret=interpret,
+  )
+  with jax.ensure_compile_time_eval():
+    mask = module.mask_lib.CausalMask((T, T))
+    kernel = module.make_splash_mha(mask, config=config, q_seq_shards=1)
     return jax.tree.map(np.asarray, kernel)

@@ -308,6 +308,7 @@ def make_model(
   remat: str = 'dots',
   pin_rows: Pin = lambda x: x,
   pin_packed: Pin = lambda x: x,
+  pin_embedded: Pin = lambda x: x,
   attend: attention.Attend = attention.packed_attention,
   layer_weights: Callable[[base.Tree], base.Tree] = lambda w: w,
 ) -> base.Model:
@@ -315,9 +316,10 @@ def make_model(
 
   `remat` names what the backward pass of `apply` keeps of a block (`REMAT`);
   the rest is computed again. `pin_packed` and `pin_rows` are applied to the
-  residual streams of `apply` and `extend`, to pin their shardings
-  (`sharding.pins`). `attend` is what `apply` attends with: that of a kernel of
-  `attention.choose`, on a mesh through `sharding.split_attention`.
+  residual streams of `apply` and `extend`, and before the former `pin_embedded`
+  to the embeddings, to pin their shardings (`sharding.pins`). `attend` is what
+  `apply` attends with: that of a kernel of `attention.choose`, on a mesh
+  through `sharding.split_attention`.
   `layer_weights` makes a layer's weights of its parameters, for `apply` alone.
   """
   frequencies, scale = rope_frequencies(c.rope, c.head_dim)
@@ -342,7 +344,7 @@ def make_model(
       ], None
 
     body = jax.checkpoint(body, policy=REMAT[remat])
-    x_BTD = pin_packed(embed(params, tokens_BT))
+    x_BTD = pin_packed(pin_embedded(embed(params, tokens_BT)))
     x_BTD, _ = jax.lax.scan(body, x_BTD, params['layers'])
     return finish(params, x_BTD)
 

@@ -1,0 +1,175 @@
+"""Bytes sent, counted by hand in HLO written by hand."""
+
+import pytest
+
+from benchmarks import hlo
+
+# Four devices, in each of the ways that HLO says so.
+GROUPS = [
+  'replica_groups={{0,1,2,3},{4,5,6,7}}',
+  'replica_groups=[2,4]<=[8]',
+  "replica_groups=mesh['data'=2,'model'=4] {'model'}",
+  "replica_groups=mesh['data'=2,'model'=8] {'model':(2)4}",
+]
+# Of one line in the entry, by what a device of a ring of 4 sends of it.
+LINES = [
+  # 3/4 of the 8 * 16 * 4 bytes that are gathered.
+  ('f32[8,16]{1,0} all-gather(%x)', 384),
+  # Summed and spread: twice 3/4 of 64 * 2.
+  ('bf16[64]{0} all-reduce(%x), to_apply=%sum', 192),
+  # 3/4 of what goes in, 4 times the 4 * 4 bytes that come out.
+  ('f32[4]{0} reduce-scatter(%x), to_apply=%sum', 48),
+  ('(f32[2], f32[2], f32[2], f32[2]) all-to-all(%x, %x, %x, %x)', 24),
+  # What goes in is listed before what comes out: 3/4 of 16 + 32.
+  (
+    '((bf16[2]{0}, bf16[4]{0}), (bf16[8]{0}, bf16[16]{0})) '
+    'all-gather-start(%x, %y)',
+    36,
+  ),
+  # Two arrays as one: twice 3/4 of 4 + 8. Its start has outputs alone.
+  ('(f32[1], f32[2]) all-reduce-start(%x, %y), to_apply=%sum', 18),
+  ('f32[8,16]{1,0} all-gather-done(%x)', 0),
+  ('f32[8,16]{1,0} add(%x, %y)', 0),
+]
+MODULE = """HloModule jit_step, is_scheduled=true
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %add.1 = f32[] add(%a, %b)
+}
+
+%unused (p.0: f32[8]) -> f32[8] {
+  %p.0 = f32[8]{0} parameter(0)
+  ROOT %lost = f32[8]{0} all-reduce(%p.0), channel_id=90, GROUPS, to_apply=%sum
+}
+
+%all-reduce-scatter.1 (p.1: f32[16]) -> f32[4] {
+  %p.1 = f32[16]{0} parameter(0)
+  %whole = f32[16]{0} all-reduce(%p.1), channel_id=1, GROUPS, to_apply=%sum
+  ROOT %part = f32[4]{0} dynamic-slice(%whole, %p.1), dynamic_slice_sizes={4}
+}
+
+%begun (p.2: f32[10]) -> f32[40] {
+  %p.2 = f32[10]{0} parameter(0)
+  ROOT %early = f32[40]{0} all-gather(%p.2), channel_id=2, GROUPS
+}
+
+%ended (p.3: f32[10]) -> f32[40] {
+  %p.3 = f32[10]{0} parameter(0)
+  ROOT %late = f32[40]{0} all-gather(%p.3), channel_id=2, GROUPS
+}
+
+%inner_body (s.0: (s32[], f32[10])) -> (s32[], f32[10]) {
+  %s.0 = (s32[], f32[10]) parameter(0)
+  %i.0 = s32[] get-tuple-element(%s.0), index=0
+  %x.0 = f32[10]{0} get-tuple-element(%s.0), index=1
+  %y.0 = f32[10]{0} collective-permute(%x.0), source_target_pairs={{0,1},{1,0}}
+  ROOT %t.0 = (s32[], f32[10]) tuple(%i.0, %y.0)
+}
+
+%inner_condition (s.1: (s32[], f32[10])) -> pred[] {
+  %s.1 = (s32[], f32[10]) parameter(0)
+  %i.1 = s32[] get-tuple-element(%s.1), index=0
+  %three = s32[] constant(3)
+  ROOT %less = pred[] compare(%i.1, %three), direction=LT
+}
+
+%outer_body (s.2: (s32[], f32[10])) -> (s32[], f32[10]) {
+  %s.2 = (s32[], f32[10]) parameter(0)
+  %x.2 = f32[10]{0} get-tuple-element(%s.2), index=1
+  %f.1 = f32[4]{0} fusion(%x.2), kind=kCustom, calls=%all-reduce-scatter.1
+  %f.2 = f32[40]{0} fusion(%x.2), kind=kCustom, calls=%begun
+  %f.3 = f32[40]{0} fusion(%f.2), kind=kCustom, calls=%ended
+  %w.2 = (f32[10], u32[]) while(%s.2), \
+condition=%window_condition, body=%window_body
+  ROOT %w.0 = (s32[], f32[10]) while(%s.2), \
+condition=%inner_condition, body=%inner_body
+}
+
+%outer_condition (s.3: (s32[], f32[10])) -> pred[] {
+  %s.3 = (s32[], f32[10]) parameter(0)
+  ROOT %always = pred[] constant(true)
+}
+
+%window_body (s.5: (f32[10], u32[])) -> (f32[10], u32[]) {
+  %s.5 = (f32[10], u32[]) parameter(0)
+  %x.5 = f32[10]{0} get-tuple-element(%s.5), index=0
+  %i.5 = u32[] get-tuple-element(%s.5), index=1
+  %two = u32[]{:T(128)} constant(2)
+  %y.5 = f32[10]{0} collective-permute(%x.5), source_target_pairs={{0,1},{1,0}}
+  %z.5 = f32[10]{0} collective-permute(%y.5), source_target_pairs={{0,1},{1,0}}
+  %j.5 = u32[] add(%i.5, %two)
+  ROOT %t.5 = (f32[10], u32[]) tuple(%z.5, /*index=1*/%j.5)
+}
+
+%window_condition (s.6: (f32[10], u32[])) -> pred[] {
+  %six = u32[]{:T(128)} constant(6)
+  %s.6 = (f32[10], u32[]) parameter(0)
+  %i.6 = u32[] get-tuple-element(%s.6), index=1
+  ROOT %less.6 = pred[] compare(%i.6, %six), direction=LT
+}
+
+%taken (p.4: f32[10]) -> f32[10] {
+  %p.4 = f32[10]{0} parameter(0)
+  ROOT %r.0 = f32[10]{0} all-reduce(%p.4), channel_id=3, GROUPS, to_apply=%sum
+}
+
+%skipped (p.5: f32[10]) -> f32[10] {
+  ROOT %p.5 = f32[10]{0} parameter(0)
+}
+
+ENTRY %main (s.4: (s32[], f32[10])) -> f32[10] {
+  %s.4 = (s32[], f32[10]) parameter(0)
+  %w.1 = (s32[], f32[10]) while(%s.4), \
+condition=%outer_condition, body=%outer_body, \
+backend_config={"known_trip_count":{"n":"5"}}
+  %x.4 = f32[10]{0} get-tuple-element(%w.1), index=1
+  %true = pred[] constant(true)
+  %again = f32[10]{0} call(%x.4), to_apply=%taken
+  ROOT %c = f32[10]{0} conditional(%true, %x.4, %x.4), \
+true_computation=%taken, false_computation=%skipped
+}
+"""
+
+
+def entry(line):
+  return f'ENTRY %main (x: f32[2]) -> f32[2] {{\n  %op = {line}\n}}\n'
+
+
+@pytest.mark.parametrize('groups', GROUPS)
+@pytest.mark.parametrize('line, sent', LINES)
+def test_bytes_sent_by_one_op(line, sent, groups):
+  line = f'{line}, channel_id=1, {groups}'
+  assert hlo.sent(hlo.parse(entry(line))) == sent
+
+
+def test_groups_that_are_not_understood_are_not_guessed():
+  ops = hlo.parse(entry('f32[8] all-gather(%x), replica_groups=all'))
+  with pytest.raises(ValueError, match='no replica groups'):
+    hlo.sent(ops)
+
+
+def test_loops_that_are_not_understood_are_not_guessed():
+  text = MODULE.replace('constant(3)', 'custom-call()')
+  ops = hlo.parse(text.replace('GROUPS', GROUPS[0]))
+  with pytest.raises(ValueError, match=r'no number of trips.*inner_body'):
+    hlo.sent(ops)
+
+
+@pytest.mark.parametrize('groups', GROUPS)
+def test_bytes_sent_by_loops_branches_and_fusions(groups):
+  ops = hlo.parse(MODULE.replace('GROUPS', groups))
+  expected = {
+    # A fused sum and spread: 3/4 of 16 * 4 bytes, 5 times.
+    'fused': 5 * 48,
+    # The two ends of one gather, 3/4 of 40 * 4 bytes, count once.
+    'asynchronous': 5 * 120,
+    # 3 times inside of 5 times, by what its condition compares with.
+    'permuted': 5 * 3 * 40,
+    # Two at once, 6 / 2 times inside of 5 times.
+    'window': 5 * 3 * 2 * 40,
+    # One branch of two, and called once more: twice 3/4 of 40.
+    'branch': 2 * 60,
+  }
+  assert hlo.sent(ops) == sum(expected.values())
