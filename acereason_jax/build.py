@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,8 +52,8 @@ class Stage(NamedTuple):
   """What a run does for a while; see configs/base.py for what each field is.
 
   `init` makes a new state of float32 parameters, which it takes over; `pack`
-  gives microbatches, in a list for each update. A gradient is told from noise
-  up to `mismatch` between sampler and trainer.
+  gives microbatches, in a list for each update. `mismatch_limit` is what
+  sampler and trainer may differ by.
   """
 
   name: str
@@ -75,6 +76,7 @@ class Stage(NamedTuple):
   pack: Callable[[list[types.Group]], list[list[packing.PackedBatch]]]
   update: update.Update
   limits: dict[str, float]
+  mismatch_limit: float
 
 
 class Run(NamedTuple):
@@ -98,7 +100,7 @@ class Run(NamedTuple):
   load_frozen: Callable[[], base.Tree]
   abstract_params: base.Tree
   rollout_params: Callable[[base.Tree], base.Tree]
-  mismatch_limit: float
+  model_stamp: str
   start_run: str
   evaluate_every: int
   best: str
@@ -315,7 +317,7 @@ def build_pack(
     )
     adv_PG = normalise(reward_PG, judged_PG)
     counted_PG = judged_PG & ~(cut_PG & mask_truncated)
-    # Prompts in the order they were drawn, which is shuffled.
+    # As they were drawn, which is shuffled.
     parts = np.array_split(np.arange(len(groups)), min(updates, len(groups)))
     return [
       one_update(
@@ -440,12 +442,22 @@ def build_engine(
   )
 
 
-def build_control(c: settings.Reader, name: str) -> control.Control:
+def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   """A number of the config, or the control that it names."""
   value = getattr(c, name)
-  if isinstance(value, settings.Reader):
-    return value.build()
-  return control.constant(value)
+  if not isinstance(value, settings.Reader):
+    return control.constant(value)
+  try:
+    made = value.build()
+  except TypeError as e:
+    raise ValueError(f'config.{field}: {e}; see rl/control.py') from e
+  if not isinstance(made, control.Control):
+    raise ValueError(f'config.{field}: gave no control; see rl/control.py')
+  if made.low < 0 or (made.low == 0 and name == 'temperature'):
+    raise ValueError(
+      f'config.{field}: goes down to {made.low}; give values above 0'
+    )
+  return made
 
 
 def build_filter(c: settings.Reader) -> curriculum.Filter:
@@ -506,7 +518,7 @@ def build_stage(
   if c.stop.metric:
     check_metric(c.stop.metric, c, b.domains, 'stop.metric')
   loss = c.loss.build()
-  entropy_bonus = build_control(c, 'entropy_bonus')
+  entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
   has_bonus = (
     isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
   )
@@ -536,7 +548,7 @@ def build_stage(
     groups=c.rollout.groups,
     refill=c.refill,
     engine=engine,
-    temperature=build_control(c.rollout, 'temperature'),
+    temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
     carry_optimizer=c.carry_optimizer,
     has_reference=has_reference,
@@ -564,6 +576,9 @@ def build_stage(
       offload=c.offload_moments,
     ),
     limits=c.limits.kwargs(),
+    mismatch_limit=max(
+      MISMATCH_LIMIT[d] for d in (c.dtype, c.engine.kv_dtype or c.dtype)
+    ),
   )
 
 
@@ -633,7 +648,10 @@ def build(config: ml_collections.ConfigDict) -> Run:
   check_carried(stages)
   if c.best:
     check_metric(c.best, c, domains, 'best')
-  heldout_engine = build_heldout(c, builder, stages)
+  longest = max(
+    stage.rollout.max_tokens for stage in settings.every_stage(config).values()
+  )
+  heldout_engine = build_heldout(c, builder, stages, longest)
   run = Run(
     config=json.loads(config.to_json()),
     attention=chosen,
@@ -648,9 +666,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     load_frozen=load_frozen,
     abstract_params=abstract_params,
     rollout_params=rollout_params,
-    mismatch_limit=max(
-      MISMATCH_LIMIT[d] for d in (c.dtype, c.engine.kv_dtype or c.dtype)
-    ),
+    model_stamp=stamp(directory),
     start_run=c.start.run,
     evaluate_every=c.evaluate_every,
     best=c.best,
@@ -662,11 +678,19 @@ def build(config: ml_collections.ConfigDict) -> Run:
   return run
 
 
+def stamp(directory: str) -> str:
+  """Tells the weights of a directory from others that are put there later."""
+  files = sorted(pathlib.Path(directory).glob('*.safetensors'))
+  told = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+  return json.dumps(told)
+
+
 def build_heldout(
-  c: settings.Reader, b: Builder, stages: Sequence[Stage]
+  c: settings.Reader, b: Builder, stages: Sequence[Stage], longest: int
 ) -> engine_lib.Engine:
   """The engine for held-out questions: a stage's, where that is the same."""
-  room = c.heldout.max_tokens or max(s.engine.sizes.room for s in stages)
+  # Of all stages, chosen or not: looks of a stage alone are those of the whole.
+  room = c.heldout.max_tokens or longest
   if b.window + room > b.context:
     raise ValueError(
       f'config.heldout.max_tokens={room}: with config.prompt.window={b.window} '

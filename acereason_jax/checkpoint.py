@@ -6,6 +6,7 @@ A save returns before it is on disk; whether it got there is known only after
 
 import contextlib
 import errno
+import fnmatch
 import json
 import logging
 import os
@@ -71,15 +72,14 @@ class Checkpoints:
   def latest_meta(self) -> dict[str, Any] | None:
     """`meta` of the newest checkpoint, read without its state, or None."""
     step = self._manager.latest_step()
-    return None if step is None else _read_meta(self._manager, step)
+    return None if step is None else _read_json(self._manager, step, 'meta')
 
   def latest_progress(self) -> dict[str, Any] | None:
     """`progress` of the newest checkpoint, or None."""
     step = self._manager.latest_step()
     if step is None:
       return None
-    items = ocp.args.Composite(progress=ocp.args.JsonRestore())
-    return self._manager.restore(step, args=items)['progress']
+    return _read_json(self._manager, step, 'progress')
 
   def best_step(self) -> int | None:
     """The step of the highest score, the newest of equals; None without one."""
@@ -190,7 +190,22 @@ def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
 def load_meta(path: str | os.PathLike) -> dict[str, Any] | None:
   """`meta` of a checkpoint that `load` would read."""
   with _opened(path) as (manager, step):
-    return None if step is None else _read_meta(manager, step)
+    return None if step is None else _read_json(manager, step, 'meta')
+
+
+def load_progress(path: str | os.PathLike) -> dict[str, Any] | None:
+  """`progress` of a checkpoint that `load` would read."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_json(manager, step, 'progress')
+
+
+def stamp(path: str | os.PathLike) -> str:
+  """Tells a checkpoint that `load` would read from others of the same step."""
+  with _opened(path) as (manager, step):
+    if step is None:
+      return ''
+    folder = os.path.join(manager.directory, str(step))
+    return json.dumps([step, os.stat(folder).st_mtime_ns])
 
 
 def load_ledger(path: str | os.PathLike) -> bytes | None:
@@ -224,7 +239,8 @@ def check_resume(
 ) -> None:
   """Checks that a run goes on under the configuration it began with.
 
-  Both are nested dicts of JSON values; `may_change` holds dotted prefixes.
+  Both are nested dicts of JSON values; `may_change` holds
+  dotted prefixes, in which * is any name.
 
   Raises:
     ValueError: one line naming every other field that differs.
@@ -250,7 +266,7 @@ def fixed(
   return {
     field: value
     for field, value in _flat(config).items()
-    if not any(f'{field}.'.startswith(f'{p}.') for p in may_change)
+    if not any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in may_change)
   }
 
 
@@ -275,6 +291,10 @@ class Preemption:
   def __exit__(self, *exc) -> None:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
+
+  def flagged(self) -> bool:
+    """Whether a signal came, where one process alone has to know."""
+    return self._flag and not self._distributed
 
   def requested(self, step: int) -> bool:
     """Whether to save at `step` and stop: the same answer on all processes.
@@ -351,9 +371,11 @@ def _score(metrics: Mapping[str, float]) -> float:
   return metrics['score']
 
 
-def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-  items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-  return manager.restore(step, args=items)['meta']
+def _read_json(
+  manager: ocp.CheckpointManager, step: int, name: str
+) -> dict[str, Any]:
+  items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+  return manager.restore(step, args=items)[name]
 
 
 def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:

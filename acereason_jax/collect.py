@@ -46,8 +46,8 @@ class Asking(NamedTuple):
   """Where rollouts come from, and where they are kept.
 
   `origin` is (seed, step) of their keys; `phase` and `step` are their place in
-  the journal. `taken` is how many rollouts of a prompt this step has already:
-  further ones get further indices.
+  the journal, which has none for the phase ''. `taken` is how many rollouts of
+  a prompt this step has already: further ones get further indices.
   """
 
   origin: tuple[int, int]
@@ -98,7 +98,10 @@ def collect(
 
   def keep(i: int, verdict: types.Verdict) -> None:
     verdicts[i] = verdict
-    journal.verdict(asking.phase, asking.step, *key_of(flat[i]), verdict)
+    # One that failed is kept only with a batch that goes on (`keep_failed`):
+    # else a judge that was mended would never be asked again.
+    if verdict.judged and asking.phase:
+      journal.verdict(asking.phase, asking.step, *key_of(flat[i]), verdict)
 
   for i, request in enumerate(flat):
     key = journal_lib.Key(asking.phase, asking.step, *key_of(request))
@@ -118,7 +121,7 @@ def collect(
     trace=trace,
   ):
     i = place[rollout.prompt_id, rollout.index]
-    if mine(i):
+    if mine(i) and asking.phase:
       journal.rollout(asking.phase, asking.step, rollout)
     judge(i, rollout)
     for i in [i for i, future in futures.items() if future.done()]:
@@ -142,6 +145,18 @@ def collect(
     seconds_judge=judged - sampled,
   )
   return found, trace.metrics() | said(found) | measured, trace
+
+
+def keep_failed(
+  groups: Sequence[types.Group], journal: journal_lib.Journal, asking: Asking
+) -> None:
+  """Has the journal know which verdicts failed: a replay must not ask again."""
+  if jax.process_index() == 0:
+    for group in groups:
+      for r, verdict in zip(group.rollouts, group.verdicts):
+        if not verdict.judged:
+          place = r.prompt_id, r.index
+          journal.verdict(asking.phase, asking.step, *place, verdict)
 
 
 def taken(groups: Sequence[types.Group]) -> dict[str, int]:
@@ -288,6 +303,7 @@ def heldout_pass_rates(
     engine, params, prompts, judges, journal, asking, groups=groups
   )
   check_judged(judged, judges)
+  keep_failed(judged, journal, asking)
   rates = {}
   for domain, part in by_domain(judged).items():
     rates[domain] = float(rewards(part)[0].mean())

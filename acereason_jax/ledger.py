@@ -456,15 +456,23 @@ class Counts(NamedTuple):
 
 
 def counts(
-  ledger: Ledger, *, kind: str, stage: str, before_step: int
+  ledger: Ledger,
+  *,
+  kind: str,
+  stage: str,
+  before_step: int,
+  since_step: int = 0,
 ) -> dict[str, Counts]:
   """What a stage knows of each prompt: the sums over its newest epoch.
+
+  Records of steps before `since_step` are of another stage of that name.
 
   A record whose verdicts all failed says nothing, so the epoch before it is
   the newest one then.
   """
   rows = ledger.rows
   chosen = _chosen(ledger, kind=kind, stage=stage, before_step=before_step)
+  chosen = chosen[rows['step'][chosen] >= since_step]
   # Column by column: to copy rows whole takes several times as long.
   right, *others = (rows[name][chosen].astype(np.int64) for name in _JUDGED)
   judged = right + sum(others)

@@ -5,8 +5,9 @@ checkpoint: after a restart the same steps are taken, and the journal gives the
 rollouts of those that were taken already.
 """
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,10 @@ _PROBES = 1 << 30
 
 class Stopped(RuntimeError):
   """A limit of the config is passed: one line for the user."""
+
+
+class Interrupted(Exception):
+  """A signal asked the run to stop where there is nothing to save."""
 
 
 class Progress(NamedTuple):
@@ -91,8 +96,18 @@ def stop_reason(stage: Stage, progress: Progress) -> str | None:
   )
 
 
-def enter(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
-  """A stage's beginning; `at` is where the stage before it ended."""
+def enter(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  interrupted: Callable[[], bool],
+) -> Standing:
+  """A stage's beginning; `at` is where the stage before it ended.
+
+  Raises:
+    Interrupted: nothing is lost, the journal has what was asked.
+  """
   state, progress = at.state, at.progress
   if not stage.carry_optimizer and progress.step:
     fresh = stage.init(state.params)
@@ -111,44 +126,72 @@ def enter(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
     history=(),
   )
   at = Standing(state, progress, at.ledger)
-  return probe(run, stage, at, tools) if stage.filter.of else at
+  if not stage.filter.of:
+    return at
+  return probe(run, stage, at, tools, interrupted)
 
 
-def probe(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
-  """Asks every prompt of a stage `filter.of` times, and notes what became."""
+def probe(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  interrupted: Callable[[], bool],
+) -> Standing:
+  """Asks every prompt of a stage `filter.of` times, and notes what became.
+
+  Of rollouts so many the journal holds the counts alone, chunk by chunk; one
+  that is interrupted is asked again.
+
+  Raises:
+    Interrupted: between chunks.
+  """
+  step = at.progress.step
   asked = [
     prompt
     for domain in stage.mix
     for prompt in easy_ones(stage, tools.prompts[domain][references.TRAIN])
   ]
-  say(
-    f'stage {stage.name}: asking {len(asked):,} prompts {stage.filter.of} times'
+  noted = {}
+  for prompt in asked:
+    key = journal_lib.Key('probe', step, prompt.id, 0)
+    if (entry := tools.journal.found.get(key)) is not None:
+      noted[prompt.id] = ledger.Record(*json.loads(entry.verdict.detail))
+  missing = [p for p in asked if p.id not in noted]
+  where = (
+    f'stage {stage.name}: asking {len(asked):,} prompts {stage.filter.of} '
   )
+  say(f'{where}times' + (f', {len(noted):,} of them before' if noted else ''))
   params = run.rollout_params(at.state.weights)
-  known = at.ledger
-  for i in range(0, len(asked), stage.prompts):
+  # Of one size: of a few verdicts one that failed would be a large share.
+  count = max(1, -(-len(missing) // stage.prompts))
+  for chunk in np.array_split(np.arange(len(missing)), count):
+    if not len(chunk):
+      break
+    if interrupted():
+      raise Interrupted
     groups, _, _ = collect.collect(
       stage.engine,
       params,
-      asked[i : i + stage.prompts],
+      [missing[i] for i in chunk],
       tools.judges,
       tools.journal,
       collect.Asking(
-        (run.seed, _PROBES + stage.index),
-        'probe',
-        at.progress.step,
-        at.progress.temperature,
+        (run.seed, _PROBES + stage.index), '', step, at.progress.temperature
       ),
       groups=stage.filter.of,
-      expected=ledger.mean_lengths(known),
+      expected=ledger.mean_lengths(at.ledger),
     )
     collect.check_judged(groups, tools.judges)
-    known = known.extended(
-      ledger.records(
-        groups, 'probe', stage.name, [0] * len(groups), at.progress.step
-      )
-    )
-  return at._replace(ledger=known)
+    zeros = [0] * len(groups)
+    for r in ledger.records(groups, 'probe', stage.name, zeros, step):
+      noted[r.prompt] = r
+      if jax.process_index() == 0:
+        note = types.Verdict('right', json.dumps(r), 0.0)
+        tools.journal.verdict('probe', step, r.prompt, 0, note)
+    say(f'stage {stage.name}: {len(noted):,} of {len(asked):,} prompts asked')
+  records = [noted[prompt.id] for prompt in asked]
+  return at._replace(ledger=at.ledger.extended(records))
 
 
 def easy_ones(
@@ -191,9 +234,10 @@ def draw(
       stage=stage.name,
       stage_seed=run.seed + stage.index,
       step=at.progress.step + 1,
+      since=at.progress.step - at.progress.stage_step,
     )
   except ValueError as e:
-    raise Stopped(f'stage {stage.name!r}: config.filter.{e}') from e
+    raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e
 
 
 def sample(
@@ -208,12 +252,20 @@ def sample(
   """The groups to train on; records of all; the cursor; metrics; the trace.
 
   Groups without a gradient are replaced by those of further prompts, in at most
-  `refill` rounds: a batch that is still not full is trained on as it is.
+  `refill` rounds: a batch that is still not full is trained on as it is. The
+  metrics are those of all groups asked, but for `zero_signal_share`; what they
+  say of slots and pages, and the trace, are of the first round.
   """
   progress = at.progress
   params = run.rollout_params(at.state.weights)
-  cursor, every, epochs, kept = progress.cursor or {}, [], [], []
-  for round_ in range(1 + stage.refill):
+  cursor, every, epochs, rounds = progress.cursor or {}, [], [], []
+  asking = collect.Asking(
+    (run.seed, progress.step), 'train', progress.step, progress.temperature
+  )
+  while not rounds or len(rounds) <= stage.refill:
+    kept = [g for g in every if collect.has_signal(g)]
+    if len(kept) >= stage.prompts:
+      break
     drawn, cursor = draw(
       run, stage, at, tools, cursor, stage.prompts - len(kept)
     )
@@ -223,35 +275,37 @@ def sample(
       [prompt for prompt, _ in drawn],
       tools.judges,
       tools.journal,
-      collect.Asking(
-        (run.seed, progress.step),
-        'train',
-        progress.step,
-        progress.temperature,
-        collect.taken(every),
-      ),
+      asking._replace(taken=collect.taken(every)),
       groups=stage.groups,
       expected=ledger.mean_lengths(at.ledger),
     )
-    collect.check_judged(groups, tools.judges)
     every += groups
     epochs += [epoch for _, epoch in drawn]
-    kept += [g for g in groups if collect.has_signal(g)]
-    if round_ == 0:
-      sampled, first_trace = found, trace
-    if not stage.refill or len(kept) == stage.prompts:
-      break
-  chosen = every
-  if stage.refill:
-    rest = [g for g in every if not collect.has_signal(g)]
-    chosen = (kept + rest)[: stage.prompts]
+    rounds.append((found, trace))
+  collect.check_judged(every, tools.judges)
+  collect.keep_failed(every, tools.journal, asking)
+  chosen = filled(every, stage.prompts)
   records = ledger.records(
     every, 'train', stage.name, epochs, progress.step + 1
   )
-  values = sampled | collect.judge_metrics(every)
+  values = rounds[0][0] | collect.said(every) | collect.judge_metrics(every)
+  for name in ('seconds_sample', 'seconds_judge'):
+    values[name] = sum(found[name] for found, _ in rounds)
   if stage.refill:
-    values |= dict(rounds=float(round_ + 1), asked=float(len(every)))
-  return chosen, records, cursor, values, first_trace
+    dull = [not collect.has_signal(g) for g in chosen]
+    values |= dict(
+      zero_signal_share=sum(dull) / len(dull),
+      rounds=float(len(rounds)),
+      asked=float(len(every)),
+    )
+  return chosen, records, cursor, values, rounds[0][1]
+
+
+def filled(groups: Sequence[types.Group], count: int) -> list[types.Group]:
+  """`count` of the groups as they were drawn, those with a gradient first."""
+  dull = lambda i: not collect.has_signal(groups[i])
+  best = sorted(range(len(groups)), key=dull)[:count]
+  return [groups[i] for i in sorted(best)]
 
 
 def learn(
@@ -279,6 +333,7 @@ def learn(
   values = {k: float(np.mean([v[k] for v in found])) for k in found[0]}
   values['trained_tokens'] = float(sum(v['trained_tokens'] for v in found))
   values |= {k: float(found[0][k]) for k in ('mismatch', 'mismatch_max')}
+  values['nonfinite'] = float(max(v['nonfinite'] for v in found))
   return state, values
 
 
@@ -369,36 +424,36 @@ def ask_heldout(
   return {f'heldout/{domain}': rate for domain, rate in rates.items()}
 
 
-def check_limits(run: Run, stage: Stage, at: Standing, step: Step) -> None:
+def check_limits(stage: Stage, at: Standing, step: Step) -> None:
   """Raises Stopped if a limit of the stage is passed; warns before."""
   values, limits = step.values, stage.limits
   where = f'step {at.progress.step}'
   if values['nonfinite']:
-    say('WARNING: the gradient was not finite: this step changed nothing')
+    say('WARNING: the gradient was not finite: that update changed nothing')
     if at.progress.nonfinite >= limits['nonfinite']:
       raise Stopped(
         f'{where}: the gradient was not finite in {at.progress.nonfinite} '
         f'steps in a row (config.limits.nonfinite={limits["nonfinite"]}); its '
-        'batch is in nonfinite.npz; lower config.optim.learning_rate, or go '
-        'back with config.start.run'
+        'batch is in nonfinite_*.npz; go on from an earlier checkpoint '
+        '(config.start.run, another --workdir) at a lower learning rate'
       )
   if limits['mismatch'] and not values['mismatch'] <= limits['mismatch']:
     raise Stopped(
       f'{where}: sampler and trainer differ by {values["mismatch"]:.1e} a '
       f'token, more than config.limits.mismatch={limits["mismatch"]}; rounding '
-      f'alone is up to {run.mismatch_limit:.0e}: please report'
+      f'alone is up to {stage.mismatch_limit:.0e}: please report'
     )
-  if not values['mismatch'] <= run.mismatch_limit:
+  if not values['mismatch'] <= stage.mismatch_limit:
     say(
       f'WARNING: sampler and trainer differ by {values["mismatch"]:.1e} a '
-      f'token, more than rounding ({run.mismatch_limit:.0e}); please report'
+      f'token, more than rounding ({stage.mismatch_limit:.0e}); please report'
     )
   if values['zero_signal_share'] > limits['zero_signal']:
     raise Stopped(
       f'{where}: {values["zero_signal_share"]:.0%} of the groups have no '
       f'gradient, more than config.limits.zero_signal={limits["zero_signal"]}; '
-      'give it harder or easier prompts (config.filter), or more rounds of '
-      'config.refill'
+      'go on with config.start.run and another --workdir, and other prompts '
+      '(config.filter) or more rounds of config.refill'
     )
 
 

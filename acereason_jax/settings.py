@@ -21,9 +21,9 @@ from acereason_jax.models import decoder
 from acereason_jax.rl import advantages, packing
 from configs import base
 
-# What a run may change when it goes on. It computes the same, up to rounding
-# (mesh, microbatch, remat), or the same in another place (offload_moments); the
-# judge's limits decide failures, not rewards.
+# What a run may change when it goes on; * is any name. It computes the same, up
+# to rounding (mesh, microbatch, remat), or the same in another place
+# (offload_moments); the judge's limits decide failures, not rewards.
 MAY_CHANGE = (
   'steps',
   'checkpoint',
@@ -45,6 +45,15 @@ MAY_CHANGE = (
   'engine.pages',
   'engine.prefill_prompts',
   'engine.prefill_tokens',
+  'stages.*.limits',
+  'stages.*.microbatch',
+  'stages.*.engine.slots',
+  'stages.*.engine.pages',
+  'domains.*.judge.workers',
+  'domains.*.judge.timeout_seconds',
+  'domains.*.judge.confine',
+  'domains.*.judge.batch_seconds',
+  'domains.*.judge.max_failed_share',
 )
 
 # What a stage may change; the model, its mesh and its judges stay the run's.
@@ -220,12 +229,24 @@ def _overlay(section, changes: Mapping[str, Any], name: str) -> None:
 def stages(
   config: ml_collections.ConfigDict,
 ) -> dict[str, ml_collections.ConfigDict]:
-  """The config of each stage, in order; those of `start.stages` if it names
-  any.
+  """The config of each stage to run: of `start.stages`, or of all.
 
   Raises:
     ValueError: a stage that is no dict of fields that stages may change.
   """
+  found, chosen = every_stage(config), config.start.stages
+  if unknown := [n for n in chosen if n not in found]:
+    raise ValueError(
+      f'config.start.stages: no stage {unknown[0]!r}; there are: '
+      f'{", ".join(found)}'
+    )
+  return {n: c for n, c in found.items() if not chosen or n in chosen}
+
+
+def every_stage(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each stage, in order. Raises: see `stages`."""
   if not config.stages:
     return {MAIN: config}
   found = {}
@@ -243,13 +264,7 @@ def stages(
       )
     _check_may_change(changes, STAGE_FIELDS, where, 'a stage')
     found[stage['name']] = overlaid(config, changes)
-  chosen = config.start.stages
-  if unknown := [name for name in chosen if name not in found]:
-    raise ValueError(
-      f'config.start.stages: no stage {unknown[0]!r}; there are: '
-      f'{", ".join(found)}'
-    )
-  return {n: c for n, c in found.items() if not chosen or n in chosen}
+  return found
 
 
 def domains(
@@ -306,6 +321,13 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
   return {name: config.mix[name] / total for name in config.mix}
 
 
+def by_name(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A stored config with its stages by name, to tell which of them changed."""
+  stages = {stage['name']: stage for stage in config['stages']}
+  order = [stage['name'] for stage in config['stages']]
+  return dict(config, stages=stages, order_of_stages=order)
+
+
 def _is_turn(turn: Any) -> bool:
   is_pair = isinstance(turn, tuple | list) and len(turn) == 2
   return is_pair and all(isinstance(text, str) for text in turn)
@@ -348,7 +370,8 @@ def _check_start(c: ml_collections.ConfigDict) -> None:
       )
     return
   first = every.index(chosen[0])
-  if every[first : first + len(chosen)] != chosen:
+  in_order = not c.start.stages or list(c.start.stages) == chosen
+  if not in_order or every[first : first + len(chosen)] != chosen:
     raise ValueError(
       f'config.start.stages={c.start.stages!r}: give stages that follow each '
       f'other, of: {", ".join(every)}'
@@ -458,8 +481,8 @@ def _check_values(
     ),
     (
       'filter.max_solved',
-      c.filter.of == 0 or 0 <= c.filter.max_solved < c.filter.of,
-      f'give 0 to one less than filter.of={c.filter.of}',
+      0 <= c.filter.max_solved < max(c.filter.of, 1),
+      f'give 0, or less than the filter.of={c.filter.of} that are asked',
     ),
     ('filter.of', c.filter.of >= 0, 'give 0 (no probe) or more'),
     ('filter.readmit', 0 <= c.filter.readmit <= 1, 'give 0 to 1'),
@@ -469,6 +492,7 @@ def _check_values(
       c.stop.window >= (1 if c.stop.metric else 0),
       'give at least 1, the steps whose mean of stop.metric is compared',
     ),
+    ('stop.gain', math.isfinite(c.stop.gain), 'give a number'),
     ('evaluate_every', c.evaluate_every >= 0, 'give 0 (at ends) or more'),
     (
       'limits.mismatch',

@@ -24,6 +24,7 @@ from acereason_jax import (
   settings,
 )
 from acereason_jax.build import Run, Stage, say
+from acereason_jax.data import curriculum
 from acereason_jax.rl import update
 from acereason_jax.rollout import journal as journal_lib
 
@@ -36,7 +37,11 @@ def earlier(run: Run, checkpoints) -> dict | None:
   """
   if (meta := checkpoints.latest_meta()) is None:
     return None
-  checkpoint_lib.check_resume(meta['config'], run.config, settings.MAY_CHANGE)
+  checkpoint_lib.check_resume(
+    settings.by_name(meta['config']),
+    settings.by_name(run.config),
+    settings.MAY_CHANGE,
+  )
   for name, digest in run.digests.items():
     if (before := meta['data'][name]) != digest:
       raise ValueError(
@@ -124,24 +129,44 @@ def open_tools(
       ValueError, where=f'stage {stage.name!r}: config.filter.'
     ):
       for domain in stage.mix:
-        loop.easy_ones(stage, prompts[domain][references.TRAIN])
+        train = prompts[domain][references.TRAIN]
+        curriculum.check(stage.filter, train)
+        loop.easy_ones(stage, train)
   journal = stack.enter_context(
     journal_lib.Journal(
-      workdir / 'journal', fingerprint(run), jax.process_index()
+      workdir / 'journal', fingerprint(run, dropped), jax.process_index()
     )
   )
   for note in (*journal.notes, *agree(journal)):
     say(note)
+  # A kill may have come between a save and that.
   if saved is not None:
-    # A kill may have come between a save and that.
     journal.forget(saved)
+  first = saved if saved is not None else first_step(run)
+  if journal.found and min(k.step for k in journal.found) != first:
+    # Steps are missing in between: those would be drawn by other parameters.
+    say(f'{journal.folder}: does not begin at step {first}: not used')
+    journal.forget(max(k.step for k in journal.found) + 1)
   return loop.Tools(prompts, judges, journal)
 
 
-def fingerprint(run: Run) -> str:
-  """Of what rollouts hang on: configuration and data."""
-  fields = checkpoint_lib.fixed(run.config, settings.MAY_CHANGE)
-  whole = json.dumps([fields, run.digests], sort_keys=True)
+def first_step(run: Run) -> int:
+  """The step that a new run begins with."""
+  if not run.start_run:
+    return 0
+  progress = checkpoint_lib.load_progress(run.start_run)
+  return 0 if progress is None else progress['step']
+
+
+def fingerprint(run: Run, dropped: Any) -> str:
+  """Of what rollouts hang on: configuration, data, and where the run began."""
+  fields = checkpoint_lib.fixed(
+    settings.by_name(run.config), settings.MAY_CHANGE
+  )
+  began = run.model_stamp
+  if run.start_run:
+    began = checkpoint_lib.stamp(run.start_run)
+  whole = json.dumps([fields, run.digests, dropped, began], sort_keys=True)
   return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -152,7 +177,9 @@ def agree(journal: journal_lib.Journal) -> list[str]:
   """
   if jax.process_count() == 1:
     return []
-  names = sorted([*k, e.verdict is None] for k, e in journal.found.items())
+  names = sorted(
+    [*k, e.rollout is None, e.verdict is None] for k, e in journal.found.items()
+  )
   digest = hashlib.sha256(json.dumps(names).encode()).digest()[:8]
   every = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
   if (every == every[0]).all():
@@ -199,6 +226,12 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   found = checkpoint_lib.load(run.start_run, wanted)
   if found is None:
     raise ValueError(f'{run.start_run}: holds no checkpoint')
+  check_order(run, first, found.progress)
+  if found.meta['config']['lora'] != run.config['lora']:
+    raise ValueError(
+      f'{run.start_run}: was trained with config.lora='
+      f'{found.meta["config"]["lora"]}; give the same'
+    )
   before = found.meta['data'].get('model')
   if before != run.digests.get('model'):
     raise ValueError(f'{run.start_run}: was trained beside another model')
@@ -209,7 +242,8 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   if len(known) and not prompts & ledger.newest(known).keys():
     raise ValueError(
       f'{run.start_run}: its ledger is of another data set: it has none of '
-      'these prompts; give the data it was trained on'
+      'these prompts (ids of one domain of several begin with its name); give '
+      'the data it was trained on'
     )
   if first.carry_optimizer:
     state = update.TrainState(
@@ -221,6 +255,18 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   progress = loop.Progress(first.name, step=found.progress['step'])
   say(f'going on from step {found.step} of {run.start_run}')
   return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
+
+
+def check_order(run: Run, first: Stage, found: Mapping[str, Any]) -> None:
+  """Raises ValueError if a run did not end with the stage before `first`."""
+  order = [stage['name'] for stage in run.config['stages']]
+  stood = found['stage']
+  say(f'{run.start_run}: stands at step {found["step"]}, in stage {stood!r}')
+  if first.index and stood in order and stood != order[first.index - 1]:
+    raise ValueError(
+      f'{run.start_run}: stands in stage {stood!r}, and {first.name!r} goes on '
+      f'from {order[first.index - 1]!r}; give RUN/checkpoints/STEP of that'
+    )
 
 
 @contextlib.contextmanager

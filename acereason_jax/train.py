@@ -34,6 +34,7 @@ from acereason_jax import (
   timeline,
 )
 from acereason_jax.build import Run, Stage, build, say
+from acereason_jax.rollout import journal as journal_lib
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 WORKDIR = flags.DEFINE_string(
@@ -80,10 +81,11 @@ def write_step(
     )
 
 
-def keep_bad_batch(records: Records, step: loop.Step) -> None:
+def keep_bad_batch(records: Records, done: int, step: loop.Step) -> None:
   """Keeps what a gradient that was not finite came from."""
   if step.values['nonfinite'] and records.writer is not None:
-    np.savez(records.workdir / 'nonfinite.npz', **loop.arrays_of(step.groups))
+    path = records.workdir / f'nonfinite_{done}.npz'
+    np.savez(path, **loop.arrays_of(step.groups))
 
 
 def save(
@@ -93,7 +95,7 @@ def save(
   meta: Mapping[str, Any],
   step: loop.Step,
 ) -> None:
-  """Starts a checkpoint; the journal forgets what the one before it holds."""
+  """Starts a checkpoint."""
   checkpoints = records.checkpoints
   checkpoints.save(
     at.progress.step,
@@ -122,11 +124,11 @@ def run_stage(
     began = time.monotonic()
     at, step = loop.take_step(run, stage, at, tools)
     reason = step.reason
-    keep_bad_batch(records, step)
-    loop.check_limits(run, stage, at, step)
     done = at.progress.step
     write_step(run, records, at, step, total_steps(run, at.progress))
     advance()
+    keep_bad_batch(records, done, step)
+    loop.check_limits(stage, at, step)
     stop = preemption.requested(done) and not reason
     meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
     best = run.best in step.values
@@ -165,7 +167,10 @@ def run_stages(
     here = run.stages.index(loop.stage_of(run, at.progress))
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
-        at = loop.enter(run, stage, at, tools)
+        try:
+          at = loop.enter(run, stage, at, tools, preemption.flagged)
+        except loop.Interrupted:
+          return at, meta, False
       at, meta, over = run_stage(
         run, stage, at, meta, tools, records, preemption, advance
       )
@@ -181,6 +186,11 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     cli.mendable(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
+    # Before anything is swept or written: no two runs in one folder.
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = workdir / f'{jax.process_index()}.lock'
+    for note in stack.enter_context(journal_lib.locked(lock)):
+      say(note)
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
     )
@@ -189,7 +199,8 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       if meta is not None and (
         done := start.finished(run, checkpoints, workdir)
       ):
-        say(f'finished already: {done}; a larger config.steps goes on')
+        more = '' if run.config['stages'] else '; a larger config.steps goes on'
+        say(f'finished already: {done}{more}')
         return 0
     # Kept by the checkpoints: see references.py.
     dropped = start.screen(run, workdir) if meta is None else meta['dropped']
@@ -337,7 +348,6 @@ def main(argv: list[str]) -> int:
     try:
       with cli.mendable(ValueError, OSError):
         settings.validate(CONFIG.value)
-        workdir.mkdir(parents=True, exist_ok=True)
         run = build(CONFIG.value)
       return train(run, workdir)
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   # The stages of a run in order, dicts of a name and what each changes of the
   # fields that settings.STAGE_FIELDS lists; () is one stage.
   c.stages = ()
-  # A stage also ends after so many epochs (0: no limit) of its largest domain,
+  # A stage also ends after so many epochs (0: no limit) of each of its domains,
   # or when the mean of a metric (reward, heldout/main, ...) over `window`
   # values is less than `gain` above that of those before ('': never) [open].
   c.stop = dict(epochs=0, metric='', window=0, gain=0.0)

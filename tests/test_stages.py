@@ -24,6 +24,7 @@ from runs import (
 
 from acereason_jax import ledger, loop, settings, train
 
+BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
 ENDS = 2, 5, 7
 
@@ -166,6 +167,8 @@ def test_killed_at_random_moments_a_run_ends_the_same(
   for i in range(20):
     workdir = folder / f'chaos-{i}'
     for _ in range(random.randint(1, 3)):
+      if (workdir / 'summary.json').exists():
+        break
       run = command(workdir)
       run.wait_for('judge workers')
       time.sleep(random.choice((0.3, 1.0, 2.0, 5.0)) * random.random())
@@ -194,6 +197,10 @@ def phase_of(said):
       "config.start.run: stage 'both' goes on from 'math_long'; name the",
     ),
     ({'start.stages': ('math_short', 'both')}, 'give stages that follow each'),
+    (
+      {'start.run': '/none', 'start.stages': ('both', 'math_long')},
+      'give stages that follow each',
+    ),
     ({'start.stages': ('maths',)}, "config.start.stages: no stage 'maths'; "),
     ({'best': 'heldout/poetry'}, "config.best='heldout/poetry': heldout/"),
     ({'best': 'heldout/code', 'evaluate_every': 0}, 'config.evaluate_every=0'),
@@ -215,7 +222,21 @@ def test_a_bad_recipe(folder, tmp_path, changes, message):
       "stage 'x': config.rollout.max_tokens=60: with .* longer than the cont",
     ),
     (dict(rollout=dict(groups=1)), "stage 'x': config.rollout.groups=1: a gr"),
-    (dict(filter=dict(of=4, max_solved=4)), 'filter.max_solved=4: give 0 to'),
+    (dict(filter=dict(of=4, max_solved=4)), 'filter.max_solved=4: give 0, or'),
+    (dict(filter=dict(max_solved=2)), 'filter.max_solved=2: give 0, or less'),
+    (dict(stop=dict(gain=float('nan'))), 'config.stop.gain=nan: give a numb'),
+    (
+      dict(rollout=dict(temperature=BY_EPOCH | dict(values=(0.6, -1.0)))),
+      "stage 'x': config.rollout.temperature: goes down to -1.0; give values",
+    ),
+    (
+      dict(rollout=dict(temperature=BY_EPOCH | dict(values=0.6))),
+      "stage 'x': config.rollout.temperature: ",
+    ),
+    (
+      dict(entropy_bonus=dict(fn='optax:sgd', learning_rate=1.0)),
+      "stage 'x': config.entropy_bonus: gave no control",
+    ),
     (
       dict(filter=dict(max_difficulty=3.0)),
       "stage 'x': config.filter.max_difficulty=3.0: 10 of 10 prompts have no",
@@ -261,8 +282,59 @@ def test_other_stages_than_the_run_began_with(reference, folder, tmp_path):
   config.checkpoint.keep = 7
   *first, last = config.stages
   config.stages = (*first, last | dict(steps=9))
-  with pytest.raises(SystemExit, match='of another configuration: stages: '):
+  changed = r'of another configuration: stages\.both\.steps: absent -> 9'
+  with pytest.raises(SystemExit, match=changed):
     train.train(train.build(config), reference[0])
+
+
+def test_a_stage_that_does_not_follow_that_of_the_other_run(
+  reference, folder, tmp_path
+):
+  config = tiny.staged(folder)
+  config.start = dict(run=str(reference[0]), stages=('math_long', 'both'))
+  message = "stands in stage 'both', and 'math_long' goes on from 'math_short'"
+  refused(config, tmp_path, message)
+
+
+def test_what_a_stage_may_change_when_a_run_goes_on(reference, folder):
+  config = tiny.staged(folder)
+  config.checkpoint.keep = 7
+  first, *rest = config.stages
+  limits = dict(mismatch=0.5)
+  config.stages = (first | dict(limits=limits, engine=dict(slots=8)), *rest)
+  config.domains.code.judge = dict(workers=2)
+  assert train.train(train.build(config), reference[0]) == 0
+  config.stages = (first | dict(average='group'), *rest)
+  changed = r'other configuration: stages\.math_short\.average: absent -> "gr'
+  with pytest.raises(SystemExit, match=changed):
+    train.train(train.build(config), reference[0])
+
+
+def test_a_judge_that_was_mended_is_asked_again(command, tmp_path):
+  """Its failures are no part of the journal."""
+  run = lambda seconds: command(
+    tmp_path,
+    '--config.judge.fn=tiny_judge:slow',
+    f'--config.judge.timeout_seconds={seconds}',
+    '--config.steps=1',
+    config='tiny_config',
+  )
+  said = run(0.5).ends(1)
+  assert ': timeout: ' in said.splitlines()[-1]
+  run(60.0).ends(0)
+
+
+def test_a_probe_that_is_killed_asks_only_for_the_rest(
+  reference, folder, command
+):
+  workdir = folder / 'probed'
+  run = command(workdir)
+  run.wait_for('math_long: 4 of 10 prompts asked')
+  run.process.kill()
+  run.end()
+  said = command(workdir).ends(0)
+  assert re.search(r'asking 10 prompts 4 times, [478] of them before', said)
+  assert_same_run(workdir, reference[0], 7)
 
 
 def test_a_ledger_of_another_data_set(reference, folder, tmp_path):
@@ -295,7 +367,7 @@ def test_gradients_that_are_not_finite(folder, command, tmp_path):
   assert said.count('WARNING: the gradient was not finite') == 3
   last = said.splitlines()[-1]
   assert 'in 3 steps in a row (config.limits.nonfinite=3)' in last
-  with np.load(tmp_path / 'nonfinite.npz', allow_pickle=False) as batch:
+  with np.load(tmp_path / 'nonfinite_3.npz', allow_pickle=False) as batch:
     assert len(batch['tokens']) == batch['length'].sum() > 0
     assert len(batch['status']) == 16
   # What was saved is the model as it was.

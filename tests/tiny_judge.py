@@ -48,6 +48,12 @@ def fail(response: str, answer: str, *, reasons: bool) -> Verdict:
   raise OSError('the judge has a bad day')
 
 
+def slow(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """Takes a second for what has an 'a'."""
+  time.sleep('a' in response)
+  return verify(response, answer, reasons=reasons)
+
+
 def write(response: str, answer: str, *, reasons: bool) -> Verdict:
   """Right if it could make the file that `response` names."""
   with open(response, 'w'):

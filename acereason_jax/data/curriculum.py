@@ -108,10 +108,12 @@ def survivors(
   epoch: int,
   before_step: int,
   seed: int,
+  since: int = 0,
 ) -> list[types.Prompt]:
   """The prompts of an epoch, in the given order.
 
-  Only records of `stage` and of steps before `before_step` count. `seed`,
+  Only records of `stage` and of steps before `before_step` count, and of an
+  earlier stage of that name, before step `since`, none. `seed`,
   stage, epoch and id alone decide who comes back.
 
   Raises:
@@ -122,14 +124,16 @@ def survivors(
   count = functools.partial(
     ledger_lib.counts, ledger, stage=stage, before_step=before_step
   )
-  asked = count(kind=ledger_lib.PROBE) if filter.of else {}
+  asked = count(kind=ledger_lib.PROBE, since_step=since) if filter.of else {}
   if filter.of and not any(p.id in asked for p in prompts):
     raise ValueError(
       f'of={filter.of}: the ledger has no probe of stage {stage!r:.60} before '
       f'step {before_step}; make one before the first batch, or set this to 0'
     )
   judges = filter.drop_solved or not filter.keep_unsolved
-  trained = count(kind=ledger_lib.TRAIN) if judges else {}
+  trained = {}
+  if judges:
+    trained = count(kind=ledger_lib.TRAIN, since_step=since + 1)
   reasons = {
     p.id: _reason(p, filter, asked.get(p.id), trained.get(p.id))
     for p in prompts
@@ -200,6 +204,7 @@ def draw(
   stage: str,
   stage_seed: int,
   step: int,
+  since: int = 0,
 ) -> tuple[list[tuple[types.Prompt, int]], dict[str, dict[str, int]]]:
   """The next `count` (prompt, its epoch), the batch of `step`; the new cursor.
 
@@ -208,7 +213,8 @@ def draw(
   within one prompt of its share. `stage_seed` orders the prompts: with one
   domain and nothing left out as `grain` shuffles and repeats them, epoch by
   epoch. Batches run across the end of an epoch: a prompt can stand twice in
-  one. `seed`: see `survivors`.
+  one. `seed`, and `since`, the step that the stage began after: see
+  `survivors`.
 
   Raises:
     ValueError: a share, a domain without prompts, see `survivors`; or an epoch
@@ -237,6 +243,7 @@ def draw(
         epoch=place.epoch,
         before_step=place.began,
         seed=seed,
+        since=since,
       )
       if not over and len(kept) != place.size:
         raise ValueError(
@@ -319,6 +326,6 @@ def should_stop(
   if gain >= stop.gain:
     return None
   return (
-    f'{stop.metric} rose by {gain:.3g} over {stop.window} steps, less than '
+    f'{stop.metric} rose by {gain:.3g} over {stop.window} values, less than '
     f'{stop.gain:g}'
   )

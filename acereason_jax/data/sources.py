@@ -249,6 +249,10 @@ def to_prompts(
     head.append({'role': 'assistant', 'content': assistant})
   prompts, dropped = [], []
   for row in rows:
+    if len(row.id) > _MAX_ID_CHARS or not row.id.isprintable():
+      raise ValueError(
+        f'id {row.id!r:.60}: give at most {_MAX_ID_CHARS} printable characters'
+      )
     turn = {'role': 'user', 'content': row.question + suffix}
     tokens = np.asarray(chat_tokens(tokenizer, [*head, turn]), np.int32)
     if len(tokens) > max_tokens:

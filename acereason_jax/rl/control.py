@@ -30,25 +30,27 @@ class Control(NamedTuple):
   """first: the number at the start of a stage. after(number, seen): the next.
 
   used(number, seen) is what a step takes for it, the number itself unless a
-  control says otherwise.
+  control says otherwise. It is never below `low`.
   """
 
   first: float
   after: Callable[[float, Seen], float]
   used: Callable[[float, Seen], float] = lambda number, seen: number
+  low: float = -math.inf
 
 
 def constant(value: float) -> Control:
   """Always `value`."""
   _check_finite('constant', value=value)
-  return Control(value, lambda number, seen: value)
+  return Control(value, lambda number, seen: value, low=value)
 
 
 def by_epoch(values: Sequence[float]) -> Control:
   """values[epoch]; the last value stays. Temperatures 0.6 to 1.0, say."""
   _check_values('by_epoch', values)
   last = len(values) - 1
-  return Control(values[0], lambda number, seen: values[min(seen.epoch, last)])
+  at = lambda number, seen: values[min(seen.epoch, last)]
+  return Control(values[0], at, low=min(values))
 
 
 def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
@@ -61,7 +63,7 @@ def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
       'for each value'
     )
   at = lambda step: float(np.interp(step, steps, values))
-  return Control(at(0), lambda number, seen: at(seen.step))
+  return Control(at(0), lambda number, seen: at(seen.step), low=min(values))
 
 
 def near_entropy(
@@ -89,7 +91,7 @@ def near_entropy(
     move = min(max(gain * (target - seen.entropy), -100.0), 100.0)
     return min(max(number * math.exp(move), low), high)
 
-  return Control(first, after)
+  return Control(first, after, low=low)
 
 
 def adaptive_entropy(
@@ -115,7 +117,7 @@ def adaptive_entropy(
   def used(number: float, seen: Seen) -> float:
     return number if seen.entropy <= target else 0.0
 
-  return Control(first, after, used)
+  return Control(first, after, used, low=0.0)
 
 
 def _check_finite(name: str, **values: float) -> None:

@@ -94,7 +94,7 @@ class Journal:
     self.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
       lock = self.folder / f'{self._process}.lock'
-      self.notes += stack.enter_context(_locked(lock))
+      self.notes += stack.enter_context(locked(lock))
       self.found = self._read()
       self._stack = stack.pop_all()
     return self
@@ -203,7 +203,7 @@ class Journal:
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[list[str]]:
+def locked(path: pathlib.Path) -> Iterator[list[str]]:
   """Holds `path` for this process, whose name it then tells; gives notes.
 
   Raises:
