@@ -9,20 +9,18 @@ Adapters are merged as for rollouts: what is written is what the run's dtype
 made of them.
 """
 
+import argparse
 import os
+import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags, logging
+from absl import logging
 
 from acereason_jax import checkpoint, cli, sharding
 from acereason_jax.models import base, decoder, embedded, hf, lora
 from acereason_jax.rl import update
-
-CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, "A run's folder, or one of its checkpoints."
-)
-OUT = flags.DEFINE_string('out', None, 'The directory to make.')
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -75,15 +73,24 @@ def merged(
   return jax.jit(merge, out_shardings=placed)(frozen, adapters)
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+def make_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(prog='acereason_jax.export')
+  parser.add_argument(
+    '--checkpoint',
+    required=True,
+    help="a run's folder, or one of its checkpoints",
+  )
+  parser.add_argument('--out', required=True, help='the directory to make')
+  return parser
+
+
+def main(argv: Sequence[str]) -> None:
+  args = make_parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)
   with cli.mendable(ValueError, OSError):
-    step = export(CHECKPOINT.value, OUT.value)
-  print(f'{OUT.value}: the parameters after step {step}')
+    step = export(args.checkpoint, args.out)
+  print(f'{args.out}: the parameters after step {step}')
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['checkpoint', 'out'])
-  app.run(main)
+  main(sys.argv[1:])
