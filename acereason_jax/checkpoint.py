@@ -26,6 +26,7 @@ from acereason_jax import sharding
 
 Tree = Any
 
+_NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
 _NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
 
 
@@ -465,9 +466,9 @@ def _is_no_space(error: BaseException) -> bool:
 def _is_news(record: logging.LogRecord) -> bool:
   """Orbax logs a full disk as pages of traceback; the caller gets a line.
 
-  It also warns of each checkpoint without a score.
+  It also warns of each checkpoint without a score, and of reading only.
   """
-  if 'tracked_metric' in str(record.msg):
+  if any(words in str(record.msg) for words in _NO_NEWS):
     return False
   error = record.exc_info[1] if record.exc_info else None
   return error is None or not _is_no_space(error)

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import signal
+import socket
 import time
 
 import jax
@@ -181,6 +182,31 @@ def test_killed_at_random_moments_a_run_ends_the_same(
     steps = [row['step'] for row in metrics_of(workdir)]
     assert steps == list(range(1, 8))
   assert len(seen) > 5, seen
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_stages_of_one(folder, command):
+  """Killed on the way, too: they share a journal."""
+  workdir = folder / 'two'
+
+  def two():
+    with socket.socket() as s:
+      s.bind(('127.0.0.1', 0))
+      port = s.getsockname()[1]
+    flags = [f'--coordinator=127.0.0.1:{port}', '--processes=2']
+    return [command(workdir, *flags, f'--process={i}') for i in range(2)]
+
+  runs = two()
+  runs[0].wait_for('step 4/')
+  for run in runs:
+    run.process.kill()
+    run.end()
+  assert [run.end() for run in two()] == [0, 0]
+  command(folder / 'one', devices=2).ends(0)
+  assert ledger_of(workdir, 7) == ledger_of(folder / 'one', 7)
+  two, one = metrics_of(workdir), metrics_of(folder / 'one')
+  for name in ('pass_rate', 'response_length', 'heldout/code', 'asked'):
+    assert [r.get(name) for r in two] == [r.get(name) for r in one]
 
 
 def phase_of(said):
