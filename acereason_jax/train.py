@@ -129,7 +129,8 @@ def run_stage(
     advance()
     keep_bad_batch(records, done, step)
     loop.check_limits(stage, at, step)
-    stop = preemption.requested(done) and not reason
+    ends = reason and stage is run.stages[-1]
+    stop = preemption.requested(done) and not ends
     meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
     best = run.best in step.values
     if stop or reason or best or done % run.checkpoint_every == 0:
@@ -167,10 +168,13 @@ def run_stages(
     here = run.stages.index(loop.stage_of(run, at.progress))
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
+        began = time.monotonic()
         try:
           at = loop.enter(run, stage, at, tools, preemption.flagged)
         except loop.Interrupted:
           return at, meta, False
+        spent = time.monotonic() - began
+        meta = dict(meta, seconds=meta['seconds'] + spent)
       at, meta, over = run_stage(
         run, stage, at, meta, tools, records, preemption, advance
       )
