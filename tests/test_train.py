@@ -250,7 +250,8 @@ def test_moments_may_move_between_steps(folder, command, reference):
     where = f'--config.offload_moments={offload}', f'--config.steps={done}'
     command(workdir, *where).ends(0)
   other, _ = reference
-  assert_same_run(workdir, other, 4)
+  # It ended after each step, and looked how good it was.
+  assert_same_run(workdir, other, 4, but=('heldout/',))
 
 
 ADAPTERS = '--config.lora.rank=4', '--config.lora.alpha=8'
