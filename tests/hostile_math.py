@@ -278,7 +278,7 @@ CALCULUS = (
 )
 
 UNICODE = (
-  ('full width', '\uff14\uff12'),
+  ('full-width backslash', r'\uff3cfrac12'),
   ('arabic digits', '\u0665\u0667'),
   ('devanagari digits', '\u096b\u096d'),
   ('superscript digits', '\u2075\u2077'),

@@ -12,6 +12,7 @@ import re
 import hostile_math
 import math_pairs
 import math_pairs_found
+import math_pairs_signs
 import math_pairs_styles
 import pytest
 from hypothesis import given, settings
@@ -63,6 +64,7 @@ def _policy():
 
 POLICY = list(_policy())
 PAIRS = math_pairs.PAIRS + math_pairs_styles.PAIRS + math_pairs_found.PAIRS
+PAIRS += math_pairs_signs.PAIRS
 
 
 def _verify(box, answer):
@@ -100,7 +102,7 @@ def test_layer(status, layer, box, answer):
 
 @pytest.mark.parametrize(
   'box',
-  ['', ' ', '$$', '\uff14\uff12', '\u0664\u0662', r'\frac{1}{', '4' * 4001],
+  ['', ' ', '$$', '\u0664\u0662', '\u202e24', r'\frac{1}{', '4' * 4001],
 )
 def test_unreadable_box_is_unparsed(box):
   assert _verify(box, '42').status == 'unparsed'

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from acereason_jax.verifiers import values, vocabulary
+from acereason_jax.verifiers import units, values, vocabulary
 from acereason_jax.verifiers.latex import Node
 from acereason_jax.verifiers.values import Refused
 from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
@@ -103,21 +103,12 @@ def _item(node: Node) -> _Item:
   """
   if node.op == 'quantity':
     inner = _item(node.args[0])
-    if inner.unit == 'degree' and node.args[1] in ('coulomb', 'farad'):
-      # Behind a degree sign C and F are scales.
-      return inner._replace(unit=f'degree {node.args[1]}')
-    return inner._replace(unit=_joined(inner.unit, node.args[1]))
+    return inner._replace(unit=units.combined(inner.unit, node.args[1]))
   if node.op == 'degree':
     return _Item('', 'degree', node.args[0])
   if node.op == 'relation':
     return _relation(node.args[0], node.args[1:])
   return _Item('', '', _value(node))
-
-
-def _joined(inner: str, outer: str) -> str:
-  if inner and outer and inner != outer:
-    raise Unreadable('two units')
-  return outer or inner
 
 
 def _value(node: Node) -> Node:
@@ -243,8 +234,8 @@ def _chain(operators: tuple[str, ...], operands: tuple[Node, ...]) -> _Item:
     if not _near(items[0].value, item.value):
       raise Refused('a contradictory chain')
   chosen = items[len(exact) - 1]
-  units = [item.unit for item in items if item.unit]
-  return _Item(name, units[-1] if units else '', chosen.value)
+  named = [item.unit for item in items if item.unit]
+  return _Item(name, named[-1] if named else '', chosen.value)
 
 
 def _first(operators: tuple[str, ...], operator: str) -> int:
@@ -374,7 +365,7 @@ def _excluded(left: Node, right: Node) -> _Item:
 
 
 def _same_item(a: _Item, b: _Item, inner: bool = False) -> bool:
-  if a.unit and b.unit and a.unit != b.unit:
+  if not units.agree(a.unit, b.unit):
     return False
   if a.name and b.name and a.name != b.name:
     return False

@@ -25,6 +25,7 @@ from acereason_jax.verifiers import (
   latex,
   spelling,
   symbolic,
+  units,
   values,
   vocabulary,
 )
@@ -263,7 +264,8 @@ def _parse(normal: str) -> Node:
   if _PHRASE.fullmatch(normal):
     words = normal.split(' ')
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
-    if known.isdisjoint(words) and max(map(len, words)) > 3:
+    priced = units.is_currency(words[0]) and words[1].isdigit()
+    if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
       return Node('text', (latex.fold(normal),))
   return latex.parse(normal)
 

@@ -10,31 +10,71 @@ import re
 
 _PASSES = 8
 
-_SUPERSCRIPTS = dict(zip('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ', '0123456789-n'))
+_SUPERSCRIPTS = dict(zip('⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ', '0123456789-+n'))
+_SUBSCRIPTS = dict(zip('₀₁₂₃₄₅₆₇₈₉ₙ', '0123456789n'))
+_GREEK = (
+  'α=alpha β=beta γ=gamma δ=delta ε=epsilon ζ=zeta η=eta θ=theta λ=lambda '
+  'μ=mu µ=mu ν=nu ξ=xi ρ=rho σ=sigma τ=tau φ=phi ϕ=phi χ=chi ψ=psi ω=omega '
+  'Γ=Gamma Δ=Delta Θ=Theta Λ=Lambda Σ=Sigma Φ=Phi Ψ=Psi Ω=Omega Ω=Omega π=pi'
+)
+_FRACTIONS = (
+  '½=1/2 ⅓=1/3 ⅔=2/3 ¼=1/4 ¾=3/4 ⅕=1/5 ⅖=2/5 ⅗=3/5 ⅘=4/5 ⅙=1/6 ⅚=5/6 ⅛=1/8 '
+  '⅜=3/8 ⅝=5/8 ⅞=7/8'
+)
+# The letters, digits and signs of Chinese and Japanese keyboards are those of
+# ASCII; other digits, as Arabic ones, are not read, and int() never sees them.
+_FULL_WIDTH = {chr(c + 0xFEE0): chr(c) for c in range(0x21, 0x7F)}
+_FULL_WIDTH |= {'｛': r'\{', '｝': r'\}', '％': r'\%', '＄': r'\$', '，': ', '}
+for _sign in '＼＂＃＆＇｀～':
+  del _FULL_WIDTH[_sign]
 _UNICODE = str.maketrans(
-  dict.fromkeys('−–‒﹣－', '-')
-  | dict.fromkeys('\u00a0\u2009\u202f\u2002\u2003\u3000', ' ')
+  _FULL_WIDTH
+  | dict.fromkeys('−–‒﹣', '-')
+  | dict.fromkeys('\u00a0\u2009\u202f\u2002\u2003\u2007\u200a\u3000', ' ')
+  # Of no width; but what turns the direction around shows another answer.
+  | dict.fromkeys('\u200b\u200c\u200d\u200e\u2060\u2061\u2062\ufeff\u00ad', '')
   | {'°': r'^\circ ', '×': r'\times ', '·': r'\cdot ', '⋅': r'\cdot '}
-  | {'÷': r'\div ', 'π': r'\pi ', '∞': r'\infty ', '∪': r'\cup '}
+  | {'÷': r'\div ', '∞': r'\infty ', '∪': r'\cup ', '∩': r'\cap '}
   | {'≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '±': r'\pm ', '∓': r'\mp '}
+  | {'≦': r'\le ', '≧': r'\ge ', '⩽': r'\le ', '⩾': r'\ge ', '∶': ':'}
   | {'≈': r'\approx ', '√': r'\sqrt ', '∅': r'\emptyset ', '∈': r'\in '}
   | {'⌊': r'\lfloor ', '⌋': r'\rfloor ', '⌈': r'\lceil ', '⌉': r'\rceil '}
-  | {'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'γ': r'\gamma '}
-  | {'½': r'\frac{1}{2}', '¼': r'\frac{1}{4}', '¾': r'\frac{3}{4}'}
-  | {'ℝ': r'\mathbb{R}', '≡': r'\equiv ', '∠': r'\angle ', '′': "'"}
-  | {'，': ',', '；': ';', '：': ':', '（': '(', '）': ')'}
+  | {'ℝ': r'\mathbb{R}', 'ℤ': r'\mathbb{Z}', '≡': r'\equiv ', '∠': r'\angle '}
+  | {'′': "'", '、': ', ', '⁄': '/', '∕': '/', '∣': '|', '∖': r'\setminus '}
+  | {'℃': ' celsius ', '℉': ' fahrenheit ', '﹪': r'\%', '∙': r'\cdot '}
+  | {'€': ' EUR ', '£': ' GBP ', '¥': ' yensign ', '₹': ' INR ', '₩': ' KRW '}
+  | {'₽': ' RUB ', '₱': ' MXN ', '₫': ' VND ', '₪': ' ILS ', '₦': ' NGN '}
+  | {'￥': ' yensign ', '￡': ' GBP ', '￦': ' KRW ', '¢': ' cents '}
+  | {'元': ' CNY ', '円': ' JPY ', '৳': ' BDT ', '฿': ' THB '}
+  | {sign[0]: f'\\{sign[2:]} ' for sign in _GREEK.split()}
+  | {f[0]: rf'\frac{{{f[2]}}}{{{f[4]}}}' for f in _FRACTIONS.split()}
 )
 _POWERS = re.compile(f'[{"".join(_SUPERSCRIPTS)}]+')
+_INDICES = re.compile(f'[{"".join(_SUBSCRIPTS)}]+')
 WORD_COMMAND = (
-  r'\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|sf|it|tt|normal)'
-  r'|mbox|hbox|emph|operatorname\*?)'
+  r'\\(?:text(?:bf|it|rm|sf|tt|sc|sl|md|normal|up)?'
+  r'|math(?:rm|bf|sf|it|tt|normal)|mbox|hbox|emph|operatorname\*?)'
 )
-_WRAPPED = re.compile(
-  rf'(?:{WORD_COMMAND}|\\boxed|\\fbox)\s*\{{([^{{}}]*)\}}'
-  r'|\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$?\$',
-  re.DOTALL,
+# What may stand around an answer, and says nothing about it.
+_WRAPPER = re.compile(
+  rf'(?:{WORD_COMMAND}|\\(?:boxed|fbox|framebox|boldsymbol|bm|pmb|underline'
+  r'|uline))\s*\{'
 )
-_BOXED = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}', re.DOTALL)
+_DELIMITED = re.compile(
+  r'\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$?\$', re.DOTALL
+)
+_MARKDOWN = re.compile(r'(\*{1,3}|__?|`+)([^*_`]+)\1')
+_DECORATION = re.compile(
+  r'\\color\s*(?:\[[^][{}]*\]\s*)?\{[^{}]*\}'
+  r'|\\(?:text|f?color)(?:color|box)\s*(?:\[[^][{}]*\]\s*)?\{[^{}]*\}'
+  r'(?:\s*\{[^{}]*\}(?=\s*\{))?(?=\s*\{)'
+  r'|\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge'
+  r'|Huge|boldmath|unboldmath|normalfont)(?![A-Za-z])'
+)
+_OLD_FONT = (
+  r'\\(?:bf|it|rm|sf|tt|sl|sc|em)(?:series|shape|family)?(?![A-Za-z])\s*'
+)
+_OLD_FONTS = re.compile(rf'(\{{\s*)?{_OLD_FONT}')
 _SIZES = re.compile(
   r'\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?'
   r'|\\(?:display|text|script)style(?![A-Za-z])|\\limits(?![A-Za-z])'
@@ -65,6 +105,19 @@ _RENAMED = tuple(
     (r'\\rbrack(?![A-Za-z])', ']'),
     (r'\\colon(?![A-Za-z])', ':'),
     (r'\\(?:text|mathrm|mbox)\{\s*(\\[$%])\s*\}', r'\1'),
+    (r'\\(?:text)?(?:dollar)(?![A-Za-z])', r'\\$'),
+    (r'\\(?:text)?(?:euro|EUR)(?![A-Za-z])(?:\{\})?', ' EUR '),
+    (r'\\(?:(?:text|math)?sterling|pounds)(?![A-Za-z])(?:\{\})?', ' GBP '),
+    (r'\\(?:text)?yen(?![A-Za-z])(?:\{\})?', ' yensign '),
+    (r'\\(?:text)?rupee(?![A-Za-z])(?:\{\})?', ' INR '),
+    (r'\\(?:text)?won(?![A-Za-z])(?:\{\})?', ' KRW '),
+    (r'\\(?:text)?cent(?![A-Za-z])(?:\{\})?', ' cents '),
+    # The stop would be a decimal point.
+    (r'(?<![A-Za-z\\])(Rs|Re|INR)\. ?(?=[0-9])', r'\1 '),
+    (r'(?<![A-Za-z\\])U\.?S\.?A?\.? ?\\\$', ' USD '),
+    (r'(?<![A-Za-z\\])(HK|NZ|CA|AU|SG|NT) ?\\\$', r' \1D '),
+    (r'(?<![A-Za-z\\])A ?\\\$', ' AUD '),
+    (r'(?<![A-Za-z\\])C ?\\\$', ' CAD '),
     # Single dollars and \( \) delimit mathematics, and say nothing.
     (r'(?<!\\)\$|(?<!\\)\\[()]', ' '),
     (r'\*\*', '^'),
@@ -74,6 +127,17 @@ _RENAMED = tuple(
       r'|\\(?:text|mathrm)\{(?:st|nd|rd|th)\}'
       r'|\{\\(?:text|mathrm)\{(?:st|nd|rd|th)\}\})',
       '',
+    ),
+    # The scale of 5^\circ C; a bare K is a variable.
+    (
+      r'(?:\{\})? ?\^ ?(?:\{ ?\\circ ?\}|\\circ) ?'
+      rf'(?:{WORD_COMMAND} ?\{{ ?C ?\}}|C(?![A-Za-z]))',
+      ' celsius ',
+    ),
+    (
+      r'(?:\{\})? ?\^ ?(?:\{ ?\\circ ?\}|\\circ) ?'
+      rf'(?:{WORD_COMMAND} ?\{{ ?F ?\}}|F(?![A-Za-z]))',
+      ' fahrenheit ',
     ),
   )
 )
@@ -100,7 +164,8 @@ def normalise(text: str) -> str:
   text = text.translate(_UNICODE)
   if _ESCAPED_TWICE.search(text):
     text = text.replace('\\\\', '\\')
-  text = _POWERS.sub(_superscript, text)
+  text = _INDICES.sub(_subscript, _POWERS.sub(_superscript, text))
+  text = _OLD_FONTS.sub(_font, _DECORATION.sub(' ', text))
   text = _SPACES.sub(' ', _SIZES.sub(' ', _THIN.sub(',', text)))
   text = _CHOOSE.sub(r'\\binom{\1}{\2}', ' '.join(text.split()))
   for _ in range(_PASSES):
@@ -117,17 +182,27 @@ def _superscript(match: re.Match) -> str:
   return '^{' + ''.join(_SUPERSCRIPTS[c] for c in match[0]) + '}'
 
 
+def _subscript(match: re.Match) -> str:
+  return '_{' + ''.join(_SUBSCRIPTS[c] for c in match[0]) + '}'
+
+
+def _font(match: re.Match) -> str:
+  return r'\mathrm{' if match[1] else ' '
+
+
 def _without_separators(match: re.Match) -> str:
   return match[1] + re.sub('[^0-9]', '', match[2])
 
 
 def _unwrapped(text: str) -> str:
   """Returns `text` with one layer less around it."""
-  text = text.rstrip('.,;:\\ ') if not text.endswith('...') else text
-  if match := _WRAPPED.fullmatch(text):
-    return next(inner for inner in match.groups() if inner is not None)
-  if match := _BOXED.fullmatch(text):
-    return match[1] if closing(text, match.start(1)) == match.end(1) else text
+  text = text.rstrip('.,;:\\ 。') if not text.endswith('...') else text
+  match = _DELIMITED.fullmatch(text) or _MARKDOWN.fullmatch(text)
+  if match:
+    return next(inner for inner in match.groups()[::-1] if inner is not None)
+  if match := _WRAPPER.match(text):
+    inner = match.end()
+    return text[inner:-1] if closing(text, inner) == len(text) - 1 else text
   if text.startswith('{') and closing(text, 1) == len(text) - 1:
     return text[1:-1]
   return text
