@@ -17,6 +17,7 @@ from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
 
 _INFINITY = Node('constant', ('infinity',))
 _MINUS_INFINITY = Node('negate', (_INFINITY,))
+_INFINITIES = (_INFINITY, _MINUS_INFINITY)
 _REALS = Node('tuple', ('(', ')', _MINUS_INFINITY, _INFINITY))
 _ZERO = Node('number', (Fraction(0), 0))
 _PI = Node('constant', ('pi',))
@@ -450,13 +451,18 @@ def _vector(a: Node, b: Node) -> bool:
 
 
 def _brackets(node: Node) -> tuple[str, str]:
-  """The ends of an interval: ]a, b[ is (a, b), and infinity is open."""
+  """The ends of an interval: ]a, b[ is (a, b).
+
+  Raises:
+    Refused: an end at infinity is closed, where no number is.
+  """
   opening, closing, *ends = node.args
   opening, closing = opening.replace(']', '('), closing.replace('[', ')')
-  if ends and ends[0] == _MINUS_INFINITY:
-    opening = '('
-  if ends and ends[-1] == _INFINITY:
-    closing = ')'
+  if len(ends) == 2 and (
+    (opening == '[' and ends[0] in _INFINITIES)
+    or (closing == ']' and ends[1] in _INFINITIES)
+  ):
+    raise Refused('an interval closed at infinity')
   return opening, closing
 
 

@@ -342,10 +342,10 @@ class _Parser:
     last = factors[-1]
     negative = last.op == 'negate'
     left = last.args[0] if negative else last
-    if left.op == right.op == 'number' and not grouped:
-      if not after_number or token.kind != 'number':
-        # {4}2 shows 42.
-        raise Unreadable('two numbers side by side')
+    touching = not after_number or token.kind != 'number'
+    if left.op == right.op == 'number' and touching and not grouped:
+      # {4}2 shows 42.
+      raise Unreadable('two numbers side by side')
     if not after_number or left.op != 'number' or left.args[1]:
       return right
     part = None

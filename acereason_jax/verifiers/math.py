@@ -23,6 +23,7 @@ from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers import (
   answers,
   latex,
+  numerals,
   spelling,
   symbolic,
   units,
@@ -30,7 +31,7 @@ from acereason_jax.verifiers import (
   vocabulary,
 )
 from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 _BOX_CHARS = 4000
 _SHOWN_CHARS = 80
@@ -100,11 +101,12 @@ def _reading(text: str) -> list[str]:
   normal = spelling.normalise(text)
   lines = [f'in one spelling: {normal[:1000]!a}']
   try:
-    node = _parse(normal)
-    lines.append(f'read as: {latex.show(node)[:1000]}')
-    if (value := values.constant(node)) is not None:
-      lines.append(f'value: {values.show(value)}')
-  except (Unreadable, TooLarge) as e:
+    found, _ = numerals.readings(normal, _parse)
+    for _, node in found:
+      lines.append(f'read as: {latex.show(node)[:1000]}')
+      if (value := values.constant(node)) is not None:
+        lines.append(f'value: {values.show(value)}')
+  except (Ambiguous, Unreadable, TooLarge) as e:
     lines.append(f'not read by our own grammar: {e}')
   return lines
 
@@ -180,9 +182,17 @@ def _closed(number: str) -> str:
 
 
 class _Reference(NamedTuple):
-  """A reference, read once for its group; `problem` says what is wrong."""
+  """A reference, read once for its group.
+
+  normal: in one spelling.
+  text: the same as it is read; commas only separate.
+  exact: the rational that it spells, if it is one.
+  node: its tree, if our own grammar reads it.
+  problem: why it can be no reference, else ''.
+  """
 
   normal: str
+  text: str
   exact: Fraction | None
   node: Node | None
   problem: str
@@ -191,23 +201,27 @@ class _Reference(NamedTuple):
 @functools.lru_cache(4096)
 def _reference(answer: str) -> _Reference:
   if len(answer) > _BOX_CHARS:
-    return _Reference('', None, None, f'{len(answer)} characters')
+    return _Reference('', '', None, None, f'{len(answer)} characters')
   normal = spelling.normalise(answer)
   if not normal:
-    return _Reference('', None, None, 'empty reference')
-  node, problem = None, ''
+    return _Reference('', '', None, None, 'empty reference')
+  text, node, problem = normal, None, ''
   try:
-    node = _parse(normal)
-    if not answers.same(node, node):
+    found, sure = numerals.readings(normal, _parse)
+    text, node = found[0]
+    if not sure:
+      problem = 'reference: commas between digits can be read in two ways'
+    elif not answers.same(node, node):
       problem = 'a reference that does not equal itself'
-  except (values.Refused, TooLarge) as e:
+  except (Ambiguous, values.Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
     node = None
-    status, _ = symbolic.compare(normal, normal)
+    text = numerals.texts(normal).texts[0]
+    status, _ = symbolic.compare(text, text)
     if status != 'right':
       problem = f'unreadable reference: {e}'
-  return _Reference(normal, exact(normal), node, problem)
+  return _Reference(normal, text, exact(text), node, problem)
 
 
 def compare(given: str, answer: str) -> tuple[Status, str]:
@@ -219,7 +233,7 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
   wanted = _reference(answer)
   x = None if wanted.exact is None else exact(given)
   # An unequal decimal may still be a long one of a fraction.
-  if x is not None and (x == wanted.exact or '.' not in given + wanted.normal):
+  if x is not None and (x == wanted.exact or '.' not in given + wanted.text):
     return _status(x == wanted.exact), 'exact'
   normal = spelling.normalise(given)
   if not normal:
@@ -228,26 +242,35 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
     return 'right', 'string'
   if wanted.problem:
     return 'error', wanted.problem
-  if wanted.exact is not None and exact(normal) == wanted.exact:
+  try:
+    texts = numerals.texts(normal).texts
+  except Ambiguous as e:
+    return 'unparsed', str(e)
+  if wanted.text in texts:
+    return 'right', 'string'
+  if wanted.exact is not None and wanted.exact in map(exact, texts):
     return 'right', 'exact'
-  if _are_words(normal, wanted.normal, given + answer):
-    return _status(_fold(normal) == _fold(wanted.normal)), 'words'
+  if _are_words(normal, wanted.text, given + answer):
+    return _status(_fold(normal) == _fold(wanted.text)), 'words'
   return _compare_trees(normal, wanted)
 
 
 def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
   """Returns what our own grammar says, or math-verify where it is silent."""
   try:
-    node = _parse(normal)
+    found, _ = numerals.readings(normal, _parse)
     if wanted.node is not None:
-      return _status(answers.same(node, wanted.node)), 'value'
+      return _status(
+        any(answers.same(n, wanted.node) for _, n in found)
+      ), 'value'
   except values.Refused as e:
     return 'wrong', str(e)
-  except TooLarge as e:
+  except (Ambiguous, TooLarge) as e:
     return 'unparsed', str(e)
   except Unreadable:
     pass
-  status, layer = symbolic.compare(normal, wanted.normal)
+  text = numerals.texts(normal).texts[0]
+  status, layer = symbolic.compare(text, wanted.text)
   # The reference was read already: what fails now is the model's doing, which
   # must not excuse it from its group.
   return 'unparsed' if status == 'error' else status, layer

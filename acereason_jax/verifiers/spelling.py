@@ -46,6 +46,8 @@ _UNICODE = str.maketrans(
   | {'₽': ' RUB ', '₱': ' MXN ', '₫': ' VND ', '₪': ' ILS ', '₦': ' NGN '}
   | {'￥': ' yensign ', '￡': ' GBP ', '￦': ' KRW ', '¢': ' cents '}
   | {'元': ' CNY ', '円': ' JPY ', '৳': ' BDT ', '฿': ' THB '}
+  # (1) for ① and ⑴.
+  | {chr(c + n): f'({n + 1})' for c in (0x2460, 0x2474) for n in range(20)}
   | {sign[0]: f'\\{sign[2:]} ' for sign in _GREEK.split()}
   | {f[0]: rf'\frac{{{f[2]}}}{{{f[4]}}}' for f in _FRACTIONS.split()}
 )
@@ -96,7 +98,6 @@ _RENAMED = tuple(
     # 5!=120 says what 5! is.
     (r'\\neq?(?![A-Za-z])|(?<![0-9)}])!=', r'\\ne '),
     (r'\\degree(?![A-Za-z])', r'^\\circ '),
-    (r'(?<=[0-9])\{,\}(?=[0-9]{3})', ''),
     (r'\\varnothing(?![A-Za-z])', r'\\emptyset '),
     (r'\\(?:lvert|rvert|vert|mid)(?![A-Za-z])', '|'),
     (r'\\(?:lbrace|\{)', r'\\{'),
@@ -141,10 +142,15 @@ _RENAMED = tuple(
     ),
   )
 )
-_THOUSANDS = re.compile(
-  r'((?:^|=|\\approx) ?[-+]? ?(?:\\\$)? ?)'
-  r'([1-9][0-9]{0,2}(?:(?:,|\{,\}| )[0-9]{3})+)(?=(?:\.[0-9]+)?'
-  rf' ?(?:$|{WORD_COMMAND}|[A-Za-z\\%^]))'
+# Groups that are nothing else, unlike those of 1,234: see numerals.py.
+_GROUPS = re.compile(
+  r'(?<![0-9.,_^])[1-9][0-9]{0,2}'
+  r'(?:(?:,|\{,\} ?|\\,|,\\! ?)[0-9]{3})+(?![0-9])'
+)
+# 2 345/678 is a mixed number.
+_SPACED_GROUPS = re.compile(
+  r'(?<![0-9.,_^/] )(?<![0-9.,_^/])[1-9][0-9]{0,2}(?: [0-9]{3})+'
+  r'(?![0-9]| ?/| [0-9])'
 )
 # JSON read once too little: `\\\\frac`, where no row of a matrix can begin.
 _ESCAPED_TWICE = re.compile(
@@ -153,9 +159,12 @@ _ESCAPED_TWICE = re.compile(
 )
 _BRACES = re.compile(r'\\.|[{}]', re.DOTALL)
 _CHOOSE = re.compile(r'\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}')
-# In `1\,024` and `1,\!024` the space is typography, not the end of a number.
-_THIN = re.compile(r'(?<=[0-9])(?:\\,|,\\! ?)(?=[0-9]{3})')
-_LOOSE_SPACE = re.compile(r'(?<![A-Za-z0-9}]) | (?![A-Za-z0-9])')
+# In 1. 5 and 1 .5 the space stays: they are not 1.5.
+_LOOSE_SPACE = re.compile(
+  r'(?<![A-Za-z0-9}])(?<![0-9]\.) | (?![A-Za-z0-9]|\.[0-9])'
+)
+_COMMA = re.compile(' , ?|, ')
+_MAYBE_GROUPS = re.compile('[0-9] ?, ?[0-9]{3}(?![0-9])')
 
 
 @functools.lru_cache(4096)
@@ -166,7 +175,7 @@ def normalise(text: str) -> str:
     text = text.replace('\\\\', '\\')
   text = _INDICES.sub(_subscript, _POWERS.sub(_superscript, text))
   text = _OLD_FONTS.sub(_font, _DECORATION.sub(' ', text))
-  text = _SPACES.sub(' ', _SIZES.sub(' ', _THIN.sub(',', text)))
+  text = _SPACES.sub(' ', _SIZES.sub(' ', _GROUPS.sub(_joined, text)))
   text = _CHOOSE.sub(r'\\binom{\1}{\2}', ' '.join(text.split()))
   for _ in range(_PASSES):
     previous, text = text, _unwrapped(text.strip())
@@ -174,8 +183,15 @@ def normalise(text: str) -> str:
       break
   for pattern, replacement in _RENAMED:
     text = pattern.sub(replacement, text)
-  text = _THOUSANDS.sub(_without_separators, ' '.join(text.split()))
-  return _LOOSE_SPACE.sub('', ' '.join(text.split()))
+  text = _SPACED_GROUPS.sub(_digits, ' '.join(text.split()))
+  if _MAYBE_GROUPS.search(text):
+    # There the space behind a comma tells it from that of 1,234.
+    return ', '.join(map(_tight, _COMMA.split(text)))
+  return _tight(text)
+
+
+def _tight(text: str) -> str:
+  return _LOOSE_SPACE.sub('', text)
 
 
 def _superscript(match: re.Match) -> str:
@@ -190,8 +206,13 @@ def _font(match: re.Match) -> str:
   return r'\mathrm{' if match[1] else ' '
 
 
-def _without_separators(match: re.Match) -> str:
-  return match[1] + re.sub('[^0-9]', '', match[2])
+def _joined(match: re.Match) -> str:
+  """Its digits, if more than plain commas are between them."""
+  return _digits(match) if {'{', '\\'} & {*match[0]} else match[0]
+
+
+def _digits(match: re.Match) -> str:
+  return re.sub('[^0-9]', '', match[0])
 
 
 def _unwrapped(text: str) -> str:

@@ -5,6 +5,10 @@ class Unreadable(ValueError):
   """The text is no answer that the grammar knows; the message says why."""
 
 
+class Ambiguous(ValueError):
+  """The text can be read in more than one way; the message says where."""
+
+
 class TooLarge(ValueError):
   """What would take too long to read or to compute; the message says where."""
 
