@@ -225,6 +225,8 @@ class _Parser:
     before, after = self.peek(-1), self.peek(1)
     around = before.text, after.text
     listed = ',' in around or ';' in around or around == ('\\{', '\\}')
+    # I and III.
+    listed |= _ROMAN.fullmatch(text) is not None
     return listed and all(
       t == _END or t.text in _AROUND or _separates(t) for t in (before, after)
     )
@@ -591,12 +593,26 @@ class _Parser:
       return self._nested(self._braced)
     if bracket == '|':
       return self._absolute()
+    if bracket == '(' and self._is_numeral():
+      label = self._next().text
+      self._next()
+      return Node('text', (label,))
     node = self._nested(lambda: self._tuple(bracket))
     if node.op == 'number' and self._take('sign', '_'):
       if node.args[0].denominator > 1 or not 0 <= node.args[0] < 10**400:
         raise Unreadable('digits of a base')
       return Node('based', (str(node.args[0]), self._base()))
     return node
+
+  def _is_numeral(self) -> bool:
+    """Whether (IV) is an element of its own: as a product it equals (VI)."""
+    token, before, after = self.peek(), self.peek(-2), self.peek(2)
+    if token.kind != 'word' or _ROMAN.fullmatch(token.text) is None:
+      return False
+    return self.peek(1).text == ')' and all(
+      t == _END or t.text in (',', ';') or _separates(t)
+      for t in (before, after)
+    )
 
   def _number(self, text: str) -> Node:
     node = Node('number', (_fraction(text), _places(text)))
@@ -993,6 +1009,7 @@ _INFIX = vocabulary.words(
   'cdot times ast div pm mp cup cap setminus bmod mod pmod rfloor '
   'rceil rangle lor land vee circ prime'
 )
+_ROMAN = re.compile('[IVX]{2,}|[ivx]{2,}')
 _ZERO = Node('number', (Fraction(0), 0))
 _CONDITION = ('if', 'for', 'when')
 _BLOCKS = ('array', 'cases', 'aligned')

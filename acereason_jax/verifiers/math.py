@@ -24,6 +24,7 @@ from acereason_jax.verifiers import (
   answers,
   latex,
   numerals,
+  options,
   spelling,
   symbolic,
   units,
@@ -45,7 +46,17 @@ _BOX_TOKEN = re.compile(r'\\boxed\s*\{|\\.|[{}]', re.DOTALL)
 _BOX = re.compile(r'\\boxed\s{0,100}\{')
 _WORDS = frozenset(['yes', 'no', 'true', 'false', 'none', 'even', 'odd'])
 _SLIPPED = re.compile(r'\\boxed\s{0,9}\{([^{}\\]{1,100})\\\}[^{}\\]{0,20}$')
-_ROMAN = re.compile('[IVX]{2,}')
+_ROMAN = re.compile(r'\(?([IVX]{2,})\)?|\(([ivx]{2,})\)')
+# (2)(3) are two statements by their numbers, and so is (I)(IV): no products.
+_STATEMENTS = re.compile(
+  r'(?:\([0-9]+\)){2,}|(?=.*[IVX]{2})(?:\([IVX]+\)){2,}'
+  r'|(?=.*[ivx]{2})(?:\([ivx]+\)){2,}'
+)
+# Parts of an answer, or products: (1) 5, (a) 5, (1)(2), (3)(4).
+_PARTS = re.compile(
+  r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
+  r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
+)
 # Words, maybe with a number behind them: no solution, July 4.
 _PHRASE = re.compile(r'[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]{3,}(?: [0-9]+)+')
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z '-]*[A-Za-z]")
@@ -185,26 +196,53 @@ class _Reference(NamedTuple):
   """A reference, read once for its group.
 
   normal: in one spelling.
-  text: the same as it is read; commas only separate.
-  exact: the rational that it spells, if it is one.
-  node: its tree, if our own grammar reads it.
+  letter: that of an option, else ''.
+  text: the value as it is read, '' if there is a letter only; commas only
+    separate.
+  exact: the rational that `text` spells, if it is one.
+  node: the tree of `text`, if our own grammar reads it.
   problem: why it can be no reference, else ''.
   """
 
   normal: str
-  text: str
-  exact: Fraction | None
-  node: Node | None
-  problem: str
+  letter: str = ''
+  text: str = ''
+  exact: Fraction | None = None
+  node: Node | None = None
+  problem: str = ''
 
 
 @functools.lru_cache(4096)
 def _reference(answer: str) -> _Reference:
   if len(answer) > _BOX_CHARS:
-    return _Reference('', '', None, None, f'{len(answer)} characters')
+    return _Reference('', problem=f'{len(answer)} characters')
   normal = spelling.normalise(answer)
   if not normal:
-    return _Reference('', '', None, None, 'empty reference')
+    return _Reference('', problem='empty reference')
+  try:
+    option = options.split(spelling.typeset(answer))
+  except Ambiguous as e:
+    return _Reference(normal, problem=f'reference: {e}')
+  if option is None or option.colon:
+    known = _known(normal)
+    return known._replace(letter=options.letter(known.text))
+  if not option.value:
+    return _known(option.letter)._replace(normal=normal, letter=option.letter)
+  known = _known(spelling.packed(option.value))
+  # A value in words that nobody can compare leaves the letter.
+  readable = not known.problem.startswith(_UNREADABLE)
+  return known._replace(
+    normal=normal,
+    letter=option.letter,
+    problem=known.problem if readable else '',
+  )
+
+
+_UNREADABLE = 'unreadable reference'
+
+
+def _known(normal: str) -> _Reference:
+  """Returns a value as a reference."""
   text, node, problem = normal, None, ''
   try:
     found, sure = numerals.readings(normal, _parse)
@@ -216,12 +254,11 @@ def _reference(answer: str) -> _Reference:
   except (Ambiguous, values.Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
-    node = None
     text = numerals.texts(normal).texts[0]
     status, _ = symbolic.compare(text, text)
     if status != 'right':
-      problem = f'unreadable reference: {e}'
-  return _Reference(normal, text, exact(text), node, problem)
+      problem = f'{_UNREADABLE}: {e}'
+  return _Reference(normal, '', text, exact(text), node, problem)
 
 
 def compare(given: str, answer: str) -> tuple[Status, str]:
@@ -235,7 +272,8 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
   # An unequal decimal may still be a long one of a fraction.
   if x is not None and (x == wanted.exact or '.' not in given + wanted.text):
     return _status(x == wanted.exact), 'exact'
-  normal = spelling.normalise(given)
+  typeset = spelling.typeset(given)
+  normal = spelling.packed(typeset)
   if not normal:
     return 'unparsed', 'empty'
   if normal == wanted.normal:
@@ -243,14 +281,64 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
   if wanted.problem:
     return 'error', wanted.problem
   try:
-    texts = numerals.texts(normal).texts
+    option = options.split(typeset)
+    if option is None and wanted.letter:
+      option = _option(normal, wanted)
+    if option is None:
+      return _compare_values(normal, wanted, given + answer)
+    return _compare_options(option, wanted, given + answer)
   except Ambiguous as e:
     return 'unparsed', str(e)
+
+
+def _is_letter(wanted: _Reference) -> bool:
+  """Whether a reference is the letter of an option and nothing else."""
+  return bool(options.letter(wanted.text))
+
+
+def _option(normal: str, wanted: _Reference) -> options.Option | None:
+  """Returns the option that only a reference with one lets us see.
+
+  Raises:
+    Ambiguous: another letter stands beside the value.
+  """
+  if letter := options.letter(normal):
+    return options.Option(letter, '')
+  if _is_letter(wanted):
+    return None
+  if (option := options.named(normal)) is not None:
+    return option
+  if options.letters(normal) - options.letters(wanted.text) - {wanted.letter}:
+    raise Ambiguous('a value beside another letter')
+  return None
+
+
+def _compare_options(
+  option: options.Option, wanted: _Reference, raw: str
+) -> tuple[Status, str]:
+  """Letter and value must both agree, where both sides have them."""
+  value = spelling.packed(option.value)
+  if not wanted.letter:
+    return _compare_values(value or option.letter, wanted, raw)
+  if option.letter != wanted.letter or not value or _is_letter(wanted):
+    return _status(option.letter == wanted.letter), 'option'
+  return _compare_values(value, wanted, raw)
+
+
+def _compare_values(
+  normal: str, wanted: _Reference, raw: str
+) -> tuple[Status, str]:
+  """Returns what texts in one spelling say; `raw` is both as written.
+
+  Raises:
+    Ambiguous: the given text can be read in more than one way.
+  """
+  texts = numerals.texts(normal).texts
   if wanted.text in texts:
     return 'right', 'string'
   if wanted.exact is not None and wanted.exact in map(exact, texts):
     return 'right', 'exact'
-  if _are_words(normal, wanted.text, given + answer):
+  if _are_words(normal, wanted.text, raw):
     return _status(_fold(normal) == _fold(wanted.text)), 'words'
   return _compare_trees(normal, wanted)
 
@@ -265,7 +353,7 @@ def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
       ), 'value'
   except values.Refused as e:
     return 'wrong', str(e)
-  except (Ambiguous, TooLarge) as e:
+  except TooLarge as e:
     return 'unparsed', str(e)
   except Unreadable:
     pass
@@ -281,9 +369,18 @@ def _status(equal: bool) -> Status:
 
 
 def _parse(normal: str) -> Node:
-  """Returns the tree; a phrase is its words, not products of letters."""
-  if _ROMAN.fullmatch(normal):
-    return Node('text', (normal,))
+  """Returns the tree; a phrase is its words, not products of letters.
+
+  Raises:
+    Unreadable, TooLarge: as `latex.parse`.
+    Ambiguous: parts of an answer by their numbers, or products.
+  """
+  if match := _ROMAN.fullmatch(normal):
+    return Node('text', (match[1] or match[2],))
+  if _STATEMENTS.fullmatch(normal):
+    return latex.parse(normal.replace(')(', '),('))
+  if _PARTS.search(normal):
+    raise Ambiguous('parts by their numbers, or a product')
   if _PHRASE.fullmatch(normal):
     words = normal.split(' ')
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}

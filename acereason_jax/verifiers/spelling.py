@@ -144,8 +144,7 @@ _RENAMED = tuple(
 )
 # Groups that are nothing else, unlike those of 1,234: see numerals.py.
 _GROUPS = re.compile(
-  r'(?<![0-9.,_^])[1-9][0-9]{0,2}'
-  r'(?:(?:,|\{,\} ?|\\,|,\\! ?)[0-9]{3})+(?![0-9])'
+  r'(?<![0-9._^])[1-9][0-9]{0,2}(?:(?:\{,\} ?|\\,|,\\! ?)[0-9]{3})+(?![0-9])'
 )
 # 2 345/678 is a mixed number.
 _SPACED_GROUPS = re.compile(
@@ -167,15 +166,28 @@ _COMMA = re.compile(' , ?|, ')
 _MAYBE_GROUPS = re.compile('[0-9] ?, ?[0-9]{3}(?![0-9])')
 
 
-@functools.lru_cache(4096)
 def normalise(text: str) -> str:
   """Returns `text` in one spelling: no wrapper, sizes or loose spacing."""
+  return packed(typeset(text))
+
+
+def packed(text: str) -> str:
+  """Returns a typeset text without loose spacing."""
+  if _MAYBE_GROUPS.search(text):
+    # There the space behind a comma tells it from that of 1,234.
+    return ', '.join(map(_tight, _COMMA.split(text)))
+  return _tight(text)
+
+
+@functools.lru_cache(4096)
+def typeset(text: str) -> str:
+  """Returns `text` in one spelling, with its spaces."""
   text = text.translate(_UNICODE)
   if _ESCAPED_TWICE.search(text):
     text = text.replace('\\\\', '\\')
   text = _INDICES.sub(_subscript, _POWERS.sub(_superscript, text))
   text = _OLD_FONTS.sub(_font, _DECORATION.sub(' ', text))
-  text = _SPACES.sub(' ', _SIZES.sub(' ', _GROUPS.sub(_joined, text)))
+  text = _SPACES.sub(' ', _SIZES.sub(' ', _GROUPS.sub(_digits, text)))
   text = _CHOOSE.sub(r'\\binom{\1}{\2}', ' '.join(text.split()))
   for _ in range(_PASSES):
     previous, text = text, _unwrapped(text.strip())
@@ -183,11 +195,7 @@ def normalise(text: str) -> str:
       break
   for pattern, replacement in _RENAMED:
     text = pattern.sub(replacement, text)
-  text = _SPACED_GROUPS.sub(_digits, ' '.join(text.split()))
-  if _MAYBE_GROUPS.search(text):
-    # There the space behind a comma tells it from that of 1,234.
-    return ', '.join(map(_tight, _COMMA.split(text)))
-  return _tight(text)
+  return _SPACED_GROUPS.sub(_digits, ' '.join(text.split()))
 
 
 def _tight(text: str) -> str:
@@ -204,11 +212,6 @@ def _subscript(match: re.Match) -> str:
 
 def _font(match: re.Match) -> str:
   return r'\mathrm{' if match[1] else ' '
-
-
-def _joined(match: re.Match) -> str:
-  """Its digits, if more than plain commas are between them."""
-  return _digits(match) if {'{', '\\'} & {*match[0]} else match[0]
 
 
 def _digits(match: re.Match) -> str:
