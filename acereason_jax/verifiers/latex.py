@@ -411,12 +411,26 @@ class _Parser:
       return _is_unit_word(token) or (numbered and token.text in units.SPACED)
     if self._is('command', 'Omega'):
       return self.peek(-1).kind == 'number'
+    if self._is('sign', '('):
+      return self._has_words()
     # 10 \\frac{\\mathrm{m}}{\\mathrm{s}^2}
     above = self.peek(2)
     return (
       self._is('command', 'frac')
       and above.kind == 'text'
       and not _is_letter(above.text)
+    )
+
+  def _has_words(self) -> bool:
+    """Whether a bracket holds words for what was counted: 9 (apples)."""
+    end = 1
+    while self.peek(end).kind == 'word' and not _separates(self.peek(end)):
+      end += 1
+    return (
+      end > 1
+      and self.peek(end).text == ')'
+      and self.peek(end + 1) == _END
+      and _is_unit_word(self.peek(1)._replace(spaced=True))
     )
 
   def _starts_argument(self) -> bool:
@@ -457,6 +471,13 @@ class _Parser:
         self._take('sign', '/', '*') or self._take('command', *_TIMES)
       ):
         parts += ['/' if sign.text == '/' else '*', self._unit_factor()]
+      elif (
+        sign.text == '-'
+        and self.peek(1).kind == 'text'
+        and self._is_unit_below()
+      ):
+        self._next()
+        parts += ['*', self._unit_factor()]
       elif self._is('sign', '/') and self._is_unit_below():
         self._next()
         parts += ['/', self._unit_factor()]
@@ -464,7 +485,7 @@ class _Parser:
         return ''.join(parts)
 
   def _is_unit_below(self) -> bool:
-    """Whether a slash has a bare unit after it: km/h, \\text{ ft}/\\sec^2."""
+    """Whether a unit follows a sign: km/h, \\text{N}-\\text{m}."""
     below = self.peek(1)
     if below.text == '(':
       return self.peek(2).kind == 'text'
@@ -830,13 +851,16 @@ class _Parser:
   def _set(self) -> Node:
     if self._take('escaped', '\\}'):
       return Node('set', ())
-    texts = [self.peek(i).text for i in range(1, 4)]
+    name, *texts = (self.peek(i).text for i in range(4))
     if texts[:2] == ['in', 'blackboardR'] and texts[2] in ('|', ':'):
       texts, self._position = texts[2:], self._position + 2
     if texts[0] in ('|', ':') and self.peek(-1) != _END:
-      # {x | x > 3} is what x > 3 says.
+      # {x | x > 3} is what x > 3 says, but {y | x > 3} is not.
       self._position += 2
+      start = self._position
       node = self._commas()
+      if name not in {t.text for t in self._tokens[start : self._position]}:
+        raise Unreadable('a set of another name')
       self._expect('escaped', '\\}')
       return node
     if self._take('begin', 'array'):

@@ -381,6 +381,8 @@ def _parse(normal: str) -> Node:
     return latex.parse(normal.replace(')(', '),('))
   if _PARTS.search(normal):
     raise Ambiguous('parts by their numbers, or a product')
+  if _are_foreign(normal):
+    return Node('text', (normal,))
   if _PHRASE.fullmatch(normal):
     words = normal.split(' ')
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
@@ -388,6 +390,12 @@ def _parse(normal: str) -> Node:
     if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
       return Node('text', (latex.fold(normal),))
   return latex.parse(normal)
+
+
+def _are_foreign(text: str) -> bool:
+  """Whether these are words in other letters, as Chinese ones."""
+  letters = text.replace(' ', '')
+  return letters.isalpha() and not any(c.isascii() for c in letters)
 
 
 def _fold(text: str) -> str:

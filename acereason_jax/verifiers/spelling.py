@@ -80,7 +80,8 @@ _OLD_FONTS = re.compile(rf'(\{{\s*)?{_OLD_FONT}')
 _SIZES = re.compile(
   r'\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?'
   r'|\\(?:display|text|script)style(?![A-Za-z])|\\limits(?![A-Za-z])'
-  r'|\\(?:hspace|vspace|phantom|label|tag)\s*\{[^{}]*\}|\\!'
+  r'|\\(?:hspace|vspace|[hv]?phantom|label|tag)\s*\{[^{}]*\}|\\!'
+  r'|\\[hv]?phantom\s*[-+0-9]'
   r'|(?<=\\\\)\s*\[[0-9.]+ ?(?:pt|em|ex|mm|cm)\]'
 )
 _SPACES = re.compile(
@@ -129,6 +130,10 @@ _RENAMED = tuple(
       r'|\{\\(?:text|mathrm)\{(?:st|nd|rd|th)\}\})',
       '',
     ),
+    (r'\\textcircled ?\{ ?([0-9]{1,2}) ?\}', r'(\1)'),
+    (r'\( ?\\bmod(?![A-Za-z])([^()]*)\)', r'\\pmod{\1}'),
+    # About 5 is an answer; x about 5 is a chain.
+    (r'^ ?\\(?:approx|simeq)(?![A-Za-z])', ' '),
     # The scale of 5^\circ C; a bare K is a variable.
     (
       r'(?:\{\})? ?\^ ?(?:\{ ?\\circ ?\}|\\circ) ?'
