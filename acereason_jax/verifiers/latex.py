@@ -575,7 +575,7 @@ class _Parser:
     token = self._next()
     if self._is_currency(token):
       name = units.unit(token.text)
-      return Node('quantity', (self._nested(self._atom), name))
+      return self._priced(name)
     match token.kind:
       case 'number':
         return self._number(token.text)
@@ -596,16 +596,23 @@ class _Parser:
       case 'sign' if token.text == ']':
         return self._nested(lambda: self._tuple(']'))
       case 'escaped' if token.text == '\\$':
-        return Node('quantity', (self._nested(self._atom), 'dollar'))
+        return self._priced('dollar')
       case 'escaped' if token.text == '\\{':
         return self._nested(self._set)
     raise Unreadable(f'unexpected {token.text or token.kind!a}')
 
+  def _priced(self, currency: str) -> Node:
+    negative = self._take('sign', '-')
+    value = self._nested(self._atom)
+    value = Node('negate', (value,)) if negative else value
+    return Node('quantity', (value, currency))
+
   def _is_currency(self, token: _Token) -> bool:
     """Whether a word is the currency of a number after it: USD 5."""
+    amount = self.peek(int(self._is('sign', '-')))
     return (
       token.kind in ('word', 'text')
-      and self.peek().kind in ('number', 'scientific')
+      and amount.kind in ('number', 'scientific')
       and units.is_currency(token.text)
     )
 

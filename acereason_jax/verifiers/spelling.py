@@ -33,7 +33,14 @@ _UNICODE = str.maketrans(
   | dict.fromkeys('\u00a0\u2009\u202f\u2002\u2003\u2007\u200a\u3000', ' ')
   # Of no width; but what turns the direction around shows another answer.
   | dict.fromkeys('\u200b\u200c\u200d\u200e\u2060\u2061\u2062\ufeff\u00ad', '')
-  | {'°': r'^\circ ', '×': r'\times ', '·': r'\cdot ', '⋅': r'\cdot '}
+  | {
+    '°': r'^\circ ',
+    'º': r'^\circ ',
+    '˚': r'^\circ ',
+    '×': r'\times ',
+    '·': r'\cdot ',
+    '⋅': r'\cdot ',
+  }
   | {'÷': r'\div ', '∞': r'\infty ', '∪': r'\cup ', '∩': r'\cap '}
   | {'≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '±': r'\pm ', '∓': r'\mp '}
   | {'≦': r'\le ', '≧': r'\ge ', '⩽': r'\le ', '⩾': r'\ge ', '∶': ':'}

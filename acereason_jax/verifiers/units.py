@@ -25,9 +25,9 @@ furlong furlongs
 fathom fathoms
 rod rods
 league leagues
-light_year light_years ly lightyear lightyears
-parsec parsecs pc
-astronomical_unit astronomical_units au
+light_year light_years lightyear lightyears
+parsec parsecs
+astronomical_unit astronomical_units
 angstrom angstroms
 micron microns
 acre acres
@@ -40,9 +40,9 @@ tablespoon tablespoons tbsp tbsps tbs
 teaspoon teaspoons tsp tsps
 fluid_ounce fluid_ounces fl_oz floz
 barrel barrels bbl
-bushel bushels bu
+bushel bushels
 peck pecks
-gram grams gramme grammes g gm gms gr
+gram grams gramme grammes g gm gms
 pound pounds
 pound_mass lb lbs lbm
 ounce ounces oz
@@ -56,8 +56,7 @@ hour hours hr hrs h
 day days d
 week weeks wk wks
 fortnight fortnights
-month months mo mos
-quarter_year
+month months
 year years yr yrs
 decade decades
 century centuries
@@ -65,8 +64,8 @@ millennium millennia
 am
 pm
 radian radians rad rads
-steradian steradians sr
-gradian gradians grad
+steradian steradians
+gradian gradians
 arcminute arcminutes arcmin
 arcsecond arcseconds arcsec
 revolution revolutions rev revs
@@ -75,7 +74,6 @@ beat beats
 celsius centigrade degree_celsius degrees_celsius degc
 fahrenheit degree_fahrenheit degrees_fahrenheit degf
 kelvin kelvins degree_kelvin degrees_kelvin
-rankine
 meter meters metre metres m
 liter liters litre litres l
 newton newtons
@@ -88,8 +86,7 @@ farad farads
 henry henries henrys
 coulomb coulombs
 tesla teslas
-weber webers wb
-gauss
+weber webers
 siemens
 pascal pascals
 hertz hz
@@ -105,19 +102,17 @@ dyne dynes
 btu btus
 horsepower horse_power hp
 pound_force lbf
-knot knots kn kt kts
-mach
+knot knots kts
 decibel decibels
 bit bits
 byte bytes
-pixel pixels px
-lumen lumens lm
-lux lx
-candela candelas cd
-becquerel becquerels bq
+pixel pixels
+lumen lumens
+lux
+candela candelas
+becquerel becquerels
 curie curies
-sievert sieverts sv
-gray_dose gy
+sievert sieverts
 dalton daltons amu
 ppm
 ppb
@@ -129,7 +124,7 @@ penny pennies pence
 yen jpy
 yensign
 yuan rmb cny renminbi
-rupee rupees rs inr re
+rupee rupees rs inr
 paisa paise
 won krw
 ruble rubles rouble roubles rub
@@ -169,16 +164,15 @@ _CURRENCIES = words(
 )
 # Before a number; 'In', 'M' or 'won' there are no currencies.
 BEFORE = words(
-  'usd eur gbp jpy cny rmb inr rs re krw rub chf mxn brl zar aed sar thb myr '
+  'usd eur gbp jpy cny rmb inr rs krw rub chf mxn brl zar aed sar thb myr '
   'idr vnd ils nis sek nok dkk pln huf bdt ngn hkd aud cad sgd nzd twd ntd '
   'dollar dollars euro euros cent yensign'
 )
 # Whose case counts: mW is not MW.
 _SYMBOLS = {
   **{'C': 'C', 'N': 'newton', 'J': 'joule', 'W': 'watt', 'V': 'volt'},
-  **{'A': 'ampere', 'K': 'kelvin', 'T': 'tesla', 'F': 'F', 'S': 'siemens'},
-  **{'H': 'henry', 'G': 'gauss', 'L': 'liter', 'Pa': 'pascal', 'Hz': 'hertz'},
-  **{'Wb': 'weber', 'Ci': 'curie', 'Gy': 'gray_dose', 'dB': 'decibel'},
+  **{'A': 'ampere', 'K': 'kelvin', 'T': 'tesla', 'F': 'F', 'L': 'liter'},
+  **{'Pa': 'pascal', 'Hz': 'hertz', 'dB': 'decibel', 'Sv': 'sievert'},
   **{'eV': 'electronvolt', 'Cal': 'kilocalorie', 'KB': 'kilobyte'},
 }
 _PREFIXES = dict(
@@ -323,6 +317,7 @@ _TOKEN = re.compile(
 )
 _SHORT = 4
 _LONG = 60
+_CAPITALS = words('KM CM MM KG ML FT LB AM PM KW KJ Kg Km Cm Ft Lb Rs RS')
 _POWERS_BEFORE = {'square': 2, 'sq': 2, 'cubic': 3, 'cu': 3}
 _POWERS_AFTER = {'squared': 2, 'cubed': 3}
 
@@ -342,6 +337,8 @@ def unit(text: str) -> str:
     for i, name in enumerate(names)
   ):
     raise Unreadable(f'words after a value: {text!a}')
+  if any(t['name'] and _is_variable(t['name']) for t in tokens):
+    raise Unreadable(f'letters after a value: {text!a}')
   if len(text) > _LONG or not tokens:
     return ''
   powers = _powers(tokens)
@@ -354,6 +351,10 @@ def unit(text: str) -> str:
   if any(t['other'] for t in tokens):
     raise Unreadable(f'signs after a value: {text!a}')
   return _spelled(powers)
+
+
+def _is_variable(name: str) -> bool:
+  return len(name) == 1 and name not in ('a', 'A', '?') and not known(name)
 
 
 def _one_spelling(text: str) -> str:
@@ -375,9 +376,9 @@ def _phrase(match: re.Match) -> str:
 
 def known(name: str) -> str:
   """Returns the unit that one word is, or ''."""
-  # Mm and mM are no mm.
-  mixed = len(name) == 2 and 'M' in name and not name.isupper()
-  small = '' if mixed else _SMALL.get(name.lower(), '')
+  # M is no m, mM no mm, and of two capitals most are segments.
+  sure = len(name) > 2 or name.islower() or name in _CAPITALS
+  small = _SMALL.get(name.lower(), '') if sure else ''
   return _CASED.get(name) or small
 
 
