@@ -119,6 +119,15 @@ def test_unreadable_reference_is_the_judges_failure(answer):
   assert math.reference('', answer).status == 'error'
 
 
+@pytest.mark.parametrize('answer', math_pairs_found.UNSURE_REFERENCES)
+def test_unsure_reference_is_dropped(answer):
+  verdict = math.reference('', answer)
+  assert verdict.status == 'error'
+  assert verdict.detail.startswith('reference: ')
+  assert _verify('42', answer).status == 'error'
+  assert _verify(answer, answer).status == 'right'
+
+
 def test_references_that_can_be_read():
   references = {p[2] for p in math_pairs.PAIRS + math_pairs_styles.PAIRS}
   bad = [r for r in references if math.reference('', r).status != 'right']

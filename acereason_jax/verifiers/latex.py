@@ -643,6 +643,9 @@ class _Parser:
     )
 
   def _number(self, text: str) -> Node:
+    if text[0] == '0' and text[1:].isdigit() and self.peek(-2).text == ':':
+      # The minutes of 1:05, which is not 1:5.
+      return Node('text', (text,))
     node = Node('number', (_fraction(text), _places(text)))
     if self._is('sign', '_') and text.isdigit():
       self._next()

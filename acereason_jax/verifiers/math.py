@@ -284,7 +284,7 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
     option = options.split(typeset)
     if option is None and wanted.letter:
       option = _option(normal, wanted)
-    if option is None:
+    if option is None or (option.colon and not wanted.letter):
       return _compare_values(normal, wanted, given + answer)
     return _compare_options(option, wanted, given + answer)
   except Ambiguous as e:
@@ -304,12 +304,11 @@ def _option(normal: str, wanted: _Reference) -> options.Option | None:
   """
   if letter := options.letter(normal):
     return options.Option(letter, '')
-  if _is_letter(wanted):
-    return None
-  if (option := options.named(normal)) is not None:
+  option = options.named(normal)
+  if option is not None and not _is_letter(wanted):
     return option
   if options.letters(normal) - options.letters(wanted.text) - {wanted.letter}:
-    raise Ambiguous('a value beside another letter')
+    raise Ambiguous('another letter stands there too')
   return None
 
 

@@ -7,6 +7,7 @@ either, and a reference cannot be read. Only a text that is nothing else, like
 `12,345`, is one number by convention.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 # Commas without a space behind them; what stands in an index is a name.
 _RUN = re.compile(r'(?<![0-9._^])(?<![_^]\{)[0-9]+(?:,[0-9]+)+')
-_CANDIDATE = re.compile(r'[0-9],[0-9]{3}(?![0-9])')
+_CANDIDATE = re.compile(r'[0-9],[0-9]{3}')
 _HEAD = re.compile('[1-9][0-9]{0,2}')
 # In a list, 007 may be the end of 1,007.
 _PADDED = re.compile(
@@ -50,10 +51,12 @@ class Texts(NamedTuple):
 
   texts: the likelier first; commas only separate.
   conventional: whether the first is what a lone number is taken for.
+  odd: whether, of a reference, none is sure.
   """
 
   texts: tuple[str, ...]
   conventional: bool = False
+  odd: bool = False
 
 
 def texts(text: str) -> Texts:
@@ -93,7 +96,8 @@ def readings(
     found = list(_plausible(possible.texts, parse))
   if not found:
     raise Ambiguous('commas between digits that can be read in two ways')
-  return found, len(found) == 1 or possible.conventional
+  sure = len(found) == 1 or possible.conventional
+  return found, sure and not possible.odd
 
 
 def _plausible(
@@ -122,7 +126,7 @@ def _candidates(text: str) -> Texts:
   grouped, listed = _rebuilt(text, runs, most), _rebuilt(text, runs, least)
   one, two = grouped.replace(', ', ','), listed.replace(', ', ',')
   if not open_ones:
-    return Texts((one,))
+    return Texts((one,), odd=any(map(_is_odd, runs, least, where)))
   links = [link.start() for link in _LINK.finditer(text)]
   if links and links[0] < runs[open_ones[-1]].start():
     # Behind the `and` of a list comes one element.
@@ -175,6 +179,21 @@ def _is_grouped(run: re.Match, spelled: str) -> bool:
   """Whether each number of a run has groups."""
   pieces = set(run[0].split(','))
   return pieces.isdisjoint(spelled.split(','))
+
+
+def _is_odd(run: re.Match, spelled: str, place: str) -> bool:
+  """Whether digits are neither groups nor, for sure, a list.
+
+  0,125 and 1,2345 can be slips or decimals; (1,234,567) has three readings.
+  """
+  pieces = run[0].split(',')
+  if place == 'bracket':
+    return len(pieces) > 2 and len(pieces[0]) < 3
+  if run.start() > 1 or run.end() < len(run.string):
+    return False
+  long = any(len(a) < 4 <= len(b) for a, b in itertools.pairwise(pieces))
+  mixed = ',' in spelled and spelled != run[0] and not _is_grouped(run, spelled)
+  return long or mixed or pieces[0] == '0'
 
 
 def _alone(text: str, run: re.Match) -> str:

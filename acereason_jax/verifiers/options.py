@@ -35,10 +35,14 @@ _NEGATIVE = re.compile(r'-[0-9.\\A-Za-z(]')
 _ANOTHER = re.compile(
   rf'(?<![A-Za-z0-9])\( ?(?:{_WORD} ?\{{ ?)?[A-J] ?\}}? ?\)'
   r'|(?<![A-Za-z\\])[A-J][.):](?= |$|\})'
+  rf'|^(?:{_WORD} ?\{{ ?)?(?:and|n?or|not)(?![A-Za-z])'
 )
 _NUMBER = re.compile('[-+]?[.0-9]')
 _NAMED = re.compile('([A-J]) ?= ?(.+)', re.DOTALL)
 _LONE = re.compile(r'(?<![A-Za-z\\])[A-J](?![A-Za-z])')
+
+
+_FIRST = frozenset('\\(ABCDEFGHIJO')
 
 
 class Option(NamedTuple):
@@ -58,6 +62,8 @@ def split(text: str) -> Option | None:
   Raises:
     Ambiguous: it may be an option or a product, or it names two.
   """
+  if text[0] not in _FIRST:
+    return None
   plain, decorated = _unwrapped(text)
   match = _OPTION.fullmatch(plain)
   if match is None:
@@ -74,9 +80,13 @@ def split(text: str) -> Option | None:
       return None
   elif not match['stop'] and value and not _begins(match, decorated):
     return None
+  colon = match['stop'] == ':'
   if _ANOTHER.search(value) or _LETTER.fullmatch(value):
+    if colon:
+      # A: B: C = 1: 2: 3
+      return None
     raise Ambiguous('more than one option')
-  return Option(letter, value, match['stop'] == ':')
+  return Option(letter, value, colon)
 
 
 def letter(text: str) -> str:

@@ -160,7 +160,7 @@ _GROUPS = re.compile(
 )
 # 2 345/678 is a mixed number.
 _SPACED_GROUPS = re.compile(
-  r'(?<![0-9.,_^/] )(?<![0-9.,_^/])[1-9][0-9]{0,2}(?: [0-9]{3})+'
+  r'(?<![0-9._^/] )(?<![0-9.,_^/])[1-9][0-9]{0,2}(?: [0-9]{3})+'
   r'(?![0-9]| ?/| [0-9])'
 )
 # JSON read once too little: `\\\\frac`, where no row of a matrix can begin.
@@ -175,7 +175,7 @@ _LOOSE_SPACE = re.compile(
   r'(?<![A-Za-z0-9}])(?<![0-9]\.) | (?![A-Za-z0-9]|\.[0-9])'
 )
 _COMMA = re.compile(' , ?|, ')
-_MAYBE_GROUPS = re.compile('[0-9] ?, ?[0-9]{3}(?![0-9])')
+_MAYBE_GROUPS = re.compile('[0-9] ?, ?[0-9]{3}')
 
 
 def normalise(text: str) -> str:
