@@ -80,7 +80,7 @@ _CASES: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
   ('units', r'3\text{ mW}', (r'3\text{ milliwatts}',), (r'3\text{ MW}', r'3\text{ kW}')),
   ('units', r'12\text{ litres of water}', (r'12\text{ L}', '12'), (r'12\text{ mL}', r'12\text{ kg of water}')),
   ('units', r'5\text{ beats per minute}', (r'5\text{ bpm}',), (r'5\text{ beats per second}',)),
-  ('units', '2', ('2 in', r'2\mathrm{ kW}', '2 Kg'), (r'2\text{ M}', r'2\mathrm{S}', r'2\mathrm{CD}', r'2\text{ B}', r'2\text{k}', '2 in x', r'2\text{ cm}x', r'2\mathrm{cd}')),
+  ('units', '2', ('2 in', r'2\mathrm{ kW}', r'2\text{ Kg}'), (r'2\text{ M}', r'2\mathrm{S}', r'2\mathrm{CD}', r'2\text{ B}', r'2\text{k}', '2 in x', r'2\text{ cm}x', r'2\mathrm{cd}')),
   ('units', '9 (apples)', ('9', r'9\text{ apples}', '9 (pears)'), ('9 (ab)', '9 (million)', '9 (or more)', '(9, apples)')),
   ('units', r'0.3 \mathrm{~N}-\mathrm{m}', ('0.3', r'0.3\text{ N}\cdot\text{m}'), (r'0.3\text{ N}', r'0.3\text{ J}')),
   ('units', r'\approx 6.5 \mathrm{ft}', ('6.5', r'6.5\text{ feet}'), ('5.6', r'6.5\text{ m}')),

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason_jax.verifiers import latex, math, spelling, vocabulary
+from acereason_jax.verifiers import latex, math, spelling, units, vocabulary
 from acereason_jax.verifiers.pool import VerifierPool
 from acereason_jax.verifiers.vocabulary import TooLarge
 
@@ -72,7 +72,7 @@ def _verify(box, answer):
 
 
 def test_there_are_enough_cases():
-  assert len(set(PAIRS)) >= 1800
+  assert len(set(PAIRS)) >= 3000
   assert len(POLICY) >= 75
   assert len(hostile_math.HOSTILE) >= 300
 
@@ -129,9 +129,33 @@ def test_unsure_reference_is_dropped(answer):
 
 
 def test_references_that_can_be_read():
-  references = {p[2] for p in math_pairs.PAIRS + math_pairs_styles.PAIRS}
+  pairs = math_pairs.PAIRS + math_pairs_styles.PAIRS + math_pairs_signs.PAIRS
+  references = {p[2] for p in pairs}
   bad = [r for r in references if math.reference('', r).status != 'right']
   assert not bad
+
+
+def test_units_have_one_spelling():
+  for names in (
+    ('m/s^2', r'm\,s^{-2}', 'metres per second squared', 'm/s/s'),
+    ('lb/in^2', 'psi', 'lbs per square inch', 'lb/sq. in.'),
+    ('kWh', 'kilowatt-hours', r'kW\cdot h'),
+    ('km/h', 'kph', 'kilometers an hour', 'km per hr'),
+    (r'\mu m', 'micrometers'),
+    ('U.S. dollars', 'USD', 'bucks'),
+    ('cm', 'cm long', 'centimetres of rope'),
+    ('', 'in total', 'students', 'red marbles'),
+  ):
+    assert len({units.unit(spelling.typeset(name)) for name in names}) == 1
+
+
+def test_known_units_never_agree_with_others():
+  spelled = {units.unit(name) for name in ('mW', 'MW', 'kW', 'W', 'mWh')}
+  assert len(spelled) == 5
+  spelled |= {units.unit(name) for name in ('USD', 'EUR', 'HKD', 'cents')}
+  for a in spelled:
+    assert units.agree(a, '')
+    assert [b for b in spelled if units.agree(a, b)] == [a]
 
 
 @pytest.mark.parametrize(
