@@ -374,6 +374,8 @@ class _Parser:
     while self._is('sign', '+', '-'):
       negative ^= self._next().text == '-'
     node = self._power()
+    if negative and node.op == 'based':
+      return node._replace(args=(f'-{node.args[0]}', node.args[1]))
     if negative and node.op == 'quantity':
       return node._replace(args=(Node('negate', node.args[:1]), node.args[1]))
     return Node('negate', (node,)) if negative else node
@@ -411,26 +413,12 @@ class _Parser:
       return _is_unit_word(token) or (numbered and token.text in units.SPACED)
     if self._is('command', 'Omega'):
       return self.peek(-1).kind == 'number'
-    if self._is('sign', '('):
-      return self._has_words()
     # 10 \\frac{\\mathrm{m}}{\\mathrm{s}^2}
     above = self.peek(2)
     return (
       self._is('command', 'frac')
       and above.kind == 'text'
       and not _is_letter(above.text)
-    )
-
-  def _has_words(self) -> bool:
-    """Whether a bracket holds words for what was counted: 9 (apples)."""
-    end = 1
-    while self.peek(end).kind == 'word' and not _separates(self.peek(end)):
-      end += 1
-    return (
-      end > 1
-      and self.peek(end).text == ')'
-      and self.peek(end + 1) == _END
-      and _is_unit_word(self.peek(1)._replace(spaced=True))
     )
 
   def _starts_argument(self) -> bool:

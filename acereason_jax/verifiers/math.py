@@ -58,7 +58,9 @@ _PARTS = re.compile(
   r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
 )
 # Words, maybe with a number behind them: no solution, July 4.
-_PHRASE = re.compile(r'[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]{3,}(?: [0-9]+)+')
+_PHRASE = re.compile(
+  r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
+)
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z '-]*[A-Za-z]")
 
 
@@ -383,9 +385,9 @@ def _parse(normal: str) -> Node:
   if _are_foreign(normal):
     return Node('text', (normal,))
   if _PHRASE.fullmatch(normal):
-    words = normal.split(' ')
+    words = re.split('[ .]', normal)
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
-    priced = units.is_currency(words[0]) and words[1].isdigit()
+    priced = units.is_currency(words[0]) and words[-1].isdigit()
     if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
       return Node('text', (latex.fold(normal),))
   return latex.parse(normal)

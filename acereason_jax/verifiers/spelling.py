@@ -139,6 +139,7 @@ _RENAMED = tuple(
     ),
     (r'\\textcircled ?\{ ?([0-9]{1,2}) ?\}', r'(\1)'),
     (r'\( ?\\bmod(?![A-Za-z])([^()]*)\)', r'\\pmod{\1}'),
+    (r'(?<![A-Za-z\\])([ap])\. ?m(?![A-Za-z])\.?', r'\1m'),
     # About 5 is an answer; x about 5 is a chain.
     (r'^ ?\\(?:approx|simeq)(?![A-Za-z])', ' '),
     # The scale of 5^\circ C; a bare K is a variable.
@@ -174,6 +175,10 @@ _CHOOSE = re.compile(r'\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}')
 _LOOSE_SPACE = re.compile(
   r'(?<![A-Za-z0-9}])(?<![0-9]\.) | (?![A-Za-z0-9]|\.[0-9])'
 )
+# 9 (apples), 36 (sq. inches)
+_COUNTED = re.compile(
+  r"([-+]?[0-9][0-9.,/]*) \(([A-Za-z][A-Za-z .'-]{3,57}|[ck]m|mm|kg|ml)\)"
+)
 _COMMA = re.compile(' , ?|, ')
 _MAYBE_GROUPS = re.compile('[0-9] ?, ?[0-9]{3}')
 
@@ -207,6 +212,8 @@ def typeset(text: str) -> str:
       break
   for pattern, replacement in _RENAMED:
     text = pattern.sub(replacement, text)
+  if match := _COUNTED.fullmatch(text):
+    text = rf'{match[1]} \text{{{match[2]}}}'
   return _SPACED_GROUPS.sub(_digits, ' '.join(text.split()))
 
 

@@ -295,7 +295,7 @@ BARE = (
 )
 # These too, right after a number and a space: 12 in, 5 rev.
 SPACED = {s for s in _SMALL if len(s) == 3 and s.isalpha()} | words(
-  'in ft mi lb oz hr yd yr ha hz kw kj mg hp'
+  'in ft mi lb oz hr yd yr ha hz kw kj mg hp am pm'
 )
 # Functions, unless nothing follows that they could be of.
 FUNCTIONS = ('min', 'sec')
@@ -337,7 +337,8 @@ def unit(text: str) -> str:
     for i, name in enumerate(names)
   ):
     raise Unreadable(f'words after a value: {text!a}')
-  if any(t['name'] and _is_variable(t['name']) for t in tokens):
+  # The t of t-shirts is none.
+  if any(map(_is_variable, tokens, [*names[1:], ''])):
     raise Unreadable(f'letters after a value: {text!a}')
   if len(text) > _LONG or not tokens:
     return ''
@@ -353,8 +354,10 @@ def unit(text: str) -> str:
   return _spelled(powers)
 
 
-def _is_variable(name: str) -> bool:
-  return len(name) == 1 and name not in ('a', 'A', '?') and not known(name)
+def _is_variable(token: re.Match, after: str) -> bool:
+  name = token['name'] or ''
+  letter = len(name) == 1 and name not in ('a', 'A', '?')
+  return letter and not known(name) and after != '-'
 
 
 def _one_spelling(text: str) -> str:
