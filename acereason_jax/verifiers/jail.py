@@ -291,7 +291,7 @@ def _read(file: int, start: int, most: int) -> bytes:
 
 
 _SELF_TEST = rb"""
-import ctypes, fcntl, os, signal, socket, struct
+import ctypes, os, signal, socket
 broke, tried = [], 0
 def attempt(name, action):
   global tried
@@ -331,11 +331,13 @@ attempt('ioctl-owner', lambda: ioctl(0x8901, other))
 attempt('ioctl-group', lambda: ioctl(0x8902, other))
 attempt('ioctl-high', lambda: ioctl(1 << 32 | 0x8901, other))
 attempt('ioctl-async', lambda: ioctl(0x5452, 1))
-attempt('owner', lambda: fcntl.fcntl(ends[0], fcntl.F_SETOWN, other))
-owner = struct.pack('ii', 1, other)
-attempt('owner-ex', lambda: fcntl.fcntl(ends[0], 15, owner))
-attempt('signal-kind', lambda: fcntl.fcntl(ends[0], 10, signal.SIGURG))
-attempt('async', lambda: fcntl.fcntl(ends[0], fcntl.F_SETFL, os.O_ASYNC))
+# F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETFL.
+def command(number, value):
+  call('fcntl', ends[0].fileno(), number, value)
+attempt('owner', lambda: command(8, other))
+attempt('owner-ex', lambda: command(15, (ctypes.c_int * 2)(1, other)))
+attempt('signal-kind', lambda: command(10, int(signal.SIGURG)))
+attempt('async', lambda: command(4, os.O_ASYNC))
 print(','.join(broke) or 'nothing', 'of', tried)
 """
 # What Landlock alone prevents.

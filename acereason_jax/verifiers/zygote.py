@@ -204,6 +204,11 @@ def _new_root() -> None:
   for name in _STDIN:
     os.makedirs(os.path.dirname(_MOUNT_POINT + name), exist_ok=True)
     os.symlink(_STDIN_COPY, _MOUNT_POINT + name)
+  for folder in {os.path.dirname(p) for p in paths if p in library_paths()}:
+    # Programs may not list it; what the import system knows of it stays valid
+    # while its time does.
+    seen = os.stat(folder)
+    os.utime(_MOUNT_POINT + folder, ns=(seen.st_atime_ns, seen.st_mtime_ns))
   os.chdir(_MOUNT_POINT)
   pivot_root = syscalls.NUMBERS[os.uname().machine]['pivot_root']
   _check('pivot_root', sandbox.syscall(pivot_root, b'.', b'.'))
@@ -460,20 +465,20 @@ def _waits(pid: int, processes: int) -> dict[str, float]:
 
   Infinity where the kernel does not count them, or does not tell.
   """
-  try:
-    if processes < 0:
-      return {'': math.inf}
-    tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
-  except OSError:
+  if processes < 0:
     return {'': math.inf}
   waits = {}
-  with contextlib.suppress(ProcessLookupError):
+  try:
+    tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
     try:
       for thread in os.listdir(tasks):
+        # Threads end meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
           waits[thread] = _schedule(f'{thread}/schedstat', tasks)[1]
     finally:
       os.close(tasks)
+  except OSError:
+    return {'': math.inf}
   return waits
 
 
