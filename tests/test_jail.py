@@ -1105,6 +1105,25 @@ def test_a_refusal_names_all_tiers(monkeypatch):
   assert re.fullmatch('T3: .*unshare.*; T2: .*landlock.*ENOSYS.*', str(e.value))
 
 
+def test_a_host_without_processes_is_asked_again(monkeypatch):
+  lines = """
+  fork, failures = zygote.os.fork, [1, 2, 3]
+  def often_refused():
+    if failures:
+      failures.pop()
+      raise BlockingIOError(11, 'Resource temporarily unavailable')
+    return fork()
+  zygote.os.fork = often_refused
+"""
+  _refusing(monkeypatch, lines, "tier == 'T2'")
+  try:
+    jailed = jail.Jail('T2')
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    assert _printed(jailed, 'print(1)') == '1'
+
+
 @pytest.mark.parametrize('tier', jail.TIERS)
 def test_no_tier_goes_without_seccomp(tier, monkeypatch):
   _refusing(monkeypatch, NO_SECCOMP)

@@ -193,7 +193,6 @@ class TestRun(NamedTuple):
   cpu_seconds: float
   peak_bytes: int
   stderr: str
-  asleep_seconds: float = 0.0
   broke: bool = False
 
 
@@ -209,7 +208,8 @@ def verify(
 
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order they ran in. A submission has
-  `budget_seconds` of CPU time for all its tests, and `longest_seconds` in all.
+  `budget_seconds` of CPU time for all its tests, sleep as for one of them, and
+  `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
   try:
@@ -439,7 +439,6 @@ def run_test(
       note = f'it breaks the jail, an empty program does not: {ran.note}'
       ran = ran._replace(status='RE', note=note)
   budget.cpu_seconds -= ran.cpu_seconds
-  budget.asleep_seconds -= ran.asleep_seconds
   return ran
 
 
@@ -468,6 +467,8 @@ def _run_once(
     vars(_jails).clear()
     note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
     return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
+  # Of every run: no measuring error makes a program sleep.
+  budget.asleep_seconds -= outcome.asleep_seconds
   status, note = _status(outcome, limits, task, test)
   return TestRun(
     number,
@@ -476,7 +477,6 @@ def _run_once(
     outcome.cpu_seconds,
     outcome.peak_bytes,
     outcome.stderr.decode('utf-8', 'replace'),
-    outcome.asleep_seconds,
   )
 
 

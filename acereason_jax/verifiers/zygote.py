@@ -68,6 +68,8 @@ _THREAD_STACK_BYTES = 8 << 20
 # machine are a quarter off.
 _CPU_FACTOR = 1.3
 _CHECK_SECONDS = 0.1
+# How long a host that has no process left is asked again for one.
+_FORK_SECONDS = 5.0
 # The name of a program, and what it may leave unwritten.
 _NAME = 'solution.py'
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -357,8 +359,17 @@ def start(request: dict, files: list[int], host: Host) -> Run:
     # Outside a namespace of users all that the user has counts.
     request['threads'] += _threads_of(os.getuid())
   confined, confining = os.pipe()
-  began, busy = time.monotonic(), _busy(host.processes)
-  pid = os.fork()
+  end = time.monotonic() + _FORK_SECONDS
+  while True:
+    began, busy = time.monotonic(), _busy(host.processes)
+    try:
+      pid = os.fork()
+      break
+    except BlockingIOError:
+      # Other programs' threads, or other users, may be gone in a moment.
+      if time.monotonic() > end:
+        raise
+      time.sleep(_CHECK_SECONDS)
   if pid == 0:
     os.close(confined)
     _become(request, files, confining, host)
