@@ -1105,6 +1105,27 @@ def test_a_refusal_names_all_tiers(monkeypatch):
   assert re.fullmatch('T3: .*unshare.*; T2: .*landlock.*ENOSYS.*', str(e.value))
 
 
+def test_without_schedstat_sleep_is_not_counted(monkeypatch):
+  _refusing(monkeypatch, '  zygote._open_processes = lambda: -1\n')
+  try:
+    jailed = jail.Jail()
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    assert ' asleep=uncounted' in jailed.confinement
+    program = 'import time\ntime.sleep(0.5)\nprint(1)'
+    outcome = _run(jailed, program, limits=_limits(asleep_seconds=0.1))
+    assert (outcome.stdout, outcome.asleep_seconds) == (b'1\n', 0)
+    outcome = _run(jailed, program, limits=_limits(wall_seconds=0.1))
+    assert outcome.timed_out
+
+
+def test_programs_are_the_first_to_go_without_memory(own):
+  scores = pathlib.Path('/proc', str(own._process.pid), 'oom_score_adj')
+  mine = pathlib.Path('/proc/self/oom_score_adj')
+  assert int(scores.read_text()) == 1000 > int(mine.read_text())
+
+
 def test_a_host_without_processes_is_asked_again(monkeypatch):
   lines = """
   fork, failures = zygote.os.fork, [1, 2, 3]
