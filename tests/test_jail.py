@@ -1729,6 +1729,23 @@ def test_a_jail_says_that_it_has_no_numpy(
     assert re.search(said, jailed.confinement)
 
 
+def test_libraries_that_are_slow_to_read_are_no_sleep(tmp_path, monkeypatch):
+  """As over a network."""
+  source = f'{_PACKAGE}import time\ntime.sleep(0.3)\n'
+  (_package(tmp_path) / '__init__.py').write_text(source)
+  monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])
+  try:
+    jailed = jail.Jail()
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    limits = _limits(asleep_seconds=0.2)
+    outcome = _run(jailed, 'import numpy\nprint(1)', limits=limits)
+    assert (outcome.stdout, outcome.asleep_seconds) == (b'1\n', 0)
+    sleep = 'import time\ntime.sleep(999)'
+    assert _run(jailed, sleep, limits=limits).timed_out
+
+
 # --- the filter -------------------------------------------------------------
 
 
