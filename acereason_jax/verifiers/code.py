@@ -4,7 +4,8 @@ All tests must pass; the first that does not ends it (arXiv 2505.16400, section
 3.1). A program runs as a real `__main__` in a `jail`, in a fresh process for
 each test, its source untouched; what it is compared with never enters a process
 that runs it, and no verdict is read from it, only bytes. CPU time decides TLE,
-so that a busy machine does not; as much and two seconds may be slept.
+so that a busy machine does not; as much as for one test, and two seconds, may
+be slept in all tests together.
 
 | status | when | verdict |
 |---|---|---|
@@ -16,6 +17,8 @@ so that a busy machine does not; as much and two seconds may be slept.
 | OLE | more output than may be | wrong |
 | NO_CODE | no closed ```python block | unparsed |
 | SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
+
+A program under which the jail fails twice is RE if an empty program then runs.
 """
 
 import collections
@@ -179,7 +182,10 @@ def _is_number(value: Any) -> bool:
 
 
 class TestRun(NamedTuple):
-  """One test's outcome; `note` is the first difference or the error."""
+  """One test's outcome; `note` is the first difference or the error.
+
+  `broke`: the jail failed while the program ran.
+  """
 
   number: int
   status: CodeStatus
@@ -187,6 +193,7 @@ class TestRun(NamedTuple):
   cpu_seconds: float
   peak_bytes: int
   stderr: str
+  broke: bool = False
 
 
 def verify(
@@ -201,7 +208,8 @@ def verify(
 
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order they ran in. A submission has
-  `budget_seconds` of CPU time for all its tests, and `longest_seconds` in all.
+  `budget_seconds` of CPU time for all its tests, sleep as for one of them, and
+  `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
   try:
@@ -295,7 +303,7 @@ def explain(
   lines = [f'{len(program)} characters of code']
   with contextlib.suppress(jail.SandboxError):
     lines.append(_jail(tier).confinement)
-  budget = _Budget(budget_seconds)
+  budget = _Budget(task, budget_seconds)
   for number in range(len(task.tests)):
     ran = run_test(program, task, number, tier, budget)
     lines.append(
@@ -361,19 +369,24 @@ def _jail(tier: str) -> jail.Jail:
 
 
 class _Budget:
-  """What a submission may still use; as for a test, CPU time decides."""
+  """What a submission may still use; as for a test, CPU time decides.
 
-  def __init__(self, seconds: float):
+  It may sleep as long in all of its tests as in one: who sleeps holds a worker.
+  """
+
+  def __init__(self, task: CodeTask, seconds: float):
     self.cpu_seconds = seconds
+    asleep = min(task.time_limit_seconds, seconds) + _ASLEEP_SECONDS
+    self.asleep_seconds = asleep
     self._deadline = time.monotonic() + longest_seconds(seconds)
 
   def limits(self, task: CodeTask) -> jail.Limits | None:
     """Returns the limits of the next run; None if nothing is left."""
     cpu = min(task.time_limit_seconds, self.cpu_seconds)
     wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
-    if min(cpu, wall) <= 0:
+    if min(cpu, wall, self.asleep_seconds) <= 0:
       return None
-    return jail.Limits(cpu, wall, task.memory_bytes, cpu + _ASLEEP_SECONDS)
+    return jail.Limits(cpu, wall, task.memory_bytes, self.asleep_seconds)
 
 
 def _judge(
@@ -386,7 +399,7 @@ def _judge(
     return known
   kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
   order = sorted(range(len(task.tests)), key=lambda i: (-kills[i], i))
-  budget = _Budget(budget_seconds)
+  budget = _Budget(task, budget_seconds)
   found = 'AC', f'{len(task.tests)} tests'
   for number in order:
     ran = run_test(program, task, number, tier, budget)
@@ -419,10 +432,25 @@ def run_test(
   near = task.time_limit_seconds < ran.cpu_seconds
   near &= ran.cpu_seconds < _NEAR * task.time_limit_seconds
   if ran.status == 'SANDBOX_ERROR' or (ran.status == 'TLE' and near):
-    ran = _run_once(program, task, number, tier, budget)
+    first, ran = ran, _run_once(program, task, number, tier, budget)
     ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
+    if first.broke and ran.broke and _empty_runs(task, number, tier):
+      # Else who breaks jails would have no wrong answers.
+      note = f'it breaks the jail, an empty program does not: {ran.note}'
+      ran = ran._replace(status='RE', note=note)
   budget.cpu_seconds -= ran.cpu_seconds
   return ran
+
+
+def _empty_runs(task: CodeTask, number: int, tier: str) -> bool:
+  """Whether a fresh jail runs an empty program on a test's input."""
+  limits = _Budget(task, task.time_limit_seconds).limits(task)
+  stdin = task.tests[number].stdin.encode('utf-8', 'surrogatepass')
+  try:
+    return _jail(tier).run(b'', stdin, limits).exit == 0
+  except jail.SandboxError:
+    vars(_jails).clear()
+    return False
 
 
 def _run_once(
@@ -437,8 +465,10 @@ def _run_once(
     outcome = _jail(tier).run(source, stdin, limits, task.fn, test.args)
   except jail.SandboxError as e:
     vars(_jails).clear()
-    note = ascii(str(e))[1:-1][:200]
-    return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '')
+    note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
+    return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
+  # Of every run: no measuring error makes a program sleep.
+  budget.asleep_seconds -= outcome.asleep_seconds
   status, note = _status(outcome, limits, task, test)
   return TestRun(
     number,
