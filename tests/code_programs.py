@@ -28,10 +28,10 @@ def _stdin(*tests: tuple[str, str], **limits: float) -> dict[str, Any]:
   return {'kind': 'stdin', 'tests': pairs, **limits}
 
 
-def _call(fn: str, *tests: tuple[list, Any]) -> dict[str, Any]:
+def _call(fn: str, *tests: tuple[list, Any], **limits: float) -> dict[str, Any]:
   """Returns a task of (arguments, expected result) tests."""
   pairs = [{'args': args, 'expected': wanted} for args, wanted in tests]
-  return {'kind': 'call', 'fn': fn, 'tests': pairs}
+  return {'kind': 'call', 'fn': fn, 'tests': pairs, **limits}
 
 
 def _all(
@@ -2125,13 +2125,13 @@ print(sum(map(int, input().split())))
   ),
   Program(
     'fewer digits',
-    _stdin(('', '0.333333333333\n')),
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
     "print(f'{1 / 3:.7f}')\n",
     'AC',
   ),
   Program(
     'more digits',
-    _stdin(('', '0.333333333333\n')),
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
     """\
 from decimal import Decimal
 print(Decimal(1) / 3)
@@ -2152,7 +2152,7 @@ print(Decimal(1) / 3)
   ),
   Program(
     'a relative millionth',
-    _stdin(('', '123456789.123456\n')),
+    _stdin(('', '123456789.123456\n'), float_tol=1e-6),
     'print(123456789.2)\n',
     'AC',
   ),
@@ -2168,14 +2168,20 @@ print(Decimal(1) / 3)
     'AC',
   ),
   Program(
-    'off by 1e-4', _stdin(('', '0.333333333333\n')), 'print(0.3334)\n', 'WA'
+    'off by 1e-4',
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
+    'print(0.3334)\n',
+    'WA',
   ),
   Program(
-    'off by 1e-5', _stdin(('', '0.333333333333\n')), 'print(0.33332)\n', 'WA'
+    'off by 1e-5',
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
+    'print(0.33332)\n',
+    'WA',
   ),
   Program(
     'relatively off by 1e-4',
-    _stdin(('', '1234567.5\n')),
+    _stdin(('', '1234567.5\n'), float_tol=1e-6),
     'print(1234700.0)\n',
     'WA',
   ),
@@ -2196,7 +2202,7 @@ print(Decimal(1) / 3)
   ),
   Program(
     'the last of many floats is off',
-    _stdin(('', '0.5 0.25 0.125\n')),
+    _stdin(('', '0.5 0.25 0.125\n'), float_tol=1e-6),
     'print(0.5, 0.25, 0.1251)\n',
     'WA',
   ),
@@ -2904,7 +2910,7 @@ def f(n):
 def f(n):
   return 1
 """,
-    'WA',
+    'AC',
   ),
   Program(
     'call: True for 1',
@@ -2913,7 +2919,7 @@ def f(n):
 def f(n):
   return n == 1
 """,
-    'WA',
+    'AC',
   ),
   Program(
     'call: text for a boolean',
@@ -2926,7 +2932,7 @@ def f(n):
   ),
   Program(
     'call: floats',
-    _call('f', ([3], 0.3333333333)),
+    _call('f', ([3], 0.3333333333), float_tol=1e-6),
     """\
 def f(n):
   return 1 / n
@@ -2935,7 +2941,7 @@ def f(n):
   ),
   Program(
     'call: floats in lists',
-    _call('f', ([3], [[0.3333333], 0.5])),
+    _call('f', ([3], [[0.3333333], 0.5]), float_tol=1e-6),
     """\
 def f(n):
   return [[1 / n], 0.5]
@@ -2953,7 +2959,7 @@ def f(n):
   ),
   Program(
     'call: a float off by 1e-4',
-    _call('f', ([3], 0.3333333333)),
+    _call('f', ([3], 0.3333333333), float_tol=1e-6),
     """\
 def f(n):
   return 0.3334
