@@ -41,6 +41,7 @@ def _all(
   return tuple(Program(n, task, text, status) for n, text in programs)
 
 
+_ADD = 'def add(a, b):\n  return a + b\n'
 # Two integers are read; their sum is printed.
 _SUM = _stdin(('1 2\n', '3\n'), ('10 -4\n', '6\n'))
 _QUICK = _SUM | {'time_limit_seconds': 1.0}
@@ -2480,6 +2481,91 @@ if __name__ == '__main__':
   print(add(2, 2))
 """,
     'AC',
+  ),
+  *_all(
+    'AC',
+    _call('add', ([1, 2], 3), ([10, -4], 6)),
+    (
+      (f'call: {what} under {guard}', f'{guard}\n  {text}\n{_ADD}')
+      for guard in ("if __name__ == '__main__':", 'if "__main__" == __name__:')
+      for what, text in (
+        ('unittest', 'import unittest; unittest.main()'),
+        ('input', 'print(int(input()))'),
+        ('arguments', 'import argparse; argparse.ArgumentParser().error("no")'),
+        ('an end', 'import os; os._exit(0)'),
+        ('a loop', 'while True: pass'),
+        ('an exception', '1 / 0'),
+        ('a thread', 'import threading as t; t.Event().wait()'),
+      )
+    ),
+  ),
+  *_all(
+    'AC',
+    _call('f', ([5000], 5000)),
+    (
+      (
+        'call: recursion 5,000 deep',
+        'def f(n):\n  return 0 if n == 0 else 1 + f(n - 1)\n',
+      ),
+      (
+        'call: cached recursion 5,000 deep',
+        '@cache\ndef f(n):\n  return 0 if n == 0 else 1 + f(n - 1)\n',
+      ),
+    ),
+  ),
+  Program(
+    'recursion 5,000 deep',
+    _stdin(('5000\n', '5000\n')),
+    """\
+def f(n):
+  return 0 if n == 0 else 1 + f(n - 1)
+print(f(int(input())))
+""",
+    'AC',
+  ),
+  *(
+    Program(
+      f'{given} for {wanted}',
+      _stdin(('', f'{wanted}\n')),
+      f'print("{given}")\n',
+      'WA',
+    )
+    for given, wanted in (
+      ('11', '0011'),
+      ('1e2', '100'),
+      ('1500000', '1500000.5'),
+    )
+  ),
+  *_all(
+    'AC',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    (
+      ('call: a tuple for a list', 'def f(a):\n  return tuple(a)\n'),
+      (
+        'call: fractions for integers',
+        'import fractions\ndef f(a):\n  return [*map(fractions.Fraction, a)]\n',
+      ),
+    ),
+  ),
+  Program(
+    'call: a deque for a list',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    'def f(a):\n  return deque(a)\n',
+    'WA',
+  ),
+  Program(
+    'call: a numpy array',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    'import numpy\ndef f(a):\n  return numpy.array(a)\n',
+    'AC',
+    'numpy',
+  ),
+  Program(
+    'call: a numpy number in a dict',
+    _call('f', ([3], {'k': 3})),
+    'import numpy\ndef f(n):\n  return {"k": numpy.int64(n)}\n',
+    'AC',
+    'numpy',
   ),
   Program(
     'call: helpers and globals',

@@ -88,7 +88,8 @@ _OF_STORY = re.compile(r'probability of (?:an |the )?error|error (?:rate|prob)')
 _EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
 _RELATIVE = re.compile(r'\brelative\b|/ ?\|')
 _MARKUP = re.compile(
-  r'</?su[bp]>|\\(?:left|right|text|mathrm|,|!|;|:)?|[${}`]', re.ASCII
+  r'</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|\\(?:left|right|text|mathrm|,|!|;|:)?|[${}`]',
+  re.ASCII,
 )
 _MINUS = re.compile('[\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}]')
 _SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n\s*\n')
@@ -179,20 +180,54 @@ def codecontests(row: Mapping[str, Any]) -> Task:
     if (tests := row.get(part)) is not None:
       _expect(isinstance(tests, Mapping), f'{part} is not an object')
       pairs += _pairs(tests, 'input', 'output')
-  task = _stdin_task(
-    ((_text(i), _text(o)) for i, o in pairs), row.get('description') or ''
+  tests = ((_text(i), _text(o)) for i, o in pairs)
+  task = _stdin_task(tests, row.get('description') or '')
+  return task | _limits(row.get('time_limit'), row.get('memory_limit_bytes'))
+
+
+def codeforces(row: Mapping[str, Any]) -> Task:
+  """The official tests of an open-r1/codeforces row.
+
+  Limits are as for CodeContests; `output_format`, `description` and `note` say
+  what error is allowed. Interactive problems are refused, and so are those
+  with files and those for which `generated_checker` would have to be run.
+  """
+  _expect(row.get('input_mode', 'stdio') == 'stdio', 'input is not stdin')
+  _expect(not row.get('interaction_format'), 'the problem is interactive')
+  statement = '\n\n'.join(
+    str(row.get(field) or '')
+    for field in ('description', 'output_format', 'note')
   )
-  seconds = _seconds(row.get('time_limit'))
-  if seconds > 0:
-    task['time_limit_seconds'] = min(_TIME_FACTOR * seconds, _MAX_TIME_SECONDS)
-  memory = row.get('memory_limit_bytes') or 0
+  _expect(
+    not row.get('generated_checker') or bool(allowed_error(statement)),
+    'a checker decides: there are several right outputs',
+  )
+  cases = _cases(row.get('official_tests'), 'official_tests')
+  tests = ((_text(c['input']), _text(c['output'])) for c in cases)
+  megabytes = row.get('memory_limit') or 0
+  _expect(
+    type(megabytes) in (int, float) and 0 <= megabytes <= 1 << 16,
+    'memory_limit is no size',
+  )
+  limits = _limits(row.get('time_limit'), int(megabytes * (1 << 20)))
+  return _stdin_task(tests, statement) | limits
+
+
+def _limits(time_limit: Any, memory_bytes: Any) -> Task:
+  """Returns the fields of a source's limits, which are for C++."""
+  limits: Task = {}
+  if (seconds := _seconds(time_limit)) > 0:
+    limits['time_limit_seconds'] = min(
+      _TIME_FACTOR * seconds, _MAX_TIME_SECONDS
+    )
+  memory = memory_bytes or 0
   _expect(
     type(memory) is int and 0 <= memory <= _MOST_MEMORY_BYTES,
     'memory_limit_bytes is no size',
   )
   if memory > _LEAST_MEMORY_BYTES:
-    task['memory_bytes'] = memory
-  return task
+    limits['memory_bytes'] = memory
+  return limits
 
 
 def livecodebench(
