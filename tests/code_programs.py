@@ -2508,8 +2508,9 @@ if __name__ == '__main__':
         'def f(n):\n  return 0 if n == 0 else 1 + f(n - 1)\n',
       ),
       (
-        'call: cached recursion 5,000 deep',
-        '@cache\ndef f(n):\n  return 0 if n == 0 else 1 + f(n - 1)\n',
+        'call: recursion of a method 5,000 deep',
+        'class Solution:\n  def f(self, n):\n'
+        '    return 0 if n == 0 else 1 + self.f(n - 1)\n',
       ),
     ),
   ),

@@ -485,7 +485,9 @@ def test_truth_values_are_nothing_else(value, expected):
 
 # --- recursion --------------------------------------------------------------
 
-# Each calls itself n deep, through C too.
+# Each calls itself n deep. Since 3.12 the interpreter has a limit of its own
+# for what passes through C, which no program can move.
+THROUGH_C = 5000 if sys.version_info < (3, 12) else 700
 DEEP = {
   'plain': 'def f(n): return 0 if n == 0 else 1 + f(n - 1)',
   'a method': 'class Solution:\n'
@@ -514,15 +516,18 @@ DEEP = {
   '  return depth(tree)',
 }
 
+IN_PYTHON = ('plain', 'a method')
+
 
 @pytest.mark.parametrize('tier', TIERS)
 @pytest.mark.parametrize('name', DEEP)
 def test_recursion_is_as_deep_as_problems_need(name, tier):
-  task = _call([5000], 5000)
+  depth = 5000 if name in IN_PYTHON else THROUGH_C
+  task = _call([depth], depth)
   verdict = _in_tier(DEEP[name], task, tier)
   assert verdict.status == 'right', verdict.detail
   program = f'{DEEP[name]}\nprint(f(int(input())))'
-  verdict = _verify(program, _stdin('5000\n', '5000\n'), tier)
+  verdict = _verify(program, _stdin(f'{depth}\n', f'{depth}\n'), tier)
   assert verdict.status == 'right', verdict.detail
 
 

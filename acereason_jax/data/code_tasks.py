@@ -87,8 +87,10 @@ _OF_ANSWER = re.compile(
 _OF_STORY = re.compile(r'probability of (?:an |the )?error|error (?:rate|prob)')
 _EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
 _RELATIVE = re.compile(r'\brelative\b|/ ?\|')
+# Tags, and TeX's braces and backslashes.
 _MARKUP = re.compile(
-  r'</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|\\(?:left|right|text|mathrm|,|!|;|:)?|[${}`]',
+  r'</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>'
+  r'|\\(?:left|right|text|mathrm|,|!|;|:)?|[${}`]',
   re.ASCII,
 )
 _MINUS = re.compile('[\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}]')
