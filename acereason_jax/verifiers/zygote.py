@@ -629,7 +629,7 @@ def _plain(value: Any) -> Any:
   if numpy is None:
     return value
   if kind is numpy.ndarray:
-    if value.dtype.kind in 'biu':
+    if value.dtype.char in '?d' + numpy.typecodes['AllInteger']:
       return value.tolist()
     return _plain(list(value) if value.ndim else value[()])
   if kind not in numpy.sctypeDict.values():
