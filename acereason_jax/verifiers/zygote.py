@@ -632,13 +632,13 @@ def _plain(value: Any) -> Any:
     if value.dtype.char in '?d' + numpy.typecodes['AllInteger']:
       return value.tolist()
     return _plain(list(value) if value.ndim else value[()])
-  if kind not in numpy.sctypeDict.values():
+  numbers = numpy.bool_ | numpy.integer | numpy.floating
+  # Not a class of the program's own.
+  if not issubclass(kind, numbers) or numpy.dtype(kind).type is not kind:
     return value
-  if issubclass(kind, numpy.floating):
-    # 0.1 in 32 bits is 0.1, as it is for `==`.
-    return float(str(value))
-  exact = issubclass(kind, numpy.integer | numpy.bool_)
-  return value.item() if exact else value
+  # 0.1 in 32 bits is 0.1, as it is for `==`.
+  is_float = issubclass(kind, numpy.floating)
+  return float(str(value)) if is_float else value.item()
 
 
 def _exit_status(code: object) -> int:
