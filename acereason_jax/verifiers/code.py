@@ -105,9 +105,8 @@ class CodeTask:
   kind 'stdin': the program reads `stdin` and prints `expected`. 'call': its
   function `fn` ('f' or 'Solution().f') is called with `args` and returns
   `expected`, both JSON values. Numbers are exact unless the problem allows an
-  error: then those that are no integers may be off by `float_tol`. Relative to
-  what is expected, absolute, or either: `float_error` says of which the problem
-  speaks.
+  error: then two that are not both integers may differ by `float_tol`.
+  `float_error` says of what: the absolute error, the relative, or either.
   """
 
   kind: Literal['stdin', 'call']
