@@ -660,7 +660,7 @@ json.dumps = None
 gc.disable()
 """
   first, second = (_printed(jailed, program) for _ in range(2))
-  assert first == 'False False False False 1000 True [1]' == second
+  assert first == 'False False False False 50000 True [1]' == second
 
 
 def test_scratch_is_empty_and_bounded(jailed):

@@ -133,8 +133,8 @@ class Jail:
   ) -> Outcome:
     """Returns what the program did, as `__main__` with this input.
 
-    With `fn` ('f' or 'Solution().f') that function is called with `args`, JSON
-    values, once the program has run.
+    With `fn` ('f' or 'Solution().f') it is a module instead, and that function
+    is called with `args`, JSON values, once the module has run.
 
     Raises:
       SandboxError: the zygote is gone, or could not run it.

@@ -13,6 +13,8 @@ import atexit
 import builtins
 import contextlib
 import ctypes
+import decimal
+import fractions
 import functools
 import gc
 import importlib.machinery
@@ -70,8 +72,14 @@ _CPU_FACTOR = 1.3
 _CHECK_SECONDS = 0.1
 # How long a host that has no process left is asked again for one.
 _FORK_SECONDS = 5.0
-# The name of a program, and what it may leave unwritten.
-_NAME = 'solution.py'
+# The names of a program's file, and of its module if its function is called.
+_NAME, _MODULE = 'solution.py', 'solution'
+# What LiveCodeBench sets; LeetCode allows more. A key of `sorted` that sorts
+# takes most of the stack, 5 kB a call, and _STACK_BYTES have room for so many.
+_RECURSION_LIMIT = 50_000
+# What a traceback shows: the last calls of the last exceptions.
+_CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
+# What a program may leave unwritten.
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 # The descriptor after the program's own, and how what it says begins.
 _CONFINING, _CONFINED = 4, b'confined: '
@@ -609,23 +617,34 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
 
 
 def _main(fn: str, args: list, program: bytes) -> int:
-  """Runs the program as `__main__`, calls fn; returns its exit status."""
+  """Runs the program, calls fn; returns its exit status.
+
+  It is `__main__`, as a script is. A program whose function is called is a
+  module that something else imported, as LeetCode and LiveCodeBench have it:
+  what it guards with `if __name__ == '__main__'` does not run.
+  """
   sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
   sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
   sys.stderr = sys.__stderr__ = _stream(2, 'stderr', 'w', 'backslashreplace')
-  sys.argv = [_NAME]
+  sys.argv = ['' if fn else _NAME]
   sys.path[:0] = ['']
   # Programs print numbers of any length; the limit guards servers.
   sys.set_int_max_str_digits(0)
-  module = types.ModuleType('__main__')
+  sys.setrecursionlimit(_RECURSION_LIMIT)
+  module = types.ModuleType(_MODULE if fn else '__main__')
   module.__dict__.update(
     prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
   # What is asked for, the program has to write itself.
   name = fn.rpartition('.')[2]
   module.__dict__.pop(name, None)
-  module.__loader__ = importlib.machinery.SourceFileLoader('__main__', _NAME)
-  sys.modules['__main__'] = module
+  module.__loader__ = importlib.machinery.SourceFileLoader(
+    module.__name__, _NAME
+  )
+  # Else a program that is a module would find the zygote there.
+  sys.modules['__main__'] = types.ModuleType('__main__')
+  # Pickles, data classes and type hints look a program up by its name.
+  sys.modules[module.__name__] = module
   # Tracebacks show the program's lines, of which there is no file.
   lines = program.decode('utf-8', 'replace').splitlines(keepends=True)
   linecache.cache[_NAME] = (len(program), None, lines, _NAME)
@@ -650,8 +669,31 @@ def _report(error: BaseException) -> None:
   if sys.excepthook is not sys.__excepthook__:
     sys.excepthook(type(error), error, error.__traceback__)
   else:
+    _shorten(error)
     # The interpreter's own would look for the file.
-    traceback.print_exception(error)
+    traceback.print_exception(error, limit=-_CALLS_SHOWN)
+
+
+def _shorten(error: BaseException) -> None:
+  """Leaves the last calls of an exception and of those before it.
+
+  To format 100,000 takes seconds in Python, and next to nothing in C, which a
+  bare interpreter does.
+  """
+  for left in reversed(range(_EXCEPTIONS_SHOWN)):
+    last = shown = error.__traceback__
+    for _ in range(_CALLS_SHOWN):
+      last = last and last.tb_next
+    while last:
+      last, shown = last.tb_next, shown.tb_next
+    error.__traceback__ = shown
+    if not left:
+      error.__cause__ = error.__context__ = None
+    before = error.__cause__
+    before = error.__context__ if before is None else before
+    if before is None:
+      return
+    error = before
 
 
 def _stream(
@@ -677,14 +719,51 @@ def _call(names: dict, name: str, args: list) -> None:
   else:
     function = names[name]
   result = function(*args)
-  sys.setrecursionlimit(10_000)
+  sys.setrecursionlimit(_RECURSION_LIMIT)
   try:
-    text = json.dumps(result)
-  except (TypeError, ValueError, RecursionError) as e:
+    text = _as_json(result)
+  except (TypeError, ValueError, OverflowError, RecursionError) as e:
     # A wrong answer, not an error of the program's.
     print(f'{name} returned: {e}', file=sys.stderr)
     return
   _write_all(3, text.encode())
+
+
+def _as_json(result: Any) -> str:
+  try:
+    return json.dumps(result)
+  except TypeError:
+    return json.dumps(_plain(result))
+
+
+def _plain(value: Any) -> Any:
+  """Returns numbers and arrays that JSON does not know as those it knows.
+
+  They are numpy's, and the library's exact ones: what `==` of a benchmark calls
+  equal to a plain value. What it does not (a deque, a set, a range) stays.
+  """
+  if isinstance(value, dict):
+    return {_plain(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  kind = type(value)
+  if kind in (decimal.Decimal, fractions.Fraction):
+    whole = int(value)
+    return whole if whole == value else float(value)
+  numpy = sys.modules.get('numpy')
+  if numpy is None:
+    return value
+  if kind is numpy.ndarray:
+    if value.dtype.char in '?d' + numpy.typecodes['AllInteger']:
+      return value.tolist()
+    return _plain(list(value) if value.ndim else value[()])
+  numbers = numpy.bool_ | numpy.integer | numpy.floating
+  # Not a class of the program's own.
+  if not issubclass(kind, numbers) or numpy.dtype(kind).type is not kind:
+    return value
+  # 0.1 in 32 bits is 0.1, as it is for `==`.
+  is_float = issubclass(kind, numpy.floating)
+  return float(str(value)) if is_float else value.item()
 
 
 def _exit_status(code: object) -> int:
