@@ -52,8 +52,9 @@ class Stage(NamedTuple):
   """What a run does for a while; see configs/base.py for what each field is.
 
   `init` makes a new state of float32 parameters, which it takes over; `pack`
-  gives microbatches, in a list for each update. `mismatch_limit` is what
-  sampler and trainer may differ by.
+  gives microbatches, in a list for each update. With `has_first` batches are
+  scored by the policy before the first of their updates. `mismatch_limit` is
+  what sampler and trainer may differ by.
   """
 
   name: str
@@ -69,6 +70,7 @@ class Stage(NamedTuple):
   entropy_bonus: control.Control
   carry_optimizer: bool
   has_reference: bool
+  has_first: bool
   tempered: bool
   reset_reference_every: int
   abstract_state: update.TrainState
@@ -442,6 +444,27 @@ def build_engine(
   )
 
 
+def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
+  """The loss, and the fields of a batch that it reads.
+
+  Raises:
+    ValueError: it is no loss, or one that is right for one update only.
+  """
+  loss = c.loss.build()
+  try:
+    read, has_ratio = losses.reads(loss), losses.has_ratio(loss)
+  except ValueError as e:
+    raise ValueError(f'config.loss.fn={c.loss.fn!r}: {e}') from e
+  if c.updates > 1 and not has_ratio:
+    raise ValueError(
+      f'config.updates={c.updates}: config.loss.fn={c.loss.fn!r} has no ratio '
+      'of the policy to the one that the batch was drawn from, so only the '
+      'first update of a batch would be right; give updates=1, or a loss such '
+      "as 'acereason_jax.rl.losses:clipped' (configs/updates_cpu.py)"
+    )
+  return loss, read
+
+
 def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   """A number of the config, or the control that it names."""
   value = getattr(c, name)
@@ -517,12 +540,12 @@ def build_stage(
   check_lengths(c, b.mesh, b.window, b.context)
   if c.stop.metric:
     check_metric(c.stop.metric, c, b.domains, 'stop.metric')
-  loss = c.loss.build()
+  loss, read = build_loss(c)
   entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
   has_bonus = (
     isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
   )
-  has_reference = losses.reads_reference(loss)
+  has_reference = 'logp_ref_BT' in read
   optimizer, init, abstract = build_state(
     c, b.parts, b.mesh, b.abstract_params, has_reference
   )
@@ -552,6 +575,7 @@ def build_stage(
     entropy_bonus=entropy_bonus,
     carry_optimizer=c.carry_optimizer,
     has_reference=has_reference,
+    has_first=c.updates > 1 and 'logp_first_BT' in read,
     tempered=c.policy == 'tempered',
     reset_reference_every=c.reset_reference_every,
     abstract_state=abstract,
@@ -571,6 +595,7 @@ def build_stage(
       vocab_chunk=c.microbatch.vocab_chunk,
       dtype=jnp.dtype(c.dtype),
       entropy_bonus=has_bonus,
+      several=c.updates > 1,
       param_shardings=sharding.param_shardings(b.parts.trained, b.mesh),
       frozen_shardings=sharding.param_shardings(b.parts.frozen, b.mesh),
       offload=c.offload_moments,

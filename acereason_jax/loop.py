@@ -313,7 +313,8 @@ def learn(
 ) -> tuple[update.TrainState, dict[str, float]]:
   """One update for each part of a batch; the mismatch is that of the first.
 
-  `entropy` is the batch's.
+  pi_old of all parts is the policy before the first update, so what a loss
+  reads of it is computed before that. `entropy` is the batch's.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(progress.stage_step, epochs_done(progress), entropy)
@@ -321,8 +322,14 @@ def learn(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  found = []
-  for batches in stage.pack(groups):
+  parts, found = stage.pack(groups), []
+  if stage.has_first:
+    first_pass = stage.update.first_pass
+    parts = [
+      [first_pass(state.weights, batch, knobs) for batch in batches]
+      for batches in parts
+    ]
+  for batches in parts:
     sums = stage.update.zeros(state.params)
     for batch in batches:
       if stage.has_reference:

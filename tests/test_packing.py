@@ -48,6 +48,7 @@ def test_the_example_of_the_docstring():
     'adv_BT': [0, 0, 2, 2, 2, -1, -1, 0, 0],
     'weight_BT': [0, 0, 0.25, 0.25, 0.25, 0.5, 0.5, 0, 0],
     'logp_ref_BT': [0] * 9,
+    'logp_first_BT': [0] * 9,
   }
   assert set(rows) == set(batch._fields)
   for name, row in rows.items():
