@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from acereason_jax import (
   collect,
@@ -51,7 +52,9 @@ class Domain(NamedTuple):
 class Stage(NamedTuple):
   """What a run does for a while; see configs/base.py for what each field is.
 
-  `init` makes a new state of float32 parameters, which it takes over; `pack`
+  `init` makes a new state of float32 parameters, which it takes over; `carry`
+  makes one of the state that the stage before ended with, whose moments it
+  keeps, and is None where nothing is carried. `pack`
   gives microbatches, in a list for each update. With `has_first` batches are
   scored by the policy before the first of their updates. `mismatch_limit` is
   what sampler and trainer may differ by.
@@ -68,7 +71,7 @@ class Stage(NamedTuple):
   engine: engine_lib.Engine
   temperature: control.Control
   entropy_bonus: control.Control
-  carry_optimizer: bool
+  carry: Callable[[update.TrainState], update.TrainState] | None
   has_reference: bool
   has_first: bool
   tempered: bool
@@ -250,6 +253,46 @@ def build_state(
     reference = sharding.abstract(parts.trained, placed, dtype)
     abstract = abstract.replace(reference=reference)
   return optimizer, init, abstract
+
+
+def build_carry(
+  c: settings.Reader,
+  abstract: update.TrainState,
+  optimizer: optax.GradientTransformation,
+) -> Callable[[update.TrainState], update.TrainState]:
+  """(the state at the end of the stage before) -> that at this one's beginning.
+
+  What `optim.restarts` says is made anew, and all else is taken over as it is.
+
+  Raises:
+    ValueError: one line.
+  """
+  flags = optim.restarts(
+    c.optim.kwargs(),
+    abstract.params,
+    warmup_steps=c.warmup_steps,
+    clip_norm=c.clip_norm,
+  )
+
+  def anew(leaves: Sequence[Any]) -> list[Any]:
+    return [leaf for leaf, starts in zip(leaves, flags) if starts]
+
+  placed = anew([x.sharding for x in jax.tree.leaves(abstract.opt_state)])
+  # What is not asked for is not made: moments take no room twice.
+  fresh = jax.jit(
+    lambda params: anew(jax.tree.leaves(optimizer.init(params))),
+    out_shardings=placed,
+  )
+
+  def carry(state: update.TrainState) -> update.TrainState:
+    if not any(flags):
+      return state
+    leaves, structure = jax.tree.flatten(state.opt_state)
+    made = iter(fresh(state.params))
+    leaves = [next(made) if s else leaf for leaf, s in zip(leaves, flags)]
+    return state.replace(opt_state=structure.unflatten(leaves))
+
+  return carry
 
 
 def build_rollout_params(
@@ -510,7 +553,7 @@ def check_carried(stages: Sequence[Stage]) -> None:
     lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )
   for before, stage in itertools.pairwise(stages):
-    if stage.carry_optimizer and shape(before) != shape(stage):
+    if stage.carry and shape(before) != shape(stage):
       raise ValueError(
         f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
@@ -549,6 +592,8 @@ def build_stage(
   optimizer, init, abstract = build_state(
     c, b.parts, b.mesh, b.abstract_params, has_reference
   )
+  # A stage that nothing comes before takes over nothing.
+  carries = c.carry_optimizer and (index > 0 or c.start.run != '')
   engine = build_engine(
     c,
     b.model,
@@ -573,7 +618,7 @@ def build_stage(
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
-    carry_optimizer=c.carry_optimizer,
+    carry=build_carry(c, abstract, optimizer) if carries else None,
     has_reference=has_reference,
     has_first=c.updates > 1 and 'logp_first_BT' in read,
     tempered=c.policy == 'tempered',

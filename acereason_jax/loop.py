@@ -109,7 +109,9 @@ def enter(
     Interrupted: nothing is lost, the journal has what was asked.
   """
   state, progress = at.state, at.progress
-  if not stage.carry_optimizer and progress.step:
+  if progress.step and stage.carry is not None:
+    state = stage.carry(state)
+  elif progress.step:
     fresh = stage.init(state.params)
     state = fresh.replace(frozen=state.frozen, step=state.step)
   state = (

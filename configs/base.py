@@ -26,7 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Begin with the newest weights and the ledger of another run's folder, and
   # take these stages alone; (): all.
   c.start = dict(run='', stages=())
-  # Whether a stage takes over the moments of the one before [open].
+  # Whether a stage takes over the moments of the one before [open]. Schedules
+  # and warm-ups of the learning rate start anew with every stage.
   c.carry_optimizer = True
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
