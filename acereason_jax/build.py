@@ -54,10 +54,10 @@ class Stage(NamedTuple):
 
   `init` makes a new state of float32 parameters, which it takes over; `carry`
   makes one of the state that the stage before ended with, whose moments it
-  keeps, and is None where nothing is carried. `pack`
-  gives microbatches, in a list for each update. With `has_first` batches are
-  scored by the policy before the first of their updates. `mismatch_limit` is
-  what sampler and trainer may differ by.
+  keeps, and is None where nothing is carried. `rules` say what reward a verdict
+  is. `pack` gives microbatches, in a list for each update. With `has_first`
+  batches are scored by the policy before the first of their updates.
+  `mismatch_limit` is what sampler and trainer may differ by.
   """
 
   name: str
@@ -65,6 +65,7 @@ class Stage(NamedTuple):
   stop: curriculum.Stop
   mix: dict[str, float]
   filter: curriculum.Filter
+  rules: advantages.Rules
   prompts: int
   groups: int
   refill: int
@@ -313,6 +314,7 @@ def build_rollout_params(
 def build_pack(
   c: settings.Reader,
   mesh,
+  rules: advantages.Rules,
   *,
   pad_token: int,
   even_tokens: float,
@@ -321,13 +323,11 @@ def build_pack(
 ):
   """Judged groups -> microbatches of each update; the recipe's choices of what
   counts. `every`: see `packing.trained_rollouts`."""
-  room, soft_tokens = c.rollout.max_tokens, c.overlong_tokens
-  mask_truncated, no_reward = c.truncated == 'mask', c.truncated == 'zero'
   normalise = functools.partial(
     advantages.group_normalised, **c.advantage.kwargs()
   )
   weights = functools.partial(
-    packing.token_weights, average=c.average, room=room
+    packing.token_weights, average=c.average, room=rules.room
   )
   rows = sharding.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
@@ -349,19 +349,12 @@ def build_pack(
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
   def pack(groups: list[types.Group]) -> list[list[packing.PackedBatch]]:
-    reward_PG, judged_PG = collect.rewards(groups)
+    adv_PG = normalise(*advantages.rewards(groups, rules))
+    counted_PG = advantages.counted(groups, rules)
     if full:
       groups = [full_policy(group) for group in groups]
     rollouts = [g.rollouts for g in groups]
     length_PG = np.array([[len(r.tokens) for r in g] for g in rollouts])
-    cut_PG = np.array([[r.stop == 'length' for r in g] for g in rollouts])
-    if no_reward:
-      reward_PG = np.where(cut_PG, 0.0, reward_PG)
-    reward_PG = reward_PG + advantages.overlong_penalty(
-      length_PG, room, soft_tokens
-    )
-    adv_PG = normalise(reward_PG, judged_PG)
-    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
     # As they were drawn, which is shuffled.
     parts = np.array_split(np.arange(len(groups)), min(updates, len(groups)))
     return [
@@ -584,6 +577,7 @@ def build_stage(
   if c.stop.metric:
     check_metric(c.stop.metric, c, b.domains, 'stop.metric')
   loss, read = build_loss(c)
+  rules = advantages.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens)
   entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
   has_bonus = (
     isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
@@ -612,6 +606,7 @@ def build_stage(
     stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filter=build_filter(c),
+    rules=rules,
     prompts=c.rollout.prompts,
     groups=c.rollout.groups,
     refill=c.refill,
@@ -628,6 +623,7 @@ def build_stage(
     pack=build_pack(
       c,
       b.mesh,
+      rules,
       pad_token=b.stops[0],
       even_tokens=decoder.even_tokens(b.model.specs),
       share_prompts=b.kernel.prefixes,
