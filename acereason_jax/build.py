@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from acereason_jax import (
   collect,
@@ -51,9 +52,12 @@ class Domain(NamedTuple):
 class Stage(NamedTuple):
   """What a run does for a while; see configs/base.py for what each field is.
 
-  `init` makes a new state of float32 parameters, which it takes over; `pack`
-  gives microbatches, in a list for each update. `mismatch_limit` is what
-  sampler and trainer may differ by.
+  `init` makes a new state of float32 parameters, which it takes over; `carry`
+  makes one of the state that the stage before ended with, whose moments it
+  keeps, and is None where nothing is carried. `rules` say what reward a verdict
+  is. `pack` gives microbatches, in a list for each update. With `has_first`
+  batches are scored by the policy before the first of their updates.
+  `mismatch_limit` is what sampler and trainer may differ by.
   """
 
   name: str
@@ -61,14 +65,16 @@ class Stage(NamedTuple):
   stop: curriculum.Stop
   mix: dict[str, float]
   filter: curriculum.Filter
+  rules: advantages.Rules
   prompts: int
   groups: int
   refill: int
   engine: engine_lib.Engine
   temperature: control.Control
   entropy_bonus: control.Control
-  carry_optimizer: bool
+  carry: Callable[[update.TrainState], update.TrainState] | None
   has_reference: bool
+  has_first: bool
   tempered: bool
   reset_reference_every: int
   abstract_state: update.TrainState
@@ -250,6 +256,46 @@ def build_state(
   return optimizer, init, abstract
 
 
+def build_carry(
+  c: settings.Reader,
+  abstract: update.TrainState,
+  optimizer: optax.GradientTransformation,
+) -> Callable[[update.TrainState], update.TrainState]:
+  """(the state at the end of the stage before) -> that at this one's beginning.
+
+  What `optim.restarts` says is made anew, and all else is taken over as it is.
+
+  Raises:
+    ValueError: one line.
+  """
+  flags = optim.restarts(
+    c.optim.kwargs(),
+    abstract.params,
+    warmup_steps=c.warmup_steps,
+    clip_norm=c.clip_norm,
+  )
+
+  def anew(leaves: Sequence[Any]) -> list[Any]:
+    return [leaf for leaf, starts in zip(leaves, flags) if starts]
+
+  placed = anew([x.sharding for x in jax.tree.leaves(abstract.opt_state)])
+  # What is not asked for is not made: moments take no room twice.
+  fresh = jax.jit(
+    lambda params: anew(jax.tree.leaves(optimizer.init(params))),
+    out_shardings=placed,
+  )
+
+  def carry(state: update.TrainState) -> update.TrainState:
+    if not any(flags):
+      return state
+    leaves, structure = jax.tree.flatten(state.opt_state)
+    made = iter(fresh(state.params))
+    leaves = [next(made) if s else leaf for leaf, s in zip(leaves, flags)]
+    return state.replace(opt_state=structure.unflatten(leaves))
+
+  return carry
+
+
 def build_rollout_params(
   specs: base.Tree, parts: lora.Parts, mesh, dtype: jnp.dtype
 ):
@@ -268,6 +314,7 @@ def build_rollout_params(
 def build_pack(
   c: settings.Reader,
   mesh,
+  rules: advantages.Rules,
   *,
   pad_token: int,
   even_tokens: float,
@@ -276,13 +323,11 @@ def build_pack(
 ):
   """Judged groups -> microbatches of each update; the recipe's choices of what
   counts. `every`: see `packing.trained_rollouts`."""
-  room, soft_tokens = c.rollout.max_tokens, c.overlong_tokens
-  mask_truncated, no_reward = c.truncated == 'mask', c.truncated == 'zero'
   normalise = functools.partial(
     advantages.group_normalised, **c.advantage.kwargs()
   )
   weights = functools.partial(
-    packing.token_weights, average=c.average, room=room
+    packing.token_weights, average=c.average, room=rules.room
   )
   rows = sharding.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
@@ -304,19 +349,12 @@ def build_pack(
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
   def pack(groups: list[types.Group]) -> list[list[packing.PackedBatch]]:
-    reward_PG, judged_PG = collect.rewards(groups)
+    adv_PG = normalise(*advantages.rewards(groups, rules))
+    counted_PG = advantages.counted(groups, rules)
     if full:
       groups = [full_policy(group) for group in groups]
     rollouts = [g.rollouts for g in groups]
     length_PG = np.array([[len(r.tokens) for r in g] for g in rollouts])
-    cut_PG = np.array([[r.stop == 'length' for r in g] for g in rollouts])
-    if no_reward:
-      reward_PG = np.where(cut_PG, 0.0, reward_PG)
-    reward_PG = reward_PG + advantages.overlong_penalty(
-      length_PG, room, soft_tokens
-    )
-    adv_PG = normalise(reward_PG, judged_PG)
-    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
     # As they were drawn, which is shuffled.
     parts = np.array_split(np.arange(len(groups)), min(updates, len(groups)))
     return [
@@ -442,6 +480,27 @@ def build_engine(
   )
 
 
+def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
+  """The loss, and the fields of a batch that it reads.
+
+  Raises:
+    ValueError: it is no loss, or one that is right for one update only.
+  """
+  loss = c.loss.build()
+  try:
+    read, has_ratio = losses.reads(loss), losses.has_ratio(loss)
+  except ValueError as e:
+    raise ValueError(f'config.loss.fn={c.loss.fn!r}: {e}') from e
+  if c.updates > 1 and not has_ratio:
+    raise ValueError(
+      f'config.updates={c.updates}: config.loss.fn={c.loss.fn!r} has no ratio '
+      'of the policy to the one that the batch was drawn from, so only the '
+      'first update of a batch would be right; give updates=1, or a loss such '
+      "as 'acereason_jax.rl.losses:clipped' (configs/updates_cpu.py)"
+    )
+  return loss, read
+
+
 def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   """A number of the config, or the control that it names."""
   value = getattr(c, name)
@@ -487,7 +546,7 @@ def check_carried(stages: Sequence[Stage]) -> None:
     lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )
   for before, stage in itertools.pairwise(stages):
-    if stage.carry_optimizer and shape(before) != shape(stage):
+    if stage.carry and shape(before) != shape(stage):
       raise ValueError(
         f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
@@ -517,15 +576,18 @@ def build_stage(
   check_lengths(c, b.mesh, b.window, b.context)
   if c.stop.metric:
     check_metric(c.stop.metric, c, b.domains, 'stop.metric')
-  loss = c.loss.build()
+  loss, read = build_loss(c)
+  rules = advantages.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens)
   entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
   has_bonus = (
     isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
   )
-  has_reference = losses.reads_reference(loss)
+  has_reference = 'logp_ref_BT' in read
   optimizer, init, abstract = build_state(
     c, b.parts, b.mesh, b.abstract_params, has_reference
   )
+  # A stage that nothing comes before takes over nothing.
+  carries = c.carry_optimizer and (index > 0 or c.start.run != '')
   engine = build_engine(
     c,
     b.model,
@@ -544,14 +606,16 @@ def build_stage(
     stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filter=build_filter(c),
+    rules=rules,
     prompts=c.rollout.prompts,
     groups=c.rollout.groups,
     refill=c.refill,
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
-    carry_optimizer=c.carry_optimizer,
+    carry=build_carry(c, abstract, optimizer) if carries else None,
     has_reference=has_reference,
+    has_first=c.updates > 1 and 'logp_first_BT' in read,
     tempered=c.policy == 'tempered',
     reset_reference_every=c.reset_reference_every,
     abstract_state=abstract,
@@ -559,6 +623,7 @@ def build_stage(
     pack=build_pack(
       c,
       b.mesh,
+      rules,
       pad_token=b.stops[0],
       even_tokens=decoder.even_tokens(b.model.specs),
       share_prompts=b.kernel.prefixes,
@@ -571,6 +636,7 @@ def build_stage(
       vocab_chunk=c.microbatch.vocab_chunk,
       dtype=jnp.dtype(c.dtype),
       entropy_bonus=has_bonus,
+      several=c.updates > 1,
       param_shardings=sharding.param_shardings(b.parts.trained, b.mesh),
       frozen_shardings=sharding.param_shardings(b.parts.frozen, b.mesh),
       offload=c.offload_moments,

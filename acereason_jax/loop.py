@@ -16,7 +16,7 @@ import numpy as np
 from acereason_jax import collect, ledger, metrics, references, types
 from acereason_jax.build import Run, Stage, say
 from acereason_jax.data import curriculum
-from acereason_jax.rl import control, update
+from acereason_jax.rl import advantages, control, update
 from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
 
@@ -39,7 +39,8 @@ class Progress(NamedTuple):
   name). `cursor` is where the stage stands in its data, `temperature` and
   `entropy_bonus` are those of the next step. `history` is the stop rule's
   metric in this stage, `nonfinite` how many steps in a row changed nothing;
-  `heldout` is what was found at the end of stages and before the first.
+  `heldout` is what was found at the end of stages and before the first. `over`
+  is why the stage ends before its next batch: there is none; else ''.
   """
 
   stage: str
@@ -51,6 +52,7 @@ class Progress(NamedTuple):
   history: Sequence[float] = ()
   nonfinite: int = 0
   heldout: Sequence[Mapping[str, Any]] = ()
+  over: str = ''
 
 
 class Standing(NamedTuple):
@@ -88,12 +90,13 @@ def stage_of(run: Run, progress: Progress) -> Stage:
 
 def stop_reason(stage: Stage, progress: Progress) -> str | None:
   """Why a stage is over, or None."""
-  return curriculum.should_stop(
+  reason = curriculum.should_stop(
     stage.stop,
     progress.stage_step,
     epochs_done(progress),
     progress.history,
   )
+  return reason or progress.over or None
 
 
 def enter(
@@ -109,7 +112,9 @@ def enter(
     Interrupted: nothing is lost, the journal has what was asked.
   """
   state, progress = at.state, at.progress
-  if not stage.carry_optimizer and progress.step:
+  if progress.step and stage.carry is not None:
+    state = stage.carry(state)
+  elif progress.step:
     fresh = stage.init(state.params)
     state = fresh.replace(frozen=state.frozen, step=state.step)
   state = (
@@ -124,11 +129,12 @@ def enter(
     temperature=stage.temperature.first,
     entropy_bonus=stage.entropy_bonus.first,
     history=(),
+    over='',
   )
   at = Standing(state, progress, at.ledger)
-  if not stage.filter.of:
-    return at
-  return probe(run, stage, at, tools, interrupted)
+  if stage.filter.of:
+    at = probe(run, stage, at, tools, interrupted)
+  return looked_ahead(run, stage, at, tools)
 
 
 def probe(
@@ -184,7 +190,9 @@ def probe(
     )
     collect.check_judged(groups, tools.judges)
     zeros = [0] * len(groups)
-    for r in ledger.records(groups, 'probe', stage.name, zeros, step):
+    for r in ledger.records(
+      groups, 'probe', stage.name, zeros, step, stage.rules
+    ):
       noted[r.prompt] = r
       if jax.process_index() == 0:
         note = types.Verdict('right', json.dumps(r), 0.0)
@@ -221,7 +229,12 @@ def draw(
   cursor: curriculum.Cursor,
   count: int,
 ) -> tuple[list[tuple[types.Prompt, int]], curriculum.Cursor]:
-  """The next prompts, each with its epoch. Raises: Stopped if none is left."""
+  """The next prompts, each with its epoch.
+
+  Raises:
+    curriculum.NothingLeft: they would begin an epoch that has none.
+    Stopped: the data are not those that the stage began with.
+  """
   try:
     return curriculum.draw(
       count,
@@ -236,8 +249,29 @@ def draw(
       step=at.progress.step + 1,
       since=at.progress.step - at.progress.stage_step,
     )
+  except curriculum.NothingLeft:
+    raise
   except ValueError as e:
     raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e
+
+
+def looked_ahead(
+  run: Run, stage: Stage, at: Standing, tools: Tools
+) -> Standing:
+  """The same, with a word in `over` if there is no next batch.
+
+  A batch that cannot be filled is not begun: the fewer than a batch's prompts
+  that the last epoch has left stay out. Raises: Stopped, see `draw`.
+  """
+  cursor = at.progress.cursor or {}
+  if not curriculum.may_begin_epoch(cursor, stage.mix, stage.prompts):
+    return at
+  try:
+    draw(run, stage, at, tools, cursor, stage.prompts)
+  except curriculum.NothingLeft as e:
+    over = f'config.filter.{e}'
+    return at._replace(progress=at.progress._replace(over=over))
+  return at
 
 
 def sample(
@@ -252,9 +286,10 @@ def sample(
   """The groups to train on; records of all; the cursor; metrics; the trace.
 
   Groups without a gradient are replaced by those of further prompts, in at most
-  `refill` rounds: a batch that is still not full is trained on as it is. The
-  metrics are those of all groups asked, but for `zero_signal_share`; what they
-  say of slots and pages, and the trace, are of the first round.
+  `refill` rounds and as long as there are prompts: a batch that is still not
+  full is trained on as it is. The metrics are those of all groups asked, except
+  `zero_signal_share`; what they say of slots and pages, and the trace, are of
+  the first round.
   """
   progress = at.progress
   params = run.rollout_params(at.state.weights)
@@ -263,12 +298,17 @@ def sample(
     (run.seed, progress.step), 'train', progress.step, progress.temperature
   )
   while not rounds or len(rounds) <= stage.refill:
-    kept = [g for g in every if collect.has_signal(g)]
+    kept = [g for g in every if advantages.has_signal(g, stage.rules)]
     if len(kept) >= stage.prompts:
       break
-    drawn, cursor = draw(
-      run, stage, at, tools, cursor, stage.prompts - len(kept)
-    )
+    try:
+      drawn, cursor = draw(
+        run, stage, at, tools, cursor, stage.prompts - len(kept)
+      )
+    except curriculum.NothingLeft:
+      # The first batch of a step was looked for when the step before ended.
+      assert rounds, 'a stage that is over takes no step'
+      break
     groups, found, trace = collect.collect(
       stage.engine,
       params,
@@ -284,15 +324,16 @@ def sample(
     rounds.append((found, trace))
   collect.check_judged(every, tools.judges)
   collect.keep_failed(every, tools.journal, asking)
-  chosen = filled(every, stage.prompts)
+  chosen = filled(every, stage.prompts, stage.rules)
   records = ledger.records(
-    every, 'train', stage.name, epochs, progress.step + 1
+    every, 'train', stage.name, epochs, progress.step + 1, stage.rules
   )
-  values = rounds[0][0] | collect.said(every) | collect.judge_metrics(every)
+  values = rounds[0][0] | collect.said(every)
+  values |= collect.judge_metrics(every, stage.rules)
   for name in ('seconds_sample', 'seconds_judge'):
     values[name] = sum(found[name] for found, _ in rounds)
   if stage.refill:
-    dull = [not collect.has_signal(g) for g in chosen]
+    dull = [not advantages.has_signal(g, stage.rules) for g in chosen]
     values |= dict(
       zero_signal_share=sum(dull) / len(dull),
       rounds=float(len(rounds)),
@@ -301,9 +342,11 @@ def sample(
   return chosen, records, cursor, values, rounds[0][1]
 
 
-def filled(groups: Sequence[types.Group], count: int) -> list[types.Group]:
+def filled(
+  groups: Sequence[types.Group], count: int, rules: advantages.Rules
+) -> list[types.Group]:
   """`count` of the groups as they were drawn, those with a gradient first."""
-  dull = lambda i: not collect.has_signal(groups[i])
+  dull = lambda i: not advantages.has_signal(groups[i], rules)
   best = sorted(range(len(groups)), key=dull)[:count]
   return [groups[i] for i in sorted(best)]
 
@@ -313,7 +356,8 @@ def learn(
 ) -> tuple[update.TrainState, dict[str, float]]:
   """One update for each part of a batch; the mismatch is that of the first.
 
-  `entropy` is the batch's.
+  pi_old of all parts is the policy before the first update, so what a loss
+  reads of it is computed before that. `entropy` is the batch's.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(progress.stage_step, epochs_done(progress), entropy)
@@ -321,8 +365,14 @@ def learn(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  found = []
-  for batches in stage.pack(groups):
+  parts, found = stage.pack(groups), []
+  if stage.has_first:
+    first_pass = stage.update.first_pass
+    parts = [
+      [first_pass(state.weights, batch, knobs) for batch in batches]
+      for batches in parts
+    ]
+  for batches in parts:
     sums = stage.update.zeros(state.params)
     for batch in batches:
       if stage.has_reference:
@@ -384,13 +434,16 @@ def take_step(
     history=follow(stage.stop, progress.history, values),
     nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
   )
-  reason = stop_reason(stage, progress)
+  at = Standing(state, progress, known)
+  if not stop_reason(stage, progress):
+    at = looked_ahead(run, stage, at, tools)
+  reason = stop_reason(stage, at.progress)
   if reason:
     heldout = heldout or ask_heldout(run, state, progress.step - 1, tools)
     values |= heldout
     ends = dict(stage=stage.name, step=done, **heldout)
-    progress = progress._replace(heldout=[*progress.heldout, ends])
-  at = Standing(state, progress, known)
+    heldout_so_far = [*progress.heldout, ends]
+    at = at._replace(progress=at.progress._replace(heldout=heldout_so_far))
   return at, Step(values, groups, trace, reason)
 
 
@@ -406,7 +459,10 @@ def follow(
 def ask_heldout(
   run: Run, state: update.TrainState, step: int, tools: Tools, phase='heldout'
 ) -> dict[str, float]:
-  """Pass rates on held-out questions by domain; the same draws every time."""
+  """Pass rates on held-out questions by domain; the same draws every time.
+
+  A verdict that failed is in no rate; how many there are is said.
+  """
   prompts = [
     prompt
     for domain in run.domains
@@ -421,7 +477,16 @@ def ask_heldout(
     collect.Asking((run.seed, 0), phase, step, run.heldout_temperature),
     groups=run.heldout_groups,
   )
-  return {f'heldout/{domain}': rate for domain, rate in rates.items()}
+  for domain, (_, judged, failed) in rates.items():
+    if failed:
+      say(
+        f'held-out questions of {domain}: {failed} of {judged + failed} '
+        'verdicts failed; the pass rate is of the others'
+      )
+  found = {f'heldout/{domain}': r.rate for domain, r in rates.items()}
+  return found | {
+    f'heldout_failed/{d}': float(r.failed) for d, r in rates.items()
+  }
 
 
 def check_limits(stage: Stage, at: Standing, step: Step) -> None:

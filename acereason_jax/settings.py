@@ -485,6 +485,7 @@ def _check_values(
       f'give 0, or less than the filter.of={c.filter.of} that are asked',
     ),
     ('filter.of', c.filter.of >= 0, 'give 0 (no probe) or more'),
+    ('filter.min_judged', 0 <= c.filter.min_judged <= 1, 'give 0 to 1'),
     ('filter.readmit', 0 <= c.filter.readmit <= 1, 'give 0 to 1'),
     ('stop.epochs', c.stop.epochs >= 0, 'give 0 (no limit) or more'),
     (

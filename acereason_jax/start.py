@@ -221,7 +221,7 @@ def begin(run: Run) -> loop.Standing:
 def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   abstract = first.abstract_state
   wanted = dict(params=abstract.params, step=abstract.step)
-  if first.carry_optimizer:
+  if first.carry is not None:
     wanted['opt_state'] = abstract.opt_state
   found = checkpoint_lib.load(run.start_run, wanted)
   if found is None:
@@ -245,7 +245,7 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
       'these prompts (ids of one domain of several begin with its name); give '
       'the data it was trained on'
     )
-  if first.carry_optimizer:
+  if first.carry is not None:
     state = update.TrainState(
       found.state['params'], found.state['opt_state'], found.state['step']
     )

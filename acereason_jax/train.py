@@ -9,6 +9,7 @@ stopped by a signal and saved; 1, something for the user to mend, in one line
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import signal
@@ -95,15 +96,15 @@ def save(
   meta: Mapping[str, Any],
   step: loop.Step,
 ) -> None:
-  """Starts a checkpoint."""
-  checkpoints = records.checkpoints
+  """Starts a checkpoint; a rate of nothing that was judged is no score."""
+  checkpoints, score = records.checkpoints, step.values.get(run.best)
   checkpoints.save(
     at.progress.step,
     at.state.saved(),
     at.progress._asdict(),
     meta,
     at.ledger.to_parquet(),
-    step.values.get(run.best),
+    score if score is not None and math.isfinite(score) else None,
   )
 
 
@@ -138,7 +139,7 @@ def run_stage(
       if (saved := records.checkpoints.latest_step()) is not None:
         tools.journal.forget(saved)
       save(run, records, at, meta, step)
-  if reason and len(run.stages) > 1:
+  if reason and (len(run.stages) > 1 or at.progress.over):
     say(f'stage {stage.name}: over, {reason}')
   return at, meta, not stop
 

@@ -26,7 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Begin with the newest weights and the ledger of another run's folder, and
   # take these stages alone; (): all.
   c.start = dict(run='', stages=())
-  # Whether a stage takes over the moments of the one before [open].
+  # Whether a stage takes over the moments of the one before [open]. Schedules
+  # and warm-ups of the learning rate start anew with every stage.
   c.carry_optimizer = True
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
@@ -84,6 +85,9 @@ def get_config() -> ml_collections.ConfigDict:
     # that comes back: 0.01 to 0.1 (Nemotron-Cascade, MiMo).
     drop_solved=False,
     readmit=0.0,
+    # Share of a prompt's verdicts that must not have failed; of a prompt with
+    # fewer nothing is known, so it stays [open].
+    min_judged=0.5,
   )
   # Sources return rows (id, question, answer); see data/sources.py.
   c.train_data = dict(fn='acereason_jax.data.sources:jsonl', path='train.jsonl')
@@ -105,7 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
   # which have no gradient (DAPO's dynamic sampling); [P] has none.
   c.refill = 0
   # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2 and
-  # 4 are the ablation of [P Fig. 3c], with losses:clipped.
+  # 4 are the ablation of [P Fig. 3c], which needs a loss with a ratio, such as
+  # losses:clipped (configs/updates_cpu.py).
   c.updates = 1
   # The policy whose logp is trained: 'tempered' (softmax(logits / temperature),
   # which the rollouts are drawn from) or 'full' (softmax(logits)) [open].
@@ -173,7 +178,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.average = 'token'
   # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
   # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at 32K
-  # [1.1]); 'score' is whatever the judge said.
+  # [1.1]); 'score' is whatever the judge said. Filters, refills and the metric
+  # `reward` see the reward that trains; `pass_rate` is the judge's.
   c.truncated = 'mask'
   # Takes up to 1 off the reward of responses in the last so many tokens before
   # max_tokens, in proportion (DAPO); 0: nothing.

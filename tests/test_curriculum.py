@@ -42,6 +42,7 @@ def record(prompt, step, right, rollouts=4, failed=0, **changes):
     truncated=0,
     tokens=rollouts,
     longest=1,
+    solved=right,
   )
   return Record(**values | changes)
 
@@ -146,6 +147,91 @@ def test_failed_verdicts_of_a_probe_leave_it_in_proportion():
   assert kept(some_prompts(3), ledger, filter) == ['1', '2']
 
 
+@pytest.mark.parametrize(
+  'right, failed, share, is_known',
+  [
+    (1, 15, 0.5, False),
+    (7, 9, 0.5, False),
+    (8, 8, 0.5, True),
+    (16, 0, 0.5, True),
+    (0, 16, 0.0, False),
+    (1, 15, 0.0, True),
+    (15, 1, 1.0, False),
+    (16, 0, 1.0, True),
+    (12, 4, 0.75, True),
+    (11, 5, 0.75, False),
+  ],
+)
+def test_of_a_prompt_whose_verdicts_failed_nothing_is_known(
+  right, failed, share, is_known
+):
+  """Neither that it is solved, nor that it never was."""
+  prompts, of_all = some_prompts(2), 16
+  f = Filter(min_judged=share)
+  never = probe('0', 0, failed=failed), record('0', 1, 0, 16, failed)
+  solved = probe('0', right, failed=failed), record('0', 1, right, 16, failed)
+  if right:
+    assert right + failed == of_all
+  # The other prompt keeps the epoch from being empty.
+  rest = probe('1', 4), record('1', 1, 4, 16)
+  left = ['1'] if is_known else ['0', '1']
+
+  def ids_left(one, filter):
+    asked, trained = zip(one, rest)
+    return kept(prompts, Ledger([*asked, *trained]), filter)
+
+  assert ids_left(solved, f._replace(of=16, max_solved=14)) == left
+  assert ids_left(solved, f._replace(drop_solved=True)) == left
+  assert ids_left(never, f._replace(keep_unsolved=False)) == left
+
+
+def test_a_filter_by_the_epoch_before_if_the_newest_says_too_little():
+  prompts, f = some_prompts(3), Filter(drop_solved=True)
+  ledger = Ledger(
+    [
+      *(record(p.id, 1, 4) for p in prompts),
+      record('0', 2, 0, failed=3, epoch=1),
+      record('1', 2, 0, failed=2, epoch=1),
+      # Twice in an epoch: each batch says enough or does not.
+      record('2', 2, 1, failed=3, epoch=1),
+      record('2', 3, 2, failed=0, epoch=1),
+    ]
+  )
+  assert kept(prompts, ledger, f) == ['1', '2']
+  assert kept(prompts, ledger, f._replace(min_judged=0.9)) == ['2']
+
+
+def test_nothing_is_known_of_any_prompt():
+  """They were asked, and all stay."""
+  ledger = Ledger([probe('0', 1, failed=15), probe('1', 0, failed=16)])
+  found = kept(some_prompts(2), ledger, Filter(of=16, max_solved=0))
+  assert found == ['0', '1']
+
+
+def test_a_batch_that_nothing_is_left_for():
+  prompts = dict(a=some_prompts(4, 'a'), b=some_prompts(40, 'b'))
+  filters = dict(a=Filter(drop_solved=True), b=Filter())
+  ledger, cursor = Ledger(), {}
+  draw_next = lambda step: draw(
+    4, prompts, cursor, step=step, ledger=ledger, filters=filters
+  )
+  for step in (1, 2):
+    # An epoch of `a` may begin where its four are within reach.
+    may = curriculum.may_begin_epoch(cursor, filters, 4)
+    assert may
+    drawn, cursor = draw_next(step)
+    ledger = ledger.extended(record(p.id, step, 4) for p, _ in drawn)
+  assert cursor['a']['position'] == cursor['a']['size'] == 4
+  before = json.dumps(cursor)
+  with pytest.raises(
+    curriculum.NothingLeft, match='drop_solved=True: nothing is left of 4'
+  ):
+    draw_next(3)
+  assert json.dumps(cursor) == before
+  assert not curriculum.may_begin_epoch(cursor, ['b'], 4)
+  assert curriculum.may_begin_epoch(cursor, ['a'], 1)
+
+
 def test_the_last_epoch_of_this_stage():
   ledger = Ledger(
     [
@@ -224,6 +310,8 @@ def test_the_share_that_comes_back():
   [
     (Filter(readmit=1.5), r'readmit=1\.5: give a share'),
     (Filter(readmit=math.nan), 'readmit=nan'),
+    (Filter(min_judged=1.1), r'min_judged=1\.1: give a share'),
+    (Filter(min_judged=math.nan), 'min_judged=nan'),
     (Filter(max_solved=6), 'max_solved=6: give 0 to of=0'),
     (Filter(max_solved=17, of=16), 'max_solved=17: give 0 to of=16'),
     (Filter(max_solved=-1, of=16), 'max_solved=-1'),

@@ -24,17 +24,25 @@ from acereason_jax import types
 Cursor = Mapping[str, Mapping[str, int]]
 
 
+class NothingLeft(ValueError):
+  """A filter leaves no prompt for an epoch, so that its stage is over."""
+
+
 class Filter(NamedTuple):
   """Which prompts an epoch leaves out; the defaults keep all.
 
+  A rollout is solved if its reward in training was above 0 (`ledger.Record`).
+
   `max_difficulty`: harder ones, by what their data set says (None: keep all).
   `max_solved` and `of`: those with more than `max_solved` of `of` rollouts
-  right when this stage asked them before it began (`of` 0: it did not ask);
+  solved when this stage asked them before it began (`of` 0: it did not ask);
   verdicts that failed leave both numbers in proportion. Easy, Medium and Hard
   of arXiv 2505.16400 are 14, 10 and 6 of 16.
-  `drop_solved`: those all of whose rollouts were right when this stage last
+  `drop_solved`: those all of whose rollouts were solved when this stage last
   had them in an epoch. `keep_unsolved`: whether to keep those none of whose
   were; before their first epoch, by what the stage asked before it began.
+  `min_judged`: the share of a prompt's verdicts that must not have failed; of
+  a prompt with fewer nothing is known, so it stays.
   `readmit`: the share of the prompts left out for what the model makes of them
   (never for their difficulty) that an epoch takes all the same. What is left
   out is not asked again, so only this brings it back.
@@ -46,6 +54,7 @@ class Filter(NamedTuple):
   keep_unsolved: bool = True
   drop_solved: bool = False
   readmit: float = 0.0
+  min_judged: float = 0.5
 
 
 class Stop(NamedTuple):
@@ -82,6 +91,8 @@ def check(filter: Filter, prompts: Sequence[types.Prompt]) -> None:
   f = filter
   if not 0.0 <= f.readmit <= 1.0:
     raise ValueError(f'readmit={f.readmit}: give a share, 0.0 to 1.0')
+  if not 0.0 <= f.min_judged <= 1.0:
+    raise ValueError(f'min_judged={f.min_judged}: give a share, 0.0 to 1.0')
   if not 0 <= f.max_solved <= f.of:
     raise ValueError(
       f'max_solved={f.max_solved}: give 0 to of={f.of}, the rollouts of a '
@@ -117,15 +128,19 @@ def survivors(
   stage, epoch and id alone decide who comes back.
 
   Raises:
-    ValueError: one line that begins with the name of a field of `Filter`: no
-      prompt is left, or see `check`; or the stage has asked nothing.
+    NothingLeft: one line that begins with the name of a field of `Filter`.
+    ValueError: such a line; see `check`, or the stage has asked nothing.
   """
   check(filter, prompts)
   count = functools.partial(
-    ledger_lib.counts, ledger, stage=stage, before_step=before_step
+    ledger_lib.counts,
+    ledger,
+    stage=stage,
+    before_step=before_step,
+    min_judged=filter.min_judged,
   )
   asked = count(kind=ledger_lib.PROBE, since_step=since) if filter.of else {}
-  if filter.of and not any(p.id in asked for p in prompts):
+  if filter.of and not _was_probed(prompts, ledger, stage, before_step, since):
     raise ValueError(
       f'of={filter.of}: the ledger has no probe of stage {stage!r:.60} before '
       f'step {before_step}; make one before the first batch, or set this to 0'
@@ -147,10 +162,22 @@ def survivors(
     )
   ]
   if not kept:
-    raise ValueError(
+    raise NothingLeft(
       _nothing_left(list(reasons.values()), filter, stage, epoch)
     )
   return kept
+
+
+def _was_probed(
+  prompts: Sequence[types.Prompt],
+  ledger: ledger_lib.Ledger,
+  stage: str,
+  before_step: int,
+  since: int,
+) -> bool:
+  """Whether the stage has asked one of these before it began."""
+  asked = ledger_lib.newest(ledger, ledger_lib.PROBE, stage, before_step)
+  return any(p.id in asked and asked[p.id].step >= since for p in prompts)
 
 
 def _reason(
@@ -163,11 +190,11 @@ def _reason(
   f, newest = filter, trained or asked
   if f.max_difficulty is not None and prompt.difficulty > f.max_difficulty:
     return 'max_difficulty'
-  if asked and asked.right * f.of > f.max_solved * asked.judged:
+  if asked and asked.solved * f.of > f.max_solved * asked.judged:
     return 'max_solved'
-  if f.drop_solved and trained and trained.right == trained.judged:
+  if f.drop_solved and trained and trained.solved == trained.judged:
     return 'drop_solved'
-  if not f.keep_unsolved and newest and newest.right == 0:
+  if not f.keep_unsolved and newest and newest.solved == 0:
     return 'keep_unsolved'
   return None
 
@@ -217,6 +244,7 @@ def draw(
   `survivors`.
 
   Raises:
+    NothingLeft: an epoch that would begin has no prompts; nothing is drawn.
     ValueError: a share, a domain without prompts, see `survivors`; or an epoch
       that has begun has other prompts now.
   """
@@ -284,6 +312,14 @@ def _next_domain(
   slack = fractions.Fraction(1, max(2 * len(shares) - 2, 1))
   behind = [d for d, s in shares.items() if s * n - drawn[d] >= slack]
   return min(behind, key=lambda d: (drawn[d] + 1 - slack) / shares[d])
+
+
+def may_begin_epoch(
+  cursor: Cursor, mix: Mapping[str, float], count: int
+) -> bool:
+  """Whether a draw of `count` may begin an epoch of a domain of `mix`."""
+  places = (_Place(**cursor[d]) if d in cursor else _Place() for d in mix)
+  return any(place.position + count > place.size for place in places)
 
 
 def epochs_done(cursor: Cursor) -> int:
