@@ -463,7 +463,7 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
     return control.constant(value)
   try:
     made = value.build()
-  except TypeError as e:
+  except (TypeError, ValueError) as e:
     raise ValueError(f'config.{field}: {e}; see rl/control.py') from e
   if not isinstance(made, control.Control):
     raise ValueError(f'config.{field}: gave no control; see rl/control.py')
@@ -509,7 +509,7 @@ def check_metric(
   nothing of the model."""
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
-    known = [curriculum.SAME_PROMPTS, *curriculum.OF_BATCHES, *known]
+    known = [*curriculum.OF_BATCHES, curriculum.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
   asked = domains.get(name.removeprefix('heldout/'))

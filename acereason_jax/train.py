@@ -338,9 +338,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def config_name() -> str:
-  """'quickstart' of --config=configs/quickstart.py."""
+  """'quickstart' of --config=configs/quickstart.py; of FILE:NAME both."""
   path = config_flags.get_config_filename(flags.FLAGS['config'])
-  return pathlib.Path(path).stem
+  file, _, name = path.partition(':')
+  return '-'.join(filter(None, (pathlib.Path(file).stem, name)))
 
 
 def main(argv: list[str]) -> int:
