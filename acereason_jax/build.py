@@ -38,13 +38,15 @@ class Domain(NamedTuple):
   """A kind of prompts and who judges them.
 
   `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
-  'heldout_data', fields of the config at `where`. `open_judges` starts workers.
+  'heldout_data', fields of the config at `where`. Its held-out questions are
+  asked every `evaluate_every` steps (0: at ends). `open_judges` starts workers.
   """
 
   name: str
   where: str
   prompts: dict[str, list[types.Prompt]]
   digests: dict[str, str]
+  evaluate_every: int
   open_judges: Callable[[], collect.Judges]
   open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
 
@@ -54,20 +56,21 @@ class Stage(NamedTuple):
 
   `init` makes a new state of float32 parameters, which it takes over; `carry`
   makes one of the state that the stage before ended with, whose moments it
-  keeps, and is None where nothing is carried. `rules` say what reward a verdict
-  is. `pack` gives microbatches, in a list for each update. With `has_first`
-  batches are scored by the policy before the first of their updates.
-  `mismatch_limit` is what sampler and trainer may differ by.
+  keeps, and is None where nothing is carried. `filters` are by domain of `mix`,
+  `groups` the rollouts a prompt. `rules` say what reward a verdict is. `pack`
+  gives microbatches, in a list for each update. With `has_first` batches are
+  scored by the policy before the first of their updates. `mismatch_limit` is
+  what sampler and trainer may differ by.
   """
 
   name: str
   index: int
   stop: curriculum.Stop
   mix: dict[str, float]
-  filter: curriculum.Filter
+  filters: dict[str, curriculum.Filter]
   rules: advantages.Rules
   prompts: int
-  groups: int
+  groups: control.Control
   refill: int
   engine: engine_lib.Engine
   temperature: control.Control
@@ -108,7 +111,6 @@ class Run(NamedTuple):
   rollout_params: Callable[[base.Tree], base.Tree]
   model_stamp: str
   start_run: str
-  evaluate_every: int
   best: str
   checkpoint_every: int
   checkpoint_keep: int
@@ -136,10 +138,11 @@ def read_prompts(
   prompts, dropped = sources.to_prompts(
     rows,
     tokenizer,
-    chat_tokens=tokens.chat_tokens,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=c.prompt.opens),
     system=c.prompt.system or None,
     examples=c.prompt.examples,
     suffix=c.prompt.suffix,
+    starter=c.prompt.starter,
     max_tokens=c.prompt.window,
   )
   if dropped:
@@ -155,10 +158,20 @@ def read_prompts(
 
 
 def build_domain(
-  c: settings.Reader, name: str, alone: bool, tokenizer: Any
+  c: settings.Reader,
+  name: str,
+  alone: bool,
+  tokenizer: Any,
+  stops: tuple[int, ...],
 ) -> Domain:
-  """Reads its rows. Ids of one domain of several begin with its name."""
+  """Reads its rows. Ids of a domain that has a name begin with it."""
   prefix = '' if alone else f'{name}/'
+  try:
+    tokens.check_thinking(
+      tokenizer, stops, opens=c.prompt.opens, reasons=c.prompt.reasons
+    )
+  except ValueError as e:
+    raise ValueError(f'config.prompt.{e}') from e
   prompts, digests = {}, {}
   for source in (references.TRAIN, references.HELDOUT):
     prompts[source], digests[source] = read_prompts(
@@ -181,6 +194,7 @@ def build_domain(
     where='' if alone else f'domains.{name}.',
     prompts=prompts,
     digests=digests,
+    evaluate_every=c.evaluate_every,
     open_judges=lambda: collect.Judges(judges(), *limits),
     open_reference_pool=references_pool,
   )
@@ -508,7 +522,7 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
     return control.constant(value)
   try:
     made = value.build()
-  except TypeError as e:
+  except (TypeError, ValueError) as e:
     raise ValueError(f'config.{field}: {e}; see rl/control.py') from e
   if not isinstance(made, control.Control):
     raise ValueError(f'config.{field}: gave no control; see rl/control.py')
@@ -519,24 +533,60 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   return made
 
 
-def build_filter(c: settings.Reader) -> curriculum.Filter:
-  fields = c.filter.kwargs()
-  if fields['max_difficulty'] < 0:
-    fields['max_difficulty'] = None
-  return curriculum.Filter(**fields)
+def build_groups(c: settings.Reader) -> control.Control:
+  """Rollouts a prompt; whole numbers, which a control between two may miss."""
+  made = build_control(c.rollout, 'groups', 'rollout.groups')
+  if made.low < 2:
+    raise ValueError(
+      f'config.rollout.groups: goes down to {made.low}; a group of 1 has no '
+      'baseline: give at least 2'
+    )
+  return made
 
 
-def check_metric(name: str, c: settings.Reader, domains, field: str) -> None:
-  """Raises ValueError for a metric that no step will have."""
+def build_filters(
+  c: settings.Reader, stage: ml_collections.ConfigDict
+) -> dict[str, curriculum.Filter]:
+  """By domain of the stage's mix."""
+  c.filter.kwargs()
+  c.filters.kwargs()
+  found = {}
+  for domain, fields in settings.filters(stage).items():
+    if fields['max_difficulty'] < 0:
+      fields['max_difficulty'] = None
+    found[domain] = curriculum.Filter(**fields)
+  return found
+
+
+def check_metric(
+  name: str,
+  domains: Mapping[str, Domain],
+  field: str,
+  filters: Mapping[str, curriculum.Filter],
+) -> None:
+  """Raises ValueError for a metric that no step will have, or that says
+  nothing of the model."""
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
-    known = ['reward', 'pass_rate', 'solved_share', *known]
+    known = [*curriculum.OF_BATCHES, curriculum.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
-  if name.startswith('heldout/') and not c.evaluate_every:
+  asked = domains.get(name.removeprefix('heldout/'))
+  if asked is not None and not asked.evaluate_every:
     raise ValueError(
       f'config.evaluate_every=0: config.{field}={name!r} needs looks at the '
-      'held-out questions; give the steps between them'
+      "held-out questions; give the steps between them (a domain's own counts)"
+    )
+  leaving = [
+    domain
+    for domain, f in filters.items()
+    if f.drop_solved or not f.keep_unsolved
+  ]
+  if name in curriculum.OF_BATCHES and leaving:
+    raise ValueError(
+      f'config.{field}={name!r}: the filter of {leaving[0]!r} takes prompts '
+      'out for how they were answered, so that later batches are other ones; '
+      f'give {curriculum.SAME_PROMPTS!r}, or {known[-1]!r}'
     )
 
 
@@ -571,11 +621,16 @@ class Builder(NamedTuple):
 
 
 def build_stage(
-  c: settings.Reader, name: str, index: int, mix: dict[str, float], b: Builder
+  c: settings.Reader,
+  name: str,
+  index: int,
+  mix: dict[str, float],
+  filters: dict[str, curriculum.Filter],
+  b: Builder,
 ) -> Stage:
   check_lengths(c, b.mesh, b.window, b.context)
   if c.stop.metric:
-    check_metric(c.stop.metric, c, b.domains, 'stop.metric')
+    check_metric(c.stop.metric, b.domains, 'stop.metric', filters)
   loss, read = build_loss(c)
   rules = advantages.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens)
   entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
@@ -605,10 +660,10 @@ def build_stage(
     index=index,
     stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
-    filter=build_filter(c),
+    filters=filters,
     rules=rules,
     prompts=c.rollout.prompts,
-    groups=c.rollout.groups,
+    groups=build_groups(c),
     refill=c.refill,
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
@@ -671,7 +726,9 @@ def build(config: ml_collections.ConfigDict) -> Run:
   domains = {}
   for name, own in each.items():
     with settings.named('domain', name):
-      domains[name] = build_domain(own, name, len(each) == 1, tokenizer)
+      # A run of one domain can be followed by one of several.
+      alone = not len(config.domains)
+      domains[name] = build_domain(own, name, alone, tokenizer, stops)
       for prompts in domains[name].prompts.values():
         check_vocabulary(c.model, model, stops, prompts)
   digests = {
@@ -710,10 +767,12 @@ def build(config: ml_collections.ConfigDict) -> Run:
     with settings.named('stage', name):
       mix = settings.mix(stage)
       index = order.index(name)
-      stages.append(build_stage(c.over(stage), name, index, mix, builder))
+      own = c.over(stage)
+      filters = build_filters(own, stage)
+      stages.append(build_stage(own, name, index, mix, filters, builder))
   check_carried(stages)
   if c.best:
-    check_metric(c.best, c, domains, 'best')
+    check_metric(c.best, domains, 'best', {})
   longest = max(
     stage.rollout.max_tokens for stage in settings.every_stage(config).values()
   )
@@ -734,7 +793,6 @@ def build(config: ml_collections.ConfigDict) -> Run:
     rollout_params=rollout_params,
     model_stamp=stamp(directory),
     start_run=c.start.run,
-    evaluate_every=c.evaluate_every,
     best=c.best,
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,

@@ -7,8 +7,10 @@ A save returns before it is on disk; whether it got there is known only after
 import contextlib
 import errno
 import fnmatch
+import functools
 import json
 import logging
+import math
 import os
 import pathlib
 import signal
@@ -43,21 +45,27 @@ class Restored(NamedTuple):
 class Checkpoints:
   """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
 
-  Beside the newest ones that of the highest `score` is kept, if any had one.
+  Beside the newest ones that of the highest score of `best` is kept, if any had
+  one: scores of another name, from before a run was told to follow this one,
+  count for nothing.
   For the one run that owns `workdir`: opening it removes what an interrupted
   save left. Others read with `load`. The disk needs room for `keep` + 2.
   All processes of a run call every method.
   """
 
-  def __init__(self, workdir: str | os.PathLike, *, keep: int):
+  def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
     self._saving: int | None = None
+    self._best = best
+    self._score = functools.partial(_score, best)
     _sweep(_directory(workdir))
     policies = ocp.checkpoint_managers.preservation_policy
     best = policies.BestN(
-      get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+      get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
     )
     keeps = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-    self._manager = _manager(workdir, preservation_policy=keeps, best_fn=_score)
+    self._manager = _manager(
+      workdir, preservation_policy=keeps, best_fn=self._score
+    )
     logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
@@ -84,11 +92,9 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """The step of the highest score, the newest of equals; None without one."""
-    scores = {
-      step: _score(self._manager.metrics(step))
-      for step in self._manager.all_steps()
-      if self._manager.metrics(step)
-    }
+    metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
+    scores = {s: self._score(m) for s, m in metrics.items() if m}
+    scores = {s: score for s, score in scores.items() if score > -math.inf}
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
   def save(
@@ -123,7 +129,7 @@ class Checkpoints:
           progress=ocp.args.JsonSave(dict(progress)),
           meta=ocp.args.JsonSave(dict(meta)),
         ),
-        metrics=None if score is None else dict(score=score),
+        metrics=None if score is None else dict(score=score, of=self._best),
         force=True,  # When to save is the caller's decision alone.
       )
 
@@ -368,8 +374,9 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
   )
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-  return metrics['score']
+def _score(best: str, metrics: Mapping[str, Any]) -> float:
+  # Before there was `of`, a run followed one metric to its end.
+  return metrics['score'] if metrics.get('of', best) == best else -math.inf
 
 
 def _read_json(

@@ -58,6 +58,14 @@ TOKENS = flags.DEFINE_bool(
 SEED = flags.DEFINE_integer('seed', 0, 'Another one gives other rollouts.')
 SYSTEM = flags.DEFINE_string('system', '', "The system turn; '' is none.")
 SUFFIX = flags.DEFINE_string('suffix', '', 'Put after each question.')
+STARTER = flags.DEFINE_string(
+  'starter',
+  '',
+  'In place of the suffix for rows of a starter; {starter} is it.',
+)
+OPENS = flags.DEFINE_string(
+  'opens', '', 'What the reply begins after, if the chat template lacks it.'
+)
 MAX_TOKENS = flags.DEFINE_integer('max_tokens', 1024, 'Longest response.')
 WINDOW = flags.DEFINE_integer(
   'window',
@@ -227,10 +235,11 @@ def read_prompts(path: str, tokenizer: Any) -> list[types.Prompt]:
   prompts, _ = sources.to_prompts(
     sources.jsonl(path, answers=False),
     tokenizer,
-    chat_tokens=tokens.chat_tokens,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=OPENS.value),
     system=SYSTEM.value or None,
     examples=(),
     suffix=SUFFIX.value,
+    starter=STARTER.value,
     max_tokens=sys.maxsize,
   )
   return prompts
@@ -356,7 +365,10 @@ def read_job() -> Job:
   tokenizer = tokens.load_tokenizer(directory)
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   prompts = read_prompts(PROMPTS.value, tokenizer)
+  tokens.check_thinking(tokenizer, (), opens=OPENS.value, reasons=False)
   window = find_window(prompts, config.context)
+  # Where they are not given, the file is what it was before there were these.
+  words = dict(starter=STARTER.value, opens=OPENS.value)
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
@@ -383,6 +395,7 @@ def read_job() -> Job:
       seed=SEED.value,
       system=SYSTEM.value,
       suffix=SUFFIX.value,
+      **{name: text for name, text in words.items() if text},
       max_tokens=MAX_TOKENS.value,
       window=window,
       temperature=TEMPERATURE.value,

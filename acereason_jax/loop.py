@@ -15,7 +15,7 @@ import numpy as np
 
 from acereason_jax import collect, ledger, metrics, references, types
 from acereason_jax.build import Run, Stage, say
-from acereason_jax.data import curriculum
+from acereason_jax.data import curriculum, plateau
 from acereason_jax.rl import advantages, control, update
 from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
@@ -36,11 +36,13 @@ class Progress(NamedTuple):
   """Where a run stands; plain JSON.
 
   `step` batches were trained on, `stage_step` of them in stage `stage` (its
-  name). `cursor` is where the stage stands in its data, `temperature` and
-  `entropy_bonus` are those of the next step. `history` is the stop rule's
-  metric in this stage, `nonfinite` how many steps in a row changed nothing;
-  `heldout` is what was found at the end of stages and before the first. `over`
-  is why the stage ends before its next batch: there is none; else ''.
+  name). `cursor` is where the stage stands in its data, `temperature`,
+  `entropy_bonus` and `groups` are those of the next step; `carried` are those
+  of them that the next stage goes on with. `temperatures` are those of the
+  stage's steps, `history` is the stop rule's metric in this stage, `nonfinite`
+  how many steps in a row changed nothing; `heldout` is what was found at the
+  end of stages and before the first. `over` is why the stage ends before its
+  next batch: there is none; else ''.
   """
 
   stage: str
@@ -49,6 +51,9 @@ class Progress(NamedTuple):
   cursor: curriculum.Cursor | None = None
   temperature: float = 0.0
   entropy_bonus: float = 0.0
+  groups: float = 0.0
+  carried: Mapping[str, float] | None = None
+  temperatures: Sequence[float] = ()
   history: Sequence[float] = ()
   nonfinite: int = 0
   heldout: Sequence[Mapping[str, Any]] = ()
@@ -88,15 +93,42 @@ def stage_of(run: Run, progress: Progress) -> Stage:
   return next(s for s in run.stages if s.name == progress.stage)
 
 
-def stop_reason(stage: Stage, progress: Progress) -> str | None:
+def stop_reason(
+  stage: Stage, progress: Progress, known: ledger.Ledger
+) -> str | None:
   """Why a stage is over, or None."""
   reason = curriculum.should_stop(
     stage.stop,
     progress.stage_step,
     epochs_done(progress),
-    progress.history,
+    rise(stage, progress, known),
   )
   return reason or progress.over or None
+
+
+def rise(
+  stage: Stage, progress: Progress, known: ledger.Ledger
+) -> plateau.Rise | None:
+  """What the stop rule goes by; see `curriculum.rise`."""
+  return curriculum.rise(
+    stage.stop,
+    progress.history,
+    known,
+    stage.filters,
+    stage=stage.name,
+    since=progress.step - progress.stage_step,
+    newest=progress.step,
+    temperatures=progress.temperatures,
+  )
+
+
+def carried(stage: Stage, numbers: Mapping[str, float]) -> dict[str, float]:
+  """Those whose controls have the next stage go on with them."""
+  return {
+    name: number
+    for name, number in numbers.items()
+    if getattr(stage, name).carried is not None
+  }
 
 
 def enter(
@@ -122,29 +154,39 @@ def enter(
     if stage.has_reference
     else state.replace(reference={})
   )
+  before, begins = progress.carried or {}, {}
+  for name in ('temperature', 'entropy_bonus', 'groups'):
+    rule = getattr(stage, name)
+    begins[name] = rule.first
+    if rule.carried is not None and name in before:
+      begins[name] = rule.carried(before[name])
   progress = progress._replace(
     stage=stage.name,
     stage_step=0,
     cursor=None,
-    temperature=stage.temperature.first,
-    entropy_bonus=stage.entropy_bonus.first,
+    carried=carried(stage, begins),
+    temperatures=(),
     history=(),
     over='',
+    **begins,
   )
   at = Standing(state, progress, at.ledger)
-  if stage.filter.of:
-    at = probe(run, stage, at, tools, interrupted)
+  for domain, own in stage.filters.items():
+    if own.of:
+      at = probe(run, stage, domain, at, tools, interrupted)
   return looked_ahead(run, stage, at, tools)
 
 
 def probe(
   run: Run,
   stage: Stage,
+  domain: str,
   at: Standing,
   tools: Tools,
   interrupted: Callable[[], bool],
 ) -> Standing:
-  """Asks every prompt of a stage `filter.of` times, and notes what became.
+  """Asks every prompt of a domain as often as the stage's filter of it says,
+  and notes what became.
 
   Of rollouts so many the journal holds the counts alone, chunk by chunk; one
   that is interrupted is asked again.
@@ -152,21 +194,15 @@ def probe(
   Raises:
     Interrupted: between chunks.
   """
-  step = at.progress.step
-  asked = [
-    prompt
-    for domain in stage.mix
-    for prompt in easy_ones(stage, tools.prompts[domain][references.TRAIN])
-  ]
+  step, times = at.progress.step, stage.filters[domain].of
+  asked = easy_ones(stage, domain, tools.prompts[domain][references.TRAIN])
   noted = {}
   for prompt in asked:
     key = journal_lib.Key('probe', step, prompt.id, 0)
     if (entry := tools.journal.found.get(key)) is not None:
       noted[prompt.id] = ledger.Record(*json.loads(entry.verdict.detail))
   missing = [p for p in asked if p.id not in noted]
-  where = (
-    f'stage {stage.name}: asking {len(asked):,} prompts {stage.filter.of} '
-  )
+  where = f'stage {stage.name}: asking {len(asked):,} prompts {times} '
   say(f'{where}times' + (f', {len(noted):,} of them before' if noted else ''))
   params = run.rollout_params(at.state.weights)
   # Of one size: of a few verdicts one that failed would be a large share.
@@ -185,7 +221,7 @@ def probe(
       collect.Asking(
         (run.seed, _PROBES + stage.index), '', step, at.progress.temperature
       ),
-      groups=stage.filter.of,
+      groups=times,
       expected=ledger.mean_lengths(at.ledger),
     )
     collect.check_judged(groups, tools.judges)
@@ -203,9 +239,9 @@ def probe(
 
 
 def easy_ones(
-  stage: Stage, prompts: Sequence[types.Prompt]
+  stage: Stage, domain: str, prompts: Sequence[types.Prompt]
 ) -> list[types.Prompt]:
-  """Those that a stage's filter leaves before the model is asked.
+  """Those of a domain that its filter leaves before the model is asked.
 
   Raises:
     ValueError: one line that begins with the name of a field of the filter.
@@ -213,7 +249,7 @@ def easy_ones(
   return curriculum.survivors(
     prompts,
     ledger.Ledger(),
-    curriculum.Filter(max_difficulty=stage.filter.max_difficulty),
+    curriculum.Filter(max_difficulty=stage.filters[domain].max_difficulty),
     stage=stage.name,
     epoch=0,
     before_step=0,
@@ -240,7 +276,7 @@ def draw(
       count,
       {d: tools.prompts[d][references.TRAIN] for d in stage.mix},
       stage.mix,
-      dict.fromkeys(stage.mix, stage.filter),
+      stage.filters,
       at.ledger,
       cursor,
       seed=run.seed,
@@ -316,7 +352,7 @@ def sample(
       tools.judges,
       tools.journal,
       asking._replace(taken=collect.taken(every)),
-      groups=stage.groups,
+      groups=round(progress.groups),
       expected=ledger.mean_lengths(at.ledger),
     )
     every += groups
@@ -407,6 +443,7 @@ def take_step(
     epoch=float(curriculum.epochs_done(cursor)),
     temperature=progress.temperature,
     entropy_bonus=progress.entropy_bonus,
+    rollouts_a_prompt=float(round(progress.groups)),
     seconds_update=ended - collected,
     seconds_step=ended - began,
     judge_wait_share=values['seconds_judge'] / max(ended - began, 1e-9),
@@ -418,28 +455,39 @@ def take_step(
   if stage.has_reference and every and not stage_step % every:
     state = stage.update.reset_reference(state)
   done = progress.step + 1
-  heldout = {}
-  if run.evaluate_every and not done % run.evaluate_every:
-    heldout = ask_heldout(run, state, progress.step, tools)
+  due = [
+    name
+    for name, domain in run.domains.items()
+    if domain.evaluate_every and not done % domain.evaluate_every
+  ]
+  heldout = ask_heldout(run, state, progress.step, tools, due)
   values |= heldout
   seen = control.Seen(
     stage_step, curriculum.epochs_done(cursor), values['entropy']
   )
+  ahead = {
+    name: getattr(stage, name).after(getattr(progress, name), seen)
+    for name in ('temperature', 'entropy_bonus', 'groups')
+  }
   progress = progress._replace(
     step=done,
     stage_step=stage_step,
     cursor=cursor,
-    temperature=stage.temperature.after(progress.temperature, seen),
-    entropy_bonus=stage.entropy_bonus.after(progress.entropy_bonus, seen),
+    carried=carried(stage, ahead),
+    temperatures=[*progress.temperatures, progress.temperature],
+    **ahead,
     history=follow(stage.stop, progress.history, values),
     nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
   )
+  if (found := rise(stage, progress, known)) is not None:
+    values |= dict(stop_gain=found.gain, stop_gain_error=found.error)
   at = Standing(state, progress, known)
-  if not stop_reason(stage, progress):
+  if not stop_reason(stage, progress, known):
     at = looked_ahead(run, stage, at, tools)
-  reason = stop_reason(stage, at.progress)
+  reason = stop_reason(stage, at.progress, known)
   if reason:
-    heldout = heldout or ask_heldout(run, state, progress.step - 1, tools)
+    rest = [d for d in run.domains if f'heldout/{d}' not in heldout]
+    heldout |= ask_heldout(run, state, progress.step - 1, tools, rest)
     values |= heldout
     ends = dict(stage=stage.name, step=done, **heldout)
     heldout_so_far = [*progress.heldout, ends]
@@ -457,15 +505,22 @@ def follow(
 
 
 def ask_heldout(
-  run: Run, state: update.TrainState, step: int, tools: Tools, phase='heldout'
+  run: Run,
+  state: update.TrainState,
+  step: int,
+  tools: Tools,
+  domains: Sequence[str],
+  phase: str = 'heldout',
 ) -> dict[str, float]:
-  """Pass rates on held-out questions by domain; the same draws every time.
+  """Pass rates on held-out questions of domains; the same draws every time.
 
   A verdict that failed is in no rate; how many there are is said.
   """
+  if not domains:
+    return {}
   prompts = [
     prompt
-    for domain in run.domains
+    for domain in domains
     for prompt in tools.prompts[domain][references.HELDOUT]
   ]
   rates = collect.heldout_pass_rates(

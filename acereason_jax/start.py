@@ -32,16 +32,23 @@ from acereason_jax.rollout import journal as journal_lib
 def earlier(run: Run, checkpoints) -> dict | None:
   """What the newest checkpoint says of its run, if there is one.
 
+  Says what is changed from here on, and has it in `changes`, behind what was
+  changed before.
+
   Raises:
     ValueError: this run cannot go on from it.
   """
   if (meta := checkpoints.latest_meta()) is None:
     return None
-  checkpoint_lib.check_resume(
-    settings.by_name(meta['config']),
-    settings.by_name(run.config),
-    settings.MAY_CHANGE,
+  progress = checkpoints.latest_progress()
+  steered, wrong = settings.steered(
+    meta['config'], run.config, progress['stage']
   )
+  before, after = (
+    {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
+    for side in ('before', 'after')
+  )
+  checkpoint_lib.check_resume(before, after, may_change=())
   for name, digest in run.digests.items():
     if (before := meta['data'][name]) != digest:
       raise ValueError(
@@ -49,7 +56,12 @@ def earlier(run: Run, checkpoints) -> dict | None:
         f'(SHA-256 {before[:12]}... -> {digest[:12]}...); put it back, or use '
         'another --workdir'
       )
-  return dict(meta, config=run.config)
+  for change in steered:
+    say(f'from step {progress["step"]} on: {settings.shown(change)}')
+  changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
+  return dict(
+    meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
+  )
 
 
 def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
@@ -57,7 +69,10 @@ def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
   progress = loop.Progress(**checkpoints.latest_progress())
   stage = loop.stage_of(run, progress)
   check_steps(stage, progress)
-  if stage is run.stages[-1] and loop.stop_reason(stage, progress):
+  if stage is not run.stages[-1]:
+    return None
+  known = ledger.from_parquet(checkpoint_lib.load_ledger(workdir))
+  if loop.stop_reason(stage, progress, known):
     return final_summary(workdir, progress.step)
   return None
 
@@ -130,8 +145,8 @@ def open_tools(
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        curriculum.check(stage.filter, train)
-        loop.easy_ones(stage, train)
+        curriculum.check(stage.filters[domain], train)
+        loop.easy_ones(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
       workdir / 'journal', fingerprint(run, dropped), jax.process_index()
@@ -188,8 +203,10 @@ def agree(journal: journal_lib.Journal) -> list[str]:
   return ['journal: processes read other entries than each other: not used']
 
 
-def restore(run: Run, checkpoints) -> loop.Standing:
-  """Where the newest checkpoint stands.
+def restore(
+  run: Run, checkpoints, changes: Sequence[Mapping[str, Any]]
+) -> loop.Standing:
+  """Where the newest checkpoint stands; `changes` were made in its steps.
 
   Raises:
     ValueError: it is of another model, or of other stages.
@@ -200,6 +217,10 @@ def restore(run: Run, checkpoints) -> loop.Standing:
   restored = checkpoints.restore(stage.abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
   known = ledger.from_parquet(restored.ledger)
+  now = [c['field'] for c in changes if c['step'] == progress.step]
+  if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
+    # Its values are of another metric, or of one that is measured otherwise.
+    progress = progress._replace(history=())
   say(f'going on after step {progress.step}')
   return loop.Standing(state, progress, known)
 
@@ -252,7 +273,11 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   else:
     state = first.init(found.state['params'])
     state = state.replace(step=found.state['step'])
-  progress = loop.Progress(first.name, step=found.progress['step'])
+  progress = loop.Progress(
+    first.name,
+    step=found.progress['step'],
+    carried=found.progress.get('carried'),
+  )
   say(f'going on from step {found.step} of {run.start_run}')
   return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
 
@@ -285,7 +310,9 @@ def first_look(run: Run, at: loop.Standing, tools: loop.Tools) -> loop.Standing:
     'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
-  before = loop.ask_heldout(run, at.state, at.progress.step, tools, 'before')
+  before = loop.ask_heldout(
+    run, at.state, at.progress.step, tools, [*run.domains], 'before'
+  )
   say(f'held-out pass rate before: {shown(before)}')
   progress = at.progress._replace(
     heldout=[dict(stage='', step=at.progress.step, **before)]

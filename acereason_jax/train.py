@@ -2,9 +2,10 @@
 
     python -m acereason_jax.train --config=configs/quickstart.py
 
-The same command again goes on where the run stopped. Exit status 75 means
-stopped by a signal and saved; 1, something for the user to mend, in one line
-(--verbosity=1 shows the traceback too).
+The same command again goes on where the run stopped. The end of a stage, the
+looks at held-out questions and stages that have not begun may differ then: see
+README. Exit status 75 means stopped by a signal and saved; 1, something for the
+user to mend, in one line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
@@ -120,7 +121,7 @@ def run_stage(
 ) -> tuple[loop.Standing, dict, bool]:
   """Steps until the stage is over (True) or asked to stop (False)."""
   stop = False
-  reason = loop.stop_reason(stage, at.progress)
+  reason = loop.stop_reason(stage, at.progress, at.ledger)
   while reason is None and not stop:
     began = time.monotonic()
     at, step = loop.take_step(run, stage, at, tools)
@@ -197,7 +198,9 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     for note in stack.enter_context(journal_lib.locked(lock)):
       say(note)
     checkpoints = stack.enter_context(
-      checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
+      checkpoint_lib.Checkpoints(
+        workdir, keep=run.checkpoint_keep, best=run.best
+      )
     )
     with cli.mendable(ValueError):
       meta = start.earlier(run, checkpoints)
@@ -213,16 +216,23 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     tools = start.open_tools(run, workdir, dropped, saved, stack)
     say(f'attention of the update: {run.attention}')
     with cli.mendable(ValueError):
-      at = start.begin(run) if meta is None else start.restore(run, checkpoints)
+      if meta is None:
+        at = start.begin(run)
+      else:
+        at = start.restore(run, checkpoints, meta['changes'])
     if meta is None:
       began = time.monotonic()
       with heeded_interrupt():
         at = start.first_look(run, at, tools)
       meta = dict(config=run.config, data=run.digests, dropped=dropped)
+      meta |= dict(changes=[])
       meta |= dict(seconds=time.monotonic() - began)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
+      if meta['changes']:
+        text = json.dumps(meta['changes'], indent=2)
+        (workdir / 'changes.json').write_text(text)
       writer = stack.enter_context(
         metrics.Writer(workdir, resume_step=at.progress.step + 1)
       )
@@ -329,9 +339,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def config_name() -> str:
-  """'quickstart' of --config=configs/quickstart.py."""
+  """'quickstart' of --config=configs/quickstart.py; of FILE:NAME both."""
   path = config_flags.get_config_filename(flags.FLAGS['config'])
-  return pathlib.Path(path).stem
+  file, _, name = path.partition(':')
+  return '-'.join(filter(None, (pathlib.Path(file).stem, name)))
 
 
 def main(argv: list[str]) -> int:

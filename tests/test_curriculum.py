@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.data import curriculum
+from acereason_jax.data import curriculum, plateau
 from acereason_jax.data.curriculum import Filter, Stop
 from acereason_jax.ledger import Ledger, Record
 
@@ -576,13 +576,21 @@ def test_epochs_done_and_progress():
 
 
 def test_when_a_stage_stops():
-  stop = curriculum.should_stop
-  assert stop(Stop(), 10**9, 10**9, [0.0] * 99) is None
-  assert stop(Stop(steps=5), 4, 9, []) is None
-  assert stop(Stop(steps=5), 5, 0, []) == '5 steps'
-  assert stop(Stop(epochs=2), 99, 1, []) is None
-  assert stop(Stop(epochs=2), 99, 2, []) == '2 epochs'
-  assert stop(Stop(steps=5, epochs=2), 5, 2, []) == '5 steps'
+  stop, flat = curriculum.should_stop, plateau.Rise(0.0, 0.0)
+  assert stop(Stop(), 10**9, 10**9, None) is None
+  assert stop(Stop(steps=5), 4, 9, None) is None
+  assert stop(Stop(steps=5), 5, 0, None) == '5 steps'
+  assert stop(Stop(epochs=2), 99, 1, None) is None
+  assert stop(Stop(epochs=2), 99, 2, None) == '2 epochs'
+  assert stop(Stop(steps=5, epochs=2), 5, 2, None) == '5 steps'
+  rule = Stop(metric='same_prompts', window=3, gain=0.125)
+  found = stop(rule, 1, 0, plateau.Rise(0.0625, 0.03, 1234))
+  assert found == (
+    'same_prompts rose by 0.0625 (standard error 0.03) over a window of 3 of '
+    '1,234 prompts, surely less than 0.125'
+  )
+  assert stop(rule, 1, 0, plateau.Rise(0.0625, 0.03125)) is None
+  assert stop(rule, 1, 0, flat) and not stop(rule._replace(gain=0), 1, 0, flat)
 
 
 @pytest.mark.parametrize(
@@ -592,7 +600,8 @@ def test_when_a_stage_stops():
     ([0.5] * 5, False),  # Not twice the window.
     ([0.5] * 6, True),
     ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], False),  # Means 0.1 and 0.4.
-    ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], True),  # 0.3 and 0.25.
+    ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], False),  # It fell, as noise does.
+    ([0.9, 0.8, 0.9, 0.25, 0.25, 0.25], True),
     ([0.0] * 9 + [0.5] * 3, False),
     ([0.0] * 3 + [0.5] * 6, True),  # The newest alone count.
     ([0.25] * 3 + [0.375] * 3, False),  # Just the gain.
@@ -603,9 +612,13 @@ def test_when_a_stage_stops():
 )
 def test_a_plateau(history, stops):
   rule = Stop(metric='pass_rate', window=3, gain=0.125)
-  found = curriculum.should_stop(rule, 1, 0, history)
+
+  def rises(rule):
+    place = dict(stage='s', since=0, newest=9, temperatures=())
+    return curriculum.rise(rule, history, Ledger(), {}, **place)
+
+  found = curriculum.should_stop(rule, 1, 0, rises(rule))
   assert (found is not None) == stops
   if stops:
     assert 'pass_rate rose by' in found and 'less than 0.125' in found
-  for off in (rule._replace(metric=''), rule._replace(window=0)):
-    assert curriculum.should_stop(off, 1, 0, history) is None
+  assert rises(rule._replace(metric='')) is None

@@ -18,6 +18,14 @@ import grain
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
+from acereason_jax.data import plateau
+
+# What a stage's end can follow: the pass rate of prompts asked again, and means
+# of whole batches, which change with the prompts in them.
+SAME_PROMPTS = 'same_prompts'
+OF_BATCHES = 'reward', 'pass_rate', 'solved_share'
+# Standard errors: of a gain that lies at `Stop.gain`, one look in 40 stops.
+_SURE = 2.0
 
 # By domain the fields of a `_Place`: plain JSON values. {} is where a stage
 # begins.
@@ -60,8 +68,9 @@ class Filter(NamedTuple):
 class Stop(NamedTuple):
   """When a stage ends; 0 and '' switch a rule off.
 
-  `steps` and `epochs` of the stage. A plateau: the mean of the newest `window`
-  values of `metric` is less than `gain` above that of the `window` before.
+  `steps` and `epochs` of the stage. A plateau: `metric` surely rises by less
+  than `gain` over `window` steps ('same_prompts') or over `window` values of it
+  (any other): its gain and two standard errors are below that. See plateau.py.
   """
 
   steps: int = 0
@@ -337,31 +346,51 @@ def _progress(place: _Place) -> float:
   return place.epoch + place.position / place.size if place.size else 0.0
 
 
-def should_stop(
-  stop: Stop, stage_step: int, epochs_done: int, history: Sequence[float]
-) -> str | None:
-  """Why a stage ends after `stage_step` of its steps, or None.
+def rise(
+  stop: Stop,
+  history: Sequence[float],
+  ledger: ledger_lib.Ledger,
+  filters: Mapping[str, Filter],
+  *,
+  stage: str,
+  since: int,
+  newest: int,
+  temperatures: Sequence[float],
+) -> plateau.Rise | None:
+  """How much `stop.metric` rises; None: it is '', or too little is known yet.
 
-  `history` holds the values of `stop.metric` in this stage, the newest last;
-  what is not finite says nothing.
+  `history` holds its values in this stage, the newest last, and filters are by
+  domain. The stage began after step `since` and stands at step `newest`;
+  `temperatures` are those of its steps.
   """
+  if not stop.metric:
+    return None
+  if stop.metric != SAME_PROMPTS:
+    return plateau.of_values(history, stop.window)
+  return plateau.of_same_prompts(
+    ledger,
+    stage=stage,
+    since=since,
+    newest=newest,
+    window=stop.window,
+    solved_leave={d: f.drop_solved for d, f in filters.items()},
+    unsolved_leave={d: not f.keep_unsolved for d, f in filters.items()},
+    temperatures=temperatures,
+  )
+
+
+def should_stop(
+  stop: Stop, stage_step: int, epochs_done: int, rise: plateau.Rise | None
+) -> str | None:
+  """Why a stage ends after `stage_step` of its steps, or None."""
   if stop.steps and stage_step >= stop.steps:
     return f'{stop.steps} steps'
   if stop.epochs and epochs_done >= stop.epochs:
     return f'{stop.epochs} epochs'
-  if not stop.metric or not stop.window:
+  if rise is None or rise.gain + _SURE * rise.error >= stop.gain:
     return None
-  values = [value for value in history if math.isfinite(value)]
-  before, newest = (
-    values[-2 * stop.window : -stop.window],
-    values[-stop.window :],
-  )
-  if len(before) < stop.window:
-    return None
-  gain = (math.fsum(newest) - math.fsum(before)) / stop.window
-  if gain >= stop.gain:
-    return None
+  asked = f' of {rise.prompts:,} prompts' if rise.prompts else ''
   return (
-    f'{stop.metric} rose by {gain:.3g} over {stop.window} values, less than '
-    f'{stop.gain:g}'
+    f'{stop.metric} rose by {rise.gain:.3g} (standard error {rise.error:.2g}) '
+    f'over a window of {stop.window}{asked}, surely less than {stop.gain:g}'
   )

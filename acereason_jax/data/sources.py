@@ -29,6 +29,8 @@ _MAX_ID_CHARS = 200
 _MAX_PARQUET_BYTES = 8 << 30
 _PARQUET_ROWS = 256
 _QUESTION_FIELDS = ('prompt', 'problem')
+# The code of a row, in the words of a prompt.
+STARTER = '{starter}'
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
 
 # What programs are asked for, and what they compute.
@@ -59,13 +61,15 @@ _LARGEST = 50
 class Row:
   """One question, its reference answer and a stable, unique id.
 
-  `difficulty` is a number of the data set's own, None where it gives none.
+  `difficulty` is a number of the data set's own, None where it gives none;
+  `starter` is the code that a program must begin with, '' where it is free.
   """
 
   id: str
   question: str
   answer: str
   difficulty: float | None = None
+  starter: str = ''
 
 
 def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
@@ -100,12 +104,15 @@ def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def digest(rows: Iterable[Row]) -> str:
-  """SHA-256 of ids, questions, answers and known difficulties, in order."""
+  """SHA-256 of ids, questions, answers and, where a row has them, difficulty
+  and starter, in order."""
   whole = hashlib.sha256()
   for row in rows:
     fields = [row.id, row.question, row.answer]
     if row.difficulty is not None:
       fields.append(row.difficulty)
+    if row.starter:
+      fields.append(dict(starter=row.starter))
     whole.update(json.dumps(fields).encode() + b'\n')
   return whole.hexdigest()
 
@@ -234,14 +241,18 @@ def to_prompts(
   examples: Sequence[tuple[str, str]],
   suffix: str,
   max_tokens: int,
+  starter: str = '',
 ) -> tuple[list[types.Prompt], list[str]]:
   """(prompts, ids of the rows dropped for exceeding `max_tokens`).
 
   A prompt is `system` (None: no such turn), the (user, assistant) turns of
-  `examples`, then question + `suffix`, as `chat_tokens` templates them.
+  `examples`, then question + `suffix`, as `chat_tokens` templates them. A row
+  with a starter has `starter` instead of `suffix`, and the row's own where that
+  says {starter}. White space around a question is left out, as the released
+  evaluation does.
 
   Raises:
-    ValueError: no row is left.
+    ValueError: no row is left, or one has a starter that `starter` lacks.
   """
   head = [{'role': 'system', 'content': system}] if system is not None else []
   for user, assistant in examples:
@@ -253,7 +264,15 @@ def to_prompts(
       raise ValueError(
         f'id {row.id!r:.60}: give at most {_MAX_ID_CHARS} printable characters'
       )
-    turn = {'role': 'user', 'content': row.question + suffix}
+    if row.starter and STARTER not in starter:
+      raise ValueError(
+        f'row {row.id!r} has a starter, code that its program must begin with, '
+        f'and starter={starter!r:.60} has no place for it; give '
+        'config.prompt.starter (of generate: --starter) the words for it, with '
+        f'{STARTER} in its place'
+      )
+    end = starter.replace(STARTER, row.starter) if row.starter else suffix
+    turn = {'role': 'user', 'content': row.question.strip() + end}
     tokens = np.asarray(chat_tokens(tokenizer, [*head, turn]), np.int32)
     if len(tokens) > max_tokens:
       dropped.append(row.id)
@@ -315,7 +334,7 @@ def _parquet_records(path) -> Iterator[tuple[str, Any]]:
           f'{path}: {size} bytes unpacked, more than {_MAX_PARQUET_BYTES}; '
           'split it'
         )
-      wanted = {*_QUESTION_FIELDS, 'answer', 'id', 'difficulty'}
+      wanted = {*_QUESTION_FIELDS, 'answer', 'id', 'difficulty', 'starter'}
       columns = [name for name in file.schema_arrow.names if name in wanted]
       for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
         for record in batch.to_pylist():
@@ -329,7 +348,8 @@ def _parquet_records(path) -> Iterator[tuple[str, Any]]:
 
 
 def _row(where: str, record: Any) -> Row:
-  """A row of `prompt` or `problem`, `answer`; if there, `id`, `difficulty`."""
+  """A row of `prompt` or `problem`, `answer`; if there, `id`, `difficulty`
+  and `starter`."""
   if not isinstance(record, Mapping):
     raise ValueError(f'{where}: expected an object, got {record!r:.60}')
   fields = [name for name in _QUESTION_FIELDS if name in record]
@@ -350,7 +370,12 @@ def _row(where: str, record: Any) -> Row:
     row_id = _digest(question)[:16]
   # Data sets hold such answers, of proofs say: that is for the judge to refuse.
   answer = _text(where, record, 'answer', may_be_blank=True)
-  return Row(row_id, question, answer, _difficulty(where, record))
+  # null and '' are no starter.
+  starter = ''
+  if record.get('starter') is not None:
+    starter = _text(where, record, 'starter', may_be_blank=True)
+  starter = starter if starter.strip() else ''
+  return Row(row_id, question, answer, _difficulty(where, record), starter)
 
 
 def _difficulty(where: str, record: Mapping[str, Any]) -> float | None:
