@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 
 from acereason_jax.verifiers import units, vocabulary
 from acereason_jax.verifiers.spelling import WORD_COMMAND
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import (
+  Ambiguous,
+  TooLarge,
+  Unreadable,
+)
 
 # Python's stack holds this many of our frames a level; answers nest below 10.
 _DEPTH = 24
@@ -347,7 +351,7 @@ class _Parser:
     touching = not after_number or token.kind != 'number'
     if left.op == right.op == 'number' and touching and not grouped:
       # {4}2 shows 42.
-      raise Unreadable('two numbers side by side')
+      raise Ambiguous('two numbers side by side')
     if not after_number or left.op != 'number' or left.args[1]:
       return right
     part = None
@@ -367,7 +371,7 @@ class _Parser:
       part = _proper_fraction(Node('divide', (above, self._atom())))
       if part is not None:
         return part
-    raise Unreadable('two numbers side by side')
+    raise Ambiguous('two numbers side by side')
 
   def _signed(self) -> Node:
     negative = False

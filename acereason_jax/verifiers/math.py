@@ -311,6 +311,8 @@ def _option(normal: str, wanted: _Reference) -> options.Option | None:
     return option
   if options.letters(normal) - options.letters(wanted.text) - {wanted.letter}:
     raise Ambiguous('another letter stands there too')
+  if _is_letter(wanted) and options.doubts(normal):
+    raise Ambiguous('words that change a letter')
   return None
 
 

@@ -9,7 +9,7 @@ either, and a reference cannot be read. Only a text that is nothing else, like
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from acereason_jax.verifiers import vocabulary
@@ -27,8 +27,9 @@ _PADDED = re.compile(
 )
 _BROKEN = re.compile(r'[0-9]\{,\}[0-9]|[0-9]\. [0-9]|[0-9] \.[0-9]')
 _LINK = re.compile(r'(?<![A-Za-z])(?:and|or)(?![A-Za-z])')
-_BEFORE = re.compile(r'(.?)(\(|\[|\\\{|\\langle ?)[-+]?')
+_BEFORE = re.compile(r'(\\[A-Za-z]+ ?|.|)(\(|\[|\\\{|\\langle ?)[-+]?')
 _AFTER = re.compile(r'(?:\.[0-9]+)?(?:\)|\]|\\\}|\\rangle)')
+_CALLED = frozenset(f'\\{name}' for name in vocabulary.FUNCTIONS)
 _LISTS = frozenset(['list', 'both', 'either'])
 _NO_OPERANDS = _LISTS | {'tuple', 'set', 'union'}
 _ARITHMETIC = vocabulary.words(
@@ -83,44 +84,32 @@ def readings(
   """Returns the readings of a normalised text, and whether the first is sure.
 
   Raises:
-    Unreadable, TooLarge: as `parse`, if there is but one text.
+    Unreadable, TooLarge: as `parse`, if it reads none of them.
     Ambiguous: as `texts`, or no reading makes sense.
   """
   possible = texts(text)
-  if len(possible.texts) == 1:
-    found = [Reading(possible.texts[0], parse(possible.texts[0]))]
-    if _CANDIDATE.search(text) is None:
-      return found, True
-    found = [r for r in found if _is_plausible(r.node)]
-  else:
-    found = list(_plausible(possible.texts, parse))
+  parsed, problem = [], None
+  for candidate in possible.texts:
+    try:
+      parsed.append(Reading(candidate, parse(candidate)))
+    except (Unreadable, TooLarge) as e:
+      problem = problem or e
+  if not parsed:
+    raise problem
+  if _CANDIDATE.search(text) is None:
+    return parsed, True
+  found = [reading for reading in parsed if _is_plausible(reading.node)]
   if not found:
     raise Ambiguous('commas between digits that can be read in two ways')
   sure = len(found) == 1 or possible.conventional
   return found, sure and not possible.odd
 
 
-def _plausible(
-  texts: tuple[str, ...], parse: Callable[[str], Node]
-) -> Iterator[Reading]:
-  """Yields the readings that an author can have meant."""
-  for text in texts:
-    try:
-      node = parse(text)
-    except (Unreadable, TooLarge):
-      continue
-    if _is_plausible(node):
-      yield Reading(text, node)
-
-
 def _candidates(text: str) -> Texts:
   """Returns the text with its digits grouped, and as a list, if it can be."""
   runs = list(_RUN.finditer(text))
   where = [_alone(text, run) for run in runs]
-  most = [
-    _least(run[0]) if place == 'bracket' else _most(run[0])
-    for run, place in zip(runs, where)
-  ]
+  most = [_likely(run, place) for run, place in zip(runs, where)]
   least = [_least(run[0]) for run in runs]
   open_ones = [i for i, run in enumerate(runs) if most[i] != least[i]]
   grouped, listed = _rebuilt(text, runs, most), _rebuilt(text, runs, least)
@@ -134,7 +123,6 @@ def _candidates(text: str) -> Texts:
   if {'set', 'call'} & {where[i] for i in open_ones}:
     return Texts((one, two))
   if re.search(',(?! )', grouped):
-    # 2,3,101,103 does not group its digits; 1,500,2,500 may.
     if ', ' in text or all(map(_is_grouped, runs, most)):
       return Texts((one, two))
     return Texts((two,))
@@ -175,6 +163,16 @@ def _least(run: str) -> str:
   return ','.join(numbers)
 
 
+def _likely(run: re.Match, place: str) -> str:
+  """Returns a run as an author who groups digits can have meant it.
+
+  2,3,101,103 groups none; 1,500,2,500 may.
+  """
+  most = _most(run[0])
+  partly = ',' in most and not _is_grouped(run, most)
+  return _least(run[0]) if partly or place == 'bracket' else most
+
+
 def _is_grouped(run: re.Match, spelled: str) -> bool:
   """Whether each number of a run has groups."""
   pieces = set(run[0].split(','))
@@ -201,7 +199,7 @@ def _alone(text: str, run: re.Match) -> str:
 
   Nobody puts parentheses around one number, but f(1,234) can be of one.
   """
-  start = max(0, run.start() - 12)
+  start = max(0, run.start() - 24)
   before = re.search(rf'{_BEFORE.pattern}$', text[start : run.start()])
   if ',' in _most(run[0]) or before is None:
     return ''
@@ -209,7 +207,9 @@ def _alone(text: str, run: re.Match) -> str:
     return ''
   if before[2] == '\\{' and len(min(run[0].split(','), key=len)) < 3:
     return 'set'
-  return 'call' if before[1].isalnum() or before[1] == '}' else 'bracket'
+  command = before[1].startswith('\\') and before[1].strip() not in _CALLED
+  applied = before[1].strip()[-1:].isalnum() or before[1] == '}'
+  return 'call' if applied and not command else 'bracket'
 
 
 def _is_plausible(node: Node) -> bool:
@@ -252,7 +252,7 @@ def _is_interval(node: Node) -> bool:
 
 
 def _is_infinite(node: Node) -> bool:
-  return _INFINITY in (node, node.args[0])
+  return _INFINITY in (node, *node.args[:1])
 
 
 def _is_plausible_call(name: str, arguments: list[Node]) -> bool:

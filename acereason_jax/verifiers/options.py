@@ -36,6 +36,7 @@ _ANOTHER = re.compile(
   rf'(?<![A-Za-z0-9])\( ?(?:{_WORD} ?\{{ ?)?[A-J] ?\}}? ?\)'
   r'|(?<![A-Za-z\\])[A-J][.):](?= |$|\})'
   rf'|^(?:{_WORD} ?\{{ ?)?(?:and|n?or|not)(?![A-Za-z])'
+  r'|(?<![A-Za-z])(?:wrong|incorrect|false)(?![A-Za-z])'
 )
 _NUMBER = re.compile('[-+]?[.0-9]')
 _NAMED = re.compile('([A-J]) ?= ?(.+)', re.DOTALL)
@@ -43,6 +44,11 @@ _LONE = re.compile(r'(?<![A-Za-z\\])[A-J](?![A-Za-z])')
 
 
 _FIRST = frozenset('\\(ABCDEFGHIJO')
+
+
+_DOUBT = re.compile(
+  r'(?<![A-Za-z])(?:and|n?or|not|wrong|incorrect|false)(?![A-Za-z])'
+)
 
 
 class Option(NamedTuple):
@@ -99,6 +105,11 @@ def named(text: str) -> Option | None:
   """Returns what `A = 5` says where A is the letter of an option."""
   match = _NAMED.fullmatch(text)
   return None if match is None else Option(*match.groups())
+
+
+def doubts(text: str) -> bool:
+  """Whether words turn a letter into something else: `A is wrong`."""
+  return _DOUBT.search(text) is not None
 
 
 def letters(text: str) -> set[str]:

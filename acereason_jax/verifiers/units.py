@@ -337,8 +337,12 @@ def unit(text: str) -> str:
     for i, name in enumerate(names)
   ):
     raise Unreadable(f'words after a value: {text!a}')
-  # The t of t-shirts is none.
-  if any(map(_is_variable, tokens, [*names[1:], ''])):
+  # Not the t of t-shirts, nor the n of `any integer n`.
+  if any(
+    _is_variable(token, after)
+    and (i == 0 or found[i - 1] or names[i - 1] == 'in')
+    for i, (token, after) in enumerate(zip(tokens, [*names[1:], '']))
+  ):
     raise Unreadable(f'letters after a value: {text!a}')
   if len(text) > _LONG or not tokens:
     return ''

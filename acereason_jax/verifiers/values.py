@@ -228,7 +228,13 @@ def _negate(node: Node, scope: _Scope) -> Number:
 
 
 def _power(node: Node, scope: _Scope) -> Number:
-  base, exponent = _operands(node, scope)
+  base = _finite(evaluate(node.args[0], scope))
+  # a^{\log_a b} is b, as everybody writes.
+  exponent = _finite(evaluate(node.args[1], scope._replace(real=False)))
+  if not _exact(base, exponent):
+    for value in (base, exponent):
+      if isinstance(value, Fraction) and value:
+        _note(value, scope)
   if _vanishes(base, scope.zero):
     base = Fraction(0)
   if scope.roots and _has_even_root(exponent):
@@ -326,7 +332,8 @@ def _argument(value: Number) -> mpmath.mpf | mpmath.mpc:
 def _call(node: Node, scope: _Scope) -> Number:
   name, *arguments = node.args
   inner = scope._replace(
-    trigonometric=scope.trigonometric or name in vocabulary.TRIGONOMETRIC
+    trigonometric=scope.trigonometric or name in vocabulary.TRIGONOMETRIC,
+    real=scope.real and name != 'exp',
   )
   if any(
     argument.op in ('tuple', 'list', 'relation') for argument in arguments
@@ -697,13 +704,17 @@ def _agree(
   """Whether both agree at a point; None where that says nothing.
 
   Where only one has a real value they differ: \\ln(x^2) and 2 \\ln x at -1.
-  Where both are complex, equal forms may lie on different branches.
+  Where several variables are negative that says nothing, so that \\ln(ab) is
+  \\ln a + \\ln b. Where both are complex, equal forms may lie on different
+  branches.
   """
+  several = sum(value < 0 for value in point.values()) > 1
+  roots = real and (roots or several)
   try:
     with _values([a, b], point, budget, real, roots) as (found, zero):
       if real and not all(map(_is_real, found)):
-        none = not any(map(_is_real, found))
-        return None if none or _has_odd_roots(a, b) else False
+        unknown = several or not any(map(_is_real, found))
+        return None if unknown or _has_odd_roots(a, b) else False
       if _exact(*found):
         return found[0] == found[1]
       first, second = map(_real, found)
@@ -711,6 +722,8 @@ def _agree(
         return bool(first == second)
       return bool(abs(first - second) <= zero)
   except NotReal:
+    if several:
+      return None
     each = {_has_real_value(node, point, budget, roots) for node in (a, b)}
     return False if each == {True, False} else None
   except Undefined:
