@@ -28,6 +28,18 @@ def squared(strength):
   return loss
 
 
+def reinforce():
+  return lambda logp_BT, batch: -batch.adv_BT * logp_BT
+
+
+def one_number():
+  return lambda logp_BT, batch: -(batch.adv_BT * logp_BT).sum()
+
+
+def misspelt():
+  return lambda logp_BT, batch: logp_BT - batch.logp_odl_BT
+
+
 def nothing(learning_rate):
   """No transform: what `optim` has to refuse."""
   return [learning_rate]
