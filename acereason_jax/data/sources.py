@@ -357,7 +357,8 @@ def _row(where: str, record: Any, answers: bool = True) -> Row:
   else:
     row_id = _digest(question if system is None else f'{system}\0{question}')
     row_id = row_id[:16]
-  return Row(row_id, question, answer, _difficulty(where, record), system)
+  difficulty = _difficulty(where, record)
+  return Row(row_id, question, answer, difficulty, system=system)
 
 
 def _given(
