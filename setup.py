@@ -15,9 +15,9 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['acereason_jax*', 'configs*']),
-  # The upper bounds are what was tried: all tests ran with the newest release
-  # below each, on Python 3.11 with jax 0.10.2, flax 0.12.8 and numpy 2.4.6, on
-  # 3.12 with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5. To raise one, install
+  # The upper bounds are what was tried: tests ran with the newest release below
+  # each, on Python 3.11 with jax 0.10.2, flax 0.12.8 and numpy 2.4.6, on 3.12
+  # with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5. To raise one, install
   # the new release in a fresh environment (of each Python that it is for), run
   # tests/test_dependencies.py, which tells what has moved, then all tests, and
   # write the release after it here.

@@ -48,8 +48,8 @@ MODEL = flags.DEFINE_string(
 PROMPTS = flags.DEFINE_string(
   'prompts',
   None,
-  "JSON lines of 'problem' or 'prompt' and, if need be, 'id'; an 'answer' is "
-  'not needed.',
+  "JSON lines of 'problem' or another form of docs/data.md and, if need be, "
+  "'id'; an 'answer' is not needed.",
 )
 OUT = flags.DEFINE_string('out', None, 'The file of rollouts, JSON lines.')
 N = flags.DEFINE_integer('n', 1, 'Rollouts a prompt; more than before goes on.')

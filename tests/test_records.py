@@ -508,6 +508,17 @@ def test_a_question_in_two_files_is_said(tmp_path, caplog):
     parts.append(dict(fn='acereason_jax.data.sources:jsonl', path=str(path)))
   assert len(sources.joined(parts)) == 2
   assert 'sources: 1 questions stand under several ids, 2 rows' in caplog.text
+  caplog.clear()
+  twice = [dict(id=f'z{i}', problem='b', answer='1') for i in range(2)]
+  parts[0]['path'] = str(write_lines(tmp_path / 'z.jsonl', *twice))
+  sources.joined(parts)
+  assert caplog.text.count('stand under several ids') == 1
+
+
+def test_columns_that_are_not_read_may_hold_anything(tmp_path):
+  columns = dict(Problem=['a'], Answer=['1'], ID=[b'\xff'], Difficulty=['hard'])
+  (row,) = sources.parquet(write_table(tmp_path / 'a.parquet', columns))
+  assert (row.question, row.answer, row.difficulty) == ('a', '1', None)
 
 
 def test_generate_needs_no_answers_of_any_name(tmp_path):

@@ -4,7 +4,7 @@ A small file can unpack to any size, and its metadata can lie about that. So a
 child with limited memory unpacks it, refuses what is too large, and sends rows
 as JSON; if it fails, or dies, the caller gets one line.
 
-    python -m acereason_jax.data.parquet_rows FILE COLUMN...
+    python -m acereason_jax.data.parquet_rows FILE IN_ANY_CASE... -- EXACT...
 """
 
 import contextlib
@@ -35,40 +35,42 @@ MEMORY_BYTES = 3 << 30
 _BATCH_BYTES = 64 << 20
 _BATCH_ROWS = 256
 _NAME = 'acereason_jax.data.parquet_rows'
+_THEN = '--'
 
 
 def read(
-  path: str | os.PathLike, wanted: Collection[str]
+  path: str | os.PathLike, any_case: Collection[str], exact: Collection[str]
 ) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
   """(names of all columns, iterator of ('path:row', record)).
 
-  A record has the columns whose name in lower case is in `wanted`. Numbers are
-  text: those of float16 and float32 columns with the digits that they need,
-  decimals with all of theirs. Infinities and NaN stay numbers.
+  A record has the columns whose name is in `exact` or, in lower case, in
+  `any_case`. Numbers are text: those of float16 and float32 columns with the
+  digits that they need, decimals with all of theirs. Infinities and NaN stay
+  numbers.
 
   Raises:
     ValueError: one line naming path, or path:row (from 1); the iterator too.
   """
   with records.opened(path):
     pass
-  rows = _messages(path, wanted)
+  rows = _messages(path, [*any_case, _THEN, *exact])
   columns = next(rows)
-  return columns, enumerated(path, rows)
+  return columns, _numbered(path, rows)
 
 
-def enumerated(
+def _numbered(
   path: str | os.PathLike, rows: Iterator[dict[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
   for number, row in enumerate(rows, 1):
     yield f'{path}:{number}', row
 
 
-def _messages(path: str | os.PathLike, wanted: Collection[str]) -> Iterator:
+def _messages(path: str | os.PathLike, columns: Sequence[str]) -> Iterator:
   """Yields the list of all columns, then each row."""
   with contextlib.ExitStack() as stack:
     said = stack.enter_context(tempfile.TemporaryFile())
     child = subprocess.Popen(
-      [sys.executable, '-P', '-m', _NAME, os.fspath(path), *sorted(wanted)],
+      [sys.executable, '-P', '-m', _NAME, os.fspath(path), *columns],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=said,
@@ -123,7 +125,9 @@ class Refused(Exception):
   """What is wrong, after the file's name."""
 
 
-def _send(path: str, wanted: Collection[str], out: TextIO) -> None:
+def _send(
+  path: str, any_case: Collection[str], exact: Collection[str], out: TextIO
+) -> None:
   """Writes a JSON line for the columns, each row and the end."""
   row = 0
   try:
@@ -131,7 +135,7 @@ def _send(path: str, wanted: Collection[str], out: TextIO) -> None:
       path, pre_buffer=False, buffer_size=1 << 20
     ) as file:
       names = file.schema_arrow.names
-      columns = [name for name in names if name.lower() in wanted]
+      columns = [n for n in names if n in exact or n.lower() in any_case]
       _check_sizes(file, columns)
       _say(out, value=names)
       for batch in _batches(file, columns):
@@ -266,13 +270,14 @@ def plain(scalar: pyarrow.Scalar) -> Any:
 
 
 def main(argv: Sequence[str]) -> None:
-  path, *wanted = argv
+  path, *columns = argv
+  end = columns.index(_THEN)
   _, hard = resource.getrlimit(resource.RLIMIT_AS)
   most = min(MEMORY_BYTES, hard) if hard >= 0 else MEMORY_BYTES
   resource.setrlimit(resource.RLIMIT_AS, (most, hard))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   with open(sys.stdout.fileno(), 'w', encoding='utf-8', closefd=False) as out:
-    _send(path, frozenset(wanted), out)
+    _send(path, columns[:end], columns[end + 1 :], out)
 
 
 if __name__ == '__main__':

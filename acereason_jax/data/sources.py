@@ -98,15 +98,18 @@ def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
   Raises:
     ValueError: one line; what a component says, or an id that stands twice.
   """
-  rows = []
-  for i, source in enumerate(sources):
-    rows += resolve.build(source, f'sources[{i}]')
+  parts = [
+    resolve.build(source, f'sources[{i}]') for i, source in enumerate(sources)
+  ]
+  rows = [row for part in parts for row in part]
   (name, count), *_ = collections.Counter(r.id for r in rows).most_common(1)
   if count > 1:
     raise ValueError(
       f'sources: {count} rows have the id {name!r}; give each an id of its own'
     )
-  _say_repeated('sources', rows)
+  # Repeats within a component it has told of itself.
+  alone = [{_asked(r): r for r in part}.values() for part in parts]
+  _say_repeated('sources', itertools.chain(*alone))
   return rows
 
 
@@ -129,13 +132,11 @@ def parquet(path: str | os.PathLike) -> list[Row]:
   Raises:
     ValueError: one line naming file:row (from 1), or the empty file.
   """
-  wanted = {
-    *_QUESTION_FIELDS,
-    *_ANSWER_FIELDS,
-    _REWARD_FIELD,
-    *_OTHER_FIELDS,
-  }
-  columns, found = parquet_rows.read(path, wanted)
+  columns, found = parquet_rows.read(
+    path,
+    any_case=(*_QUESTION_FIELDS, *_ANSWER_FIELDS, _REWARD_FIELD),
+    exact=_OTHER_FIELDS,
+  )
   lower = {name.lower() for name in columns}
   for what, names in (
     ('question', _QUESTION_FIELDS),
@@ -553,11 +554,16 @@ def _unique(
   return rows
 
 
+def _asked(row: Row) -> str:
+  """Tells questions apart, but for white space."""
+  return _digest(' '.join(row.question.split()))
+
+
 def _say_repeated(where: str | os.PathLike, rows: Iterable[Row]) -> None:
   """Says which questions stand under several ids; their rows stay."""
   same = collections.defaultdict(list)
   for row in rows:
-    same[_digest(' '.join(row.question.split()))].append(row)
+    same[_asked(row)].append(row)
   repeated = [group for group in same.values() if len(group) > 1]
   if not repeated:
     return
