@@ -8,6 +8,7 @@ import errno
 import multiprocessing.synchronize
 import os
 import pathlib
+import pty
 import resource
 import shutil
 import subprocess
@@ -97,6 +98,39 @@ def test_output_that_was_never_open():
     assert path.read_text() == 'mine'
   finally:
     path.unlink(missing_ok=True)
+
+
+def test_a_terminal_that_is_closed_takes_nothing_along(tmp_path):
+  """Output and errors go nowhere from then on; what is saved is saved."""
+  code = """
+import fcntl, pathlib, signal, sys, termios, time
+from acereason_jax import metrics
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+heard = []
+signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
+metrics.use_stdout()
+metrics.say('ready')
+while not heard:
+  time.sleep(0.01)
+for to_stderr in (False, True) * 3:
+  metrics.say('more', to_stderr=to_stderr)
+pathlib.Path(sys.argv[1]).write_text('saved')
+sys.exit(75)
+"""
+  master, slave = pty.openpty()
+  process = subprocess.Popen(
+    [sys.executable, '-c', code, tmp_path / 'file'],
+    stdin=slave,
+    stdout=slave,
+    stderr=slave,
+    start_new_session=True,
+    env=tiny.environment(tmp_path),
+  )
+  os.close(slave)
+  assert os.read(master, 100).strip() == b'ready'
+  os.close(master)
+  assert process.wait(timeout=170) == STOPPED
+  assert (tmp_path / 'file').read_text() == 'saved'
 
 
 def test_a_command_of_many_lines_into_head(tmp_path):
