@@ -20,6 +20,7 @@ import optax
 
 from acereason_jax import (
   collect,
+  metrics,
   references,
   settings,
   sharding,
@@ -127,7 +128,7 @@ MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
 def say(*args: Any) -> None:
   """Prints, on the first process alone."""
   if jax.process_index() == 0:
-    print(*args, flush=True)
+    metrics.say(*args)
 
 
 def read_prompts(

@@ -24,12 +24,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from acereason_jax import sharding
+from acereason_jax import oserrors, sharding
 
 Tree = Any
 
 _NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
-_NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
 
 
 class Restored(NamedTuple):
@@ -113,7 +112,7 @@ class Checkpoints:
 
     Raises:
       ValueError: this step is saved already.
-      OSError: one line; this save or the one before it found no space.
+      OSError: one line; this save or the one before it could not be written.
     """
     self.wait()
     self._saving = step
@@ -159,23 +158,31 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _one_line(self) -> Iterator[None]:
-    """Turns Orbax's error for a full disk into one line."""
+    """Turns Orbax's error for a full disk, say, into one line."""
     try:
       yield
     except (OSError, ValueError) as e:
-      if not _is_no_space(e):
+      if (code := oserrors.code(e)) is None:
         raise
-      self._manager.reload()  # It has forgotten steps that are still there.
-      last = self._manager.latest_step()
-      good = f'the last good one is step {last}'
-      if last is None:
-        good = 'there is no earlier one'
+      why = f'{os.strerror(code).lower()}: {self._manager.directory}'
+      if code in (errno.ENOSPC, errno.EDQUOT):
+        why = f'no space left on {self._manager.directory}'
+      todo = oserrors.remedy(code) or 'put that right'
       raise OSError(
-        errno.ENOSPC,
-        f'checkpoint at step {self._saving} not written: no space left on '
-        f'{self._manager.directory}; free space and start the same command '
-        f'again; {good}',
+        code,
+        f'checkpoint at step {self._saving} not written: {why}; {todo} and '
+        f'start the same command again; {self._good()}',
       ) from None
+
+  def _good(self) -> str:
+    try:
+      self._manager.reload()  # It has forgotten steps that are still there.
+    except OSError:
+      return 'which are there could not be read'
+    last = self._manager.latest_step()
+    if last is None:
+      return 'there is no earlier one'
+    return f'the last good one is step {last}'
 
 
 def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
@@ -278,10 +285,11 @@ def fixed(
 
 
 class Preemption:
-  """Context manager: SIGTERM or SIGINT asks the run to save and stop.
+  """Context manager: SIGTERM, SIGINT or SIGHUP asks the run to save and stop.
 
   The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
-  once. Enter it after jax.distributed.initialize, in the main thread.
+  once. SIGHUP stays ignored where it is, as nohup has it. Enter it after
+  jax.distributed.initialize, in the main thread.
   """
 
   def __enter__(self) -> 'Preemption':
@@ -290,6 +298,8 @@ class Preemption:
     # With many processes jax owns SIGTERM: it brings all to one common step.
     self._distributed = jax.process_count() > 1
     numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+      numbers.append(signal.SIGHUP)
     if not self._distributed:
       numbers.append(signal.SIGTERM)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
@@ -465,20 +475,14 @@ def _check_leaves(
     )
 
 
-def _is_no_space(error: BaseException) -> bool:
-  # tensorstore raises ValueError with the system's words inside.
-  return any(words in str(error) for words in _NO_SPACE)
-
-
 def _is_news(record: logging.LogRecord) -> bool:
-  """Orbax logs a full disk as pages of traceback; the caller gets a line.
+  """Orbax logs as pages of traceback what the caller gets as an error too.
 
   It also warns of each checkpoint without a score, and of reading only.
   """
   if any(words in str(record.msg) for words in _NO_NEWS):
     return False
-  error = record.exc_info[1] if record.exc_info else None
-  return error is None or not _is_no_space(error)
+  return record.levelno < logging.ERROR or not record.exc_info
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

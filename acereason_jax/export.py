@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from acereason_jax import checkpoint, cli, sharding
+from acereason_jax import checkpoint, cli, metrics, sharding
 from acereason_jax.models import base, decoder, embedded, hf, lora
 from acereason_jax.rl import update
 
@@ -87,9 +87,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
   args = make_parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)
+  metrics.use_stdout()
   with cli.mendable(ValueError, OSError):
     step = export(args.checkpoint, args.out)
-  print(f'{args.out}: the parameters after step {step}')
+  metrics.say(f'{args.out}: the parameters after step {step}')
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import json
@@ -47,8 +48,8 @@ MODEL = flags.DEFINE_string(
 PROMPTS = flags.DEFINE_string(
   'prompts',
   None,
-  "JSON lines of 'problem' or 'prompt' and, if need be, 'id'; an 'answer' is "
-  'not needed.',
+  "JSON lines of 'problem' or another form of docs/data.md and, if need be, "
+  "'id'; an 'answer' is not needed.",
 )
 OUT = flags.DEFINE_string('out', None, 'The file of rollouts, JSON lines.')
 N = flags.DEFINE_integer('n', 1, 'Rollouts a prompt; more than before goes on.')
@@ -189,6 +190,8 @@ class Output:
 
   def write(self, record: Mapping[str, Any]) -> None:
     line = json.dumps(record, allow_nan=False) + '\n'
+    if not os.fstat(self._file.fileno()).st_nlink:
+      raise OSError(errno.ENOENT, 'it was deleted while it was written')
     self._file.write(line.encode())
     self._file.flush()
     self.done[record['id'], record['index']] = record['length']
@@ -474,8 +477,9 @@ def left(job: Job, out: Output) -> list[schedule.Request]:
 
 
 class Stop:
-  """Context manager; SIGINT and SIGTERM raise KeyboardInterrupt.
+  """Context manager; SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
 
+  SIGHUP stays ignored where it is, as nohup has it.
   `asked` stays True where a library swallowed it: while jax compiles, Python
   may stand in a callback that ignores errors.
   """
@@ -483,7 +487,9 @@ class Stop:
   asked = False
 
   def __enter__(self) -> 'Stop':
-    numbers = signal.SIGINT, signal.SIGTERM
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+      numbers.append(signal.SIGHUP)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
     return self
 
@@ -512,7 +518,7 @@ def progress(
     if time.monotonic() - last >= SECONDS_A_LINE:
       last = time.monotonic()
       rate = trace.tokens / max(trace.seconds, 1e-9)
-      print(f'{done}/{total} rollouts  {rate:.0f} tok/s', file=sys.stderr)
+      metrics.say(f'{done}/{total} rollouts  {rate:.0f} tok/s', to_stderr=True)
 
   with metrics.progress_bar(total, done=done) as advance:
     yield advance if sys.stderr.isatty() else line
@@ -533,11 +539,11 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   """Fills `out` up; returns the exit status."""
   path = metrics.printable(str(out.path))
   if not (asked := left(job, out)):
-    print(f'finished already: {job.rollouts} rollouts in {path}')
+    metrics.say(f'finished already: {job.rollouts} rollouts in {path}')
     return 0
   there = job.rollouts - len(asked)
   if there:
-    print(f'going on after {there} of {job.rollouts} rollouts', flush=True)
+    metrics.say(f'going on after {there} of {job.rollouts} rollouts')
   with cli.mendable(ValueError, OSError):
     engine, params = load(job)
   trace = schedule.Trace()
@@ -569,7 +575,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
         occupancy=trace.metrics()['occupancy'],
         preempted=trace.preempted,
       )
-  print(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
+  metrics.say(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
   return 0
 
 
@@ -583,18 +589,19 @@ def run() -> int:
       cli.use_precision(job.dtype)
       return generate(job, out, stop)
     except KeyboardInterrupt:
-      print(
-        f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
-        'same command goes on'
-      )
+      # Who closed the terminal reads it no more.
+      with contextlib.suppress(KeyboardInterrupt):
+        metrics.say(
+          f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
+          'same command goes on'
+        )
       return cli.STOPPED
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  # A path may hold what the terminal's encoding has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  metrics.use_stdout()
   cli.quiet_libraries()
   cli.keep_compiled()
   return run()

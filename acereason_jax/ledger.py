@@ -26,7 +26,7 @@ import pyarrow
 import pyarrow.parquet
 from absl import logging
 
-from acereason_jax import checkpoint, metrics, types
+from acereason_jax import checkpoint, metrics, oserrors, types
 from acereason_jax.rl import advantages
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
@@ -721,6 +721,7 @@ def _of_stage(ledger: Ledger, stage: str) -> Ledger:
 def main(argv: Sequence[str]) -> int:
   """Shows what the command line asks for; returns the exit status."""
   args = make_parser().parse_args(argv)
+  metrics.use_stdout()
   try:
     data = read(args.run)
     try:
@@ -730,14 +731,15 @@ def main(argv: Sequence[str]) -> int:
     if args.stage is not None:
       ledger = _of_stage(ledger, args.stage)
     for line in _lines(args, ledger):
-      print(line)
+      metrics.say(line)
     if args.out is not None:
       path = pathlib.Path(args.out)
       temporary = path.with_name(path.name + '.tmp')
       temporary.write_bytes(ledger.to_parquet())
       os.replace(temporary, path)
   except (ValueError, OSError) as e:
-    text = metrics.printable(' '.join(str(e).split()))
+    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
+    text = metrics.printable(' '.join(said.split()))
     sys.stderr.write(f'error: {text}\n')
     return 1
   return 0

@@ -9,6 +9,7 @@ user to mend, in one line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -135,6 +136,7 @@ def run_stage(
     stop = preemption.requested(done) and not ends
     meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
     best = run.best in step.values
+    check_there(records.workdir)
     if stop or reason or best or done % run.checkpoint_every == 0:
       records.checkpoints.wait()
       if (saved := records.checkpoints.latest_step()) is not None:
@@ -194,9 +196,9 @@ def train(run: Run, workdir: pathlib.Path) -> int:
   ):
     # Before anything is swept or written: no two runs in one folder.
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = workdir / f'{jax.process_index()}.lock'
-    for note in stack.enter_context(journal_lib.locked(lock)):
+    for note in stack.enter_context(journal_lib.locked(lock_of(workdir))):
       say(note)
+    stack.enter_context(told_if_gone(workdir))
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(
         workdir, keep=run.checkpoint_keep, best=run.best
@@ -240,7 +242,9 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     at, meta, over = run_stages(run, at, meta, tools, records)
     checkpoints.wait()
     if not over:
-      say(f'stopped and saved after step {at.progress.step}; run it again')
+      # Who closed the terminal reads it no more.
+      with contextlib.suppress(SystemExit):
+        say(f'stopped and saved after step {at.progress.step}; run it again')
       return cli.STOPPED
     heldout = at.progress.heldout
     before, after = start.shown(heldout[0]), start.shown(heldout[-1])
@@ -259,6 +263,37 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       metrics.summary(workdir, values)
       say(f'{workdir / "summary.json"}: {json.dumps(values)}')
   return 0
+
+
+def lock_of(workdir: pathlib.Path) -> pathlib.Path:
+  """This process's, which is there while a run is."""
+  return workdir / f'{jax.process_index()}.lock'
+
+
+def check_there(workdir: pathlib.Path) -> None:
+  """Raises OSError, one line, if a run's folder was deleted under it."""
+  if not lock_of(workdir).exists():
+    raise OSError(
+      errno.ENOENT,
+      'the folder was deleted, moved or unmounted while the run used it; put '
+      'it back, or start anew in one that stays',
+    )
+
+
+@contextlib.contextmanager
+def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
+  """Has errors tell that a run's folder is gone, if that is what they are of.
+
+  Libraries say what they missed in it.
+  """
+  try:
+    yield
+  except (OSError, ValueError) as e:
+    try:
+      check_there(workdir)
+    except OSError as gone:
+      raise gone from e
+    raise
 
 
 @contextlib.contextmanager
@@ -355,8 +390,7 @@ def main(argv: list[str]) -> int:
       f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
-  # A sample may hold what the terminal's encoding has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  metrics.use_stdout()
   cli.use_precision(CONFIG.value.dtype)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()

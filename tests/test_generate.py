@@ -395,6 +395,34 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   assert lines_of(tmp_path / 'more.jsonl') == [record]
 
 
+def test_a_hangup_stops_as_others_do_unless_it_is_ignored():
+  with pytest.raises(KeyboardInterrupt), generate.Stop() as stop:
+    signal.raise_signal(signal.SIGHUP)
+  assert stop.asked
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with generate.Stop() as stop:
+      signal.raise_signal(signal.SIGHUP)
+    assert not stop.asked
+  finally:
+    signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_file_that_is_deleted_meanwhile_is_one_line(
+  run, monkeypatch, tmp_path
+):
+  """What was written to it after that, nobody would find."""
+  out = tmp_path / 'out.jsonl'
+  write = generate.Output.write
+
+  def deleting(self, record):
+    write(self, record)
+    out.unlink()
+
+  monkeypatch.setattr(generate.Output, 'write', deleting)
+  refused(run, f'{out}: it was deleted while it was written')
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')
 def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
   full = open('/dev/full', 'ab')  # noqa: SIM115, Output closes it.

@@ -23,6 +23,7 @@ PACKAGE = 'acereason_jax'
 LAYERS = {
   'types': 0,
   'resolve': 0,
+  'oserrors': 0,
   'verifiers': 1,
   'kernels': 1,
   'models': 1,

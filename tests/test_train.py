@@ -124,7 +124,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   time.sleep(random.uniform(0, 0.1))  # A step takes about that.
   run.process.kill()
   run.end()
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     # A long run: it must be stopped, not end.
     run = command(workdir, '--config.steps=100000')
     run.wait_for('going on after step ')

@@ -20,15 +20,16 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import struct
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from acereason_jax import types
+from acereason_jax import oserrors, types
 
 _MAGIC, _VERSION = b'rollouts', 1
 _HEAD = struct.Struct('<8sI32s')
@@ -37,7 +38,6 @@ _CRC = struct.Struct('<I')
 _NUMBER = struct.Struct('<d')
 _NAME = re.compile(r'(0|[1-9][0-9]*)-(0|-?[1-9][0-9]*)\.journal')
 _ARRAYS = dict(tokens='int32', logp='float32', full_logp='float32')
-_NO_SPACE = errno.ENOSPC, errno.EDQUOT
 _NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
 
 
@@ -183,6 +183,9 @@ class Journal:
         self._close()
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         self._file = step, os.open(path, flags, 0o666)
+      if not os.fstat(self._file[1]).st_nlink:
+        # What is written to it now, nobody finds.
+        raise OSError(errno.ENOENT, 'it was deleted while it was written')
       end = self._ends.get(step, 0)
       data = record if end else self._head + record
       try:
@@ -210,7 +213,7 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
     OSError: one line; another process holds it.
   """
   notes = []
-  with path.open('a+', errors='replace') as file:
+  with _opened(path) as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -233,13 +236,34 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
     yield notes
 
 
+def _opened(path: pathlib.Path) -> TextIO:
+  """The file of a lock. A link could have any other file emptied."""
+  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+  try:
+    descriptor = os.open(path, flags, 0o666)
+  except OSError as e:
+    if e.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+      raise
+    raise OSError(e.errno, _no_file(path)) from e
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, _no_file(path))
+  return open(descriptor, 'r+', errors='replace')
+
+
+def _no_file(path: pathlib.Path) -> str:
+  return (
+    f'{path}: expected a file of this program, not a link or a pipe; remove it'
+  )
+
+
 @contextlib.contextmanager
 def _one_line(path: pathlib.Path) -> Iterator[None]:
   """Says in an OSError which file it was and what to do."""
   try:
     yield
   except OSError as e:
-    remedy = 'free space' if e.errno in _NO_SPACE else 'mend the disk'
+    remedy = oserrors.remedy(e.errno) or 'look at the disk'
     raise OSError(
       e.errno,
       f'{path}: an entry was not kept: {e.strerror}; {remedy} and start the '
