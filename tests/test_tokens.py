@@ -6,7 +6,6 @@ tokenizer conversion gives; the rest use a tokenizer made here.
 
 import json
 
-import jinja2
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -69,7 +68,7 @@ def test_the_template_alone_adds_special_tokens(tiny):
 def test_a_chat_template_cannot_reach_python(tiny):
   configure(tiny, chat_template='{{ messages.__class__.__mro__ }}')
   tokenizer = tokens.load_tokenizer(tiny)
-  with pytest.raises(jinja2.exceptions.SecurityError):
+  with pytest.raises(ValueError, match='SecurityError'):
     tokens.chat_tokens(tokenizer, MESSAGES)
 
 
