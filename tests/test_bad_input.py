@@ -344,7 +344,7 @@ def test_a_checkpoint_of_another_model_shape(config, tmp_path):
   other = train.build(config)
   one_line_exit(other, tmp_path / 'run', r'model: ".*model" -> ".*wide"; use')
   one_line_exit(
-    other._replace(config=run.config),
+    other._replace(config=run.config, digests=run.digests),
     tmp_path / 'run',
     r'opt_state.* is float32\(.*, expected float32\(.*another --workdir',
   )

@@ -21,12 +21,13 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tokenizers
 
+from acereason_jax import types
 from acereason_jax.models import tensorfiles
 
 _WORKER = 'acereason_jax.models.tokens_worker'
@@ -447,10 +448,19 @@ def stop_token_ids(tokenizer: Tokenizer, directory: str) -> tuple[int, ...]:
   return tuple(sorted(stops))
 
 
-def digest(prompts: Sequence[tuple[str, np.ndarray]]) -> str:
-  """SHA-256 of (id, tokens) in order: what an engine is given."""
+def digest(prompts: Iterable[types.Prompt]) -> str:
+  """SHA-256 of ids and tokens, in order: of what an engine is given."""
   whole = hashlib.sha256()
-  for name, tokens in prompts:
-    whole.update(json.dumps([name, len(tokens)]).encode() + b'\n')
-    whole.update(np.asarray(tokens, '<i4').tobytes())
+  for prompt in prompts:
+    head = [prompt.id, len(prompt.tokens)]
+    whole.update(json.dumps(head).encode() + b'\n')
+    whole.update(np.asarray(prompt.tokens, '<i4').tobytes())
   return whole.hexdigest()
+
+
+def clock_line(tokenizer: Tokenizer) -> str:
+  """For the user, where a chat template `reads_clock`."""
+  return (
+    f'{tokenizer.name_or_path}: its chat template asks for the time; it is '
+    f'told {CLOCK}, so that prompts stay as they are'
+  )
