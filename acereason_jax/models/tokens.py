@@ -30,6 +30,10 @@ import tokenizers
 from acereason_jax import types
 from acereason_jax.models import tensorfiles
 
+# A judge of reasoning looks for the second; some families (not R1-Distill or
+# Qwen3) call both special tokens, which decoding leaves out.
+THINK = OPEN, CLOSE = '<think>', '</think>'
+
 _WORKER = 'acereason_jax.models.tokens_worker'
 _LENGTH = struct.Struct('<Q')
 # A tokenizer of 262,144 tokens takes half a GiB and 3 seconds, 2 of which go
@@ -117,9 +121,10 @@ class Tokenizer:
       'its tokenizer cannot encode', encode=text, special=add_special_tokens
     )
 
-  def decode(self, ids: Sequence[int]) -> str:
-    """The text without special tokens."""
-    return self._decoding.decode(ids, skip_special_tokens=True)
+  def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+    """The text; thinking tags are no special tokens here: judges look for
+    them."""
+    return self._decoding.decode(ids, skip_special_tokens=skip_special_tokens)
 
   def close(self) -> None:
     """Ends the process that encodes; what encodes later starts another."""
@@ -239,7 +244,10 @@ class _Worker:
 
   def _why(self, cpu_seconds: int) -> str:
     """Why the process is gone."""
-    status = self._process.wait()
+    try:
+      status = self._process.wait(10)
+    except subprocess.TimeoutExpired:
+      return 'it closed its pipe'
     if status == -signal.SIGXCPU:
       return f'it takes more than {cpu_seconds} seconds of CPU time'
     self._errors.seek(0)
@@ -333,7 +341,12 @@ def _decoding(
     truncation=None,
     padding=None,
     added_tokens=[
-      dict(id=vocab[content], content=content, special=special, **flags)
+      dict(
+        id=vocab[content],
+        content=content,
+        special=special and content not in THINK,
+        **flags,
+      )
       for content, special in added
     ],
     normalizer=None,

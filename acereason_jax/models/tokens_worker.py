@@ -11,6 +11,7 @@ A message is its length (u64, little-endian) and JSON, both ways.
 import datetime
 import json
 import math
+import os
 import random
 import resource
 import struct
@@ -65,6 +66,14 @@ def _lower(kind: int, value: int, keep_hard: bool = False) -> None:
 
 
 def load(directory: str) -> PreTrainedTokenizerFast:
+  settings = os.path.join(directory, 'tokenizer_config.json')
+  if os.path.exists(settings):
+    with open(settings, encoding='utf-8') as file:
+      if 'fast_tokenizer_files' in json.load(file):
+        raise ValueError(
+          'fast_tokenizer_files in tokenizer_config.json names other files than '
+          'tokenizer.json, anywhere on the disk; remove it'
+        )
   return PreTrainedTokenizerFast.from_pretrained(
     directory, local_files_only=True
   )
