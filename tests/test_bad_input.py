@@ -391,7 +391,7 @@ GENERATION = 'generation_config.json'
   'change, match',
   [
     (hostile_files.template(tiny.TEMPLATE + '?'), PROMPTS),
-    (hostile_files.raw('chat_template.jinja', 'a{{ messages }}'), PROMPTS),
+    (hostile_files.raw('chat_template.jinja', '+{{ bos_token }}?'), PROMPTS),
     (
       hostile_files.changed(
         SETTINGS,

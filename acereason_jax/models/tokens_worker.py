@@ -71,8 +71,8 @@ def load(directory: str) -> PreTrainedTokenizerFast:
     with open(settings, encoding='utf-8') as file:
       if 'fast_tokenizer_files' in json.load(file):
         raise ValueError(
-          'fast_tokenizer_files in tokenizer_config.json names other files than '
-          'tokenizer.json, anywhere on the disk; remove it'
+          'fast_tokenizer_files in tokenizer_config.json names other files '
+          'than tokenizer.json, anywhere on the disk; remove it'
         )
   return PreTrainedTokenizerFast.from_pretrained(
     directory, local_files_only=True
