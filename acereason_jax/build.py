@@ -92,8 +92,10 @@ class Stage(NamedTuple):
 class Run(NamedTuple):
   """Everything a run needs, built from its config before it starts.
 
-  `digests` are of all rows as read, by field of the config, and where
-  checkpoints do not hold all weights, of the files of the model. `attention`
+  `digests` are of what a run that goes on must find as it was: all rows as
+  read and the tokens of prompts, by field of the config; the network, the
+  tokenizer and the stop tokens; and where checkpoints do not hold all weights,
+  the files of the model. `attention`
   names the kernel that trains, and `rollout_params` is of a state's `weights`.
   """
 
@@ -393,8 +395,8 @@ def full_policy(group: types.Group) -> types.Group:
 
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> tuple[base.Model, lora.Parts, int]:
-  """The model of a directory, what of it is trained, and its context."""
+) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
+  """The model of a directory, what of it is trained, and its config.json."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
   parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
@@ -405,7 +407,7 @@ def build_model(
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **sharding.pins(mesh),
   )
-  return model, parts, config.context
+  return model, parts, config
 
 
 def check_lengths(c: settings.Reader, mesh, window: int, context: int) -> None:
@@ -722,7 +724,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
-  model, parts, context = build_model(c, mesh, directory, kernel)
+  model, parts, network = build_model(c, mesh, directory, kernel)
   each = {n: c.over(d) for n, d in settings.domains(config).items()}
   domains = {}
   for name, own in each.items():
@@ -737,6 +739,20 @@ def build(config: ml_collections.ConfigDict) -> Run:
     for d in domains.values()
     for source, digest in d.digests.items()
   }
+  digests |= {
+    f'{d.where}{source}.tokens': tokens.digest(prompts)
+    for d in domains.values()
+    for source, prompts in d.prompts.items()
+  }
+  # The rest of what a run that goes on reads of the directory again.
+  digests |= dict(
+    decoder=dataclasses.asdict(network),
+    tokenizer=tokenizer.digest,
+    stop_tokens=list(stops),
+  )
+  tokenizer.close()
+  if tokenizer.reads_clock:
+    say(tokens.clock_line(tokenizer))
   if parts.frozen:
     # Checkpoints lack it, so a run that goes on must find it as it was.
     digests['model'] = hf.model_digest(directory)
@@ -751,7 +767,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   builder = Builder(
     model=model,
     parts=parts,
-    context=context,
+    context=network.context,
     mesh=mesh,
     kernel=kernel,
     tokenizer=tokenizer,

@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 import signal
+import stat as stat_lib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +30,30 @@ from acereason_jax import oserrors, sharding
 Tree = Any
 
 _NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
+# Small files that Orbax reads whole; the largest has the ids that were dropped.
+_JSON_FILES = (
+  'metadata',
+  'metrics',
+  '_METADATA',
+  '_CHECKPOINT_METADATA',
+  '_sharding',
+)
+_MAX_JSON_BYTES = 64 << 20
+_MAX_LEDGER_BYTES = 1 << 30
+# What reading a damaged checkpoint ends in; of a bug of ours, too, the line
+# names the kind and the words.
+_DAMAGE = (
+  AttributeError,
+  KeyError,
+  OSError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+
+
+class Damaged(ValueError):
+  """A checkpoint that no run has left so: one line for the user."""
 
 
 class Restored(NamedTuple):
@@ -62,9 +87,11 @@ class Checkpoints:
       get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
     )
     keeps = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-    self._manager = _manager(
-      workdir, preservation_policy=keeps, best_fn=self._score
-    )
+    _check_files(_directory(workdir))
+    with _reading(_directory(workdir), 'scores'):
+      self._manager = _manager(
+        workdir, preservation_policy=keeps, best_fn=self._score
+      )
     logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
@@ -91,8 +118,9 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """The step of the highest score, the newest of equals; None without one."""
-    metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
-    scores = {s: self._score(m) for s, m in metrics.items() if m}
+    with _reading(self._manager.directory, 'scores'):
+      metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
+      scores = {s: self._score(m) for s, m in metrics.items() if m}
     scores = {s: score for s, score in scores.items() if score > -math.inf}
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
@@ -239,7 +267,10 @@ def _opened(
   if not _directory(workdir).is_dir():
     yield None, None
     return
-  with _manager(workdir, read_only=True) as manager:
+  _check_files(_directory(workdir))
+  with contextlib.ExitStack() as stack:
+    with _reading(_directory(workdir), 'list of steps'):
+      manager = stack.enter_context(_manager(workdir, read_only=True))
     steps = manager.all_steps()
     if step is None:
       step = max(steps, default=None)
@@ -384,6 +415,43 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
   )
 
 
+def _check_files(directory: epath.Path) -> None:
+  """Raises Damaged for what would be read without end: a checkpoint may be a
+  stranger's."""
+  if not os.path.isdir(directory):
+    return
+  for folder, _, names in os.walk(directory):
+    for name in names:
+      path = os.path.join(folder, name)
+      with contextlib.suppress(FileNotFoundError):  # A save goes on meanwhile.
+        found = os.stat(path)
+        is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
+        large = is_json and found.st_size > _MAX_JSON_BYTES
+        if large or not stat_lib.S_ISREG(found.st_mode):
+          raise Damaged(
+            f'{path}: {found.st_size} bytes, or no regular file; expected a '
+            f'file of at most {_MAX_JSON_BYTES} bytes: remove this checkpoint, '
+            'or use another'
+          )
+
+
+@contextlib.contextmanager
+def _reading(directory: Any, what: str) -> Iterator[None]:
+  """Turns whatever Orbax makes of a damaged checkpoint into one line."""
+  try:
+    yield
+  except Exception as e:
+    # jax says that an array cannot be read with a bare Exception.
+    if type(e) is not Exception and not isinstance(e, _DAMAGE):
+      raise
+    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
+    raise Damaged(
+      f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
+      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and go '
+      'on from the one before'
+    ) from e
+
+
 def _score(best: str, metrics: Mapping[str, Any]) -> float:
   # Before there was `of`, a run followed one metric to its end.
   return metrics['score'] if metrics.get('of', best) == best else -math.inf
@@ -393,7 +461,15 @@ def _read_json(
   manager: ocp.CheckpointManager, step: int, name: str
 ) -> dict[str, Any]:
   items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-  return manager.restore(step, args=items)[name]
+  where = f'{manager.directory}/{step}'
+  with _reading(where, name):
+    value = manager.restore(step, args=items)[name]
+  if not isinstance(value, dict):
+    raise Damaged(
+      f'checkpoint {where}: its {name} is of type {type(value).__name__}, '
+      'expected an object; use an earlier one, RUN/checkpoints/STEP'
+    )
+  return value
 
 
 def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
@@ -401,7 +477,12 @@ def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
   items = ocp.args.Composite(
     ledger=ocp.args.PyTreeRestore(restore_args=as_numpy)
   )
-  return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'ledger'):
+    (size,) = manager.item_metadata(step)['ledger'].tree['parquet'].shape
+    if size > _MAX_LEDGER_BYTES:
+      raise ValueError(f'{size} bytes')
+    return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
 
 
 def _restore(
@@ -413,25 +494,22 @@ def _restore(
 ) -> Restored | None:
   if step is None:
     return None
-  stored = manager.item_metadata(step)['state'].tree
-  where = f'checkpoint {manager.directory}/{step}'
-  _check_leaves(where, _leaves(stored), _leaves(abstract), partial=partial)
-  items = manager.restore(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.PyTreeRestore(
-        abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-        partial_restore=partial,
-      ),
-      progress=ocp.args.JsonRestore(),
-      meta=ocp.args.JsonRestore(),
-    ),
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'state'):
+    stored = _leaves(manager.item_metadata(step)['state'].tree)
+  _check_leaves(
+    f'checkpoint {where}', stored, _leaves(abstract), partial=partial
   )
-  ledger = _read_ledger(manager, step)
-  return Restored(
-    step, items['state'], items['progress'], items['meta'], ledger
+  args = ocp.args.PyTreeRestore(
+    abstract,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+    partial_restore=partial,
   )
+  with _reading(where, 'state'):
+    state = manager.restore(step, args=ocp.args.Composite(state=args))['state']
+  progress = _read_json(manager, step, 'progress')
+  meta = _read_json(manager, step, 'meta')
+  return Restored(step, state, progress, meta, _read_ledger(manager, step))
 
 
 def _leaves(tree: Tree) -> dict[str, str]:

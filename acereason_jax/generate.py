@@ -162,7 +162,10 @@ class Output:
       self.done[key] = length
     self._file.truncate(whole)
     temporary = self._header.with_name(self._header.name + '.tmp')
-    temporary.write_text(json.dumps(self._settings, indent=2) + '\n')
+    # A link of that name would have another file written over.
+    temporary.unlink(missing_ok=True)
+    with temporary.open('x') as file:
+      file.write(json.dumps(self._settings, indent=2) + '\n')
     os.replace(temporary, self._header)
 
   def _check_same(self) -> None:
@@ -372,6 +375,10 @@ def read_job() -> Job:
   window = find_window(prompts, config.context)
   # Where they are not given, the file is what it was before there were these.
   words = dict(starter=STARTER.value, opens=OPENS.value)
+  ending = make_ending(tokenizer, directory, config.vocab)
+  tokenizer.close()
+  if tokenizer.reads_clock:
+    print(tokens.clock_line(tokenizer), file=sys.stderr)
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
@@ -384,7 +391,7 @@ def read_job() -> Job:
     # Each token reads every weight: whole, up to tensor parallelism.
     placed=sharding.param_shardings(model.specs, mesh, gathered=True),
     prompts=prompts,
-    ending=make_ending(tokenizer, directory, config.vocab),
+    ending=ending,
     window=window,
     dtype=jnp.dtype(dtype),
     kv_dtype=jnp.dtype(kv_dtype),
@@ -393,6 +400,9 @@ def read_job() -> Job:
     settings=dict(
       model=hf.model_digest(directory),
       prompts=hf.digest([pathlib.Path(PROMPTS.value)]),
+      prompt_tokens=tokens.digest(prompts),
+      tokenizer=tokenizer.digest,
+      stop_tokens=list(ending.tokens),
       n=N.value,
       tokens=TOKENS.value,
       seed=SEED.value,

@@ -189,7 +189,7 @@ def run_stages(
 
 def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
-  kinds = OSError, collect.JudgeFailed, loop.Stopped
+  kinds = OSError, collect.JudgeFailed, loop.Stopped, checkpoint_lib.Damaged
   with (
     cli.mendable(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,

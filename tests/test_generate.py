@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+import hostile_files
 import jax
 import numpy as np
 import pytest
@@ -228,6 +229,56 @@ def test_other_settings_are_refused_and_more_rollouts_are_not(
   assert run(n=3, slots=4, page=4, data=2, fsdp=2)[0] == 0
   assert out.read_text().startswith(before)
   assert len(by_key(out)) == len(lines_of(out)) == 3 * QUESTIONS
+
+
+def test_other_prompts_are_refused(run, tmp_path):
+  """Where they change without a file of the model that does."""
+  out = tmp_path / 'out.jsonl'
+  assert run(system='a')[0] == 0
+  header = tmp_path / 'out.jsonl.json'
+  told = json.loads(header.read_text())
+  assert told['stop_tokens'] == [1]
+  assert len({told['prompt_tokens'], told['tokenizer'], told['prompts']}) == 3
+  for name in ('prompt_tokens', 'tokenizer', 'stop_tokens'):
+    header.write_text(json.dumps(told | {name: 'x'}))
+    refused(run, f'{name}: "x" -> ', system='a', n=2)
+  header.write_text(json.dumps(told))
+  assert run(system='a', n=2)[0] == 0 and len(lines_of(out)) == 2 * QUESTIONS
+
+
+def test_a_template_that_reads_the_clock_gives_one_prompt(
+  run, tmp_path, capsys
+):
+  model = tiny.write_model(tmp_path / 'model')
+  clock = "{{ strftime_now('%M%S') }}"
+  hostile_files.template(clock + tiny.TEMPLATE)(model)
+  prompts = write_prompts(tmp_path / 'p.jsonl', dict(prompt='1+1?'))
+  given = dict(model=model, prompts=prompts, temperature=0.0)
+  assert run(**given)[0] == 0
+  assert run(**given, n=2)[0] == 0
+  first, second = lines_of(tmp_path / 'out.jsonl')
+  assert first['text'] == second['text'] and first['index'] != second['index']
+
+
+@pytest.mark.parametrize(
+  'spoil, words',
+  [
+    (hostile_files.TEMPLATES['a long range'], 'OverflowError'),
+    (hostile_files.TEMPLATES['an error of its own'], 'roles must alternate'),
+    (hostile_files.TOKENIZERS['json: cut'], 'tokenizer cannot be loaded'),
+    (hostile_files.TOKENIZERS['json: a pipe'], 'not a regular file'),
+    (hostile_files.TOKENIZERS["stop: '2'"], "holds '2'"),
+    (hostile_files.NETWORKS['rope: yarn without factor'], 'factor=None'),
+    (hostile_files.NETWORKS['num_hidden_layers=1000000000'], '1 to 1024'),
+    (hostile_files.NETWORKS['weights: all header'], 'at most 100000000'),
+  ],
+)
+def test_a_hostile_model_is_one_line(run, tmp_path, spoil, words):
+  model = tiny.write_model(tmp_path / 'model')
+  spoil = hostile_files.template(spoil) if isinstance(spoil, str) else spoil
+  spoil(model)
+  refused(run, words, model=model)
+  assert not (tmp_path / 'out.jsonl').exists()
 
 
 def test_a_file_that_is_not_ours_is_left_alone(run, tmp_path):

@@ -53,7 +53,7 @@ LAYERS = {
   'judge': 4,
   'generate': 4,
 }
-WITHOUT_JAX = ('types', 'resolve', 'verifiers')
+WITHOUT_JAX = ('types', 'resolve', 'verifiers', 'models.tokens_worker')
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
 
 
