@@ -204,7 +204,7 @@ def test_a_tokenizer_that_loses_the_end_of_thinking(tmp_path, make):
 
 def test_a_stop_token_that_ends_thinking(tmp_path):
   tokenizer = thinking(tmp_path, 'added')
-  close = tokenizer.convert_tokens_to_ids('</think>')
+  close = tokenizer.get_vocab()['</think>']
   with pytest.raises(ValueError, match=f'</think>, token {close}, is a stop'):
     tokens.check_thinking(tokenizer, (1, close), opens='', reasons=True)
   tokens.check_thinking(tokenizer, (1, close), opens='', reasons=False)
