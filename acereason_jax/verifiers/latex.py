@@ -147,7 +147,7 @@ class _Parser:
       )
     return self._next()
 
-  def _nested(self, parse_inner: Callable[[], Node]) -> Node:
+  def _nested(self, parse_inner: Callable[[], Any]) -> Any:
     self._depth += 1
     if self._depth > _DEPTH:
       raise TooLarge(f'nested deeper than {_DEPTH}')
@@ -488,14 +488,14 @@ class _Parser:
     token = self._next()
     if token.text == 'frac':
       self._expect('sign', '{')
-      above = self._unit_words()
+      above = self._nested(self._unit_words)
       self._expect('sign', '}')
       self._expect('sign', '{')
-      below = self._unit_words()
+      below = self._nested(self._unit_words)
       self._expect('sign', '}')
       return f'{above}/{below}'
     if token.text == '(':
-      inner = self._unit_words()
+      inner = self._nested(self._unit_words)
       self._expect('sign', ')')
       return inner
     parts = ['ohm' if token.text == 'Omega' else token.text]
