@@ -692,8 +692,9 @@ class _Parser:
     return Node('constant', ('infinity',))
 
   def _letter(self, name: str, split: bool = False) -> Node:
-    # In mg(h + 1) nothing is a function.
+    # In mg(h + 1) nothing is a function; I(0) is a value, and never I times 0.
     applied = name in vocabulary.APPLIED and not (split and name == 'g')
+    applied |= [self.peek(i).text for i in range(3)] == ['(', '0', ')']
     name += self._primes()
     if self._is('sign', '_'):
       self._next()
