@@ -147,7 +147,7 @@ class _Parser:
       )
     return self._next()
 
-  def _nested(self, parse_inner: Callable[[], Node]) -> Node:
+  def _nested(self, parse_inner: Callable[[], Any]) -> Any:
     self._depth += 1
     if self._depth > _DEPTH:
       raise TooLarge(f'nested deeper than {_DEPTH}')
@@ -488,14 +488,14 @@ class _Parser:
     token = self._next()
     if token.text == 'frac':
       self._expect('sign', '{')
-      above = self._unit_words()
+      above = self._nested(self._unit_words)
       self._expect('sign', '}')
       self._expect('sign', '{')
-      below = self._unit_words()
+      below = self._nested(self._unit_words)
       self._expect('sign', '}')
       return f'{above}/{below}'
     if token.text == '(':
-      inner = self._unit_words()
+      inner = self._nested(self._unit_words)
       self._expect('sign', ')')
       return inner
     parts = ['ohm' if token.text == 'Omega' else token.text]
@@ -692,8 +692,9 @@ class _Parser:
     return Node('constant', ('infinity',))
 
   def _letter(self, name: str, split: bool = False) -> Node:
-    # In mg(h + 1) nothing is a function.
+    # In mg(h + 1) nothing is a function; I(0) is a value, and never I times 0.
     applied = name in vocabulary.APPLIED and not (split and name == 'g')
+    applied |= [self.peek(i).text for i in range(3)] == ['(', '0', ')']
     name += self._primes()
     if self._is('sign', '_'):
       self._next()

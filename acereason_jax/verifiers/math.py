@@ -381,6 +381,9 @@ def _parse(normal: str) -> Node:
   if match := _ROMAN.fullmatch(normal):
     return Node('text', (match[1] or match[2],))
   if _STATEMENTS.fullmatch(normal):
+    labels = normal.strip('()').split(')(')
+    if len({*labels}) < len(labels):
+      raise Ambiguous('a statement twice, or a product')
     return latex.parse(normal.replace(')(', '),('))
   if _PARTS.search(normal):
     raise Ambiguous('parts by their numbers, or a product')
