@@ -365,13 +365,16 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
   assert run.end() == -signal.SIGKILL
   steered = command(workdir, *STEERED, config=tmp_path / 'steered')
   said = steered.ends(0)
-  # Until here it is the run that nothing changed.
-  assert metrics_of(workdir)[:3] == metrics_of(reference[0])[:3]
+  changes = json.loads((workdir / 'changes.json').read_text())
+  # The kill may have come before the last save was on disk.
+  (at,) = {c['step'] for c in changes}
+  assert at in (2, 3)
+  # Until there it is the run that nothing changed.
+  assert metrics_of(workdir)[:at] == metrics_of(reference[0])[:at]
   rows = metrics_of(workdir)
   assert [row['stage'] for row in rows] == [0, 0, 1, 1, 1, 1, 2]
-  assert [r['step'] for r in rows if 'heldout/math' in r] == [2, 3, 4, 6, 7]
-  changes = json.loads((workdir / 'changes.json').read_text())
-  assert {c['step'] for c in changes} == {3}
+  asked = [r['step'] for r in rows if 'heldout/math' in r]
+  assert asked == ([2, 4, 6, 7] if at == 2 else [2, 3, 4, 6, 7])
   by_field = {c['field']: (c['before'], c['after']) for c in changes}
   assert by_field['evaluate_every'] == (3, 2)
   assert by_field['heldout.temperature'] == (1.0, 0.5)
@@ -379,11 +382,11 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
   assert by_field['stages.math_long.steps'] == (3, 4)
   assert by_field['stages.last.optim.learning_rate'] == (None, 1e-3)
   for field in by_field:
-    assert f'from step 3 on: {field}: ' in said
+    assert f'from step {at} on: {field}: ' in said
   meta = checkpoint.load_meta(workdir)
   assert meta['changes'] == changes
   best = json.loads((workdir / 'summary.json').read_text())['best_step']
-  scores = {r['step']: r.get('heldout/math') for r in rows if r['step'] > 3}
+  scores = {r['step']: r.get('heldout/math') for r in rows if r['step'] > at}
   scores = {s: v for s, v in scores.items() if v is not None}
   assert best == max(scores, key=lambda s: (scores[s], s))
   # Once more, unchanged, it has nothing to say.
