@@ -124,7 +124,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   time.sleep(random.uniform(0, 0.1))  # A step takes about that.
   run.process.kill()
   run.end()
-  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+  for number in (signal.SIGTERM, signal.SIGINT):
     # A long run: it must be stopped, not end.
     run = command(workdir, '--config.steps=100000')
     run.wait_for('going on after step ')
@@ -143,6 +143,16 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   )
   for name in ('heldout_before', 'heldout_after', 'steps', 'seed'):
     assert one[name] == two[name]
+
+
+def test_a_hangup_saves_as_other_signals_do(folder, command):
+  workdir = folder / 'hung_up'
+  run = command(workdir, '--config.steps=100000')
+  run.wait_for('the first step')
+  run.process.send_signal(signal.SIGHUP)
+  last = run.ends(STOPPED).splitlines()[-1]
+  done = saved_steps(workdir)[-1]
+  assert last == f'stopped and saved after step {done}; run it again'
 
 
 def test_a_run_is_exported_as_it_was_saved(reference, folder, tmp_path):
