@@ -74,12 +74,16 @@ def earlier(run: Run, checkpoints) -> dict | None:
 
 
 def has_ids(run: Run, dropped: Mapping[str, Any]) -> bool:
-  """Whether it has, for each domain and source, a list."""
+  """Whether it has, for each domain and source, a list of texts."""
   return all(
     isinstance(dropped.get(name), dict)
-    and all(isinstance(dropped[name].get(s), list) for s in domain.prompts)
+    and all(_is_texts(dropped[name].get(source)) for source in domain.prompts)
     for name, domain in run.domains.items()
   )
+
+
+def _is_texts(value: Any) -> bool:
+  return isinstance(value, list) and all(isinstance(x, str) for x in value)
 
 
 def what_changed(name: str) -> str:
