@@ -325,6 +325,7 @@ def _equal_symbolically(given: str, wanted: str) -> bool:
     vocabulary.Ambiguous,
     vocabulary.Unreadable,
     vocabulary.TooLarge,
+    values.Refused,
   ):
     return False
 

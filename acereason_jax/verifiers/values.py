@@ -18,7 +18,7 @@ import mpmath
 
 from acereason_jax.verifiers import latex, vocabulary
 from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 Number = Fraction | mpmath.mpf | mpmath.mpc
 
@@ -568,7 +568,7 @@ def real(text: str) -> Fraction | mpmath.mpf | None:
   """Returns the real number that a normalised text spells out, or None."""
   try:
     value = constant(latex.parse(text))
-  except (Unreadable, TooLarge):
+  except (Ambiguous, Unreadable, TooLarge):
     return None
   if value is None or isinstance(value, Fraction):
     return value
