@@ -560,6 +560,20 @@ def test_a_run_that_goes_on_with_other_data_is_told():
     draw(1, {'': some_prompts(5)}, cursor, step=2)
 
 
+def test_what_8_of_8_solved_stays_out_where_16_are_asked():
+  """The share counts, not the number, whichever way it changes."""
+  prompts = some_prompts(4)
+  first = [record(str(i), 1, right, 8) for i, right in enumerate((8, 7, 8, 0))]
+  second = [record('1', 2, 16, 16, epoch=1), record('3', 2, 8, 16, epoch=1)]
+  solved = Filter(drop_solved=True)
+  after_one = Ledger(first)
+  assert kept(prompts, after_one, solved) == ['1', '3']
+  assert kept(prompts, after_one.extended(second), solved, epoch=2) == ['3']
+  third = [record('3', 3, 4, 4, epoch=2), record('1', 3, 3, 4, epoch=2)]
+  all_three = after_one.extended(second).extended(third)
+  assert kept(prompts, all_three, solved, epoch=3) == ['1']
+
+
 def test_epochs_done_and_progress():
   assert curriculum.epochs_done({}) == curriculum.progress({}) == 0
   prompts = dict(a=some_prompts(4, 'a'), b=some_prompts(8, 'b'))
