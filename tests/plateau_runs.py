@@ -113,7 +113,8 @@ def run(
           judged[mine] = done
           rows = np.zeros(len(mine), ledger_lib.Ledger().rows.dtype)
           rows['step'], rows['epoch'], rows['domain'] = step, epoch, kind
-          rows['prompt'], rows['right'] = mine, right[mine]
+          rows['prompt'] = mine
+          rows['right'] = rows['solved'] = right[mine]
           rows['wrong'], rows['timeout'] = done - right[mine], size - done
           every_row.append(rows)
           rates_of_batch += list(right[mine] / np.maximum(done, 1))

@@ -108,6 +108,7 @@ def record(prompt, step, right, judged, **changes):
     unparsed=0, timeout=0, error=0, truncated=0, tokens=9, longest=9
   )
   counts |= dict(wrong=judged - right, timeout=0 if judged else 4)
+  counts |= dict(solved=right)
   return Record(
     step=step, prompt=prompt, right=right, **values | counts | changes
   )

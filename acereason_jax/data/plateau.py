@@ -55,7 +55,10 @@ def of_same_prompts(
   unsolved_leave: Mapping[str, bool],
   temperatures: Sequence[float],
 ) -> Rise | None:
-  """How much the pass rate of the same prompts rises in `window` steps.
+  """How much the solve rate of the same prompts rises in `window` steps.
+
+  Solved is what filters go by (`ledger.Record`), since they choose who is asked
+  again.
 
   Of a stage that began after step `since` and stands at step `newest`: each
   group of the newest `window` steps is compared with the one before it of the
@@ -139,25 +142,25 @@ def _mean_if_kept(
 
   Over all draws of `size` rollouts from each row's.
   """
-  right, judged = rows['right'].astype(np.int64), _judged(rows)
-  every = _chance_all(right, judged, size) * solved_leave
-  none = _chance_all(judged - right, judged, size) * unsolved_leave
-  return right / np.maximum(judged, 1) - every, 1.0 - every - none
+  solved, judged = rows['solved'].astype(np.int64), _judged(rows)
+  every = _chance_all(solved, judged, size) * solved_leave
+  none = _chance_all(judged - solved, judged, size) * unsolved_leave
+  return solved / np.maximum(judged, 1) - every, 1.0 - every - none
 
 
 def _chance_all(
-  right: np.ndarray, judged: np.ndarray, size: np.ndarray
+  solved: np.ndarray, judged: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-  """The chance that `size` of `judged` rollouts are all among the `right`."""
-  if not len(right):
+  """The chance that `size` of `judged` rollouts are all among the `solved`."""
+  if not len(solved):
     return np.zeros(0)
   cases, place = np.unique(
-    np.stack([right, judged, size], 1), axis=0, return_inverse=True
+    np.stack([solved, judged, size], 1), axis=0, return_inverse=True
   )
   chances = np.array([_chance(*case) for case in cases.tolist()])
   return chances[place.reshape(-1)]
 
 
 @functools.cache
-def _chance(right: int, judged: int, size: int) -> float:
-  return math.comb(right, size) / math.comb(judged, size)
+def _chance(solved: int, judged: int, size: int) -> float:
+  return math.comb(solved, size) / math.comb(judged, size)
