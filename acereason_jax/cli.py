@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags, logging
 
-from acereason_jax import metrics
+from acereason_jax import metrics, oserrors
 
 # The exit status of a command that a signal stopped and that can go on.
 STOPPED = os.EX_TEMPFAIL
@@ -26,7 +26,8 @@ def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
     yield
   except kinds as e:
     logging.debug('where the error below comes from', exc_info=True)
-    text = metrics.printable(' '.join(f'{where}{e}'.split()))
+    said = oserrors.explained(e) if isinstance(e, OSError) else e
+    text = metrics.printable(' '.join(f'{where}{said}'.split()))
     raise SystemExit(f'error: {text}') from e
 
 

@@ -7,6 +7,7 @@ neither decoded nor judged again.
 
 import collections
 import concurrent.futures
+import math
 import time
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from acereason_jax import types
 from acereason_jax.models import base
+from acereason_jax.rl import advantages
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
@@ -222,15 +224,6 @@ def _exchange(
   }
 
 
-def rewards(groups: Sequence[types.Group]) -> tuple[np.ndarray, np.ndarray]:
-  """Rewards and whether the judge succeeded, both [P, G]."""
-  judged = np.array([[v.judged for v in g.verdicts] for g in groups])
-  reward = np.array(
-    [[v.reward if v.judged else 0.0 for v in g.verdicts] for g in groups]
-  )
-  return reward, judged
-
-
 def check_judged(
   groups: Sequence[types.Group], judges: Mapping[str, Judges]
 ) -> None:
@@ -257,31 +250,48 @@ def _check_judged(
     )
 
 
-def judge_metrics(groups: Sequence[types.Group]) -> dict[str, float]:
+def judge_metrics(
+  groups: Sequence[types.Group], rules: advantages.Rules
+) -> dict[str, float]:
   """Mean reward and shares of verdicts; by domain too, if there are several.
 
-  `zero_signal_share` is that of groups whose rewards are all equal.
+  `reward` is what the stage trains with, by its rules, and `solved_share` that
+  of groups with a reward above 0; `pass_rate` is the judge's. Means are of what
+  was judged. `zero_signal_share` is that of groups without a gradient.
   """
   parts = by_domain(groups)
   each = {}
   if len(parts) > 1:
     for domain, part in sorted(parts.items()):
-      each |= {f'{domain}/{k}': v for k, v in judge_metrics(part).items()}
-  reward, judged = rewards(groups)
+      each |= {
+        f'{domain}/{k}': v for k, v in judge_metrics(part, rules).items()
+      }
+  reward, judged = advantages.rewards(groups, rules)
+  dull = [not advantages.has_signal(g, rules) for g in groups]
   statuses = [v.status for g in groups for v in g.verdicts]
   return each | dict(
     reward=float(reward.sum() / max(judged.sum(), 1)),
     pass_rate=statuses.count('right') / max(judged.sum(), 1),
-    solved_share=float(reward.any(1).mean()),
+    solved_share=float((reward > 0).any(1).mean()),
     unparsed_share=statuses.count('unparsed') / len(statuses),
     judge_failed_share=1.0 - float(judged.mean()),
-    zero_signal_share=1.0 - float(np.mean([has_signal(g) for g in groups])),
+    zero_signal_share=sum(dull) / len(dull),
   )
 
 
-def has_signal(group: types.Group) -> bool:
-  """Whether some of its rollouts are better than others."""
-  return len({v.reward for v in group.verdicts if v.judged}) > 1
+class PassRate(NamedTuple):
+  """`rate` of the `judged` verdicts were right (nan of none); others failed."""
+
+  rate: float
+  judged: int
+  failed: int
+
+
+def pass_rate(groups: Sequence[types.Group]) -> PassRate:
+  statuses = [v.status for g in groups for v in g.verdicts]
+  judged = sum(v.judged for g in groups for v in g.verdicts)
+  rate = statuses.count('right') / judged if judged else math.nan
+  return PassRate(rate, judged, len(statuses) - judged)
 
 
 def heldout_pass_rates(
@@ -293,8 +303,8 @@ def heldout_pass_rates(
   asking: Asking,
   *,
   groups: int,
-) -> dict[str, float]:
-  """The share of rollouts judged right, by domain.
+) -> dict[str, PassRate]:
+  """The share of the judged rollouts that were right, by domain.
 
   Raises:
     JudgeFailed: see `check_judged`.
@@ -304,10 +314,7 @@ def heldout_pass_rates(
   )
   check_judged(judged, judges)
   keep_failed(judged, journal, asking)
-  rates = {}
-  for domain, part in by_domain(judged).items():
-    rates[domain] = float(rewards(part)[0].mean())
-  return rates
+  return {d: pass_rate(part) for d, part in by_domain(judged).items()}
 
 
 def by_domain(

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from acereason_jax import checkpoint, cli, sharding
+from acereason_jax import checkpoint, cli, metrics, sharding
 from acereason_jax.models import base, decoder, embedded, hf, lora
 from acereason_jax.rl import update
 
@@ -35,7 +35,21 @@ def export(path: str | os.PathLike, out: str) -> int:
       f'{path}: holds no checkpoint; give the folder of a run that has saved '
       'one, or RUN/checkpoints/STEP'
     )
-  run = meta['config']
+  match meta:
+    case {
+      'config': {
+        'model': str(),
+        'dtype': 'float32' | 'bfloat16',
+        'lora': {'rank': int(), 'alpha': int() | float(), 'on': str()},
+      },
+      'data': dict(),
+    }:
+      run = meta['config']
+    case _:
+      raise ValueError(
+        f'{path}: its meta is not that of a run; give RUN/checkpoints/STEP of '
+        'one that is whole'
+      )
   directory = embedded.resolve_model(run['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   specs = decoder.param_specs(config)
@@ -47,7 +61,7 @@ def export(path: str | os.PathLike, out: str) -> int:
   restored = checkpoint.load(path, {'params': abstract})
   params = restored.state['params']
   if parts.frozen:
-    if restored.meta['data']['model'] != hf.model_digest(directory):
+    if restored.meta['data'].get('model') != hf.model_digest(directory):
       raise ValueError(
         f'{directory}: not the model that the adapters of {path} were '
         'trained beside; put that back'
@@ -87,9 +101,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
   args = make_parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)
+  metrics.use_stdout()
   with cli.mendable(ValueError, OSError):
     step = export(args.checkpoint, args.out)
-  print(f'{args.out}: the parameters after step {step}')
+  metrics.say(f'{args.out}: the parameters after step {step}')
 
 
 if __name__ == '__main__':

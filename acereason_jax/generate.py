@@ -11,6 +11,7 @@ line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import json
@@ -47,8 +48,8 @@ MODEL = flags.DEFINE_string(
 PROMPTS = flags.DEFINE_string(
   'prompts',
   None,
-  "JSON lines of 'problem' or 'prompt' and, if need be, 'id'; an 'answer' is "
-  'not needed.',
+  "JSON lines of 'problem' or another form of docs/data.md and, if need be, "
+  "'id'; an 'answer' is not needed.",
 )
 OUT = flags.DEFINE_string('out', None, 'The file of rollouts, JSON lines.')
 N = flags.DEFINE_integer('n', 1, 'Rollouts a prompt; more than before goes on.')
@@ -58,6 +59,14 @@ TOKENS = flags.DEFINE_bool(
 SEED = flags.DEFINE_integer('seed', 0, 'Another one gives other rollouts.')
 SYSTEM = flags.DEFINE_string('system', '', "The system turn; '' is none.")
 SUFFIX = flags.DEFINE_string('suffix', '', 'Put after each question.')
+STARTER = flags.DEFINE_string(
+  'starter',
+  '',
+  'In place of the suffix for rows of a starter; {starter} is it.',
+)
+OPENS = flags.DEFINE_string(
+  'opens', '', 'What the reply begins after, if the chat template lacks it.'
+)
 MAX_TOKENS = flags.DEFINE_integer('max_tokens', 1024, 'Longest response.')
 WINDOW = flags.DEFINE_integer(
   'window',
@@ -153,7 +162,10 @@ class Output:
       self.done[key] = length
     self._file.truncate(whole)
     temporary = self._header.with_name(self._header.name + '.tmp')
-    temporary.write_text(json.dumps(self._settings, indent=2) + '\n')
+    # A link of that name would have another file written over.
+    temporary.unlink(missing_ok=True)
+    with temporary.open('x') as file:
+      file.write(json.dumps(self._settings, indent=2) + '\n')
     os.replace(temporary, self._header)
 
   def _check_same(self) -> None:
@@ -181,6 +193,8 @@ class Output:
 
   def write(self, record: Mapping[str, Any]) -> None:
     line = json.dumps(record, allow_nan=False) + '\n'
+    if not os.fstat(self._file.fileno()).st_nlink:
+      raise OSError(errno.ENOENT, 'it was deleted while it was written')
     self._file.write(line.encode())
     self._file.flush()
     self.done[record['id'], record['index']] = record['length']
@@ -227,10 +241,11 @@ def read_prompts(path: str, tokenizer: Any) -> list[types.Prompt]:
   prompts, _ = sources.to_prompts(
     sources.jsonl(path, answers=False),
     tokenizer,
-    chat_tokens=tokens.chat_tokens,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=OPENS.value),
     system=SYSTEM.value or None,
     examples=(),
     suffix=SUFFIX.value,
+    starter=STARTER.value,
     max_tokens=sys.maxsize,
   )
   return prompts
@@ -356,7 +371,14 @@ def read_job() -> Job:
   tokenizer = tokens.load_tokenizer(directory)
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   prompts = read_prompts(PROMPTS.value, tokenizer)
+  tokens.check_thinking(tokenizer, (), opens=OPENS.value, reasons=False)
   window = find_window(prompts, config.context)
+  # Where they are not given, the file is what it was before there were these.
+  words = dict(starter=STARTER.value, opens=OPENS.value)
+  ending = make_ending(tokenizer, directory, config.vocab)
+  tokenizer.close()
+  if tokenizer.reads_clock:
+    print(tokens.clock_line(tokenizer), file=sys.stderr)
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
@@ -369,7 +391,7 @@ def read_job() -> Job:
     # Each token reads every weight: whole, up to tensor parallelism.
     placed=sharding.param_shardings(model.specs, mesh, gathered=True),
     prompts=prompts,
-    ending=make_ending(tokenizer, directory, config.vocab),
+    ending=ending,
     window=window,
     dtype=jnp.dtype(dtype),
     kv_dtype=jnp.dtype(kv_dtype),
@@ -378,11 +400,15 @@ def read_job() -> Job:
     settings=dict(
       model=hf.model_digest(directory),
       prompts=hf.digest([pathlib.Path(PROMPTS.value)]),
+      prompt_tokens=tokens.digest(prompts),
+      tokenizer=tokenizer.digest,
+      stop_tokens=list(ending.tokens),
       n=N.value,
       tokens=TOKENS.value,
       seed=SEED.value,
       system=SYSTEM.value,
       suffix=SUFFIX.value,
+      **{name: text for name, text in words.items() if text},
       max_tokens=MAX_TOKENS.value,
       window=window,
       temperature=TEMPERATURE.value,
@@ -461,8 +487,9 @@ def left(job: Job, out: Output) -> list[schedule.Request]:
 
 
 class Stop:
-  """Context manager; SIGINT and SIGTERM raise KeyboardInterrupt.
+  """Context manager; SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
 
+  SIGHUP stays ignored where it is, as nohup has it.
   `asked` stays True where a library swallowed it: while jax compiles, Python
   may stand in a callback that ignores errors.
   """
@@ -470,7 +497,9 @@ class Stop:
   asked = False
 
   def __enter__(self) -> 'Stop':
-    numbers = signal.SIGINT, signal.SIGTERM
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+      numbers.append(signal.SIGHUP)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
     return self
 
@@ -499,7 +528,7 @@ def progress(
     if time.monotonic() - last >= SECONDS_A_LINE:
       last = time.monotonic()
       rate = trace.tokens / max(trace.seconds, 1e-9)
-      print(f'{done}/{total} rollouts  {rate:.0f} tok/s', file=sys.stderr)
+      metrics.say(f'{done}/{total} rollouts  {rate:.0f} tok/s', to_stderr=True)
 
   with metrics.progress_bar(total, done=done) as advance:
     yield advance if sys.stderr.isatty() else line
@@ -520,11 +549,11 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   """Fills `out` up; returns the exit status."""
   path = metrics.printable(str(out.path))
   if not (asked := left(job, out)):
-    print(f'finished already: {job.rollouts} rollouts in {path}')
+    metrics.say(f'finished already: {job.rollouts} rollouts in {path}')
     return 0
   there = job.rollouts - len(asked)
   if there:
-    print(f'going on after {there} of {job.rollouts} rollouts', flush=True)
+    metrics.say(f'going on after {there} of {job.rollouts} rollouts')
   with cli.mendable(ValueError, OSError):
     engine, params = load(job)
   trace = schedule.Trace()
@@ -556,7 +585,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
         occupancy=trace.metrics()['occupancy'],
         preempted=trace.preempted,
       )
-  print(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
+  metrics.say(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
   return 0
 
 
@@ -570,18 +599,19 @@ def run() -> int:
       cli.use_precision(job.dtype)
       return generate(job, out, stop)
     except KeyboardInterrupt:
-      print(
-        f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
-        'same command goes on'
-      )
+      # Who closed the terminal reads it no more.
+      with contextlib.suppress(KeyboardInterrupt):
+        metrics.say(
+          f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
+          'same command goes on'
+        )
       return cli.STOPPED
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  # A path may hold what the terminal's encoding has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  metrics.use_stdout()
   cli.quiet_libraries()
   cli.keep_compiled()
   return run()

@@ -300,8 +300,8 @@ def explain(args: argparse.Namespace) -> None:
     verdict = pool.submit(response, answer).result()
   # Indented: what a model wrote cannot pass for the line below.
   detail = metrics.printable(metrics.cut(verdict.detail, _SHOWN_CHARS))
-  print(textwrap.indent(detail, '  ', lambda line: True))
-  print(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
+  metrics.say(textwrap.indent(detail, '  ', lambda line: True))
+  metrics.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
 
 
 class Tally:
@@ -391,15 +391,14 @@ def judge_file(args: argparse.Namespace) -> None:
       tally.add(task, verdict)
     if not tally.counts:
       raise ValueError(f'{args.rollouts}: holds no rollouts')
-  print(tally.summary())
+  metrics.say(tally.summary())
   if args.out:
-    print(f'all in {metrics.printable(args.out)}')
+    metrics.say(f'all in {metrics.printable(args.out)}')
 
 
 def main(argv: Sequence[str]) -> int:
   args = make_parser().parse_args(argv)
-  # An answer may hold what the terminal's encoding has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  metrics.use_stdout()
   try:
     with cli.mendable(ValueError, OSError):
       args.code |= args.task is not None

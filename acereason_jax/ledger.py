@@ -6,8 +6,10 @@
 
 A ledger is a value: `extended` gives another one and leaves it as it was. Only
 verdicts are counted: a `timeout` or an `error` is no wrong answer, so shares
-are of what was judged. Prompts are told apart by their ids alone, which must
-differ over all data of a run.
+are of what was judged. `right` is the judge's word, and what the reports here
+count: what the model can do. `solved` is what the stage gave a reward for, and
+what filters go by: what is left to train on. Prompts are told apart by their
+ids alone, which must differ over all data of a run.
 """
 
 import argparse
@@ -24,7 +26,8 @@ import pyarrow
 import pyarrow.parquet
 from absl import logging
 
-from acereason_jax import checkpoint, metrics, types
+from acereason_jax import checkpoint, metrics, oserrors, types
+from acereason_jax.rl import advantages
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
 
@@ -45,7 +48,8 @@ class Record(NamedTuple):
   'probe', asked after `step` steps (0: before the first). `prompt` is its id,
   `epoch` that of its domain in the stage, from 0. `truncated` rollouts ran
   out of room; `tokens` is the sum of the lengths of all responses, `longest`
-  the largest of them.
+  the largest of them. `solved` of the right ones had a reward above 0 by the
+  rules of their stage.
   """
 
   kind: str
@@ -62,6 +66,7 @@ class Record(NamedTuple):
   truncated: int
   tokens: int
   longest: int
+  solved: int
 
   @property
   def judged(self) -> int:
@@ -91,6 +96,7 @@ def records(
   stage: str,
   epochs: Sequence[int],
   step: int,
+  rules: advantages.Rules,
 ) -> list[Record]:
   """A record a group, in order; `epochs` holds that of each group's prompt.
 
@@ -104,13 +110,18 @@ def records(
       f'{len(groups)} groups, {len(epochs)} epochs: give one a group'
     )
   return [
-    _record(group, kind, stage, epoch, step)
+    _record(group, kind, stage, epoch, step, rules)
     for group, epoch in zip(groups, epochs)
   ]
 
 
 def _record(
-  group: types.Group, kind: str, stage: str, epoch: int, step: int
+  group: types.Group,
+  kind: str,
+  stage: str,
+  epoch: int,
+  step: int,
+  rules: advantages.Rules,
 ) -> Record:
   statuses = [verdict.status for verdict in group.verdicts]
   lengths = [len(rollout.tokens) for rollout in group.rollouts]
@@ -129,6 +140,10 @@ def _record(
     truncated=sum(rollout.stop == 'length' for rollout in group.rollouts),
     tokens=sum(lengths),
     longest=max(lengths),
+    solved=sum(
+      verdict.judged and advantages.reward(rollout, verdict, rules) > 0
+      for rollout, verdict in zip(group.rollouts, group.verdicts)
+    ),
   )
 
 
@@ -299,6 +314,7 @@ def _check(
     'a number below 0': np.logical_or.reduce([n < 0 for n in whole.values()]),
     'no rollouts': rollouts < 1,
     'more truncated than there are': whole['truncated'] > rollouts,
+    'more solved than right': whole['solved'] > whole['right'],
     'tokens that do not fit the longest': (whole['tokens'] < whole['longest'])
     | (whole['tokens'] > whole['longest'] * rollouts),
     'a step before that of the record above it': np.diff(steps) < 0,
@@ -449,9 +465,9 @@ def mean_lengths(ledger: Ledger) -> dict[str, float]:
 
 
 class Counts(NamedTuple):
-  """Of `judged` rollouts, `right` were right; `judged` is 1 or more."""
+  """Of `judged` rollouts, 1 or more, `solved` had a reward above 0."""
 
-  right: int
+  solved: int
   judged: int
 
 
@@ -462,32 +478,36 @@ def counts(
   stage: str,
   before_step: int,
   since_step: int = 0,
+  min_judged: float = 0.0,
 ) -> dict[str, Counts]:
   """What a stage knows of each prompt: the sums over its newest epoch.
 
   Records of steps before `since_step` are of another stage of that name.
 
-  A record whose verdicts all failed says nothing, so the epoch before it is
-  the newest one then.
+  A record of which less than the share `min_judged` was judged, or nothing,
+  says nothing, so the epoch before it is the newest one then.
   """
   rows = ledger.rows
   chosen = _chosen(ledger, kind=kind, stage=stage, before_step=before_step)
   chosen = chosen[rows['step'][chosen] >= since_step]
   # Column by column: to copy rows whole takes several times as long.
-  right, *others = (rows[name][chosen].astype(np.int64) for name in _JUDGED)
-  judged = right + sum(others)
+  column = lambda name: rows[name][chosen].astype(np.int64)
+  judged = sum(column(name) for name in _JUDGED)
+  rollouts = sum(column(name) for name in _VERDICTS)
+  known = (judged > 0) & (judged >= min_judged * rollouts)
+  solved, judged = (np.where(known, n, 0) for n in (column('solved'), judged))
   prompt, epoch = (rows[name][chosen] for name in ('prompt', 'epoch'))
   names = ledger.texts('prompt')
   last_epoch = np.full(len(names), -1, np.int32)
-  np.maximum.at(last_epoch, prompt, np.where(judged > 0, epoch, -1))
+  np.maximum.at(last_epoch, prompt, np.where(known, epoch, -1))
   counted = epoch == last_epoch[prompt]
   totals = [
     np.bincount(prompt[counted], values[counted], minlength=len(names))
-    for values in (right, judged)
+    for values in (solved, judged)
   ]
-  right, judged = (total.astype(np.int64) for total in totals)
+  solved, judged = (total.astype(np.int64) for total in totals)
   return {
-    names[code]: Counts(int(right[code]), int(judged[code]))
+    names[code]: Counts(int(solved[code]), int(judged[code]))
     for code in np.flatnonzero(judged).tolist()
   }
 
@@ -701,6 +721,7 @@ def _of_stage(ledger: Ledger, stage: str) -> Ledger:
 def main(argv: Sequence[str]) -> int:
   """Shows what the command line asks for; returns the exit status."""
   args = make_parser().parse_args(argv)
+  metrics.use_stdout()
   try:
     data = read(args.run)
     try:
@@ -710,14 +731,15 @@ def main(argv: Sequence[str]) -> int:
     if args.stage is not None:
       ledger = _of_stage(ledger, args.stage)
     for line in _lines(args, ledger):
-      print(line)
+      metrics.say(line)
     if args.out is not None:
       path = pathlib.Path(args.out)
       temporary = path.with_name(path.name + '.tmp')
       temporary.write_bytes(ledger.to_parquet())
       os.replace(temporary, path)
   except (ValueError, OSError) as e:
-    text = metrics.printable(' '.join(str(e).split()))
+    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
+    text = metrics.printable(' '.join(said.split()))
     sys.stderr.write(f'error: {text}\n')
     return 1
   return 0

@@ -15,8 +15,8 @@ import numpy as np
 
 from acereason_jax import collect, ledger, metrics, references, types
 from acereason_jax.build import Run, Stage, say
-from acereason_jax.data import curriculum
-from acereason_jax.rl import control, update
+from acereason_jax.data import curriculum, plateau
+from acereason_jax.rl import advantages, control, update
 from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
 
@@ -36,10 +36,13 @@ class Progress(NamedTuple):
   """Where a run stands; plain JSON.
 
   `step` batches were trained on, `stage_step` of them in stage `stage` (its
-  name). `cursor` is where the stage stands in its data, `temperature` and
-  `entropy_bonus` are those of the next step. `history` is the stop rule's
-  metric in this stage, `nonfinite` how many steps in a row changed nothing;
-  `heldout` is what was found at the end of stages and before the first.
+  name). `cursor` is where the stage stands in its data, `temperature`,
+  `entropy_bonus` and `groups` are those of the next step; `carried` are those
+  of them that the next stage goes on with. `temperatures` are those of the
+  stage's steps, `history` is the stop rule's metric in this stage, `nonfinite`
+  how many steps in a row changed nothing; `heldout` is what was found at the
+  end of stages and before the first. `over` is why the stage ends before its
+  next batch: there is none; else ''.
   """
 
   stage: str
@@ -48,9 +51,13 @@ class Progress(NamedTuple):
   cursor: curriculum.Cursor | None = None
   temperature: float = 0.0
   entropy_bonus: float = 0.0
+  groups: float = 0.0
+  carried: Mapping[str, float] | None = None
+  temperatures: Sequence[float] = ()
   history: Sequence[float] = ()
   nonfinite: int = 0
   heldout: Sequence[Mapping[str, Any]] = ()
+  over: str = ''
 
 
 class Standing(NamedTuple):
@@ -86,14 +93,42 @@ def stage_of(run: Run, progress: Progress) -> Stage:
   return next(s for s in run.stages if s.name == progress.stage)
 
 
-def stop_reason(stage: Stage, progress: Progress) -> str | None:
+def stop_reason(
+  stage: Stage, progress: Progress, known: ledger.Ledger
+) -> str | None:
   """Why a stage is over, or None."""
-  return curriculum.should_stop(
+  reason = curriculum.should_stop(
     stage.stop,
     progress.stage_step,
     epochs_done(progress),
-    progress.history,
+    rise(stage, progress, known),
   )
+  return reason or progress.over or None
+
+
+def rise(
+  stage: Stage, progress: Progress, known: ledger.Ledger
+) -> plateau.Rise | None:
+  """What the stop rule goes by; see `curriculum.rise`."""
+  return curriculum.rise(
+    stage.stop,
+    progress.history,
+    known,
+    stage.filters,
+    stage=stage.name,
+    since=progress.step - progress.stage_step,
+    newest=progress.step,
+    temperatures=progress.temperatures,
+  )
+
+
+def carried(stage: Stage, numbers: Mapping[str, float]) -> dict[str, float]:
+  """Those whose controls have the next stage go on with them."""
+  return {
+    name: number
+    for name, number in numbers.items()
+    if getattr(stage, name).carried is not None
+  }
 
 
 def enter(
@@ -109,7 +144,9 @@ def enter(
     Interrupted: nothing is lost, the journal has what was asked.
   """
   state, progress = at.state, at.progress
-  if not stage.carry_optimizer and progress.step:
+  if progress.step and stage.carry is not None:
+    state = stage.carry(state)
+  elif progress.step:
     fresh = stage.init(state.params)
     state = fresh.replace(frozen=state.frozen, step=state.step)
   state = (
@@ -117,28 +154,39 @@ def enter(
     if stage.has_reference
     else state.replace(reference={})
   )
+  before, begins = progress.carried or {}, {}
+  for name in ('temperature', 'entropy_bonus', 'groups'):
+    rule = getattr(stage, name)
+    begins[name] = rule.first
+    if rule.carried is not None and name in before:
+      begins[name] = rule.carried(before[name])
   progress = progress._replace(
     stage=stage.name,
     stage_step=0,
     cursor=None,
-    temperature=stage.temperature.first,
-    entropy_bonus=stage.entropy_bonus.first,
+    carried=carried(stage, begins),
+    temperatures=(),
     history=(),
+    over='',
+    **begins,
   )
   at = Standing(state, progress, at.ledger)
-  if not stage.filter.of:
-    return at
-  return probe(run, stage, at, tools, interrupted)
+  for domain, own in stage.filters.items():
+    if own.of:
+      at = probe(run, stage, domain, at, tools, interrupted)
+  return looked_ahead(run, stage, at, tools)
 
 
 def probe(
   run: Run,
   stage: Stage,
+  domain: str,
   at: Standing,
   tools: Tools,
   interrupted: Callable[[], bool],
 ) -> Standing:
-  """Asks every prompt of a stage `filter.of` times, and notes what became.
+  """Asks every prompt of a domain as often as the stage's filter of it says,
+  and notes what became.
 
   Of rollouts so many the journal holds the counts alone, chunk by chunk; one
   that is interrupted is asked again.
@@ -146,21 +194,15 @@ def probe(
   Raises:
     Interrupted: between chunks.
   """
-  step = at.progress.step
-  asked = [
-    prompt
-    for domain in stage.mix
-    for prompt in easy_ones(stage, tools.prompts[domain][references.TRAIN])
-  ]
+  step, times = at.progress.step, stage.filters[domain].of
+  asked = easy_ones(stage, domain, tools.prompts[domain][references.TRAIN])
   noted = {}
   for prompt in asked:
     key = journal_lib.Key('probe', step, prompt.id, 0)
     if (entry := tools.journal.found.get(key)) is not None:
       noted[prompt.id] = ledger.Record(*json.loads(entry.verdict.detail))
   missing = [p for p in asked if p.id not in noted]
-  where = (
-    f'stage {stage.name}: asking {len(asked):,} prompts {stage.filter.of} '
-  )
+  where = f'stage {stage.name}: asking {len(asked):,} prompts {times} '
   say(f'{where}times' + (f', {len(noted):,} of them before' if noted else ''))
   params = run.rollout_params(at.state.weights)
   # Of one size: of a few verdicts one that failed would be a large share.
@@ -179,12 +221,14 @@ def probe(
       collect.Asking(
         (run.seed, _PROBES + stage.index), '', step, at.progress.temperature
       ),
-      groups=stage.filter.of,
+      groups=times,
       expected=ledger.mean_lengths(at.ledger),
     )
     collect.check_judged(groups, tools.judges)
     zeros = [0] * len(groups)
-    for r in ledger.records(groups, 'probe', stage.name, zeros, step):
+    for r in ledger.records(
+      groups, 'probe', stage.name, zeros, step, stage.rules
+    ):
       noted[r.prompt] = r
       if jax.process_index() == 0:
         note = types.Verdict('right', json.dumps(r), 0.0)
@@ -195,9 +239,9 @@ def probe(
 
 
 def easy_ones(
-  stage: Stage, prompts: Sequence[types.Prompt]
+  stage: Stage, domain: str, prompts: Sequence[types.Prompt]
 ) -> list[types.Prompt]:
-  """Those that a stage's filter leaves before the model is asked.
+  """Those of a domain that its filter leaves before the model is asked.
 
   Raises:
     ValueError: one line that begins with the name of a field of the filter.
@@ -205,7 +249,7 @@ def easy_ones(
   return curriculum.survivors(
     prompts,
     ledger.Ledger(),
-    curriculum.Filter(max_difficulty=stage.filter.max_difficulty),
+    curriculum.Filter(max_difficulty=stage.filters[domain].max_difficulty),
     stage=stage.name,
     epoch=0,
     before_step=0,
@@ -221,13 +265,18 @@ def draw(
   cursor: curriculum.Cursor,
   count: int,
 ) -> tuple[list[tuple[types.Prompt, int]], curriculum.Cursor]:
-  """The next prompts, each with its epoch. Raises: Stopped if none is left."""
+  """The next prompts, each with its epoch.
+
+  Raises:
+    curriculum.NothingLeft: they would begin an epoch that has none.
+    Stopped: the data are not those that the stage began with.
+  """
   try:
     return curriculum.draw(
       count,
       {d: tools.prompts[d][references.TRAIN] for d in stage.mix},
       stage.mix,
-      dict.fromkeys(stage.mix, stage.filter),
+      stage.filters,
       at.ledger,
       cursor,
       seed=run.seed,
@@ -236,8 +285,29 @@ def draw(
       step=at.progress.step + 1,
       since=at.progress.step - at.progress.stage_step,
     )
+  except curriculum.NothingLeft:
+    raise
   except ValueError as e:
     raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e
+
+
+def looked_ahead(
+  run: Run, stage: Stage, at: Standing, tools: Tools
+) -> Standing:
+  """The same, with a word in `over` if there is no next batch.
+
+  A batch that cannot be filled is not begun: the fewer than a batch's prompts
+  that the last epoch has left stay out. Raises: Stopped, see `draw`.
+  """
+  cursor = at.progress.cursor or {}
+  if not curriculum.may_begin_epoch(cursor, stage.mix, stage.prompts):
+    return at
+  try:
+    draw(run, stage, at, tools, cursor, stage.prompts)
+  except curriculum.NothingLeft as e:
+    over = f'config.filter.{e}'
+    return at._replace(progress=at.progress._replace(over=over))
+  return at
 
 
 def sample(
@@ -252,9 +322,10 @@ def sample(
   """The groups to train on; records of all; the cursor; metrics; the trace.
 
   Groups without a gradient are replaced by those of further prompts, in at most
-  `refill` rounds: a batch that is still not full is trained on as it is. The
-  metrics are those of all groups asked, but for `zero_signal_share`; what they
-  say of slots and pages, and the trace, are of the first round.
+  `refill` rounds and as long as there are prompts: a batch that is still not
+  full is trained on as it is. The metrics are those of all groups asked, except
+  `zero_signal_share`; what they say of slots and pages, and the trace, are of
+  the first round.
   """
   progress = at.progress
   params = run.rollout_params(at.state.weights)
@@ -263,12 +334,17 @@ def sample(
     (run.seed, progress.step), 'train', progress.step, progress.temperature
   )
   while not rounds or len(rounds) <= stage.refill:
-    kept = [g for g in every if collect.has_signal(g)]
+    kept = [g for g in every if advantages.has_signal(g, stage.rules)]
     if len(kept) >= stage.prompts:
       break
-    drawn, cursor = draw(
-      run, stage, at, tools, cursor, stage.prompts - len(kept)
-    )
+    try:
+      drawn, cursor = draw(
+        run, stage, at, tools, cursor, stage.prompts - len(kept)
+      )
+    except curriculum.NothingLeft:
+      # The first batch of a step was looked for when the step before ended.
+      assert rounds, 'a stage that is over takes no step'
+      break
     groups, found, trace = collect.collect(
       stage.engine,
       params,
@@ -276,7 +352,7 @@ def sample(
       tools.judges,
       tools.journal,
       asking._replace(taken=collect.taken(every)),
-      groups=stage.groups,
+      groups=round(progress.groups),
       expected=ledger.mean_lengths(at.ledger),
     )
     every += groups
@@ -284,15 +360,16 @@ def sample(
     rounds.append((found, trace))
   collect.check_judged(every, tools.judges)
   collect.keep_failed(every, tools.journal, asking)
-  chosen = filled(every, stage.prompts)
+  chosen = filled(every, stage.prompts, stage.rules)
   records = ledger.records(
-    every, 'train', stage.name, epochs, progress.step + 1
+    every, 'train', stage.name, epochs, progress.step + 1, stage.rules
   )
-  values = rounds[0][0] | collect.said(every) | collect.judge_metrics(every)
+  values = rounds[0][0] | collect.said(every)
+  values |= collect.judge_metrics(every, stage.rules)
   for name in ('seconds_sample', 'seconds_judge'):
     values[name] = sum(found[name] for found, _ in rounds)
   if stage.refill:
-    dull = [not collect.has_signal(g) for g in chosen]
+    dull = [not advantages.has_signal(g, stage.rules) for g in chosen]
     values |= dict(
       zero_signal_share=sum(dull) / len(dull),
       rounds=float(len(rounds)),
@@ -301,9 +378,11 @@ def sample(
   return chosen, records, cursor, values, rounds[0][1]
 
 
-def filled(groups: Sequence[types.Group], count: int) -> list[types.Group]:
+def filled(
+  groups: Sequence[types.Group], count: int, rules: advantages.Rules
+) -> list[types.Group]:
   """`count` of the groups as they were drawn, those with a gradient first."""
-  dull = lambda i: not collect.has_signal(groups[i])
+  dull = lambda i: not advantages.has_signal(groups[i], rules)
   best = sorted(range(len(groups)), key=dull)[:count]
   return [groups[i] for i in sorted(best)]
 
@@ -313,7 +392,8 @@ def learn(
 ) -> tuple[update.TrainState, dict[str, float]]:
   """One update for each part of a batch; the mismatch is that of the first.
 
-  `entropy` is the batch's.
+  pi_old of all parts is the policy before the first update, so what a loss
+  reads of it is computed before that. `entropy` is the batch's.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(progress.stage_step, epochs_done(progress), entropy)
@@ -321,8 +401,14 @@ def learn(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  found = []
-  for batches in stage.pack(groups):
+  parts, found = stage.pack(groups), []
+  if stage.has_first:
+    first_pass = stage.update.first_pass
+    parts = [
+      [first_pass(state.weights, batch, knobs) for batch in batches]
+      for batches in parts
+    ]
+  for batches in parts:
     sums = stage.update.zeros(state.params)
     for batch in batches:
       if stage.has_reference:
@@ -357,6 +443,7 @@ def take_step(
     epoch=float(curriculum.epochs_done(cursor)),
     temperature=progress.temperature,
     entropy_bonus=progress.entropy_bonus,
+    rollouts_a_prompt=float(round(progress.groups)),
     seconds_update=ended - collected,
     seconds_step=ended - began,
     judge_wait_share=values['seconds_judge'] / max(ended - began, 1e-9),
@@ -368,29 +455,43 @@ def take_step(
   if stage.has_reference and every and not stage_step % every:
     state = stage.update.reset_reference(state)
   done = progress.step + 1
-  heldout = {}
-  if run.evaluate_every and not done % run.evaluate_every:
-    heldout = ask_heldout(run, state, progress.step, tools)
+  due = [
+    name
+    for name, domain in run.domains.items()
+    if domain.evaluate_every and not done % domain.evaluate_every
+  ]
+  heldout = ask_heldout(run, state, progress.step, tools, due)
   values |= heldout
   seen = control.Seen(
     stage_step, curriculum.epochs_done(cursor), values['entropy']
   )
+  ahead = {
+    name: getattr(stage, name).after(getattr(progress, name), seen)
+    for name in ('temperature', 'entropy_bonus', 'groups')
+  }
   progress = progress._replace(
     step=done,
     stage_step=stage_step,
     cursor=cursor,
-    temperature=stage.temperature.after(progress.temperature, seen),
-    entropy_bonus=stage.entropy_bonus.after(progress.entropy_bonus, seen),
+    carried=carried(stage, ahead),
+    temperatures=[*progress.temperatures, progress.temperature],
+    **ahead,
     history=follow(stage.stop, progress.history, values),
     nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
   )
-  reason = stop_reason(stage, progress)
+  if (found := rise(stage, progress, known)) is not None:
+    values |= dict(stop_gain=found.gain, stop_gain_error=found.error)
+  at = Standing(state, progress, known)
+  if not stop_reason(stage, progress, known):
+    at = looked_ahead(run, stage, at, tools)
+  reason = stop_reason(stage, at.progress, known)
   if reason:
-    heldout = heldout or ask_heldout(run, state, progress.step - 1, tools)
+    rest = [d for d in run.domains if f'heldout/{d}' not in heldout]
+    heldout |= ask_heldout(run, state, progress.step - 1, tools, rest)
     values |= heldout
     ends = dict(stage=stage.name, step=done, **heldout)
-    progress = progress._replace(heldout=[*progress.heldout, ends])
-  at = Standing(state, progress, known)
+    heldout_so_far = [*progress.heldout, ends]
+    at = at._replace(progress=at.progress._replace(heldout=heldout_so_far))
   return at, Step(values, groups, trace, reason)
 
 
@@ -404,12 +505,22 @@ def follow(
 
 
 def ask_heldout(
-  run: Run, state: update.TrainState, step: int, tools: Tools, phase='heldout'
+  run: Run,
+  state: update.TrainState,
+  step: int,
+  tools: Tools,
+  domains: Sequence[str],
+  phase: str = 'heldout',
 ) -> dict[str, float]:
-  """Pass rates on held-out questions by domain; the same draws every time."""
+  """Pass rates on held-out questions of domains; the same draws every time.
+
+  A verdict that failed is in no rate; how many there are is said.
+  """
+  if not domains:
+    return {}
   prompts = [
     prompt
-    for domain in run.domains
+    for domain in domains
     for prompt in tools.prompts[domain][references.HELDOUT]
   ]
   rates = collect.heldout_pass_rates(
@@ -421,7 +532,16 @@ def ask_heldout(
     collect.Asking((run.seed, 0), phase, step, run.heldout_temperature),
     groups=run.heldout_groups,
   )
-  return {f'heldout/{domain}': rate for domain, rate in rates.items()}
+  for domain, (_, judged, failed) in rates.items():
+    if failed:
+      say(
+        f'held-out questions of {domain}: {failed} of {judged + failed} '
+        'verdicts failed; the pass rate is of the others'
+      )
+  found = {f'heldout/{domain}': r.rate for domain, r in rates.items()}
+  return found | {
+    f'heldout_failed/{d}': float(r.failed) for d, r in rates.items()
+  }
 
 
 def check_limits(stage: Stage, at: Standing, step: Step) -> None:

@@ -9,13 +9,17 @@ import math
 import os
 import pathlib
 import resource
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich.console
 import rich.progress
-import tensorboardX
+from tensorboardX import event_file_writer
+from tensorboardX import summary as summaries
+from tensorboardX.proto import event_pb2
 
 from acereason_jax import types
 
@@ -69,9 +73,8 @@ class Writer:
       kept = _lines_before(self._path, self._resume_step)
       _write_atomically(self._path, kept)
     self._file = self._path.open('a')
-    self._events = tensorboardX.SummaryWriter(
-      str(self._path.parent / 'tensorboard'), purge_step=self._resume_step
-    )
+    self._events = _Events(self._path.parent / 'tensorboard')
+    self._events.purge(self._resume_step)
     return self
 
   def __exit__(self, *exc) -> None:
@@ -85,8 +88,33 @@ class Writer:
     self._file.flush()
     for name, value in metrics.items():
       if math.isfinite(value):
-        self._events.add_scalar(name, float(value), step)
+        self._events.scalar(step, name, float(value))
     self._events.flush()
+
+
+class _Events:
+  """A file of TensorBoard events in `folder`, written at once.
+
+  tensorboardX's own SummaryWriter writes from a thread, which ends in a
+  traceback where the disk is full, by a queue that needs /dev/shm.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    folder.mkdir(parents=True, exist_ok=True)
+    self._file = event_file_writer.EventsWriter(str(folder / 'events'))
+    self.flush, self.close = self._file.flush, self._file.close
+
+  def purge(self, step: int) -> None:
+    """Has readers forget what earlier files say of `step` and later."""
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(step, session_log=start)
+
+  def scalar(self, step: int, name: str, value: float) -> None:
+    self._write(step, summary=summaries.scalar(name, value))
+
+  def _write(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(step=step, wall_time=time.time(), **what)
+    self._file.write_event(event)
 
 
 def summary(workdir: str | os.PathLike, values: Mapping[str, Any]) -> None:
@@ -169,6 +197,27 @@ def one_line(text: str, max_chars: int) -> str:
   return printable(cut(text, max_chars)).replace('\n', '\\n')
 
 
+class _Terminal:
+  """A terminal that may go away: what is written then is lost."""
+
+  def __init__(self, file: Any):
+    self._file = file
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._file, name)
+
+  def write(self, text: str) -> int:
+    with contextlib.suppress(OSError):
+      self._file.write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    try:
+      self._file.flush()
+    except OSError:
+      _silence(self._file)
+
+
 @contextlib.contextmanager
 def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
   """Yields a function to call after each step.
@@ -184,7 +233,7 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
     rich.progress.MofNCompleteColumn(),
     rich.progress.TimeElapsedColumn(),
     rich.progress.TimeRemainingColumn(),
-    console=rich.console.Console(stderr=True),
+    console=rich.console.Console(file=_Terminal(sys.stderr)),
     transient=True,
     # The default would send to stderr what a user sent to a file.
     redirect_stdout=sys.stdout.isatty(),
@@ -193,6 +242,58 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
   ) as bar:
     task = bar.add_task('', total=total, completed=done)
     yield lambda: bar.advance(task)
+
+
+def use_stdout() -> None:
+  """Makes standard output fit to be written to, closed or not.
+
+  Where it was closed, a file that is opened next would take its place. A text
+  may hold what its encoding has not.
+  """
+  for descriptor in range(3):
+    try:
+      os.fstat(descriptor)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
+  if sys.stdout is None:
+    sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
+  sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def say(*args: Any, to_stderr: bool = False) -> None:
+  """Prints a line at once.
+
+  Where standard output is gone, this is as if the terminal had hung up: a
+  command that saves at SIGHUP does so, and one that ignores it goes on.
+
+  Raises:
+    SystemExit: it is gone, and the command does neither.
+  """
+  file = sys.stderr if to_stderr else sys.stdout
+  try:
+    print(*args, file=file, flush=True)
+  except OSError as e:
+    _silence(file)
+    if not to_stderr:
+      _hang_up(e)
+
+
+def _silence(file: Any) -> None:
+  """What is written from now on is lost, without an error."""
+  null = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(null, file.fileno())
+  os.close(null)
+
+
+def _hang_up(error: OSError) -> None:
+  line = (
+    f'standard output cannot be written to ({error.strerror}); send it to a '
+    'file, or to something that reads to the end'
+  )
+  if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    raise SystemExit(f'error: {line}') from error
+  say(line, to_stderr=True)
+  signal.raise_signal(signal.SIGHUP)
 
 
 def peak_gb() -> float:

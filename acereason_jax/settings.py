@@ -9,9 +9,11 @@ give each as a config of its own, which is checked and read like any other.
 """
 
 import contextlib
+import fnmatch
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -24,8 +26,12 @@ from configs import base
 # What a run may change when it goes on; * is any name. It computes the same, up
 # to rounding (mesh, microbatch, remat), or the same in another place
 # (offload_moments); the judge's limits decide failures, not rewards.
+# None of it decides what a step's rollouts are.
 MAY_CHANGE = (
   'steps',
+  'stop',
+  'evaluate_every',
+  'best',
   'checkpoint',
   'samples',
   'mesh',
@@ -45,16 +51,22 @@ MAY_CHANGE = (
   'engine.pages',
   'engine.prefill_prompts',
   'engine.prefill_tokens',
+  'stages.*.steps',
+  'stages.*.stop',
   'stages.*.limits',
   'stages.*.microbatch',
   'stages.*.engine.slots',
   'stages.*.engine.pages',
+  'domains.*.evaluate_every',
   'domains.*.judge.workers',
   'domains.*.judge.timeout_seconds',
   'domains.*.judge.confine',
   'domains.*.judge.batch_seconds',
   'domains.*.judge.max_failed_share',
 )
+
+# And this, which changes what held-out questions are asked from here on.
+STEERED = ('heldout',)
 
 # What a stage may change; the model, its mesh and its judges stay the run's.
 STAGE_FIELDS = (
@@ -65,6 +77,7 @@ STAGE_FIELDS = (
   'engine',
   'entropy_bonus',
   'filter',
+  'filters',
   'limits',
   'loss',
   'microbatch',
@@ -81,15 +94,30 @@ STAGE_FIELDS = (
   'updates',
   'warmup_steps',
 )
-DOMAIN_FIELDS = ('train_data', 'heldout_data', 'prompt', 'judge')
+DOMAIN_FIELDS = (
+  'train_data',
+  'heldout_data',
+  'evaluate_every',
+  'prompt',
+  'judge',
+)
 # The one stage, and the one domain, of a config that names none.
 MAIN = 'main'
 # Sections whose fields are the user's own.
-_FREE = ('config.judge.arguments', 'config.domains', 'config.mix')
+_FREE = (
+  'config.judge.arguments',
+  'config.domains',
+  'config.mix',
+  'config.filters',
+)
 # By `stages`, `domains` and `mix`, below.
 _READ_AS_A_WHOLE = ('stages', 'start', 'domains', 'mix')
 # Numbers that may change from step to step: see rl/control.py.
-_MAY_BE_COMPONENTS = ('config.rollout.temperature', 'config.entropy_bonus')
+_MAY_BE_COMPONENTS = (
+  'config.rollout.groups',
+  'config.rollout.temperature',
+  'config.entropy_bonus',
+)
 
 # 'mask': out of the loss; 'zero': reward 0; 'score': what the judge says.
 TRUNCATED = ('mask', 'zero', 'score')
@@ -321,11 +349,142 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
   return {name: config.mix[name] / total for name in config.mix}
 
 
+def filters(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+  """The fields of each domain's filter in a stage: `filter`, and what
+  `filters` changes of it for that domain.
+
+  Raises:
+    ValueError: a filter of no domain, or with fields that filters lack.
+  """
+  names = list(config.domains) or [MAIN]
+  known = base.get_config().filter
+  for name, changes in config.filters.items():
+    path = f'config.filters.{name}'
+    if name not in names:
+      raise ValueError(f'{path}: no such domain; there are: {", ".join(names)}')
+    if not isinstance(changes, ml_collections.ConfigDict):
+      raise ValueError(f'{path}={changes!r}: give a dict of what it changes')
+    whole = ml_collections.ConfigDict(config.filter.to_dict())
+    with whole.ignore_type():
+      whole.update(changes)
+    _check_fields(known, whole, path)
+  found = {}
+  for name in mix(config):
+    changes = config.filters.get(name)
+    found[name] = config.filter.to_dict() | (
+      changes.to_dict() if changes is not None else {}
+    )
+  return found
+
+
+def _check_filter(path: str, fields: Mapping[str, Any]) -> None:
+  """Raises ValueError for a bad value of a domain's filter."""
+  of, max_solved = fields['of'], fields['max_solved']
+  checks = [
+    (
+      'max_solved',
+      0 <= max_solved < max(of, 1),
+      f'give 0, or less than the filter.of={of} that are asked',
+    ),
+    ('of', of >= 0, 'give 0 (no probe) or more'),
+    ('min_judged', 0 <= fields['min_judged'] <= 1, 'give 0 to 1'),
+    ('readmit', 0 <= fields['readmit'] <= 1, 'give 0 to 1'),
+  ]
+  for field, good, remedy in checks:
+    if not good:
+      raise ValueError(f'{path}.{field}={fields[field]!r}: {remedy}')
+
+
 def by_name(config: Mapping[str, Any]) -> dict[str, Any]:
   """A stored config with its stages by name, to tell which of them changed."""
   stages = {stage['name']: stage for stage in config['stages']}
   order = [stage['name'] for stage in config['stages']]
   return dict(config, stages=stages, order_of_stages=order)
+
+
+class Change(NamedTuple):
+  """A field of a stored config that another has otherwise; None: it is absent.
+
+  In `field` a stage goes by its name: stages.math_8k.steps.
+  """
+
+  field: str
+  before: Any
+  after: Any
+
+
+def shown(change: Change) -> str:
+  """'steps: 4 -> 6'."""
+  before, after = (
+    'absent' if value is None else json.dumps(value)
+    for value in (change.before, change.after)
+  )
+  return f'{change.field}: {before} -> {after}'
+
+
+def steered(
+  stored: Mapping[str, Any], current: Mapping[str, Any], stage: str
+) -> tuple[list[Change], list[Change]]:
+  """(what changes for a run that stands in `stage`; what of it may not).
+
+  Both are configs as JSON values. A run may change what MAY_CHANGE and STEERED
+  list, and every field of a stage that has not begun; stages that have not
+  begun may also come, go and change places. What may not be changed decided
+  what happened already.
+  """
+  old, new = (ml_collections.ConfigDict(c) for c in (stored, current))
+  befores, afters = every_stage(old), every_stage(new)
+  order = list(befores)
+  begun = order[: order.index(stage) + 1]
+  changes = _changes(by_name(stored), by_name(current))
+  if list(afters)[: len(begun)] != begun:
+    wrong = [Change('order_of_stages', begun, list(afters)[: len(begun)])]
+  else:
+    # A stage's fields may stand there, or in the whole config.
+    elsewhere = 'stages', 'order_of_stages', *STAGE_FIELDS
+    if not stored['stages']:
+      begun, elsewhere = [], ()
+    wrong = [c for c in changes if c.field.split('.')[0] not in elsewhere]
+    named = {c.field: c for c in changes}
+    for name in begun:
+      found = _changes(_of_stage(befores[name]), _of_stage(afters[name]))
+      found = [c._replace(field=f'stages.{name}.{c.field}') for c in found]
+      wrong += [named.get(c.field, c) for c in found]
+    wrong = [c for c in wrong if not _is_among(c.field, MAY_CHANGE + STEERED)]
+    # An end that is past stays what it was.
+    ends = [f'stages.{n}.{f}' for n in begun[:-1] for f in ('steps', 'stop')]
+    wrong += [c for c in changes if _is_among(c.field, ends)]
+  return changes, wrong
+
+
+def _of_stage(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  whole = json.loads(config.to_json())
+  return {field: whole[field] for field in STAGE_FIELDS if field in whole}
+
+
+def _changes(
+  before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[Change]:
+  """The leaves that differ, by path; sections without fields have none."""
+  old, new = (dict(_paths(values, '')) for values in (before, after))
+  return [
+    Change(path, old.get(path), new.get(path))
+    for path in sorted(old.keys() | new.keys())
+    if old.get(path) != new.get(path)
+  ]
+
+
+def _paths(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+  for field, value in values.items():
+    if isinstance(value, Mapping):
+      yield from _paths(value, f'{path}{field}.')
+    else:
+      yield path + field, value
+
+
+def _is_among(field: str, patterns: Iterable[str]) -> bool:
+  """Whether `field` is one of these, or part of one; * is any name."""
+  return any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in patterns)
 
 
 def _is_turn(turn: Any) -> bool:
@@ -348,6 +507,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
       mix(stage)
       for c in asked_of.values():
         _check_values(stage, c, window)
+      for domain, fields in filters(stage).items():
+        own = f's.{domain}' if domain in stage.filters else ''
+        _check_filter(f'config.filter{own}', fields)
 
 
 @contextlib.contextmanager
@@ -407,13 +569,13 @@ def _check_values(
     ('rollout.prompts', rollout.prompts >= 1, 'give at least 1'),
     (
       'rollout.groups',
-      rollout.groups >= 2,
+      # A control is a component; building it checks it.
+      is_control(rollout.groups) or rollout.groups >= 2,
       'a group of 1 has no baseline: give at least 2',
     ),
     ('rollout.max_tokens', rollout.max_tokens >= 1, 'give at least 1'),
     (
       'rollout.temperature',
-      # A control is a component; building it checks it.
       is_control(rollout.temperature) or 0 < rollout.temperature < math.inf,
       'the policy trained is the tempered one: give more than 0',
     ),
@@ -443,6 +605,11 @@ def _check_values(
       'prompt.examples',
       all(map(_is_turn, prompt.examples)),
       'give (user, assistant) pairs of text',
+    ),
+    (
+      'prompt.starter',
+      prompt.starter.count('{starter}') == (1 if prompt.starter else 0),
+      "give words with one {starter}, where a row's own code goes, or ''",
     ),
     ('judge.workers', judge.workers >= 1, 'give at least 1'),
     (
@@ -479,21 +646,14 @@ def _check_values(
       c.reset_reference_every >= 0,
       'give 0 (never) or more',
     ),
-    (
-      'filter.max_solved',
-      0 <= c.filter.max_solved < max(c.filter.of, 1),
-      f'give 0, or less than the filter.of={c.filter.of} that are asked',
-    ),
-    ('filter.of', c.filter.of >= 0, 'give 0 (no probe) or more'),
-    ('filter.readmit', 0 <= c.filter.readmit <= 1, 'give 0 to 1'),
     ('stop.epochs', c.stop.epochs >= 0, 'give 0 (no limit) or more'),
     (
       'stop.window',
-      c.stop.window >= (1 if c.stop.metric else 0),
-      'give at least 1, the steps whose mean of stop.metric is compared',
+      c.stop.window >= (2 if c.stop.metric else 0),
+      'give at least 2, the steps or values over which stop.metric must rise',
     ),
     ('stop.gain', math.isfinite(c.stop.gain), 'give a number'),
-    ('evaluate_every', c.evaluate_every >= 0, 'give 0 (at ends) or more'),
+    ('evaluate_every', domain.evaluate_every >= 0, 'give 0 (at ends) or more'),
     (
       'limits.mismatch',
       0 <= c.limits.mismatch < math.inf,

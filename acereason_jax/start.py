@@ -32,32 +32,137 @@ from acereason_jax.rollout import journal as journal_lib
 def earlier(run: Run, checkpoints) -> dict | None:
   """What the newest checkpoint says of its run, if there is one.
 
+  Says what is changed from here on, and has it in `changes`, behind what was
+  changed before.
+
   Raises:
     ValueError: this run cannot go on from it.
   """
   if (meta := checkpoints.latest_meta()) is None:
     return None
-  checkpoint_lib.check_resume(
-    settings.by_name(meta['config']),
-    settings.by_name(run.config),
-    settings.MAY_CHANGE,
+  check_meta(meta)
+  progress = checkpoints.latest_progress()
+  step_of(progress)
+  steered, wrong = settings.steered(
+    meta['config'], run.config, progress['stage']
   )
-  for name, digest in run.digests.items():
-    if (before := meta['data'][name]) != digest:
+  before, after = (
+    {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
+    for side in ('before', 'after')
+  )
+  checkpoint_lib.check_resume(before, after, may_change=())
+  # As JSON, because a stored tuple comes back as a list.
+  now = json.loads(json.dumps(run.digests))
+  for name, value in now.items():
+    if (before := meta['data'].get(name)) != value:
       raise ValueError(
-        f"config.{name}: gives other data than this workdir's run began with "
-        f'(SHA-256 {before[:12]}... -> {digest[:12]}...); put it back, or use '
-        'another --workdir'
+        f"{what_changed(name)} than this workdir's run began with "
+        f'({brief(before)} -> {brief(value)}); put it back, or use another '
+        '--workdir'
       )
-  return dict(meta, config=run.config)
+  if not has_ids(run, meta['dropped']):
+    raise checkpoint_lib.Damaged(
+      'checkpoint: the rows it left out are not those of this run; use an '
+      'earlier one, RUN/checkpoints/STEP, or another --workdir'
+    )
+  for change in steered:
+    say(f'from step {progress["step"]} on: {settings.shown(change)}')
+  changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
+  return dict(
+    meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
+  )
+
+
+def has_ids(run: Run, dropped: Mapping[str, Any]) -> bool:
+  """Whether it has, for each domain and source, a list of texts."""
+  return all(
+    isinstance(dropped.get(name), dict)
+    and all(_is_texts(dropped[name].get(source)) for source in domain.prompts)
+    for name, domain in run.domains.items()
+  )
+
+
+def _is_texts(value: Any) -> bool:
+  return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def what_changed(name: str) -> str:
+  """'config.train_data: gives other data', of a name in `Run.digests`."""
+  if name in CHANGED:
+    return f'config.model: {CHANGED[name]}'
+  source, _, part = name.rpartition('.')
+  if part == 'tokens':
+    return (
+      f"config.{source}: gives prompts of other tokens (the tokenizer's files "
+      "or its chat template are others, or a template's text is never twice "
+      'the same)'
+    )
+  return f'config.{name}: gives other data'
+
+
+# What else of a model directory a run must find as it was.
+CHANGED = {
+  'model': 'files of another content',
+  'decoder': 'config.json describes another network',
+  'tokenizer': 'the tokenizer has other tokens or decodes them otherwise',
+  'stop_tokens': 'responses end at other tokens',
+}
+
+
+def brief(value: Any) -> str:
+  """For one line: the beginning of a digest, the JSON of anything else."""
+  if isinstance(value, str) and len(value) == 64:
+    return f'SHA-256 {value[:12]}...'
+  return 'unknown' if value is None else json.dumps(value)[:300]
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+  """Raises Damaged for what no run has saved: it may be a stranger's."""
+  match meta:
+    case {
+      'config': {'lora': dict(), 'stages': [*stages]},
+      'data': dict(),
+      'dropped': dict(),
+      'seconds': int() | float(),
+    } if all(isinstance(s, dict) and 'name' in s for s in stages):
+      return
+  raise checkpoint_lib.Damaged(
+    'checkpoint: its meta is not that of a run; use an earlier one, '
+    'RUN/checkpoints/STEP, or another --workdir'
+  )
+
+
+def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
+  """Raises Damaged for what no run has saved; see `check_meta`."""
+  stages = [stage.name for stage in run.stages]
+  defaults = loop.Progress(stage='')._asdict()
+  wrong = sorted(values.keys() ^ defaults.keys())
+  for name in values.keys() & defaults.keys():
+    kinds = LIKE.get(type(defaults[name]), type(defaults[name]))
+    if not isinstance(values[name], kinds):
+      wrong.append(name)
+  if wrong or values['stage'] not in stages:
+    raise checkpoint_lib.Damaged(
+      'checkpoint: its progress is not that of this run '
+      f'({", ".join(wrong) or values["stage"]!r:.200}); use an earlier one, '
+      'RUN/checkpoints/STEP, or another --workdir'
+    )
+  return loop.Progress(**values)
+
+
+# What JSON has where a field's default is of the type.
+LIKE = {type(None): (dict, type(None)), float: (int, float), tuple: list}
 
 
 def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
   """The summary, if the newest checkpoint is the end of this run."""
-  progress = loop.Progress(**checkpoints.latest_progress())
+  progress = progress_of(run, checkpoints.latest_progress())
   stage = loop.stage_of(run, progress)
   check_steps(stage, progress)
-  if stage is run.stages[-1] and loop.stop_reason(stage, progress):
+  if stage is not run.stages[-1]:
+    return None
+  known = ledger.from_parquet(checkpoint_lib.load_ledger(workdir))
+  if loop.stop_reason(stage, progress, known):
     return final_summary(workdir, progress.step)
   return None
 
@@ -130,8 +235,8 @@ def open_tools(
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        curriculum.check(stage.filter, train)
-        loop.easy_ones(stage, train)
+        curriculum.check(stage.filters[domain], train)
+        loop.easy_ones(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
       workdir / 'journal', fingerprint(run, dropped), jax.process_index()
@@ -155,7 +260,17 @@ def first_step(run: Run) -> int:
   if not run.start_run:
     return 0
   progress = checkpoint_lib.load_progress(run.start_run)
-  return 0 if progress is None else progress['step']
+  return 0 if progress is None else step_of(progress)
+
+
+def step_of(progress: Mapping[str, Any]) -> int:
+  """Raises Damaged: no progress of a run."""
+  match progress:
+    case {'step': int(step), 'stage': str()}:
+      return step
+  raise checkpoint_lib.Damaged(
+    'checkpoint: its progress is not that of a run; use another'
+  )
 
 
 def fingerprint(run: Run, dropped: Any) -> str:
@@ -188,18 +303,24 @@ def agree(journal: journal_lib.Journal) -> list[str]:
   return ['journal: processes read other entries than each other: not used']
 
 
-def restore(run: Run, checkpoints) -> loop.Standing:
-  """Where the newest checkpoint stands.
+def restore(
+  run: Run, checkpoints, changes: Sequence[Mapping[str, Any]]
+) -> loop.Standing:
+  """Where the newest checkpoint stands; `changes` were made in its steps.
 
   Raises:
     ValueError: it is of another model, or of other stages.
   """
-  progress = loop.Progress(**checkpoints.latest_progress())
+  progress = progress_of(run, checkpoints.latest_progress())
   stage = loop.stage_of(run, progress)
   check_steps(stage, progress)
   restored = checkpoints.restore(stage.abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
   known = ledger.from_parquet(restored.ledger)
+  now = [c['field'] for c in changes if c['step'] == progress.step]
+  if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
+    # Its values are of another metric, or of one that is measured otherwise.
+    progress = progress._replace(history=())
   say(f'going on after step {progress.step}')
   return loop.Standing(state, progress, known)
 
@@ -221,11 +342,13 @@ def begin(run: Run) -> loop.Standing:
 def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   abstract = first.abstract_state
   wanted = dict(params=abstract.params, step=abstract.step)
-  if first.carry_optimizer:
+  if first.carry is not None:
     wanted['opt_state'] = abstract.opt_state
   found = checkpoint_lib.load(run.start_run, wanted)
   if found is None:
     raise ValueError(f'{run.start_run}: holds no checkpoint')
+  check_meta(found.meta)
+  step = step_of(found.progress)
   check_order(run, first, found.progress)
   if found.meta['config']['lora'] != run.config['lora']:
     raise ValueError(
@@ -245,14 +368,16 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
       'these prompts (ids of one domain of several begin with its name); give '
       'the data it was trained on'
     )
-  if first.carry_optimizer:
+  if first.carry is not None:
     state = update.TrainState(
       found.state['params'], found.state['opt_state'], found.state['step']
     )
   else:
     state = first.init(found.state['params'])
     state = state.replace(step=found.state['step'])
-  progress = loop.Progress(first.name, step=found.progress['step'])
+  progress = loop.Progress(
+    first.name, step=step, carried=found.progress.get('carried')
+  )
   say(f'going on from step {found.step} of {run.start_run}')
   return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
 
@@ -285,7 +410,9 @@ def first_look(run: Run, at: loop.Standing, tools: loop.Tools) -> loop.Standing:
     'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
-  before = loop.ask_heldout(run, at.state, at.progress.step, tools, 'before')
+  before = loop.ask_heldout(
+    run, at.state, at.progress.step, tools, [*run.domains], 'before'
+  )
   say(f'held-out pass rate before: {shown(before)}')
   progress = at.progress._replace(
     heldout=[dict(stage='', step=at.progress.step, **before)]

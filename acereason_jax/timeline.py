@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from acereason_jax import metrics
+from acereason_jax import metrics, oserrors
 from acereason_jax.rollout import schedule
 
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
@@ -165,6 +165,7 @@ def _safe(value: Any) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+  metrics.use_stdout()
   if len(argv) != 3:
     sys.stderr.write('error: give a file of events and the page to make\n')
     return 1
@@ -172,10 +173,11 @@ def main(argv: Sequence[str]) -> int:
     header, events = read_events(argv[1])
     pathlib.Path(argv[2]).write_text(to_html(header, events), encoding='utf-8')
   except (ValueError, OSError) as e:
-    text = metrics.printable(' '.join(str(e).split()))
+    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
+    text = metrics.printable(' '.join(said.split()))
     sys.stderr.write(f'error: {text}\n')
     return 1
-  print(f'{metrics.printable(argv[2])}: {len(events)} stays in slots')
+  metrics.say(f'{metrics.printable(argv[2])}: {len(events)} stays in slots')
   return 0
 
 

@@ -2,13 +2,16 @@
 
     python -m acereason_jax.train --config=configs/quickstart.py
 
-The same command again goes on where the run stopped. Exit status 75 means
-stopped by a signal and saved; 1, something for the user to mend, in one line
-(--verbosity=1 shows the traceback too).
+The same command again goes on where the run stopped. The end of a stage, the
+looks at held-out questions and stages that have not begun may differ then: see
+README. Exit status 75 means stopped by a signal and saved; 1, something for the
+user to mend, in one line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
+import errno
 import json
+import math
 import os
 import pathlib
 import signal
@@ -95,15 +98,15 @@ def save(
   meta: Mapping[str, Any],
   step: loop.Step,
 ) -> None:
-  """Starts a checkpoint."""
-  checkpoints = records.checkpoints
+  """Starts a checkpoint; a rate of nothing that was judged is no score."""
+  checkpoints, score = records.checkpoints, step.values.get(run.best)
   checkpoints.save(
     at.progress.step,
     at.state.saved(),
     at.progress._asdict(),
     meta,
     at.ledger.to_parquet(),
-    step.values.get(run.best),
+    score if score is not None and math.isfinite(score) else None,
   )
 
 
@@ -119,7 +122,7 @@ def run_stage(
 ) -> tuple[loop.Standing, dict, bool]:
   """Steps until the stage is over (True) or asked to stop (False)."""
   stop = False
-  reason = loop.stop_reason(stage, at.progress)
+  reason = loop.stop_reason(stage, at.progress, at.ledger)
   while reason is None and not stop:
     began = time.monotonic()
     at, step = loop.take_step(run, stage, at, tools)
@@ -133,12 +136,13 @@ def run_stage(
     stop = preemption.requested(done) and not ends
     meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
     best = run.best in step.values
+    check_there(records.workdir)
     if stop or reason or best or done % run.checkpoint_every == 0:
       records.checkpoints.wait()
       if (saved := records.checkpoints.latest_step()) is not None:
         tools.journal.forget(saved)
       save(run, records, at, meta, step)
-  if reason and len(run.stages) > 1:
+  if reason and (len(run.stages) > 1 or at.progress.over):
     say(f'stage {stage.name}: over, {reason}')
   return at, meta, not stop
 
@@ -185,18 +189,20 @@ def run_stages(
 
 def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
-  kinds = OSError, collect.JudgeFailed, loop.Stopped
+  kinds = OSError, collect.JudgeFailed, loop.Stopped, checkpoint_lib.Damaged
   with (
     cli.mendable(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     # Before anything is swept or written: no two runs in one folder.
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = workdir / f'{jax.process_index()}.lock'
-    for note in stack.enter_context(journal_lib.locked(lock)):
+    for note in stack.enter_context(journal_lib.locked(lock_of(workdir))):
       say(note)
+    stack.enter_context(told_if_gone(workdir))
     checkpoints = stack.enter_context(
-      checkpoint_lib.Checkpoints(workdir, keep=run.checkpoint_keep)
+      checkpoint_lib.Checkpoints(
+        workdir, keep=run.checkpoint_keep, best=run.best
+      )
     )
     with cli.mendable(ValueError):
       meta = start.earlier(run, checkpoints)
@@ -212,16 +218,23 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     tools = start.open_tools(run, workdir, dropped, saved, stack)
     say(f'attention of the update: {run.attention}')
     with cli.mendable(ValueError):
-      at = start.begin(run) if meta is None else start.restore(run, checkpoints)
+      if meta is None:
+        at = start.begin(run)
+      else:
+        at = start.restore(run, checkpoints, meta['changes'])
     if meta is None:
       began = time.monotonic()
       with heeded_interrupt():
         at = start.first_look(run, at, tools)
       meta = dict(config=run.config, data=run.digests, dropped=dropped)
+      meta |= dict(changes=[])
       meta |= dict(seconds=time.monotonic() - began)
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
+      if meta['changes']:
+        text = json.dumps(meta['changes'], indent=2)
+        (workdir / 'changes.json').write_text(text)
       writer = stack.enter_context(
         metrics.Writer(workdir, resume_step=at.progress.step + 1)
       )
@@ -229,7 +242,9 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     at, meta, over = run_stages(run, at, meta, tools, records)
     checkpoints.wait()
     if not over:
-      say(f'stopped and saved after step {at.progress.step}; run it again')
+      # Who closed the terminal reads it no more.
+      with contextlib.suppress(SystemExit):
+        say(f'stopped and saved after step {at.progress.step}; run it again')
       return cli.STOPPED
     heldout = at.progress.heldout
     before, after = start.shown(heldout[0]), start.shown(heldout[-1])
@@ -248,6 +263,37 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       metrics.summary(workdir, values)
       say(f'{workdir / "summary.json"}: {json.dumps(values)}')
   return 0
+
+
+def lock_of(workdir: pathlib.Path) -> pathlib.Path:
+  """This process's, which is there while a run is."""
+  return workdir / f'{jax.process_index()}.lock'
+
+
+def check_there(workdir: pathlib.Path) -> None:
+  """Raises OSError, one line, if a run's folder was deleted under it."""
+  if not lock_of(workdir).exists():
+    raise OSError(
+      errno.ENOENT,
+      'the folder was deleted, moved or unmounted while the run used it; put '
+      'it back, or start anew in one that stays',
+    )
+
+
+@contextlib.contextmanager
+def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
+  """Has errors tell that a run's folder is gone, if that is what they are of.
+
+  Libraries say what they missed in it.
+  """
+  try:
+    yield
+  except (OSError, ValueError) as e:
+    try:
+      check_there(workdir)
+    except OSError as gone:
+      raise gone from e
+    raise
 
 
 @contextlib.contextmanager
@@ -328,9 +374,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def config_name() -> str:
-  """'quickstart' of --config=configs/quickstart.py."""
+  """'quickstart' of --config=configs/quickstart.py; of FILE:NAME both."""
   path = config_flags.get_config_filename(flags.FLAGS['config'])
-  return pathlib.Path(path).stem
+  file, _, name = path.partition(':')
+  return '-'.join(filter(None, (pathlib.Path(file).stem, name)))
 
 
 def main(argv: list[str]) -> int:
@@ -343,8 +390,7 @@ def main(argv: list[str]) -> int:
       f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
-  # A sample may hold what the terminal's encoding has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
+  metrics.use_stdout()
   cli.use_precision(CONFIG.value.dtype)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()

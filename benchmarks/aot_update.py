@@ -127,10 +127,11 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   array = functools.partial(
     jax.ShapeDtypeStruct, (case.fsdp, TOKENS), sharding=sharding.packed(mesh)
   )
-  names = packing.PackedBatch._fields
-  floats = 'logp_old_BT', 'adv_BT', 'weight_BT', 'logp_ref_BT'
   batch = packing.PackedBatch(
-    *(array(jnp.float32 if n in floats else jnp.int32) for n in names)
+    *(
+      array(jnp.int32 if name in packing.WHOLE else jnp.float32)
+      for name in packing.PackedBatch._fields
+    )
   )
   made = update.make_update(
     model,

@@ -63,6 +63,7 @@ def batches(tokens_RT: np.ndarray, rows: int) -> list[packing.PackedBatch]:
     adv_BT=np.broadcast_to(adv_R1, (R, T)).astype(np.float32),
     weight_BT=full(1 / (R * T), np.float32),
     logp_ref_BT=full(0.0, np.float32),
+    logp_first_BT=full(0.0, np.float32),
   )
   return [
     packing.PackedBatch(*(x[i : i + rows] for x in whole))

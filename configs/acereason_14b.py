@@ -11,9 +11,8 @@ ran this yet.
 from configs import acereason_7b
 
 
-def get_config():
-  c = acereason_7b.get_config()
-  c.model = 'DeepSeek-R1-Distill-Qwen-14B'
+def get_config(order=''):
   # [P 3.3.2]: difficulty of up to 7 in the first stage of code.
-  c.stages = acereason_7b.stages(first_difficulty=7.0)
+  c = acereason_7b.recipe(order, first_difficulty=7.0)
+  c.model = 'DeepSeek-R1-Distill-Qwen-14B'
   return c

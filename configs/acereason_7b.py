@@ -3,6 +3,11 @@
     python -m acereason_jax.train --config=configs/acereason_7b.py \\
       --config.model=/models/DeepSeek-R1-Distill-Qwen-7B --coordinator=auto
 
+The papers' ablations are other orders of the same stages, by a name after the
+file's; docs/recipe.md lists them:
+
+    ... --config=configs/acereason_7b.py:math_only
+
 One stage alone, from where another run ended:
 
     ... --config.start.run=runs/before --config.start.stages="('math_24k',)"
@@ -12,14 +17,21 @@ at the start, 62 after math_16k, 65.9 after math_24k, 66.9 after code_32k, 69.0
 at the end. Not measured by us: no accelerator ran this yet.
 Data, JSON lines of problem and answer: nvidia/AceReason-Math (49,585 rows) and,
 for code, tasks of data/code_tasks.py with a `difficulty` of 0 to 8, the
-failures in 8 attempts of R1 [P 3.3.1], which were not released.
+failures in 8 attempts of R1 [P 3.3.1], and, where a program must begin with
+given code, a `starter`; they were not released.
 """
 
 from configs import base
 
-CODE_SUFFIX = (
-  '\nPlease place the solution code in the following format:\n'
+# As released for evaluation [K]; that of training is not reported.
+_PROGRAM = (
+  'lease place the solution code in the following format:\n'
   '```python\n# Your solution code here\n```'
+)
+CODE_SUFFIX = '\n\nWrite Python code to solve the problem. P' + _PROGRAM
+CODE_STARTER = (
+  '\n\nSolve the problem starting with the provided function header.\n\n'
+  'Function header:\n```\n{starter}\n```\n\nP' + _PROGRAM
 )
 # Room for a prompt before the response, in a row of the update.
 WINDOW = 1024
@@ -40,21 +52,44 @@ def by_epoch(*values):
   return dict(fn='acereason_jax.rl.control:by_epoch', values=values)
 
 
-def stages(first_difficulty):
-  """[P 3.4], in order; `first_difficulty` is the most in the first of code."""
+# The orders of stages that the paper tells of, by name: '' is the published
+# one [P 3.4]. An order without stages of code needs no files of code.
+ORDERS = {
+  '': ('math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k', 'math_32k'),
+  # [P Fig. 2, Table 1]: math alone, up to 24K; and code alone.
+  'math_only': ('math_8k', 'math_16k', 'math_24k'),
+  'code_only': ('code_24k', 'code_32k'),
+  # The order of the two swapped.
+  'code_first': ('code_24k', 'code_32k', 'math_8k', 'math_16k', 'math_24k'),
+  # [P Fig. 3b]: without the stages of shorter responses.
+  'start_16k': ('math_16k', 'math_24k'),
+  'start_24k': ('math_24k',),
+}
+# [P Table 3]: the same with other prompts at 24K; by name, what is the most
+# that a prompt is solved of 16 times. None: all prompts.
+TABLE_3 = {'full': None, 'easy': 14, 'medium': 10, 'hard': 6}
+
+
+def hard(max_solved):
+  """Drops what the current model solves more often, of 16 times [P 3.2.2]."""
+  if max_solved is None:
+    return {}
+  return dict(filter=dict(of=16, max_solved=max_solved))
+
+
+# Ends a stage whose prompts, asked again, surely gain less than a point of pass
+# rate in 200 steps [open]; docs/recipe.md says how sure.
+PLATEAU = dict(stop=dict(metric='same_prompts', window=200, gain=0.01))
+
+
+def stages(first_difficulty, max_solved=6):
+  """[P 3.4], in order; `first_difficulty` is the most in the first of code,
+  `max_solved` of 16 the most in math_24k (None: no matter)."""
   # Truncated responses are masked up to 24K, and scored 0 at 32K [1.1]. Stages
-  # end after their steps, or when the mean reward has not risen [open].
+  # end after their steps, or when the same prompts gain no more [open].
   math = dict(mix=dict(math=1.0))
-  plateau = dict(stop=dict(metric='reward', window=200, gain=0.0))
-  code = dict(
-    mix=dict(code=1.0),
-    # [P]: 5e-6 for code, 1e-6 for math.
-    optim=dict(learning_rate=5e-6),
-    stop=dict(metric='reward', window=200, gain=0.0),
-  )
-  # Drops prompts solved more than 6 of 16 times by the current model: 2.2K of
-  # 49K were left for 7B [P Table 3].
-  hard = dict(of=16, max_solved=6)
+  # [P]: 5e-6 for code, 1e-6 for math.
+  code = dict(mix=dict(code=1.0), optim=dict(learning_rate=5e-6), **PLATEAU)
   return (
     # Accuracy drops first and recovers after 1K-2K steps [P 3.4].
     stage('math_8k', 8192, steps=2500, **math),
@@ -65,16 +100,17 @@ def stages(first_difficulty):
       steps=1000,
       rollout=dict(groups=16),
       **math,
-      **plateau,
+      **PLATEAU,
     ),
+    # Hard: 2.2K prompts of 49K were left for 7B [P Table 3].
     stage(
       'math_24k',
       24576,
       steps=500,
       rollout=dict(groups=16),
-      filter=hard,
+      **hard(max_solved),
       **math,
-      **plateau,
+      **PLATEAU,
     ),
     # [P 3.3.2]: 24,000 tokens at 0.6, easier problems first.
     stage(
@@ -85,14 +121,17 @@ def stages(first_difficulty):
       filter=dict(max_difficulty=first_difficulty),
       **code,
     ),
-    # [P 3.3.2]: temperature 0.6 -> 1.0 over the epochs; the steps between are
-    # [open], and so are those of G 8 -> 16, which is 16 at once here. From the
-    # second epoch on without what was solved every time [1.1].
+    # [P 3.3.2]: over the epochs, temperature 0.6 -> 1.0 and G 8 -> 16; the
+    # numbers between are [open]. From the second epoch on without what was
+    # solved every time [1.1], be that of 8 or of 16.
     stage(
       'code_32k',
       32768,
       steps=500,
-      rollout=dict(groups=16, temperature=by_epoch(0.6, 0.7, 0.8, 0.9, 1.0)),
+      rollout=dict(
+        groups=by_epoch(8, 12, 16),
+        temperature=by_epoch(0.6, 0.7, 0.8, 0.9, 1.0),
+      ),
       filter=dict(drop_solved=True),
       truncated='zero',
       **code,
@@ -102,19 +141,38 @@ def stages(first_difficulty):
       32768,
       steps=500,
       rollout=dict(groups=16),
-      filter=hard,
       truncated='zero',
+      **hard(6),
       **math,
-      **plateau,
+      **PLATEAU,
     ),
   )
 
 
-def get_config():
+def ordered(every, order):
+  """The stages of an order, and their domains."""
+  if order not in ORDERS:
+    names = ', '.join(filter(None, [*ORDERS, *TABLE_3]))
+    raise ValueError(f'order {order!r}: there are: {names}')
+  by_name = {stage['name']: stage for stage in every}
+  chosen = tuple(by_name[name] for name in ORDERS[order])
+  return chosen, {domain for stage in chosen for domain in stage['mix']}
+
+
+def get_config(order=''):
+  """`order`: of ORDERS or, with the stages of 'math_only', of TABLE_3."""
+  return recipe(order, first_difficulty=5.0)
+
+
+def recipe(order, first_difficulty):
   c = base.get_config()
   c.model = 'DeepSeek-R1-Distill-Qwen-7B'
+  max_solved = TABLE_3.get(order, 6)
+  every = stages(first_difficulty, max_solved)
+  order = 'math_only' if order in TABLE_3 else order
+  c.stages, used = ordered(every, order)
   jsonl = 'acereason_jax.data.sources:jsonl'
-  c.domains = dict(
+  domains = dict(
     math=dict(
       train_data=dict(fn=jsonl, path='acereason_math.jsonl'),
       heldout_data=dict(fn=jsonl, path='aime24.jsonl'),
@@ -122,21 +180,25 @@ def get_config():
     code=dict(
       train_data=dict(fn=jsonl, path='code.jsonl'),
       heldout_data=dict(fn=jsonl, path='livecodebench_v5.jsonl'),
-      prompt=dict(suffix=CODE_SUFFIX),
+      prompt=dict(suffix=CODE_SUFFIX, starter=CODE_STARTER),
       judge=dict(
         fn='acereason_jax.verifiers.code:verify',
         reference='acereason_jax.verifiers.code:reference',
         confine=False,
         timeout_seconds=300.0,
       ),
+      # A look at 279 problems costs nine times one at 30 questions.
+      evaluate_every=100,
     ),
   )
-  c.stages = stages(first_difficulty=5.0)
+  c.domains = {name: domains[name] for name in domains if name in used}
+  # [K]; some copies of the chat template end with it, and some do not.
+  c.prompt.opens = '<think>\n'
   # [1.1] keeps the entropy near 0.3, which 0.85 gave.
   c.rollout.temperature = 0.85
   # At every 50 steps the held-out questions; the best checkpoint is kept.
   # 30 questions, 16 times each: a standard error of 2 points.
   c.heldout.groups = 16
   c.evaluate_every = 50
-  c.best = 'heldout/math'
+  c.best = 'heldout/math' if 'math' in used else 'heldout/code'
   return c

@@ -20,13 +20,17 @@ def get_config() -> ml_collections.ConfigDict:
   # fields that settings.STAGE_FIELDS lists; () is one stage.
   c.stages = ()
   # A stage also ends after so many epochs (0: no limit) of each of its domains,
-  # or when the mean of a metric (reward, heldout/main, ...) over `window`
-  # values is less than `gain` above that of those before ('': never) [open].
+  # or when a metric ('': none) surely, two standard errors included, rises by
+  # less than `gain` [open]: 'same_prompts' (the pass rate of prompts asked
+  # again, over `window` steps), heldout/main or another domain's, reward,
+  # pass_rate or solved_share (means of `window` values; the last three are of
+  # batches, and no end of a stage whose filter takes prompts out by answers).
   c.stop = dict(epochs=0, metric='', window=0, gain=0.0)
   # Begin with the newest weights and the ledger of another run's folder, and
   # take these stages alone; (): all.
   c.start = dict(run='', stages=())
-  # Whether a stage takes over the moments of the one before [open].
+  # Whether a stage takes over the moments of the one before [open]. Schedules
+  # and warm-ups of the learning rate start anew with every stage.
   c.carry_optimizer = True
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
@@ -59,15 +63,23 @@ def get_config() -> ml_collections.ConfigDict:
     system='',
     suffix='\nPlease reason step by step, and put your final answer within '
     '\\boxed{}.',
+    # In place of the suffix for rows with a `starter`, the code that a program
+    # must begin with; {starter} is it. '': such rows are refused.
+    starter='',
+    # What the reply begins after, as '<think>\n', added where the chat template
+    # does not end with it.
+    opens='',
     # Example (user, assistant) turns before the question.
     examples=(),
     # Longest prompt, tokens; a longer one is dropped, counted and named.
     window=1024,
-    # The answer counts only after '</think>' [P 3.1].
+    # The answer counts only after '</think>' [P 3.1]; a tokenizer that loses
+    # it is refused.
     reasons=True,
   )
-  # Kinds of prompts by name: what each changes of prompt, judge, train_data and
-  # heldout_data; {} is one domain. `mix` is their shares of a stage's prompts.
+  # Kinds of prompts by name: what each changes of prompt, judge, train_data,
+  # heldout_data and evaluate_every; {} is one domain. `mix` is their shares of
+  # a stage's prompts.
   c.domains = ml_collections.ConfigDict()
   c.mix = ml_collections.ConfigDict()
   # Which prompts a stage asks; data/curriculum.py.
@@ -84,7 +96,12 @@ def get_config() -> ml_collections.ConfigDict:
     # that comes back: 0.01 to 0.1 (Nemotron-Cascade, MiMo).
     drop_solved=False,
     readmit=0.0,
+    # Share of a prompt's verdicts that must not have failed; of a prompt with
+    # fewer nothing is known, so it stays [open].
+    min_judged=0.5,
   )
+  # What domains change of it, by name: dict(code=dict(drop_solved=True)).
+  c.filters = ml_collections.ConfigDict()
   # Sources return rows (id, question, answer); see data/sources.py.
   c.train_data = dict(fn='acereason_jax.data.sources:jsonl', path='train.jsonl')
   c.heldout_data = dict(
@@ -92,7 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   c.rollout = dict(
-    # Prompts a batch and rollouts a prompt [P]; 16 a prompt from 16K on.
+    # Prompts a batch and rollouts a prompt [P]; 16 a prompt from 16K on. The
+    # second is a number or a control of rl/control.py: by_epoch, 8 to 16.
     prompts=128,
     groups=8,
     # Longest response, tokens: 8K, 16K, 24K, 32K by stage [P 3.4].
@@ -105,7 +123,8 @@ def get_config() -> ml_collections.ConfigDict:
   # which have no gradient (DAPO's dynamic sampling); [P] has none.
   c.refill = 0
   # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2 and
-  # 4 are the ablation of [P Fig. 3c], with losses:clipped.
+  # 4 are the ablation of [P Fig. 3c], which needs a loss with a ratio, such as
+  # losses:clipped (configs/updates_cpu.py).
   c.updates = 1
   # The policy whose logp is trained: 'tempered' (softmax(logits / temperature),
   # which the rollouts are drawn from) or 'full' (softmax(logits)) [open].
@@ -113,7 +132,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95. max_tokens=0: responses
   # as long as in the longest stage.
   c.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
-  # Steps between such looks, beside one when a stage ends; 0: no others.
+  # Steps between such looks, beside one when a stage ends; 0: no others. A
+  # domain can have its own.
   c.evaluate_every = 0
   # Also keeps the checkpoint at which heldout/<domain> is highest; '': none.
   c.best = ''
@@ -173,7 +193,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.average = 'token'
   # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
   # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at 32K
-  # [1.1]); 'score' is whatever the judge said.
+  # [1.1]); 'score' is whatever the judge said. Filters, refills and the metric
+  # `reward` see the reward that trains; `pass_rate` is the judge's.
   c.truncated = 'mask'
   # Takes up to 1 off the reward of responses in the last so many tokens before
   # max_tokens, in proportion (DAPO); 0: nothing.

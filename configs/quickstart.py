@@ -14,7 +14,7 @@ def get_config():
   c.model = 'smollm2-135m'
   c.dtype = 'float32'
   c.remat = 'dots'
-  c.prompt = dict(
+  c.prompt.update(
     system='You solve problems.',
     suffix='',
     examples=(

@@ -39,7 +39,10 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, signal.SIGTERM)
+_SIGNALS = (
+  *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGURG, signal.SIGTERM),
+  signal.SIGIO,
+)
 # A trainer may hold some copies of the largest output that a judge accepts.
 _GROWTH_BYTES = 320 << 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -540,6 +543,7 @@ KEY, ADDRESS = int('@KEY@'), int('@ADDRESS@')
 # Seconds: of the CPU, and on the wall.
 LIMIT, WALL = float('@LIMIT@'), float('@WALL@')
 MIB = 1 << 20
+FIOSETOWN, SIOCSPGRP, FIOASYNC = 0x8901, 0x8902, 0x5452
 X86 = os.uname().machine == 'x86_64'
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -563,6 +567,8 @@ NUMBERS = {
   'process_madvise': (440, 440), 'open_tree': (428, 428),
   'inotify_init1': (294, 26), 'inotify_add_watch': (254, 27),
   'timerfd_create': (283, 85), 'mlock': (149, 228), 'swapon': (167, 224),
+  'timer_create': (222, 107), 'timer_settime': (223, 110), 'ioctl': (16, 29),
+  'mq_notify': (244, 184),
 }
 
 
@@ -3218,13 +3224,123 @@ _ESCAPE = (
   _signal(
     'owner of a socket',
     """
-    set_owner, asynchronous = 0x8901, 0x5452
-    one, other = socket.socketpair()
-    fcntl.ioctl(one, set_owner, struct.pack('i', PID))
-    fcntl.fcntl(one, fcntl.F_SETSIG, signal.SIGUSR1)
-    fcntl.ioctl(one, asynchronous, struct.pack('i', 1))
-    other.send(b'.')
+    # SIGIO ends whom it is sent to, unless they catch it.
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair()
+      fcntl.ioctl(one, FIOSETOWN, struct.pack('i', pid))
+      fcntl.ioctl(one, FIOASYNC, struct.pack('i', 1))
+      other.send(b'.')
     time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'group of a socket',
+    """
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair()
+      fcntl.ioctl(one, SIOCSPGRP, struct.pack('i', pid))
+      fcntl.ioctl(one, FIOASYNC, struct.pack('i', 1))
+      other.send(b'.')
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'owner of a socket, by words of 64 bits',
+    """
+    # The kernel reads 32.
+    high = 1 << 32
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair()
+      kernel('ioctl', one.fileno(), high | FIOSETOWN, struct.pack('i', pid))
+      kernel('ioctl', one.fileno(), high | FIOASYNC, struct.pack('i', 1))
+      other.send(b'.')
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'owner of a socket, then its flags',
+    """
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair()
+      fcntl.ioctl(one, FIOSETOWN, struct.pack('i', pid))
+      flags = fcntl.fcntl(one, fcntl.F_GETFL)
+      fcntl.fcntl(one, fcntl.F_SETFL, flags | os.O_ASYNC)
+      other.send(b'.')
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'owner of a pipe, then a request',
+    """
+    for pid in (PID, os.getppid()):
+      read_end, write_end = os.pipe()
+      fcntl.fcntl(read_end, fcntl.F_SETOWN, pid)
+      fcntl.ioctl(read_end, FIOASYNC, struct.pack('i', 1))
+      os.write(write_end, b'.')
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'owner of datagrams',
+    """
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+      fcntl.ioctl(one, FIOSETOWN, struct.pack('i', pid))
+      fcntl.ioctl(one, FIOASYNC, struct.pack('i', 1))
+      for _ in range(5):
+        other.send(b'.')
+        one.recv(1)
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'urgent data',
+    """
+    one, other = socket.socketpair()
+    fcntl.ioctl(one, FIOSETOWN, struct.pack('i', PID))
+    other.send(b'.', socket.MSG_OOB)
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'owner of a socket that hangs up',
+    """
+    for pid in (PID, os.getppid()):
+      one, other = socket.socketpair()
+      fcntl.ioctl(one, FIOSETOWN, struct.pack('i', pid))
+      fcntl.ioctl(one, FIOASYNC, struct.pack('i', 1))
+      other.close()
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'change of a folder',
+    """
+    a_new_file, a_kind = 4, signal.SIGUSR1
+    folder = os.open(PATH, os.O_RDONLY)
+    fcntl.fcntl(folder, fcntl.F_SETOWN, PID)
+    fcntl.fcntl(folder, fcntl.F_SETSIG, a_kind)
+    fcntl.fcntl(folder, fcntl.F_NOTIFY, a_new_file)
+    open(f'{PATH}/noticed', 'w').close()
+    time.sleep(0.2)
+    """,
+  ),
+  _signal(
+    'timer of a thread of others',
+    """
+    thread_id, own = 4, threading.get_native_id()
+    # The first must work: else the second proves nothing.
+    for thread in (own, PID):
+      event = struct.pack('Qiii', 0, signal.SIGURG, thread_id, thread)
+      timer = bytearray(8)
+      place = (ctypes.c_char * 8).from_buffer(timer)
+      kernel('timer_create', 1, event + bytes(44), place)
+      if thread == own:
+        continue
+      soon = struct.pack('4Q', 0, 0, 0, 1000)
+      kernel('timer_settime', *struct.unpack('i', timer[:4]), 0, soon, None)
+      time.sleep(0.2)
+      return True
     """,
   ),
   _signal(
@@ -3313,6 +3429,32 @@ _ESCAPE = (
     with open(f'/proc/{PID}/oom_score_adj', 'w') as file:
       file.write('500')
     return True
+    """,
+  ),
+  _try(
+    'cores shared with nobody but the trainer',
+    'escape',
+    """
+    core_scheduling, create = 62, 1
+    for pid in (PID, os.getppid()):
+      try:
+        return kernel('prctl', core_scheduling, create, pid, 0, 0) == 0
+      except OSError:
+        continue
+    """,
+  ),
+  _try(
+    'settings of a terminal',
+    'escape',
+    """
+    # All but the first are refused whatever is there to be set.
+    for request in (0x5402, 0x5410, 0x5422, 0x5423, 0x40045436, 0x5437):
+      for fd in range(3):
+        try:
+          fcntl.ioctl(fd, request, bytes(64))
+        except OSError as e:
+          if e.errno not in (errno.EPERM, errno.EBADF):
+            return True
     """,
   ),
   _try(
@@ -3696,6 +3838,11 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
+def chosen(*categories: str) -> list[Attack]:
+  """The attacks of some categories; all where none is named."""
+  return [a for a in ATTACKS if not categories or a.category in categories]
+
+
 # --- self-check: every attack without a sandbox -----------------------------
 
 _TIMEOUT_SECONDS = 14
@@ -3953,15 +4100,15 @@ def main(names: list[str]) -> None:
   """Runs the attacks whose names contain one of `names`, or all of them."""
   _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
   count = 0
-  chosen = [
+  some = [
     a for a in ATTACKS if not names or any(name in a.name for name in names)
   ]
-  for attack in chosen:
+  for attack in some:
     worked = _observe(attack)
     count += bool(worked)
     effects = '; '.join(worked) or '- nothing here'
     print(f'{attack.category:8}{attack.name}: {effects}', flush=True)
-  print(f'{count} of {len(chosen)} attacks work without a sandbox')
+  print(f'{count} of {len(some)} attacks work without a sandbox')
 
 
 if __name__ == '__main__':

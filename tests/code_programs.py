@@ -28,10 +28,10 @@ def _stdin(*tests: tuple[str, str], **limits: float) -> dict[str, Any]:
   return {'kind': 'stdin', 'tests': pairs, **limits}
 
 
-def _call(fn: str, *tests: tuple[list, Any]) -> dict[str, Any]:
+def _call(fn: str, *tests: tuple[list, Any], **limits: float) -> dict[str, Any]:
   """Returns a task of (arguments, expected result) tests."""
   pairs = [{'args': args, 'expected': wanted} for args, wanted in tests]
-  return {'kind': 'call', 'fn': fn, 'tests': pairs}
+  return {'kind': 'call', 'fn': fn, 'tests': pairs, **limits}
 
 
 def _all(
@@ -41,6 +41,7 @@ def _all(
   return tuple(Program(n, task, text, status) for n, text in programs)
 
 
+_ADD = 'def add(a, b):\n  return a + b\n'
 # Two integers are read; their sum is printed.
 _SUM = _stdin(('1 2\n', '3\n'), ('10 -4\n', '6\n'))
 _QUICK = _SUM | {'time_limit_seconds': 1.0}
@@ -2125,13 +2126,13 @@ print(sum(map(int, input().split())))
   ),
   Program(
     'fewer digits',
-    _stdin(('', '0.333333333333\n')),
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
     "print(f'{1 / 3:.7f}')\n",
     'AC',
   ),
   Program(
     'more digits',
-    _stdin(('', '0.333333333333\n')),
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
     """\
 from decimal import Decimal
 print(Decimal(1) / 3)
@@ -2152,7 +2153,7 @@ print(Decimal(1) / 3)
   ),
   Program(
     'a relative millionth',
-    _stdin(('', '123456789.123456\n')),
+    _stdin(('', '123456789.123456\n'), float_tol=1e-6),
     'print(123456789.2)\n',
     'AC',
   ),
@@ -2168,14 +2169,20 @@ print(Decimal(1) / 3)
     'AC',
   ),
   Program(
-    'off by 1e-4', _stdin(('', '0.333333333333\n')), 'print(0.3334)\n', 'WA'
+    'off by 1e-4',
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
+    'print(0.3334)\n',
+    'WA',
   ),
   Program(
-    'off by 1e-5', _stdin(('', '0.333333333333\n')), 'print(0.33332)\n', 'WA'
+    'off by 1e-5',
+    _stdin(('', '0.333333333333\n'), float_tol=1e-6),
+    'print(0.33332)\n',
+    'WA',
   ),
   Program(
     'relatively off by 1e-4',
-    _stdin(('', '1234567.5\n')),
+    _stdin(('', '1234567.5\n'), float_tol=1e-6),
     'print(1234700.0)\n',
     'WA',
   ),
@@ -2196,7 +2203,7 @@ print(Decimal(1) / 3)
   ),
   Program(
     'the last of many floats is off',
-    _stdin(('', '0.5 0.25 0.125\n')),
+    _stdin(('', '0.5 0.25 0.125\n'), float_tol=1e-6),
     'print(0.5, 0.25, 0.1251)\n',
     'WA',
   ),
@@ -2474,6 +2481,92 @@ if __name__ == '__main__':
   print(add(2, 2))
 """,
     'AC',
+  ),
+  *_all(
+    'AC',
+    _call('add', ([1, 2], 3), ([10, -4], 6)),
+    (
+      (f'call: {what} under {guard}', f'{guard}\n  {text}\n{_ADD}')
+      for guard in ("if __name__ == '__main__':", 'if "__main__" == __name__:')
+      for what, text in (
+        ('unittest', 'import unittest; unittest.main()'),
+        ('input', 'print(int(input()))'),
+        ('arguments', 'import argparse; argparse.ArgumentParser().error("no")'),
+        ('an end', 'import os; os._exit(0)'),
+        ('a loop', 'while True: pass'),
+        ('an exception', '1 / 0'),
+        ('a thread', 'import threading as t; t.Event().wait()'),
+      )
+    ),
+  ),
+  *_all(
+    'AC',
+    _call('f', ([5000], 5000)),
+    (
+      (
+        'call: recursion 5,000 deep',
+        'def f(n):\n  return 0 if n == 0 else 1 + f(n - 1)\n',
+      ),
+      (
+        'call: recursion of a method 5,000 deep',
+        'class Solution:\n  def f(self, n):\n'
+        '    return 0 if n == 0 else 1 + self.f(n - 1)\n',
+      ),
+    ),
+  ),
+  Program(
+    'recursion 5,000 deep',
+    _stdin(('5000\n', '5000\n')),
+    """\
+def f(n):
+  return 0 if n == 0 else 1 + f(n - 1)
+print(f(int(input())))
+""",
+    'AC',
+  ),
+  *(
+    Program(
+      f'{given} for {wanted}',
+      _stdin(('', f'{wanted}\n')),
+      f'print("{given}")\n',
+      'WA',
+    )
+    for given, wanted in (
+      ('11', '0011'),
+      ('1e2', '100'),
+      ('1500000', '1500000.5'),
+    )
+  ),
+  *_all(
+    'AC',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    (
+      ('call: a tuple for a list', 'def f(a):\n  return tuple(a)\n'),
+      (
+        'call: fractions for integers',
+        'import fractions\ndef f(a):\n  return [*map(fractions.Fraction, a)]\n',
+      ),
+    ),
+  ),
+  Program(
+    'call: a deque for a list',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    'def f(a):\n  return deque(a)\n',
+    'WA',
+  ),
+  Program(
+    'call: a numpy array',
+    _call('f', ([[1, 2, 3]], [1, 2, 3])),
+    'import numpy\ndef f(a):\n  return numpy.array(a)\n',
+    'AC',
+    'numpy',
+  ),
+  Program(
+    'call: a numpy number in a dict',
+    _call('f', ([3], {'k': 3})),
+    'import numpy\ndef f(n):\n  return {"k": numpy.int64(n)}\n',
+    'AC',
+    'numpy',
   ),
   Program(
     'call: helpers and globals',
@@ -2904,7 +2997,7 @@ def f(n):
 def f(n):
   return 1
 """,
-    'WA',
+    'AC',
   ),
   Program(
     'call: True for 1',
@@ -2913,7 +3006,7 @@ def f(n):
 def f(n):
   return n == 1
 """,
-    'WA',
+    'AC',
   ),
   Program(
     'call: text for a boolean',
@@ -2926,7 +3019,7 @@ def f(n):
   ),
   Program(
     'call: floats',
-    _call('f', ([3], 0.3333333333)),
+    _call('f', ([3], 0.3333333333), float_tol=1e-6),
     """\
 def f(n):
   return 1 / n
@@ -2935,7 +3028,7 @@ def f(n):
   ),
   Program(
     'call: floats in lists',
-    _call('f', ([3], [[0.3333333], 0.5])),
+    _call('f', ([3], [[0.3333333], 0.5]), float_tol=1e-6),
     """\
 def f(n):
   return [[1 / n], 0.5]
@@ -2953,7 +3046,7 @@ def f(n):
   ),
   Program(
     'call: a float off by 1e-4',
-    _call('f', ([3], 0.3333333333)),
+    _call('f', ([3], 0.3333333333), float_tol=1e-6),
     """\
 def f(n):
   return 0.3334

@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'parity: runs torch and transformers')
   config.addinivalue_line('markers', 'slow: runs only if asked for: -m slow')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
+  config.addinivalue_line('markers', 'abis: the same, as on older kernels')
 
 
 def pytest_collection_modifyitems(
@@ -39,6 +40,6 @@ def pytest_collection_modifyitems(
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:
-    for mark in ('slow', 'sweeps'):
+    for mark in ('slow', 'sweeps', 'abis'):
       if item.get_closest_marker(mark):
         item.add_marker(pytest.mark.skip(f'run it with -m {mark}'))

@@ -178,6 +178,16 @@ UNBALANCED = (
 )
 
 MANY = (
+  ('units in brackets', '7' + r'/(\text{m}' * 390),
+  ('units by units', r'7\text{m}' + r'/(\text{m}' * 390),
+  ('units in fractions', r'7\frac{\text{m}}{' * 190),
+  ('fractions of units', '7' + r'\frac{\text{m}}{' * 230),
+  ('colours', r'\textcolor{red}{' * 230 + '7' + '}' * 230),
+  ('fonts', r'{\bf ' * 600 + '7' + '}' * 600),
+  ('currencies', '$' * 900 + r'\$' * 900 + 'USD ' * 200 + '7'),
+  ('words in brackets', '7 (' + 'apples ' * 500 + ')'),
+  ('circled digits', '\u2460' * 3000),
+  ('characters of no width', '7' + '\u200b' * 3000 + '8'),
   ('set of thousands', r'\{' + ','.join(map(str, range(1, 9_000))) + r'\}'),
   ('set of sets', nest(r'\{', '7', r'\}', 900)),
   ('set of roots', r'\{' + r',\sqrt{2},\sqrt{3}' * 250 + r'\}'),
@@ -278,7 +288,7 @@ CALCULUS = (
 )
 
 UNICODE = (
-  ('full width', '\uff14\uff12'),
+  ('full-width backslash', r'\uff3cfrac12'),
   ('arabic digits', '\u0665\u0667'),
   ('devanagari digits', '\u096b\u096d'),
   ('superscript digits', '\u2075\u2077'),

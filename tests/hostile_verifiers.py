@@ -273,6 +273,32 @@ def _signal_by_kernel(pid: int) -> None:
   os.close(write)
 
 
+def _own(pid: int, request: int) -> None:
+  """The kernel is to signal another process for a socket."""
+  for end in socket.socketpair():
+    with end:
+      fcntl.ioctl(end, request, pid.to_bytes(4, 'little'))
+
+
+def _asynchronous(t) -> None:
+  """Nobody owns it, so nobody is signalled."""
+  read, write = os.pipe()
+  try:
+    fcntl.fcntl(read, fcntl.F_SETFL, os.O_ASYNC)
+  finally:
+    os.close(read)
+    os.close(write)
+
+
+def _asynchronous_by_ioctl(t) -> None:
+  read, write = os.pipe()
+  try:
+    fcntl.ioctl(read, 0x5452, (1).to_bytes(4, 'little'))
+  finally:
+    os.close(read)
+    os.close(write)
+
+
 def _lease(path: str) -> None:
   fd = os.open(path, os.O_RDONLY)
   try:
@@ -423,6 +449,10 @@ ATTACKS = {
   'sigqueue': lambda t: _libc('sigqueue', t.sibling, 0, None),
   'pidfd': lambda t: _pidfd_signal(t.parent),
   'signal by kernel': lambda t: _signal_by_kernel(t.sibling),
+  'own by request': lambda t: _own(t.sibling, 0x8901),
+  'own a group by request': lambda t: _own(t.parent, 0x8902),
+  'asynchronous': _asynchronous,
+  'asynchronous by request': _asynchronous_by_ioctl,
   'limits': lambda t: _limits_of(t.parent),
   'cores': lambda t: _cores_of(t.parent),
   'priority': lambda t: _priority_of(t.parent),

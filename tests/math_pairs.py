@@ -1048,7 +1048,7 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('unicode', '\u00b12', r'\pm 2', True),
   ('unicode', 'x \u2265 3', r'x \geq 3', True),
   ('unicode', '\u03b1+1', r'\alpha+1', True),
-  ('unicode', '\uff14\uff12', '42', False),
+  ('unicode', '\u0664\u0662', '42', False),
   ('unicode', '\u22125', '5', False),
   ('unicode', 'x\u00b2', 'x^3', False),
   ('unicode', 'x\u00b2', '2x', False),

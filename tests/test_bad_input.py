@@ -3,7 +3,9 @@
 import contextlib
 import json
 import pathlib
+import shutil
 
+import hostile_files
 import jax
 import jax.monitoring
 import ml_collections
@@ -12,6 +14,7 @@ import tiny
 
 from acereason_jax import (
   checkpoint,
+  export,
   ledger,
   loop,
   settings,
@@ -325,11 +328,11 @@ def one_line_exit(run, workdir, match):
   assert '\n' not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_model_shape(config, tmp_path):
-  """The same path, but the model there was exchanged."""
+def saved_run(config, workdir):
+  """A run that has saved its first step."""
   run = train.build(config)
   state = start.begin(run).state
-  with checkpoint.Checkpoints(tmp_path / 'run', keep=1) as checkpoints:
+  with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
     meta = dict(
       config=run.config,
       data=run.digests,
@@ -339,12 +342,198 @@ def test_a_checkpoint_of_another_model_shape(config, tmp_path):
     progress = loop.Progress('main', step=1, stage_step=1)._asdict()
     known = ledger.Ledger().to_parquet()
     checkpoints.save(1, state, progress | dict(cursor={}), meta, known)
+  return run
+
+
+@pytest.fixture(scope='module')
+def saved(folder, tmp_path_factory):
+  """(config, workdir) of `saved_run`, beside a model that may be changed."""
+  path = tmp_path_factory.mktemp('saved')
+  config = tiny.config(folder)
+  config.model = str(tiny.write_model(path / 'model'))
+  saved_run(config, path / 'run')
+  return config, path / 'run'
+
+
+@pytest.fixture
+def spoiled(saved):
+  """`saved`, whose model and run are put back after the test."""
+  config, workdir = saved
+  folder = workdir.parent
+  kept = folder.with_name(folder.name + '.kept')
+  shutil.copytree(folder, kept)
+  yield config, workdir, pathlib.Path(config.model)
+  shutil.rmtree(folder)
+  kept.rename(folder)
+
+
+def earlier(config, workdir):
+  run = train.build(config)
+  with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
+    return start.earlier(run, checkpoints)
+
+
+def reversed_letters(model):
+  letters = sorted(model['vocab'].items())
+  ids = reversed([i for _, i in letters])
+  return model | {'vocab': dict(zip([t for t, _ in letters], ids))}
+
+
+PROMPTS = r'config\.(train|heldout)_data: gives prompts of other tokens'
+STOPS = r'config\.model: responses end at other tokens .*\(\[1\] -> \['
+DECODES = r'config\.model: the tokenizer has other tokens or decodes'
+NETWORK = r'config\.model: config\.json describes another network'
+TOKENIZER, SETTINGS = 'tokenizer.json', 'tokenizer_config.json'
+GENERATION = 'generation_config.json'
+
+
+@pytest.mark.parametrize(
+  'change, match',
+  [
+    (hostile_files.template(tiny.TEMPLATE + '?'), PROMPTS),
+    (hostile_files.raw('chat_template.jinja', '+{{ bos_token }}?'), PROMPTS),
+    (
+      hostile_files.changed(
+        SETTINGS,
+        chat_template=[
+          {'name': 'default', 'template': tiny.TEMPLATE + 'b'},
+          {'name': 'tool_use', 'template': tiny.TEMPLATE},
+        ],
+      ),
+      PROMPTS,
+    ),
+    (hostile_files.tokenizer(model=reversed_letters), PROMPTS),
+    (
+      hostile_files.tokenizer(
+        added_tokens=lambda old: [dict(t, special=False) for t in old]
+      ),
+      DECODES,
+    ),
+    (hostile_files.raw('added_tokens.json', '{"<new>": 44}'), DECODES),
+    (hostile_files.changed(GENERATION, eos_token_id=[1, 5, 6]), STOPS),
+    (hostile_files.changed(SETTINGS, eos_token='<user>'), STOPS),
+    (hostile_files.network(rope_theta=501.0), NETWORK),
+    (hostile_files.network(rms_norm_eps=2e-5), NETWORK),
+  ],
+)
+def test_files_of_the_model_that_are_others_now(spoiled, change, match):
+  config, workdir, model = spoiled
+  change(model)
+  with pytest.raises(ValueError, match=match) as error:
+    earlier(config, workdir)
+  said = str(error.value)
+  assert 'put it back, or use another --workdir' in said and '\n' not in said
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    hostile_files.changed(SETTINGS, padding_side='left', model_max_length=9),
+    hostile_files.changed(GENERATION, eos_token_id=[1, 1], top_p=0.5),
+    hostile_files.changed('config.json', transformers_version='9'),
+    lambda model: (model / 'model.safetensors').unlink(),
+  ],
+)
+def test_files_that_change_no_rollout_may_change(spoiled, change):
+  config, workdir, model = spoiled
+  change(model)
+  assert earlier(config, workdir)['data'].keys() >= {'tokenizer', 'decoder'}
+
+
+def damaged(name, content):
+  """A function that writes that into a file of the newest checkpoint."""
+
+  def damage(workdir):
+    path = workdir / 'checkpoints' / '1' / name
+    if content is None:
+      path.unlink()
+    elif callable(content):
+      content(path)
+    elif isinstance(content, dict):
+      path.write_text(json.dumps(json.loads(path.read_text()) | content))
+    else:
+      path.write_bytes(content)
+
+  return damage
+
+
+META, PROGRESS = 'meta/metadata', 'progress/metadata'
+CONTENTS = (
+  None,
+  b'',
+  b'[1]',
+  b'5',
+  b'{}',
+  b'{"step": 1',
+  b'\xff',
+  b'[' * 100_000,
+  hostile_files.pipe,
+  hostile_files.sparse,
+)
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(damaged(name, x) for name in (META, PROGRESS) for x in CONTENTS),
+    *(damaged('state/_METADATA', x) for x in CONTENTS if x != b'5'),
+    damaged('state/manifest.ocdbt', b'x'),
+    damaged('ledger/_METADATA', b'{}'),
+    damaged('ledger/manifest.ocdbt', None),
+    *(
+      damaged(META, {name: value})
+      for name in ('config', 'data', 'dropped', 'seconds')
+      for value in (None, 'x', [1])
+    ),
+    damaged(META, {'dropped': {'main': 5}}),
+    damaged(META, {'dropped': {}}),
+    damaged(META, {'config': {'stages': [5], 'lora': {}}}),
+    *(
+      damaged(PROGRESS, {name: value})
+      for name, value in (
+        ('stage', 'none'),
+        ('stage', 5),
+        ('step', '1'),
+        ('step', None),
+        ('history', 5),
+        ('cursor', []),
+        ('temperature', 'warm'),
+        ('surprise', 1),
+      )
+    ),
+  ],
+)
+def test_a_damaged_checkpoint_is_one_line(spoiled, damage):
+  config, workdir, _ = spoiled
+  run = train.build(config)
+  damage(workdir)
+  with pytest.raises(SystemExit) as error:
+    train.train(run, workdir)
+  said = error.value.code
+  assert said.startswith('error: ') and '\n' not in said and len(said) < 900
+
+
+@pytest.mark.parametrize(
+  'content', [None, b'[1]', b'{}', {'config': {}}, {'config': {'model': 5}}]
+)
+def test_no_export_of_a_damaged_checkpoint(spoiled, content, tmp_path):
+  _, workdir, _ = spoiled
+  damaged(META, content)(workdir)
+  with pytest.raises((ValueError, OSError)) as error:
+    export.export(workdir, str(tmp_path / 'out'))
+  assert '\n' not in str(error.value)
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_checkpoint_of_another_model_shape(config, tmp_path):
+  """The same path, but the model there was exchanged."""
+  run = saved_run(config, tmp_path / 'run')
   tiny.write_model(tmp_path / 'wide', hidden_size=48)
   config.model = str(tmp_path / 'wide')
   other = train.build(config)
   one_line_exit(other, tmp_path / 'run', r'model: ".*model" -> ".*wide"; use')
   one_line_exit(
-    other._replace(config=run.config),
+    other._replace(config=run.config, digests=run.digests),
     tmp_path / 'run',
     r'opt_state.* is float32\(.*, expected float32\(.*another --workdir',
   )

@@ -1,6 +1,8 @@
+import contextlib
 import os
 import pathlib
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -288,6 +290,34 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
     assert checkpoints.latest_step() == 6
 
 
+@contextlib.contextmanager
+def files_of_at_most(size):
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_limit_on_the_size_of_files_is_one_line(tmp_path, caplog):
+  """No disk is full, and nobody need be root."""
+  state = {'x': jnp.arange(3)}
+  too_much = {'x': jax.random.bits(jax.random.key(0), (200_000,))}
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(4, state, {}, {}, b'-')
+    checkpoints.wait()
+    with files_of_at_most(100_000):
+      checkpoints.save(6, too_much, {}, {}, b'-')
+      with pytest.raises(OSError, match=r'file too large: .*ulimit -f') as e:
+        checkpoints.wait()
+  assert 'checkpoint at step 6 not written' in message_of(e)
+  assert 'the last good one is step 4' in message_of(e)
+  assert 'Traceback' not in caplog.text
+  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+    assert_same_bits(checkpoints.restore(abstract_of(state)).state, state)
+
+
 @pytest.mark.parametrize('method', ['save', 'close'])
 def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
   too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
@@ -320,16 +350,29 @@ def test_check_resume_takes_a_tuple_for_the_list_that_json_made_of_it():
     checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 3)}, may_change=())
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+
+@pytest.mark.parametrize('number', SIGNALS)
 def test_a_signal_sets_the_flag_and_handlers_come_back(number):
-  before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+  before = [signal.getsignal(n) for n in SIGNALS]
   with checkpoint.Preemption() as preemption:
     assert not preemption.requested(0)
     os.kill(os.getpid(), number)
     assert preemption.requested(1)
     assert preemption.requested(2)
-  after = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-  assert after == before
+  assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_a_hangup_that_nohup_has_ignored_stays_so():
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with checkpoint.Preemption() as preemption:
+      signal.raise_signal(signal.SIGHUP)
+      assert not preemption.requested(1)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, previous)
 
 
 def test_the_second_interrupt_is_immediate():

@@ -577,3 +577,205 @@ def test_asserts_refuses_in_one_line(source, words):
 def test_asserts_must_call_the_entry_point():
   words = refusal(code_tasks.asserts, 'assert f(1) == 1', 'g')
   assert "call ['f']" in words
+
+
+# What error a statement allows
+
+ALLOWED = [
+  # Codeforces; its formulas, and what CodeContests left of them.
+  (
+    'An answer is correct if its absolute or relative error does not exceed '
+    '$$$10^{-6}$$$.\n\nFormally, let yours be $$$a$$$, the jury\'s $$$b$$$. '
+    'It is accepted if and only if $$$\\frac{\\left|a - b\\right|}{\\max(1, '
+    '\\left|b\\right|)} \\le 10^{-6}$$$.',
+    1e-6,
+    'either',
+  ),
+  ("If its absolute or relative error doesn't exceed 10 - 9, accepted.", 1e-9),
+  ('Relative or absolute errors of at most 10^{ - 4} are accepted.', 1e-4),
+  ('Accepted if $|a-b|/\\max(1,|b|) \\leq 10^{-5}$', 1e-5),
+  ('It is judged as correct if min(|x-y|, |x-y|/|y|) <= 1e-7.', 1e-7),
+  # AtCoder, Google, Kattis.
+  ('Correct when the absolute or relative error is at most 10^{-6}.', 1e-6),
+  ('An absolute error or relative error of at most 10^{-9} is allowed.', 1e-9),
+  ('correct if it is within an absolute or relative error of 10-6 of it', 1e-6),
+  ('Answers may have a relative or absolute error of 5*10^-3.', 5e-3),
+  ('Accepted if within `1e-4` absolute or relative error of ours', 1e-4),
+  ('answers with absolute or relative error below 10⁻⁸ are fine', 1e-8),
+  # Aizu.
+  ('The output may contain an error of 10\N{MINUS SIGN}6 or less.', 1e-6,
+   'absolute'),
+  (
+    '<p>It should not contain an error greater than&nbsp;<var>10<sup>-8</sup>'
+    '</var>.</p>',
+    1e-8,
+    'absolute',
+  ),
+  ('At least 0.01 long.  No error greater than 0.00001 in the output.', 1e-5,
+   'absolute'),
+  ('Absolute errors of the answer of 1.0 \\times 10^{-4} are ok.', 1e-4,
+   'absolute'),
+  # LeetCode.
+  ('Answers within <code>10<sup>-5</sup></code> of the actual value will be '
+   'accepted.', 1e-5, 'absolute'),
+  ('Answers within 10-5 of the actual answer will be accepted.', 1e-5,
+   'absolute'),
+  ('Answers within `10^-5` of the actual value will be accepted.', 1e-5,
+   'absolute'),
+  # Others.
+  ('The answer may differ from the correct one by at most 0.01.', 1e-2,
+   'absolute'),
+  ('Print it with an accuracy of 1E-3.', 1e-3, 'absolute'),
+  ('The answer is checked with a tolerance of 1e-12', 1e-12, 'absolute'),
+  ('Print it. The relative error must be at most 1e-9, answers say.', 1e-9,
+   'relative'),
+  ('Accepted if |a-b|/|b| < 10^{-6}', 1e-6, 'relative'),
+  # The smaller of two.
+  ('The absolute error of the answer may be 0.01. The relative error of the '
+   'answer may be 0.001.', 1e-3, 'relative'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('allowed', ALLOWED, ids=lambda a: ascii(a[0][-40:]))
+def test_the_error_that_a_statement_allows(allowed):
+  statement, tol, kind = (*allowed, 'either')[:3]
+  expected = {'float_tol': pytest.approx(tol), 'float_error': kind}
+  assert code_tasks.allowed_error(statement) == expected
+  story = 'Alice has 0.5 apples and moves within 0.1 metres.'
+  longer = f'{story}\n\nOutput\n\n{statement}\n\nExample\n\n0.25 0.001\n'
+  assert code_tasks.allowed_error(longer) == expected
+
+
+@pytest.mark.parametrize(
+  'statement',
+  [
+    '',
+    'Print the answer.',
+    'Print the answer modulo 10^9 + 7.',
+    'Print the answer rounded to 2 digits after the decimal point.',
+    'Print at least 6 digits after the point.',
+    'Any error in the output is a wrong answer.',
+    'The sensor has an error of 0.1 degrees.',
+    'The robot stays within 0.5 of the wall.',
+    'Print how many pairs differ by at most 10^5.',
+    'The probability of an error is 0.1; print the expected number of errors.',
+    'Print the error rate, at least 0.01.',
+    'Numbers in the output are 10 - 6 or 1e-3.',
+    'The absolute value of each answer is at least 0.001.',
+    'Print |a - b|.',
+    'The relative error of the answer must be small.',
+    'The answer is correct within 3 - 5 days.',
+    'The error must not exceed 1 in the output.',
+  ],
+)
+def test_no_error_is_allowed_that_no_statement_allows(statement):
+  assert code_tasks.allowed_error(statement) == {}
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['|error answer ' * 40_000, '10 ' * 100_000, 'error answer ' + '|a' * 60_000,
+   '<a ' * 100_000, '1' * 300_000, '.0' * 100_000, '. ' * 100_000],
+)  # fmt: skip
+def test_a_hostile_statement_is_read_all_the_same(text):
+  assert code_tasks.allowed_error(text) == {}
+
+
+def test_a_statement_that_is_no_text_is_refused():
+  for statement in (None, 3, ['error 1e-6 in answers']):
+    assert 'not text' in refusal(code_tasks.allowed_error, statement)
+
+
+ERROR = 'An absolute or relative error of 1e-4 is allowed in the answer.'
+EITHER = {'float_tol': 1e-4, 'float_error': 'either'}
+LEETCODE = {'float_tol': 1e-5, 'float_error': 'absolute'}
+
+
+def error_of(task):
+  return {k: v for k, v in accepted(task).items() if k.startswith('float')}
+
+
+def test_converters_read_statements():
+  text = apps_json(['1\n'], ['0.5\n'])
+  assert error_of(code_tasks.apps(text)) == {}
+  assert error_of(code_tasks.apps(text, statement=ERROR)) == EITHER
+  row = {'public_tests': columns(('1', '0.5'))}
+  assert error_of(code_tasks.codecontests(row)) == {}
+  row['description'] = ERROR
+  assert error_of(code_tasks.codecontests(row)) == EITHER
+  cases = json.dumps([stdin_case('1', '0.5')])
+  assert error_of(code_tasks.livecodebench(cases, '[]', '{}')) == {}
+  task = code_tasks.livecodebench(cases, '[]', '{}', ERROR)
+  assert error_of(task) == EITHER
+  assert error_of(code_tasks.toolkit('', [case('1', '0.5')])) == {}
+  task = code_tasks.toolkit('', [case('1', '0.5')], ERROR)
+  assert error_of(task) == EITHER
+
+
+def test_leetcode_allows_an_error_where_results_are_floats():
+  starter = 'class Solution:\n  def f(self, n: int) -> float:\n    '
+  convert = lambda *outputs, **more: error_of(
+    code_tasks.leetcode(
+      'Solution().f', starter, [case('n = 1', o) for o in outputs], **more
+    )
+  )
+  assert convert('1', '2') == {}
+  assert convert('1', '2.50000') == LEETCODE
+  assert convert('[[0.5], []]') == LEETCODE
+  assert convert('{"a": 1.5}') == LEETCODE
+  assert convert('"0.5"', 'true') == {}
+  assert convert('0.5', statement=ERROR) == EITHER
+  # Elsewhere, == decides.
+  text = apps_json([[1], [2]], [[0.5], [1.5]], fn_name='f')
+  assert error_of(code_tasks.apps(text)) == {}
+  assert error_of(code_tasks.apps(text, starter)) == LEETCODE
+  assert error_of(code_tasks.asserts('assert f(1) == 0.5')[0]) == {}
+
+
+# open-r1/codeforces
+
+
+def problem(**fields):
+  row = {
+    'official_tests': [case('1\n', '0.5\n'), case('2\n', '1\n')],
+    'time_limit': 2.0,
+    'memory_limit': 256.0,
+    'input_mode': 'stdio',
+    'interaction_format': None,
+    'generated_checker': None,
+    'description': 'Halve it.',
+    'output_format': 'Print a half.',
+    'note': None,
+  }
+  return row | fields
+
+
+def test_codeforces():
+  task = accepted(code_tasks.codeforces(problem()))
+  assert [t['stdin'] for t in task['tests']] == ['1\n', '2\n']
+  assert task['time_limit_seconds'] == 6.0
+  assert 'memory_bytes' not in task and 'float_tol' not in task
+  task = accepted(code_tasks.codeforces(problem(memory_limit=2048)))
+  assert task['memory_bytes'] == 2 << 30
+  for field in ('description', 'output_format', 'note'):
+    row = problem(**{field: ERROR}, generated_checker='import sys')
+    assert error_of(code_tasks.codeforces(row)) == EITHER
+
+
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    ({'input_mode': 'file'}, 'not stdin'),
+    ({'interaction_format': 'Ask.'}, 'interactive'),
+    ({'generated_checker': 'import sys'}, 'several right outputs'),
+    ({'official_tests': None}, 'official_tests is not a list'),
+    ({'official_tests': []}, 'no tests'),
+    ({'official_tests': [{'input': '1'}]}, 'without input and output'),
+    ({'time_limit': -1}, 'no time'),
+    ({'memory_limit': '256'}, 'no size'),
+    ({'memory_limit': 1e30}, 'no size'),
+    ({'memory_limit': math.nan}, 'no size'),
+  ],
+)
+def test_codeforces_refuses_in_one_line(fields, words):
+  assert words in refusal(code_tasks.codeforces, problem(**fields))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.data import curriculum
+from acereason_jax.data import curriculum, plateau
 from acereason_jax.data.curriculum import Filter, Stop
 from acereason_jax.ledger import Ledger, Record
 
@@ -42,6 +42,7 @@ def record(prompt, step, right, rollouts=4, failed=0, **changes):
     truncated=0,
     tokens=rollouts,
     longest=1,
+    solved=right,
   )
   return Record(**values | changes)
 
@@ -146,6 +147,91 @@ def test_failed_verdicts_of_a_probe_leave_it_in_proportion():
   assert kept(some_prompts(3), ledger, filter) == ['1', '2']
 
 
+@pytest.mark.parametrize(
+  'right, failed, share, is_known',
+  [
+    (1, 15, 0.5, False),
+    (7, 9, 0.5, False),
+    (8, 8, 0.5, True),
+    (16, 0, 0.5, True),
+    (0, 16, 0.0, False),
+    (1, 15, 0.0, True),
+    (15, 1, 1.0, False),
+    (16, 0, 1.0, True),
+    (12, 4, 0.75, True),
+    (11, 5, 0.75, False),
+  ],
+)
+def test_of_a_prompt_whose_verdicts_failed_nothing_is_known(
+  right, failed, share, is_known
+):
+  """Neither that it is solved, nor that it never was."""
+  prompts, of_all = some_prompts(2), 16
+  f = Filter(min_judged=share)
+  never = probe('0', 0, failed=failed), record('0', 1, 0, 16, failed)
+  solved = probe('0', right, failed=failed), record('0', 1, right, 16, failed)
+  if right:
+    assert right + failed == of_all
+  # The other prompt keeps the epoch from being empty.
+  rest = probe('1', 4), record('1', 1, 4, 16)
+  left = ['1'] if is_known else ['0', '1']
+
+  def ids_left(one, filter):
+    asked, trained = zip(one, rest)
+    return kept(prompts, Ledger([*asked, *trained]), filter)
+
+  assert ids_left(solved, f._replace(of=16, max_solved=14)) == left
+  assert ids_left(solved, f._replace(drop_solved=True)) == left
+  assert ids_left(never, f._replace(keep_unsolved=False)) == left
+
+
+def test_a_filter_by_the_epoch_before_if_the_newest_says_too_little():
+  prompts, f = some_prompts(3), Filter(drop_solved=True)
+  ledger = Ledger(
+    [
+      *(record(p.id, 1, 4) for p in prompts),
+      record('0', 2, 0, failed=3, epoch=1),
+      record('1', 2, 0, failed=2, epoch=1),
+      # Twice in an epoch: each batch says enough or does not.
+      record('2', 2, 1, failed=3, epoch=1),
+      record('2', 3, 2, failed=0, epoch=1),
+    ]
+  )
+  assert kept(prompts, ledger, f) == ['1', '2']
+  assert kept(prompts, ledger, f._replace(min_judged=0.9)) == ['2']
+
+
+def test_nothing_is_known_of_any_prompt():
+  """They were asked, and all stay."""
+  ledger = Ledger([probe('0', 1, failed=15), probe('1', 0, failed=16)])
+  found = kept(some_prompts(2), ledger, Filter(of=16, max_solved=0))
+  assert found == ['0', '1']
+
+
+def test_a_batch_that_nothing_is_left_for():
+  prompts = dict(a=some_prompts(4, 'a'), b=some_prompts(40, 'b'))
+  filters = dict(a=Filter(drop_solved=True), b=Filter())
+  ledger, cursor = Ledger(), {}
+  draw_next = lambda step: draw(
+    4, prompts, cursor, step=step, ledger=ledger, filters=filters
+  )
+  for step in (1, 2):
+    # An epoch of `a` may begin where its four are within reach.
+    may = curriculum.may_begin_epoch(cursor, filters, 4)
+    assert may
+    drawn, cursor = draw_next(step)
+    ledger = ledger.extended(record(p.id, step, 4) for p, _ in drawn)
+  assert cursor['a']['position'] == cursor['a']['size'] == 4
+  before = json.dumps(cursor)
+  with pytest.raises(
+    curriculum.NothingLeft, match='drop_solved=True: nothing is left of 4'
+  ):
+    draw_next(3)
+  assert json.dumps(cursor) == before
+  assert not curriculum.may_begin_epoch(cursor, ['b'], 4)
+  assert curriculum.may_begin_epoch(cursor, ['a'], 1)
+
+
 def test_the_last_epoch_of_this_stage():
   ledger = Ledger(
     [
@@ -224,6 +310,8 @@ def test_the_share_that_comes_back():
   [
     (Filter(readmit=1.5), r'readmit=1\.5: give a share'),
     (Filter(readmit=math.nan), 'readmit=nan'),
+    (Filter(min_judged=1.1), r'min_judged=1\.1: give a share'),
+    (Filter(min_judged=math.nan), 'min_judged=nan'),
     (Filter(max_solved=6), 'max_solved=6: give 0 to of=0'),
     (Filter(max_solved=17, of=16), 'max_solved=17: give 0 to of=16'),
     (Filter(max_solved=-1, of=16), 'max_solved=-1'),
@@ -472,6 +560,20 @@ def test_a_run_that_goes_on_with_other_data_is_told():
     draw(1, {'': some_prompts(5)}, cursor, step=2)
 
 
+def test_what_8_of_8_solved_stays_out_where_16_are_asked():
+  """The share counts, not the number, whichever way it changes."""
+  prompts = some_prompts(4)
+  first = [record(str(i), 1, right, 8) for i, right in enumerate((8, 7, 8, 0))]
+  second = [record('1', 2, 16, 16, epoch=1), record('3', 2, 8, 16, epoch=1)]
+  solved = Filter(drop_solved=True)
+  after_one = Ledger(first)
+  assert kept(prompts, after_one, solved) == ['1', '3']
+  assert kept(prompts, after_one.extended(second), solved, epoch=2) == ['3']
+  third = [record('3', 3, 4, 4, epoch=2), record('1', 3, 3, 4, epoch=2)]
+  all_three = after_one.extended(second).extended(third)
+  assert kept(prompts, all_three, solved, epoch=3) == ['1']
+
+
 def test_epochs_done_and_progress():
   assert curriculum.epochs_done({}) == curriculum.progress({}) == 0
   prompts = dict(a=some_prompts(4, 'a'), b=some_prompts(8, 'b'))
@@ -488,13 +590,21 @@ def test_epochs_done_and_progress():
 
 
 def test_when_a_stage_stops():
-  stop = curriculum.should_stop
-  assert stop(Stop(), 10**9, 10**9, [0.0] * 99) is None
-  assert stop(Stop(steps=5), 4, 9, []) is None
-  assert stop(Stop(steps=5), 5, 0, []) == '5 steps'
-  assert stop(Stop(epochs=2), 99, 1, []) is None
-  assert stop(Stop(epochs=2), 99, 2, []) == '2 epochs'
-  assert stop(Stop(steps=5, epochs=2), 5, 2, []) == '5 steps'
+  stop, flat = curriculum.should_stop, plateau.Rise(0.0, 0.0)
+  assert stop(Stop(), 10**9, 10**9, None) is None
+  assert stop(Stop(steps=5), 4, 9, None) is None
+  assert stop(Stop(steps=5), 5, 0, None) == '5 steps'
+  assert stop(Stop(epochs=2), 99, 1, None) is None
+  assert stop(Stop(epochs=2), 99, 2, None) == '2 epochs'
+  assert stop(Stop(steps=5, epochs=2), 5, 2, None) == '5 steps'
+  rule = Stop(metric='same_prompts', window=3, gain=0.125)
+  found = stop(rule, 1, 0, plateau.Rise(0.0625, 0.03, 1234))
+  assert found == (
+    'same_prompts rose by 0.0625 (standard error 0.03) over a window of 3 of '
+    '1,234 prompts, surely less than 0.125'
+  )
+  assert stop(rule, 1, 0, plateau.Rise(0.0625, 0.03125)) is None
+  assert stop(rule, 1, 0, flat) and not stop(rule._replace(gain=0), 1, 0, flat)
 
 
 @pytest.mark.parametrize(
@@ -504,7 +614,8 @@ def test_when_a_stage_stops():
     ([0.5] * 5, False),  # Not twice the window.
     ([0.5] * 6, True),
     ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], False),  # Means 0.1 and 0.4.
-    ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], True),  # 0.3 and 0.25.
+    ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], False),  # It fell, as noise does.
+    ([0.9, 0.8, 0.9, 0.25, 0.25, 0.25], True),
     ([0.0] * 9 + [0.5] * 3, False),
     ([0.0] * 3 + [0.5] * 6, True),  # The newest alone count.
     ([0.25] * 3 + [0.375] * 3, False),  # Just the gain.
@@ -515,9 +626,13 @@ def test_when_a_stage_stops():
 )
 def test_a_plateau(history, stops):
   rule = Stop(metric='pass_rate', window=3, gain=0.125)
-  found = curriculum.should_stop(rule, 1, 0, history)
+
+  def rises(rule):
+    place = dict(stage='s', since=0, newest=9, temperatures=())
+    return curriculum.rise(rule, history, Ledger(), {}, **place)
+
+  found = curriculum.should_stop(rule, 1, 0, rises(rule))
   assert (found is not None) == stops
   if stops:
     assert 'pass_rate rose by' in found and 'less than 0.125' in found
-  for off in (rule._replace(metric=''), rule._replace(window=0)):
-    assert curriculum.should_stop(off, 1, 0, history) is None
+  assert rises(rule._replace(metric='')) is None

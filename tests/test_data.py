@@ -107,11 +107,11 @@ def test_the_digest_of_rows_without_difficulty_is_what_it_was():
   'line, words',
   [
     ('{"prompt": "a", "answer"', 'not one JSON object'),
-    ('[' * 100_000, 'not one JSON object'),
+    ('[' * 100_000, 'nested too deep'),
     ('[1]', 'expected an object'),
-    ('{"question": "a", "answer": "1"}', "exactly one of 'prompt'"),
+    ('{"query": "a", "answer": "1"}', "exactly one of 'prompt'"),
     ('{"prompt": "a", "problem": "b", "answer": "1"}', 'exactly one'),
-    ('{"prompt": "a"}', "has no 'answer'"),
+    ('{"prompt": "a"}', "exactly one of 'answer'.* it has: 'prompt'"),
     ('{"prompt": "a", "answer": null}', 'answer must be text'),
     ('{"prompt": "a", "answer": true}', 'answer must be text'),
     ('{"prompt": "a", "answer": NaN}', 'answer must be text'),
@@ -142,7 +142,6 @@ def test_the_digest_of_rows_without_difficulty_is_what_it_was():
     ('{"prompt": "\\ud800", "answer": "1"}', 'not valid Unicode'),
     ('{"prompt": "a", "answer": "1", "id": "\\u001b[2J"}', 'id must be'),
     ('{"prompt": "%s", "answer": "1"}' % ('a' * 1_100_000), 'characters'),
-    ('{"prompt": "%s", "answer": "1"}' % ('a' * 5_000_000), 'longer than'),
   ],
 )
 def test_a_bad_line_is_one_line_naming_file_and_line(tmp_path, line, words):
@@ -158,7 +157,7 @@ def test_a_bad_line_is_one_line_naming_file_and_line(tmp_path, line, words):
 def test_bytes_that_are_not_text_are_named(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_bytes(b'{"prompt": "\xff", "answer": "1"}\n')
-  with pytest.raises(ValueError, match=r'a\.jsonl:1: .*utf-8'):
+  with pytest.raises(ValueError, match=r'a\.jsonl:1: .*byte 13 is not utf-8'):
     sources.jsonl(path)
 
 

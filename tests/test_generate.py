@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+import hostile_files
 import jax
 import numpy as np
 import pytest
@@ -230,6 +231,56 @@ def test_other_settings_are_refused_and_more_rollouts_are_not(
   assert len(by_key(out)) == len(lines_of(out)) == 3 * QUESTIONS
 
 
+def test_other_prompts_are_refused(run, tmp_path):
+  """Where they change without a file of the model that does."""
+  out = tmp_path / 'out.jsonl'
+  assert run(system='a')[0] == 0
+  header = tmp_path / 'out.jsonl.json'
+  told = json.loads(header.read_text())
+  assert told['stop_tokens'] == [1]
+  assert len({told['prompt_tokens'], told['tokenizer'], told['prompts']}) == 3
+  for name in ('prompt_tokens', 'tokenizer', 'stop_tokens'):
+    header.write_text(json.dumps(told | {name: 'x'}))
+    refused(run, f'{name}: "x" -> ', system='a', n=2)
+  header.write_text(json.dumps(told))
+  assert run(system='a', n=2)[0] == 0 and len(lines_of(out)) == 2 * QUESTIONS
+
+
+def test_a_template_that_reads_the_clock_gives_one_prompt(
+  run, tmp_path, capsys
+):
+  model = tiny.write_model(tmp_path / 'model')
+  clock = "{{ strftime_now('%M%S') }}"
+  hostile_files.template(clock + tiny.TEMPLATE)(model)
+  prompts = write_prompts(tmp_path / 'p.jsonl', dict(prompt='1+1?'))
+  given = dict(model=model, prompts=prompts, temperature=0.0)
+  assert run(**given)[0] == 0
+  assert run(**given, n=2)[0] == 0
+  first, second = lines_of(tmp_path / 'out.jsonl')
+  assert first['text'] == second['text'] and first['index'] != second['index']
+
+
+@pytest.mark.parametrize(
+  'spoil, words',
+  [
+    (hostile_files.TEMPLATES['a long range'], 'OverflowError'),
+    (hostile_files.TEMPLATES['an error of its own'], 'roles must alternate'),
+    (hostile_files.TOKENIZERS['json: cut'], 'tokenizer cannot be loaded'),
+    (hostile_files.TOKENIZERS['json: a pipe'], 'not a regular file'),
+    (hostile_files.TOKENIZERS["stop: '2'"], "holds '2'"),
+    (hostile_files.NETWORKS['rope: yarn without factor'], 'factor=None'),
+    (hostile_files.NETWORKS['num_hidden_layers=1000000000'], '1 to 1024'),
+    (hostile_files.NETWORKS['weights: all header'], 'at most 100000000'),
+  ],
+)
+def test_a_hostile_model_is_one_line(run, tmp_path, spoil, words):
+  model = tiny.write_model(tmp_path / 'model')
+  spoil = hostile_files.template(spoil) if isinstance(spoil, str) else spoil
+  spoil(model)
+  refused(run, words, model=model)
+  assert not (tmp_path / 'out.jsonl').exists()
+
+
 def test_a_file_that_is_not_ours_is_left_alone(run, tmp_path):
   out = tmp_path / 'out.jsonl'
   header = pathlib.Path(f'{out}.json')
@@ -393,6 +444,34 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
     record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
     output.write(record)
   assert lines_of(tmp_path / 'more.jsonl') == [record]
+
+
+def test_a_hangup_stops_as_others_do_unless_it_is_ignored():
+  with pytest.raises(KeyboardInterrupt), generate.Stop() as stop:
+    signal.raise_signal(signal.SIGHUP)
+  assert stop.asked
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with generate.Stop() as stop:
+      signal.raise_signal(signal.SIGHUP)
+    assert not stop.asked
+  finally:
+    signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_file_that_is_deleted_meanwhile_is_one_line(
+  run, monkeypatch, tmp_path
+):
+  """What was written to it after that, nobody would find."""
+  out = tmp_path / 'out.jsonl'
+  write = generate.Output.write
+
+  def deleting(self, record):
+    write(self, record)
+    out.unlink()
+
+  monkeypatch.setattr(generate.Output, 'write', deleting)
+  refused(run, f'{out}: it was deleted while it was written')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')

@@ -174,6 +174,70 @@ def test_an_unknown_tensor_is_named(tmp_path):
     gguf.to_hf(tmp_path / 'm.gguf', tmp_path / 'out')
 
 
+def spoiled(at, content):
+  return lambda raw: raw[:at] + content + raw[at + len(content) :]
+
+
+def renamed(old, new):
+  """Of the same length: all that follows stays where it is."""
+  assert len(old) == len(new)
+  return lambda raw: raw.replace(old, new, 1)
+
+
+HUGE = (2**60).to_bytes(8, 'little')
+KEY = b'tokenizer.ggml.tokens'
+
+
+def after(key, skip, content):
+  """Overwrites what follows a field's key."""
+  return lambda raw: spoiled(raw.index(key) + len(key) + skip, content)(raw)
+
+
+@pytest.mark.parametrize(
+  'spoil',
+  [
+    lambda raw: b'',
+    lambda raw: raw[:100],
+    lambda raw: raw[:-1000],
+    lambda raw: b'\0' * len(raw),
+    spoiled(0, b'GGML'),
+    spoiled(4, b'\1'),
+    spoiled(4, b'\xff' * 4),
+    spoiled(8, HUGE),  # tensors
+    spoiled(16, HUGE),  # fields
+    spoiled(24, HUGE),  # bytes of the first key
+    after(KEY, 0, b'\x63'),  # an unknown type
+    after(KEY, 4, b'\x09'),  # an array of arrays
+    after(KEY, 4, b'\x00'),  # of another type than its values
+    after(KEY, 8, HUGE),  # its length
+    after(KEY, 16, HUGE),  # the length of its first text
+    after(b'token_embd.weight', 0, b'\xff'),  # dimensions
+    after(b'token_embd.weight', 4, HUGE),  # the size of one
+    after(b'token_embd.weight', 20, b'\xfe'),  # dtype
+    after(b'token_embd.weight', 24, HUGE),  # where it is
+    renamed(b'llama.block_count', b'llama.clock_count'),
+    renamed(b'general.architecture', b'general.brchitecture'),
+    renamed(b'llama.attention.head_count', b'llama.attention.dead_count'),
+    renamed(b'tokenizer.ggml.tokens', b'tokenizer.ggml.tokenz'),
+    renamed(b'tokenizer.ggml.merges', b'tokenizer.ggml.mergez'),
+    renamed(b'token_embd.weight', b'token_embs.weight'),
+    after(b'llama.attention.head_count', 4, b'\0\0\0\0'),
+    after(b'llama.block_count', 4, b'\xff\xff\xff\xff'),
+    after(b'llama.rope.freq_base', 4, b'\0\0\xc0\x7f'),  # not a number
+    after(b'tokenizer.ggml.eos_token_id', 4, b'\xff\xff\xff\x7f'),
+  ],
+)
+def test_a_hostile_file_is_one_line(spoil, tmp_path):
+  write_gguf(tmp_path / 'm.gguf')
+  raw = (tmp_path / 'm.gguf').read_bytes()
+  assert spoil(raw) != raw
+  (tmp_path / 'm.gguf').write_bytes(spoil(raw))
+  with pytest.raises((ValueError, OSError)) as error:
+    gguf.to_hf(tmp_path / 'm.gguf', tmp_path / 'out')
+  assert '\n' not in str(error.value) and len(str(error.value)) < 900
+  assert [p.name for p in tmp_path.iterdir()] == ['m.gguf']
+
+
 def test_the_embedded_model_keeps_its_configuration(smollm_dir):
   config = decoder.DecoderConfig.from_hf(hf.read_config(smollm_dir))
   assert (config.layers, config.embed, config.mlp) == (30, 576, 1536)

@@ -491,6 +491,42 @@ def test_two_runs_do_not_write_one_file(tmp_path):
   check_small(found(tmp_path)[0], 2)
 
 
+def _link(path, target):
+  path.symlink_to(target)
+
+
+def _hard_link(path, target):
+  path.hardlink_to(target)
+
+
+@pytest.mark.parametrize('name', ['0.lock', '0-5.journal'])
+@pytest.mark.parametrize(
+  'make',
+  [
+    _link,
+    _hard_link,
+    lambda path, target: os.mkfifo(path),
+    lambda path, target: path.mkdir(),
+    lambda path, target: path.symlink_to('/dev/full'),
+    lambda path, target: path.symlink_to(target.parent / 'new'),
+  ],
+)
+def test_what_leads_elsewhere_is_not_written(tmp_path, make, name):
+  """A lock is cut and written: through a link that would be another's file."""
+  target = tmp_path / 'thesis.txt'
+  target.write_text('three years of work')
+  folder = tmp_path / 'journal'
+  folder.mkdir()
+  make(folder / name, target)
+  if name == '0-5.journal' and make is _hard_link:
+    return  # Only found to be no journal, and removed.
+  with pytest.raises(OSError) as error, opened(folder) as kept:
+    kept.rollout('train', 5, small(0))
+  assert '\n' not in str(error.value) and name in str(error.value)
+  assert target.read_text() == 'three years of work'
+  assert not (tmp_path / 'new').exists()
+
+
 def test_without_locks_it_is_said(tmp_path, monkeypatch):
   def flock(file, how):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

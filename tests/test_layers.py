@@ -23,6 +23,7 @@ PACKAGE = 'acereason_jax'
 LAYERS = {
   'types': 0,
   'resolve': 0,
+  'oserrors': 0,
   'verifiers': 1,
   'kernels': 1,
   'models': 1,
@@ -52,7 +53,7 @@ LAYERS = {
   'judge': 4,
   'generate': 4,
 }
-WITHOUT_JAX = ('types', 'resolve', 'verifiers')
+WITHOUT_JAX = ('types', 'resolve', 'verifiers', 'models.tokens_worker')
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
 
 

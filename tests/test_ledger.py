@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
 from acereason_jax.ledger import Ledger, Record
+from acereason_jax.rl import advantages
 
 SCHEMA = pyarrow.schema(
   [
@@ -33,6 +34,7 @@ SCHEMA = pyarrow.schema(
       ('truncated', 'int32'),
       ('tokens', 'int64'),
       ('longest', 'int32'),
+      ('solved', 'int32'),
     ]
   ]
 )
@@ -56,6 +58,7 @@ def record(prompt, step, right, rollouts=4, **changes):
     truncated=0,
     tokens=10 * rollouts,
     longest=10,
+    solved=right,
   )
   return Record(**values | changes)
 
@@ -100,6 +103,7 @@ def made(seed):
         r.randint(0, len(lengths)),
         sum(lengths),
         max(lengths),
+        r.randint(0, verdicts[0]),
       )
     )
   return found
@@ -135,17 +139,18 @@ def test_a_record_counts_what_its_group_holds():
     ),
     group(a, ('right', 4, 'stop'), ('right', 4, 'stop'), ('wrong', 4, 'stop')),
   ]
-  found = ledger_lib.records(groups, 'train', 's', [0, 3, 1], 7)
-  #                 right wrong unparsed timeout error truncated tokens longest
+  rules = advantages.Rules('score', 0, 9)
+  found = ledger_lib.records(groups, 'train', 's', [0, 3, 1], 7, rules)
+  # right wrong unparsed timeout error truncated tokens longest solved
   assert found == [
-    Record('train', 's', 0, 7, 'math', 'a', 1, 1, 0, 0, 1, 1, 14, 9),
-    Record('train', 's', 3, 7, '', 'b', 1, 0, 1, 1, 0, 1, 10, 7),
-    Record('train', 's', 1, 7, 'math', 'a', 2, 1, 0, 0, 0, 0, 12, 4),
+    Record('train', 's', 0, 7, 'math', 'a', 1, 1, 0, 0, 1, 1, 14, 9, 1),
+    Record('train', 's', 3, 7, '', 'b', 1, 0, 1, 1, 0, 1, 10, 7, 1),
+    Record('train', 's', 1, 7, 'math', 'a', 2, 1, 0, 0, 0, 0, 12, 4, 2),
   ]
   assert [(r.judged, r.rollouts) for r in found] == [(2, 3), (2, 3), (3, 3)]
   assert list(Ledger(found)) == found
   with pytest.raises(ValueError, match='3 groups, 2 epochs'):
-    ledger_lib.records(groups, 'train', 's', [0, 0], 7)
+    ledger_lib.records(groups, 'train', 's', [0, 0], 7, rules)
 
 
 @hypothesis.given(some_records(), some_records(), st.integers(0, 30))
@@ -460,7 +465,7 @@ def test_counts_are_of_the_newest_judged_epoch(records, before):
     epoch = max(r.epoch for r in mine if r.prompt == prompt)
     last = [r for r in mine if (r.prompt, r.epoch) == (prompt, epoch)]
     expected[prompt] = (
-      sum(r.right for r in last),
+      sum(r.solved for r in last),
       sum(r.judged for r in last),
     )
   found = ledger_lib.counts(

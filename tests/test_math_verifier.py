@@ -12,12 +12,13 @@ import re
 import hostile_math
 import math_pairs
 import math_pairs_found
+import math_pairs_signs
 import math_pairs_styles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason_jax.verifiers import latex, math, spelling, vocabulary
+from acereason_jax.verifiers import latex, math, spelling, units, vocabulary
 from acereason_jax.verifiers.pool import VerifierPool
 from acereason_jax.verifiers.vocabulary import TooLarge
 
@@ -63,6 +64,7 @@ def _policy():
 
 POLICY = list(_policy())
 PAIRS = math_pairs.PAIRS + math_pairs_styles.PAIRS + math_pairs_found.PAIRS
+PAIRS += math_pairs_signs.PAIRS
 
 
 def _verify(box, answer):
@@ -70,7 +72,7 @@ def _verify(box, answer):
 
 
 def test_there_are_enough_cases():
-  assert len(set(PAIRS)) >= 1800
+  assert len(set(PAIRS)) >= 2900
   assert len(POLICY) >= 75
   assert len(hostile_math.HOSTILE) >= 300
 
@@ -100,7 +102,7 @@ def test_layer(status, layer, box, answer):
 
 @pytest.mark.parametrize(
   'box',
-  ['', ' ', '$$', '\uff14\uff12', '\u0664\u0662', r'\frac{1}{', '4' * 4001],
+  ['', ' ', '$$', '\u0664\u0662', '\u202e24', r'\frac{1}{', '4' * 4001],
 )
 def test_unreadable_box_is_unparsed(box):
   assert _verify(box, '42').status == 'unparsed'
@@ -117,10 +119,43 @@ def test_unreadable_reference_is_the_judges_failure(answer):
   assert math.reference('', answer).status == 'error'
 
 
+@pytest.mark.parametrize('answer', math_pairs_found.UNSURE_REFERENCES)
+def test_unsure_reference_is_dropped(answer):
+  verdict = math.reference('', answer)
+  assert verdict.status == 'error'
+  assert verdict.detail.startswith('reference: ')
+  assert _verify('42', answer).status == 'error'
+  assert _verify(answer, answer).status == 'right'
+
+
 def test_references_that_can_be_read():
-  references = {p[2] for p in math_pairs.PAIRS + math_pairs_styles.PAIRS}
+  pairs = math_pairs.PAIRS + math_pairs_styles.PAIRS + math_pairs_signs.PAIRS
+  references = {p[2] for p in pairs}
   bad = [r for r in references if math.reference('', r).status != 'right']
   assert not bad
+
+
+def test_units_have_one_spelling():
+  for names in (
+    ('m/s^2', r'm\,s^{-2}', 'metres per second squared', 'm/s/s'),
+    ('lb/in^2', 'psi', 'lbs per square inch', 'lb/sq. in.'),
+    ('kWh', 'kilowatt-hours', r'kW\cdot h'),
+    ('km/h', 'kph', 'kilometers an hour', 'km per hr'),
+    (r'\mu m', 'micrometers'),
+    ('U.S. dollars', 'USD', 'bucks'),
+    ('cm', 'cm long', 'centimetres of rope'),
+    ('', 'in total', 'students', 'red marbles'),
+  ):
+    assert len({units.unit(spelling.typeset(name)) for name in names}) == 1
+
+
+def test_known_units_never_agree_with_others():
+  spelled = {units.unit(name) for name in ('mW', 'MW', 'kW', 'W', 'mWh')}
+  assert len(spelled) == 5
+  spelled |= {units.unit(name) for name in ('USD', 'EUR', 'HKD', 'cents')}
+  for a in spelled:
+    assert units.agree(a, '')
+    assert [b for b in spelled if units.agree(a, b)] == [a]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ parameters of a real model, stacked and in shards.
 import functools
 import inspect
 import pathlib
+import re
 import textwrap
 
 import jax
@@ -308,7 +309,212 @@ def test_transforms_nest():
     np.testing.assert_allclose(got[name], x, rtol=1e-6, atol=1e-7)
 
 
+def restarts(component, warmup_steps=0, params=PARAMS):
+  return optim.restarts(
+    component, params, warmup_steps=warmup_steps, clip_norm=1e9
+  )
+
+
+def taken_over(component, state, warmup_steps=0, params=PARAMS):
+  """The state that the next stage begins with."""
+  leaves, structure = jax.tree.flatten(state)
+  new = jax.tree.leaves(make(component, params, warmup_steps).init(params))
+  flags = restarts(component, warmup_steps, params)
+  assert len(flags) == len(leaves)
+  return structure.unflatten(
+    [b if starts else a for a, b, starts in zip(leaves, new, flags)]
+  )
+
+
+def anew(component, warmup_steps=0, params=PARAMS):
+  """Names of the leaves that start anew, without those of chains."""
+  state = make(component, params, warmup_steps).init(params)
+  paths = [p for p, _ in jax.tree_util.tree_leaves_with_path(state)]
+  flags = restarts(component, warmup_steps, params)
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator='.')
+  return sorted(
+    re.sub(r'\b\d+\.|inner_states?\.', '', name(path))
+    for path, starts in zip(paths, flags)
+    if starts
+  )
+
+
+SMALL = dict(a=np.float32([1.0, -2.0]), b=np.float32([[0.5]]))
+ONES = jax.tree.map(np.ones_like, SMALL)
+
+
+def steps_of(component, state, count, warmup_steps=0):
+  """(what each step adds to b, the state after them) of gradients of 1."""
+  optimizer = make(component, SMALL, warmup_steps)
+  found = []
+  for _ in range(count):
+    updates, state = optimizer.update(ONES, state, SMALL)
+    found.append(float(updates['b'][0, 0]))
+  return found, state
+
+
+def two_stages(component, count, warmup_steps=0):
+  """What each step adds, in a stage and in the next one."""
+  state = make(component, SMALL, warmup_steps).init(SMALL)
+  first, state = steps_of(component, state, count, warmup_steps)
+  state = taken_over(component, state, warmup_steps, SMALL)
+  second, _ = steps_of(component, state, count, warmup_steps)
+  return first, second
+
+
 COSINE = dict(fn='optax:cosine_decay_schedule', init_value=1.0, decay_steps=4)
+
+
+@pytest.mark.parametrize(
+  'component, warmup_steps',
+  [
+    (SGD | dict(learning_rate=COSINE), 0),
+    (SGD | dict(learning_rate=COSINE), 3),
+    (SGD, 4),
+    (SGD | dict(learning_rate=COSINE, groups=[('b', 0.5)]), 2),
+    (
+      SGD | dict(groups=[('b', dict(fn='optax:sgd', learning_rate=COSINE))]),
+      0,
+    ),
+    (dict(fn='own_parts:fading', learning_rate=1.0, steps=5), 0),
+    (dict(fn='optax:sign_sgd', learning_rate=COSINE), 1),
+  ],
+)
+def test_a_schedule_begins_again_with_a_stage(component, warmup_steps):
+  first, second = two_stages(component, 8, warmup_steps)
+  assert first == second
+  assert len(set(first)) > 2
+
+
+def test_moments_and_their_bias_correction_go_on_through_a_stage():
+  """With a constant rate as if no stage had ended."""
+  for component in (
+    dict(fn='optax:adam', learning_rate=0.5, b1=0.5),
+    dict(fn='optax:sgd', learning_rate=0.5, momentum=0.9),
+    dict(fn='optax:rmsprop', learning_rate=0.5, bias_correction=True),
+    dict(fn='own_parts:unbiased', learning_rate=0.5, decay=0.5),
+    dict(fn='own_parts:sign_descent', learning_rate=0.5, decay=0.9),
+    dict(fn='optax:adam', learning_rate=0.5, groups=[('b', 0.5)]),
+  ):
+    optimizer = make(component, SMALL)
+    state = optimizer.init(SMALL)
+    grads = jax.tree.map(lambda x: np.float32(3.0) * x, ONES)
+    for _ in range(3):
+      _, state = optimizer.update(grads, state, SMALL)
+    want, _ = steps_of(component, state, 3)
+    got, _ = steps_of(component, taken_over(component, state, 0, SMALL), 3)
+    assert got == want, component
+    new, _ = steps_of(component, optimizer.init(SMALL), 3)
+    assert component['fn'] == 'own_parts:sign_descent' or got != new
+
+
+def test_adam_with_a_cosine_keeps_its_moments_and_begins_its_cosine_again():
+  component = dict(fn='optax:adamw', learning_rate=COSINE, weight_decay=0.0)
+  first, second = two_stages(component, 5)
+  # Gradients are all 1, and so is what Adam makes of them.
+  want = [-0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(5)]
+  # The bias correction of 1 - 0.999 rounds by 1e-5.
+  np.testing.assert_allclose(first, want, rtol=2e-5, atol=1e-6)
+  np.testing.assert_allclose(second, want, rtol=2e-5, atol=1e-6)
+  assert anew(component) == ['count']
+
+
+@pytest.mark.parametrize(
+  'component, warmup_steps, names',
+  [
+    (ADAMW, 0, []),
+    (ADAMW, 3, ['count']),
+    (ADAMW | dict(groups=[('b', 0.5)]), 3, ['count', 'rest.count']),
+    (ADAMW | dict(groups=[('b', 0)], learning_rate=COSINE), 0, ['rest.count']),
+    (dict(fn='optax:adafactor', learning_rate=COSINE), 0, ['count']),
+    (dict(fn='optax:lamb', learning_rate=0.1), 2, ['count']),
+    # Noise that fades.
+    (dict(fn='optax:noisy_sgd', learning_rate=0.1), 0, ['count', 'rng_key']),
+    # Its own count is given to the schedule, and to nothing else.
+    (
+      dict(
+        fn='optax.contrib:schedule_free',
+        base_optimizer=dict(fn='optax:sgd', learning_rate=1.0),
+        learning_rate=0.5,
+      ),
+      4,
+      ['step_count'],
+    ),
+    # The rate itself is in the state.
+    (
+      dict(fn='own_parts:injected', learning_rate=0.5),
+      0,
+      [
+        'count',
+        *(f'hyperparams.{name}' for name in ('b1', 'b2', 'eps', 'eps_root')),
+        'hyperparams.learning_rate',
+      ],
+    ),
+    # What it has added up is of the stage before.
+    (
+      dict(fn='own_parts:accumulated', learning_rate=0.5, every=2),
+      3,
+      [
+        'acc_grads.a',
+        'acc_grads.b',
+        'gradient_step',
+        'inner_opt_state.count',
+        'mini_step',
+      ],
+    ),
+    (dict(fn='own_parts:fading', learning_rate=1.0, steps=3), 0, ['count']),
+    (dict(fn='own_parts:unbiased', learning_rate=1.0, decay=0.5), 0, []),
+    # Its number may be anybody's.
+    (
+      dict(fn='own_parts:unbiased', learning_rate=1.0, decay=0.5, plain=True),
+      0,
+      ['0', 'a', 'b'],
+    ),
+  ],
+)
+def test_what_begins_anew_with_a_stage(component, warmup_steps, names):
+  got = anew(component, warmup_steps, SMALL)
+  assert [n for n in got if 'hyperparams_states' not in n] == names
+
+
+def test_a_rate_in_the_state_is_that_of_the_stage():
+  old = dict(fn='own_parts:injected', learning_rate=0.5)
+  state = make(old, SMALL).init(SMALL)
+  _, state = steps_of(old, state, 3)
+  new = old | dict(learning_rate=0.125)
+  got, _ = steps_of(new, taken_over(new, state, 0, SMALL), 2)
+  np.testing.assert_allclose(got, [-0.125] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'fn', ['optax.contrib:prodigy', 'optax.contrib:dadapt_adamw']
+)
+def test_a_count_of_moments_and_of_a_schedule_cannot_be_taken_over(fn):
+  component = dict(fn=fn, learning_rate=1.0)
+  assert restarts(component, 0, SMALL)
+  for learning_rate, warmup_steps in ((1.0, 2), (COSINE, 0)):
+    component = dict(fn=fn, learning_rate=learning_rate)
+    with pytest.raises(
+      ValueError, match=r'give config\.carry_optimizer=F'
+    ) as e:
+      restarts(component, warmup_steps, SMALL)
+    assert '\n' not in str(e.value) and fn in str(e.value)
+
+
+@pytest.mark.parametrize('fn', [*ALIASES, 'optax.contrib:muon'])
+def test_every_alias_begins_its_warm_up_again_and_keeps_its_moments(fn):
+  component = dict(fn=fn, learning_rate=1e-2)
+  try:
+    flags = restarts(component, 3)
+  except ValueError as e:
+    assert 'if it takes no schedule, give learning_rate a number' in str(e)
+    assert fn in ('optax:optimistic_adam', 'optax:rprop', 'optax:sm3')
+    return
+  shapes = jax.eval_shape(make(component, warmup_steps=3).init, PARAMS)
+  leaves = jax.tree.leaves(shapes)
+  # What starts anew has no moments in it, and there is a schedule's count.
+  assert all(np.size(x) <= 2 for x, s in zip(leaves, flags) if s)
+  assert any(x.dtype == jnp.int32 for x, s in zip(leaves, flags) if s)
 
 
 @pytest.mark.parametrize(

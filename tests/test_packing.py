@@ -48,6 +48,7 @@ def test_the_example_of_the_docstring():
     'adv_BT': [0, 0, 2, 2, 2, -1, -1, 0, 0],
     'weight_BT': [0, 0, 0.25, 0.25, 0.25, 0.5, 0.5, 0, 0],
     'logp_ref_BT': [0] * 9,
+    'logp_first_BT': [0] * 9,
   }
   assert set(rows) == set(batch._fields)
   for name, row in rows.items():
@@ -262,7 +263,7 @@ def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   for batch in batches:
     for name, x in batch._asdict().items():
       assert x.shape == (rows, columns)
-      floats = name in ('logp_old_BT', 'adv_BT', 'weight_BT', 'logp_ref_BT')
+      floats = name.startswith(('logp_', 'adv', 'weight'))
       assert x.dtype == (np.float32 if floats else np.int32)
   f32 = lambda x, n: (np.float32(x),) * n
   want = collections.Counter(

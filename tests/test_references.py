@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from acereason_jax import references, types
 from acereason_jax.data import sources
 from acereason_jax.verifiers import pool as pool_lib
+from benchmarks import references as checked
 
 GUARD = 120.0
 DIGESTS = dict(train_data='a', heldout_data='b')
@@ -204,3 +205,14 @@ def test_the_digest_is_of_all_that_a_row_holds_and_of_their_order():
   ]
   assert len({sources.digest(rows) for rows in others}) == len(others)
   assert sources.digest([a, b]) == sources.digest(iter([a, b]))
+
+
+def test_a_file_of_references(tmp_path):
+  lines = tmp_path / 'rows.jsonl'
+  lines.write_text('{"answer": "so 2 + 3\\n#### 5"}\n\n{"answer": 7}\n')
+  array = tmp_path / 'rows.json'
+  array.write_text('[{"key": ["1", "2"]}]')
+  assert list(checked.answers(str(lines))) == ['5', '7']
+  assert list(checked.answers(f'{array}:key')) == ['1', '2']
+  with pytest.raises(ValueError, match='row 0 has no answer or'):
+    list(checked.answers(str(array)))

@@ -235,6 +235,15 @@ def _attacking_pool():
     'print(len(bytearray(300 << 20)) == 300 << 20)',
     'import os; print(not os.environ and len(os.listdir("/")) > 0)',
     'import numpy as np; a = np.ones((300, 300)); print((a @ a)[0, 0] == 300)',
+    'import os; a, b = os.pipe(); os.set_blocking(a, False); '
+    'os.set_inheritable(a, True); os.set_inheritable(b, False); '
+    'print(os.get_inheritable(a) and not os.get_blocking(a))',
+    'import os, sys; print(not os.isatty(0) and not open(os.devnull).isatty())',
+    'import os, fcntl; a, b = os.pipe(); '
+    'print(fcntl.fcntl(os.dup(a), fcntl.F_GETFD) == fcntl.FD_CLOEXEC)',
+    'import array, fcntl, os, termios; a, b = os.pipe(); os.write(b, b"xyz"); '
+    'n = array.array("i", [0]); fcntl.ioctl(a, termios.FIONREAD, n); '
+    'print(n[0] == 3)',
   ],
 )
 def test_confined_processes_can_still(code):
@@ -376,13 +385,30 @@ def test_the_filter_by_arguments(machine, architecture, calls):
   assert decide(prlimit, 0) == decide(prlimit, 1234) == ALLOWED
   assert decide(prlimit, 1) == 'EPERM'
   assert decide(prctl, 15) == ALLOWED  # PR_SET_NAME
-  assert decide(prctl, 1) == 'EPERM'  # PR_SET_PDEATHSIG
-  assert decide(fcntl, 5, 1030) == decide(fcntl, 5, 3) == ALLOWED
-  for command in (8, 10, 15, 1024, 1026, 6, 7, 37, 38):
-    assert decide(fcntl, 5, command) == 'EPERM'
-  assert decide(ioctl, 0, 0x5401) == ALLOWED  # TCGETS: isatty
-  for command in (0x5412, 0x541C, 0x540E):
-    assert decide(ioctl, 0, command) == 'EPERM'
+  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SCHED_CORE.
+  for option in (1, 4, 62, 1 << 32 | 1):
+    assert decide(prctl, option) == 'EPERM'
+  allowed = {c for c in range(1100) if decide(fcntl, 5, c, 0) == ALLOWED}
+  assert allowed == {0, 1, 2, 3, 4, 1030, 1032, 1034}
+  for command in (*allowed, 8, 10, 15, 1024, 1026, 6, 7, 37, 38):
+    # The kernel reads 32 bits.
+    high = decide(fcntl, 5, 1 << 32 | command, 0)
+    assert (high == ALLOWED) == (command in allowed), command
+  # F_SETFL: O_NONBLOCK, O_APPEND, but not O_ASYNC.
+  assert decide(fcntl, 5, 4, 0o4000) == decide(fcntl, 5, 4, 0o2000) == ALLOWED
+  for flags in (0o20000, 0o24000, 1 << 32 | 0o20000):
+    assert decide(fcntl, 5, 4, flags) == 'EPERM'
+  requests = {0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A}
+  # All of terminals and files, of sockets, of files with a size, of devices.
+  for command in (
+    *range(0x5400, 0x5500),
+    *range(0x8900, 0x8A00),
+    *(0x802C542A, 0x402C542B, 0x40045436, 0x80086601, 0xC020660B, 0x4B4E),
+    *(0, 1, 2, 0x40049409, 0x125E, 0x2400, 0xAA3F, 0xFFFFFFFF),
+  ):
+    for high in (0, 1 << 32, 0xFFFFFFFF << 32):
+      found = decide(ioctl, 0, high | command)
+      assert found == (ALLOWED if command in requests else 'EPERM'), command
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from runs import (
   state_of,
 )
 
-from acereason_jax import ledger, loop, settings, train
+from acereason_jax import checkpoint, ledger, loop, settings, train
 
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
@@ -306,9 +306,11 @@ def refused(config, workdir, message):
 def test_other_stages_than_the_run_began_with(reference, folder, tmp_path):
   config = tiny.staged(folder)
   config.checkpoint.keep = 7
-  *first, last = config.stages
-  config.stages = (*first, last | dict(steps=9))
-  changed = r'of another configuration: stages\.both\.steps: absent -> 9'
+  first, *rest = config.stages
+  config.stages = (first | dict(steps=9), *rest)
+  changed = (
+    r'of another configuration: stages\.math_short\.steps: absent -> 9; '
+  )
   with pytest.raises(SystemExit, match=changed):
     train.train(train.build(config), reference[0])
 
@@ -334,6 +336,122 @@ def test_what_a_stage_may_change_when_a_run_goes_on(reference, folder):
   changed = r'other configuration: stages\.math_short\.average: absent -> "gr'
   with pytest.raises(SystemExit, match=changed):
     train.train(train.build(config), reference[0])
+
+
+STEERED = (
+  '--config.evaluate_every=2',
+  '--config.best=heldout/math',
+  '--config.heldout.temperature=0.5',
+)
+
+
+def test_a_run_is_steered(reference, folder, command, tmp_path):
+  """What is ahead changes, is said and is kept; what is past stays."""
+  (tmp_path / 'steered.py').write_text(
+    'import pathlib, tiny\n'
+    'def get_config():\n'
+    f'  c = tiny.staged(pathlib.Path({str(folder)!r}))\n'
+    '  short, long, _ = c.stages\n'
+    "  long = long | dict(steps=4, stop=dict(metric='same_prompts', window=2,"
+    ' gain=-9.0))\n'
+    "  last = dict(name='last', mix=dict(code=1), steps=1, updates=2,\n"
+    "    loss=dict(fn='tiny_losses:clipped'),\n"
+    '    optim=dict(learning_rate=1e-3), rollout=dict(max_tokens=6))\n'
+    '  c.stages = (short, long, last)\n'
+    '  return c\n'
+  )
+  workdir = tmp_path / 'run'
+  run = command(workdir, script='add@3')
+  assert run.end() == -signal.SIGKILL
+  steered = command(workdir, *STEERED, config=tmp_path / 'steered')
+  said = steered.ends(0)
+  changes = json.loads((workdir / 'changes.json').read_text())
+  # The kill may have come before the last save was on disk.
+  (at,) = {c['step'] for c in changes}
+  assert at in (2, 3)
+  # Until there it is the run that nothing changed.
+  assert metrics_of(workdir)[:at] == metrics_of(reference[0])[:at]
+  rows = metrics_of(workdir)
+  assert [row['stage'] for row in rows] == [0, 0, 1, 1, 1, 1, 2]
+  asked = [r['step'] for r in rows if 'heldout/math' in r]
+  assert asked == ([2, 4, 6, 7] if at == 2 else [2, 3, 4, 6, 7])
+  by_field = {c['field']: (c['before'], c['after']) for c in changes}
+  assert by_field['evaluate_every'] == (3, 2)
+  assert by_field['heldout.temperature'] == (1.0, 0.5)
+  assert by_field['best'] == ('heldout/code', 'heldout/math')
+  assert by_field['stages.math_long.steps'] == (3, 4)
+  assert by_field['stages.last.optim.learning_rate'] == (None, 1e-3)
+  for field in by_field:
+    assert f'from step {at} on: {field}: ' in said
+  meta = checkpoint.load_meta(workdir)
+  assert meta['changes'] == changes
+  best = json.loads((workdir / 'summary.json').read_text())['best_step']
+  scores = {r['step']: r.get('heldout/math') for r in rows if r['step'] > at}
+  scores = {s: v for s, v in scores.items() if v is not None}
+  assert best == max(scores, key=lambda s: (scores[s], s))
+  # Once more, unchanged, it has nothing to say.
+  again = command(workdir, *STEERED, config=tmp_path / 'steered').ends(0)
+  assert 'on: ' not in again and 'finished already' in again
+
+
+def test_groups_grow_over_epochs_and_the_filter_remembers(
+  folder, command, tmp_path
+):
+  """2 and then 4 rollouts; what both of 2 solved is not asked again."""
+  (tmp_path / 'grows.py').write_text(
+    'import pathlib, tiny\n'
+    'def get_config():\n'
+    f'  c = tiny.config(pathlib.Path({str(folder)!r}))\n'
+    f'  c.train_data.path = {str(folder / "others.jsonl")!r}\n'
+    '  c.steps = 4\n'
+    '  with c.ignore_type():\n'
+    '    c.rollout.groups = dict(\n'
+    "      fn='acereason_jax.rl.control:by_epoch', values=(2, 4))\n"
+    '  c.rollout.prompts = 2\n'
+    '  c.filter.drop_solved = True\n'
+    '  return c\n'
+  )
+  run = command(tmp_path, config=tmp_path / 'grows')
+  run.wait_for('step 3/')
+  run.process.kill()
+  run.end()
+  command(tmp_path, config=tmp_path / 'grows').ends(0)
+  records = list(ledger_of(tmp_path, 4))
+  # The fourth batch ends the first epoch, of 7, and begins the second.
+  assert [r.rollouts for r in records] == [2] * 8
+  solved = {r.prompt for r in records[:6] if r.right == r.judged}
+  assert records[7].epoch == 1 and records[7].prompt not in solved
+  command(tmp_path, '--config.steps=6', config=tmp_path / 'grows').ends(0)
+  records = list(ledger_of(tmp_path, 6))
+  assert [r.rollouts for r in records[8:]] == [4] * 4
+  # What all of 2 solved before the second epoch began is not asked in it.
+  solved = {r.prompt for r in records[:6] if r.right == r.judged}
+  second = [r.prompt for r in records if r.epoch == 1]
+  assert not solved & set(second)
+
+
+def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
+  """And each has its own filter."""
+  (tmp_path / 'own.py').write_text(
+    'import pathlib, tiny\n'
+    'def get_config():\n'
+    f'  c = tiny.staged(pathlib.Path({str(folder)!r}))\n'
+    '  c.domains.math.evaluate_every = 1\n'
+    '  c.domains.code.evaluate_every = 2\n'
+    '  c.stages = (dict(name="both", steps=3, mix=dict(math=1, code=1),\n'
+    '    filters=dict(code=dict(of=4, max_solved=3))),)\n'
+    '  return c\n'
+  )
+  said = command(tmp_path, config=tmp_path / 'own').ends(0)
+  assert 'stage both: asking 7 prompts 4 times' in said
+  rows = metrics_of(tmp_path)
+  assert [r['step'] for r in rows if 'heldout/math' in r] == [1, 2, 3]
+  assert [r['step'] for r in rows if 'heldout/code' in r] == [2, 3]
+  records = list(ledger_of(tmp_path, 3))
+  probes = {r.prompt: r for r in records if r.kind == 'probe'}
+  assert len(probes) == 7 and {r.domain for r in probes.values()} == {'code'}
+  easy = {p for p, r in probes.items() if r.right > 3}
+  assert not easy & {r.prompt for r in records if r.kind == 'train'}
 
 
 def test_a_judge_that_was_mended_is_asked_again(command, tmp_path):

@@ -145,6 +145,16 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
     assert one[name] == two[name]
 
 
+def test_a_hangup_saves_as_other_signals_do(folder, command):
+  workdir = folder / 'hung_up'
+  run = command(workdir, '--config.steps=100000')
+  run.wait_for('the first step')
+  run.process.send_signal(signal.SIGHUP)
+  last = run.ends(STOPPED).splitlines()[-1]
+  done = saved_steps(workdir)[-1]
+  assert last == f'stopped and saved after step {done}; run it again'
+
+
 def test_a_run_is_exported_as_it_was_saved(reference, folder, tmp_path):
   workdir, _ = reference
   assert export.export(workdir, str(tmp_path / 'out')) == STEPS

@@ -712,6 +712,7 @@ def test_a_loss_that_overflows_at_padding_has_a_finite_gradient():
     adv_BT=np.array([[0, 1, 0]], np.float32),
     weight_BT=np.array([[0, 1, 0]], np.float32),
     logp_ref_BT=np.zeros((1, 3), np.float32),
+    logp_first_BT=np.zeros((1, 3), np.float32),
   )
   loss = lambda logp_BT, batch: jnp.exp(batch.logp_old_BT - logp_BT)
   head = np.array([[-500.0], [1.0], [2.0]], np.float32)

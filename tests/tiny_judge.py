@@ -17,6 +17,10 @@ def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
   return Verdict('right' if early == int(answer) else 'wrong', '', 0.0)
 
 
+def all_right(response: str, answer: str, *, reasons: bool) -> Verdict:
+  return Verdict('right', '', 0.0)
+
+
 def program(
   response: str, answer: str, *, reasons: bool, **arguments: Any
 ) -> Verdict:

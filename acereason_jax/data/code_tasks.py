@@ -4,9 +4,13 @@ Every converter is a pure function of a source's own fields, and returns the
 JSON form of a `CodeTask`: {'kind': 'stdin', 'tests': [{'stdin': '1 2\\n',
 'expected': '3\\n'}]}, or {'kind': 'call', 'fn': 'Solution().add', 'tests':
 [{'args': [1, 2], 'expected': 3}]}, with 'time_limit_seconds' and
-'memory_bytes' where the source has limits. It raises ValueError, one line, for
-what it cannot convert. The fields are untrusted: nothing in them is executed,
-evaluated or unpickled, and what they unpack to is bounded.
+'memory_bytes' where the source has limits, and 'float_tol' and 'float_error'
+where its statement or its judge allows an error. It raises ValueError, one
+line, for what it cannot convert. The fields are untrusted: nothing in them is
+executed, evaluated or unpickled, and what they unpack to is bounded.
+
+`statement` is the problem's text, in which `allowed_error` looks for one:
+without it numbers are exact.
 
 A call's arguments are plain JSON values, so tuples, sets and integer keys
 cannot be passed; a tuple that is expected becomes a list, an integer key text.
@@ -15,11 +19,13 @@ cannot be passed; a tuple that is expected becomes a list, an integer key text.
 import ast
 import base64
 import contextlib
+import html
 import json
 import keyword
 import math
 import re
 import textwrap
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -41,6 +47,10 @@ _MAX_TIME_SECONDS = 60.0
 _LEAST_MEMORY_BYTES = 1 << 30
 _MOST_MEMORY_BYTES = 1 << 36
 
+# What LeetCode's judge allows wherever a result is a float, and says so in most
+# statements: "Answers within 10^-5 of the actual value will be accepted".
+_LEETCODE_ERROR = {'float_tol': 1e-5, 'float_error': 'absolute'}
+
 _FUNCTION = re.compile(r'(Solution\(\)\.)?([A-Za-z_][A-Za-z0-9_]*)')
 _DEFINITION = re.compile(r'\bdef\s+([A-Za-z_]\w*)\s*\(', re.ASCII)
 _CLASS = re.compile(r'^class\s+(\w+)', re.MULTILINE)
@@ -56,10 +66,81 @@ _PICKLE_END = re.compile(
   rb'(?:\x95.{8})?(?:\x94|q.|r.{4})?(?:\x95.{8})?\.', re.DOTALL
 )
 
+# 10^{-6}, 10 - 6 (its superscript was lost), 5*10^-3, 1e-6, 0.000001.
+_SMALL = re.compile(
+  r'(?:([0-9](?:\.[0-9]+)?) ?(?:x|\*|\N{MULTIPLICATION SIGN}|times|cdot) ?)?'
+  r'\b10 ?\^? ?- ?([0-9]{1,2})\b'
+  r'|\b([0-9](?:\.[0-9]{1,4})?e ?- ?[0-9]{1,2})\b'
+  r'|(?<![0-9.])(0?\.0*[125])(?![0-9]|\.[0-9])'
+)
+# What a sentence speaks of that allows an error of the answer. There are errors
+# and distances in stories too.
+_OF_ERROR = re.compile(
+  r'\berrors?\b|\bdiffer|\btolerance\b|\baccura(?:cy|te)\b|\bprecision\b'
+  r'|\bwithin [-0-9.e^ ]{2,12} (?:of|from)\b'
+  r'|\|.{1,80}\|.{0,60}(?:<|\N{LESS-THAN OR EQUAL TO}|\ble|\bleq)'
+)
+_OF_ANSWER = re.compile(
+  r'\babsolute\b|\brelative\b|\baccepted\b|\banswers?\b|\bcorrect\b|\bjudge'
+  r'|\bjury|\bchecker|\boutput|\bprint|\bpermi|\ballow|\bcontain|\bresults?\b'
+)
+_OF_STORY = re.compile(r'probability of (?:an |the )?error|error (?:rate|prob)')
+_EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
+_RELATIVE = re.compile(r'\brelative\b|/ ?\|')
+# Tags, and TeX's braces and backslashes.
+_MARKUP = re.compile(
+  r'</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>'
+  r'|\\(?:left|right|text|mathrm|,|!|;|:)?|[${}`]',
+  re.ASCII,
+)
+_MINUS = re.compile('[\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}]')
+_SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n\s*\n')
+_STATEMENT_CHARS = 1 << 17
+
 Task = dict[str, Any]
 
 
-def apps(input_output: str, starter_code: str = '') -> Task:
+def allowed_error(statement: str) -> Task:
+  """Returns the fields for the error that a problem's statement allows, or {}.
+
+  "absolute or relative" is either, "relative" is that, all else is absolute. If
+  several are named, the smallest counts.
+  """
+  _expect(isinstance(statement, str), 'the statement is not text')
+  found: Task = {}
+  for sentence in _sentences(statement[:_STATEMENT_CHARS]):
+    if _OF_STORY.search(sentence) or not (
+      _OF_ERROR.search(sentence) and _OF_ANSWER.search(sentence)
+    ):
+      continue
+    for number in _SMALL.finditer(sentence):
+      times, power, scientific, decimal = number.groups()
+      text = f'{times or 1}e-{power}' if power else scientific or decimal
+      error = float(text.replace(' ', ''))
+      if 0 < error < found.get('float_tol', 1):
+        found = {'float_tol': error, 'float_error': _error_of(sentence)}
+  return found
+
+
+def _sentences(statement: str) -> list[str]:
+  """Returns them without markup, in lower case, with plain minus signs."""
+  text = unicodedata.normalize('NFKC', html.unescape(statement))
+  text = _MINUS.sub('-', _MARKUP.sub(' ', text)).lower()
+  return [' '.join(s.split()) for s in _SENTENCE_END.split(text)]
+
+
+def _error_of(sentence: str) -> str:
+  either = _EITHER.search(sentence) or (
+    'relative' in sentence and 'absolute' in sentence
+  )
+  if either:
+    return 'either'
+  return 'relative' if _RELATIVE.search(sentence) else 'absolute'
+
+
+def apps(
+  input_output: str, starter_code: str = '', statement: str = ''
+) -> Task:
   """The tests of APPS, TACO or PRIME, from their field `input_output`.
 
   Arguments are a list, or text with one JSON value a line; then the result is
@@ -72,7 +153,7 @@ def apps(input_output: str, starter_code: str = '') -> Task:
   pairs = _pairs(data, 'inputs', 'outputs')
   name = data.get('fn_name')
   if name is None:
-    return _stdin_task((_text(i), _text(o)) for i, o in pairs)
+    return _stdin_task(((_text(i), _text(o)) for i, o in pairs), statement)
   _expect(isinstance(name, str), 'fn_name is not text')
   in_class = 'Solution' in _CLASS.findall(_uncommented(starter_code))
   wrapped = not in_class and all(
@@ -80,15 +161,17 @@ def apps(input_output: str, starter_code: str = '') -> Task:
     for inputs, output in pairs
   )
   tests = [_apps_call(i, o[0] if wrapped else o) for i, o in pairs]
-  return _call_task(f'Solution().{name}' if in_class else name, tests)
+  name = f'Solution().{name}' if in_class else name
+  return _call_task(name, tests, statement)
 
 
 def codecontests(row: Mapping[str, Any]) -> Task:
   """The public, private and generated tests of a CodeContests row.
 
   Times are three times the source's, since that is meant for C++, and memory
-  is at least 1 GiB. The data do not say which problems have several right
-  outputs; those few judge other right programs wrong.
+  is at least 1 GiB; `description` says what error is allowed. The data do not
+  say which problems have several right outputs; those few judge other right
+  programs wrong.
   """
   _expect(
     not row.get('input_file') and not row.get('output_file'),
@@ -99,24 +182,63 @@ def codecontests(row: Mapping[str, Any]) -> Task:
     if (tests := row.get(part)) is not None:
       _expect(isinstance(tests, Mapping), f'{part} is not an object')
       pairs += _pairs(tests, 'input', 'output')
-  task = _stdin_task((_text(i), _text(o)) for i, o in pairs)
-  seconds = _seconds(row.get('time_limit'))
-  if seconds > 0:
-    task['time_limit_seconds'] = min(_TIME_FACTOR * seconds, _MAX_TIME_SECONDS)
-  memory = row.get('memory_limit_bytes') or 0
+  tests = ((_text(i), _text(o)) for i, o in pairs)
+  task = _stdin_task(tests, row.get('description') or '')
+  return task | _limits(row.get('time_limit'), row.get('memory_limit_bytes'))
+
+
+def codeforces(row: Mapping[str, Any]) -> Task:
+  """The official tests of an open-r1/codeforces row.
+
+  Limits are as for CodeContests; `output_format`, `description` and `note` say
+  what error is allowed. Interactive problems are refused, and so are those
+  with files and those for which `generated_checker` would have to be run.
+  """
+  _expect(row.get('input_mode', 'stdio') == 'stdio', 'input is not stdin')
+  _expect(not row.get('interaction_format'), 'the problem is interactive')
+  statement = '\n\n'.join(
+    str(row.get(field) or '')
+    for field in ('description', 'output_format', 'note')
+  )
+  _expect(
+    not row.get('generated_checker') or bool(allowed_error(statement)),
+    'a checker decides: there are several right outputs',
+  )
+  cases = _cases(row.get('official_tests'), 'official_tests')
+  tests = ((_text(c['input']), _text(c['output'])) for c in cases)
+  megabytes = row.get('memory_limit') or 0
+  _expect(
+    type(megabytes) in (int, float) and 0 <= megabytes <= 1 << 16,
+    'memory_limit is no size',
+  )
+  limits = _limits(row.get('time_limit'), int(megabytes * (1 << 20)))
+  return _stdin_task(tests, statement) | limits
+
+
+def _limits(time_limit: Any, memory_bytes: Any) -> Task:
+  """Returns the fields of a source's limits, which are for C++."""
+  limits: Task = {}
+  if (seconds := _seconds(time_limit)) > 0:
+    limits['time_limit_seconds'] = min(
+      _TIME_FACTOR * seconds, _MAX_TIME_SECONDS
+    )
+  memory = memory_bytes or 0
   _expect(
     type(memory) is int and 0 <= memory <= _MOST_MEMORY_BYTES,
     'memory_limit_bytes is no size',
   )
   if memory > _LEAST_MEMORY_BYTES:
-    task['memory_bytes'] = memory
-  return task
+    limits['memory_bytes'] = memory
+  return limits
 
 
 def livecodebench(
-  public_test_cases: str, private_test_cases: str, metadata: str
+  public_test_cases: str,
+  private_test_cases: str,
+  metadata: str,
+  statement: str = '',
 ) -> Task:
-  """All tests of a LiveCodeBench row, from its three text fields.
+  """All tests of a LiveCodeBench row, from its text fields.
 
   Private tests are JSON, or base64 of zlib of a pickled text of JSON: those
   few bytes around the text are matched here, and no unpickler runs.
@@ -125,7 +247,8 @@ def livecodebench(
   cases += _cases(_unpacked(private_test_cases), 'private_test_cases')
   kinds = {case.get('testtype', '') for case in cases}
   if kinds == {'stdin'}:
-    return _stdin_task((_text(c['input']), _text(c['output'])) for c in cases)
+    tests = ((_text(c['input']), _text(c['output'])) for c in cases)
+    return _stdin_task(tests, statement)
   _expect(kinds == {'functional'}, f'testtypes are {_shown(sorted(kinds))}')
   about = _json(metadata, 'metadata')
   name = about.get('func_name') if isinstance(about, dict) else None
@@ -133,11 +256,14 @@ def livecodebench(
   tests = [
     (_json_lines(c['input']), _json(c['output'], 'output')) for c in cases
   ]
-  return _call_task(f'Solution().{name}', tests)
+  return _call_task(f'Solution().{name}', tests, statement)
 
 
 def leetcode(
-  entry_point: str, starter_code: str, input_output: Sequence[Mapping[str, str]]
+  entry_point: str,
+  starter_code: str,
+  input_output: Sequence[Mapping[str, str]],
+  statement: str = '',
 ) -> Task:
   """The tests of a LeetCode-style row, such as LeetCodeDataset's.
 
@@ -153,11 +279,13 @@ def leetcode(
   tests = [
     (_arguments(c['input'], parameters), _literal(c['output'])) for c in cases
   ]
-  return _call_task(entry_point, tests)
+  return _call_task(entry_point, tests, statement)
 
 
 def toolkit(
-  starter_code: str, input_output: Sequence[Mapping[str, str]]
+  starter_code: str,
+  input_output: Sequence[Mapping[str, str]],
+  statement: str = '',
 ) -> Task:
   """The tests of a row of the AceReason evaluation toolkit.
 
@@ -168,7 +296,8 @@ def toolkit(
   cases = _cases(input_output, 'input_output')
   code = _uncommented(starter_code)
   if not code.strip():
-    return _stdin_task((_text(c['input']), _text(c['output'])) for c in cases)
+    tests = ((_text(c['input']), _text(c['output'])) for c in cases)
+    return _stdin_task(tests, statement)
   names, classes = _DEFINITION.findall(code), _CLASS.findall(code)
   _expect(len(names) == 1, f'starter_code defines {len(names)} functions')
   _expect(classes in ([], ['Solution']), 'starter_code has another class')
@@ -177,7 +306,8 @@ def toolkit(
     (_toolkit_arguments(c['input'], name, parameters), _literal(c['output']))
     for c in cases
   ]
-  return _call_task(f'Solution().{name}' if classes else name, tests)
+  name = f'Solution().{name}' if classes else name
+  return _call_task(name, tests, statement)
 
 
 def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
@@ -187,7 +317,7 @@ def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
   The second result counts the asserts that are not a call on literals equal
   to a literal, as those in loops, with tolerances or with tuples as arguments;
   a task with some left is weaker than its source. Without an entry point it is
-  the one name that the asserts call. As with all tasks, 1 is not True.
+  the one name that the asserts call. Floats are exact, as `==` is.
   """
   tree = _parsed(source, 'exec')
   candidates = {
@@ -209,15 +339,17 @@ def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
 # Tasks
 
 
-def _stdin_task(tests: Iterable[tuple[str, str]]) -> Task:
+def _stdin_task(tests: Iterable[tuple[str, str]], statement: str) -> Task:
   tests = [{'stdin': i, 'expected': o} for i, o in tests]
   _expect(bool(tests), 'there are no tests')
   # A program that does nothing would be right.
   _expect(any(t['expected'].strip() for t in tests), 'no test expects output')
-  return {'kind': 'stdin', 'tests': tests}
+  return {'kind': 'stdin', 'tests': tests, **allowed_error(statement)}
 
 
-def _call_task(fn: str, tests: Iterable[tuple[list, Any]]) -> Task:
+def _call_task(
+  fn: str, tests: Iterable[tuple[list, Any]], statement: str = ''
+) -> Task:
   match = _FUNCTION.fullmatch(fn)
   _expect(
     match is not None
@@ -231,7 +363,18 @@ def _call_task(fn: str, tests: Iterable[tuple[list, Any]]) -> Task:
     for args, expected in tests
   ]
   _expect(bool(tests), 'there are no tests')
-  return {'kind': 'call', 'fn': fn, 'tests': tests}
+  error = allowed_error(statement)
+  if not error and match[1] and any(_has_float(t['expected']) for t in tests):
+    # A class Solution is LeetCode's.
+    error = _LEETCODE_ERROR
+  return {'kind': 'call', 'fn': fn, 'tests': tests, **error}
+
+
+def _has_float(value: Any) -> bool:
+  if isinstance(value, list | dict):
+    values = value.values() if isinstance(value, dict) else value
+    return any(map(_has_float, values))
+  return isinstance(value, float)
 
 
 def _apps_call(inputs: Any, output: Any) -> tuple[list, Any]:

@@ -18,23 +18,39 @@ import grain
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
+from acereason_jax.data import plateau
+
+# What a stage's end can follow: the pass rate of prompts asked again, and means
+# of whole batches, which change with the prompts in them.
+SAME_PROMPTS = 'same_prompts'
+OF_BATCHES = 'reward', 'pass_rate', 'solved_share'
+# Standard errors: of a gain that lies at `Stop.gain`, one look in 40 stops.
+_SURE = 2.0
 
 # By domain the fields of a `_Place`: plain JSON values. {} is where a stage
 # begins.
 Cursor = Mapping[str, Mapping[str, int]]
 
 
+class NothingLeft(ValueError):
+  """A filter leaves no prompt for an epoch, so that its stage is over."""
+
+
 class Filter(NamedTuple):
   """Which prompts an epoch leaves out; the defaults keep all.
 
+  A rollout is solved if its reward in training was above 0 (`ledger.Record`).
+
   `max_difficulty`: harder ones, by what their data set says (None: keep all).
   `max_solved` and `of`: those with more than `max_solved` of `of` rollouts
-  right when this stage asked them before it began (`of` 0: it did not ask);
+  solved when this stage asked them before it began (`of` 0: it did not ask);
   verdicts that failed leave both numbers in proportion. Easy, Medium and Hard
   of arXiv 2505.16400 are 14, 10 and 6 of 16.
-  `drop_solved`: those all of whose rollouts were right when this stage last
+  `drop_solved`: those all of whose rollouts were solved when this stage last
   had them in an epoch. `keep_unsolved`: whether to keep those none of whose
   were; before their first epoch, by what the stage asked before it began.
+  `min_judged`: the share of a prompt's verdicts that must not have failed; of
+  a prompt with fewer nothing is known, so it stays.
   `readmit`: the share of the prompts left out for what the model makes of them
   (never for their difficulty) that an epoch takes all the same. What is left
   out is not asked again, so only this brings it back.
@@ -46,13 +62,15 @@ class Filter(NamedTuple):
   keep_unsolved: bool = True
   drop_solved: bool = False
   readmit: float = 0.0
+  min_judged: float = 0.5
 
 
 class Stop(NamedTuple):
   """When a stage ends; 0 and '' switch a rule off.
 
-  `steps` and `epochs` of the stage. A plateau: the mean of the newest `window`
-  values of `metric` is less than `gain` above that of the `window` before.
+  `steps` and `epochs` of the stage. A plateau: `metric` surely rises by less
+  than `gain` over `window` steps ('same_prompts') or over `window` values of it
+  (any other): its gain and two standard errors are below that. See plateau.py.
   """
 
   steps: int = 0
@@ -82,6 +100,8 @@ def check(filter: Filter, prompts: Sequence[types.Prompt]) -> None:
   f = filter
   if not 0.0 <= f.readmit <= 1.0:
     raise ValueError(f'readmit={f.readmit}: give a share, 0.0 to 1.0')
+  if not 0.0 <= f.min_judged <= 1.0:
+    raise ValueError(f'min_judged={f.min_judged}: give a share, 0.0 to 1.0')
   if not 0 <= f.max_solved <= f.of:
     raise ValueError(
       f'max_solved={f.max_solved}: give 0 to of={f.of}, the rollouts of a '
@@ -117,15 +137,19 @@ def survivors(
   stage, epoch and id alone decide who comes back.
 
   Raises:
-    ValueError: one line that begins with the name of a field of `Filter`: no
-      prompt is left, or see `check`; or the stage has asked nothing.
+    NothingLeft: one line that begins with the name of a field of `Filter`.
+    ValueError: such a line; see `check`, or the stage has asked nothing.
   """
   check(filter, prompts)
   count = functools.partial(
-    ledger_lib.counts, ledger, stage=stage, before_step=before_step
+    ledger_lib.counts,
+    ledger,
+    stage=stage,
+    before_step=before_step,
+    min_judged=filter.min_judged,
   )
   asked = count(kind=ledger_lib.PROBE, since_step=since) if filter.of else {}
-  if filter.of and not any(p.id in asked for p in prompts):
+  if filter.of and not _was_probed(prompts, ledger, stage, before_step, since):
     raise ValueError(
       f'of={filter.of}: the ledger has no probe of stage {stage!r:.60} before '
       f'step {before_step}; make one before the first batch, or set this to 0'
@@ -147,10 +171,22 @@ def survivors(
     )
   ]
   if not kept:
-    raise ValueError(
+    raise NothingLeft(
       _nothing_left(list(reasons.values()), filter, stage, epoch)
     )
   return kept
+
+
+def _was_probed(
+  prompts: Sequence[types.Prompt],
+  ledger: ledger_lib.Ledger,
+  stage: str,
+  before_step: int,
+  since: int,
+) -> bool:
+  """Whether the stage has asked one of these before it began."""
+  asked = ledger_lib.newest(ledger, ledger_lib.PROBE, stage, before_step)
+  return any(p.id in asked and asked[p.id].step >= since for p in prompts)
 
 
 def _reason(
@@ -163,11 +199,11 @@ def _reason(
   f, newest = filter, trained or asked
   if f.max_difficulty is not None and prompt.difficulty > f.max_difficulty:
     return 'max_difficulty'
-  if asked and asked.right * f.of > f.max_solved * asked.judged:
+  if asked and asked.solved * f.of > f.max_solved * asked.judged:
     return 'max_solved'
-  if f.drop_solved and trained and trained.right == trained.judged:
+  if f.drop_solved and trained and trained.solved == trained.judged:
     return 'drop_solved'
-  if not f.keep_unsolved and newest and newest.right == 0:
+  if not f.keep_unsolved and newest and newest.solved == 0:
     return 'keep_unsolved'
   return None
 
@@ -217,6 +253,7 @@ def draw(
   `survivors`.
 
   Raises:
+    NothingLeft: an epoch that would begin has no prompts; nothing is drawn.
     ValueError: a share, a domain without prompts, see `survivors`; or an epoch
       that has begun has other prompts now.
   """
@@ -286,6 +323,14 @@ def _next_domain(
   return min(behind, key=lambda d: (drawn[d] + 1 - slack) / shares[d])
 
 
+def may_begin_epoch(
+  cursor: Cursor, mix: Mapping[str, float], count: int
+) -> bool:
+  """Whether a draw of `count` may begin an epoch of a domain of `mix`."""
+  places = (_Place(**cursor[d]) if d in cursor else _Place() for d in mix)
+  return any(place.position + count > place.size for place in places)
+
+
 def epochs_done(cursor: Cursor) -> int:
   """The epochs that every domain drawn from has finished."""
   return math.floor(progress(cursor))
@@ -301,31 +346,51 @@ def _progress(place: _Place) -> float:
   return place.epoch + place.position / place.size if place.size else 0.0
 
 
-def should_stop(
-  stop: Stop, stage_step: int, epochs_done: int, history: Sequence[float]
-) -> str | None:
-  """Why a stage ends after `stage_step` of its steps, or None.
+def rise(
+  stop: Stop,
+  history: Sequence[float],
+  ledger: ledger_lib.Ledger,
+  filters: Mapping[str, Filter],
+  *,
+  stage: str,
+  since: int,
+  newest: int,
+  temperatures: Sequence[float],
+) -> plateau.Rise | None:
+  """How much `stop.metric` rises; None: it is '', or too little is known yet.
 
-  `history` holds the values of `stop.metric` in this stage, the newest last;
-  what is not finite says nothing.
+  `history` holds its values in this stage, the newest last, and filters are by
+  domain. The stage began after step `since` and stands at step `newest`;
+  `temperatures` are those of its steps.
   """
+  if not stop.metric:
+    return None
+  if stop.metric != SAME_PROMPTS:
+    return plateau.of_values(history, stop.window)
+  return plateau.of_same_prompts(
+    ledger,
+    stage=stage,
+    since=since,
+    newest=newest,
+    window=stop.window,
+    solved_leave={d: f.drop_solved for d, f in filters.items()},
+    unsolved_leave={d: not f.keep_unsolved for d, f in filters.items()},
+    temperatures=temperatures,
+  )
+
+
+def should_stop(
+  stop: Stop, stage_step: int, epochs_done: int, rise: plateau.Rise | None
+) -> str | None:
+  """Why a stage ends after `stage_step` of its steps, or None."""
   if stop.steps and stage_step >= stop.steps:
     return f'{stop.steps} steps'
   if stop.epochs and epochs_done >= stop.epochs:
     return f'{stop.epochs} epochs'
-  if not stop.metric or not stop.window:
+  if rise is None or rise.gain + _SURE * rise.error >= stop.gain:
     return None
-  values = [value for value in history if math.isfinite(value)]
-  before, newest = (
-    values[-2 * stop.window : -stop.window],
-    values[-stop.window :],
-  )
-  if len(before) < stop.window:
-    return None
-  gain = (math.fsum(newest) - math.fsum(before)) / stop.window
-  if gain >= stop.gain:
-    return None
+  asked = f' of {rise.prompts:,} prompts' if rise.prompts else ''
   return (
-    f'{stop.metric} rose by {gain:.3g} over {stop.window} values, less than '
-    f'{stop.gain:g}'
+    f'{stop.metric} rose by {rise.gain:.3g} (standard error {rise.error:.2g}) '
+    f'over a window of {stop.window}{asked}, surely less than {stop.gain:g}'
   )

@@ -82,14 +82,22 @@ def choose(
   """
   # Of those that need more than their platform: what they lack, and what does
   # the same without.
+  mosaic_lacks = functools.partial(
+    attention_gpu.mosaic_lacks, capability, dtype
+  )
   special = {
-    'fused_splash': (attention_tpu.fused_lacks(), 'splash'),
-    'mosaic_gpu': (attention_gpu.mosaic_lacks(capability, dtype), 'triton'),
+    'fused_splash': (attention_tpu.fused_lacks, 'splash'),
+    'splash': (attention_tpu.splash_lacks, 'xla'),
+    'mosaic_gpu': (mosaic_lacks, 'triton'),
+    'triton': (attention_gpu.triton_lacks, 'xla'),
   }
   if name == 'auto':
     name = {'tpu': 'fused_splash', 'gpu': 'mosaic_gpu'}.get(platform, 'xla')
-    lacking, plain = special.get(name, ('', ''))
-    name = plain if lacking else name
+    while name in special:
+      lacks, plain = special[name]
+      if not lacks():
+        break
+      name = plain
   if name not in KERNELS:
     expected = ', '.join(['auto', *KERNELS])
     raise ValueError(f'attention={name!r}: expected one of {expected}')
@@ -99,8 +107,8 @@ def choose(
       f'attention={name!r} is for {", ".join(kernel.platforms)}, and this is '
       f"{platform}; use 'auto' or 'xla'"
     )
-  lacking, plain = special.get(name, ('', ''))
-  if lacking:
+  lacks, plain = special.get(name, (str, ''))
+  if lacking := lacks():
     raise ValueError(f'attention={name!r} needs {lacking}; or use {plain!r}')
   return name, kernel
 

@@ -5,12 +5,10 @@ modules that are not public: all of that is here, and its version in `pinned`.
 """
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.experimental.pallas.ops.gpu import attention as jax_attention
 
 from acereason_jax.kernels import pinned
 
@@ -27,14 +25,17 @@ def mosaic_lacks(capability: str, dtype: str) -> str:
     return f"`pip install '{pinned.TOKAMAX}'`"
   if capability not in CAPABILITIES:
     return f'a GPU of compute capability {" or ".join(CAPABILITIES)}'
-  return '' if dtype == 'bfloat16' else 'bfloat16'
+  return pinned.lacks(*pinned.MOSAIC) if dtype == 'bfloat16' else 'bfloat16'
+
+
+def triton_lacks() -> str:
+  """What `triton` would need and has not; '' if it can run."""
+  return pinned.lacks(pinned.TRITON)
 
 
 def _operations(start_BT: jax.Array):
   """tokamax's forward and backward operation, and the mask for both."""
-  path = 'tokamax._src.ops.attention.'
-  names = 'base', 'pallas_mosaic_gpu', 'pallas_mosaic_gpu_vjp'
-  base, forward, backward = (importlib.import_module(path + n) for n in names)
+  base, forward, backward = map(pinned.module, pinned.MOSAIC)
   return (
     forward.PallasMosaicGpuFlashAttention(),
     backward.PallasMosaicGpuFlashAttentionVjp(),
@@ -106,7 +107,7 @@ def triton(
   k_BTNH, v_BTNH = (
     jnp.repeat(x, N // x.shape[2], axis=2) for x in (k_BTKH, v_BTKH)
   )
-  out_BTNH = jax_attention.mha(
+  out_BTNH = pinned.module(pinned.TRITON).mha(
     *(_fill(x) for x in (q_BTNH, k_BTNH, v_BTNH)),
     _fill(segment_BT),
     sm_scale=H**-0.5,

@@ -11,14 +11,12 @@ version in `pinned`.
 """
 
 import functools
-import importlib
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas
-from jax.experimental.pallas.ops.tpu import splash_attention
 
 from acereason_jax.kernels import pinned
 
@@ -54,10 +52,14 @@ def splash(
   arrays = (_heads_first(x, length) for x in (q_BTNH * H**-0.5, k_BTKH, v_BTKH))
   id_BT = jnp.pad(segment_BT, ((0, 0), (0, length - T)))
   kernel = _kernel(length, N, block, saved, interpret)
-  out_BNTH = jax.vmap(kernel)(
-    *arrays, splash_attention.SegmentIds(id_BT, id_BT)
-  )
+  ids = pinned.module(pinned.SPLASH).SegmentIds(id_BT, id_BT)
+  out_BNTH = jax.vmap(kernel)(*arrays, ids)
   return _cleared(out_BNTH, segment_BT, H)
+
+
+def splash_lacks() -> str:
+  """What `splash` would need and has not; '' if it can run."""
+  return pinned.lacks(pinned.SPLASH)
 
 
 def _heads_first(x_BTNH, length: int):
@@ -84,6 +86,7 @@ def _kernel(T: int, heads: int, block: int, saved: str, interpret: bool):
   The backward pass is two kernels. The fused one keeps a dq of each block of
   keys, 15 to 22 GB at 32K tokens of a 7B or 14B model.
   """
+  splash_attention = pinned.module(pinned.SPLASH)
   mask = splash_attention.MultiHeadMask(
     [splash_attention.CausalMask((T, T)) for _ in range(heads)]
   )
@@ -111,7 +114,9 @@ def fused_lacks() -> str:
   """What `fused_splash` would need and has not; '' if it can run."""
   if not pinned.NEW:
     return 'Python 3.12 or newer'
-  return '' if pinned.has_tokamax() else f"`pip install '{pinned.TOKAMAX}'`"
+  if not pinned.has_tokamax():
+    return f"`pip install '{pinned.TOKAMAX}'`"
+  return pinned.lacks(pinned.FUSED_SPLASH)
 
 
 def fused_splash(
@@ -153,10 +158,8 @@ def _blocks(T: int) -> tuple[int, int]:
   return block, min(HELD, _up(T, block))
 
 
-@functools.cache
 def _tokamax_splash() -> types.ModuleType:
-  path = 'tokamax._src.ops.experimental.tpu.splash_attention'
-  return importlib.import_module(f'{path}.splash_attention_kernel')
+  return pinned.module(pinned.FUSED_SPLASH)
 
 
 def fused_costs(

@@ -1,14 +1,34 @@
-"""Which tokamax: modules of it that are not public are used.
+"""Modules of other packages that are private, or deprecated, and in use.
 
-So it is pinned, to the newest that each Python has.
+tokamax is pinned, to the newest that each Python has; the bounds of the others
+are in setup.py. All are imported only by who needs them: a CPU has no use for
+any, and a deprecated one warns. A test says where they have moved.
 """
 
+import functools
+import importlib
 import importlib.metadata
+import importlib.util
 import sys
+import types
+import warnings
 
 # 0.0.13 and newer want Python 3.12.
 NEW = sys.version_info >= (3, 12)
 TOKAMAX = 'tokamax==0.0.17' if NEW else 'tokamax==0.0.12'
+
+# jax's, deprecated in 0.12 in favour of tokamax's.
+SPLASH = 'jax.experimental.pallas.ops.tpu.splash_attention'
+TRITON = 'jax.experimental.pallas.ops.gpu.attention'
+# tokamax's, private.
+FUSED_SPLASH = (
+  'tokamax._src.ops.experimental.tpu.splash_attention.splash_attention_kernel'
+)
+MOSAIC = (
+  'tokamax._src.ops.attention.base',
+  'tokamax._src.ops.attention.pallas_mosaic_gpu',
+  'tokamax._src.ops.attention.pallas_mosaic_gpu_vjp',
+)
 
 
 def has_tokamax() -> bool:
@@ -17,3 +37,31 @@ def has_tokamax() -> bool:
     return f'tokamax=={importlib.metadata.version("tokamax")}' == TOKAMAX
   except importlib.metadata.PackageNotFoundError:
     return False
+
+
+def lacks(*paths: str) -> str:
+  """The first module that is not there, and the version of its package; ''.
+
+  Whether that package is installed at all, is another question.
+  """
+  for path in paths:
+    if importlib.util.find_spec(path.partition('.')[0]) is None:
+      continue
+    try:
+      found = importlib.util.find_spec(path) is not None
+    except ModuleNotFoundError:
+      found = False
+    if not found:
+      package = path.partition('.')[0]
+      version = importlib.metadata.version(package)
+      return f'the module {path}, which {package} {version} does not have'
+  return ''
+
+
+@functools.cache
+def module(path: str) -> types.ModuleType:
+  """One of the modules above. `lacks` tells before whether it is there."""
+  with warnings.catch_warnings():
+    # Of its deprecation this file knows.
+    warnings.simplefilter('ignore', DeprecationWarning)
+    return importlib.import_module(path)

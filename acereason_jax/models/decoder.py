@@ -33,6 +33,37 @@ REQUIRED = (
   'rms_norm_eps',
   'max_position_embeddings',
 )
+# Far beyond what there is. A number outside of them asks for memory that no
+# weights file has.
+LARGEST = {
+  'vocab_size': 1 << 24,
+  'num_hidden_layers': 1024,
+  'hidden_size': 1 << 17,
+  'intermediate_size': 1 << 20,
+  'num_attention_heads': 4096,
+  'num_key_value_heads': 4096,
+  'head_dim': 4096,
+  'max_position_embeddings': 1 << 30,
+}
+LARGEST_NUMBER = 1e15
+# By type its numbers: the least each may be, and whether it must be there.
+ROPES = {
+  'default': {},
+  'linear': {'factor': (1, True)},
+  'llama3': {
+    'factor': (1, True),
+    'low_freq_factor': (0, True),
+    'high_freq_factor': (0, True),
+  },
+  'yarn': {
+    'factor': (1, True),
+    'attention_factor': (0, False),
+    'beta_fast': (0, False),
+    'beta_slow': (0, False),
+    'mscale': (0, False),
+    'mscale_all_dim': (0, False),
+  },
+}
 _KEEP = jax.checkpoint_policies
 REMAT = {
   # Products of weights and attention: what is cheap is computed again. Also
@@ -74,36 +105,95 @@ class DecoderConfig:
     Raises:
       ValueError: an architecture or a feature that this decoder lacks.
     """
-    names = config.get('architectures') or ['(none)']
-    if names[0] not in ARCHITECTURES:
-      raise ValueError(
-        f'config.json: architecture {names[0]!r} is not supported; '
-        f'expected one of {", ".join(ARCHITECTURES)}'
-      )
+    name = _architecture(config)
     if missing := [field for field in REQUIRED if field not in config]:
       raise ValueError(
         f'config.json: lacks {", ".join(missing)}; is it that of a whole model?'
       )
-    _refuse_unsupported(config, names[0])
-    heads = config['num_attention_heads']
+    _refuse_unsupported(config, name)
+    sizes = {field: _size(config, field) for field in LARGEST}
+    embed, heads = sizes['hidden_size'], sizes['num_attention_heads']
+    kv_heads = sizes['num_key_value_heads'] or heads
+    if heads % kv_heads:
+      raise _refused(
+        config, 'num_key_value_heads', f'a divisor of {heads} heads'
+      )
+    if not sizes['head_dim'] and embed % heads:
+      raise _refused(config, 'num_attention_heads', f'a divisor of {embed}')
+    head_dim = sizes['head_dim'] or embed // heads
+    if head_dim % 2:
+      raise ValueError(
+        f'config.json: heads of {head_dim} numbers; expected an even number, '
+        'for pairs that are rotated'
+      )
+    epsilon = _number(config, 'rms_norm_eps')
+    if not 0 < epsilon < 1:
+      raise _refused(config, 'rms_norm_eps', 'a number between 0 and 1')
+    tied = config.get('tie_word_embeddings', False)
+    if not isinstance(tied, bool):
+      raise _refused(config, 'tie_word_embeddings', 'true or false')
     return cls(
-      vocab=config['vocab_size'],
-      layers=config['num_hidden_layers'],
-      embed=config['hidden_size'],
-      mlp=config['intermediate_size'],
+      vocab=sizes['vocab_size'],
+      layers=sizes['num_hidden_layers'],
+      embed=embed,
+      mlp=sizes['intermediate_size'],
       heads=heads,
-      kv_heads=config.get('num_key_value_heads') or heads,
-      head_dim=config.get('head_dim') or config['hidden_size'] // heads,
-      norm_epsilon=config['rms_norm_eps'],
-      tied=config.get('tie_word_embeddings', False),
-      context=config['max_position_embeddings'],
+      kv_heads=kv_heads,
+      head_dim=head_dim,
+      norm_epsilon=epsilon,
+      tied=tied,
+      context=sizes['max_position_embeddings'],
       rope=_rope_parameters(config),
-      **ARCHITECTURES[names[0]],
+      **ARCHITECTURES[name],
     )
+
+
+def _refused(
+  config: Mapping[str, Any], field: str, expected: str, where: str = ''
+) -> ValueError:
+  return ValueError(
+    f'config.json: {where}{field}={config.get(field)!r:.60}; expected '
+    f'{expected}: is it that of a whole model, as its authors published it?'
+  )
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+  match config.get('architectures') or ['(none)']:
+    case [str(name), *_] if name in ARCHITECTURES:
+      return name
+    case [first, *_]:
+      pass
+    case first:
+      pass
+  raise ValueError(
+    f'config.json: architecture {first!r:.60} is not supported; '
+    f'expected one of {", ".join(ARCHITECTURES)}'
+  )
+
+
+def _size(config: Mapping[str, Any], field: str) -> int | None:
+  """A whole number; None only where the field may be left out."""
+  value = config.get(field)
+  if value is None and field not in REQUIRED:
+    return None
+  if type(value) is not int or not 1 <= value <= LARGEST[field]:
+    raise _refused(config, field, f'a whole number, 1 to {LARGEST[field]}')
+  return value
+
+
+def _number(holder: Mapping[str, Any], field: str, where: str = '') -> float:
+  """A finite number, neither huge nor so small that its inverse is."""
+  value = holder.get(field)
+  if type(value) not in (int, float) or not (
+    value == 0 or 1 / LARGEST_NUMBER <= abs(value) <= LARGEST_NUMBER
+  ):
+    raise _refused(holder, field, 'a number', where)
+  return value
 
 
 def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
   window = 'full_attention'
+  types = config.get('layer_types') or ()
   found = {
     'use_sliding_window': config.get('use_sliding_window', False),
     'mlp_bias': config.get('mlp_bias', False),
@@ -111,25 +201,90 @@ def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
     'attention_bias': name != 'Qwen2ForCausalLM'
     and config.get('attention_bias', False),
     'hidden_act': config.get('hidden_act', 'silu') != 'silu',
-    'layer_types': any(t != window for t in config.get('layer_types') or ()),
+    'layer_types': not isinstance(types, list | tuple)
+    or any(t != window for t in types),
+    'partial_rotary_factor': config.get('partial_rotary_factor')
+    not in (None, 1),
   }
   for field, bad in found.items():
     if bad:
       raise ValueError(
-        f'config.json: {field}={config[field]!r} is not supported; expected a '
-        'dense model with full attention, silu and no output or MLP bias'
+        f'config.json: {field}={config[field]!r:.60} is not supported; '
+        'expected a dense model with full attention, silu, whole rotary heads '
+        'and no output or MLP bias'
       )
 
 
 def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-  """One dict with rope_type and rope_theta, whichever version wrote it."""
-  rope = dict(config.get('rope_parameters') or config.get('rope_scaling') or {})
-  rope['rope_type'] = rope.get('rope_type') or rope.get('type') or 'default'
-  rope.setdefault('rope_theta', config.get('rope_theta', 10000.0))
-  rope.setdefault(
-    'original_max_position_embeddings', config['max_position_embeddings']
-  )
+  """One dict with rope_type and rope_theta, whichever version wrote it.
+
+  As transformers 5 reads it, except that parameters of a layer type count, and
+  that no number is missing, unlikely or text.
+  """
+  field, given = _rope_field(config)
+  where = f'{field}: '
+  kind = given.get('rope_type') or given.get('type') or 'default'
+  if not isinstance(kind, str) or kind not in ROPES:
+    raise ValueError(
+      f'config.json: {where}rope_type={kind!r:.60} is not supported; expected '
+      f'one of {", ".join(ROPES)}'
+    )
+  rope = dict(rope_type=kind)
+  holder = given if 'rope_theta' in given else config
+  theta = 10000.0
+  if 'rope_theta' in holder:
+    theta = _number(holder, 'rope_theta')
+    if theta <= 1:
+      raise _refused(holder, 'rope_theta', 'a number above 1')
+  rope['rope_theta'] = theta
+  # Its place at the top is that of Phi, and comes first in transformers.
+  original = 'original_max_position_embeddings'
+  rope[original] = context = config['max_position_embeddings']
+  holder = config if config.get(original) is not None else given
+  if original in holder and kind in ('llama3', 'yarn'):
+    rope[original] = _number(holder, original, where)
+    if rope[original] < 1:
+      raise _refused(holder, original, 'a number from 1', where)
+  if kind == 'yarn' and given.get('factor', 0) is None:
+    given = {**given, 'factor': context / rope[original]}
+  for name, (low, needed) in ROPES[kind].items():
+    if given.get(name) is not None or needed:
+      rope[name] = _number(given, name, where)
+      if rope[name] < low:
+        raise _refused(given, name, f'a number from {low}', where)
+  if kind == 'llama3' and rope['high_freq_factor'] <= rope['low_freq_factor']:
+    raise _refused(
+      given, 'high_freq_factor', 'more than low_freq_factor', where
+    )
+  if kind == 'yarn' and 'truncate' in given:
+    rope['truncate'] = given['truncate']
+    if not isinstance(given['truncate'], bool):
+      raise _refused(given, 'truncate', 'true or false', where)
+  if given.get('partial_rotary_factor') not in (None, 1):
+    raise _refused(given, 'partial_rotary_factor', '1', where)
   return rope
+
+
+def _rope_field(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+  """The field that tells of rope, and its dict, which is that of a layer type
+  where it has one."""
+  names = [n for n in ('rope_scaling', 'rope_parameters') if config.get(n)]
+  if not names:
+    return 'rope_parameters', {}
+  first, last = names[0], names[-1]
+  if config[first] != config[last]:
+    raise _refused(config, first, f'{last}, which is there too, or one of them')
+  given = config[first]
+  if isinstance(given, Mapping) and any(
+    isinstance(x, Mapping) or k.endswith('_attention') for k, x in given.items()
+  ):
+    # transformers 5 has one for each layer type; all layers are of one here.
+    if given.keys() != {'full_attention'}:
+      raise _refused(config, first, "parameters of 'full_attention' only")
+    first, given = f'{first}.full_attention', given['full_attention']
+  if not isinstance(given, Mapping):
+    raise ValueError(f'config.json: {first}={given!r:.60}; expected an object')
+  return first, given
 
 
 def rope_frequencies(

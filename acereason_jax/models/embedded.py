@@ -86,7 +86,9 @@ def path(name: str, cache_dir: str | None = None) -> str:
 @contextlib.contextmanager
 def _locked(file: str) -> Iterator[None]:
   """Holds an exclusive lock, which the kernel drops if the process dies."""
-  with open(file, 'w') as f:
+  # Never through a link, which could lead to a file of somebody else's.
+  flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+  with os.fdopen(os.open(file, flags, 0o666), 'r+') as f:
     fcntl.flock(f, fcntl.LOCK_EX)
     yield
 

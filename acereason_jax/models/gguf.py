@@ -4,18 +4,19 @@ llama.cpp reorders the rows of Llama's q and k projections for its own
 rotary embedding; they are put back here. Qwen's are stored as they were.
 """
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import gguf
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from acereason_jax.models import hf, tensorfiles
+from acereason_jax.models import decoder, hf, tensorfiles
 
 ARCHITECTURES = {
   'llama': 'LlamaForCausalLM',
@@ -38,6 +39,19 @@ MODULES = {
   'ffn_up': 'mlp.up_proj',
   'ffn_down': 'mlp.down_proj',
 }
+# Of a header; the largest vocabularies have 1.3 million values in all.
+_MAX_COUNT, _MAX_VALUES, _MAX_TEXT_BYTES = 100_000, 4_000_000, 1 << 20
+# Types of fields, by number, with their bytes: u8 i8 u16 i16 u32 i32 f32 bool,
+# text and array, u64 i64 f64.
+_STRING, _ARRAY, _LONG = 8, 9, 12
+_SIZES = dict(enumerate((1, 1, 2, 2, 4, 4, 4, 1))) | {10: 8, 11: 8, 12: 8}
+_DAMAGE = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  TypeError,
+  ValueError,
+)
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # tokenizer.ggml.token_type
 QWEN2_SPLIT = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
@@ -57,11 +71,14 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     FileExistsError: `out_directory` exists and is not empty.
     ValueError: no GGUF file, or one of a model that is not supported.
   """
-  reader = gguf.GGUFReader(gguf_path)
-  fields = {key: field.contents() for key, field in reader.fields.items()}
-  tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
-  config = _config(fields, tensors)
-  tokenizer, tokenizer_config = _tokenizer(fields)
+  check_header(gguf_path)
+  with _readable(gguf_path):
+    reader = gguf.GGUFReader(gguf_path)
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
+    config = _config(fields, tensors)
+    decoder.DecoderConfig.from_hf(config)
+    tokenizer, tokenizer_config = _tokenizer(fields)
   with hf.new_directory(out_directory) as directory:
     _write_weights(directory, tensors, config)
     tokenizer.save(os.path.join(directory, 'tokenizer.json'))
@@ -69,6 +86,86 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     _write_json(directory, 'config.json', config)
     _write_json(directory, 'generation_config.json', ids)
     _write_json(directory, 'tokenizer_config.json', tokenizer_config)
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+  """One line for a field that is missing, or of another type than it is."""
+  try:
+    yield
+  except Exception as e:
+    # tokenizers raises a bare Exception.
+    if type(e) is not Exception and not isinstance(e, _DAMAGE):
+      raise
+    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
+    raise ValueError(
+      f'{path}: its metadata cannot be read ({reason}); expected a GGUF file '
+      'of a whole model: download it again'
+    ) from e
+
+
+class _Header:
+  """A cursor over the bytes of a GGUF header; nothing beyond them is read.
+
+  The library believes every length: it loops 2**60 times, and nests without
+  end.
+  """
+
+  def __init__(self, path: str, file: BinaryIO):
+    self._path, self._file = path, file
+    self._left = os.fstat(file.fileno()).st_size
+
+  def refuse(self, what: str) -> ValueError:
+    return ValueError(
+      f'{self._path}: {what}; expected a GGUF file, version 2 or 3: download '
+      'it again'
+    )
+
+  def take(self, size: int) -> bytes:
+    self._left -= size
+    if self._left < 0:
+      raise self.refuse(f'ends {-self._left} bytes too soon')
+    return self._file.read(size)
+
+  def number(self, size: int, most: int, what: str) -> int:
+    value = int.from_bytes(self.take(size), 'little')
+    if value > most:
+      raise self.refuse(f'{what}: {value}, at most {most}')
+    return value
+
+  def text(self) -> None:
+    self.take(self.number(8, _MAX_TEXT_BYTES, 'bytes of a text'))
+
+
+def check_header(path: str) -> None:
+  """Raises ValueError, OSError unless all that the header says is in it."""
+  with tensorfiles.open_regular(path) as file:
+    h = _Header(path, file)
+    if h.take(4) != b'GGUF' or h.number(4, 3, 'version') < 2:
+      raise h.refuse('does not begin as one')
+    tensors = h.number(8, _MAX_COUNT, 'tensors')
+    fields = h.number(8, _MAX_COUNT, 'fields')
+    values = 0
+    for _ in range(fields):
+      h.text()
+      kind, count = h.number(4, _LONG, 'type of a field'), 1
+      if kind == _ARRAY:
+        kind = h.number(4, _LONG, 'type of a value')
+        count = h.number(8, _MAX_VALUES, 'values')
+      values += count
+      if kind == _ARRAY or values > _MAX_VALUES:
+        raise h.refuse('nested arrays, or too many values')
+      if kind == _STRING:
+        for _ in range(count):
+          h.text()
+      else:
+        h.take(_SIZES[kind] * count)
+    for _ in range(tensors):
+      h.text()
+      rank = h.number(4, 4, 'dimensions')
+      for _ in range(rank):
+        h.number(8, 1 << 31, 'size of a dimension')
+      h.take(4 + 8)
 
 
 def _write_json(directory: str, name: str, value: dict[str, Any]) -> None:

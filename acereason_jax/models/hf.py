@@ -36,6 +36,7 @@ COMPANIONS = (
   'chat_template.jinja',
   'LICENSE',
 )
+_MAX_COMPANION_BYTES = 128 << 20
 HEAD, EMBED = 'lm_head.weight', 'model.embed_tokens.weight'
 
 
@@ -48,19 +49,26 @@ def digest(paths: list[pathlib.Path]) -> str:
   """SHA-256 of the files' names and contents."""
   whole = hashlib.sha256()
   for path in paths:
-    with path.open('rb') as file:
+    with tensorfiles.open_regular(path) as file:
       found = hashlib.file_digest(file, 'sha256').hexdigest()
     whole.update(f'{path.name} {found}\n'.encode())
   return whole.hexdigest()
 
 
 def model_digest(directory: str) -> str:
-  """Of all that a rollout hangs on: weights, tokenizer and JSON files."""
-  folder = pathlib.Path(directory)
-  kinds = ('.safetensors', '.json', '.jinja')
-  return digest(
-    sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in kinds)
-  )
+  """Of all that a rollout hangs on: weights, tokenizer and JSON files.
+
+  Raises:
+    FileNotFoundError, ValueError: missing or damaged files.
+  """
+  weights = {t.path for t in tensorfiles.read_tensors(directory).values()}
+  others = [
+    os.path.join(directory, name)
+    for name in (*COMPANIONS, tensorfiles.INDEX)
+    if name.endswith(('.json', '.jinja'))
+  ]
+  present = weights | set(filter(os.path.exists, others))
+  return digest(sorted(map(pathlib.Path, present)))
 
 
 def _tensor_names(spec: base.ParamSpec) -> list[str]:
@@ -159,6 +167,7 @@ def export(
   tensors = tensorfiles.read_tensors(source_directory)
   _check(tensors, specs, source_directory)
   _refuse_existing(out_directory)
+  companions = _companions(source_directory)
   fetch = _fetcher(params, specs) | _kept(tensors)
   fetch.setdefault(HEAD, fetch[EMBED])
   with _destination(out_directory) as directory:
@@ -171,7 +180,7 @@ def export(
         target = os.path.join(directory, os.path.basename(path))
         tensorfiles.write_tensors(target, part, values)
     if directory is not None:
-      _copy_companions(source_directory, directory)
+      _copy(companions, directory)
 
 
 def _destination(
@@ -224,11 +233,37 @@ def _layer(x: jax.Array, index: jax.Array) -> jax.Array:
   return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
 
 
-def _copy_companions(source: str, out: str) -> None:
+def _companions(source: str) -> list[str]:
+  """The files to copy. What is copied may get published, so a link must not
+  lead to a file of the user's that is none of the model's.
+
+  Raises:
+    ValueError: one that does, or that is no file to copy.
+  """
+  folder = pathlib.Path(source).resolve()
+  homes = [folder]
+  if folder.parent.name == 'snapshots':  # The cache of Hugging Face links.
+    homes.append(folder.parent.parent / 'blobs')
+  found = []
+  for name in (*COMPANIONS, tensorfiles.INDEX):
+    path = folder / name
+    if not os.path.lexists(path):
+      continue
+    tensorfiles.open_regular(path, _MAX_COMPANION_BYTES).close()
+    if not any(path.resolve().is_relative_to(home) for home in homes):
+      raise ValueError(
+        f'{path}: a link to {path.resolve()}, outside of the model; copy the '
+        'file there if it belongs to it'
+      )
+    found.append(str(path))
+  return found
+
+
+def _copy(paths: list[str], out: str) -> None:
   single = os.path.exists(os.path.join(out, tensorfiles.SINGLE))
-  for name in COMPANIONS if single else (*COMPANIONS, tensorfiles.INDEX):
-    path = os.path.join(source, name)
-    if os.path.isfile(path):
+  for path in paths:
+    name = os.path.basename(path)
+    if not (single and name == tensorfiles.INDEX):
       shutil.copyfile(path, os.path.join(out, name))
 
 

@@ -8,8 +8,9 @@ import collections
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,13 @@ DTYPES = {
 }
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
+# As the format says, and as its own library refuses more.
+_MAX_HEADER_BYTES = 100_000_000
+_MAX_JSON_BYTES = 16 << 20
+# What Python makes of JSON is larger than its text; real headers have a tenth.
+_MAX_JSON_PARTS = 2_000_000
+# The largest dense models have under 2,000.
+_MAX_TENSORS = 100_000
 
 
 class Tensor(NamedTuple):
@@ -33,24 +41,58 @@ class Tensor(NamedTuple):
   stop: int
 
 
+def open_regular(path: str, most_bytes: int | None = None) -> BinaryIO:
+  """The file to read, which a pipe or a device would make wait for ever.
+
+  Raises:
+    FileNotFoundError, OSError: it cannot be opened.
+    ValueError: no regular file, or one of more bytes.
+  """
+  descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  file = os.fdopen(descriptor, 'rb') if _is_regular(descriptor) else None
+  if file is None:
+    os.close(descriptor)
+    raise ValueError(
+      f'{path}: not a regular file; put the file itself there, or a link to it'
+    )
+  size = os.fstat(descriptor).st_size
+  if most_bytes is not None and size > most_bytes:
+    file.close()
+    raise ValueError(
+      f'{path}: {size} bytes, expected at most {most_bytes}; is it another '
+      'file under this name?'
+    )
+  return file
+
+
+def _is_regular(descriptor: int) -> bool:
+  return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
 def read_json(path: str) -> dict[str, Any]:
   """The object in a JSON file.
 
   Raises:
     FileNotFoundError, ValueError: missing, or not a JSON object.
   """
-  if not os.path.isfile(path):
+  most = _MAX_HEADER_BYTES if path.endswith(INDEX) else _MAX_JSON_BYTES
+  try:
+    with open_regular(path, most) as f:
+      return _parse(f.read(), path)
+  except FileNotFoundError as e:
     raise FileNotFoundError(
       f'{path}: not found; expected a Hugging Face model directory with a '
       f'{os.path.basename(path)}: check the path or download the model again'
-    )
-  with open(path, 'rb') as f:
-    return _parse(f.read(), path)
+    ) from e
 
 
 def _parse(raw: bytes, path: str) -> dict[str, Any]:
+  if (parts := sum(map(raw.count, (b'[', b'{', b',')))) > _MAX_JSON_PARTS:
+    raise _corrupt(path, f'JSON of {parts} values, at most {_MAX_JSON_PARTS}')
   try:
-    value = json.loads(raw, object_pairs_hook=_unique)
+    value = json.loads(
+      raw, object_pairs_hook=_unique, parse_constant=_no_constant
+    )
   except (ValueError, RecursionError) as e:
     raise _corrupt(path, f'invalid JSON ({e})') from e
   if not isinstance(value, dict):
@@ -64,12 +106,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return dict(pairs)
 
 
+def _no_constant(name: str) -> None:
+  raise ValueError(f'{name} is no number of JSON')
+
+
 def _corrupt(path: str, what: str) -> ValueError:
   return ValueError(f'{path}: {what}; damaged file? download it again')
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
-  names = sorted(names)
+  names = sorted(name[:200] for name in names)
   more = f' and {len(names) - most} more' if len(names) > most else ''
   return ', '.join(names[:most]) + more
 
@@ -82,13 +128,19 @@ def read_header(path: str) -> dict[str, Tensor]:
   Raises:
     ValueError: the header lies about anything.
   """
-  size = os.path.getsize(path)
-  with open(path, 'rb') as f:
+  with open_regular(path) as f:
+    size = os.fstat(f.fileno()).st_size
     length = int.from_bytes(f.read(8), 'little')
     if size < 8 or length > size - 8:
       raise _corrupt(path, f'header of {length} bytes in a file of {size}')
+    if length > _MAX_HEADER_BYTES:
+      raise _corrupt(
+        path, f'header of {length} bytes, at most {_MAX_HEADER_BYTES}'
+      )
     header = _parse(f.read(length), path)
   header.pop('__metadata__', None)
+  if len(header) > _MAX_TENSORS:
+    raise _corrupt(path, f'{len(header)} tensors, at most {_MAX_TENSORS}')
   tensors = {
     name: _tensor(path, name, entry, 8 + length, size)
     for name, entry in header.items()
@@ -98,7 +150,8 @@ def read_header(path: str) -> dict[str, Tensor]:
   for name, tensor in tensors.items():
     if tensor.start != end:
       raise _corrupt(
-        path, f'tensor {name!r} starts at byte {tensor.start}, expected {end}'
+        path,
+        f'tensor {name!r:.200} starts at byte {tensor.start}, expected {end}',
       )
     end = tensor.stop
   if end != size:
@@ -112,19 +165,21 @@ def _tensor(path: str, name: str, entry: Any, base: int, size: int) -> Tensor:
     case {'dtype': dtype, 'shape': [*shape], 'data_offsets': [start, stop]}:
       numbers = (*shape, start, stop)
     case _:
-      raise _corrupt(path, f'tensor {name!r} has a malformed header entry')
+      raise _corrupt(path, f'tensor {name!r:.200} has a malformed header entry')
   if not isinstance(dtype, str) or dtype not in DTYPES:
     raise ValueError(
-      f'{path}: tensor {name!r} has dtype {dtype!r}; expected one of '
+      f'{path}: tensor {name!r:.200} has dtype {dtype!r:.60}; expected one of '
       f'{", ".join(DTYPES)}: use an unquantised checkpoint'
     )
   # The bounds also keep the product below small.
   whole = all(type(n) is int and 0 <= n <= size for n in numbers)
   if not whole or len(shape) > 8:
-    raise _corrupt(path, f'tensor {name!r} has an impossible shape or offset')
+    raise _corrupt(
+      path, f'tensor {name!r:.200} has an impossible shape or offset'
+    )
   if stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
     raise _corrupt(
-      path, f'tensor {name!r}: {stop - start} bytes for {dtype} {shape}'
+      path, f'tensor {name!r:.200}: {stop - start} bytes for {dtype} {shape}'
     )
   return Tensor(path, dtype, tuple(shape), base + start, base + stop)
 
@@ -136,9 +191,9 @@ def read_tensors(directory: str) -> dict[str, Tensor]:
     FileNotFoundError, ValueError: no weights, or files that contradict
       their index.
   """
-  if os.path.isfile(os.path.join(directory, SINGLE)):
+  if os.path.exists(os.path.join(directory, SINGLE)):
     return read_header(os.path.join(directory, SINGLE))
-  if not os.path.isfile(os.path.join(directory, INDEX)):
+  if not os.path.exists(os.path.join(directory, INDEX)):
     raise FileNotFoundError(
       f'{directory}: holds neither {SINGLE} nor {INDEX}; expected a Hugging '
       'Face model directory with safetensors weights (pickled .bin weights '
@@ -154,8 +209,10 @@ def read_tensors(directory: str) -> dict[str, Tensor]:
   tensors = {}
   for file, names in sorted(listed.items()):
     path = os.path.join(directory, file)
-    if not os.path.isfile(path):
-      raise FileNotFoundError(f'{path}: not found, though {INDEX} names it')
+    if not os.path.exists(path):
+      raise FileNotFoundError(
+        f'{path}: not found, though {INDEX} names it; download it again'
+      )
     found = read_header(path)
     if names != found.keys():
       raise _corrupt(

@@ -30,13 +30,16 @@ class Control(NamedTuple):
   """first: the number at the start of a stage. after(number, seen): the next.
 
   used(number, seen) is what a step takes for it, the number itself unless a
-  control says otherwise. It is never below `low`.
+  control says otherwise. It is never below `low`. carried(number): where a
+  stage begins with the number that the stage before ended with, if both have
+  such a control; None: at `first`.
   """
 
   first: float
   after: Callable[[float, Seen], float]
   used: Callable[[float, Seen], float] = lambda number, seen: number
   low: float = -math.inf
+  carried: Callable[[float], float] | None = None
 
 
 def constant(value: float) -> Control:
@@ -73,7 +76,8 @@ def near_entropy(
 
   T <- clip(T exp(gain (target - entropy)), low, high). arXiv 2506.13284 keeps
   it near 0.3 by choosing T by hand; the rule is ours. Entropy rises with T, so
-  a gain of 1 moves T by a tenth for an entropy that is 0.1 off.
+  a gain of 1 moves T by a tenth for an entropy that is 0.1 off. The next stage
+  goes on from the T that this one found.
   """
   _check_finite(
     'near_entropy', first=first, target=target, gain=gain, high=high
@@ -91,7 +95,8 @@ def near_entropy(
     move = min(max(gain * (target - seen.entropy), -100.0), 100.0)
     return min(max(number * math.exp(move), low), high)
 
-  return Control(first, after, low=low)
+  carried = lambda number: min(max(number, low), high)
+  return Control(first, after, low=low, carried=carried)
 
 
 def adaptive_entropy(
@@ -117,7 +122,8 @@ def adaptive_entropy(
   def used(number: float, seen: Seen) -> float:
     return number if seen.entropy <= target else 0.0
 
-  return Control(first, after, used, low=0.0)
+  carried = lambda number: min(max(number, 0.0), high)
+  return Control(first, after, used, low=0.0, carried=carried)
 
 
 def _check_finite(name: str, **values: float) -> None:

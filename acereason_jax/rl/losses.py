@@ -2,20 +2,40 @@
 
 A factory returns the loss. Averaging is not done here: the update takes
 sum(loss_BT * batch.weight_BT), and `config.average` fills the weights; each
-docstring names the one of its paper. `batch.logp_old_BT` is the sampler's logp.
+docstring names the one of its paper. `batch.logp_old_BT` is the sampler's logp,
+`batch.logp_first_BT` the trainer's own before the first update of the batch.
 A loss that takes another is a component in a component:
 dict(fn='...:with_kl', weight=1e-3, loss=dict(fn='...:on_policy')).
+
+What a loss reads is found in its program (`reads`). Two things cannot be found
+there, so a loss says them by attributes of its function: `advantage_only`, that
+it has no gradient where the advantage is 0, and `inside`, the loss around which
+it is.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.interpreters import partial_eval
 
 from acereason_jax.rl import packing
 
 Loss = Callable[[jax.Array, packing.PackedBatch], jax.Array]
+
+# For tracing a loss: any number of rows and columns must do.
+_SHAPE = 2, 1024
+
+
+def advantage_only(loss: Loss) -> Loss:
+  """Declares that `loss` has no gradient where the advantage is 0.
+
+  Rollouts of advantage 0 are then left out of the update, which saves their
+  cost. Without the declaration every rollout is trained on.
+  """
+  loss.advantage_only = True
+  return loss
 
 
 def on_policy() -> Loss:
@@ -30,7 +50,7 @@ def on_policy() -> Loss:
     ratio_BT = jnp.exp(logp_BT - jax.lax.stop_gradient(logp_BT))
     return -ratio_BT * batch.adv_BT
 
-  return loss
+  return advantage_only(loss)
 
 
 def clipped(clip_low: float, clip_high: float) -> Loss:
@@ -44,7 +64,7 @@ def clipped(clip_low: float, clip_high: float) -> Loss:
     ratio_BT = jnp.exp(logp_BT - batch.logp_old_BT)
     return _clipped(ratio_BT, batch.adv_BT, clip_low, clip_high)
 
-  return loss
+  return advantage_only(loss)
 
 
 def gspo(clip_low: float, clip_high: float) -> Loss:
@@ -62,7 +82,7 @@ def gspo(clip_low: float, clip_high: float) -> Loss:
     mean_BT = jax.vmap(_segment_mean)(gap_BT, said_BT, batch.segment_BT)
     return _clipped(jnp.exp(mean_BT), batch.adv_BT, clip_low, clip_high)
 
-  return loss
+  return advantage_only(loss)
 
 
 def cispo(clip_low: float, clip_high: float) -> Loss:
@@ -77,17 +97,18 @@ def cispo(clip_low: float, clip_high: float) -> Loss:
     inside_BT = jnp.clip(ratio_BT, 1.0 - clip_low, 1.0 + clip_high)
     return -jax.lax.stop_gradient(inside_BT) * batch.adv_BT * logp_BT
 
-  return loss
+  return advantage_only(loss)
 
 
 def truncated_importance(loss: Loss, limit: float) -> Loss:
-  """min(pi / pi_sampler, limit) times `loss`, whose pi_old is pi.
+  """min(pi_old / pi_sampler, limit) times `loss`, whose ratio is pi / pi_old.
 
   Truncated importance sampling for what sampler and trainer differ by: TIS
   (Yao et al. 2025, 'Your efficient RL framework secretly brings you off-policy
-  RL training'), limit 2; average as `loss` has it. The factor has no gradient.
-  It holds the whole ratio to the sampler, so `loss` sees the trainer's own logp
-  for logp_old: at the first update of a batch its ratio is 1, as in the paper.
+  RL training'), limit 2; average as `loss` has it. pi_old is the trainer's own
+  policy before the first update of the batch, logp_first, which `loss` sees for
+  logp_old. So the factor is of sampler and trainer only, has no gradient and is
+  the same at every update of a batch, and a clip inside is PPO's.
   """
   return _corrected(loss, lambda ratio_BT: jnp.minimum(ratio_BT, limit))
 
@@ -110,6 +131,7 @@ def with_kl(loss: Loss, weight: float) -> Loss:
   def penalised(logp_BT, batch):
     return loss(logp_BT, batch) + weight * kl(logp_BT, batch.logp_ref_BT)
 
+  penalised.inside = loss
   return penalised
 
 
@@ -124,37 +146,41 @@ def kl(logp_BT: jax.Array, logp_ref_BT: jax.Array) -> jax.Array:
   return jnp.expm1(gap_BT) - gap_BT
 
 
+def reads(loss: Loss) -> frozenset[str]:
+  """The fields of a batch that the loss, or its gradient, depends on.
+
+  Found in the traced program, whatever the numbers are: a term that only some
+  tokens have counts, and so does one times 0.
+
+  Raises:
+    ValueError: one line that says why this is no loss.
+  """
+  _, used = partial_eval.dce_jaxpr(_traced(loss), [True, True])
+  return frozenset(
+    name for name, is_used in zip(packing.PackedBatch._fields, used) if is_used
+  )
+
+
 def reads_reference(loss: Loss) -> bool:
-  """Whether the loss hangs on logp_ref: whether a reference must be kept."""
-  logp_BT, batch = _probe()
-  other = batch._replace(logp_ref_BT=batch.logp_ref_BT - 0.25)
-  return bool((loss(logp_BT, batch) != loss(logp_BT, other)).any())
+  """Whether the loss depends on logp_ref, so that a reference must be kept."""
+  return 'logp_ref_BT' in reads(loss)
 
 
 def needs_every(loss: Loss) -> bool:
-  """Whether the loss has a gradient where the advantage is 0."""
-  logp_BT, batch = _probe()
-  grad_BT = jax.grad(lambda logp_BT: loss(logp_BT, batch).sum())(logp_BT)
-  return bool((grad_BT != 0).any())
+  """Whether the loss may have a gradient where the advantage is 0."""
+  return not getattr(loss, 'advantage_only', False)
 
 
-def _probe() -> tuple[np.ndarray, packing.PackedBatch]:
-  """Five tokens of one response without advantage, of ratios 0.6 to 1.6."""
-  row = lambda *x: np.array([x], np.float32)
-  whole = np.ones((1, 5), np.int32)
-  logp_BT = row(-1.0, -2.0, -0.5, -3.0, -1.5)
-  zero_BT = np.zeros_like(logp_BT)
-  return logp_BT, packing.PackedBatch(
-    tokens_BT=whole,
-    target_BT=whole,
-    segment_BT=whole,
-    prefix_BT=0 * whole,
-    position_BT=np.arange(5, dtype=np.int32)[None],
-    logp_old_BT=logp_BT + row(-0.5, -0.125, 0.0, 0.125, 0.5),
-    adv_BT=zero_BT,
-    weight_BT=zero_BT + 0.2,
-    logp_ref_BT=logp_BT + row(0.25, -0.5, 0.125, 0.5, -0.25),
-  )
+def has_ratio(loss: Loss) -> bool:
+  """Whether the loss compares the policy with the one that the batch is from.
+
+  Without that only the first update of a batch is right. A loss around another
+  is asked for the one inside: the factor of a correction for the sampler is no
+  such ratio, and neither is a KL to the reference.
+  """
+  while hasattr(loss, 'inside'):
+    loss = loss.inside
+  return not reads(loss).isdisjoint({'logp_old_BT', 'logp_first_BT'})
 
 
 def _clipped(ratio_BT, adv_BT, clip_low, clip_high):
@@ -172,11 +198,67 @@ def _segment_mean(x_T, said_T, segment_T):
 
 
 def _corrected(loss: Loss, factor: Callable[[jax.Array], jax.Array]) -> Loss:
-  """factor(pi / pi_sampler), as a number, times the loss of pi alone."""
+  """factor(pi_old / pi_sampler) times the loss, which sees pi_old as old."""
 
   def corrected(logp_BT, batch):
-    own_BT = jax.lax.stop_gradient(logp_BT)
-    ratio_BT = jnp.exp(own_BT - batch.logp_old_BT)
-    return factor(ratio_BT) * loss(logp_BT, batch._replace(logp_old_BT=own_BT))
+    first_BT = batch.logp_first_BT
+    ratio_BT = jnp.exp(first_BT - batch.logp_old_BT)
+    seen = batch._replace(logp_old_BT=first_BT)
+    return factor(ratio_BT) * loss(logp_BT, seen)
 
-  return corrected
+  corrected.inside = loss
+  return corrected if needs_every(loss) else advantage_only(corrected)
+
+
+def _traced(loss: Loss):
+  """The program (batch, logp, slope) -> (loss, its gradient times slope).
+
+  Raises:
+    ValueError: one line that says why `loss` is no loss.
+  """
+  if not callable(loss):
+    raise ValueError(
+      f'gave a {type(loss).__name__}, expected a function '
+      '(logp_BT, batch) -> loss_BT'
+    )
+  number = jax.ShapeDtypeStruct(_SHAPE, jnp.float32)
+  whole = jax.ShapeDtypeStruct(_SHAPE, jnp.int32)
+  batch = packing.PackedBatch(
+    *(
+      whole if name in packing.WHOLE else number
+      for name in packing.PackedBatch._fields
+    )
+  )
+
+  def value_and_gradient(batch, logp_BT, slope_BT):
+    value, pull_back = jax.vjp(lambda x: loss(x, batch), logp_BT)
+    return value, *pull_back(slope_BT.astype(value.dtype))
+
+  try:
+    got = jax.eval_shape(loss, number, batch)
+    if not _is_loss(got):
+      raise TypeError(f'its result is {_shown(got)}')
+    program = jax.make_jaxpr(value_and_gradient)(batch, number, number).jaxpr
+  # It is the user's function, which may raise anything.
+  except Exception as e:
+    reason = f'{type(e).__name__}: {str(e).strip()}'.splitlines()[0]
+    raise ValueError(
+      f'is no loss ({reason}); for logp_BT, float32{list(_SHAPE)}, and a batch '
+      'of such arrays expected a float array of that shape'
+    ) from e
+  _, used = partial_eval.dce_jaxpr(program, [False, True])
+  if not used[-1]:
+    raise ValueError('is no loss: it has no gradient to logp_BT')
+  return program
+
+
+def _is_loss(got: Any) -> bool:
+  if not isinstance(got, jax.ShapeDtypeStruct) or got.shape != _SHAPE:
+    return False
+  return jnp.issubdtype(got.dtype, jnp.floating)
+
+
+def _shown(got: Any) -> str:
+  if isinstance(got, jax.ShapeDtypeStruct):
+    return f'{got.dtype}{list(got.shape)}'
+  return f'a {type(got).__name__}'

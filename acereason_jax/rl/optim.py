@@ -21,6 +21,7 @@ takes no mask. lamb, lars, novograd, fromage and sm3 take a stack of layers
 for one parameter.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+from jax.interpreters import partial_eval
 
 from acereason_jax import resolve
 
@@ -47,13 +49,15 @@ def make_optimizer(
   *,
   warmup_steps: int,
   clip_norm: float,
+  follow: Callable[[optax.Schedule], optax.Schedule] = lambda rate: rate,
 ) -> optax.GradientTransformation:
   """clip_by_global_norm, then the component, for `params` or their shapes.
 
   The learning rate rises linearly over `warmup_steps` and then is constant,
   or follows its schedule from that one's start. A transform gets gradients
   and parameters, nothing else. All that can be checked by shapes is: nothing
-  is compiled here.
+  is compiled here. `follow` is what learning rates go by instead of their
+  schedules; see `restarts`.
 
   Raises:
     ValueError: one line that names the field, what was got and expected.
@@ -62,10 +66,12 @@ def make_optimizer(
   own = {k: v for k, v in component.items() if k != 'groups'}
   groups = _check_groups(component.get('groups', ()), names)
   others = {
-    str(i): _group(own, other, f'{FIELD}.groups[{i}]', names, warmup_steps)
+    str(i): _group(
+      own, other, f'{FIELD}.groups[{i}]', names, warmup_steps, follow
+    )
     for i, (_, other) in enumerate(groups)
   }
-  transform = _transform(own, FIELD, names, warmup_steps)
+  transform = _transform(own, FIELD, names, warmup_steps, follow)
   if groups:
     labels = jax.tree_util.tree_map_with_path(
       lambda path, _: _label(groups, _name(path)), params
@@ -81,6 +87,129 @@ def make_optimizer(
     or any(isinstance(part['learning_rate'], Mapping) for part in parts),
   )
   return optimizer
+
+
+def restarts(
+  component: Mapping[str, Any],
+  params: Tree,
+  *,
+  warmup_steps: int,
+  clip_norm: float,
+) -> list[bool]:
+  """Of each leaf of the state, whether a stage that takes it over starts anew.
+
+  A stage takes over moments: what has the names of parameters. It also takes
+  over what stands beside moments in their own NamedTuple or dict, such as the
+  count that corrects their bias. All else starts as `init` has it: counts of
+  schedules, of warm-ups and of transforms without moments, hyperparameters that
+  are in the state, and the gradients that optax.MultiSteps has added up. What
+  a schedule of the learning rate is given starts anew wherever it stands.
+
+  In a plain tuple a number beside moments may be theirs or that of the next
+  transform of a chain. Both then start anew, which is right in either case.
+
+  Raises:
+    ValueError: a count serves both moments and the schedule.
+  """
+  make = functools.partial(
+    make_optimizer,
+    component,
+    params,
+    warmup_steps=warmup_steps,
+    clip_norm=clip_norm,
+  )
+
+  def told(rate: optax.Schedule) -> optax.Schedule:
+    def still(step):
+      # An effect, so that what it is given counts as used.
+      jax.debug.callback(lambda step: None, step)
+      return rate(0)
+
+    return still
+
+  state = jax.eval_shape(make().init, params)
+  kept = _moments(state, params)
+  of_schedules = _used(make(follow=told), params, updates=False)
+  of_updates = _used(make(follow=lambda rate: lambda step: rate(0)), params)
+  if any(map(all, zip(kept, of_schedules, of_updates))):
+    raise ValueError(
+      f'{FIELD}.fn={component["fn"]!r}: it counts steps once for its moments '
+      "and for its learning rate's schedule, so a stage cannot take over the "
+      'one without the other; give config.carry_optimizer=False, or a constant '
+      'learning_rate and config.warmup_steps=0'
+    )
+  return [not k or s for k, s in zip(kept, of_schedules)]
+
+
+def _moments(state: Tree, params: Tree) -> list[bool]:
+  """Of each leaf of a state, whether it is of moments or stands beside some."""
+  names = {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+  whole = {path: _moments_tree(path, names) for path in paths}
+  is_field = lambda key: not isinstance(key, jax.tree_util.SequenceKey)
+  # By the state that holds them: moments in fields, moments in a tuple.
+  fields, items = set(), set()
+  for tree in whole.values():
+    if tree:
+      (fields if is_field(tree[-1]) else items).add(tree[:-1])
+  bare = {p[:-1] for p in paths if whole[p] is None and not is_field(p[-1])}
+  dropped = _accumulated(state)
+
+  def kept(path: tuple) -> bool:
+    tree = whole[path]
+    if any(path[: len(d)] == d for d in dropped):
+      return False
+    if tree is None:
+      return is_field(path[-1]) and path[:-1] in fields
+    return not tree or tree[:-1] not in items & bare
+
+  return [kept(path) for path in paths]
+
+
+def _moments_tree(path: tuple, names: set[tuple]) -> tuple | None:
+  """The path of the tree of moments that a leaf is of; None: of none.
+
+  A parameter's name may be followed by more, where its moments are several
+  arrays.
+  """
+  for start in range(len(path)):
+    if any(path[start:end] in names for end in range(start + 1, len(path) + 1)):
+      return path[:start]
+  return None
+
+
+def _accumulated(state: Tree) -> list[tuple]:
+  """The paths of what each optax.MultiSteps keeps beside its inner state."""
+  is_one = lambda node: isinstance(node, optax.MultiStepsState)
+  found = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_one)
+  return [
+    (*path, jax.tree_util.GetAttrKey(field))
+    for path, node in found
+    if is_one(node)
+    for field in node._fields
+    if field != 'inner_opt_state'
+  ]
+
+
+def _used(
+  optimizer: optax.GradientTransformation, params: Tree, updates: bool = True
+) -> list[bool]:
+  """Of each leaf of the state, whether the updates depend on it.
+
+  updates=False: whether an effect of the update does.
+  """
+  shapes = jax.tree.map(_shape, params)
+  state = jax.eval_shape(optimizer.init, shapes)
+  program = jax.make_jaxpr(optimizer.update)(shapes, state, shapes).jaxpr
+  count = len(jax.tree.leaves(shapes))
+  wanted = [updates] * count
+  wanted += [False] * (len(program.outvars) - count)
+  _, used = partial_eval.dce_jaxpr(program, wanted)
+  return used[count:-count]
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def _name(path: tuple) -> str:
@@ -128,10 +257,11 @@ def _group(
   field: str,
   names: Sequence[str],
   warmup_steps: int,
+  follow: Callable[[optax.Schedule], optax.Schedule],
 ) -> optax.GradientTransformation:
   """A component, or `own` with its learning rate times a factor."""
   if isinstance(other, Mapping):
-    return _transform(other, field, names, warmup_steps)
+    return _transform(other, field, names, warmup_steps, follow)
   if not _is_number(other) or other < 0:
     raise ValueError(
       f'{field}={other!r}: expected a factor of the learning rate, 0 or more, '
@@ -139,7 +269,7 @@ def _group(
     )
   if other == 0:
     return optax.set_to_zero()
-  return _transform(own, FIELD, names, warmup_steps, factor=other)
+  return _transform(own, FIELD, names, warmup_steps, follow, factor=other)
 
 
 def _is_number(x: Any) -> bool:
@@ -152,6 +282,7 @@ def _transform(
   field: str,
   names: Sequence[str],
   warmup_steps: int,
+  follow: Callable[[optax.Schedule], optax.Schedule],
   factor: float = 1.0,
 ) -> optax.GradientTransformation:
   for needed in ('fn', 'learning_rate'):
@@ -170,7 +301,8 @@ def _transform(
     component['learning_rate'], f'{field}.learning_rate', names, warmup_steps
   )
   if callable(rate):
-    scaled = lambda step: factor * rate(step)
+    followed = follow(rate)
+    scaled = lambda step: factor * followed(step)
   else:
     scaled = factor * rate
   built = _build({**component, 'learning_rate': scaled}, field, names)
@@ -297,8 +429,7 @@ def _check_by_shapes(
   has_schedule: bool,
 ) -> None:
   """Raises ValueError unless `optimizer` updates such parameters."""
-  like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
-  shapes = jax.tree.map(like, params)
+  shapes = jax.tree.map(_shape, params)
   try:
     before = jax.eval_shape(optimizer.init, shapes)
     updates, after = jax.eval_shape(optimizer.update, shapes, before, shapes)
@@ -314,7 +445,7 @@ def _check_by_shapes(
     ) from e
   for what, got, expected in (
     ('updates', updates, shapes),
-    ('state', jax.tree.map(like, after), jax.tree.map(like, before)),
+    ('state', jax.tree.map(_shape, after), jax.tree.map(_shape, before)),
   ):
     if got != expected:
       raise ValueError(

@@ -29,13 +29,17 @@ import numpy as np
 from acereason_jax import types
 
 AVERAGES = ('token', 'group', 'sequence', 'constant')
+# The fields of a batch that are int32; the others are float32.
+WHOLE = 'tokens_BT', 'target_BT', 'segment_BT', 'prefix_BT', 'position_BT'
 
 
 class PackedBatch(NamedTuple):
-  """Rows of T tokens; all [B, T], int32 but for the four floats.
+  """Rows of T tokens; all [B, T], `WHOLE` int32 and the others float32.
 
-  weight_BT is 0 wherever target_BT is nothing the policy said. logp_ref_BT is
-  0 until a reference model has scored the batch (`update.Update.score`).
+  weight_BT is 0 wherever target_BT is nothing the policy said. logp_old_BT is
+  the sampler's. logp_ref_BT is 0 until a reference model has scored the batch
+  (`update.Update.score`), and logp_first_BT until the policy has, before the
+  first of several updates (`update.Update.first_pass`).
   """
 
   tokens_BT: np.ndarray
@@ -47,6 +51,7 @@ class PackedBatch(NamedTuple):
   adv_BT: np.ndarray
   weight_BT: np.ndarray
   logp_ref_BT: np.ndarray
+  logp_first_BT: np.ndarray
 
 
 class Trained(NamedTuple):
@@ -97,8 +102,8 @@ def trained_rollouts(
   weights are already over the whole batch. One rollout is then always left, so
   that every step measures the mismatch of sampler and trainer.
 
-  With `every` advantage 0 is left out no longer: an entropy bonus and some
-  losses (`losses.needs_every`) have a gradient there.
+  `every=True` keeps rollouts with advantage 0: an entropy bonus and some losses
+  (`losses.needs_every`) have a gradient there.
   """
   chosen = [
     [
@@ -327,10 +332,12 @@ def pack(
   for batch_rows in planned or [[]]:
     shape = rows, columns
     batch = PackedBatch(
-      np.full(shape, pad_token, np.int32),
-      *(np.zeros(shape, np.int32) for _ in range(4)),
-      *(np.zeros(shape, np.float32) for _ in range(4)),
+      *(
+        np.zeros(shape, np.int32 if name in WHOLE else np.float32)
+        for name in PackedBatch._fields
+      )
     )
+    batch.tokens_BT[:] = pad_token
     for i, row in enumerate(batch_rows):
       writer = _Writer(PackedBatch(*(x[i] for x in batch)), share_prompts)
       for _, members in itertools.groupby(row, key=lambda t: t.prompt.id):

@@ -86,13 +86,16 @@ class Update:
 
   For a loss that reads logp_ref: score(reference_weights, batch, knobs) ->
   the batch with it; reset_reference(state) -> state (donated) whose reference
-  is its parameters.
+  is its parameters. For one that reads logp_first, where a batch has several
+  updates: first_pass(weights, batch, knobs) -> the batch with it, to be called
+  before the first of them.
   """
 
   zeros: Callable[[base.Tree], Sums]
   add: Callable[[base.Tree, Sums, PackedBatch, Knobs], Sums]
   apply: Callable[[TrainState, Sums], tuple[TrainState, dict]]
   score: Callable[[base.Tree, PackedBatch, Knobs], PackedBatch]
+  first_pass: Callable[[base.Tree, PackedBatch, Knobs], PackedBatch]
   reset_reference: Callable[[TrainState], TrainState]
 
 
@@ -162,12 +165,15 @@ def add(
   loss: losses.Loss,
   entropy_bonus: bool = False,
   reference: bool = False,
+  has_first: bool = False,
 ) -> Sums:
   """Adds the gradient and the metrics of one microbatch.
 
   The gradient is that of those weights that `sums.grads` has; `forward` is
   `token_logp` of a model. With `entropy_bonus` the loss of a token is less by
-  entropy_weight * its entropy. `reference` says that the batch has logp_ref.
+  entropy_weight * its entropy. `reference` says that the batch has logp_ref,
+  `has_first` that it has logp_first; without, this is the trainer's first pass
+  over the batch, so that logp_first is logp as a number.
 
   The mismatch is |logp - sampler's logp| over the response tokens: the
   forward is the same function, so it should be rounding alone.
@@ -183,7 +189,10 @@ def add(
     said_BT = batch.weight_BT > 0
     # Before the loss: a `where` after it alone leaves 0 * inf in the gradient.
     logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
-    loss_BT = loss(logp_BT, batch)
+    seen = batch
+    if not has_first:
+      seen = batch._replace(logp_first_BT=jax.lax.stop_gradient(logp_BT))
+    loss_BT = loss(logp_BT, seen)
     if entropy_bonus:
       loss_BT -= knobs.entropy_weight * entropy_BT
     loss_BT = jnp.where(said_BT, loss_BT, 0.0)
@@ -252,12 +261,15 @@ def make_update(
   vocab_chunk: int,
   dtype: jnp.dtype,
   entropy_bonus: bool = False,
+  several: bool = False,
   param_shardings: base.Tree | None = None,
   frozen_shardings: base.Tree | None = None,
   offload: bool = False,
 ) -> Update:
-  """The five jitted functions; see `add` for `entropy_bonus`.
+  """The jitted functions; see `add` for `entropy_bonus`.
 
+  `several` says that a batch has several updates: where the loss reads
+  logp_first, batches then come from `first_pass`.
   Gradients and the state are placed as `param_shardings`, a tree of
   NamedSharding; None is for one device. Nothing in `zeros` would tell the
   compiler where to, and without being told XLA makes the new state of `apply`
@@ -276,7 +288,9 @@ def make_update(
   forward = functools.partial(
     token_logp, model=model, vocab_chunk=vocab_chunk, dtype=dtype, head=head
   )
-  reference = losses.reads_reference(loss)
+  read = losses.reads(loss)
+  reference = 'logp_ref_BT' in read
+  has_first = several and 'logp_first_BT' in read
 
   def add_one(weights, sums, batch, knobs):
     return add(
@@ -288,6 +302,7 @@ def make_update(
       loss=loss,
       entropy_bonus=entropy_bonus,
       reference=reference,
+      has_first=has_first,
     )
 
   def moments(state, offload):
@@ -343,6 +358,9 @@ def make_update(
     jax.jit(apply_one, donate_argnums=0),
     lambda weights, batch, knobs: batch._replace(
       logp_ref_BT=scored(weights, batch, knobs)
+    ),
+    lambda weights, batch, knobs: batch._replace(
+      logp_first_BT=scored(weights, batch, knobs)
     ),
     # The old reference is not read: only kept has it room to give away.
     jax.jit(reset_one, donate_argnums=0, keep_unused=True),

@@ -20,15 +20,16 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import struct
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from acereason_jax import types
+from acereason_jax import oserrors, types
 
 _MAGIC, _VERSION = b'rollouts', 1
 _HEAD = struct.Struct('<8sI32s')
@@ -37,7 +38,8 @@ _CRC = struct.Struct('<I')
 _NUMBER = struct.Struct('<d')
 _NAME = re.compile(r'(0|[1-9][0-9]*)-(0|-?[1-9][0-9]*)\.journal')
 _ARRAYS = dict(tokens='int32', logp='float32', full_logp='float32')
-_NO_SPACE = errno.ENOSPC, errno.EDQUOT
+# A link is refused, and a pipe waits for nobody.
+_NO_DETOUR = os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
 
 
@@ -181,8 +183,11 @@ class Journal:
         raise ValueError(f'{path}: written to while its journal is not open')
       if self._file is None or self._file[0] != step:
         self._close()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
         self._file = step, os.open(path, flags, 0o666)
+      if not os.fstat(self._file[1]).st_nlink:
+        # What is written to it now, nobody finds.
+        raise OSError(errno.ENOENT, 'it was deleted while it was written')
       end = self._ends.get(step, 0)
       data = record if end else self._head + record
       try:
@@ -207,10 +212,11 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
   """Holds `path` for this process, whose name it then tells; gives notes.
 
   Raises:
-    OSError: one line; another process holds it.
+    OSError: one line; another process holds it, or it is no file of its own: a
+      link there would have another file cut and written over.
   """
   notes = []
-  with path.open('a+', errors='replace') as file:
+  with _own_file(path) as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -233,13 +239,36 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
     yield notes
 
 
+def _own_file(path: pathlib.Path) -> IO[str]:
+  """The file of that name, made if need be; never through a link."""
+  flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
+  try:
+    file = os.fdopen(os.open(path, flags, 0o666), 'a+', errors='replace')
+  except OSError as e:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+      raise _no_file(path) from e
+    raise
+  found = os.fstat(file.fileno())
+  if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    file.close()
+    raise _no_file(path)
+  return file
+
+
+def _no_file(path: pathlib.Path) -> OSError:
+  return OSError(
+    f'{path}: a link, or no regular file; expected a file that this run makes: '
+    'remove it, or use another --workdir'
+  )
+
+
 @contextlib.contextmanager
 def _one_line(path: pathlib.Path) -> Iterator[None]:
   """Says in an OSError which file it was and what to do."""
   try:
     yield
   except OSError as e:
-    remedy = 'free space' if e.errno in _NO_SPACE else 'mend the disk'
+    remedy = oserrors.remedy(e.errno) or 'look at the disk'
     raise OSError(
       e.errno,
       f'{path}: an entry was not kept: {e.strerror}; {remedy} and start the '
@@ -250,9 +279,13 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
 def _files(folder: pathlib.Path) -> Iterator[tuple[int, int, pathlib.Path]]:
   """(step, process, path) of every journal's file."""
   for path in folder.iterdir():
-    if (match := _NAME.fullmatch(path.name)) and path.is_file():
+    if (match := _NAME.fullmatch(path.name)) and _is_own(path):
       process, step = match.groups()
       yield int(step), int(process), path
+
+
+def _is_own(path: pathlib.Path) -> bool:
+  return path.is_file() and not path.is_symlink()
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

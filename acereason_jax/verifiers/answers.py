@@ -10,14 +10,16 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from acereason_jax.verifiers import values, vocabulary
+from acereason_jax.verifiers import units, values, vocabulary
 from acereason_jax.verifiers.latex import Node
 from acereason_jax.verifiers.values import Refused
 from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
 
 _INFINITY = Node('constant', ('infinity',))
 _MINUS_INFINITY = Node('negate', (_INFINITY,))
+_INFINITIES = (_INFINITY, _MINUS_INFINITY)
 _REALS = Node('tuple', ('(', ')', _MINUS_INFINITY, _INFINITY))
+_HUNDRED = Node('number', (Fraction(100), 0))
 _ZERO = Node('number', (Fraction(0), 0))
 _PI = Node('constant', ('pi',))
 _DEGREE = Node('divide', (_PI, Node('number', (Fraction(180), 0))))
@@ -45,11 +47,19 @@ _SETS = 3
 
 
 class _Item(NamedTuple):
-  """A value, the name it is given ('' without one) and its unit."""
+  """What a statement says.
+
+  name: the name it gives to the value, '' without one.
+  unit: '' without one.
+  value: in that unit.
+  share: the value again, where the unit is percent and it is written as a
+    number too: 4/5 = 80%.
+  """
 
   name: str
   unit: str
   value: Node
+  share: Node | None = None
 
 
 def same(given: Node, wanted: Node) -> bool:
@@ -103,21 +113,12 @@ def _item(node: Node) -> _Item:
   """
   if node.op == 'quantity':
     inner = _item(node.args[0])
-    if inner.unit == 'degree' and node.args[1] in ('coulomb', 'farad'):
-      # Behind a degree sign C and F are scales.
-      return inner._replace(unit=f'degree {node.args[1]}')
-    return inner._replace(unit=_joined(inner.unit, node.args[1]))
+    return inner._replace(unit=units.combined(inner.unit, node.args[1]))
   if node.op == 'degree':
     return _Item('', 'degree', node.args[0])
   if node.op == 'relation':
     return _relation(node.args[0], node.args[1:])
   return _Item('', '', _value(node))
-
-
-def _joined(inner: str, outer: str) -> str:
-  if inner and outer and inner != outer:
-    raise Unreadable('two units')
-  return outer or inner
 
 
 def _value(node: Node) -> Node:
@@ -236,15 +237,35 @@ def _chain(operators: tuple[str, ...], operands: tuple[Node, ...]) -> _Item:
     return _Item('', '', Node('relation', (operators, *operands)))
   exact = list(operands[: _first(operators, '~') + 1])
   items = [_item(operand) for operand in operands]
-  for item in items[1 : len(exact)]:
-    if not _same_item(items[0], item):
+  shares = len({item.unit == 'percent' for item in items}) > 1
+  compared = [_share(item) for item in items] if shares else items
+  for item in compared[1 : len(exact)]:
+    if not _same_item(compared[0], item):
       raise Refused('a contradictory chain')
-  for item in items[len(exact) :]:
-    if not _near(items[0].value, item.value):
+  for item in compared[len(exact) :]:
+    if not _near(compared[0].value, item.value):
       raise Refused('a contradictory chain')
+  if shares:
+    return _with_share(name, items[: len(exact)])
   chosen = items[len(exact) - 1]
-  units = [item.unit for item in items if item.unit]
-  return _Item(name, units[-1] if units else '', chosen.value)
+  named = [item.unit for item in items if item.unit]
+  return _Item(name, named[-1] if named else '', chosen.value)
+
+
+def _share(item: _Item) -> _Item:
+  """80% as 80/100."""
+  if item.unit != 'percent':
+    return item
+  return _Item('', '', Node('divide', (item.value, _HUNDRED)))
+
+
+def _with_share(name: str, items: list[_Item]) -> _Item:
+  """The exact members of a chain in which some, maybe, are percents."""
+  percents = [item.value for item in items if item.unit == 'percent']
+  others = [item for item in items if item.unit != 'percent']
+  if percents and others:
+    return _Item(name, 'percent', percents[-1], others[-1].value)
+  return items[-1]._replace(name=name)
 
 
 def _first(operators: tuple[str, ...], operator: str) -> int:
@@ -374,7 +395,12 @@ def _excluded(left: Node, right: Node) -> _Item:
 
 
 def _same_item(a: _Item, b: _Item, inner: bool = False) -> bool:
-  if a.unit and b.unit and a.unit != b.unit:
+  if a.share is not None and not b.unit:
+    plain = a._replace(unit='', value=a.share, share=None)
+    return _same_item(a._replace(share=None), b) or _same_item(plain, b)
+  if b.share is not None and not a.unit:
+    return _same_item(b, a)
+  if not units.agree(a.unit, b.unit):
     return False
   if a.name and b.name and a.name != b.name:
     return False
@@ -459,13 +485,18 @@ def _vector(a: Node, b: Node) -> bool:
 
 
 def _brackets(node: Node) -> tuple[str, str]:
-  """The ends of an interval: ]a, b[ is (a, b), and infinity is open."""
+  """The ends of an interval: ]a, b[ is (a, b).
+
+  Raises:
+    Refused: an end at infinity is closed, where no number is.
+  """
   opening, closing, *ends = node.args
   opening, closing = opening.replace(']', '('), closing.replace('[', ')')
-  if ends and ends[0] == _MINUS_INFINITY:
-    opening = '('
-  if ends and ends[-1] == _INFINITY:
-    closing = ')'
+  if len(ends) == 2 and (
+    (opening == '[' and ends[0] in _INFINITIES)
+    or (closing == ']' and ends[1] in _INFINITIES)
+  ):
+    raise Refused('an interval closed at infinity')
   return opening, closing
 
 

@@ -1,10 +1,12 @@
 r"""Judges a response's program: the last ```python block, against every test.
 
 All tests must pass; the first that does not ends it (arXiv 2505.16400, section
-3.1). A program runs as a real `__main__` in a `jail`, in a fresh process for
-each test, its source untouched; what it is compared with never enters a process
-that runs it, and no verdict is read from it, only bytes. CPU time decides TLE,
-so that a busy machine does not; as much and two seconds may be slept.
+3.1). A program runs in a `jail`, in a fresh process for each test, its source
+untouched: as a real `__main__`, or, where its function is called, as a module.
+What it is compared with never enters a process that runs it, and no verdict is
+read from it, only bytes. docs/judges.md has what is read and what is equal.
+CPU time decides TLE, so that a busy machine does not; as much as for one test,
+and two seconds, may be slept in all tests together.
 
 | status | when | verdict |
 |---|---|---|
@@ -16,6 +18,8 @@ so that a busy machine does not; as much and two seconds may be slept.
 | OLE | more output than may be | wrong |
 | NO_CODE | no closed ```python block | unparsed |
 | SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
+
+A program under which the jail fails twice is RE if an empty program then runs.
 """
 
 import collections
@@ -29,8 +33,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from acereason_jax.types import Status, Verdict
@@ -39,6 +43,8 @@ from acereason_jax.verifiers import jail
 CodeStatus = Literal[
   'AC', 'WA', 'TLE', 'MLE', 'RE', 'OLE', 'NO_CODE', 'SANDBOX_ERROR'
 ]
+FloatError = Literal['either', 'absolute', 'relative']
+_IsNear = Callable[[float, float], bool]
 STATUS_OF: dict[str, Status] = {
   'AC': 'right',
   'NO_CODE': 'unparsed',
@@ -46,14 +52,34 @@ STATUS_OF: dict[str, Status] = {
 }
 
 _CODE_CHARS = 1 << 18
+# A line that opens a block: the lists and quotes it is in, the fence, and the
+# language. A title or attributes may follow.
 _OPENING = re.compile(
-  r'^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n', re.MULTILINE | re.IGNORECASE
+  r'((?:[ \t]*+(?:>|(?:[-*+]|[0-9]{1,9}[.)])(?=[ \t]))){0,9}+[ \t]*+)'
+  r'(`{3,}+(?=[^`]*$)|~{3,}+)[ \t]*+(?:\{[ \t]*+\.?)?'
+  r'(?:python(?:3(?:\.[0-9]+)?)?|py3?)(?![\w+#.-])',
+  re.IGNORECASE,
 )
-_CLOSING = re.compile(r'^[ \t]*```[ \t]*\r?$', re.MULTILINE)
+_CLOSING = re.compile(r'[ \t]*+(`{3,}+|~{3,}+)[ \t\r]*+$')
+_TAB = 4
+# In a line of Python: a comment, the quotes of a long string, a short string.
+_LEXEME = re.compile(
+  r'#.*|("""|\'{3})|"(?:[^"\\]++|\\.)*+"?+|' r"'(?:[^'\\]++|\\.)*+'?+"
+)
+# The rest of a long string, by its quotes.
+_REST = {
+  3 * quote: re.compile(
+    rf'(?:[^{quote}\\]++|\\.|{quote}(?!{2 * quote}))*+{3 * quote}'
+  )
+  for quote in ('"', "'")
+}
+# What programs print for a number. Other digits are text: 0011, +3, and 1e2,
+# which has no sign and no point, and may be of base 16.
 _NUMBER = re.compile(
-  r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?'
+  r'-?(?:(?:0|[1-9][0-9]*)(?:[eE][-+][0-9]{1,4})?'
+  r'|(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?)'
 )
-_INTEGER = re.compile(r'[-+]?[0-9]+')
+_INTEGER = re.compile(r'-?[0-9]+')
 _SHOWN = 60
 _DEPTH = 50
 # Digits of floats, spaces: an answer is never so much longer than expected.
@@ -80,8 +106,9 @@ class CodeTask:
 
   kind 'stdin': the program reads `stdin` and prints `expected`. 'call': its
   function `fn` ('f' or 'Solution().f') is called with `args` and returns
-  `expected`, both JSON values. Numbers that are no integers may be off by
-  `float_tol`, absolute or relative.
+  `expected`, both JSON values. Numbers are exact unless the problem allows an
+  error: then two that are not both integers may differ by `float_tol`.
+  `float_error` says of what: the absolute error, the relative, or either.
   """
 
   kind: Literal['stdin', 'call']
@@ -89,7 +116,8 @@ class CodeTask:
   fn: str = ''
   time_limit_seconds: float = 6.0
   memory_bytes: int = 1 << 30
-  float_tol: float = 1e-6
+  float_tol: float = 0.0
+  float_error: FloatError = 'either'
 
   def to_json(self) -> str:
     """Returns what `from_json` reads."""
@@ -168,6 +196,11 @@ def _check(task: CodeTask) -> None:
       _is_number(task.float_tol) and 0 <= task.float_tol < 1,
       'at least 0, less than 1',
     ),
+    (
+      'float_error',
+      task.float_error in ('either', 'absolute', 'relative'),
+      "'either', 'absolute' or 'relative'",
+    ),
   ):
     if not good:
       value = getattr(task, field)
@@ -179,7 +212,10 @@ def _is_number(value: Any) -> bool:
 
 
 class TestRun(NamedTuple):
-  """One test's outcome; `note` is the first difference or the error."""
+  """One test's outcome; `note` is the first difference or the error.
+
+  `broke`: the jail failed while the program ran.
+  """
 
   number: int
   status: CodeStatus
@@ -187,6 +223,7 @@ class TestRun(NamedTuple):
   cpu_seconds: float
   peak_bytes: int
   stderr: str
+  broke: bool = False
 
 
 def verify(
@@ -201,7 +238,8 @@ def verify(
 
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order they ran in. A submission has
-  `budget_seconds` of CPU time for all its tests, and `longest_seconds` in all.
+  `budget_seconds` of CPU time for all its tests, sleep as for one of them, and
+  `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
   try:
@@ -295,7 +333,7 @@ def explain(
   lines = [f'{len(program)} characters of code']
   with contextlib.suppress(jail.SandboxError):
     lines.append(_jail(tier).confinement)
-  budget = _Budget(budget_seconds)
+  budget = _Budget(task, budget_seconds)
   for number in range(len(task.tests)):
     ran = run_test(program, task, number, tier, budget)
     lines.append(
@@ -325,19 +363,92 @@ def _task(answer: str) -> CodeTask:
 
 
 def extract(response: str, reasons: bool) -> str | None:
-  """Returns the last closed ```python block after the first `</think>`."""
+  """Returns the last closed ```python block after the first `</think>`.
+
+  A block begins with a line of three or more ` or ~ and the language: python,
+  python3 or py, in any case. It ends at the first line of as many, or more, of
+  that character, except inside a long string of the program. If such a string
+  never ends, the first such line ends the block. Each line loses the fence's
+  own indentation, as in CommonMark, but no more than the first line has.
+  """
   if reasons:
     _, tag, response = response.partition('</think>')
     if not tag:
       return None
-  program, end = None, 0
-  # One pattern for both would look for an end after each of many beginnings.
-  while opening := _OPENING.search(response, end):
-    closing = _CLOSING.search(response, opening.end())
-    if not closing:
+  lines = response.split('\n')
+  program, number, lexed = None, 0, True
+  while number < len(lines):
+    opening = _OPENING.match(lines[number])
+    number += 1
+    if not opening:
+      continue
+    lead, fence = opening.groups()
+    quoted = re.compile(rf'(?:[ \t]*+> ?){{0,{lead.count(">")}}}+')
+    end = _end(lines, number, fence, quoted, lexed)
+    if end is None and lexed:
+      # Only once, so that the time is linear in the text.
+      lexed = False
+      end = _end(lines, number, fence, quoted, lexed)
+    if end is None:
       break
-    program, end = response[opening.end() : closing.start()], closing.end()
+    block = [_unquoted(line, quoted) for line in lines[number:end]]
+    program = _dedented(block, _columns(_unquoted(lead, quoted)))
+    number = end + 1
   return program
+
+
+def _end(
+  lines: list[str], number: int, fence: str, quoted: re.Pattern, lexed: bool
+) -> int | None:
+  """Returns which line closes the block that begins with line `number`."""
+  string = ''
+  for i in range(number, len(lines)):
+    line = _unquoted(lines[i], quoted)
+    closing = _CLOSING.match(line)
+    if closing and not string and closing[1].startswith(fence):
+      return i
+    if lexed:
+      string = _string_after(line, string)
+  return None
+
+
+def _string_after(line: str, string: str) -> str:
+  """Returns the quotes of the long string that is open after a line.
+
+  `string`: of the one that was open before it; '' is none.
+  """
+  at = 0
+  while True:
+    following = _REST[string].match if string else _LEXEME.search
+    found = following(line, at)
+    if not found:
+      return string
+    at, string = found.end(), '' if string else found[1] or ''
+
+
+def _unquoted(line: str, quoted: re.Pattern) -> str:
+  return line[quoted.match(line).end() :]
+
+
+def _columns(text: str) -> int:
+  return len(text.expandtabs(_TAB))
+
+
+def _dedented(lines: list[str], columns: int) -> str:
+  """Returns the lines with at most so many columns of indentation less."""
+  first = next(filter(str.strip, lines), '')
+  own = first[: len(first) - len(first.lstrip(' \t'))]
+  columns = min(columns, _columns(own))
+  return ''.join(f'{_without(line, columns)}\n' for line in lines)
+
+
+def _without(line: str, columns: int) -> str:
+  at = column = 0
+  while column < columns and line[at : at + 1] in (' ', '\t'):
+    column += 1 if line[at] == ' ' else _TAB - column % _TAB
+    at += 1
+  # Of a tab, the rest stays.
+  return ' ' * (column - columns) + line[at:]
 
 
 # --- running ----------------------------------------------------------------
@@ -361,19 +472,24 @@ def _jail(tier: str) -> jail.Jail:
 
 
 class _Budget:
-  """What a submission may still use; as for a test, CPU time decides."""
+  """What a submission may still use; as for a test, CPU time decides.
 
-  def __init__(self, seconds: float):
+  It may sleep as long in all of its tests as in one: who sleeps holds a worker.
+  """
+
+  def __init__(self, task: CodeTask, seconds: float):
     self.cpu_seconds = seconds
+    asleep = min(task.time_limit_seconds, seconds) + _ASLEEP_SECONDS
+    self.asleep_seconds = asleep
     self._deadline = time.monotonic() + longest_seconds(seconds)
 
   def limits(self, task: CodeTask) -> jail.Limits | None:
     """Returns the limits of the next run; None if nothing is left."""
     cpu = min(task.time_limit_seconds, self.cpu_seconds)
     wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
-    if min(cpu, wall) <= 0:
+    if min(cpu, wall, self.asleep_seconds) <= 0:
       return None
-    return jail.Limits(cpu, wall, task.memory_bytes, cpu + _ASLEEP_SECONDS)
+    return jail.Limits(cpu, wall, task.memory_bytes, self.asleep_seconds)
 
 
 def _judge(
@@ -386,7 +502,7 @@ def _judge(
     return known
   kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
   order = sorted(range(len(task.tests)), key=lambda i: (-kills[i], i))
-  budget = _Budget(budget_seconds)
+  budget = _Budget(task, budget_seconds)
   found = 'AC', f'{len(task.tests)} tests'
   for number in order:
     ran = run_test(program, task, number, tier, budget)
@@ -419,10 +535,25 @@ def run_test(
   near = task.time_limit_seconds < ran.cpu_seconds
   near &= ran.cpu_seconds < _NEAR * task.time_limit_seconds
   if ran.status == 'SANDBOX_ERROR' or (ran.status == 'TLE' and near):
-    ran = _run_once(program, task, number, tier, budget)
+    first, ran = ran, _run_once(program, task, number, tier, budget)
     ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
+    if first.broke and ran.broke and _empty_runs(task, number, tier):
+      # Else who breaks jails would have no wrong answers.
+      note = f'it breaks the jail, an empty program does not: {ran.note}'
+      ran = ran._replace(status='RE', note=note)
   budget.cpu_seconds -= ran.cpu_seconds
   return ran
+
+
+def _empty_runs(task: CodeTask, number: int, tier: str) -> bool:
+  """Whether a fresh jail runs an empty program on a test's input."""
+  limits = _Budget(task, task.time_limit_seconds).limits(task)
+  stdin = task.tests[number].stdin.encode('utf-8', 'surrogatepass')
+  try:
+    return _jail(tier).run(b'', stdin, limits).exit == 0
+  except jail.SandboxError:
+    vars(_jails).clear()
+    return False
 
 
 def _run_once(
@@ -437,8 +568,10 @@ def _run_once(
     outcome = _jail(tier).run(source, stdin, limits, task.fn, test.args)
   except jail.SandboxError as e:
     vars(_jails).clear()
-    note = ascii(str(e))[1:-1][:200]
-    return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '')
+    note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
+    return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
+  # Of every run: no measuring error makes a program sleep.
+  budget.asleep_seconds -= outcome.asleep_seconds
   status, note = _status(outcome, limits, task, test)
   return TestRun(
     number,
@@ -468,30 +601,38 @@ def _status(
       return 'MLE', f'{outcome.peak_bytes >> 20} MiB'
     return 'RE', note or f'exit status {outcome.exit}'
   if task.kind == 'call':
-    difference = compare_values(outcome.result, test.expected, task.float_tol)
+    compare, given = compare_values, outcome.result
   else:
-    difference = compare_text(outcome.stdout, test.expected, task.float_tol)
+    compare, given = compare_text, outcome.stdout
+  difference = compare(given, test.expected, task.float_tol, task.float_error)
   return ('WA', difference) if difference else ('AC', '')
 
 
 # --- comparing --------------------------------------------------------------
 
 
-def compare_text(stdout: bytes, expected: str, float_tol: float) -> str:
+def compare_text(
+  stdout: bytes,
+  expected: str,
+  float_tol: float,
+  float_error: FloatError = 'either',
+) -> str:
   r"""Returns the first difference, '' if there is none.
 
-  Lines are stripped and blank ones dropped at the end; lines that differ are
-  compared word by word, numbers by value:
-  'a \n' = 'a', '1  2' = '1 2', '2' = '2.0', '0.3333334' = '0.333333333';
-  'YES' and 'Yes' differ, and '1000000000000000001' and '1000000000000000000'.
+  Lines are stripped and blank ones dropped at the end. Lines that differ are
+  compared word by word: as text, then as exact decimals, then as far as the
+  tolerance goes:
+  'a \n' = 'a', '1  2' = '1 2', '2' = '2.0', '1.5e+3' = '1500.0';
+  'YES' and 'Yes' differ, '11' and '0011', '1e2' and '100'. docs/judges.md.
   """
   if _far_longer(stdout, expected):
     return f'{len(stdout)} bytes, expected {len(expected)} characters'
   given = stdout.decode('utf-8', 'surrogateescape').strip()
   wanted = expected.strip()
+  near = functools.partial(_near, float_tol=float_tol, float_error=float_error)
   for number, (a, b) in enumerate(zip(_lines(given), _lines(wanted)), 1):
     if a != b and (
-      _far_longer(a, b) or not _same_words(a.split(), b.split(), float_tol)
+      _far_longer(a, b) or not _same_words(a.split(), b.split(), near)
     ):
       return f'line {number}: got {_show(a)}, expected {_show(b)}'
   lines = [text.count('\n') + 1 for text in (given, wanted)]
@@ -510,40 +651,48 @@ def _far_longer(given: str | bytes, wanted: str) -> bool:
   return len(given) > _LONGER * len(wanted) + _LONG
 
 
-def _same_words(a: Sequence[str], b: Sequence[str], float_tol: float) -> bool:
+def _same_words(a: Sequence[str], b: Sequence[str], near: _IsNear) -> bool:
   return len(a) == len(b) and all(
-    x == y or _same_number(x, y, float_tol) for x, y in zip(a, b)
+    x == y or _same_number(x, y, near) for x, y in zip(a, b)
   )
 
 
-def _same_number(a: str, b: str, float_tol: float) -> bool:
-  """Whether two ASCII decimals are one number; integers exactly."""
+def _same_number(a: str, b: str, near: _IsNear) -> bool:
+  """Whether the number a is what is expected where b is."""
   if len(a) > 1000 or len(b) > 1000:
     return False
   if not (_NUMBER.fullmatch(a) and _NUMBER.fullmatch(b)):
     return False
-  try:
-    x, y = Decimal(a), Decimal(b)
-  except InvalidOperation:
+  x, y = Decimal(a), Decimal(b)
+  if not _INTEGER.fullmatch(b):
+    return x == y or near(float(x), float(y))
+  # An integer for an integer is exact. Nobody prints one with an exponent.
+  if _INTEGER.fullmatch(a):
+    return x == y
+  return (x == y and 'e' not in a.lower()) or near(float(x), float(y))
+
+
+def _near(
+  a: float, b: float, *, float_tol: float, float_error: FloatError
+) -> bool:
+  """Whether the task allows a for b; False if it allows no error."""
+  if not float_tol or not (math.isfinite(a) and math.isfinite(b)):
     return False
-  if x == y:
-    return True
-  if _INTEGER.fullmatch(b):
-    return False
-  return _near(float(x), float(y), float_tol)
+  scale = {'either': max(1.0, abs(b)), 'absolute': 1.0, 'relative': abs(b)}
+  return abs(a - b) <= float_tol * scale[float_error]
 
 
-def _near(a: float, b: float, float_tol: float) -> bool:
-  if not (math.isfinite(a) and math.isfinite(b)):
-    return False
-  return abs(a - b) <= float_tol * max(1.0, abs(b))
-
-
-def compare_values(result: bytes, expected: Any, float_tol: float) -> str:
+def compare_values(
+  result: bytes,
+  expected: Any,
+  float_tol: float,
+  float_error: FloatError = 'either',
+) -> str:
   """Returns the first difference of a JSON value, '' if there is none.
 
-  Types count: True is not 1, '1' is not 1; a tuple was a list. An expected
-  integer is exact: 2.0 is 2, 2.0000001 is not.
+  Numbers are compared as Python's `==` does, so True is 1 and 2.0 is 2; floats,
+  as far as the tolerance goes. Other types count: '1' is not 1, None is not
+  False. A tuple is a list by now. docs/judges.md.
   """
   if _far_longer(result, json.dumps(expected)):
     return f'a value of {len(result)} bytes'
@@ -551,28 +700,29 @@ def compare_values(result: bytes, expected: Any, float_tol: float) -> str:
     value = json.loads(result)
   except (ValueError, RecursionError):
     return 'returned nothing that JSON can say'
-  if _same_value(value, expected, float_tol, 0):
+  near = functools.partial(_near, float_tol=float_tol, float_error=float_error)
+  if _same_value(value, expected, near, 0):
     return ''
   shown = _show(json.dumps(value)), _show(json.dumps(expected))
   return f'got {shown[0]}, expected {shown[1]}'
 
 
-def _same_value(a: Any, b: Any, float_tol: float, depth: int) -> bool:
+def _same_value(a: Any, b: Any, near: _IsNear, depth: int) -> bool:
   if depth > _DEPTH:
     return False
-  if isinstance(a, bool) or isinstance(b, bool):
-    return a is b
-  if _is_number(a) and _is_number(b):
-    if isinstance(b, int):
+  if isinstance(a, int | float) and isinstance(b, int | float):
+    if isinstance(a, int) and isinstance(b, int):
       return a == b
-    return a == b or _near(_float(a), _float(b), float_tol)
+    # A truth value is no measurement.
+    inexact = not (isinstance(a, bool) or isinstance(b, bool))
+    return a == b or (inexact and near(_float(a), _float(b)))
   if isinstance(a, list) and isinstance(b, list):
     return len(a) == len(b) and all(
-      _same_value(x, y, float_tol, depth + 1) for x, y in zip(a, b)
+      _same_value(x, y, near, depth + 1) for x, y in zip(a, b)
     )
   if isinstance(a, dict) and isinstance(b, dict):
     return a.keys() == b.keys() and all(
-      _same_value(a[k], b[k], float_tol, depth + 1) for k in a
+      _same_value(a[k], b[k], near, depth + 1) for k in a
     )
   return type(a) is type(b) and a == b
 

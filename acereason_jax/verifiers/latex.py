@@ -10,9 +10,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from acereason_jax.verifiers import vocabulary
+from acereason_jax.verifiers import units, vocabulary
 from acereason_jax.verifiers.spelling import WORD_COMMAND
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import (
+  Ambiguous,
+  TooLarge,
+  Unreadable,
+)
 
 # Python's stack holds this many of our frames a level; answers nest below 10.
 _DEPTH = 24
@@ -43,7 +47,7 @@ _TOKEN = re.compile(
   r'|(?P<number>[0-9]*\.[0-9]*\([0-9]{1,60}\)|(?:[0-9]+\.?[0-9]*|\.[0-9]+)'
   r'(?:\\overline ?\{ ?[0-9]+ ?\}'
   r'|\\dot ?\{[0-9]\}(?:[0-9]*\\dot ?\{[0-9]\})?)?)'
-  rf'|(?P<text>{WORD_COMMAND} ?\{{(?P<words>[^{{}}]*)\}})'
+  rf'|(?P<text>{WORD_COMMAND} ?\{{(?P<words>(?:[^{{}}]|\^\{{-?[0-9]\}})*)\}})'
   r'|\\begin ?\{(?P<begin>[a-zA-Z]+\*?)\}(?:\{[lcr| ]*\})?'
   r'|\\end ?\{(?P<end>[a-zA-Z]+\*?)\}'
   r'|\\(?P<command>[A-Za-z]+)'
@@ -52,6 +56,7 @@ _TOKEN = re.compile(
   r"|(?P<sign>[-+*/^_=<>(){}\[\],;:|!&%$'])",
   re.DOTALL,
 )
+_PLAIN_NUMBER = re.compile(r'[0-9]+(?:\.[0-9]+)?')
 _BLOCK = re.compile(r'\\math(?:bb|cal|frak)\s*\{([A-Za-z])\}')
 
 
@@ -142,7 +147,7 @@ class _Parser:
       )
     return self._next()
 
-  def _nested(self, parse_inner: Callable[[], Node]) -> Node:
+  def _nested(self, parse_inner: Callable[[], Any]) -> Any:
     self._depth += 1
     if self._depth > _DEPTH:
       raise TooLarge(f'nested deeper than {_DEPTH}')
@@ -224,6 +229,8 @@ class _Parser:
     before, after = self.peek(-1), self.peek(1)
     around = before.text, after.text
     listed = ',' in around or ';' in around or around == ('\\{', '\\}')
+    # I and III.
+    listed |= _ROMAN.fullmatch(text) is not None
     return listed and all(
       t == _END or t.text in _AROUND or _separates(t) for t in (before, after)
     )
@@ -301,6 +308,11 @@ class _Parser:
       if self._take('sign', '*') or self._take('command', *_TIMES):
         factors.append(self._signed())
         continue
+      if self._is('sign', '/') and _has_rate(factors) and self._is_unit_below():
+        self._next()
+        name = units.unit(f'/{self._unit_words()}')
+        factors = [self._wrapped(Node('quantity', (factors[0], name)))]
+        continue
       if self._take('sign', '/') or self._take('command', 'div'):
         # Flat, however long; NO/BO is one node, since it can be a name.
         first = len(factors) == 1 and factors[0].op != 'divide'
@@ -313,7 +325,7 @@ class _Parser:
       node = _joined('multiply', factors)
       if self._take('command', 'bmod', 'mod'):
         node = Node('call', ('mod', node, self._signed()))
-      elif node.op != 'quantity' and (name := self._unit()) is not None:
+      elif _takes_unit(node) and (name := self._unit()) is not None:
         node = Node('quantity', (node, name))
       else:
         return node
@@ -331,10 +343,15 @@ class _Parser:
     taken back, for a mixed number."""
     after_number = self.peek(-1).kind == 'number'
     token = self.peek()
+    grouped = self.peek(-1).text in (')', ']') or token.text in ('(', '[')
     right = self._power()
     last = factors[-1]
     negative = last.op == 'negate'
     left = last.args[0] if negative else last
+    touching = not after_number or token.kind != 'number'
+    if left.op == right.op == 'number' and touching and not grouped:
+      # {4}2 shows 42.
+      raise Ambiguous('two numbers side by side')
     if not after_number or left.op != 'number' or left.args[1]:
       return right
     part = None
@@ -354,13 +371,17 @@ class _Parser:
       part = _proper_fraction(Node('divide', (above, self._atom())))
       if part is not None:
         return part
-    raise Unreadable('two numbers side by side')
+    raise Ambiguous('two numbers side by side')
 
   def _signed(self) -> Node:
     negative = False
     while self._is('sign', '+', '-'):
       negative ^= self._next().text == '-'
     node = self._power()
+    if negative and node.op == 'based':
+      return node._replace(args=(f'-{node.args[0]}', node.args[1]))
+    if negative and node.op == 'quantity':
+      return node._replace(args=(Node('negate', node.args[:1]), node.args[1]))
     return Node('negate', (node,)) if negative else node
 
   def _starts_factor(self) -> bool:
@@ -386,13 +407,33 @@ class _Parser:
     return after == _END or after.text in ('cup', ',', ';', ')')
 
   def _is_unit(self) -> bool:
-    """Whether the word behind a value is no factor."""
+    """Whether what follows a value is no factor but its unit."""
+    token = self.peek()
+    if token.text.strip(' .') in units.FUNCTIONS and token.kind in _NAMED_KINDS:
+      return not self._starts_argument()
     if self._is('word'):
-      return _is_unit_word(self.peek())
-    # 10 \\frac{\\mathrm{m}}{\\mathrm{s}}
-    texts = [self.peek(i).text for i in (0, 1, 3, 4, 6)]
-    kinds = [self.peek(i).kind for i in (2, 5)]
-    return texts == ['frac', '{', '}', '{', '}'] and kinds == ['text'] * 2
+      after = self.peek(-1)
+      numbered = token.spaced and after.kind in ('number', 'scientific')
+      return _is_unit_word(token) or (numbered and token.text in units.SPACED)
+    if self._is('command', 'Omega'):
+      return self.peek(-1).kind == 'number'
+    # 10 \\frac{\\mathrm{m}}{\\mathrm{s}^2}
+    above = self.peek(2)
+    return (
+      self._is('command', 'frac')
+      and above.kind == 'text'
+      and not _is_letter(above.text)
+    )
+
+  def _starts_argument(self) -> bool:
+    """Whether what follows is what a function could be of."""
+    start = self._position
+    self._position += 1
+    if self._take('sign', '^'):
+      self._position += 3 if self._is('sign', '{') else 1
+    begins = self._starts_factor() or self._is('sign', '_')
+    self._position = start
+    return begins
 
   def _unit(self) -> str | None:
     """Takes a unit, percent or plain words behind a value."""
@@ -401,34 +442,75 @@ class _Parser:
       return 'percent'
     if self._take('escaped', '\\$'):
       return 'dollar'
-    if token.kind == 'text' and not _is_letter(token.text):
-      if _separates(token):
-        return None
-      return self._unit_power(self._next().text)
-    if not self._is_unit():
+    if _separates(token) or not self._names_unit():
       return None
-    if self._is('command', 'frac'):
-      words = f'{self.peek(2).text} per {self.peek(5).text}'
-      self._position += 7
-      return self._unit_power(words)
-    words = []
-    while self._is('word') and not _separates(self.peek()):
-      words.append(self._next().text)
-    return self._unit_power(' '.join(words))
+    return units.unit(self._unit_words())
 
-  def _unit_power(self, words: str) -> str:
-    """The unit of words, of a power behind them and of what they are by."""
-    name = vocabulary.unit(words)
+  def _names_unit(self) -> bool:
+    token = self.peek()
+    return (token.kind == 'text' and not _is_letter(token.text)) or (
+      self._is_unit()
+    )
+
+  def _unit_words(self) -> str:
+    """Takes factors, with what they are by: `\\text{km}/\\text{h}`."""
+    parts = [self._unit_factor()]
+    while True:
+      sign = self.peek()
+      if self._names_unit() and not _separates(sign):
+        parts += [' ', self._unit_factor()]
+      elif self.peek(1).kind == 'text' and (
+        self._take('sign', '/', '*') or self._take('command', *_TIMES)
+      ):
+        parts += ['/' if sign.text == '/' else '*', self._unit_factor()]
+      elif (
+        sign.text == '-'
+        and self.peek(1).kind == 'text'
+        and self._is_unit_below()
+      ):
+        self._next()
+        parts += ['*', self._unit_factor()]
+      elif self._is('sign', '/') and self._is_unit_below():
+        self._next()
+        parts += ['/', self._unit_factor()]
+      else:
+        return ''.join(parts)
+
+  def _is_unit_below(self) -> bool:
+    """Whether a unit follows a sign: km/h, \\text{N}-\\text{m}."""
+    below = self.peek(1)
+    if below.text == '(':
+      return self.peek(2).kind == 'text'
+    return below.kind in _NAMED_KINDS and bool(units.known(below.text.strip()))
+
+  def _unit_factor(self) -> str:
+    """Takes words and their power."""
+    token = self._next()
+    if token.text == 'frac':
+      self._expect('sign', '{')
+      above = self._nested(self._unit_words)
+      self._expect('sign', '}')
+      self._expect('sign', '{')
+      below = self._nested(self._unit_words)
+      self._expect('sign', '}')
+      return f'{above}/{below}'
+    if token.text == '(':
+      inner = self._nested(self._unit_words)
+      self._expect('sign', ')')
+      return inner
+    parts = ['ohm' if token.text == 'Omega' else token.text]
+    while token.kind == 'word' and self._is('word'):
+      if _separates(self.peek()):
+        break
+      parts.append(self._next().text)
+    text = ' '.join(parts).strip()
     if self._take('sign', '^'):
       power = self._exponent()
-      if power.op != 'number' or power.args[0] not in (2, 3, 4):
+      inner = power.args[0] if power.op == 'negate' else power
+      if inner.op != 'number' or inner.args[0] not in (1, 2, 3, 4):
         raise Unreadable('a power of a unit')
-      name = f'{name}^{power.args[0]}' if name else ''
-    if self._is('sign', '/') and self.peek(1).kind == 'text':
-      self._next()
-      by = self._unit_power(self._next().text)
-      name = f'{name}/{by}' if name and by else name
-    return name
+      text += f'^{"-" * (power.op == "negate")}{inner.args[0]}'
+    return text
 
   def _power(self) -> Node:
     base = self._postfix()
@@ -483,6 +565,9 @@ class _Parser:
 
   def _atom(self) -> Node:
     token = self._next()
+    if self._is_currency(token):
+      name = units.unit(token.text)
+      return self._priced(name)
     match token.kind:
       case 'number':
         return self._number(token.text)
@@ -503,16 +588,35 @@ class _Parser:
       case 'sign' if token.text == ']':
         return self._nested(lambda: self._tuple(']'))
       case 'escaped' if token.text == '\\$':
-        return Node('quantity', (self._nested(self._atom), 'dollar'))
+        return self._priced('dollar')
       case 'escaped' if token.text == '\\{':
         return self._nested(self._set)
     raise Unreadable(f'unexpected {token.text or token.kind!a}')
+
+  def _priced(self, currency: str) -> Node:
+    negative = self._take('sign', '-')
+    value = self._nested(self._atom)
+    value = Node('negate', (value,)) if negative else value
+    return Node('quantity', (value, currency))
+
+  def _is_currency(self, token: _Token) -> bool:
+    """Whether a word is the currency of a number after it: USD 5."""
+    amount = self.peek(int(self._is('sign', '-')))
+    return (
+      token.kind in ('word', 'text')
+      and amount.kind in ('number', 'scientific')
+      and units.is_currency(token.text)
+    )
 
   def _bracketed(self, bracket: str) -> Node:
     if bracket == '{':
       return self._nested(self._braced)
     if bracket == '|':
       return self._absolute()
+    if bracket == '(' and self._is_numeral():
+      label = self._next().text
+      self._next()
+      return Node('text', (label,))
     node = self._nested(lambda: self._tuple(bracket))
     if node.op == 'number' and self._take('sign', '_'):
       if node.args[0].denominator > 1 or not 0 <= node.args[0] < 10**400:
@@ -520,7 +624,20 @@ class _Parser:
       return Node('based', (str(node.args[0]), self._base()))
     return node
 
+  def _is_numeral(self) -> bool:
+    """Whether (IV) is an element of its own: as a product it equals (VI)."""
+    token, before, after = self.peek(), self.peek(-2), self.peek(2)
+    if token.kind != 'word' or _ROMAN.fullmatch(token.text) is None:
+      return False
+    return self.peek(1).text == ')' and all(
+      t == _END or t.text in (',', ';') or _separates(t)
+      for t in (before, after)
+    )
+
   def _number(self, text: str) -> Node:
+    if text[0] == '0' and text[1:].isdigit() and self.peek(-2).text == ':':
+      # The minutes of 1:05, which is not 1:5.
+      return Node('text', (text,))
     node = Node('number', (_fraction(text), _places(text)))
     if self._is('sign', '_') and text.isdigit():
       self._next()
@@ -575,8 +692,9 @@ class _Parser:
     return Node('constant', ('infinity',))
 
   def _letter(self, name: str, split: bool = False) -> Node:
-    # In mg(h + 1) nothing is a function.
+    # In mg(h + 1) nothing is a function; I(0) is a value, and never I times 0.
     applied = name in vocabulary.APPLIED and not (split and name == 'g')
+    applied |= [self.peek(i).text for i in range(3)] == ['(', '0', ')']
     name += self._primes()
     if self._is('sign', '_'):
       self._next()
@@ -617,6 +735,8 @@ class _Parser:
     words = words.strip()
     if len(words) == 1 and words.isalpha():
       return self._letter(words)
+    if _PLAIN_NUMBER.fullmatch(words):
+      return self._number(words)
     if words in vocabulary.FUNCTIONS:
       return self._function(words)
     if words == 'pi':
@@ -644,8 +764,10 @@ class _Parser:
       return self._letter(f'\\{name}')
     if name in vocabulary.NAMING:
       return self._name(name)
-    if name in vocabulary.BOLD:
+    if name in vocabulary.BOLD and self._is_bold_letter():
       return Node('symbol', (f'bold {self._subscript()}',))
+    if name in vocabulary.BOLD or name in vocabulary.ALPHABETS:
+      return self._argument()
     if name == 'emptyset':
       return Node('set', ())
     if name.startswith('blackboard'):
@@ -653,6 +775,12 @@ class _Parser:
     if name in ('lfloor', 'lceil', 'langle'):
       return self._nested(lambda: self._delimited(name))
     raise Unreadable(f'\\{name}')
+
+  def _is_bold_letter(self) -> bool:
+    letter = self.peek(int(self._is('sign', '{')))
+    after = self.peek(2 if self._is('sign', '{') else 1)
+    named = letter.kind in ('word', 'letter', 'command')
+    return named and (after.text == '}' or not self._is('sign', '{'))
 
   def _superscript_sign(self) -> str:
     if self._is('sign', '^') and self.peek(1).text in '+-*':
@@ -726,13 +854,16 @@ class _Parser:
   def _set(self) -> Node:
     if self._take('escaped', '\\}'):
       return Node('set', ())
-    texts = [self.peek(i).text for i in range(1, 4)]
+    name, *texts = (self.peek(i).text for i in range(4))
     if texts[:2] == ['in', 'blackboardR'] and texts[2] in ('|', ':'):
       texts, self._position = texts[2:], self._position + 2
     if texts[0] in ('|', ':') and self.peek(-1) != _END:
-      # {x | x > 3} is what x > 3 says.
+      # {x | x > 3} is what x > 3 says, but {y | x > 3} is not.
       self._position += 2
+      start = self._position
       node = self._commas()
+      if name not in {t.text for t in self._tokens[start : self._position]}:
+        raise Unreadable('a set of another name')
       self._expect('escaped', '\\}')
       return node
     if self._take('begin', 'array'):
@@ -853,21 +984,29 @@ def _separates(token: _Token) -> bool:
   )
 
 
+def _takes_unit(node: Node) -> bool:
+  """Whether a value has no unit yet; \\$5 may also be 5 per hour."""
+  return node.op != 'quantity' or units.is_prefix(node.args[1])
+
+
+def _has_rate(factors: list[Node]) -> bool:
+  """Whether they are one amount of money, as in \\$5/\\text{h}."""
+  return len(factors) == 1 and factors[0].op == 'quantity'
+
+
 def _is_letter(text: str) -> bool:
   """Whether the \\text behind a value is a factor, like \\text{e}."""
   text = text.strip()
   if text in vocabulary.FUNCTIONS or text == 'pi':
     return True
-  return len(text) == 1 and not vocabulary.unit(text)
+  return len(text) == 1 and not units.known(text)
 
 
 def _is_unit_word(token: _Token) -> bool:
   """Whether a word behind a value, without \\text, is no product."""
   word = token.text
   # mL and KM are products.
-  known = word in vocabulary.BARE_UNITS or (
-    len(word) > 2 and word.lower() in vocabulary.BARE_UNITS
-  )
+  known = word in units.BARE or (len(word) > 2 and word.lower() in units.BARE)
   # `5 apples`, but not `4abcd`.
   plain = word not in vocabulary.FUNCTIONS and word.islower()
   return known or (plain and len(word) > 3 and token.spaced)
@@ -897,11 +1036,13 @@ _INFIX = vocabulary.words(
   'cdot times ast div pm mp cup cap setminus bmod mod pmod rfloor '
   'rceil rangle lor land vee circ prime'
 )
+_ROMAN = re.compile('[IVX]{2,}|[ivx]{2,}')
 _ZERO = Node('number', (Fraction(0), 0))
 _CONDITION = ('if', 'for', 'when')
 _BLOCKS = ('array', 'cases', 'aligned')
 _LISTS = ('list', 'both', 'either')
 _NAMED = ('pi', 'sqrt', 'infty', 'infinity', 'oo')
+_NAMED_KINDS = ('word', 'text', 'command')
 _AROUND = (',', ';', '\\{', '\\}', '(', ')', '[', ']')
 _TIMES = ('cdot', 'times', 'ast')
 _ONE = Node('number', (Fraction(1), 0))

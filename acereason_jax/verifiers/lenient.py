@@ -321,7 +321,12 @@ def _equal_symbolically(given: str, wanted: str) -> bool:
     return False
   try:
     return _same(_read(given), _read(wanted))
-  except (vocabulary.Unreadable, vocabulary.TooLarge):
+  except (
+    vocabulary.Ambiguous,
+    vocabulary.Unreadable,
+    vocabulary.TooLarge,
+    values.Refused,
+  ):
     return False
 
 

@@ -23,13 +23,16 @@ from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers import (
   answers,
   latex,
+  numerals,
+  options,
   spelling,
   symbolic,
+  units,
   values,
   vocabulary,
 )
 from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 _BOX_CHARS = 4000
 _SHOWN_CHARS = 80
@@ -43,9 +46,21 @@ _BOX_TOKEN = re.compile(r'\\boxed\s*\{|\\.|[{}]', re.DOTALL)
 _BOX = re.compile(r'\\boxed\s{0,100}\{')
 _WORDS = frozenset(['yes', 'no', 'true', 'false', 'none', 'even', 'odd'])
 _SLIPPED = re.compile(r'\\boxed\s{0,9}\{([^{}\\]{1,100})\\\}[^{}\\]{0,20}$')
-_ROMAN = re.compile('[IVX]{2,}')
+_ROMAN = re.compile(r'\(?([IVX]{2,})\)?|\(([ivx]{2,})\)')
+# (2)(3) are two statements by their numbers, and so is (I)(IV): no products.
+_STATEMENTS = re.compile(
+  r'(?:\([0-9]+\)){2,}|(?=.*[IVX]{2})(?:\([IVX]+\)){2,}'
+  r'|(?=.*[ivx]{2})(?:\([ivx]+\)){2,}'
+)
+# Parts of an answer, or products: (1) 5, (a) 5, (1)(2), (3)(4).
+_PARTS = re.compile(
+  r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
+  r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
+)
 # Words, maybe with a number behind them: no solution, July 4.
-_PHRASE = re.compile(r'[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]{3,}(?: [0-9]+)+')
+_PHRASE = re.compile(
+  r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
+)
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z '-]*[A-Za-z]")
 
 
@@ -99,11 +114,12 @@ def _reading(text: str) -> list[str]:
   normal = spelling.normalise(text)
   lines = [f'in one spelling: {normal[:1000]!a}']
   try:
-    node = _parse(normal)
-    lines.append(f'read as: {latex.show(node)[:1000]}')
-    if (value := values.constant(node)) is not None:
-      lines.append(f'value: {values.show(value)}')
-  except (Unreadable, TooLarge) as e:
+    found, _ = numerals.readings(normal, _parse)
+    for _, node in found:
+      lines.append(f'read as: {latex.show(node)[:1000]}')
+      if (value := values.constant(node)) is not None:
+        lines.append(f'value: {values.show(value)}')
+  except (Ambiguous, Unreadable, TooLarge) as e:
     lines.append(f'not read by our own grammar: {e}')
   return lines
 
@@ -179,34 +195,72 @@ def _closed(number: str) -> str:
 
 
 class _Reference(NamedTuple):
-  """A reference, read once for its group; `problem` says what is wrong."""
+  """A reference, read once for its group.
+
+  normal: in one spelling.
+  letter: that of an option, else ''.
+  text: the value as it is read, '' if there is a letter only; commas only
+    separate.
+  exact: the rational that `text` spells, if it is one.
+  node: the tree of `text`, if our own grammar reads it.
+  problem: why it can be no reference, else ''.
+  """
 
   normal: str
-  exact: Fraction | None
-  node: Node | None
-  problem: str
+  letter: str = ''
+  text: str = ''
+  exact: Fraction | None = None
+  node: Node | None = None
+  problem: str = ''
 
 
 @functools.lru_cache(4096)
 def _reference(answer: str) -> _Reference:
   if len(answer) > _BOX_CHARS:
-    return _Reference('', None, None, f'{len(answer)} characters')
+    return _Reference('', problem=f'{len(answer)} characters')
   normal = spelling.normalise(answer)
   if not normal:
-    return _Reference('', None, None, 'empty reference')
-  node, problem = None, ''
+    return _Reference('', problem='empty reference')
   try:
-    node = _parse(normal)
-    if not answers.same(node, node):
+    option = options.split(spelling.typeset(answer))
+  except Ambiguous as e:
+    return _Reference(normal, problem=f'reference: {e}')
+  if option is None or option.colon:
+    known = _known(normal)
+    return known._replace(letter=options.letter(known.text))
+  if not option.value:
+    return _known(option.letter)._replace(normal=normal, letter=option.letter)
+  known = _known(spelling.packed(option.value))
+  # A value in words that nobody can compare leaves the letter.
+  readable = not known.problem.startswith(_UNREADABLE)
+  return known._replace(
+    normal=normal,
+    letter=option.letter,
+    problem=known.problem if readable else '',
+  )
+
+
+_UNREADABLE = 'unreadable reference'
+
+
+def _known(normal: str) -> _Reference:
+  """Returns a value as a reference."""
+  text, node, problem = normal, None, ''
+  try:
+    found, sure = numerals.readings(normal, _parse)
+    text, node = found[0]
+    if not sure:
+      problem = 'reference: commas between digits can be read in two ways'
+    elif not answers.same(node, node):
       problem = 'a reference that does not equal itself'
-  except (values.Refused, TooLarge) as e:
+  except (Ambiguous, values.Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
-    node = None
-    status, _ = symbolic.compare(normal, normal)
+    text = numerals.texts(normal).texts[0]
+    status, _ = symbolic.compare(text, text)
     if status != 'right':
-      problem = f'unreadable reference: {e}'
-  return _Reference(normal, exact(normal), node, problem)
+      problem = f'{_UNREADABLE}: {e}'
+  return _Reference(normal, '', text, exact(text), node, problem)
 
 
 def compare(given: str, answer: str) -> tuple[Status, str]:
@@ -218,35 +272,96 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
   wanted = _reference(answer)
   x = None if wanted.exact is None else exact(given)
   # An unequal decimal may still be a long one of a fraction.
-  if x is not None and (x == wanted.exact or '.' not in given + wanted.normal):
+  if x is not None and (x == wanted.exact or '.' not in given + wanted.text):
     return _status(x == wanted.exact), 'exact'
-  normal = spelling.normalise(given)
+  typeset = spelling.typeset(given)
+  normal = spelling.packed(typeset)
   if not normal:
     return 'unparsed', 'empty'
   if normal == wanted.normal:
     return 'right', 'string'
   if wanted.problem:
     return 'error', wanted.problem
-  if wanted.exact is not None and exact(normal) == wanted.exact:
+  try:
+    option = options.split(typeset)
+    if option is None and wanted.letter:
+      option = _option(normal, wanted)
+    if option is None or (option.colon and not wanted.letter):
+      return _compare_values(normal, wanted, given + answer)
+    return _compare_options(option, wanted, given + answer)
+  except Ambiguous as e:
+    return 'unparsed', str(e)
+
+
+def _is_letter(wanted: _Reference) -> bool:
+  """Whether a reference is the letter of an option and nothing else."""
+  return bool(options.letter(wanted.text))
+
+
+def _option(normal: str, wanted: _Reference) -> options.Option | None:
+  """Returns the option that only a reference with one lets us see.
+
+  Raises:
+    Ambiguous: another letter stands beside the value.
+  """
+  if letter := options.letter(normal):
+    return options.Option(letter, '')
+  option = options.named(normal)
+  if option is not None and not _is_letter(wanted):
+    return option
+  if options.letters(normal) - options.letters(wanted.text) - {wanted.letter}:
+    raise Ambiguous('another letter stands there too')
+  if _is_letter(wanted) and options.doubts(normal):
+    raise Ambiguous('words that change a letter')
+  return None
+
+
+def _compare_options(
+  option: options.Option, wanted: _Reference, raw: str
+) -> tuple[Status, str]:
+  """Letter and value must both agree, where both sides have them."""
+  value = spelling.packed(option.value)
+  if not wanted.letter:
+    return _compare_values(value or option.letter, wanted, raw)
+  if option.letter != wanted.letter or not value or _is_letter(wanted):
+    return _status(option.letter == wanted.letter), 'option'
+  return _compare_values(value, wanted, raw)
+
+
+def _compare_values(
+  normal: str, wanted: _Reference, raw: str
+) -> tuple[Status, str]:
+  """Returns what texts in one spelling say; `raw` is both as written.
+
+  Raises:
+    Ambiguous: the given text can be read in more than one way.
+  """
+  texts = numerals.texts(normal).texts
+  if wanted.text in texts:
+    return 'right', 'string'
+  if wanted.exact is not None and wanted.exact in map(exact, texts):
     return 'right', 'exact'
-  if _are_words(normal, wanted.normal, given + answer):
-    return _status(_fold(normal) == _fold(wanted.normal)), 'words'
+  if _are_words(normal, wanted.text, raw):
+    return _status(_fold(normal) == _fold(wanted.text)), 'words'
   return _compare_trees(normal, wanted)
 
 
 def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
   """Returns what our own grammar says, or math-verify where it is silent."""
   try:
-    node = _parse(normal)
+    found, _ = numerals.readings(normal, _parse)
     if wanted.node is not None:
-      return _status(answers.same(node, wanted.node)), 'value'
+      return _status(
+        any(answers.same(n, wanted.node) for _, n in found)
+      ), 'value'
   except values.Refused as e:
     return 'wrong', str(e)
   except TooLarge as e:
     return 'unparsed', str(e)
   except Unreadable:
     pass
-  status, layer = symbolic.compare(normal, wanted.normal)
+  text = numerals.texts(normal).texts[0]
+  status, layer = symbolic.compare(text, wanted.text)
   # The reference was read already: what fails now is the model's doing, which
   # must not excuse it from its group.
   return 'unparsed' if status == 'error' else status, layer
@@ -257,15 +372,36 @@ def _status(equal: bool) -> Status:
 
 
 def _parse(normal: str) -> Node:
-  """Returns the tree; a phrase is its words, not products of letters."""
-  if _ROMAN.fullmatch(normal):
+  """Returns the tree; a phrase is its words, not products of letters.
+
+  Raises:
+    Unreadable, TooLarge: as `latex.parse`.
+    Ambiguous: parts of an answer by their numbers, or products.
+  """
+  if match := _ROMAN.fullmatch(normal):
+    return Node('text', (match[1] or match[2],))
+  if _STATEMENTS.fullmatch(normal):
+    labels = normal.strip('()').split(')(')
+    if len({*labels}) < len(labels):
+      raise Ambiguous('a statement twice, or a product')
+    return latex.parse(normal.replace(')(', '),('))
+  if _PARTS.search(normal):
+    raise Ambiguous('parts by their numbers, or a product')
+  if _are_foreign(normal):
     return Node('text', (normal,))
   if _PHRASE.fullmatch(normal):
-    words = normal.split(' ')
+    words = re.split('[ .]', normal)
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
-    if known.isdisjoint(words) and max(map(len, words)) > 3:
+    priced = units.is_currency(words[0]) and words[-1].isdigit()
+    if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
       return Node('text', (latex.fold(normal),))
   return latex.parse(normal)
+
+
+def _are_foreign(text: str) -> bool:
+  """Whether these are words in other letters, as Chinese ones."""
+  letters = text.replace(' ', '')
+  return letters.isalpha() and not any(c.isascii() for c in letters)
 
 
 def _fold(text: str) -> str:

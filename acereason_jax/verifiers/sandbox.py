@@ -7,6 +7,8 @@ so. The layers overlap on purpose: a seccomp filter holds all threads and sees
 no paths; Landlock, and giving up root's capabilities, hold the calling thread
 and what it starts. Without Landlock, the environment and memory of the same
 user's processes can be read; without seccomp, only Landlock's part holds.
+Signals depend on the filter: Landlock knows of them only from ABI 6 on (Linux
+6.12), hence no call that makes the kernel send one passes.
 """
 
 import ctypes
@@ -23,7 +25,6 @@ from acereason_jax.verifiers import syscalls
 
 _OPEN_FILES = 64
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x10000
 
@@ -46,6 +47,8 @@ _FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1 << 0, 1 << 1
+# Newer than any.
+EVERY_ABI = 1 << 16
 
 # linux/seccomp.h, linux/audit.h.
 _SET_MODE_FILTER = 1
@@ -64,12 +67,21 @@ _INSTRUCTION = struct.Struct('HBBI')
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _AF_UNIX = 1
 _FLAGS_OF_OPEN = {'open': 1, 'openat': 2}
-# F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal another process for
-# the worker. F_SETLEASE, F_NOTIFY, and F_SETLK, F_SETLKW, F_OFD_SETLK,
-# F_OFD_SETLKW: others who open or lock the file would wait.
-_FCNTL = (8, 10, 15, 1024, 1026, 6, 7, 37, 38)
-# TIOCSTI, TIOCLINUX, TIOCSCTTY: root would type into a terminal.
-_IOCTL = (0x5412, 0x541C, 0x540E)
+# What the kernel does for a file's owner, it does to a process of the caller's
+# choice: F_SETOWN, FIOSETOWN, SIOCSPGRP and F_SETOWN_EX name one, F_SETSIG and
+# TIOCSIG a signal, O_ASYNC and FIOASYNC send it; F_NOTIFY, F_SETLEASE, locks
+# and each driver have more. So of both calls only these pass, whose numbers
+# are the same on both machines. F_DUPFD, F_GETFD, F_SETFD, F_GETFL,
+# F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS; F_SETFL without O_ASYNC.
+_FCNTL = (0, 1, 2, 3, 1030, 1032, 1034)
+_F_SETFL = 4
+_O_ASYNC = 0o20000
+# TCGETS and TCGETS2 (isatty), TIOCGWINSZ, FIONREAD, FIONBIO (set_blocking),
+# FIONCLEX and FIOCLEX (set_inheritable).
+_IOCTL = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# PR_SET_PDEATHSIG; PR_SET_DUMPABLE, after which a crash may start the host's
+# helper for core files; PR_SCHED_CORE, which places other processes.
+_PRCTL = (1, 4, 62)
 
 
 def confine() -> str:
@@ -123,7 +135,9 @@ def drop_capabilities(kept: int = READING) -> str:
 
 
 def landlock(
-  readable: Sequence[str] | None = None, writable: Sequence[str] = ()
+  readable: Sequence[str] | None = None,
+  writable: Sequence[str] = (),
+  newest_abi: int = EVERY_ABI,
 ) -> str:
   """Denies the changes, programs, TCP and signals that Landlock knows of.
 
@@ -131,10 +145,16 @@ def landlock(
   (/proc/PID/mem and the like), which count as tracing. Reading is free unless
   `readable` says what may be read: these paths, and what lies below them; all
   of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
+
+  Nothing newer than `newest_abi` is asked for, and nothing at all with 0: so
+  tests see what an older kernel would hold.
   """
+  if newest_abi < 1:
+    return 'no(abi0)'
   abi = syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
   if abi < 0:
     return _why_not()
+  abi = min(abi, newest_abi)
   files = (1 << _RIGHTS[min(abi, max(_RIGHTS))]) - 1
   reading = _READ_FILE | _READ_DIR
   if readable is None:
@@ -250,10 +270,15 @@ def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:
     'kill': _test(0, _EQUAL, (pid,), _ALLOW, _REFUSE),
     'tgkill': _test(0, _EQUAL, (pid,), _ALLOW, _REFUSE),
     'prlimit64': _test(0, _EQUAL, (0, pid), _ALLOW, _REFUSE),
-    'prctl': _test(0, _EQUAL, (_PR_SET_PDEATHSIG,), _REFUSE, _ALLOW),
+    'prctl': _test(0, _EQUAL, _PRCTL, _REFUSE, _ALLOW),
     'sendto': _null(4),
-    'fcntl': _test(1, _EQUAL, _FCNTL, _REFUSE, _ALLOW),
-    'ioctl': _test(1, _EQUAL, _IOCTL, _REFUSE, _ALLOW),
+    'fcntl': [
+      *_test(1, _EQUAL, _FCNTL, _ALLOW, _REFUSE)[:-1],
+      (_EQUAL, 1, 0, _F_SETFL),
+      (_RETURN, 0, 0, _REFUSE),
+      *_test(2, _ANY_BIT, (_O_ASYNC,), _REFUSE, _ALLOW),
+    ],
+    'ioctl': _test(1, _EQUAL, _IOCTL, _ALLOW, _REFUSE),
   }
 
 

@@ -54,7 +54,9 @@ _WILD = re.compile(
   r'|lcm|mod|bmod|[lcdv]?dots[a-z]?|lfloor|lceil|text|mathrm|to)(?![A-Za-z])'
   r'|\\sum[^=]*=[^}]*\}\s*\^\s*(?:\{?[0-9]{3}|\{?\\infty)|\\sum.*\\sum'
   r'|\\sum.*\^\s*\{?\s*[0-9]{2}\s*\}?[^0-9]*\^\s*\{?\s*[0-9]{2}|d[a-z]?\s*/\s*d'
-  r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|gcd|lcm"""
+  # It drops a base that it does not know, and an identity too.
+  r'|\\equiv(?!.*\\pmod)'
+  r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|gcd|lcm|[0-9)]\s*_"""
 )
 # Of matrices, those of plain numbers alone.
 _MATRIX = re.compile(r'\\begin')

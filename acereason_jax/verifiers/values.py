@@ -18,7 +18,7 @@ import mpmath
 
 from acereason_jax.verifiers import latex, vocabulary
 from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 Number = Fraction | mpmath.mpf | mpmath.mpc
 
@@ -51,6 +51,10 @@ class Undefined(ArithmeticError):
   """No value at this point, like 1/0."""
 
 
+class NotReal(Undefined):
+  """The point is outside the real domain, like -1 is for a logarithm."""
+
+
 class _Budget:
   """What may still be spent; shared by one comparison."""
 
@@ -67,12 +71,22 @@ class _Budget:
 
 
 class _Scope(NamedTuple):
-  """Where an expression is evaluated; a number below `zero` is 0."""
+  """Where an expression is evaluated.
+
+  point: the value of each variable.
+  budget: what may be spent, and the sizes that were seen.
+  zero: a number below it is 0.
+  trigonometric: whether a degree sign says radians here.
+  real: whether functions are those of real numbers.
+  roots: whether square roots are, too.
+  """
 
   point: Mapping[str, Fraction]
   budget: _Budget
   zero: mpmath.mpf = mpmath.mpf(0)
   trigonometric: bool = False
+  real: bool = False
+  roots: bool = False
 
 
 # --- evaluation -------------------------------------------------------------
@@ -85,6 +99,7 @@ def evaluate(node: Node, scope: _Scope) -> Number:
     Unreadable: it is no expression.
     TooLarge: it would take too long.
     Undefined: it has no value there.
+    NotReal: `scope.real`, and a function has no real value there.
   """
   scope.budget.spend(_OPERATION)
   operation = _OPERATIONS.get(node.op)
@@ -92,7 +107,7 @@ def evaluate(node: Node, scope: _Scope) -> Number:
     raise Unreadable(f'a {node.op} in an expression')
   try:
     value = operation(node, scope)
-  except (Unreadable, TooLarge):
+  except (Unreadable, TooLarge, NotReal):
     raise
   except (ValueError, ArithmeticError) as e:
     # mpmath's poles and domains, or Undefined from below.
@@ -213,9 +228,17 @@ def _negate(node: Node, scope: _Scope) -> Number:
 
 
 def _power(node: Node, scope: _Scope) -> Number:
-  base, exponent = _operands(node, scope)
+  base = _finite(evaluate(node.args[0], scope))
+  # a^{\log_a b} is b, as everybody writes.
+  exponent = _finite(evaluate(node.args[1], scope._replace(real=False)))
+  if not _exact(base, exponent):
+    for value in (base, exponent):
+      if isinstance(value, Fraction) and value:
+        _note(value, scope)
   if _vanishes(base, scope.zero):
     base = Fraction(0)
+  if scope.roots and _has_even_root(exponent):
+    _demand_between(base, 0, math.inf, scope.zero)
   return power(base, exponent)
 
 
@@ -250,6 +273,8 @@ def _root(node: Node, scope: _Scope) -> Number:
     raise Unreadable(f'a root of index {index}')
   if _vanishes(value, scope.zero):
     return Fraction(0)
+  if scope.roots and index % 2 == 0:
+    _demand_between(value, 0, math.inf, scope.zero)
   if isinstance(value, Fraction) and index == 2 and value > 0:
     above, below = math.isqrt(value.numerator), math.isqrt(value.denominator)
     if above**2 == value.numerator and below**2 == value.denominator:
@@ -307,7 +332,8 @@ def _argument(value: Number) -> mpmath.mpf | mpmath.mpc:
 def _call(node: Node, scope: _Scope) -> Number:
   name, *arguments = node.args
   inner = scope._replace(
-    trigonometric=scope.trigonometric or name in vocabulary.TRIGONOMETRIC
+    trigonometric=scope.trigonometric or name in vocabulary.TRIGONOMETRIC,
+    real=scope.real and name != 'exp',
   )
   if any(
     argument.op in ('tuple', 'list', 'relation') for argument in arguments
@@ -328,6 +354,10 @@ def _call(node: Node, scope: _Scope) -> Number:
     _vanishes(v, scope.zero) for v in values
   ):
     raise Undefined('the logarithm of 0')
+  if scope.real and name in _REAL_DOMAINS:
+    low, high = _REAL_DOMAINS[name]
+    for value in values:
+      _demand_between(value, low, high, scope.zero)
   if name in _WHOLE:
     return _whole_numbers(name, values)
   expected = 2 if name == 'log' and len(values) == 2 else 1
@@ -375,6 +405,15 @@ def _binomial(n: int, k: int) -> Number:
 def _demand_real(value: Number) -> None:
   if mpmath.im(_real(value)) != 0:
     raise Undefined('no real number')
+
+
+def _demand_between(
+  value: Number, low: float, high: float, zero: mpmath.mpf
+) -> None:
+  value = _real(value)
+  inside = low - zero <= mpmath.re(value) <= high + zero
+  if not (_is_real(value) and inside):
+    raise NotReal('a function outside its real domain')
 
 
 def _function(f: Callable) -> Callable[[Number], Number]:
@@ -439,6 +478,10 @@ _FUNCTIONS: dict[str, Callable] = {
   'abs': abs,
 }
 _ROUNDED = {'floor': math.floor, 'ceil': math.ceil}
+_REAL_DOMAINS = {
+  **dict.fromkeys(('ln', 'log', 'lg'), (0, math.inf)),
+  **dict.fromkeys(('arcsin', 'arccos'), (-1, 1)),
+}
 _OPERATIONS: dict[str, Callable[[Node, _Scope], Number]] = {
   'number': _number,
   'symbol': _symbol,
@@ -473,15 +516,19 @@ def constant(node: Node) -> Number | None:
 
 @contextlib.contextmanager
 def _values(
-  expressions: Sequence[Node], point: Mapping[str, Fraction], budget: _Budget
+  expressions: Sequence[Node],
+  point: Mapping[str, Fraction],
+  budget: _Budget,
+  real: bool = False,
+  roots: bool = False,
 ) -> Iterator[tuple[list[Number], mpmath.mpf]]:
   """Yields their values at a point and what is 0, at that precision.
 
   Raises:
-    Unreadable, TooLarge, Undefined: as `evaluate`.
+    Unreadable, TooLarge, Undefined, NotReal: as `evaluate`.
   """
   budget.size, budget.inexact = 0, False
-  scope = _Scope(point, budget)
+  scope = _Scope(point, budget, real=real, roots=roots)
   with mpmath.workprec(_FIRST_BITS):
     values = [evaluate(node, scope) for node in expressions]
     # A rational may be the floor of what is none.
@@ -521,7 +568,7 @@ def real(text: str) -> Fraction | mpmath.mpf | None:
   """Returns the real number that a normalised text spells out, or None."""
   try:
     value = constant(latex.parse(text))
-  except (Unreadable, TooLarge):
+  except (Ambiguous, Unreadable, TooLarge):
     return None
   if value is None or isinstance(value, Fraction):
     return value
@@ -616,12 +663,15 @@ def _same_function(a: Node, b: Node) -> bool:
     return False  # Of other variables.
   budget = _Budget()
   every = [*nodes(a), *nodes(b)]
-  complex_too = _IMAGINARY in every
+  # Without i these are functions of real numbers.
+  real = bool(symbols(a) | symbols(b)) and _IMAGINARY not in every
+  # \sqrt{a/b} is \sqrt{a}/\sqrt{b}, as people write; \sqrt{x}^2 is not x.
+  roots = real and _has_roots(a) != _has_roots(b)
   only_whole = any(map(_counts, every))
   whole = any(n.op == 'call' and n.args[0] in _STEPS for n in every)
   seen = False
   for point in points(symbols(a) | symbols(b), whole, only_whole):
-    outcome = _agree(a, b, point, budget, complex_too)
+    outcome = _agree(a, b, point, budget, real, roots)
     if outcome is False:
       return False
     seen |= outcome is True
@@ -648,26 +698,34 @@ def _agree(
   b: Node,
   point: Mapping[str, Fraction],
   budget: _Budget,
-  complex_too: bool,
+  real: bool,
+  roots: bool,
 ) -> bool | None:
   """Whether both agree at a point; None where that says nothing.
 
-  Branches: with negative variables, or where both are complex without saying
-  i, equal forms may lie on different branches.
+  Where only one has a real value they differ: \\ln(x^2) and 2 \\ln x at -1.
+  Where several variables are negative that says nothing, so that \\ln(ab) is
+  \\ln a + \\ln b. Where both are complex, equal forms may lie on different
+  branches.
   """
+  several = sum(value < 0 for value in point.values()) > 1
+  roots = real and (roots or several)
   try:
-    with _values([a, b], point, budget) as (found, zero):
-      if point and not complex_too:
-        real = [_is_real(value) for value in found]
-        signed = any(value < 0 for value in point.values())
-        if not all(real) and (signed or not any(real)):
-          return None
+    with _values([a, b], point, budget, real, roots) as (found, zero):
+      if real and not all(map(_is_real, found)):
+        unknown = several or not any(map(_is_real, found))
+        return None if unknown or _has_odd_roots(a, b) else False
       if _exact(*found):
         return found[0] == found[1]
       first, second = map(_real, found)
       if not (mpmath.isfinite(first) and mpmath.isfinite(second)):
         return bool(first == second)
       return bool(abs(first - second) <= zero)
+  except NotReal:
+    if several:
+      return None
+    each = {_has_real_value(node, point, budget, roots) for node in (a, b)}
+    return False if each == {True, False} else None
   except Undefined:
     return None
   except TooLarge:
@@ -675,6 +733,44 @@ def _agree(
     if not point or budget.left < 0:
       raise
     return None
+
+
+def _has_real_value(
+  node: Node, point: Mapping[str, Fraction], budget: _Budget, roots: bool
+) -> bool | None:
+  """Whether an expression is real at a point; None at a pole."""
+  try:
+    with _values([node], point, budget, True, roots) as ((value,), _):
+      return _is_real(value)
+  except NotReal:
+    return False
+  except Undefined:
+    return None
+
+
+def _has_roots(node: Node) -> bool:
+  """Whether there are roots that a negative number has not."""
+  return any(
+    (n.op == 'root' and n.args[1] % 2 == 0)
+    or (n.op == 'power' and _has_even_root(constant(n.args[1])))
+    for n in nodes(node)
+  )
+
+
+def _has_odd_roots(*expressions: Node) -> bool:
+  """Whether there are powers like x^{1/3}: some take the real root of -8."""
+  powers = [n for e in expressions for n in nodes(e) if n.op == 'power']
+  below = [_denominator(constant(n.args[1])) or 1 for n in powers]
+  return any(b > 1 and b % 2 for b in below)
+
+
+def _has_even_root(exponent: Number | None) -> bool:
+  below = _denominator(exponent)
+  return below is not None and below % 2 == 0
+
+
+def _denominator(value: Number | None) -> int | None:
+  return value.denominator if isinstance(value, Fraction) else None
 
 
 def _is_real(value: Number) -> bool:

@@ -13,8 +13,12 @@ import atexit
 import builtins
 import contextlib
 import ctypes
+import decimal
+import fractions
+import functools
 import gc
 import importlib.machinery
+import importlib.util
 import io
 import json
 import linecache
@@ -30,7 +34,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from acereason_jax.verifiers import prelude, sandbox, syscalls
@@ -66,11 +70,26 @@ _THREAD_STACK_BYTES = 8 << 20
 # machine are a quarter off.
 _CPU_FACTOR = 1.3
 _CHECK_SECONDS = 0.1
-# The name of a program, and what it may leave unwritten.
-_NAME = 'solution.py'
+# How long a host that has no process left is asked again for one.
+_FORK_SECONDS = 5.0
+# The names of a program's file, and of its module if its function is called.
+_NAME, _MODULE = 'solution.py', 'solution'
+# What LiveCodeBench sets; LeetCode allows more. A key of `sorted` that sorts
+# takes most of the stack, 5 kB a call, and _STACK_BYTES have room for so many.
+_RECURSION_LIMIT = 50_000
+# What a traceback shows: the last calls of the last exceptions.
+_CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
+# What a program may leave unwritten.
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 # The descriptor after the program's own, and how what it says begins.
 _CONFINING, _CONFINED = 4, b'confined: '
+# Folders that hold installed libraries and nothing else; and the library that
+# programs are allowed wherever it lies.
+_LIBRARY_FOLDERS = 'site-packages', 'dist-packages'
+_LIBRARY = 'numpy'
+# Waiting is believed to this multiple of the CPU time where threads may have
+# waited for each other.
+_WAIT_FACTOR = 3.0
 # Address space that the interpreter and its libraries take before a program.
 _BASE_BYTES = 256 << 20
 # asyncio talks to itself by socketpair. Files are Landlock's, and the mounts';
@@ -91,21 +110,53 @@ def system_paths() -> list[str]:
   paths = {sys.prefix, sys.base_prefix, sys.exec_prefix, '/usr/lib', '/lib'}
   paths |= {'/lib64', '/usr/lib64', '/usr/local/lib', '/usr/share/zoneinfo'}
   paths |= {'/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom'}
-  paths |= {'/etc/localtime', '/usr/lib/locale'}
+  # Debian's libraries for linear algebra are links through the last.
+  paths |= {'/etc/localtime', '/usr/lib/locale', '/etc/alternatives'}
+  paths |= {p for p in library_paths() if not _lies_in(p, paths)}
   # A prefix of / would be everything.
   return sorted(p for p in paths if len(p) > 1 and os.path.exists(p))
+
+
+@functools.cache
+def library_paths() -> tuple[str, ...]:
+  """Returns where this interpreter has libraries, be it outside its folders.
+
+  The user's own site-packages, for example, or numpy in a folder of PYTHONPATH.
+  What else is in such a folder stays hidden: it may be a repository, its data.
+  """
+  paths = {
+    path
+    for path in map(os.path.abspath, sys.path)
+    if os.path.basename(path) in _LIBRARY_FOLDERS or os.path.isfile(path)
+  }
+  # Found, not imported. Its shared libraries lie beside it.
+  with contextlib.suppress(ImportError, ValueError):
+    if found := importlib.util.find_spec(_LIBRARY):
+      for place in found.submodule_search_locations or ():
+        paths |= {os.path.abspath(place), f'{os.path.abspath(place)}.libs'}
+  paths |= set(map(os.path.realpath, paths))
+  return tuple(
+    sorted(p for p in paths if os.path.exists(p) and not _lies_in(p, paths))
+  )
+
+
+def _lies_in(path: str, folders: Iterable[str]) -> bool:
+  """Whether a path is below one of these folders."""
+  return any(path.startswith(f'{folder}{os.sep}') for folder in folders)
 
 
 class Host(NamedTuple):
   """What a run needs of where it runs.
 
-  `processes` is /proc, open, with the numbers that a fork returns; `sweep` ends
-  what a program may have left.
+  `processes` is /proc, open, with the numbers that a fork returns, or -1;
+  `sweep` ends what a program may have left. Of Landlock nothing newer than
+  `newest_abi` is used.
   """
 
   tier: str
   processes: int
   sweep: Callable[[], None]
+  newest_abi: int
 
 
 # --- tier T3 ----------------------------------------------------------------
@@ -163,6 +214,11 @@ def _new_root() -> None:
   for name in _STDIN:
     os.makedirs(os.path.dirname(_MOUNT_POINT + name), exist_ok=True)
     os.symlink(_STDIN_COPY, _MOUNT_POINT + name)
+  for folder in {os.path.dirname(p) for p in paths if p in library_paths()}:
+    # Programs may not list it; what the import system knows of it stays valid
+    # while its time does.
+    seen = os.stat(folder)
+    os.utime(_MOUNT_POINT + folder, ns=(seen.st_atime_ns, seen.st_mtime_ns))
   os.chdir(_MOUNT_POINT)
   pivot_root = syscalls.NUMBERS[os.uname().machine]['pivot_root']
   _check('pivot_root', sandbox.syscall(pivot_root, b'.', b'.'))
@@ -251,6 +307,9 @@ def become_another(tier: str) -> None:
   try:
     for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)):
       os.listdir(path)
+    # T1 does without: there the right to read would be one to read all.
+    for path in library_paths() if tier == 'T2' else ():
+      os.close(os.open(path, os.O_RDONLY))
   except OSError:
     if tier != 'T2':
       raise
@@ -281,40 +340,75 @@ def _threads_of(user: int) -> int:
 # --- one run ----------------------------------------------------------------
 
 
-def run(request: dict, files: list[int], host: Host) -> dict:
-  """Returns what happened to one program.
+class Run(NamedTuple):
+  """A program that was started.
 
-  It ran in a fresh process, which is gone with all it started. `files` are its
-  stdin, stdout, stderr, the result of a call, and what is called, JSON in a
-  line, before the program.
+  `pid` is its process, `began` the time.monotonic() of its start and `busy`
+  what `_busy` said then; `confined` is the end of a pipe that says what
+  confined it.
+  """
+
+  pid: int
+  began: float
+  busy: float
+  confined: int
+
+
+def start(request: dict, files: list[int], host: Host) -> Run:
+  """Starts one program in a fresh process.
+
+  `files` are its stdin, stdout, stderr, the result of a call, and what is
+  called, JSON in a line, before the program.
+
+  Raises:
+    OSError: the host has no process or descriptor left.
   """
   if host.tier != 'T3':
     # Outside a namespace of users all that the user has counts.
     request['threads'] += _threads_of(os.getuid())
   confined, confining = os.pipe()
-  began = time.monotonic()
-  pid = os.fork()
+  end = time.monotonic() + _FORK_SECONDS
+  while True:
+    began, busy = time.monotonic(), _busy(host.processes)
+    try:
+      pid = os.fork()
+      break
+    except BlockingIOError:
+      # Other programs' threads, or other users, may be gone in a moment.
+      if time.monotonic() > end:
+        raise
+      time.sleep(_CHECK_SECONDS)
   if pid == 0:
     os.close(confined)
-    _become(request, files, confining, host.tier)
+    _become(request, files, confining, host)
   os.close(confining)
-  timed_out = not _wait(pid, began, request, host.processes)
-  _, status, used = os.wait4(pid, 0)
+  return Run(pid, began, busy, confined)
+
+
+def finish(request: dict, run: Run, host: Host) -> dict:
+  """Returns what happened to a program, which is gone with all it started.
+
+  Raises:
+    OSError: it cannot be waited for, or what it left not be ended.
+  """
+  timed_out, asleep = _wait(run, request, host.processes)
+  _, status, used = os.wait4(run.pid, 0)
   host.sweep()
-  said = os.read(confined, 1 << 12)
+  said = os.read(run.confined, 1 << 12)
   happened = dict(
     exit=os.waitstatus_to_exitcode(status),
     timed_out=timed_out,
     cpu_seconds=used.ru_utime + used.ru_stime,
-    wall_seconds=time.monotonic() - began,
+    wall_seconds=time.monotonic() - run.began,
     peak_bytes=used.ru_maxrss * 1024,
+    asleep_seconds=asleep,
   )
   if said.startswith(_CONFINED):
     happened['confined'] = said.removeprefix(_CONFINED).decode()
   else:
     text = said.decode('utf-8', 'replace') or 'it ended'
-    happened = dict(broken=f'confining failed: {text}')
-  os.close(confined)
+    happened = dict(broken=f'confining failed: {text}', began=False)
+  os.close(run.confined)
   return happened
 
 
@@ -333,64 +427,97 @@ def _read(file: int) -> bytes:
   return b''.join(parts)
 
 
-def _wait(pid: int, began: float, request: dict, processes: int) -> bool:
-  """Waits for a child; kills it at its limits; False if it slept too long.
+def _wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
+  """Waits for a child, and kills it at its limits.
 
-  Neither asleep nor running is who waits for a core: that is the machine's
-  affair, and its wall time alone is limited.
+  Returns whether it slept too long, and the seconds it slept. Neither asleep
+  nor running is who waits for a core: that is the machine's affair, and its
+  wall time alone is limited.
   """
+  pid, busy = run.pid, run.busy
   handle = os.pidfd_open(pid)
   poll = select.poll()
   poll.register(handle, select.POLLIN)
   # linux/posix-timers.h: the clock of a process, in the scheduler's counting.
   clock, most = ~pid << 3 | 2, _CPU_FACTOR * request['cpu_seconds']
   seconds = min(most, request['wall_seconds'], request['asleep_seconds'])
-  rested = True
+  waits: dict[str, float] = {}
+  timed_out = False
+
+  def measure() -> tuple[float, float, float]:
+    """Seconds since it began, on a core, and neither there nor waiting."""
+    waits.update(_waits(pid, processes))
+    passed, ran = time.monotonic() - run.began, time.clock_gettime(clock)
+    return passed, ran, passed - ran - _believed(waits, ran)
+
   while not poll.poll(seconds * 1000 + 1):
-    passed, ran = time.monotonic() - began, time.clock_gettime(clock)
+    passed, ran, asleep = measure()
     wall, cpu = request['wall_seconds'] - passed, most - ran
-    asleep = passed - ran - _waited(pid, processes)
     left = min(wall, request['asleep_seconds'] - asleep)
-    rested = left > 0
+    timed_out = left <= 0
     if min(left, cpu) <= 0:
       os.kill(pid, signal.SIGKILL)
       break
     # Threads together may spend it faster than one can.
     seconds = max(min(left, cpu / 2), _CHECK_SECONDS)
+    busy = _busy(processes)
+  poll.poll()
   os.close(handle)
-  return rested
+  # It is still there until it is waited for. While this process was on its way
+  # to see that it ended, it did not sleep.
+  asleep = measure()[2] - (_busy(processes) - busy)
+  return timed_out, max(0.0, asleep) if processes >= 0 else 0.0
 
 
-def _waited(pid: int, processes: int) -> float:
-  """Returns the seconds that the threads of a process waited for cores.
+def _believed(waits: dict[str, float], ran: float) -> float:
+  """Returns the seconds that a process waited for cores, from its threads'.
+
+  Threads that wait for each other's cores wait more than the process does, and
+  could so pay for sleep: all their waits count only up to a multiple of `ran`.
+  """
+  total, longest = sum(waits.values()), max(waits.values(), default=0.0)
+  return min(total, max(longest, _WAIT_FACTOR * ran))
+
+
+def _waits(pid: int, processes: int) -> dict[str, float]:
+  """Returns the seconds that each thread of a process waited for cores.
 
   Infinity where the kernel does not count them, or does not tell.
   """
   if processes < 0:
-    return math.inf
+    return {'': math.inf}
+  waits = {}
   try:
     tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
-  except OSError:
-    return math.inf
-  total = 0
-  with contextlib.suppress(ProcessLookupError):
     try:
       for thread in os.listdir(tasks):
+        # Threads end meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-          # Nanoseconds on a core, waiting for one, and how often.
-          total += int(_read_text(f'{thread}/schedstat', tasks).split()[1])
+          waits[thread] = _schedule(f'{thread}/schedstat', tasks)[1]
     finally:
       os.close(tasks)
-  return total / 1e9
+  except OSError:
+    return {'': math.inf}
+  return waits
+
+
+def _busy(processes: int) -> float:
+  """Returns the seconds that this process ran or waited for a core."""
+  return sum(_schedule('self/schedstat', processes)) if processes >= 0 else 0.0
+
+
+def _schedule(path: str, folder: int) -> tuple[float, float]:
+  """Returns the seconds that a thread was on a core, and waited for one."""
+  ran, waited, _ = _read_text(path, folder).split()
+  return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _open_processes() -> int:
   """Returns /proc, open, or -1 if it does not count how long threads wait."""
   try:
     processes = os.open('/proc', os.O_RDONLY | os.O_DIRECTORY)
-    ran, *_ = _read_text('self/schedstat', processes).split()
-    return processes if int(ran) else -1
-  except OSError:
+    return processes if _schedule('self/schedstat', processes)[0] else -1
+  except (OSError, ValueError):
     return -1
 
 
@@ -402,7 +529,9 @@ def _read_text(path: str, folder: int) -> str:
     os.close(file)
 
 
-def _become(request: dict, files: list[int], confining: int, tier: str) -> None:
+def _become(
+  request: dict, files: list[int], confining: int, host: Host
+) -> None:
   """Turns the forked child into the program; does not return.
 
   What is written to `confining` says that it was confined, or why not.
@@ -415,7 +544,7 @@ def _become(request: dict, files: list[int], confining: int, tier: str) -> None:
       os.dup2(file, target)
     said = os.dup2(confining, _CONFINING)
     by_name = any(folder in program for folder in _STDIN_FOLDERS)
-    held = _confine(request, tier, by_name)
+    held = _confine(request, host, by_name)
     # This fails if the zygote died before its death could end this process.
     os.write(_CONFINING, _CONFINED + held.encode())
     os.close(_CONFINING)
@@ -429,12 +558,13 @@ def _become(request: dict, files: list[int], confining: int, tier: str) -> None:
     os._exit(status)
 
 
-def _confine(request: dict, tier: str, by_name: bool) -> str:
+def _confine(request: dict, host: Host, by_name: bool) -> str:
   """Leaves the child its descriptors, and the limits of a run.
 
   `by_name`: whether it may open its input. Returns what holds it, as
   `sandbox.confine` does.
   """
+  tier = host.tier
   os.setsid()
   # An own scratch folder, before the right to mount is given up.
   if tier == 'T3':
@@ -468,11 +598,13 @@ def _confine(request: dict, tier: str, by_name: bool) -> str:
     resource.setrlimit(limit, (value, value))
   if sandbox.no_new_privs() != 'yes':
     raise OSError('no_new_privs')
+  # RLIMIT_CORE does not keep a crash from the helper that the host may have.
+  sandbox.libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
   capabilities = sandbox.drop_capabilities(
     0 if tier == 'T3' else sandbox.READING
   )
   writable = [os.devnull, *([_SCRATCH] if tier == 'T3' else [])]
-  rules = sandbox.landlock(system_paths(), writable)
+  rules = sandbox.landlock(system_paths(), writable, host.newest_abi)
   machine = os.uname().machine
   code = sandbox.program(machine, os.getpid(), _ALLOWED[tier])
   calls = sandbox.seccomp(code)
@@ -480,27 +612,39 @@ def _confine(request: dict, tier: str, by_name: bool) -> str:
   # Without namespaces, Landlock is all that guards files.
   if calls != 'yes' or (tier == 'T2' and not rules.startswith('abi')):
     raise OSError(held)
-  return f'{held} user={os.getuid()}'
+  counted = '' if host.processes >= 0 else ' asleep=uncounted'
+  return f'{held} user={os.getuid()}{counted}'
 
 
 def _main(fn: str, args: list, program: bytes) -> int:
-  """Runs the program as `__main__`, calls fn; returns its exit status."""
+  """Runs the program, calls fn; returns its exit status.
+
+  It is `__main__`, as a script is. A program whose function is called is a
+  module that something else imported, as LeetCode and LiveCodeBench have it:
+  what it guards with `if __name__ == '__main__'` does not run.
+  """
   sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
   sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
   sys.stderr = sys.__stderr__ = _stream(2, 'stderr', 'w', 'backslashreplace')
-  sys.argv = [_NAME]
+  sys.argv = ['' if fn else _NAME]
   sys.path[:0] = ['']
   # Programs print numbers of any length; the limit guards servers.
   sys.set_int_max_str_digits(0)
-  module = types.ModuleType('__main__')
+  sys.setrecursionlimit(_RECURSION_LIMIT)
+  module = types.ModuleType(_MODULE if fn else '__main__')
   module.__dict__.update(
     prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
   # What is asked for, the program has to write itself.
   name = fn.rpartition('.')[2]
   module.__dict__.pop(name, None)
-  module.__loader__ = importlib.machinery.SourceFileLoader('__main__', _NAME)
-  sys.modules['__main__'] = module
+  module.__loader__ = importlib.machinery.SourceFileLoader(
+    module.__name__, _NAME
+  )
+  # Else a program that is a module would find the zygote there.
+  sys.modules['__main__'] = types.ModuleType('__main__')
+  # Pickles, data classes and type hints look a program up by its name.
+  sys.modules[module.__name__] = module
   # Tracebacks show the program's lines, of which there is no file.
   lines = program.decode('utf-8', 'replace').splitlines(keepends=True)
   linecache.cache[_NAME] = (len(program), None, lines, _NAME)
@@ -525,8 +669,31 @@ def _report(error: BaseException) -> None:
   if sys.excepthook is not sys.__excepthook__:
     sys.excepthook(type(error), error, error.__traceback__)
   else:
+    _shorten(error)
     # The interpreter's own would look for the file.
-    traceback.print_exception(error)
+    traceback.print_exception(error, limit=-_CALLS_SHOWN)
+
+
+def _shorten(error: BaseException) -> None:
+  """Leaves the last calls of an exception and of those before it.
+
+  To format 100,000 takes seconds in Python, and next to nothing in C, which a
+  bare interpreter does.
+  """
+  for left in reversed(range(_EXCEPTIONS_SHOWN)):
+    last = shown = error.__traceback__
+    for _ in range(_CALLS_SHOWN):
+      last = last and last.tb_next
+    while last:
+      last, shown = last.tb_next, shown.tb_next
+    error.__traceback__ = shown
+    if not left:
+      error.__cause__ = error.__context__ = None
+    before = error.__cause__
+    before = error.__context__ if before is None else before
+    if before is None:
+      return
+    error = before
 
 
 def _stream(
@@ -552,14 +719,51 @@ def _call(names: dict, name: str, args: list) -> None:
   else:
     function = names[name]
   result = function(*args)
-  sys.setrecursionlimit(10_000)
+  sys.setrecursionlimit(_RECURSION_LIMIT)
   try:
-    text = json.dumps(result)
-  except (TypeError, ValueError, RecursionError) as e:
+    text = _as_json(result)
+  except (TypeError, ValueError, OverflowError, RecursionError) as e:
     # A wrong answer, not an error of the program's.
     print(f'{name} returned: {e}', file=sys.stderr)
     return
   _write_all(3, text.encode())
+
+
+def _as_json(result: Any) -> str:
+  try:
+    return json.dumps(result)
+  except TypeError:
+    return json.dumps(_plain(result))
+
+
+def _plain(value: Any) -> Any:
+  """Returns numbers and arrays that JSON does not know as those it knows.
+
+  They are numpy's, and the library's exact ones: what `==` of a benchmark calls
+  equal to a plain value. What it does not (a deque, a set, a range) stays.
+  """
+  if isinstance(value, dict):
+    return {_plain(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  kind = type(value)
+  if kind in (decimal.Decimal, fractions.Fraction):
+    whole = int(value)
+    return whole if whole == value else float(value)
+  numpy = sys.modules.get('numpy')
+  if numpy is None:
+    return value
+  if kind is numpy.ndarray:
+    if value.dtype.char in '?d' + numpy.typecodes['AllInteger']:
+      return value.tolist()
+    return _plain(list(value) if value.ndim else value[()])
+  numbers = numpy.bool_ | numpy.integer | numpy.floating
+  # Not a class of the program's own.
+  if not issubclass(kind, numbers) or numpy.dtype(kind).type is not kind:
+    return value
+  # 0.1 in 32 bits is 0.1, as it is for `==`.
+  is_float = issubclass(kind, numpy.floating)
+  return float(str(value)) if is_float else value.item()
 
 
 def _exit_status(code: object) -> int:
@@ -628,11 +832,14 @@ def _send(channel: socket.socket, message: dict) -> None:
 
 def answer(channel: socket.socket, host: Host) -> bool:
   """Answers one request; returns whether there can be another."""
-  request, files = _receive(channel)
+  text, files = _receive(channel)
+  request, began = json.loads(text), False
   try:
-    happened = run(json.loads(request), files, host)
+    started = start(request, files, host)
+    began = True
+    happened = finish(request, started, host)
   except OSError as e:
-    happened = dict(broken=str(e))
+    happened = dict(broken=str(e), began=began)
   for file in files:
     os.close(file)
   _send(channel, happened)
@@ -648,7 +855,17 @@ def serve(channel: socket.socket, host: Host) -> None:
     pass
 
 
-def main(parent: int, descriptor: int, tier: str) -> None:
+def _volunteer() -> None:
+  """Has the kernel end programs, not the trainer, where memory runs out."""
+  with contextlib.suppress(OSError):
+    file = os.open('/proc/self/oom_score_adj', os.O_WRONLY)
+    try:
+      os.write(file, b'1000')
+    finally:
+      os.close(file)
+
+
+def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
   soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
   if soft != resource.RLIM_INFINITY and soft < _STACK_BYTES:
     # The kernel leaves room for a deeper stack only when a program starts.
@@ -666,6 +883,9 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
   os.environ['TMPDIR'] = _SCRATCH
   processes = _open_processes()
+  # While it sees all of them, and for all runs.
+  library_paths()
+  _volunteer()
   sweep = lambda: None
   try:
     if tier == 'T3':
@@ -685,8 +905,8 @@ def main(parent: int, descriptor: int, tier: str) -> None:
   gc.disable()
   gc.freeze()
   _send(channel, dict(ready=True))
-  serve(channel, Host(tier, processes, sweep))
+  serve(channel, Host(tier, processes, sweep, newest_abi))
 
 
 if __name__ == '__main__':
-  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

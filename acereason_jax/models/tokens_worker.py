@@ -1,0 +1,165 @@
+"""A stranger's tokenizer and chat template, in a process of its own.
+
+`python -m acereason_jax.models.tokens_worker BYTES`: tokens.py starts it and
+says how much memory it may take. A chat template is a program, and a tokenizer
+file holds rules that can make gigabytes of a word: the kernel ends what takes
+more than its limits. It never imports jax.
+
+A message is its length (u64, little-endian) and JSON, both ways.
+"""
+
+import datetime
+import json
+import math
+import os
+import random
+import resource
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
+
+LENGTH = struct.Struct('<Q')
+# The stderr that is kept for the parent, and no other file.
+_WRITTEN_BYTES = 1 << 20
+_MAX_CHARACTERS = 16 << 20
+# No library may print between replies.
+_REPLIES, sys.stdout = sys.stdout.buffer, sys.stderr
+
+
+class Clock(datetime.datetime):
+  """The time that a template is told: the parent's, always the same."""
+
+  fixed = datetime.datetime(1970, 1, 1)
+  read = False
+
+  @classmethod
+  def now(cls, tz: Any = None) -> datetime.datetime:
+    cls.read = True
+    return cls.fixed
+
+
+def limit(bytes_: int) -> None:
+  """Bounds memory and files for good; CPU time is bounded by each request."""
+  limits = {resource.RLIMIT_FSIZE: _WRITTEN_BYTES, resource.RLIMIT_CORE: 0}
+  if sys.platform == 'linux':
+    limits[resource.RLIMIT_AS] = bytes_
+  for kind, value in limits.items():
+    _lower(kind, value)
+
+
+def allow(seconds: int) -> None:
+  """Lets this process use so many more seconds of CPU time, rounded up."""
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  spent = used.ru_utime + used.ru_stime
+  _lower(resource.RLIMIT_CPU, math.ceil(spent) + seconds, keep_hard=True)
+
+
+def _lower(kind: int, value: int, keep_hard: bool = False) -> None:
+  _, hard = resource.getrlimit(kind)
+  if hard != resource.RLIM_INFINITY:
+    value = min(value, hard)
+  resource.setrlimit(kind, (value, hard if keep_hard else value))
+
+
+def load(directory: str) -> PreTrainedTokenizerFast:
+  settings = os.path.join(directory, 'tokenizer_config.json')
+  if os.path.exists(settings):
+    with open(settings, encoding='utf-8') as file:
+      if 'fast_tokenizer_files' in json.load(file):
+        raise ValueError(
+          'fast_tokenizer_files in tokenizer_config.json names other files '
+          'than tokenizer.json, anywhere on the disk; remove it'
+        )
+  return PreTrainedTokenizerFast.from_pretrained(
+    directory, local_files_only=True
+  )
+
+
+def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+  """What the parent needs to decode, and to name the end token."""
+  backend = tokenizer.backend_tokenizer
+  if getattr(backend.model, 'dropout', None):
+    raise ValueError(
+      f'model.dropout={backend.model.dropout} in tokenizer.json would give '
+      'other tokens each time; set it to null'
+    )
+  added = backend.get_added_tokens_decoder()
+  decoder = backend.decoder
+  return dict(
+    vocab=backend.get_vocab(with_added_tokens=True),
+    added=[[t.content, t.special] for _, t in sorted(added.items())],
+    decoder=None if decoder is None else json.loads(decoder.__getstate__()),
+    eos_token_id=tokenizer.eos_token_id,
+    chat_template=tokenizer.chat_template,
+  )
+
+
+def render(tokenizer: PreTrainedTokenizerFast, messages: list) -> str:
+  # The `random` filter of Jinja draws from this.
+  random.seed(0)
+  text = tokenizer.apply_chat_template(
+    messages, tokenize=False, add_generation_prompt=True
+  )
+  if len(text) > _MAX_CHARACTERS:
+    raise ValueError(f'a prompt of {len(text)} characters')
+  return text
+
+
+def answer(
+  tokenizer: PreTrainedTokenizerFast, request: Mapping[str, Any]
+) -> Any:
+  if 'render' in request:
+    return render(tokenizer, request['render'])
+  return tokenizer.encode(
+    request['encode'], add_special_tokens=request['special']
+  )
+
+
+def receive() -> dict[str, Any] | None:
+  """The next request; None where the parent is gone."""
+  head = sys.stdin.buffer.read(LENGTH.size)
+  if len(head) < LENGTH.size:
+    return None
+  return json.loads(sys.stdin.buffer.read(*LENGTH.unpack(head)))
+
+
+def send(**reply: Any) -> None:
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  reply |= dict(clock=Clock.read, seconds=used.ru_utime + used.ru_stime)
+  raw = json.dumps(reply).encode()
+  _REPLIES.write(LENGTH.pack(len(raw)) + raw)
+  _REPLIES.flush()
+
+
+def serve() -> None:
+  """Answers until the parent is gone; an error is told, and ends it."""
+  tokenizer = None
+  while (request := receive()) is not None:
+    allow(request['cpu_seconds'])
+    try:
+      if tokenizer is None:
+        Clock.fixed = datetime.datetime.fromisoformat(request['clock'])
+        tokenizer = load(request['load'])
+        value = describe(tokenizer)
+      else:
+        value = answer(tokenizer, request)
+    except BaseException as e:  # A panic of Rust is no Exception.
+      send(failed=f'{type(e).__name__}: {e}'[:1000])
+      raise
+    send(value=value)
+
+
+def main() -> None:
+  limit(int(sys.argv[1]))
+  if chat_template_utils.datetime is not datetime.datetime:
+    raise ImportError('transformers reads the clock otherwise than expected')
+  chat_template_utils.datetime = Clock
+  serve()
+
+
+if __name__ == '__main__':
+  main()

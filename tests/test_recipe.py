@@ -1,0 +1,410 @@
+"""The shipped recipes: their prompts to the byte, and what each stage does.
+
+Prompts and orders are written out here, by hand, from the papers and the model
+cards; no model of 7B is needed to read a config.
+"""
+
+import functools
+import json
+
+import pytest
+import tiny
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from acereason_jax import build, loop, settings
+from acereason_jax.data import sources
+from acereason_jax.models import tokens
+from configs import acereason_1_1_7b, acereason_7b, acereason_14b
+
+CHATML = (
+  "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] "
+  "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+  "{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+R1 = (
+  "{{ bos_token }}{% for m in messages %}{{ '<|User|>' + m['content'] }}"
+  "{% endfor %}{% if add_generation_prompt %}{{ '<|Assistant|>' }}{% endif %}"
+)
+# As DeepSeek changed it later.
+R1_OPENED = R1.replace("'<|Assistant|>'", "'<|Assistant|><think>\n'")
+
+PROGRAM_1_0 = """<s><|User|>Add two numbers.
+
+Write Python code to solve the problem. Please place the solution code in the following format:
+```python
+# Your solution code here
+```<|Assistant|><think>
+"""  # noqa: E501
+STARTED_1_0 = """<s><|User|>Add two numbers.
+
+Solve the problem starting with the provided function header.
+
+Function header:
+```
+class Solution:
+    def add(self, a: int) -> dict:  # {}
+```
+
+Please place the solution code in the following format:
+```python
+# Your solution code here
+```<|Assistant|><think>
+"""
+MATH_1_0 = """<s><|User|>What is $1+1$?
+Please reason step by step, and put your final answer within \\boxed{}.\
+<|Assistant|><think>
+"""
+HEAD_1_1 = """<|im_start|>system
+You are a helpful and harmless assistant. You should think step-by-step.\
+<|im_end|>
+<|im_start|>user
+"""
+TAIL_1_1 = """<|im_end|>
+<|im_start|>assistant
+<think>
+"""
+MATH_1_1 = """What is $1+1$?
+
+Please place your final answer inside \\boxed{}."""
+in_chatml = lambda text: HEAD_1_1 + text + TAIL_1_1
+as_chatml = lambda text: in_chatml(
+  text.removeprefix('<s><|User|>').removesuffix('<|Assistant|><think>\n')
+)
+
+STARTER = 'class Solution:\n    def add(self, a: int) -> dict:  # {}'
+MATH_ROW = dict(problem='What is $1+1$?', answer='2')
+CODE_ROW = dict(problem='Add two numbers.', answer='{}')
+
+
+def tokenizer_of(folder, template):
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  vocab = {t: i for i, t in enumerate(['<s>', '</s>', *alphabet])}
+  tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  tokenizer.add_special_tokens(['<s>', '</s>'])
+  tags = [AddedToken(t, normalized=False) for t in ('<think>', '</think>')]
+  tokenizer.add_tokens(tags)
+  tokenizer.save(str(folder / 'tokenizer.json'))
+  told = dict(eos_token='</s>', bos_token='<s>', chat_template=template)
+  (folder / 'tokenizer_config.json').write_text(json.dumps(told))
+  return tokens.load_tokenizer(folder)
+
+
+def prompt_of(config, domain, row, folder, template):
+  """The text of the prompt that a run of `config` makes of a row of a file."""
+  tokenizer = tokenizer_of(folder, template)
+  (folder / 'rows.jsonl').write_text(json.dumps(row) + '\n')
+  c = settings.domains(config)[domain].prompt
+  tokens.check_thinking(tokenizer, (1,), opens=c.opens, reasons=c.reasons)
+  (prompt,), _ = sources.to_prompts(
+    sources.jsonl(folder / 'rows.jsonl'),
+    tokenizer,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=c.opens),
+    system=c.system or None,
+    examples=c.examples,
+    suffix=c.suffix,
+    starter=c.starter,
+    max_tokens=c.window,
+  )
+  return tokenizer.decode(prompt.tokens.tolist(), skip_special_tokens=False)
+
+
+@pytest.mark.parametrize('template', [R1, R1_OPENED])
+@pytest.mark.parametrize(
+  'domain, row, text',
+  [
+    ('math', MATH_ROW, MATH_1_0),
+    ('math', dict(MATH_ROW, problem='\n What is $1+1$?\n\n'), MATH_1_0),
+    ('code', CODE_ROW, PROGRAM_1_0),
+    ('code', CODE_ROW | dict(starter=STARTER), STARTED_1_0),
+    ('code', CODE_ROW | dict(starter=None), PROGRAM_1_0),
+    ('code', CODE_ROW | dict(starter=''), PROGRAM_1_0),
+    ('code', CODE_ROW | dict(starter=' \n'), PROGRAM_1_0),
+  ],
+)
+def test_the_prompts_of_1_0(tmp_path, template, domain, row, text):
+  for config in (acereason_7b.get_config(), acereason_14b.get_config()):
+    assert prompt_of(config, domain, row, tmp_path, template) == text
+
+
+@pytest.mark.parametrize(
+  'domain, row, text',
+  [
+    ('math', MATH_ROW, in_chatml(MATH_1_1)),
+    ('code', CODE_ROW, as_chatml(PROGRAM_1_0)),
+    ('code', CODE_ROW | dict(starter=STARTER), as_chatml(STARTED_1_0)),
+  ],
+)
+def test_the_prompts_of_1_1(tmp_path, domain, row, text):
+  config = acereason_1_1_7b.get_config()
+  assert prompt_of(config, domain, row, tmp_path, CHATML) == text
+
+
+def test_a_starter_that_the_prompt_has_no_words_for(tmp_path):
+  config, row = acereason_7b.get_config(), MATH_ROW | dict(starter='def f():')
+  message = r"has a starter, .* starter='' has no place for it; give config\.p"
+  with pytest.raises(ValueError, match=message):
+    prompt_of(config, 'math', row, tmp_path, R1)
+
+
+def test_a_starter_belongs_to_its_row():
+  row = sources.Row('a', 'q', '1')
+  other = sources.Row('a', 'q', '1', starter='def f():')
+  assert sources.digest([row]) != sources.digest([other])
+  assert sources.digest([other]) != sources.digest(
+    [sources.Row('a', 'q', '1', starter='def g():')]
+  )
+
+
+def test_words_for_a_starter_have_one_place_for_it(tmp_path):
+  config = tiny.config(tmp_path)
+  for words in ('header:', '{starter} or {starter}'):
+    config.prompt.starter = words
+    with pytest.raises(
+      ValueError, match=r'config\.prompt\.starter=.* with one'
+    ):
+      settings.validate(config)
+
+
+PUBLISHED = ['math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k']
+PUBLISHED += ['math_32k']
+
+
+def resolved(config):
+  settings.validate(config)
+  return settings.stages(config)
+
+
+@pytest.mark.parametrize('module', [acereason_7b, acereason_14b])
+@pytest.mark.parametrize(
+  'order, names, domains',
+  [
+    ('', PUBLISHED, ['code', 'math']),
+    ('math_only', PUBLISHED[:3], ['math']),
+    ('code_only', PUBLISHED[3:5], ['code']),
+    ('code_first', PUBLISHED[3:5] + PUBLISHED[:3], ['code', 'math']),
+    ('start_16k', PUBLISHED[1:3], ['math']),
+    ('start_24k', PUBLISHED[2:3], ['math']),
+  ],
+)
+def test_orders_of_stages(module, order, names, domains):
+  config = module.get_config(order)
+  stages = resolved(config)
+  assert list(stages) == names and sorted(config.domains) == domains
+  # A stage is the same in each order that has it.
+  published = resolved(module.get_config())
+  for name, stage in stages.items():
+    whole = {f: stage[f] for f in settings.STAGE_FIELDS}
+    assert whole == {f: published[name][f] for f in settings.STAGE_FIELDS}
+  assert config.best.removeprefix('heldout/') in domains
+
+
+def test_what_the_stages_of_1_0_are():
+  stages = resolved(acereason_7b.get_config())
+  tokens_of = [c.rollout.max_tokens for c in stages.values()]
+  assert tokens_of == [8192, 16384, 24576, 24000, 32768, 32768]
+  filters = [next(iter(settings.filters(c).items())) for c in stages.values()]
+  assert [domain for domain, _ in filters] == [n[:4] for n in PUBLISHED]
+  probes = [(f['of'], f['max_solved']) for _, f in filters]
+  assert probes == [(0, 0), (0, 0), (16, 6), (0, 0), (0, 0), (16, 6)]
+  assert [f['drop_solved'] for _, f in filters] == [False] * 4 + [True, False]
+  rates = [c.optim.learning_rate for c in stages.values()]
+  assert rates == [1e-6, 1e-6, 1e-6, 5e-6, 5e-6, 1e-6]
+  sizes = [c.rollout.groups for c in stages.values()]
+  assert sizes[:4] + sizes[5:] == [8, 16, 16, 8, 16]
+  assert tuple(sizes[4]['values']) == (8, 12, 16)
+  ends = [c.stop.metric for c in stages.values()]
+  assert ends == [''] + ['same_prompts'] * 5
+
+
+@pytest.mark.parametrize(
+  'name, of, max_solved',
+  [('full', 0, 0), ('easy', 16, 14), ('medium', 16, 10), ('hard', 16, 6)],
+)
+def test_prompts_of_table_3(name, of, max_solved):
+  stages = resolved(acereason_7b.get_config(name))
+  assert list(stages) == PUBLISHED[:3]
+  own = settings.filters(stages['math_24k'])['math']
+  assert (own['of'], own['max_solved']) == (of, max_solved)
+  # The stages before are those of every other one: they can be shared.
+  for before in PUBLISHED[:2]:
+    assert settings.filters(stages[before])['math']['of'] == 0
+
+
+def test_difficulty_of_14b():
+  stages = resolved(acereason_14b.get_config())
+  assert settings.filters(stages['code_24k'])['code']['max_difficulty'] == 7.0
+  assert acereason_14b.get_config().model.endswith('14B')
+
+
+def test_an_order_that_there_is_not():
+  for module in (acereason_7b, acereason_14b, acereason_1_1_7b):
+    with pytest.raises(ValueError, match="'backwards': there "):
+      module.get_config('backwards')
+
+
+def test_what_the_stages_of_1_1_are():
+  stages = resolved(acereason_1_1_7b.get_config())
+  assert list(stages) == PUBLISHED
+  own = {n: settings.filters(c)[n[:4]] for n, c in stages.items()}
+  assert own['math_8k']['max_difficulty'] == 4.0
+  assert own['math_16k']['max_difficulty'] == -1.0
+  # Of those solved by every one of 16 only.
+  for name in ('math_24k', 'math_32k'):
+    assert (own[name]['of'], own[name]['max_solved']) == (16, 15)
+  assert own['code_32k']['drop_solved']
+  temperatures = [c.rollout.temperature for c in stages.values()]
+  assert {t.fn for t in temperatures} == {
+    'acereason_jax.rl.control:near_entropy'
+  }
+  other = resolved(acereason_1_1_7b.get_config('without_difficulty'))
+  assert settings.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+def of_tiny(config, folder):
+  """A recipe's stages over the tiny model, its files and its judge."""
+  small = tiny.config(folder)
+  small.domains = {
+    name: {}
+    if name == 'math'
+    else dict(train_data=dict(path=str(folder / 'others.jsonl')))
+    for name in config.domains
+  }
+  small.stages = tuple(
+    {f: v for f, v in stage.items() if f not in ('microbatch', 'truncated')}
+    | dict(rollout={**stage['rollout'], 'max_tokens': 8})
+    for stage in config.stages
+  )
+  return small
+
+
+def test_mathematics_needs_no_files_of_code(folder):
+  config = of_tiny(acereason_7b.get_config('math_only'), folder)
+  run = build.build(config)
+  assert list(run.domains) == ['math'] and len(run.stages) == 3
+  # With the ids that a run of both would give them.
+  assert run.domains['math'].prompts['train_data'][0].id.startswith('math/')
+
+
+def test_temperature_is_carried_and_groups_begin_anew(folder):
+  """By the recipe of 1.1, from one stage's end to the next one's beginning."""
+  config = of_tiny(acereason_1_1_7b.get_config('without_difficulty'), folder)
+  config.stages = tuple(
+    dict(s, filter={}) for s in config.stages if s['name'][0] == 'm'
+  )
+  run = build.build(config)
+  state = run.stages[0].init(run.load_params())
+  at = loop.Standing(
+    state,
+    loop.Progress(
+      'math_8k', step=3, stage_step=3, carried=dict(temperature=0.93)
+    ),
+    loop.ledger.Ledger(),
+  )
+  at = loop.enter(run, run.stages[1], at, None, lambda: False)
+  assert at.progress.temperature == 0.93 and at.progress.groups == 16
+  assert at.progress.carried == dict(temperature=0.93)
+  beyond = at._replace(
+    progress=at.progress._replace(carried=dict(temperature=7))
+  )
+  assert (
+    loop.enter(run, run.stages[2], beyond, None, bool).progress.temperature
+    == 1.2
+  )
+  new = at._replace(progress=at.progress._replace(carried={}))
+  assert (
+    loop.enter(run, run.stages[2], new, None, bool).progress.temperature == 0.85
+  )
+
+
+def test_filters_by_domain(folder):
+  config = tiny.staged(folder)
+  config.stages = (
+    dict(
+      name='both',
+      mix=dict(math=1, code=1),
+      filter=dict(drop_solved=True, readmit=0.1),
+      filters=dict(math=dict(of=16, max_solved=6, drop_solved=False)),
+    ),
+  )
+  settings.validate(config)
+  (stage,) = build.build(config).stages
+  assert (
+    stage.filters['math'].max_solved == 6 and stage.filters['math'].of == 16
+  )
+  assert not stage.filters['math'].drop_solved
+  assert stage.filters['code'].drop_solved and stage.filters['code'].of == 0
+  assert stage.filters['math'].readmit == stage.filters['code'].readmit == 0.1
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(poetry={}), r'config\.filters\.poetry: no such domain; there are: '),
+    (dict(code=dict(maxsolved=3)), r'config\.filters\.code\.maxsolved=3: no'),
+    (dict(code=dict(max_solved=3)), r'config\.filters\.code\.max_solved=3: gi'),
+    (dict(code=dict(of=2.5)), r'config\.filters\.code\.of=2\.5: .* type int'),
+    (dict(code=3), r'config\.filters\.code=3: give a dict of what it changes'),
+    (dict(code=dict(readmit=2.0)), r'config\.filters\.code\.readmit=2\.0: giv'),
+  ],
+)
+def test_a_bad_filter_of_a_domain(folder, changes, message):
+  config = tiny.staged(folder)
+  config.stages = (dict(name='x', mix=dict(code=1), filters=changes),)
+  with pytest.raises(ValueError, match=message):
+    settings.validate(config)
+
+
+BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
+
+
+@pytest.mark.parametrize(
+  'rollout, message',
+  [
+    (dict(groups=BY_EPOCH | dict(values=(1, 4))), 'goes down to 1; a group of'),
+    (dict(groups=BY_EPOCH | dict(values=())), r'config\.rollout\.groups: '),
+  ],
+)
+def test_a_bad_number_of_rollouts(folder, rollout, message):
+  config = tiny.config(folder)
+  config.stages = (dict(name='x', rollout=rollout),)
+  settings.validate(config)
+  with pytest.raises(ValueError, match=message):
+    build.build(config)
+
+
+@pytest.mark.parametrize('metric', ['reward', 'pass_rate', 'solved_share'])
+@pytest.mark.parametrize(
+  'leave', [dict(drop_solved=True), dict(keep_unsolved=False)]
+)
+def test_an_end_that_the_filter_would_bring_about(folder, metric, leave):
+  config = tiny.config(folder)
+  stop = dict(metric=metric, window=2)
+  config.stages = (dict(name='x', stop=stop, filter=leave),)
+  message = f"config.stop.metric='{metric}': the filter of 'main' takes prompts"
+  with pytest.raises(ValueError, match=message):
+    build.build(config)
+  config.stages = (
+    dict(name='x', stop=dict(stop, metric='same_prompts'), filter=leave),
+  )
+  assert build.build(config).stages[0].stop.metric == 'same_prompts'
+
+
+def test_looks_by_domain(folder):
+  config = tiny.staged(folder)
+  config.domains.math.evaluate_every = 2
+  run = build.build(config)
+  assert {n: d.evaluate_every for n, d in run.domains.items()} == dict(
+    math=2, code=3
+  )
+  config.domains.code.evaluate_every = 0
+  with pytest.raises(ValueError, match=r"config\.best='heldout/code' needs lo"):
+    build.build(config)

@@ -1,0 +1,118 @@
+"""What a run that has begun may still change, and what it may not."""
+
+import json
+import pathlib
+
+import pytest
+import tiny
+
+from acereason_jax import settings
+
+STAGED = tiny.staged(pathlib.Path('/data'))
+PLAIN = tiny.config(pathlib.Path('/data'))
+SHORT, LONG, BOTH = STAGED.stages
+NEW = dict(name='new', mix=dict(code=1), steps=9, truncated='mask')
+
+
+def told(config, stage, stages=None, flat=()):
+  """(fields that change, fields that may not) against the config as it was."""
+  new = config.copy_and_resolve_references()
+  if stages is not None:
+    new.stages = stages
+  new.update_from_flattened_dict(dict(flat))
+  settings.validate(new)
+  before, after = (json.loads(c.to_json()) for c in (config, new))
+  changes, wrong = settings.steered(before, after, stage)
+  return {c.field for c in changes}, {c.field for c in wrong}
+
+
+@pytest.mark.parametrize(
+  'flat',
+  [
+    {'steps': 9},
+    {'stop.epochs': 2},
+    {'stop.metric': 'same_prompts', 'stop.window': 5, 'stop.gain': 0.1},
+    {'evaluate_every': 7},
+    {'best': 'heldout/main'},
+    {'heldout.groups': 4, 'heldout.temperature': 0.2, 'heldout.max_tokens': 5},
+    {'limits.zero_signal': 0.5},
+    {'judge.workers': 3},
+  ],
+)
+def test_what_a_run_may_always_change(flat):
+  assert told(PLAIN, 'main', flat=flat) == (set(flat), set())
+
+
+@pytest.mark.parametrize(
+  'flat',
+  [
+    {'seed': 1},
+    {'optim.learning_rate': 0.5},
+    {'rollout.groups': 8},
+    {'filter.drop_solved': True},
+    {'prompt.suffix': '!'},
+    {'advantage.scale': 'batch', 'truncated': 'mask'},
+  ],
+)
+def test_what_a_run_of_one_stage_may_not(flat):
+  assert told(PLAIN, 'main', flat=flat) == (set(flat), set(flat))
+
+
+@pytest.mark.parametrize(
+  'stages',
+  [
+    (SHORT, LONG, BOTH | dict(updates=2, average='group', refill=0)),
+    (SHORT, LONG, BOTH | dict(optim=dict(learning_rate=1e-4))),
+    (SHORT, LONG, BOTH, NEW),
+    (SHORT, LONG, NEW, BOTH),
+    (SHORT, LONG, NEW),
+    (SHORT, LONG),
+    (SHORT, LONG | dict(steps=8, stop=dict(epochs=3)), BOTH),
+  ],
+)
+def test_what_has_not_begun_may_change(stages):
+  changes, wrong = told(STAGED, 'math_long', stages)
+  assert changes and not wrong
+
+
+@pytest.mark.parametrize(
+  'stages, field',
+  [
+    ((SHORT | dict(steps=8), LONG, BOTH), 'stages.math_short.steps'),
+    (
+      (SHORT | dict(stop=dict(epochs=8)), LONG, BOTH),
+      'stages.math_short.stop.epochs',
+    ),
+    ((SHORT | dict(updates=2), LONG, BOTH), 'stages.math_short.updates'),
+    ((SHORT, LONG | dict(refill=3), BOTH), 'stages.math_long.refill'),
+    ((SHORT, LONG | dict(mix=dict(code=1)), BOTH), 'stages.math_long.mix.code'),
+    ((LONG, SHORT, BOTH), 'order_of_stages'),
+    ((SHORT, NEW, LONG, BOTH), 'order_of_stages'),
+    ((LONG, BOTH), 'order_of_stages'),
+    ((SHORT, LONG | dict(name='other'), BOTH), 'order_of_stages'),
+  ],
+)
+def test_what_happened_stays(stages, field):
+  changes, wrong = told(STAGED, 'math_long', stages)
+  assert field in wrong and wrong <= changes | {'order_of_stages'}
+
+
+def test_the_whole_configs_fields_are_those_of_its_stages():
+  """Of stages that began; one that gives them itself does not mind."""
+  flat = {'carry_optimizer': False}
+  _, wrong = told(STAGED, 'math_short', flat=flat)
+  assert wrong == {'stages.math_short.carry_optimizer'}
+  flat = {'rollout.max_tokens': 6}
+  _, wrong = told(STAGED, 'math_short', flat=flat)
+  assert not wrong
+  _, wrong = told(STAGED, 'math_long', flat=flat)
+  assert wrong == {'stages.math_long.rollout.max_tokens'}
+
+
+def test_steps_of_all_stages_count_for_those_ahead():
+  assert told(STAGED, 'both', flat={'steps': 5}) == ({'steps'}, set())
+
+
+def test_nothing_changes_by_itself():
+  for config, stage in ((PLAIN, 'main'), (STAGED, 'math_long')):
+    assert told(config, stage) == (set(), set())
