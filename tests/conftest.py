@@ -15,6 +15,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 )
 
 import pathlib
+import signal
 
 import pytest
 
@@ -28,6 +29,10 @@ def smollm_dir() -> pathlib.Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+  # A shell's background jobs ignore one of these, nohup's the other, and so
+  # would all that the tests start.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
   config.addinivalue_line('markers', 'parity: runs torch and transformers')
   config.addinivalue_line('markers', 'slow: runs only if asked for: -m slow')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')

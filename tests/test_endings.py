@@ -237,7 +237,7 @@ def test_a_lock_that_is_no_file(tmp_path):
   door.mkdir()
   for path in (link, pipe, door, tmp_path / 'dangling'):
     with (
-      pytest.raises(OSError, match='expected a file of this program'),
+      pytest.raises(OSError, match='expected a file that this run makes'),
       journal.locked(path),
     ):
       pass
