@@ -630,6 +630,13 @@ ALLOWED = [
   ('Print it. The relative error must be at most 1e-9, answers say.', 1e-9,
    'relative'),
   ('Accepted if |a-b|/|b| < 10^{-6}', 1e-6, 'relative'),
+  ('Your output must be correct up to 10^-6 (absolute or relative).', 1e-6),
+  ('Correct to within 0.001, the judge says.', 1e-3, 'absolute'),
+  ('An error margin of ±0.01 will be tolerated.', 1e-2,
+   'absolute'),
+  ('Rounding errors up to 1e-5 are tolerated.', 1e-5, 'absolute'),
+  ('It is guaranteed that answers with an error of 1e-4 are accepted.', 1e-4,
+   'absolute'),
   # The smaller of two.
   ('The absolute error of the answer may be 0.01. The relative error of the '
    'answer may be 0.001.', 1e-3, 'relative'),
@@ -666,6 +673,14 @@ def test_the_error_that_a_statement_allows(allowed):
     'The relative error of the answer must be small.',
     'The answer is correct within 3 - 5 days.',
     'The error must not exceed 1 in the output.',
+    # Promises of the input, and what nobody may do.
+    'It is guaranteed that the absolute or relative difference of the answer '
+    'to an integer is at least 10^{-6}.',
+    'Tests guarantee that an error of 1e-6 does not change the answer.',
+    'Guaranteed: no result is within 10^-6 of the boundary, so that precision '
+    'is no problem.',
+    'No absolute error is allowed: print multiples of 0.01.',
+    'No error in the output is allowed; the step is 0.001.',
   ],
 )
 def test_no_error_is_allowed_that_no_statement_allows(statement):

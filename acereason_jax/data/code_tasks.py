@@ -78,13 +78,20 @@ _SMALL = re.compile(
 _OF_ERROR = re.compile(
   r'\berrors?\b|\bdiffer|\btolerance\b|\baccura(?:cy|te)\b|\bprecision\b'
   r'|\bwithin [-0-9.e^ ]{2,12} (?:of|from)\b'
+  r'|\babsolute or relative\b|\brelative or absolute\b'
+  r'|\bcorrect (?:up )?to (?:within )?[0-9.]'
   r'|\|.{1,80}\|.{0,60}(?:<|\N{LESS-THAN OR EQUAL TO}|\ble|\bleq)'
 )
 _OF_ANSWER = re.compile(
   r'\babsolute\b|\brelative\b|\baccepted\b|\banswers?\b|\bcorrect\b|\bjudge'
   r'|\bjury|\bchecker|\boutput|\bprint|\bpermi|\ballow|\bcontain|\bresults?\b'
+  r'|\btolerated\b'
 )
-_OF_STORY = re.compile(r'probability of (?:an |the )?error|error (?:rate|prob)')
+# Nor does one that promises something of the input, or forbids every error.
+_OF_STORY = re.compile(
+  r'probability of (?:an |the )?error|error (?:rate|prob)'
+  r'|\bguarantee(?!.*\baccepted\b)|\bno (?:\w+ ){0,3}errors? (?:in \w+ \w+ )?(?:is|are)\b'
+)
 _EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
 _RELATIVE = re.compile(r'\brelative\b|/ ?\|')
 # Tags, and TeX's braces and backslashes.
