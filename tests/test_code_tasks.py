@@ -690,6 +690,7 @@ def test_no_error_is_allowed_that_no_statement_allows(statement):
 @pytest.mark.parametrize(
   'text',
   ['|error answer ' * 40_000, '10 ' * 100_000, 'error answer ' + '|a' * 60_000,
+   'guarantee answer error ' * 40_000, 'no error ' * 40_000,
    '<a ' * 100_000, '1' * 300_000, '.0' * 100_000, '. ' * 100_000],
 )  # fmt: skip
 def test_a_hostile_statement_is_read_all_the_same(text):
