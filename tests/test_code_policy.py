@@ -458,7 +458,13 @@ def test_values_are_nested_as_deep_as_the_converters_allow():
 
 @pytest.mark.parametrize(
   'expected',
-  [float('nan'), [1, float('nan')], {'k': [float('nan')]}, _nested(65)],
+  [
+    float('nan'),
+    [1, float('nan')],
+    {'k': [float('nan')]},
+    _nested(65),
+    _nested(800),
+  ],
 )
 def test_what_nothing_equals_is_no_reference(expected):
   verdict = code.reference('', json.dumps(_call([1], expected)))
