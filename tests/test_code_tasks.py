@@ -637,6 +637,13 @@ ALLOWED = [
   ('Rounding errors up to 1e-5 are tolerated.', 1e-5, 'absolute'),
   ('It is guaranteed that answers with an error of 1e-4 are accepted.', 1e-4,
    'absolute'),
+  ('The checker will accept answers within 1e-6.', 1e-6, 'absolute'),
+  ('Answers may be off by 10^(-4).', 1e-4, 'absolute'),
+  ('The answer must be precise to 10**-5.', 1e-5, 'absolute'),
+  ('Answers that deviate by less than 10<SUP>-6</SUP> from ours are accepted.',
+   1e-6, 'absolute'),
+  ('Errors of at most 10^{-7} will be ignored.', 1e-7, 'absolute'),
+  ('Correct if $\\frac{|p-q|}{q} \\le 10^{-9}$', 1e-9, 'relative'),
   # The smaller of two.
   ('The absolute error of the answer may be 0.01. The relative error of the '
    'answer may be 0.001.', 1e-3, 'relative'),
@@ -679,6 +686,8 @@ def test_the_error_that_a_statement_allows(allowed):
     'Tests guarantee that an error of 1e-6 does not change the answer.',
     'Guaranteed: no result is within 10^-6 of the boundary, so that precision '
     'is no problem.',
+    'Assume that the answer does not change if numbers differ by 1e-9.',
+    'An error of 0.1% is allowed in the answer.',
     'No absolute error is allowed: print multiples of 0.01.',
     'No error in the output is allowed; the step is 0.001.',
   ],
