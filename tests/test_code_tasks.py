@@ -688,6 +688,7 @@ def test_the_error_that_a_statement_allows(allowed):
     'is no problem.',
     'Assume that the answer does not change if numbers differ by 1e-9.',
     'An error of 0.1% is allowed in the answer.',
+    'Print the cost if the lengths differ by at most 0.5, else the other one.',
     'No absolute error is allowed: print multiples of 0.01.',
     'No error in the output is allowed; the step is 0.001.',
   ],

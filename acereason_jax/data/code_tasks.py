@@ -94,6 +94,8 @@ _OF_STORY = re.compile(
 )
 # It speaks of the input, or of what the input keeps from happening.
 _PROMISE = re.compile(r'\bguarantee|\bassume')
+# So much is not an answer's error, but a distance of the story.
+_STORY_ERROR = 0.2
 _EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
 _RELATIVE = re.compile(r'\brelative\b|/ ?\||\bfrac ?\|')
 # Tags, and TeX's braces and backslashes.
@@ -128,7 +130,7 @@ def allowed_error(statement: str) -> Task:
       times, power, scientific, decimal = number.groups()
       text = f'{times or 1}e-{power}' if power else scientific or decimal
       error = float(text.replace(' ', ''))
-      if 0 < error < found.get('float_tol', 1):
+      if 0 < error < found.get('float_tol', _STORY_ERROR):
         found = {'float_tol': error, 'float_error': _error_of(sentence)}
   return found
 
