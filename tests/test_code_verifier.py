@@ -490,7 +490,7 @@ def test_values_that_differ(given, expected):
 
 def test_deep_values_are_not_the_same_for_fear_of_their_depth():
   nested = []
-  for _ in range(60):
+  for _ in range(70):
     nested = [nested]
   assert code.compare_values(json.dumps(nested).encode(), nested, 1e-6)
 
