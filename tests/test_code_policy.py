@@ -607,7 +607,7 @@ def test_a_deep_traceback_is_short(name, depth):
   program = f'import sys\nif {depth}: sys.setrecursionlimit({depth})\n'
   program += WITHOUT_END[name]
   task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(60.0))
+  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
   assert ran.status == 'RE'
   assert 'solution.py' in ran.stderr
   # Formatting 100,000 calls takes 3 s where all else takes 0.2 s.
@@ -622,7 +622,7 @@ def test_a_traceback_shows_what_failed_and_why():
     'try:\n  down(300)\nexcept KeyError as e:\n  raise ValueError("top") from e'
   )
   task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(60.0))
+  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
   assert ran.note == 'ValueError: top'
   assert "KeyError: 'bottom'" in ran.stderr
   assert 'if n == 0: raise KeyError("bottom")' in ran.stderr
@@ -636,7 +636,7 @@ def test_many_exceptions_before_one_are_not_all_shown():
     '  except Exception: raise ValueError(n)\nf(0)'
   )
   task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(60.0))
+  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
   assert ran.note == 'ValueError: 0'
   assert ran.stderr.count('ValueError: ') == 10
 
