@@ -743,7 +743,10 @@ def _plain(value: Any) -> Any:
   equal to a plain value. What it does not (a deque, a set, a range) stays.
   """
   if isinstance(value, dict):
-    return {_plain(k): _plain(v) for k, v in value.items()}
+    plain = {_plain(k): _plain(v) for k, v in value.items()}
+    if len(plain) < len(value):
+      raise ValueError('two of its keys are one in JSON')
+    return plain
   if isinstance(value, list | tuple):
     return [_plain(v) for v in value]
   kind = type(value)
@@ -758,8 +761,12 @@ def _plain(value: Any) -> Any:
       return value.tolist()
     return _plain(list(value) if value.ndim else value[()])
   numbers = numpy.bool_ | numpy.integer | numpy.floating
-  # Not a class of the program's own.
-  if not issubclass(kind, numbers) or numpy.dtype(kind).type is not kind:
+  # Not a class of the program's own. To numpy a time span is an integer.
+  if (
+    not issubclass(kind, numbers)
+    or issubclass(kind, numpy.timedelta64)
+    or numpy.dtype(kind).type is not kind
+  ):
     return value
   # 0.1 in 32 bits is 0.1, as it is for `==`.
   is_float = issubclass(kind, numpy.floating)
