@@ -422,6 +422,7 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
     "      fn='acereason_jax.rl.control:by_epoch', values=(2, 4))\n"
     '  c.rollout.prompts = 2\n'
     '  c.filter.drop_solved = True\n'
+    "  c.judge.fn = 'tiny_judge:known'\n"
     '  return c\n'
   )
   run = command(tmp_path, config=tmp_path / 'grows')
@@ -438,14 +439,14 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
   command(tmp_path, '--config.steps=6', config=tmp_path / 'grows').ends(0)
   records = list(ledger_of(tmp_path, 6))
   assert [r.rollouts for r in records[8:]] == [4] * 4
-  # What all of 2 solved before the second epoch began is not asked in it.
+  # What all of 2 solved before the second epoch began is not asked again; all
+  # other questions of the first are, by 4.
   solved = {r.prompt for r in records[:6] if r.right == r.judged}
-  second = {r.prompt for r in records if r.epoch == 1}
-  grown = {r.prompt for r in records if r.epoch == 1 and r.rollouts == 4}
-  assert grown and not solved & second
-  # Nor is it lost what they were: all others of the seven are asked.
-  asked = {r.prompt for r in records[:7]}
-  assert len(asked) == 7 and second <= asked - solved
+  later = [r for r in records if r.epoch]
+  assert solved and not solved & {r.prompt for r in later}
+  first, second = ({r.prompt for r in records if r.epoch == e} for e in (0, 1))
+  assert len(first) == 7 and second == first - solved
+  assert {r.rollouts for r in later[1:]} == {4}
 
 
 def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
