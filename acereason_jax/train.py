@@ -361,9 +361,18 @@ def connect() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser, with one line where a config has no such field."""
+  """absl's parser, with one line for a flag or a config that is no good."""
   try:
-    return app.parse_flags_with_usage(argv)
+    rest = flags.FLAGS(argv)
+    # A file that is not there is told only to who asks for the config.
+    getattr(CONFIG.value, 'steps', None)
+    return rest
+  except (flags.Error, OSError) as e:
+    # absl puts a traceback of the config's file before what it says.
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    raise SystemExit(
+      f'error: {metrics.printable(lines[-1])} (--help lists the flags)'
+    ) from e
   except (AttributeError, KeyError) as e:
     frames = traceback.extract_tb(e.__traceback__)
     mine = [f for f in frames if 'site-packages' not in f.filename][-1]
