@@ -461,7 +461,7 @@ PATTERNS = (
 # Each part is cheap; a judge has to count what all of them cost together.
 COSTLY = (
   ('powers of logarithms', r'2^{\log_2 x}' * 300),
-  ('logarithms multiplied', r'\ln x' * 900),
+  ('logarithms multiplied', r'\ln x' * 700),
   ('logarithms added', '+'.join(f'\\ln(x+{n})' for n in range(300))),
   ('sines multiplied', r'\sin x ' * 500),
   ('roots multiplied', r'\sqrt{x}' * 480),
