@@ -27,6 +27,7 @@ import pyarrow.parquet
 from absl import logging
 
 from acereason_jax import checkpoint, metrics, oserrors, types
+from acereason_jax.data import records as record_files
 from acereason_jax.rl import advantages
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
@@ -652,7 +653,7 @@ def read(path: str) -> bytes:
         'one, RUN/checkpoints/STEP, or a Parquet file'
       )
     return data
-  with open(path, 'rb') as file:
+  with record_files.opened(path, most_bytes=None) as file:
     data = file.read(_MAX_BYTES + 1)
   if len(data) > _MAX_BYTES:
     raise ValueError(f'{path}: more than {_MAX_BYTES:,} bytes; is it a ledger?')

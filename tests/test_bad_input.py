@@ -513,6 +513,44 @@ def test_a_damaged_checkpoint_is_one_line(spoiled, damage):
   assert said.startswith('error: ') and '\n' not in said and len(said) < 900
 
 
+def without(name, *keys):
+  def change(path):
+    whole = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+      part = part[key]
+    del part[keys[-1]]
+    path.write_text(json.dumps(whole))
+
+  return damaged(name, change)
+
+
+@pytest.mark.parametrize(
+  'damage, what',
+  [
+    (without(PROGRESS, 'over'), 'progress lacks over'),
+    (damaged(PROGRESS, {'momentum': 1}), 'progress has momentum'),
+    (without(META, 'data', 'tokenizer'), 'no digest of tokenizer'),
+  ],
+)
+def test_a_checkpoint_of_another_version_is_not_called_damaged(
+  spoiled, damage, what
+):
+  config, workdir, _ = spoiled
+  run = train.build(config)
+  damage(workdir)
+  with pytest.raises(SystemExit, match=what) as error:
+    train.train(run, workdir)
+  assert 'made by another version' in error.value.code
+
+
+@pytest.mark.parametrize('content', ['[1]', '{}', 'x', '{"steps": "4"}', '['])
+def test_a_damaged_summary_is_written_again(content, tmp_path):
+  (tmp_path / 'summary.json').write_text(content)
+  assert start.final_summary(tmp_path, 4) is None
+  (tmp_path / 'summary.json').write_text('{"steps": 4}')
+  assert start.final_summary(tmp_path, 4) == '{"steps": 4}'
+
+
 @pytest.mark.parametrize(
   'content', [None, b'[1]', b'{}', {'config': {}}, {'config': {'model': 5}}]
 )

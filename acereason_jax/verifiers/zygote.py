@@ -583,11 +583,13 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
   cpu = int(2 * request['cpu_seconds']) + 2
   memory = request['memory_bytes'] + _BASE_BYTES
   output = request['output_bytes']
+  _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+  files = min(_OPEN_FILES, files) if files >= 0 else _OPEN_FILES
   for limit, value in (
     (resource.RLIMIT_CPU, cpu),
     (resource.RLIMIT_AS, memory),
     (resource.RLIMIT_FSIZE, output + 1),
-    (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    (resource.RLIMIT_NOFILE, files),
     (resource.RLIMIT_NPROC, request['threads']),
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_MEMLOCK, 0),
