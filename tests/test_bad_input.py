@@ -3,7 +3,10 @@
 import contextlib
 import json
 import pathlib
+import re
 import shutil
+import subprocess
+import sys
 
 import hostile_files
 import jax
@@ -326,6 +329,30 @@ def one_line_exit(run, workdir, match):
     train.train(run, workdir)
   assert str(caught.value).startswith('error: ')
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'flag, match',
+  [
+    ('--config=configs/nothing.py', "No such file .*'configs/nothing.py'"),
+    ('--config=configs/acereason_7b.py:other', "order 'other': there are:"),
+    (
+      '--config=configs/base.py --config.steps=x',
+      r'--config\.steps=x: invalid',
+    ),
+    ('--config=configs/base.py --configs.steps=3', "flag 'configs.steps'"),
+  ],
+)
+def test_a_flag_that_is_no_good_is_one_line(flag, match):
+  done = subprocess.run(
+    [sys.executable, '-m', 'acereason_jax.train', *flag.split()],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert re.match(f'error: .*{match}', line)
 
 
 def saved_run(config, workdir):
