@@ -603,7 +603,9 @@ def check_carried(stages: Sequence[Stage]) -> None:
       raise ValueError(
         f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
-        'give both the same config.optim'
+        'give both the same config.optim; where one of them has a schedule or '
+        'warmup_steps and the other a constant rate, give that as a schedule '
+        "too: learning_rate=dict(fn='optax:constant_schedule', value=1e-6)"
       )
 
 

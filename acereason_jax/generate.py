@@ -30,7 +30,7 @@ import numpy as np
 from absl import app, flags
 
 from acereason_jax import cli, metrics, sharding, timeline, types
-from acereason_jax.data import sources
+from acereason_jax.data import records, sources
 from acereason_jax.models import base, decoder, embedded, hf, tokens
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
@@ -39,6 +39,7 @@ from acereason_jax.rollout import sampling, schedule
 CLOSE = '</think>'
 # Between two lines of progress where no bar can be drawn.
 SECONDS_A_LINE = 30.0
+_MAX_HEADER_BYTES = 16 << 20
 DTYPES = ('bfloat16', 'float32')
 KV_DTYPES = (*DTYPES, 'float8_e4m3fn')
 
@@ -131,6 +132,8 @@ class Output:
     self.done: dict[tuple[str, int], int] = {}
 
   def __enter__(self) -> 'Output':
+    if self.path.exists() and not self.path.is_file():
+      raise ValueError(f'{self.path}: not a file; give another --out')
     self._file = self.path.open('a+b')
     try:
       self._open()
@@ -175,15 +178,16 @@ class Output:
         'another --out'
       )
     try:
-      old = dict(json.loads(self._header.read_text()))
-    except (ValueError, TypeError) as e:
+      with records.opened(self._header, _MAX_HEADER_BYTES) as file:
+        old = dict(json.loads(file.read()))
+    except (ValueError, TypeError, RecursionError) as e:
       raise ValueError(f'{self._header}: not readable ({e})') from e
     new = self._settings
     changed = [
       f'{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}'
       for name in sorted(old.keys() | new.keys())
       if old.get(name) != new.get(name)
-      and not (name == 'n' and old.get(name, 0) < new[name])
+      and not (name == 'n' and _fewer(old.get(name), new[name]))
     ]
     if changed:
       raise ValueError(
@@ -198,6 +202,10 @@ class Output:
     self._file.write(line.encode())
     self._file.flush()
     self.done[record['id'], record['index']] = record['length']
+
+
+def _fewer(old: Any, new: int) -> bool:
+  return type(old) is int and old < new
 
 
 def _done(where: str, line: bytes) -> tuple[tuple[str, int], int]:

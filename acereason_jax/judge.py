@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from acereason_jax import cli, metrics, types
-from acereason_jax.data import sources
+from acereason_jax.data import records, sources
 from acereason_jax.verifiers import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
@@ -156,7 +156,7 @@ def read_response(path: str) -> str:
   with contextlib.ExitStack() as stack:
     file = sys.stdin.buffer
     if path != '-':
-      file = stack.enter_context(open(path, 'rb'))
+      file = stack.enter_context(records.opened(path))
     data = file.read(_MAX_RESPONSE_BYTES + 1)
   if len(data) > _MAX_RESPONSE_BYTES:
     raise ValueError(
@@ -174,7 +174,7 @@ def read_rollouts(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
   Raises:
     ValueError: one line naming path:line.
   """
-  with open(path, 'rb') as file:
+  with records.opened(path, most_bytes=None) as file:
     for number in itertools.count(1):
       if not (line := file.readline(_MAX_LINE_BYTES + 1)):
         return
@@ -295,7 +295,8 @@ def explain(args: argparse.Namespace) -> None:
     if args.response_file is not None:
       response = read_response(args.response_file)
     if args.task is not None:
-      answer = pathlib.Path(args.task).read_text()
+      with records.opened(args.task, records.MAX_LINE_BYTES) as file:
+        answer = file.read().decode()
   with open_pool(args, 'explain', workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented: what a model wrote cannot pass for the line below.

@@ -27,6 +27,7 @@ import pyarrow.parquet
 from absl import logging
 
 from acereason_jax import checkpoint, metrics, oserrors, types
+from acereason_jax.data import records as record_files
 from acereason_jax.rl import advantages
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
@@ -451,17 +452,36 @@ def newest(
 ) -> dict[str, Record]:
   """The last record of each prompt that has one; None: of any."""
   chosen = _chosen(ledger, kind=kind, stage=stage, before_step=before_step)
-  last = np.full(len(ledger.texts('prompt')), -1)
-  np.maximum.at(last, ledger.rows['prompt'][chosen], chosen)
-  return {record.prompt: record for record in ledger.at(last[last >= 0])}
+  places = _last_of_each_prompt(ledger, chosen)
+  return {record.prompt: record for record in ledger.at(places)}
 
 
 def mean_lengths(ledger: Ledger) -> dict[str, float]:
   """The mean length of a response in each prompt's last record, in tokens."""
-  return {
-    prompt: record.tokens / record.rollouts
-    for prompt, record in newest(ledger).items()
-  }
+  # Column by column, as in `counts`: every step asks this.
+  places = _last_of_each_prompt(ledger, np.arange(len(ledger)))
+  column = lambda name: ledger.rows[name][places].astype(np.int64)
+  means = column('tokens') / sum(column(name) for name in _VERDICTS)
+  names = ledger.texts('prompt')
+  return dict(zip((names[p] for p in column('prompt')), means.tolist()))
+
+
+def _last_of_each_prompt(ledger: Ledger, chosen: np.ndarray) -> np.ndarray:
+  """Of chosen places those with a prompt's last record; int [P]."""
+  last = np.full(len(ledger.texts('prompt')), -1)
+  np.maximum.at(last, ledger.rows['prompt'][chosen], chosen)
+  return last[last >= 0]
+
+
+def asked(
+  ledger: Ledger, *, kind: str, stage: str, before_step: int, since_step: int
+) -> set[str]:
+  """The prompts of records of a kind, of a stage, of these steps."""
+  chosen = _chosen(ledger, kind=kind, stage=stage, before_step=before_step)
+  chosen = chosen[ledger.rows['step'][chosen] >= since_step]
+  names = ledger.texts('prompt')
+  codes = np.unique(ledger.rows['prompt'][chosen])
+  return {names[code] for code in codes.tolist()}
 
 
 class Counts(NamedTuple):
@@ -633,7 +653,7 @@ def read(path: str) -> bytes:
         'one, RUN/checkpoints/STEP, or a Parquet file'
       )
     return data
-  with open(path, 'rb') as file:
+  with record_files.opened(path, most_bytes=None) as file:
     data = file.read(_MAX_BYTES + 1)
   if len(data) > _MAX_BYTES:
     raise ValueError(f'{path}: more than {_MAX_BYTES:,} bytes; is it a ledger?')

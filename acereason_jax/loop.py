@@ -196,11 +196,7 @@ def probe(
   """
   step, times = at.progress.step, stage.filters[domain].of
   asked = easy_ones(stage, domain, tools.prompts[domain][references.TRAIN])
-  noted = {}
-  for prompt in asked:
-    key = journal_lib.Key('probe', step, prompt.id, 0)
-    if (entry := tools.journal.found.get(key)) is not None:
-      noted[prompt.id] = ledger.Record(*json.loads(entry.verdict.detail))
+  noted = noted_probes(stage, step, asked, tools.journal.found)
   missing = [p for p in asked if p.id not in noted]
   where = f'stage {stage.name}: asking {len(asked):,} prompts {times} '
   say(f'{where}times' + (f', {len(noted):,} of them before' if noted else ''))
@@ -236,6 +232,25 @@ def probe(
     say(f'stage {stage.name}: {len(noted):,} of {len(asked):,} prompts asked')
   records = [noted[prompt.id] for prompt in asked]
   return at._replace(ledger=at.ledger.extended(records))
+
+
+def noted_probes(
+  stage: Stage,
+  step: int,
+  prompts: Sequence[types.Prompt],
+  found: Mapping[journal_lib.Key, journal_lib.Entry],
+) -> dict[str, ledger.Record]:
+  """What an interrupted probe of a stage at `step` left in the journal, by
+  prompt."""
+  noted = {}
+  for prompt in prompts:
+    key = journal_lib.Key('probe', step, prompt.id, 0)
+    if (entry := found.get(key)) is not None:
+      record = ledger.Record(*json.loads(entry.verdict.detail))
+      # A stage before it that was over at once asked at the same step.
+      if record.stage == stage.name:
+        noted[prompt.id] = record
+  return noted
 
 
 def easy_ones(

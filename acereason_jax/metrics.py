@@ -337,12 +337,11 @@ def _lines_before(path: pathlib.Path, step: int) -> str:
   """The whole lines of steps before `step`, one a step: the latest."""
   kept = {}
   for line in path.read_text(errors='replace').splitlines():
-    try:
-      record = json.loads(line)
-    except ValueError:
-      continue  # A run killed while it wrote leaves half a line.
-    if record['step'] < step:
-      kept[record['step']] = line
+    # A run killed while it wrote leaves half a line.
+    with contextlib.suppress(ValueError, RecursionError):
+      match json.loads(line):
+        case {'step': int(found)} if found < step:
+          kept[found] = line
   return ''.join(f'{line}\n' for line in kept.values())
 
 

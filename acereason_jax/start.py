@@ -24,9 +24,11 @@ from acereason_jax import (
   settings,
 )
 from acereason_jax.build import Run, Stage, say
-from acereason_jax.data import curriculum
+from acereason_jax.data import curriculum, records
 from acereason_jax.rl import update
 from acereason_jax.rollout import journal as journal_lib
+
+_MAX_SUMMARY_BYTES = 16 << 20
 
 
 def earlier(run: Run, checkpoints) -> dict | None:
@@ -54,6 +56,8 @@ def earlier(run: Run, checkpoints) -> dict | None:
   # As JSON, because a stored tuple comes back as a list.
   now = json.loads(json.dumps(run.digests))
   for name, value in now.items():
+    if name not in meta['data']:
+      raise another_version(f'it has no digest of {name}')
     if (before := meta['data'].get(name)) != value:
       raise ValueError(
         f"{what_changed(name)} than this workdir's run began with "
@@ -136,7 +140,13 @@ def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
   """Raises Damaged for what no run has saved; see `check_meta`."""
   stages = [stage.name for stage in run.stages]
   defaults = loop.Progress(stage='')._asdict()
-  wrong = sorted(values.keys() ^ defaults.keys())
+  for what, names in (
+    ('lacks', defaults.keys() - values.keys()),
+    ('has', values.keys() - defaults.keys()),
+  ):
+    if names:
+      raise another_version(f'its progress {what} {", ".join(sorted(names))}')
+  wrong = []
   for name in values.keys() & defaults.keys():
     kinds = LIKE.get(type(defaults[name]), type(defaults[name]))
     if not isinstance(values[name], kinds):
@@ -148,6 +158,13 @@ def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
       'RUN/checkpoints/STEP, or another --workdir'
     )
   return loop.Progress(**values)
+
+
+def another_version(what: str) -> checkpoint_lib.Damaged:
+  return checkpoint_lib.Damaged(
+    f'checkpoint: {what[:200]}; was its run made by another version of this '
+    'program? go on with that version, or use another --workdir'
+  )
 
 
 # What JSON has where a field's default is of the type.
@@ -182,8 +199,15 @@ def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
   file = workdir / 'summary.json'
   if not file.exists():
     return None
-  values = json.loads(file.read_text())
-  return json.dumps(values) if values['steps'] == steps else None
+  try:
+    with records.opened(file) as stream:
+      values = json.loads(stream.read(_MAX_SUMMARY_BYTES))
+  except (ValueError, RecursionError):
+    return None  # Torn, or not ours: it is written again.
+  match values:
+    case {'steps': int(found)} if found == steps:
+      return json.dumps(values)
+  return None
 
 
 def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from acereason_jax import metrics, oserrors
+from acereason_jax.data import records
 from acereason_jax.rollout import schedule
 
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
@@ -30,6 +31,7 @@ NARROW, WIDE, A_STAY = 1000, 20_000, 20
 _MAX_SLOTS = 1 << 16
 _MAX_STEPS = 1 << 53
 _MAX_CHARS = 100
+_MAX_LINE_BYTES = 1 << 20
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -71,12 +73,15 @@ def read_events(
   """(header, events) as `write_events` was given them.
 
   Raises:
-    ValueError: one line naming file:line. OSError: the file cannot be read.
+    ValueError: one line naming the file, and its line where there is one.
   """
   header, events = None, []
-  with open(path, 'rb') as file:
-    for number, line in enumerate(file, 1):
+  with records.opened(path) as file:
+    lines = iter(lambda: file.readline(_MAX_LINE_BYTES + 1), b'')
+    for number, line in enumerate(lines, 1):
       where = f'{path}:{number}'
+      if len(line) > _MAX_LINE_BYTES:
+        raise ValueError(f'{where}: longer than {_MAX_LINE_BYTES:,} bytes')
       try:
         record = json.loads(line)
       except (ValueError, RecursionError) as e:

@@ -123,6 +123,10 @@ def run_stage(
   """Steps until the stage is over (True) or asked to stop (False)."""
   stop = False
   reason = loop.stop_reason(stage, at.progress, at.ledger)
+  if reason is None:
+    # Where a run ended it did not look ahead; now it may go on from there.
+    at = loop.looked_ahead(run, stage, at, tools)
+    reason = loop.stop_reason(stage, at.progress, at.ledger)
   while reason is None and not stop:
     began = time.monotonic()
     at, step = loop.take_step(run, stage, at, tools)
@@ -232,9 +236,10 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     writer = None
     if jax.process_index() == 0:
       (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
-      if meta['changes']:
-        text = json.dumps(meta['changes'], indent=2)
-        (workdir / 'changes.json').write_text(text)
+      file = workdir / 'changes.json'
+      # Those of a try that saved nothing are none, once they are taken back.
+      if meta['changes'] or file.exists():
+        file.write_text(json.dumps(meta['changes'], indent=2))
       writer = stack.enter_context(
         metrics.Writer(workdir, resume_step=at.progress.step + 1)
       )
@@ -356,9 +361,18 @@ def connect() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser, with one line where a config has no such field."""
+  """absl's parser, with one line for a flag or a config that is no good."""
   try:
-    return app.parse_flags_with_usage(argv)
+    rest = flags.FLAGS(argv)
+    # A file that is not there is told only to who asks for the config.
+    getattr(CONFIG.value, 'steps', None)
+    return rest
+  except (flags.Error, OSError) as e:
+    # absl puts a traceback of the config's file before what it says.
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    raise SystemExit(
+      f'error: {metrics.printable(lines[-1])} (--help lists the flags)'
+    ) from e
   except (AttributeError, KeyError) as e:
     frames = traceback.extract_tb(e.__traceback__)
     mine = [f for f in frames if 'site-packages' not in f.filename][-1]

@@ -458,7 +458,42 @@ PATTERNS = (
   ('commands unknown', '\\aa' * 1_300),
 )
 
+# Each part is cheap; a judge has to count what all of them cost together.
+COSTLY = (
+  ('powers of logarithms', r'2^{\log_2 x}' * 300),
+  ('logarithms multiplied', r'\ln x' * 700),
+  ('logarithms added', '+'.join(f'\\ln(x+{n})' for n in range(300))),
+  ('sines multiplied', r'\sin x ' * 500),
+  ('roots multiplied', r'\sqrt{x}' * 480),
+  ('roots added', '+'.join(f'\\sqrt{{x+{n}}}' for n in range(300))),
+  ('factorials of halves', r'(\frac12)!' * 300),
+  ('factorials of complex numbers', r'(i+\pi)!' * 400),
+  ('letters with e among them', 'per ' * 970),
+  (
+    'equations with logarithms',
+    ', '.join(f'x^{n}=\\ln x+\\ln y' for n in range(2, 38)),
+  ),
+  (
+    'sums of roots in a list',
+    ', '.join(
+      f'\\sqrt{{x+{n}}}+\\sqrt x+\\sqrt{{x+1}}+\\sqrt{{x+3}}'
+      for n in range(4, 42)
+    ),
+  ),
+  (
+    'huge powers in a list',
+    ', '.join(f'(10^{{600}}+{n})^{{\\pi}}' for n in range(40)),
+  ),
+  (
+    'unions of intervals with roots',
+    r'\cup '.join(
+      f'[\\sqrt{{10^{{90}}+{n}}},\\ln(10^{{600}}+{n})]' for n in range(90)
+    ),
+  ),
+)
+
 HOSTILE: tuple[tuple[str, str], ...] = (
+  *COSTLY,
   *TOWERS,
   *FACTORIALS,
   *LONG,

@@ -366,6 +366,22 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('once wrong', r'x<1 \text{ or } x>3', r'(-\infty,1)\cup(3,\infty)', True),
   ('once wrong', '|x|+|y|=1', '|y|+|x|=1', True),
   ('once wrong', r'n\cdot o', 'on', True),
+  # An option that is denied, and values in fonts behind a letter.
+  ('options', '(B) is not correct', 'B', False),
+  ('options', r'\text{(C) is not the right answer}', 'C', False),
+  ('options', "(D) isn't right", 'D', False),
+  ('options', 'B. cannot be the answer', 'B', False),
+  ('options', r"\text{(A) can't be it}", 'A', False),
+  ('options', r'\textbf{(B)} is never true', 'B', False),
+  ('options', r'\text{(B) does not exist}', 'B', True),
+  ('options', r'\text{(B) It cannot be determined}', 'B', True),
+  ('options', 'Yes', r'(A) \text{Yes}', True),
+  ('options', r'(B) \text{Yes}', r'(A) \text{Yes}', False),
+  ('options', 'red', r'\textbf{(C)} \text{ red}', True),
+  ('options', 'blue', r'\textbf{(C)} \text{ red}', False),
+  ('options', '14', r'(D) \boldsymbol{14}', True),
+  ('options', r'(D) \boldsymbol{15}', r'(D) 14', False),
+  ('options', '€14', r'(D) \$14', False),
 )
 
 # Each once raised, or took seconds, on either side.

@@ -3,7 +3,10 @@
 import contextlib
 import json
 import pathlib
+import re
 import shutil
+import subprocess
+import sys
 
 import hostile_files
 import jax
@@ -328,6 +331,30 @@ def one_line_exit(run, workdir, match):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  'flag, match',
+  [
+    ('--config=configs/nothing.py', "No such file .*'configs/nothing.py'"),
+    ('--config=configs/acereason_7b.py:other', "order 'other': there are:"),
+    (
+      '--config=configs/base.py --config.steps=x',
+      r'--config\.steps=x: invalid',
+    ),
+    ('--config=configs/base.py --configs.steps=3', "flag 'configs.steps'"),
+  ],
+)
+def test_a_flag_that_is_no_good_is_one_line(flag, match):
+  done = subprocess.run(
+    [sys.executable, '-m', 'acereason_jax.train', *flag.split()],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert re.match(f'error: .*{match}', line)
+
+
 def saved_run(config, workdir):
   """A run that has saved its first step."""
   run = train.build(config)
@@ -511,6 +538,44 @@ def test_a_damaged_checkpoint_is_one_line(spoiled, damage):
     train.train(run, workdir)
   said = error.value.code
   assert said.startswith('error: ') and '\n' not in said and len(said) < 900
+
+
+def without(name, *keys):
+  def change(path):
+    whole = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+      part = part[key]
+    del part[keys[-1]]
+    path.write_text(json.dumps(whole))
+
+  return damaged(name, change)
+
+
+@pytest.mark.parametrize(
+  'damage, what',
+  [
+    (without(PROGRESS, 'over'), 'progress lacks over'),
+    (damaged(PROGRESS, {'momentum': 1}), 'progress has momentum'),
+    (without(META, 'data', 'tokenizer'), 'no digest of tokenizer'),
+  ],
+)
+def test_a_checkpoint_of_another_version_is_not_called_damaged(
+  spoiled, damage, what
+):
+  config, workdir, _ = spoiled
+  run = train.build(config)
+  damage(workdir)
+  with pytest.raises(SystemExit, match=what) as error:
+    train.train(run, workdir)
+  assert 'made by another version' in error.value.code
+
+
+@pytest.mark.parametrize('content', ['[1]', '{}', 'x', '{"steps": "4"}', '['])
+def test_a_damaged_summary_is_written_again(content, tmp_path):
+  (tmp_path / 'summary.json').write_text(content)
+  assert start.final_summary(tmp_path, 4) is None
+  (tmp_path / 'summary.json').write_text('{"steps": 4}')
+  assert start.final_summary(tmp_path, 4) == '{"steps": 4}'
 
 
 @pytest.mark.parametrize(

@@ -401,6 +401,10 @@ def test_numpy_values_are_plain_ones(value, expected, tier):
     ('np.bool_(True)', 'True'),
     ('np.array(a) > 1', 'True'),
     ('np.datetime64(3, "s")', 3),
+    ('np.timedelta64(3)', 3),
+    ('np.timedelta64(3, "ns")', 3),
+    ('np.array(a, dtype="m8[ns]")', [1, 2, 3]),
+    ('{np.float32(0.1): 1, 0.1: 3}', {'0.1': 3}),
     ('np.complex128(3)', 3),
     ('np.ma.array(a, mask=[0, 1, 0])', [1, 2, 3]),
     ('np.array(a).tobytes', [1, 2, 3]),
@@ -414,6 +418,58 @@ def test_other_numpy_values_are_not(value, expected):
   if 'ModuleNotFoundError' in verdict.detail:
     pytest.skip(verdict.detail)
   assert verdict.status == 'wrong', verdict.detail
+
+
+@pytest.mark.parametrize(
+  'value, expected',
+  [
+    ('{1: 0, "1": a}', {'1': 3}),
+    ('{"1": 0, 1: a}', {'1': 3}),
+    ('[{"k": {2: 0, "2": a}}]', [{'k': {'2': 3}}]),
+    ('{None: 0, "null": a}', {'null': 3}),
+    ('{True: 0, "true": a}', {'true': 3}),
+    ('{1.5: 0, "1.5": a}', {'1.5': 3}),
+    ('{K("k"): 0, K("k"): a}', {'k': 3}),
+    ('OrderedDict([(7, 0), ("7", a)])', {'7': 3}),
+  ],
+)
+def test_two_keys_that_are_one_text_are_no_answer(value, expected):
+  program = (
+    'class K(str):\n  __hash__ = object.__hash__\n'
+    '  __eq__ = object.__eq__\n'
+    f'def f(a): return {value}'
+  )
+  verdict = _verify(program, _call([3], expected))
+  assert verdict.status == 'wrong', verdict.detail
+
+
+def _nested(depth):
+  value = 1
+  for _ in range(depth):
+    value = [value]
+  return value
+
+
+def test_values_are_nested_as_deep_as_the_converters_allow():
+  program = 'def f(a): return a'
+  deepest = _nested(63)
+  assert _verify(program, _call([deepest], deepest)).status == 'right'
+
+
+@pytest.mark.parametrize(
+  'expected',
+  [
+    float('nan'),
+    [1, float('nan')],
+    {'k': [float('nan')]},
+    _nested(65),
+    _nested(800),
+  ],
+)
+def test_what_nothing_equals_is_no_reference(expected):
+  verdict = code.reference('', json.dumps(_call([1], expected)))
+  assert verdict.status == 'error'
+  assert 'must be equal to itself' in verdict.detail
 
 
 LIARS = {
@@ -617,6 +673,7 @@ FENCED = {
   'lines': f'```python {{1,3-4}} showLineNumbers\n{A}\n```\n',
   'lines at once': f'```python{{1}}\n{A}\n```\n',
   'attributes': f'```{{.python .numberLines startFrom="1"}}\n{A}\n```\n',
+  'a name': f'```{{#id .python}}\n{A}\n```\n',
   'braces': f'``` {{python}}\n{A}\n```\n',
   'a comma': f'```python, linenos\n{A}\n```\n',
   'python3': f'```python3\n{A}\n```\n',

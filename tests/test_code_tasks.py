@@ -630,6 +630,20 @@ ALLOWED = [
   ('Print it. The relative error must be at most 1e-9, answers say.', 1e-9,
    'relative'),
   ('Accepted if |a-b|/|b| < 10^{-6}', 1e-6, 'relative'),
+  ('Your output must be correct up to 10^-6 (absolute or relative).', 1e-6),
+  ('Correct to within 0.001, the judge says.', 1e-3, 'absolute'),
+  ('An error margin of ±0.01 will be tolerated.', 1e-2,
+   'absolute'),
+  ('Rounding errors up to 1e-5 are tolerated.', 1e-5, 'absolute'),
+  ('It is guaranteed that answers with an error of 1e-4 are accepted.', 1e-4,
+   'absolute'),
+  ('The checker will accept answers within 1e-6.', 1e-6, 'absolute'),
+  ('Answers may be off by 10^(-4).', 1e-4, 'absolute'),
+  ('The answer must be precise to 10**-5.', 1e-5, 'absolute'),
+  ('Answers that deviate by less than 10<SUP>-6</SUP> from ours are accepted.',
+   1e-6, 'absolute'),
+  ('Errors of at most 10^{-7} will be ignored.', 1e-7, 'absolute'),
+  ('Correct if $\\frac{|p-q|}{q} \\le 10^{-9}$', 1e-9, 'relative'),
   # The smaller of two.
   ('The absolute error of the answer may be 0.01. The relative error of the '
    'answer may be 0.001.', 1e-3, 'relative'),
@@ -666,6 +680,17 @@ def test_the_error_that_a_statement_allows(allowed):
     'The relative error of the answer must be small.',
     'The answer is correct within 3 - 5 days.',
     'The error must not exceed 1 in the output.',
+    # Promises of the input, and what nobody may do.
+    'It is guaranteed that the absolute or relative difference of the answer '
+    'to an integer is at least 10^{-6}.',
+    'Tests guarantee that an error of 1e-6 does not change the answer.',
+    'Guaranteed: no result is within 10^-6 of the boundary, so that precision '
+    'is no problem.',
+    'Assume that the answer does not change if numbers differ by 1e-9.',
+    'An error of 0.1% is allowed in the answer.',
+    'Print the cost if the lengths differ by at most 0.5, else the other one.',
+    'No absolute error is allowed: print multiples of 0.01.',
+    'No error in the output is allowed; the step is 0.001.',
   ],
 )
 def test_no_error_is_allowed_that_no_statement_allows(statement):
@@ -675,6 +700,7 @@ def test_no_error_is_allowed_that_no_statement_allows(statement):
 @pytest.mark.parametrize(
   'text',
   ['|error answer ' * 40_000, '10 ' * 100_000, 'error answer ' + '|a' * 60_000,
+   'guarantee answer error ' * 40_000, 'no error ' * 40_000,
    '<a ' * 100_000, '1' * 300_000, '.0' * 100_000, '. ' * 100_000],
 )  # fmt: skip
 def test_a_hostile_statement_is_read_all_the_same(text):

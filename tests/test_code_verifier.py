@@ -490,7 +490,7 @@ def test_values_that_differ(given, expected):
 
 def test_deep_values_are_not_the_same_for_fear_of_their_depth():
   nested = []
-  for _ in range(60):
+  for _ in range(70):
     nested = [nested]
   assert code.compare_values(json.dumps(nested).encode(), nested, 1e-6)
 
@@ -780,6 +780,25 @@ def test_near_the_limit_it_runs_again(seconds, count, monkeypatch):
   verdict = _verify('any', task)
   assert len(asked) == count
   assert verdict.status == ('right' if seconds[-1] < 1 else 'wrong')
+
+
+def test_each_run_is_paid_for(monkeypatch):
+  seconds = iter([1.1, 0.5, 1.1, 0.5, 1.1, 0.5])
+
+  class Measured:
+    tier = 'T3'
+
+    def run(self, *_):
+      used = next(seconds)
+      return jail.Outcome(0, False, used, used, 1 << 20, '', b'3', b'', b'')
+
+  monkeypatch.setattr(code, '_jail', lambda tier: Measured())
+  tests = [{'stdin': '', 'expected': '3'}] * 3
+  task = {'kind': 'stdin', 'tests': tests, 'time_limit_seconds': 1}
+  verdict = _verify('any', task, budget_seconds=3.5)
+  assert verdict.status == 'wrong'
+  assert verdict.detail.startswith('TLE test 3')
+  assert len(list(seconds)) == 1
 
 
 def test_text_goes_in_and_out_whole():

@@ -5,6 +5,7 @@ Waiting has a guard, which says that a run hangs; nothing here is timed.
 
 import contextlib
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -287,10 +288,20 @@ def test_a_file_that_is_not_ours_is_left_alone(run, tmp_path):
   for text in ('dear diary', '[]\n{"a"', '{"id": "q", "index": 0}\n'):
     out.write_text(text)
     refused(run, f'{out}: has no {header} that tells what made it')
-    header.write_text('[1')
-    refused(run, f'{header}: not readable')
+    for other in ('[1', '5', '[' * 100_000):
+      header.write_text(other)
+      refused(run, f'{header}: not readable')
+    for n in ('"1"', 'null', 'true'):
+      header.write_text(f'{{"n": {n}}}')
+      refused(run, 'holds rollouts of other settings')
+    header.unlink()
+    os.mkfifo(header)
+    refused(run, f'{header}: a pipe; expected a file')
     header.unlink()
     assert out.read_text() == text
+  out.unlink()
+  os.mkfifo(out)
+  refused(run, f'{out}: not a file')
 
 
 def test_a_line_that_is_no_rollout(run, tmp_path):

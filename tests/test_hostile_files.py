@@ -73,6 +73,14 @@ def test_there_are_enough_of_them():
   assert len(hostile_files.NETWORKS) >= 30
 
 
+def test_a_vocabulary_beyond_all_known_ones_is_one_line(model):
+  more = {f'z{i}': 44 + i for i in range(1 << 20)}
+  hostile_files.tokenizer(model=hostile_files.vocabulary(**more))(model)
+  with pytest.raises(ValueError, match='expected at most 1,048,576') as error:
+    tokens.load_tokenizer(str(model))
+  assert one_line(error)
+
+
 def test_what_is_not_hostile_works(model, small_limits):
   ids, stops = use_tokenizer(model)
   assert len(ids) == 6 and stops == (1,)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -155,6 +156,27 @@ def test_unconfined_judges_have_files(call, tmp_path):
 )
 def test_a_wrong_argument_is_one_line(args, match):
   refused(match, *args)
+
+
+@pytest.mark.parametrize(
+  'args',
+  [
+    ['--rollouts={}'],
+    ['--task={}', '--response=1'],
+    ['--answer=1', '--response_file={}'],
+  ],
+)
+def test_a_pipe_that_nobody_writes_to_is_one_line(args, tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  refused(
+    'a pipe; expected a file', *(a.format(tmp_path / 'pipe') for a in args)
+  )
+
+
+def test_a_task_of_gigabytes_is_one_line(tmp_path):
+  with (tmp_path / 'task').open('wb') as file:
+    file.truncate(20 << 30)
+  refused('more than', f'--task={tmp_path / "task"}', '--response=1')
 
 
 def test_one_rollout_of_a_file(call, tmp_path):

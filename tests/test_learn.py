@@ -12,7 +12,7 @@ import runs
 import tiny
 
 from acereason_jax import build, ledger, loop, settings, train, types
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import journal, schedule
 
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.
@@ -301,3 +301,73 @@ def test_a_run_of_one_stage_says_why_it_ended(folder, capsys):
   assert 'stage main: over, config.filter.drop_solved=True: nothing' in said
   assert train.train(built(config), workdir) == 0
   assert 'finished already' in capsys.readouterr().out
+
+
+def test_an_end_that_is_put_off_may_find_nothing_left(folder, capsys):
+  """Where its steps end a stage, nobody looks for the batch after them."""
+  config = tiny.config(folder)
+  config.judge.fn = 'tiny_judge:all_right'
+  config.filter.drop_solved = True
+  # Ten questions, four at a time: the third batch ends the epoch, and no
+  # second is left but for the two that it asked already.
+  config.steps = 3
+  workdir = folder / 'put_off'
+  assert train.train(built(config), workdir) == 0
+  assert 'nothing is left' not in capsys.readouterr().out
+  config.steps = 9
+  for _ in range(2):
+    assert train.train(built(config), workdir) == 0
+    said = capsys.readouterr().out
+    assert 'stage main: over, config.filter.drop_solved=True: nothing' in said
+  assert json.loads((workdir / 'summary.json').read_text())['steps'] == 3
+
+
+def test_a_change_that_is_taken_back_before_a_save_is_none(folder, capsys):
+  config = tiny.config(folder)
+  config.steps = 1
+  workdir = folder / 'taken_back'
+  assert train.train(built(config), workdir) == 0
+  assert not (workdir / 'changes.json').exists()
+
+  class Enough(Exception):
+    pass
+
+  def enough(*args):
+    raise Enough
+
+  config.steps, config.evaluate_every = 2, 2
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, 'take_step', enough)
+    with pytest.raises(Enough):
+      train.train(built(config), workdir)
+  fields = lambda: {
+    change['field']
+    for change in json.loads((workdir / 'changes.json').read_text())
+  }
+  assert fields() == {'steps', 'evaluate_every'}
+  config.evaluate_every = 0
+  assert train.train(built(config), workdir) == 0
+  assert fields() == {'steps'}
+
+
+def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
+  """The stage that asked it was over at once; the journal has both."""
+  config = staged(
+    folder,
+    dict(filter=dict(of=2, max_solved=1)),
+    dict(filter=dict(of=3, max_solved=2)),
+  )
+  run = built(config)
+  noted = {}
+  questions = run.domains['main'].prompts['train_data']
+  for prompt in questions:
+    record = ledger.Record(
+      'probe', 'a', 0, 0, 'main', prompt.id, 2, 0, 0, 0, 0, 2, 16, 8, 2
+    )
+    key = journal.Key('probe', 0, prompt.id, 0)
+    verdict = types.Verdict('right', json.dumps(record), 0.0)
+    noted[key] = journal.Entry(None, verdict)
+  kept = loop.noted_probes(run.stages[1], 0, questions, noted)
+  assert not kept
+  kept = loop.noted_probes(run.stages[0], 0, questions, noted)
+  assert set(kept) == {p.id for p in questions}

@@ -2,6 +2,7 @@ import collections
 import io
 import json
 import math
+import os
 import random
 
 import hypothesis
@@ -630,3 +631,9 @@ def test_the_command_and_what_is_no_ledger(capsys, tmp_path, file):
   assert 'no readable ledger' in failed(capsys, path)
   assert 'none' in failed(capsys, tmp_path / 'none')
   assert 'stages s, t\\x1b' in failed(capsys, file, '--stage=none')
+
+
+def test_a_pipe_is_no_ledger(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(ValueError, match='a pipe; expected a file'):
+    ledger_lib.read(str(tmp_path / 'pipe'))

@@ -380,6 +380,14 @@ def test_hostile_text_is_judged(name):
     assert len(verdict.detail) < 1000
 
 
+@pytest.mark.parametrize(('name', 'text'), hostile_math.COSTLY)
+def test_costly_reference_is_dropped(name, text):
+  """Each part of it would be cheap: the sum is counted."""
+  verdict = math.reference('', text)
+  assert verdict.status == 'error'
+  assert 'arithmetic' in verdict.detail or 'gamma' in verdict.detail
+
+
 def test_no_text_excuses_itself_from_its_group():
   """Where the reference is good, what cannot be judged is the model's doing.
 

@@ -91,6 +91,7 @@ def test_resume_drops_the_steps_to_come_and_a_torn_line(tmp_path):
     for step in range(5):
       writer.write(step, {'run': 1.0})
   with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('[1]\n5\n{"step": "2"}\n{}\n' + '[' * 100_000 + '\n')
     file.write('{"step": 1, "ru')
   with metrics.Writer(tmp_path, resume_step=3) as writer:
     for step in range(3, 6):

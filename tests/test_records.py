@@ -82,7 +82,14 @@ FORMS = {
     ('q?', '\\pi'),
   ),
   'capitals': ({'Problem': 'q?', 'Answer': '5'}, ('q?', '5')),
-  'GSM8K': ({'question': 'q?', 'answer': 'so #### 5'}, ('q?', 'so #### 5')),
+  'GSM8K': ({'question': 'q?', 'answer': 'so\n#### 5'}, ('q?', '5')),
+  'Skywork-OR1, math': (
+    {
+      'prompt': [asked('user', 'q?')],
+      'reward_model': {'ground_truth': '["5"]', 'style': 'rule'},
+    },
+    ('q?', '5'),
+  ),
   'NeMo': ({'problem': 'q?', 'expected_answer': '5'}, ('q?', '5')),
   'flat verl': ({'question': 'q?', 'ground_truth': '5'}, ('q?', '5')),
   'fields that agree': (
@@ -543,3 +550,95 @@ def test_a_command_ends_in_one_line_for_a_bad_file(tmp_path):
     f'error: {tmp_path / "pipe"}: a pipe; expected a file; save what it gives '
     'to one\n'
   )
+
+
+@pytest.mark.parametrize(
+  'text, answer',
+  [
+    ('2 + 2 = 4, so\n#### 4', '4'),
+    ('a\n#### 1,000 \n\n', '1,000'),
+    ('a\r\n####  -7.5\r\n', '-7.5'),
+    ('#### 12', '12'),
+    # None of its form: left as they are.
+    ('a\n#### 4\nso it is', None),
+    ('so #### 4', None),
+    ('a\n####', None),
+    ('a\n####4', None),
+    ('a\n##### 4', None),
+    ('a\n### 4', None),
+  ],
+)
+def test_a_worked_solution_as_gsm8k_has_it_gives_its_last_line(
+  text, answer, tmp_path
+):
+  path = write_lines(tmp_path / 'rows', {'question': 'q?', 'answer': text})
+  (row,) = sources.jsonl(path)
+  assert row.answer == (text if answer is None else answer)
+
+
+@pytest.mark.parametrize(
+  'text, answer',
+  [
+    ('["34"]', '34'),
+    (' ["\\\\frac{1}{2}"] ', '\\frac{1}{2}'),
+    ('["x = 3, y = 4"]', 'x = 3, y = 4'),
+    ("['34']", '34'),
+    ('["f\'(x)"]', "f'(x)"),
+    # Which of two is meant, or whether a list is, is not for us to say.
+    ('["3", "4"]', None),
+    ('[3]', None),
+    ('[[3]]', None),
+    ('["3"', None),
+    ('["\\frac{1}{2}"]', None),
+    ('["\\u0033"]', None),
+    ('["a\\"]', None),
+    ("['3', '4']", None),
+    ('["3\']', None),
+    ('[""]', None),
+  ],
+)
+def test_a_list_of_one_answer_as_text(text, answer, tmp_path):
+  row = {'prompt': 'q?', 'reward_model': {'ground_truth': text}}
+  (row,) = sources.jsonl(write_lines(tmp_path / 'rows', row))
+  assert row.answer == (text if answer is None else answer)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+  table = pyarrow.table([['q?'], ['1'], ['2']], ['problem', 'answer', 'answer'])
+  pyarrow.parquet.write_table(table, tmp_path / 'rows')
+  refused(sources.parquet, tmp_path / 'rows', "column 'answer' twice")
+
+
+def test_what_a_dictionary_shares_counts_for_each_row(tmp_path, monkeypatch):
+  """A small file: the one long text is stored once."""
+  rows = 40
+  texts = pyarrow.DictionaryArray.from_arrays(
+    pyarrow.array([0] * rows, pyarrow.int32()), pyarrow.array(['1' * 300_000])
+  )
+  path = write_table(
+    tmp_path / 'rows',
+    {'problem': [f'q{i}?' for i in range(rows)], 'answer': texts},
+  )
+  monkeypatch.setattr(parquet_rows, 'MAX_BYTES', 10 << 20)
+  with (
+    pyarrow.parquet.ParquetFile(path) as file,
+    pytest.raises(parquet_rows.Refused, match='unpacks to more than'),
+  ):
+    parquet_rows._check_sizes(file, ['problem', 'answer'])
+
+
+@pytest.mark.parametrize(
+  'values, spread',
+  [
+    (['aa', None, 'aa', 'b'], 2 + 2 + 1),
+    ([], 0),
+  ],
+)
+def test_spread_bytes_are_those_of_all_values(values, spread):
+  dense = pyarrow.array(values, pyarrow.string())
+  found = parquet_rows._spread_bytes(dense.dictionary_encode())
+  # Beside the letters, a slice counts one offset.
+  known = sum(v is not None for v in values)
+  assert found == spread + 4 * known
+  lists = pyarrow.array([[v] for v in values], pyarrow.list_(dense.type))
+  assert parquet_rows._spread_bytes(lists) >= spread

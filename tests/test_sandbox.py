@@ -496,3 +496,20 @@ def test_the_table_agrees_with_the_kernel_headers(machine, header):
   known = {name: n for name, n in table.items() if name in numbers}
   assert len(known) > 0.9 * len(table)
   assert known == {name: numbers[name] for name in known}
+
+
+@pytest.mark.parametrize('files', [20, 63])
+def test_a_low_limit_on_open_files_is_kept(files):
+  """What cannot be raised stays; it used to end the worker in silence."""
+  code = (
+    'import resource\n'
+    'from acereason_jax.verifiers import sandbox\n'
+    f'resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n'
+    'sandbox.drop_capabilities()\n'
+    'sandbox.confine()\n'
+    'print(resource.getrlimit(resource.RLIMIT_NOFILE))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert done.stdout == f'({files}, {files})\n', done.stderr

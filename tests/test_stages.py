@@ -293,6 +293,19 @@ def test_an_optimiser_that_cannot_be_carried(folder, tmp_path):
   refused(config, tmp_path, "stage 'b': config.carry_optimizer=True: its optim")
 
 
+def test_a_warm_up_after_a_constant_rate(folder, tmp_path):
+  """Refused with the way to have both, which then is taken."""
+  config = tiny.staged(folder)
+  first = dict(name='a', mix=dict(math=1))
+  second = dict(name='b', mix=dict(math=1), warmup_steps=2)
+  config.stages = (first, second)
+  refused(config, tmp_path, "dict(fn='optax:constant_schedule', value=1e-6)")
+  rate = dict(fn='optax:constant_schedule', value=1e-2)
+  config.stages = (first | dict(optim=dict(learning_rate=rate)), second)
+  settings.validate(config)
+  assert train.build(config).stages[1].carry is not None
+
+
 def refused(config, workdir, message):
   """Checks that a run of `config` ends with one line before it compiles."""
   with pytest.raises((ValueError, SystemExit)) as caught:
@@ -409,6 +422,7 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
     "      fn='acereason_jax.rl.control:by_epoch', values=(2, 4))\n"
     '  c.rollout.prompts = 2\n'
     '  c.filter.drop_solved = True\n'
+    "  c.judge.fn = 'tiny_judge:known'\n"
     '  return c\n'
   )
   run = command(tmp_path, config=tmp_path / 'grows')
@@ -420,14 +434,19 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
   # The fourth batch ends the first epoch, of 7, and begins the second.
   assert [r.rollouts for r in records] == [2] * 8
   solved = {r.prompt for r in records[:6] if r.right == r.judged}
+  assert solved, 'there is nothing to remember'
   assert records[7].epoch == 1 and records[7].prompt not in solved
   command(tmp_path, '--config.steps=6', config=tmp_path / 'grows').ends(0)
   records = list(ledger_of(tmp_path, 6))
   assert [r.rollouts for r in records[8:]] == [4] * 4
-  # What all of 2 solved before the second epoch began is not asked in it.
+  # What all of 2 solved before the second epoch began is not asked again; all
+  # other questions of the first are, by 4.
   solved = {r.prompt for r in records[:6] if r.right == r.judged}
-  second = [r.prompt for r in records if r.epoch == 1]
-  assert not solved & set(second)
+  later = [r for r in records if r.epoch]
+  assert solved and not solved & {r.prompt for r in later}
+  first, second = ({r.prompt for r in records if r.epoch == e} for e in (0, 1))
+  assert len(first) == 7 and second == first - solved
+  assert {r.rollouts for r in later[1:]} == {4}
 
 
 def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):

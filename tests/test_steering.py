@@ -116,3 +116,32 @@ def test_steps_of_all_stages_count_for_those_ahead():
 def test_nothing_changes_by_itself():
   for config, stage in ((PLAIN, 'main'), (STAGED, 'math_long')):
     assert told(config, stage) == (set(), set())
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('slots', 8),
+    ('page', 2),
+    ('chunk', 4),
+    ('pages', 64),
+    ('prefill_prompts', 4),
+    ('prefill_tokens', 24),
+  ],
+)
+def test_what_only_changes_speed_may_change_with_stages_too(field, value):
+  flat = {f'engine.{field}': value}
+  for config, stage in ((PLAIN, 'main'), (STAGED, 'both')):
+    assert told(config, stage, flat=flat) == (set(flat), set())
+  stages = (SHORT, LONG | dict(engine={field: value}), BOTH)
+  assert told(STAGED, 'both', stages)[1] == set()
+
+
+def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
+  """Of the whole config a run may change what each of its stages may."""
+  whole = {f for f in settings.MAY_CHANGE if f.startswith('engine.')}
+  assert whole == {
+    f.removeprefix('stages.*.')
+    for f in settings.MAY_CHANGE
+    if f.startswith('stages.*.engine.')
+  }

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from xml.etree import ElementTree
 
@@ -129,12 +130,18 @@ def test_an_event_that_is_none(tmp_path, capsys, change):
     ('[]\n', 'events.jsonl:1: expected an object'),
     ('{}\n' + '[' * 100_000, 'events.jsonl:2: not one JSON object'),
     ('\x1b[2J', 'events.jsonl:1: not one JSON object'),
+    ('{}\n' + ' ' * (2 << 20), 'events.jsonl:2: longer than'),
   ],
 )
 def test_a_file_that_is_no_timeline(tmp_path, capsys, text, message):
   path = tmp_path / 'events.jsonl'
   path.write_text(text)
   refused(capsys, path, message)
+
+
+def test_a_pipe_is_no_timeline(tmp_path, capsys):
+  os.mkfifo(tmp_path / 'pipe')
+  refused(capsys, tmp_path / 'pipe', 'a pipe; expected a file')
 
 
 def test_a_missing_file_and_missing_arguments(tmp_path, capsys):

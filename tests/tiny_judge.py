@@ -21,6 +21,11 @@ def all_right(response: str, answer: str, *, reasons: bool) -> Verdict:
   return Verdict('right', '', 0.0)
 
 
+def known(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """As of a model that knows every question whose answer is 0, no other."""
+  return Verdict('right' if answer == '0' else 'wrong', '', 0.0)
+
+
 def program(
   response: str, answer: str, *, reasons: bool, **arguments: Any
 ) -> Verdict:

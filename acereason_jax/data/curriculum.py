@@ -167,7 +167,9 @@ def survivors(
     for p in prompts
     if (why := reasons[p.id]) is None
     or (
-      why != 'max_difficulty' and _luck(seed, stage, epoch, p) < filter.readmit
+      filter.readmit > 0
+      and why != 'max_difficulty'
+      and _luck(seed, stage, epoch, p) < filter.readmit
     )
   ]
   if not kept:
@@ -185,8 +187,14 @@ def _was_probed(
   since: int,
 ) -> bool:
   """Whether the stage has asked one of these before it began."""
-  asked = ledger_lib.newest(ledger, ledger_lib.PROBE, stage, before_step)
-  return any(p.id in asked and asked[p.id].step >= since for p in prompts)
+  asked = ledger_lib.asked(
+    ledger,
+    kind=ledger_lib.PROBE,
+    stage=stage,
+    before_step=before_step,
+    since_step=since,
+  )
+  return any(p.id in asked for p in prompts)
 
 
 def _reason(

@@ -27,8 +27,8 @@ from pyarrow import types as kinds
 
 from acereason_jax.data import records
 
-# Unpacked, of the columns that are read.
-MAX_BYTES = records.MAX_FILE_BYTES
+# Unpacked, of the columns that are read: all their text is kept in memory.
+MAX_BYTES = 4 << 30
 MAX_ROWS = 10_000_000
 # Of the child's address space: a batch, its text, and a page of a column.
 MEMORY_BYTES = 3 << 30
@@ -136,6 +136,7 @@ def _send(
     ) as file:
       names = file.schema_arrow.names
       columns = [n for n in names if n in exact or n.lower() in any_case]
+      _check_names(columns)
       _check_sizes(file, columns)
       _say(out, value=names)
       for batch in _batches(file, columns):
@@ -173,6 +174,13 @@ def _say(out: TextIO, **message: Any) -> None:
   out.write(line + '\n')
 
 
+def _check_names(columns: Sequence[str]) -> None:
+  """Which of two columns counts, nobody has said."""
+  for name in columns:
+    if columns.count(name) > 1:
+      raise Refused(f': has the column {name!r} twice; remove one of them')
+
+
 def _check_sizes(
   file: pyarrow.parquet.ParquetFile, columns: Sequence[str]
 ) -> None:
@@ -186,10 +194,33 @@ def _check_sizes(
   rows = size = 0
   for batch in _batches(file, columns):
     rows += batch.num_rows
-    size += batch.nbytes
+    size += sum(map(_spread_bytes, batch.columns))
     _check_bytes(size)
     if rows > MAX_ROWS:
       raise Refused(f': more than {MAX_ROWS:,} rows; split it')
+
+
+def _spread_bytes(values: pyarrow.Array) -> int:
+  """Of an array's values, each for itself: those of a dictionary share."""
+  if kinds.is_dictionary(values.type):
+    parts = values.indices.drop_null().value_counts()
+    return sum(
+      count.as_py() * values.dictionary.slice(index.as_py(), 1).nbytes
+      for index, count in zip(*parts.flatten())
+    )
+  if kinds.is_struct(values.type):
+    return sum(map(_spread_bytes, values.flatten()))
+  if _is_list(values.type):
+    return _spread_bytes(values.flatten())
+  return values.nbytes
+
+
+def _is_list(kind: pyarrow.DataType) -> bool:
+  return (
+    kinds.is_list(kind)
+    or kinds.is_large_list(kind)
+    or kinds.is_fixed_size_list(kind)
+  )
 
 
 def _check_bytes(size: int) -> None:
@@ -241,11 +272,7 @@ def plain(scalar: pyarrow.Scalar) -> Any:
     return plain(scalar.value)
   if kinds.is_struct(kind):
     return {name: plain(value) for name, value in scalar.items()}
-  if (
-    kinds.is_list(kind)
-    or kinds.is_large_list(kind)
-    or kinds.is_fixed_size_list(kind)
-  ):
+  if _is_list(kind):
     return [plain(value) for value in scalar]
   value = scalar.as_py()
   if kinds.is_floating(kind):

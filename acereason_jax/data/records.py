@@ -43,12 +43,14 @@ _KINDS = (
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def opened(
+  path: str | os.PathLike, most_bytes: int | None = MAX_FILE_BYTES
+) -> Iterator[BinaryIO]:
   """The file, open for reading.
 
   Raises:
     ValueError: one line; it cannot be opened, is not a regular file, or has
-      more than `MAX_FILE_BYTES`.
+      more bytes.
   """
   try:
     # A pipe without a writer, say, would wait forever.
@@ -61,9 +63,9 @@ def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
     os.close(descriptor)
     raise ValueError(f'{path}: {_kind(about)}; {_A_FILE}')
   with open(descriptor, 'rb') as file:
-    if about.st_size > MAX_FILE_BYTES:
+    if most_bytes is not None and about.st_size > most_bytes:
       raise ValueError(
-        f'{path}: {about.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; '
+        f'{path}: {about.st_size:,} bytes, more than {most_bytes:,}; '
         'split it, or leave out columns that nothing reads'
       )
     yield file

@@ -41,6 +41,12 @@ _SHOWN_COLUMNS = 20
 _SHOWN_IDS = 3
 # The code of a row, in the words of a prompt.
 STARTER = '{starter}'
+# No judge reads quotes, so that nothing else can be meant. A backslash is two
+# there: of one alone nobody knows whether it is LaTeX or a control character.
+_LIST_OF_TEXT = re.compile(
+  r"""\[(?P<quote>["'])(?P<text>(?:(?!(?P=quote))[^\\]|\\\\)+)(?P=quote)\]"""
+)
+_MAX_LISTED_CHARS = 100_000
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
 
 # What programs are asked for, and what they compute.
@@ -490,10 +496,23 @@ def _message(where: str, name: str, message: Any) -> tuple[str, Any]:
 
 
 def _answer(where: str, field: str, value: Any) -> str:
-  # verl's own examples give a list of the one answer.
+  text = _text(
+    where, field, _of_one(value), _MAX_ANSWER_CHARS, may_be_blank=True
+  )
+  # GSM8K's: a worked solution, then a line of the answer.
+  mark, _, answer = text.rstrip().rpartition('\n')[2].strip().partition(' ')
+  return answer.strip() if mark == '####' and answer else text
+
+
+def _of_one(value: Any) -> Any:
+  """The answer of a list of one: verl's examples have lists, and Skywork-OR1
+  has them as text."""
   if isinstance(value, list) and len(value) == 1:
-    (value,) = value
-  return _text(where, field, value, _MAX_ANSWER_CHARS, may_be_blank=True)
+    return value[0]
+  if not isinstance(value, str) or len(value) > _MAX_LISTED_CHARS:
+    return value
+  found = _LIST_OF_TEXT.fullmatch(value.strip())
+  return found['text'].replace('\\\\', '\\') if found else value
 
 
 def _starter(where: str, record: Mapping[str, Any]) -> str:

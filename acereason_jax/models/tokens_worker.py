@@ -26,6 +26,10 @@ LENGTH = struct.Struct('<Q')
 # The stderr that is kept for the parent, and no other file.
 _WRITTEN_BYTES = 1 << 20
 _MAX_CHARACTERS = 16 << 20
+# The largest known vocabularies have 262,144 tokens, 6,000 of them added. What
+# adds tokens takes time that grows faster than their number.
+_MAX_TOKENS = 1 << 20
+_MAX_ADDED = 1 << 16
 # No library may print between replies.
 _REPLIES, sys.stdout = sys.stdout.buffer, sys.stderr
 
@@ -87,7 +91,13 @@ def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
       f'model.dropout={backend.model.dropout} in tokenizer.json would give '
       'other tokens each time; set it to null'
     )
+  count = backend.get_vocab_size(with_added_tokens=True)
   added = backend.get_added_tokens_decoder()
+  if count > _MAX_TOKENS or len(added) > _MAX_ADDED:
+    raise ValueError(
+      f'tokenizer.json has {count:,} tokens, of which {len(added):,} are '
+      f'added; expected at most {_MAX_TOKENS:,} and {_MAX_ADDED:,}'
+    )
   decoder = backend.decoder
   return dict(
     vocab=backend.get_vocab(with_added_tokens=True),

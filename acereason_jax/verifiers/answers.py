@@ -70,10 +70,11 @@ def same(given: Node, wanted: Node) -> bool:
     Refused: one contradicts itself.
     TooLarge: one would take too long.
   """
-  equations = _equation(given), _equation(wanted)
-  if None not in equations and not _both_name_values(given, wanted):
-    return _proportional(*equations, signed=False)
-  return _same_item(_item(given), _item(wanted))
+  with values.one_budget():
+    equations = _equation(given), _equation(wanted)
+    if None not in equations and not _both_name_values(given, wanted):
+      return _proportional(*equations, signed=False)
+    return _same_item(_item(given), _item(wanted))
 
 
 # --- statements -------------------------------------------------------------

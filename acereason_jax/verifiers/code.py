@@ -56,7 +56,7 @@ _CODE_CHARS = 1 << 18
 # language. A title or attributes may follow.
 _OPENING = re.compile(
   r'((?:[ \t]*+(?:>|(?:[-*+]|[0-9]{1,9}[.)])(?=[ \t]))){0,9}+[ \t]*+)'
-  r'(`{3,}+(?=[^`]*$)|~{3,}+)[ \t]*+(?:\{[ \t]*+\.?)?'
+  r'(`{3,}+(?=[^`]*$)|~{3,}+)[ \t]*+(?:\{[ \t]*+(?:#[\w-]++[ \t]++)?\.?)?'
   r'(?:python(?:3(?:\.[0-9]+)?)?|py3?)(?![\w+#.-])',
   re.IGNORECASE,
 )
@@ -81,7 +81,8 @@ _NUMBER = re.compile(
 )
 _INTEGER = re.compile(r'-?[0-9]+')
 _SHOWN = 60
-_DEPTH = 50
+# As deep as the converters go, and the value in it.
+_DEPTH = 64
 # Digits of floats, spaces: an answer is never so much longer than expected.
 _LONGER, _LONG = 30, 100_000
 # Wall time a program may take over its CPU limit, on a busy machine, and time
@@ -161,11 +162,16 @@ def _test(record: Any, kind: Any) -> Test:
     raise ValueError(
       f'a test needs text for stdin, a list of args: {record!r:.60}'
     )
-  if kind == 'stdin' and not isinstance(record['expected'], str):
+  expected = record['expected']
+  if kind == 'stdin' and not isinstance(expected, str):
+    raise ValueError(f'expected output must be text: {expected!r:.60}')
+  if not _same_value(expected, expected, lambda a, b: False, 0):
+    # Else no program could be right.
     raise ValueError(
-      f'expected output must be text: {record["expected"]!r:.60}'
+      f'an expected value must be equal to itself, without NaN, and nested at '
+      f'most {_DEPTH} deep'
     )
-  return Test(stdin, tuple(args), record['expected'])
+  return Test(stdin, tuple(args), expected)
 
 
 def _check(task: CodeTask) -> None:
@@ -541,7 +547,6 @@ def run_test(
       # Else who breaks jails would have no wrong answers.
       note = f'it breaks the jail, an empty program does not: {ran.note}'
       ran = ran._replace(status='RE', note=note)
-  budget.cpu_seconds -= ran.cpu_seconds
   return ran
 
 
@@ -570,7 +575,9 @@ def _run_once(
     vars(_jails).clear()
     note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
     return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
-  # Of every run: no measuring error makes a program sleep.
+  # Of every run, of the one that is tried again too: a program whose time is
+  # chance would have some of it for nothing.
+  budget.cpu_seconds -= outcome.cpu_seconds
   budget.asleep_seconds -= outcome.asleep_seconds
   status, note = _status(outcome, limits, task, test)
   return TestRun(
@@ -697,7 +704,7 @@ def compare_values(
   if _far_longer(result, json.dumps(expected)):
     return f'a value of {len(result)} bytes'
   try:
-    value = json.loads(result)
+    value = json.loads(result, object_pairs_hook=_once)
   except (ValueError, RecursionError):
     return 'returned nothing that JSON can say'
   near = functools.partial(_near, float_tol=float_tol, float_error=float_error)
@@ -705,6 +712,14 @@ def compare_values(
     return ''
   shown = _show(json.dumps(value)), _show(json.dumps(expected))
   return f'got {shown[0]}, expected {shown[1]}'
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns an object whose keys are different: 1 and '1' are one text."""
+  value = dict(pairs)
+  if len(value) < len(pairs):
+    raise ValueError('two keys of an object are the same')
+  return value
 
 
 def _same_value(a: Any, b: Any, near: _IsNear, depth: int) -> bool:

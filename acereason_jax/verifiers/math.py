@@ -230,7 +230,7 @@ def _reference(answer: str) -> _Reference:
     return known._replace(letter=options.letter(known.text))
   if not option.value:
     return _known(option.letter)._replace(normal=normal, letter=option.letter)
-  known = _known(spelling.packed(option.value))
+  known = _known(spelling.normalise(option.value))
   # A value in words that nobody can compare leaves the letter.
   readable = not known.problem.startswith(_UNREADABLE)
   return known._replace(
@@ -320,7 +320,7 @@ def _compare_options(
   option: options.Option, wanted: _Reference, raw: str
 ) -> tuple[Status, str]:
   """Letter and value must both agree, where both sides have them."""
-  value = spelling.packed(option.value)
+  value = spelling.normalise(option.value)
   if not wanted.letter:
     return _compare_values(value or option.letter, wanted, raw)
   if option.letter != wanted.letter or not value or _is_letter(wanted):

@@ -37,6 +37,10 @@ _ANOTHER = re.compile(
   r'|(?<![A-Za-z\\])[A-J][.):](?= |$|\})'
   rf'|^(?:{_WORD} ?\{{ ?)?(?:and|n?or|not)(?![A-Za-z])'
   r'|(?<![A-Za-z])(?:wrong|incorrect|false)(?![A-Za-z])'
+  # B is not right, cannot be the answer; but B: it does not exist.
+  r"|(?:(?<![A-Za-z])(?:not|never|cannot)|n['\u2019]t)(?![A-Za-z])[a-z ]{0,30}"
+  r'(?<![A-Za-z])(?:correct|right|true|valid|answer|option|choice|chosen|it)'
+  r'(?![A-Za-z])'
 )
 _NUMBER = re.compile('[-+]?[.0-9]')
 _NAMED = re.compile('([A-J]) ?= ?(.+)', re.DOTALL)
@@ -47,7 +51,8 @@ _FIRST = frozenset('\\(ABCDEFGHIJO')
 
 
 _DOUBT = re.compile(
-  r'(?<![A-Za-z])(?:and|n?or|not|wrong|incorrect|false)(?![A-Za-z])'
+  r'(?<![A-Za-z])(?:and|n?or|not|never|cannot|wrong|incorrect|false)'
+  r"(?![A-Za-z])|n['\u2019]t(?![A-Za-z])"
 )
 
 

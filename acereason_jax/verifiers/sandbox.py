@@ -94,7 +94,10 @@ def confine() -> str:
   # RLIMIT_NPROC is not among them: it does not bind root, and counts all the
   # threads of the user. The filter refuses processes instead.
   resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-  resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+  # A host may allow fewer; no limit (-1) allows all.
+  _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  files = min(_OPEN_FILES, hard) if hard >= 0 else _OPEN_FILES
+  resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
   if sys.platform != 'linux':
     return f'landlock=no seccomp=no network=open ({sys.platform})'
   privileges = no_new_privs()

@@ -7,6 +7,7 @@ are refused before they are built.
 """
 
 import contextlib
+import contextvars
 import hashlib
 import math
 import zlib
@@ -36,9 +37,12 @@ _LARGEST_EXPONENT = 1 << 20
 _LARGEST_ARGUMENT_BITS = 100
 _EXACT_FACTORIAL = 5000
 # Work of one comparison, in squared bits of its rationals plus a share for each
-# operation: some tenths of a second.
+# operation: about a second.
 _BUDGET = 2 << 37
 _OPERATION = 1 << 21
+# What one more bit of precision, squared, costs where a series is summed, a
+# root is taken and where the gamma function is: measured, of complex numbers.
+_SERIES, _ROOT, _GAMMA = 40, 8, 3000
 # A decimal with that many right digits is no accident.
 _LONG_DECIMAL = 12
 
@@ -56,7 +60,7 @@ class NotReal(Undefined):
 
 
 class _Budget:
-  """What may still be spent; shared by one comparison."""
+  """What may still be spent; shared within one comparison."""
 
   def __init__(self):
     self.left = _BUDGET
@@ -68,6 +72,29 @@ class _Budget:
     self.left -= work
     if self.left < 0:
       raise TooLarge('too much arithmetic')
+
+  def spend_on(self, function: int) -> None:
+    """Pays for one value of a function at the precision of now."""
+    self.spend(8 * _OPERATION + function * mpmath.mp.prec**2)
+
+
+_SHARED: contextvars.ContextVar[_Budget | None] = contextvars.ContextVar(
+  'shared', default=None
+)
+
+
+@contextlib.contextmanager
+def one_budget() -> Iterator[None]:
+  """Within it all comparisons share one budget, as those of a list do."""
+  token = _SHARED.set(_Budget())
+  try:
+    yield
+  finally:
+    _SHARED.reset(token)
+
+
+def _budget() -> _Budget:
+  return _SHARED.get() or _Budget()
 
 
 class _Scope(NamedTuple):
@@ -213,6 +240,8 @@ def _divide(node: Node, scope: _Scope) -> Number:
 def _operands(node: Node, scope: _Scope) -> list[Number]:
   values = [_finite(evaluate(arg, scope)) for arg in node.args]
   if not _exact(*values):
+    # Each is divided out or multiplied in full.
+    scope.budget.spend(len(values) * mpmath.mp.prec**2 // 2)
     for value in values:
       if isinstance(value, Fraction) and value:
         _note(value, scope)
@@ -235,6 +264,9 @@ def _power(node: Node, scope: _Scope) -> Number:
     for value in (base, exponent):
       if isinstance(value, Fraction) and value:
         _note(value, scope)
+    scope.budget.spend_on(_SERIES)
+  elif exponent.denominator > 1:
+    scope.budget.spend_on(_SERIES)
   if _vanishes(base, scope.zero):
     base = Fraction(0)
   if scope.roots and _has_even_root(exponent):
@@ -271,6 +303,7 @@ def _root(node: Node, scope: _Scope) -> Number:
     _note(value, scope)
   if not 1 <= index <= 10**6:
     raise Unreadable(f'a root of index {index}')
+  scope.budget.spend_on(_ROOT)
   if _vanishes(value, scope.zero):
     return Fraction(0)
   if scope.roots and index % 2 == 0:
@@ -295,6 +328,7 @@ def _factorial(node: Node, scope: _Scope) -> Number:
     return Fraction(math.prod(range(n, 0, -marks)) if n else 1)
   if whole or marks == 2:
     raise TooLarge('a large factorial')
+  scope.budget.spend_on(_GAMMA)
   return _gamma(n + 1 if isinstance(n, Fraction) else _real(n) + 1)
 
 
@@ -316,6 +350,7 @@ def _apply(node: Node, scope: _Scope) -> Number:
   seed = zlib.crc32(name.encode()) % 10**6
   value = mpmath.mpf(seed + 2) / 101
   for i, argument in enumerate(arguments):
+    scope.budget.spend_on(_SERIES)
     x = _argument(_finite(evaluate(argument, scope)))
     value += mpmath.sin(x + seed + i) / (i + 2) + x * (i + 3) / 11
   return value
@@ -343,7 +378,7 @@ def _call(node: Node, scope: _Scope) -> Number:
   for value in values:
     if value:
       _note(value, scope)
-  scope.budget.spend(8 * _OPERATION)
+  scope.budget.spend_on(_GAMMA if name == 'Gamma' else _SERIES)
   if name in ('exp', 'sinh', 'cosh', 'tanh') and len(values) == 1:
     # tanh(1000) is 1 but for e^-2000.
     steep = 3 * int(abs(mpmath.re(_real(values[0]))))
@@ -508,7 +543,7 @@ def constant(node: Node) -> Number | None:
   if symbols(node):
     return None
   try:
-    with _values([node], {}, _Budget()) as ((value,), _):
+    with _values([node], {}, _budget()) as ((value,), _):
       return value
   except (Undefined, Unreadable):
     return None
@@ -661,7 +696,7 @@ _IMAGINARY = Node('constant', ('i',))
 def _same_function(a: Node, b: Node) -> bool:
   if symbols(a) - symbols(b) and symbols(b) - symbols(a):
     return False  # Of other variables.
-  budget = _Budget()
+  budget = _budget()
   every = [*nodes(a), *nodes(b)]
   # Without i these are functions of real numbers.
   real = bool(symbols(a) | symbols(b)) and _IMAGINARY not in every
@@ -821,7 +856,7 @@ def ratio(a: Node, b: Node) -> Number | None:
   """
   for point in points(symbols(a) | symbols(b), False, False):
     try:
-      with _values([a, b], point, _Budget()) as (found, zero):
+      with _values([a, b], point, _budget()) as (found, zero):
         if not all(_is_real(v) and not _vanishes(v, zero) for v in found):
           continue
         above, below = found
@@ -862,7 +897,7 @@ def linear(node: Node, name: str) -> tuple[Fraction, Fraction]:
     Unreadable: it is not linear with rational coefficients.
     TooLarge: it would take too long.
   """
-  scope, at = _Scope({}, _Budget()), {}
+  scope, at = _Scope({}, _budget()), {}
   for x in (0, 1, 2, Fraction(-7, 3)):
     try:
       at[x] = evaluate(node, scope._replace(point={name: Fraction(x)}))

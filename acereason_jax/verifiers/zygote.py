@@ -583,11 +583,13 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
   cpu = int(2 * request['cpu_seconds']) + 2
   memory = request['memory_bytes'] + _BASE_BYTES
   output = request['output_bytes']
+  _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+  files = min(_OPEN_FILES, files) if files >= 0 else _OPEN_FILES
   for limit, value in (
     (resource.RLIMIT_CPU, cpu),
     (resource.RLIMIT_AS, memory),
     (resource.RLIMIT_FSIZE, output + 1),
-    (resource.RLIMIT_NOFILE, _OPEN_FILES),
+    (resource.RLIMIT_NOFILE, files),
     (resource.RLIMIT_NPROC, request['threads']),
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_MEMLOCK, 0),
@@ -743,7 +745,10 @@ def _plain(value: Any) -> Any:
   equal to a plain value. What it does not (a deque, a set, a range) stays.
   """
   if isinstance(value, dict):
-    return {_plain(k): _plain(v) for k, v in value.items()}
+    plain = {_plain(k): _plain(v) for k, v in value.items()}
+    if len(plain) < len(value):
+      raise ValueError('two of its keys are one in JSON')
+    return plain
   if isinstance(value, list | tuple):
     return [_plain(v) for v in value]
   kind = type(value)
@@ -758,8 +763,12 @@ def _plain(value: Any) -> Any:
       return value.tolist()
     return _plain(list(value) if value.ndim else value[()])
   numbers = numpy.bool_ | numpy.integer | numpy.floating
-  # Not a class of the program's own.
-  if not issubclass(kind, numbers) or numpy.dtype(kind).type is not kind:
+  # Not a class of the program's own. To numpy a time span is an integer.
+  if (
+    not issubclass(kind, numbers)
+    or issubclass(kind, numpy.timedelta64)
+    or numpy.dtype(kind).type is not kind
+  ):
     return value
   # 0.1 in 32 bits is 0.1, as it is for `==`.
   is_float = issubclass(kind, numpy.floating)
