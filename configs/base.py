@@ -151,7 +151,7 @@ def get_config() -> ml_collections.ConfigDict:
     prefill_prompts=4,
     prefill_tokens=256,
     # '' is config.dtype; 'float8_e4m3fn' holds twice the tokens of bfloat16,
-    # at a mismatch of sampler and trainer (README).
+    # at a mismatch of sampler and trainer (docs/measured.md).
     kv_dtype='',
   )
 

@@ -5,8 +5,8 @@
 Sums at growing length, then little Python programs, judged by running them,
 then sums again, as math 8K -> 16K -> 24K, code 24K -> 32K, math 32K of
 acereason_7b.py. It shows that stages, filters, judges and what lies between
-them work together; lengths are too short to teach longer thinking. README,
-'Measured', has its curves.
+them work together; lengths are too short to teach longer thinking.
+docs/measured.md has its curves.
 """
 
 from configs import quickstart

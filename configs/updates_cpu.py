@@ -6,7 +6,7 @@
 
 The quick start with the clipped ratio of [P eq. 1], which one update a batch
 never clips. The paper saw the entropy collapse near step 100 with 2 and 4, and
-never with 1. README, 'Measured', has what 18 steps show here.
+never with 1. docs/measured.md has what 18 steps show here.
 """
 
 from configs import quickstart

@@ -1,7 +1,7 @@
 r"""The math judge agrees with mathematics, and refuses what only looks so.
 
 Pairs were labelled by hand, apart from the judge (math_pairs.py); the policy is
-README's own table; hostile texts may be anything but right, slow or fatal.
+docs/judges.md's table; hostile texts may be anything but right, slow or fatal.
 """
 
 import fractions
@@ -22,7 +22,7 @@ from acereason_jax.verifiers import latex, math, spelling, units, vocabulary
 from acereason_jax.verifiers.pool import VerifierPool
 from acereason_jax.verifiers.vocabulary import TooLarge
 
-README = pathlib.Path(__file__).parent.parent / 'README.md'
+DOCS = pathlib.Path(__file__).parent.parent / 'docs' / 'judges.md'
 LAYERS = [
   ('right', 'string', r'\dfrac{\pi}{2}', r'\tfrac{\pi}{2}'),
   ('right', 'string', r'\left( 1, 2 \right)', '(1,2)'),
@@ -51,8 +51,8 @@ LAYERS = [
 
 
 def _policy():
-  """(status, given, reference) of every example in README's table."""
-  section = README.read_text().partition('## What the math judge')[2]
+  """(status, given, reference) of every example in the table of docs/judges.md."""
+  section = DOCS.read_text().partition('## What the math judge')[2]
   section = section.partition('\n## ')[0]
   for row in re.findall(r'^\|(.*)\|$', section, re.MULTILINE)[2:]:
     _, _, right, wrong = re.split(r' *\| *', row.strip())

@@ -210,11 +210,11 @@ def test_decay_acts_where_it_is_told_to():
   assert not decayed(ADAMW | dict(weight_decay=0.0, decay_on='.*'))
 
 
-def test_the_readmes_own_parts_are_those_of_these_tests():
-  readme = pathlib.Path(__file__).parents[1] / 'README.md'
+def test_the_own_parts_of_the_docs_are_those_of_these_tests():
+  page = pathlib.Path(__file__).parents[1] / 'docs' / 'extending.md'
   for part in (own_parts.sign_descent, own_parts.squared):
     source = textwrap.indent(inspect.getsource(part), '    ')
-    assert source in readme.read_text()
+    assert source in page.read_text()
     assert len([line for line in source.splitlines() if line.strip()]) <= 10
 
 

@@ -9,7 +9,7 @@ still run away: so judge in a `VerifierPool`, whose parent holds the deadline.
 
 A false positive teaches a wrong answer, so equality is strict (arXiv
 2505.16400, section 3.1 and Fig. 5). Each decision is a line with examples in
-README.md, "What the math judge calls equal".
+docs/judges.md, "What the math judge calls equal".
 """
 
 import dataclasses
