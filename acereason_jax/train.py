@@ -4,8 +4,8 @@
 
 The same command again goes on where the run stopped. The end of a stage, the
 looks at held-out questions and stages that have not begun may differ then: see
-docs/recipe.md. Exit status 75 means stopped by a signal and saved; 1, something for the
-user to mend, in one line (--verbosity=1 shows the traceback too).
+docs/recipe.md. Exit status 75 means stopped by a signal and saved; 1, something
+for the user to fix, in one line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib

@@ -51,7 +51,7 @@ LAYERS = [
 
 
 def _policy():
-  """(status, given, reference) of every example in the table of docs/judges.md."""
+  """(status, given, reference) of every example in docs/judges.md's table."""
   section = DOCS.read_text().partition('## What the math judge')[2]
   section = section.partition('\n## ')[0]
   for row in re.findall(r'^\|(.*)\|$', section, re.MULTILINE)[2:]:
