@@ -324,7 +324,7 @@ def test_two_runs_do_not_share_a_file(run, tmp_path):
     ('[true]', 'bad.jsonl:2: expected an object, got [True]'),
     ('{"prompt": ""}', "bad.jsonl:2: prompt must be text, got ''"),
     ('{"prompt": "\\ud800"}', 'bad.jsonl:2: prompt is not valid Unicode'),
-    ('{"question": "1?"}', "bad.jsonl:2: needs exactly one of 'prompt'"),
+    ('{"query": "1?"}', "bad.jsonl:2: needs exactly one of 'prompt'"),
     ('{"id": "q", "prompt": "1+1?"}', '1 rows share an id'),
     ('{"id": "\\u001b", "prompt": "1?"}', 'printable characters, got '),
   ],
