@@ -301,6 +301,8 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
     dict(s, filter={}) for s in config.stages if s['name'][0] == 'm'
   )
   run = build.build(config)
+  prompts = {name: domain.prompts for name, domain in run.domains.items()}
+  tools = loop.Tools(prompts, judges={}, journal=None)
   state = run.stages[0].init(run.load_params())
   at = loop.Standing(
     state,
@@ -309,19 +311,20 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
     ),
     loop.ledger.Ledger(),
   )
-  at = loop.enter(run, run.stages[1], at, None, lambda: False)
+  at = loop.enter(run, run.stages[1], at, tools, bool)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16
   assert at.progress.carried == dict(temperature=0.93)
   beyond = at._replace(
     progress=at.progress._replace(carried=dict(temperature=7))
   )
   assert (
-    loop.enter(run, run.stages[2], beyond, None, bool).progress.temperature
+    loop.enter(run, run.stages[2], beyond, tools, bool).progress.temperature
     == 1.2
   )
   new = at._replace(progress=at.progress._replace(carried={}))
   assert (
-    loop.enter(run, run.stages[2], new, None, bool).progress.temperature == 0.85
+    loop.enter(run, run.stages[2], new, tools, bool).progress.temperature
+    == 0.85
   )
 
 
