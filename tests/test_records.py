@@ -293,7 +293,7 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path):
   columns = dict(problem=repeat('x' * 20_000), answer=repeat('1'))
   path = write_table(tmp_path / 'a.parquet', columns, store_schema=False)
   assert path.stat().st_size < 51_000
-  refused(sources.parquet, path, 'unpacks to more than 8,589,934,592 bytes')
+  refused(sources.parquet, path, 'unpacks to more than 4,294,967,296 bytes')
 
 
 def test_a_row_that_is_larger_than_any_task(tmp_path):

@@ -581,4 +581,4 @@ def test_a_reference_is_reset(folder, command, tmp_path):
 def test_progress_is_plain_json():
   progress = loop.Progress('a', history=[0.1], temperature=0.7)
   again = loop.Progress(**json.loads(json.dumps(progress._asdict())))
-  assert again == progress._replace(heldout=[])
+  assert again == progress._replace(heldout=[], temperatures=[])

@@ -137,7 +137,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   command(workdir, steps).ends(0)
   other, _ = reference
   # That run ended at step 4 once, and looked how good it was.
-  assert_same_run(workdir, other, STEPS, but=('heldout/',))
+  assert_same_run(workdir, other, STEPS, but=('heldout',))
   one, two = (
     json.loads((d / 'summary.json').read_text()) for d in (workdir, other)
   )
@@ -241,7 +241,7 @@ def test_rows_that_no_judge_can_read_are_left_out_for_good(
   command(straight, *flags).ends(0)
   assert (straight / 'dropped.jsonl').exists() and not file.exists()
   # The first of them ended at step 2, too.
-  assert_same_run(workdir, straight, 4, but=('heldout/',))
+  assert_same_run(workdir, straight, 4, but=('heldout',))
 
 
 def test_another_optimiser_by_flag(folder, command):
@@ -261,7 +261,7 @@ def test_moments_may_move_between_steps(folder, command, reference):
     command(workdir, *where).ends(0)
   other, _ = reference
   # It ended after each step, and looked how good it was.
-  assert_same_run(workdir, other, 4, but=('heldout/',))
+  assert_same_run(workdir, other, 4, but=('heldout',))
 
 
 ADAPTERS = '--config.lora.rank=4', '--config.lora.alpha=8'
