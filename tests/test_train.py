@@ -367,7 +367,7 @@ def test_adapters_want_the_model_that_they_were_trained_beside(
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     steps = '--config.steps=5'
     said = command(tmp_path / 'run', *ADAPTERS, steps).ends(1)
-    assert 'error: config.model: gives other data than this' in said
+    assert 'error: config.model: files of another content than this' in said
     with pytest.raises(ValueError, match='not the model that the adapters of'):
       export.export(tmp_path / 'run', str(tmp_path / 'out'))
   finally:
