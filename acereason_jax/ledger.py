@@ -9,7 +9,7 @@ verdicts are counted: a `timeout` or an `error` is no wrong answer, so shares
 are of what was judged. `right` is the judge's word, and what the reports here
 count: what the model can do. `solved` is what the stage gave a reward for, and
 what filters go by: what is left to train on. Prompts are told apart by their
-ids alone, which must differ over all data of a run.
+ids only, which must differ over all data of a run.
 """
 
 import argparse

@@ -298,7 +298,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 
 def fingerprint(run: Run, dropped: Any) -> str:
-  """Of what rollouts hang on: configuration, data, and where the run began."""
+  """Hash of what rollouts depend on: config, data, where the run began."""
   fields = checkpoint_lib.fixed(
     settings.by_name(run.config), settings.MAY_CHANGE
   )

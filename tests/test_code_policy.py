@@ -14,7 +14,7 @@ import pytest
 from acereason_jax.verifiers import code, jail
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'judges.md'
 TIERS = jail.TIERS

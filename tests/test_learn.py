@@ -309,7 +309,7 @@ def test_an_end_that_is_put_off_may_find_nothing_left(folder, capsys):
   config.judge.fn = 'tiny_judge:all_right'
   config.filter.drop_solved = True
   # Ten questions, four at a time: the third batch ends the epoch, and no
-  # second is left but for the two that it asked already.
+  # second is left except the two that it asked already.
   config.steps = 3
   workdir = folder / 'put_off'
   assert train.train(built(config), workdir) == 0

@@ -490,7 +490,7 @@ def looked_at_and_dropped(logp_BT, batch):
   ],
 )
 def test_whether_a_loss_reads_the_reference(loss, expected):
-  assert losses.reads_reference(loss) == expected
+  assert ('logp_ref_BT' in losses.reads(loss)) == expected
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ TIS = losses.truncated_importance
     (losses.cispo(1.0, 0.28), True),
     (own_parts.squared(0.1), True),
     (TIS(CLIPPED, 2.0), True),
-    # What is around reads log-probabilities, but for other ends.
+    # The wrapper reads log-probabilities too, for another purpose.
     (TIS(losses.on_policy(), 2.0), False),
     (losses.icepop(reinforce, 0.5, 2.0), False),
     (losses.with_kl(losses.on_policy(), 0.1), False),

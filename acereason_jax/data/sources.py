@@ -607,7 +607,7 @@ def _unique(
 
 
 def _asked(row: Row) -> str:
-  """Tells questions apart, but for white space."""
+  """The digest of a question, white space left out."""
   return _digest(' '.join(row.question.split()))
 
 

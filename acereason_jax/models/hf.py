@@ -56,7 +56,7 @@ def digest(paths: list[pathlib.Path]) -> str:
 
 
 def model_digest(directory: str) -> str:
-  """Of all that a rollout hangs on: weights, tokenizer and JSON files.
+  """Hash of all that a rollout depends on: weights, tokenizer, JSON files.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files.

@@ -159,7 +159,7 @@ class Tokenizer:
       reply = self._worker.ask(seconds, **request)
     except _Failed as e:
       raise ValueError(
-        f'{self.name_or_path}: {cannot} a prompt ({e}); mend its tokenizer '
+        f'{self.name_or_path}: {cannot} a prompt ({e}); fix its tokenizer '
         'files, or do not use it'
       ) from None
     self.reads_clock |= bool(reply['clock'])

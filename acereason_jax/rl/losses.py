@@ -161,11 +161,6 @@ def reads(loss: Loss) -> frozenset[str]:
   )
 
 
-def reads_reference(loss: Loss) -> bool:
-  """Whether the loss depends on logp_ref, so that a reference must be kept."""
-  return 'logp_ref_BT' in reads(loss)
-
-
 def needs_every(loss: Loss) -> bool:
   """Whether the loss may have a gradient where the advantage is 0."""
   return not getattr(loss, 'advantage_only', False)

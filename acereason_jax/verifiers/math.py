@@ -36,6 +36,7 @@ from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
 
 _BOX_CHARS = 4000
 _SHOWN_CHARS = 80
+_UNREADABLE = 'unreadable reference'
 _NUMBER = r'[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400}'
 _EXACT = re.compile(
   rf'([-+]?)(?:({_NUMBER})'
@@ -238,9 +239,6 @@ def _reference(answer: str) -> _Reference:
     letter=option.letter,
     problem=known.problem if readable else '',
   )
-
-
-_UNREADABLE = 'unreadable reference'
 
 
 def _known(normal: str) -> _Reference:

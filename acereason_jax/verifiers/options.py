@@ -45,11 +45,8 @@ _ANOTHER = re.compile(
 _NUMBER = re.compile('[-+]?[.0-9]')
 _NAMED = re.compile('([A-J]) ?= ?(.+)', re.DOTALL)
 _LONE = re.compile(r'(?<![A-Za-z\\])[A-J](?![A-Za-z])')
-
-
+# How the text of an option begins.
 _FIRST = frozenset('\\(ABCDEFGHIJO')
-
-
 _DOUBT = re.compile(
   r'(?<![A-Za-z])(?:and|n?or|not|never|cannot|wrong|incorrect|false)'
   r"(?![A-Za-z])|n['\u2019]t(?![A-Za-z])"
