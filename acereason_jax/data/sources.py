@@ -607,7 +607,7 @@ def _unique(
 
 
 def _asked(row: Row) -> str:
-  """The digest of a question, white space left out."""
+  """The digest of a question; runs of white space count as one space."""
   return _digest(' '.join(row.question.split()))
 
 
