@@ -215,6 +215,13 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('domains', 'x^{1/3}', r'\sqrt[3]{x}', True),
   ('domains', 'x^{3/2}', r'x\sqrt x', True),
   ('domains', r'\frac{x^2-1}{x-1}', 'x+1', True),
+  # No sample point lies in these domains.
+  ('domains', r'\sqrt{a-1000b}', r'(a-1000b)^{1/2}', True),
+  ('domains', r'(P^{0.4}-4gz)^{2.5}', r'(P^{2/5}-4zg)^{5/2}', True),
+  ('domains', r'(P^{0.4}-4gz)^{1.5}', r'(P^{2/5}-4zg)^{5/2}', False),
+  ('domains', r'\sqrt{a-1000b}', r'\sqrt{1000b-a}', False),
+  ('domains', r'\ln(x-1000)', r'\ln(1000-x)', False),
+  ('domains', r'2\ln(x-1000)', r'\ln((x-1000)^2)', False),
   ('percent chains', r'\frac45=80\%', r'\frac45', True),
   ('percent chains', r'\frac45=80\%', r'80\%', True),
   ('percent chains', r'\frac45=80\%', '0.8', True),

@@ -704,15 +704,17 @@ def _same_function(a: Node, b: Node) -> bool:
   roots = real and _has_roots(a) != _has_roots(b)
   only_whole = any(map(_counts, every))
   whole = any(n.op == 'call' and n.args[0] in _STEPS for n in every)
-  seen = False
-  for point in points(symbols(a) | symbols(b), whole, only_whole):
-    outcome = _agree(a, b, point, budget, real, roots)
-    if outcome is False:
-      return False
-    seen |= outcome is True
-  if not seen:
-    raise Refused('no value')
-  return True
+  # Where no point lies in their domain, complex values decide.
+  for is_real in (True, False) if real else (False,):
+    seen = False
+    for point in points(symbols(a) | symbols(b), whole, only_whole):
+      outcome = _agree(a, b, point, budget, is_real, is_real and roots)
+      if outcome is False:
+        return False
+      seen |= outcome is True
+    if seen:
+      return True
+  raise Refused('no value')
 
 
 _STEPS = ('floor', 'ceil', 'mod', 'gcd', 'lcm')
