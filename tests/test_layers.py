@@ -24,6 +24,7 @@ LAYERS = {
   'types': 0,
   'resolve': 0,
   'oserrors': 0,
+  'children': 0,
   'verifiers': 1,
   'kernels': 1,
   'models': 1,

@@ -25,6 +25,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import types as kinds
 
+from acereason_jax import children
 from acereason_jax.data import records
 
 # Unpacked, of the columns that are read: all their text is kept in memory.
@@ -74,7 +75,8 @@ def _messages(path: str | os.PathLike, columns: Sequence[str]) -> Iterator:
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=said,
-      env=_environment(),
+      # Arrow's other pools reserve more address space than they use.
+      env=children.environment(ARROW_DEFAULT_MEMORY_POOL='system'),
       # A Ctrl+C at the terminal is for the caller.
       start_new_session=True,
     )
@@ -105,17 +107,6 @@ def _end(child: subprocess.Popen) -> None:
   child.kill()
   child.wait()
   child.stdout.close()
-
-
-def _environment() -> dict[str, str]:
-  paths = os.pathsep.join(os.path.abspath(p) for p in sys.path)
-  return os.environ | {
-    'PYTHONPATH': paths,
-    # Others reserve more address space than they use.
-    'ARROW_DEFAULT_MEMORY_POOL': 'system',
-    'OMP_NUM_THREADS': '1',
-    'OPENBLAS_NUM_THREADS': '1',
-  }
 
 
 # The child.

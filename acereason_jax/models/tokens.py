@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from acereason_jax import types
+from acereason_jax import children, types
 from acereason_jax.models import tensorfiles
 
 # A judge of reasoning looks for the second; some families (not R1-Distill or
@@ -35,6 +35,14 @@ from acereason_jax.models import tensorfiles
 THINK = OPEN, CLOSE = '<think>', '</think>'
 
 _WORKER = 'acereason_jax.models.tokens_worker'
+_VARIABLES = {
+  'HF_HUB_OFFLINE': '1',
+  'TRANSFORMERS_VERBOSITY': 'error',
+  # Threads reserve address space, which is limited.
+  'TOKENIZERS_PARALLELISM': 'false',
+  'RAYON_NUM_THREADS': '1',
+  'MALLOC_ARENA_MAX': '1',
+}
 _LENGTH = struct.Struct('<Q')
 # A tokenizer of 262,144 tokens takes half a GiB and 3 seconds, 2 of which go
 # into imports.
@@ -75,7 +83,6 @@ _DECODERS = (
   'Strip',
   'WordPiece',
 )
-_KEPT_VARIABLES = ('PATH', 'LD_LIBRARY_PATH', 'PYTHONHOME', 'TMPDIR')
 
 
 class Tokenizer:
@@ -184,7 +191,7 @@ class _Worker:
         stdout=subprocess.PIPE,
         stderr=self._errors,
         bufsize=0,
-        env=_environment(),
+        env=children.environment(**_VARIABLES),
         # A Ctrl+C at the terminal is for this process, which ends that one.
         start_new_session=True,
       )
@@ -272,21 +279,6 @@ def _wait(pipe: Any, event: int, until: float) -> None:
   left = until - time.monotonic()
   if left <= 0 or not poll.poll(int(1000 * left) + 1):
     raise _Failed('no answer in time')
-
-
-def _environment() -> dict[str, str]:
-  kept = {k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ}
-  return kept | {
-    'PYTHONPATH': os.pathsep.join(os.path.abspath(p) for p in sys.path),
-    'PYTHONHASHSEED': '0',
-    'HF_HUB_OFFLINE': '1',
-    'TRANSFORMERS_VERBOSITY': 'error',
-    # Threads reserve address space, which is limited.
-    'TOKENIZERS_PARALLELISM': 'false',
-    'RAYON_NUM_THREADS': '1',
-    'OPENBLAS_NUM_THREADS': '1',
-    'MALLOC_ARENA_MAX': '1',
-  }
 
 
 def _check_files(directory: str) -> None:

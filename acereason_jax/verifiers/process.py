@@ -16,12 +16,12 @@ import time
 import typing
 from typing import Any, BinaryIO
 
+from acereason_jax import children
 from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers import worker
 
 _START_SECONDS = 120.0
 _REPLY_BYTES = 1 << 20
-_KEPT_VARIABLES = ('PATH', 'LD_LIBRARY_PATH', 'PYTHONHOME')
 
 # A start costs half a CPU second with sympy, spread here over 10,000 tasks.
 _TASKS = 10_000
@@ -74,7 +74,8 @@ class Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        env=_environment(),
+        # gmpy2 and flint compute 10^9! in C without end; Python integers yield.
+        env=children.environment(SYMPY_GROUND_TYPES='python'),
         # A Ctrl+C at the terminal is for the trainer, which saves first.
         start_new_session=True,
       )
@@ -191,17 +192,3 @@ def _resident_bytes(pid: int) -> int:
       return int(file.read().split()[1]) * resource.getpagesize()
   except OSError:
     return 0
-
-
-def _environment() -> dict[str, str]:
-  """Returns all the environment a worker gets."""
-  kept = {k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ}
-  return kept | {
-    'PYTHONPATH': os.pathsep.join(os.path.abspath(p) for p in sys.path),
-    # Verdicts must not hang on sympy's iteration over hashed sets.
-    'PYTHONHASHSEED': '0',
-    # gmpy2 and flint compute 10^9! in C without end; Python integers yield.
-    'SYMPY_GROUND_TYPES': 'python',
-    # Each OpenBLAS thread reserves address space, which is limited.
-    'OPENBLAS_NUM_THREADS': '1',
-  }

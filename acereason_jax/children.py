@@ -1,0 +1,23 @@
+"""What environment the processes get that read what strangers wrote.
+
+Only what their interpreter needs: no secret of the trainer's can leave by it.
+"""
+
+import os
+import sys
+
+_KEPT = ('PATH', 'LD_LIBRARY_PATH', 'PYTHONHOME', 'TMPDIR')
+
+
+def environment(**more: str) -> dict[str, str]:
+  """All of a child's environment variables; it imports what this one can."""
+  kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+  return kept | {
+    'PYTHONPATH': os.pathsep.join(os.path.abspath(p) for p in sys.path),
+    # The order of hashed sets must not change from process to process.
+    'PYTHONHASHSEED': '0',
+    # Each thread of these reserves address space, which is limited.
+    'OPENBLAS_NUM_THREADS': '1',
+    'OMP_NUM_THREADS': '1',
+    **more,
+  }
