@@ -16,16 +16,32 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import pathlib
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from acereason_jax.models import embedded
+from acereason_jax.verifiers import code, jail
 
 
 @pytest.fixture(scope='session')
 def smollm_dir() -> pathlib.Path:
   """The embedded model, a real one; downloads 93 MB where it is not cached."""
   return pathlib.Path(embedded.path('smollm2-135m'))
+
+
+@pytest.fixture(scope='module')
+def jails() -> Iterator[None]:
+  """For modules whose tests run programs in this process's own jails."""
+  try:
+    code._jail('auto')
+  except jail.SandboxError as e:
+    pytest.skip(f'this host refuses jails: {e}')
+  yield
+  # Other tests count this process's children.
+  for started in vars(code._jails).values():
+    started.close()
+  vars(code._jails).clear()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -20,16 +20,7 @@ DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'judges.md'
 TIERS = jail.TIERS
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _a_host_with_jails():
-  try:
-    code._jail('auto')
-  except jail.SandboxError as e:
-    pytest.skip(f'this host refuses jails: {e}')
-  yield
-  for started in vars(code._jails).values():
-    started.close()
-  vars(code._jails).clear()
+pytestmark = pytest.mark.usefixtures('jails')
 
 
 def _rows(heading):
@@ -601,13 +592,17 @@ WITHOUT_END = {
 }
 
 
+def _run(program):
+  task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
+  return code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
+
+
 @pytest.mark.parametrize('depth', [0, 10**5])
 @pytest.mark.parametrize('name', WITHOUT_END)
 def test_a_deep_traceback_is_short(name, depth):
   program = f'import sys\nif {depth}: sys.setrecursionlimit({depth})\n'
   program += WITHOUT_END[name]
-  task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
+  ran = _run(program)
   assert ran.status == 'RE'
   assert 'solution.py' in ran.stderr
   # Formatting 100,000 calls takes 3 s where all else takes 0.2 s.
@@ -621,8 +616,7 @@ def test_a_traceback_shows_what_failed_and_why():
     'def down(n):\n  if n == 0: raise KeyError("bottom")\n  down(n - 1)\n'
     'try:\n  down(300)\nexcept KeyError as e:\n  raise ValueError("top") from e'
   )
-  task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
+  ran = _run(program)
   assert ran.note == 'ValueError: top'
   assert "KeyError: 'bottom'" in ran.stderr
   assert 'if n == 0: raise KeyError("bottom")' in ran.stderr
@@ -635,8 +629,7 @@ def test_many_exceptions_before_one_are_not_all_shown():
     'def f(n):\n  try: f(n + 1) if n < 400 else 1 / 0\n'
     '  except Exception: raise ValueError(n)\nf(0)'
   )
-  task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  ran = code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
+  ran = _run(program)
   assert ran.note == 'ValueError: 0'
   assert ran.stderr.count('ValueError: ') == 10
 

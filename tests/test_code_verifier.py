@@ -19,7 +19,7 @@ from acereason_jax.verifiers import code, jail
 from acereason_jax.verifiers.pool import VerifierPool
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 120
 ADD = 'a, b = map(int, input().split())\nprint(a + b)'
@@ -34,17 +34,7 @@ SUMS = {
 CALL = {'kind': 'call', 'fn': 'add', 'tests': [{'args': [1, 2], 'expected': 3}]}
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _a_host_with_jails():
-  try:
-    code._jail('auto')
-  except jail.SandboxError as e:
-    pytest.skip(f'this host refuses jails: {e}')
-  yield
-  # Other tests count this process's children.
-  for started in vars(code._jails).values():
-    started.close()
-  vars(code._jails).clear()
+pytestmark = pytest.mark.usefixtures('jails')
 
 
 @pytest.fixture(autouse=True)
