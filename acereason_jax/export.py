@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from acereason_jax import checkpoint, cli, metrics, sharding
-from acereason_jax.models import base, decoder, embedded, hf, lora
+from acereason_jax.console import exits
+from acereason_jax.models import base, decoder, embedded, hf, lora, sharding
 from acereason_jax.rl import update
+from acereason_jax.run import checkpoint, metrics
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -102,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
   args = make_parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)
   metrics.use_stdout()
-  with cli.mendable(ValueError, OSError):
+  with exits.mendable(ValueError, OSError):
     step = export(args.checkpoint, args.out)
   metrics.say(f'{args.out}: the parameters after step {step}')
 

@@ -29,12 +29,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from acereason_jax import cli, metrics, sharding, timeline, types
+from acereason_jax import timeline, types
+from acereason_jax.console import exits
 from acereason_jax.data import records, sources
-from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
+from acereason_jax.run import metrics
 
 CLOSE = '</think>'
 # Between two lines of progress where no bar can be drawn.
@@ -562,7 +564,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   there = job.rollouts - len(asked)
   if there:
     metrics.say(f'going on after {there} of {job.rollouts} rollouts')
-  with cli.mendable(ValueError, OSError):
+  with exits.mendable(ValueError, OSError):
     engine, params = load(job)
   trace = schedule.Trace()
   stream = engine.stream(
@@ -576,13 +578,13 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   try:
     with progress(job.rollouts, there, trace) as advance:
       for rollout in stream:
-        with cli.mendable(OSError, where=f'{out.path}: '):
+        with exits.mendable(OSError, where=f'{out.path}: '):
           out.write(to_record(rollout, TOKENS.value))
         advance()
         if stop.asked:
           raise KeyboardInterrupt
   finally:
-    with cli.mendable(OSError):
+    with exits.mendable(OSError):
       timeline.write_events(
         f'{out.path}.timeline.jsonl',
         trace.events,
@@ -601,10 +603,10 @@ def run() -> int:
   """What the flags say, from files to file; returns the exit status."""
   with Stop() as stop, contextlib.ExitStack() as stack:
     try:
-      with cli.mendable(ValueError, OSError):
+      with exits.mendable(ValueError, OSError):
         job = read_job()
         out = stack.enter_context(Output(OUT.value, job.settings))
-      cli.use_precision(job.dtype)
+      exits.use_precision(job.dtype)
       return generate(job, out, stop)
     except KeyboardInterrupt:
       # Who closed the terminal reads it no more.
@@ -613,15 +615,15 @@ def run() -> int:
           f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
           'same command goes on'
         )
-      return cli.STOPPED
+      return exits.STOPPED
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
   metrics.use_stdout()
-  cli.quiet_libraries()
-  cli.keep_compiled()
+  exits.quiet_libraries()
+  exits.keep_compiled()
   return run()
 
 

@@ -29,9 +29,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from acereason_jax import cli, metrics, types
+from acereason_jax import types
+from acereason_jax.console import exits
 from acereason_jax.data import records, sources
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.run import metrics
+from acereason_jax.verifiers.pool import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
@@ -274,7 +276,7 @@ def open_pool(
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
     arguments['tier'] = args.tier
-  with cli.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
+  with exits.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
     return pool_lib.VerifierPool(
       fn,
       arguments,
@@ -401,7 +403,7 @@ def main(argv: Sequence[str]) -> int:
   args = make_parser().parse_args(argv)
   metrics.use_stdout()
   try:
-    with cli.mendable(ValueError, OSError):
+    with exits.mendable(ValueError, OSError):
       args.code |= args.task is not None
       if args.timeout_seconds is None:
         args.timeout_seconds = _CODE_SECONDS if args.code else _MATH_SECONDS

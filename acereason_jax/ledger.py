@@ -26,9 +26,11 @@ import pyarrow
 import pyarrow.parquet
 from absl import logging
 
-from acereason_jax import checkpoint, metrics, oserrors, types
+from acereason_jax import types
+from acereason_jax.console import oserrors
 from acereason_jax.data import records as record_files
 from acereason_jax.rl import advantages
+from acereason_jax.run import checkpoint, metrics
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
 

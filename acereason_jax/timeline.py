@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from acereason_jax import metrics, oserrors
+from acereason_jax.console import oserrors
 from acereason_jax.data import records
 from acereason_jax.rollout import schedule
+from acereason_jax.run import metrics
 
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
 COLOURS = {

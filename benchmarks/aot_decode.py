@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from acereason_jax import sharding
 from acereason_jax.kernels import paged_attention_tpu
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule

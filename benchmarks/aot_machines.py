@@ -7,8 +7,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from acereason_jax import sharding
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from benchmarks import ptx
 
 

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from absl import flags
 from jax.experimental import pallas
 
-from acereason_jax import sharding
 from acereason_jax.kernels import attention, attention_tpu, pinned
-from acereason_jax.models import base, decoder
+from acereason_jax.models import base, decoder, sharding
 from acereason_jax.rl import losses, optim, packing, update
 from benchmarks import aot_machines, hlo, ptx
 

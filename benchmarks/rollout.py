@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import sharding, types
+from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule

@@ -31,12 +31,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import metrics, sharding, types
+from acereason_jax import types
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder, embedded, hf, tokens
+from acereason_jax.models import decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
+from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
 PEERS = pathlib.Path(__file__).parent / 'peers'

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import metrics, sharding
-from acereason_jax.models import decoder, embedded, hf
+from acereason_jax.models import decoder, embedded, hf, sharding
 from acereason_jax.rl import losses, optim, packing, update
+from acereason_jax.run import metrics
 from benchmarks import step
 
 # Rows, tokens of a row, and rows of our microbatch.

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 import pytest
 
 from acereason_jax.models import embedded
-from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail
 
 
 @pytest.fixture(scope='session')

@@ -8,7 +8,7 @@
 import jax
 import jax.numpy as jnp
 
-from acereason_jax import sharding
+from acereason_jax.models import sharding
 from benchmarks import hlo
 
 # Of tables that are no smaller than the embeddings, GSPMD moves the latter.

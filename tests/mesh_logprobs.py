@@ -19,9 +19,8 @@ import jax
 import numpy as np
 import test_logprobs
 
-from acereason_jax import sharding
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 
 
 def step(case):

@@ -23,9 +23,9 @@ import optax
 import test_lora
 import test_update
 
-from acereason_jax import build, sharding
-from acereason_jax.models import base, decoder, lora
+from acereason_jax.models import base, decoder, lora, sharding
 from acereason_jax.rl import packing, update
+from acereason_jax.run import build
 
 
 def main(file: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tiny
 
-from acereason_jax import checkpoint, ledger, metrics
+from acereason_jax import ledger
+from acereason_jax.run import checkpoint, metrics
 
 GUARD = 180
 

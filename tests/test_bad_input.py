@@ -15,16 +15,10 @@ import ml_collections
 import pytest
 import tiny
 
-from acereason_jax import (
-  checkpoint,
-  export,
-  ledger,
-  loop,
-  settings,
-  sharding,
-  start,
-  train,
-)
+from acereason_jax import export, ledger, train
+from acereason_jax.config import reader as settings
+from acereason_jax.models import sharding
+from acereason_jax.run import checkpoint, loop, start
 
 
 @pytest.fixture(scope='module')

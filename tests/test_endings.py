@@ -18,9 +18,10 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import cli, ledger, metrics, oserrors, train, types
+from acereason_jax import ledger, train, types
+from acereason_jax.console import exits, oserrors
 from acereason_jax.data import sources
-from acereason_jax.rollout import journal
+from acereason_jax.run import journal, metrics
 
 STOPPED = 75
 GONE = 'standard output cannot be written to (Broken pipe); send it to a file'
@@ -327,7 +328,7 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
     sources.jsonl(path)
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
-    cli.mendable(OSError),
+    exits.mendable(OSError),
     journal.locked(tmp_path / 'lock'),
   ):
     pass

@@ -15,14 +15,15 @@ import oracles
 import pytest
 from jax.sharding import AxisType
 
-from acereason_jax import collect, sharding, types
+from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.run import collect
 
 WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()

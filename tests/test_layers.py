@@ -14,7 +14,7 @@ import sys
 import pytest
 import tiny
 
-from acereason_jax import settings
+from acereason_jax.config import reader as settings
 from configs import base
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -13,7 +13,8 @@ import oracles
 import own_parts
 import pytest
 
-from acereason_jax import resolve, sharding
+from acereason_jax import resolve
+from acereason_jax.models import sharding
 from acereason_jax.rl import losses, packing
 
 # (segment, tokens, of which not said); 0 is padding. Row by row: a prompt and

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from acereason_jax import metrics, types
+from acereason_jax import types
+from acereason_jax.run import metrics
 
 
 class Terminal(io.StringIO):

@@ -20,9 +20,11 @@ import own_parts
 import pytest
 import tiny
 
-from acereason_jax import checkpoint, settings, sharding, start, train, types
-from acereason_jax.models import decoder
+from acereason_jax import train, types
+from acereason_jax.config import reader as settings
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, update
+from acereason_jax.run import checkpoint, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
 SPECS = decoder.make_model(CONFIG).specs

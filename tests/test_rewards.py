@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from acereason_jax import collect, ledger, loop, types
-from acereason_jax.data import curriculum
+from acereason_jax import ledger, types
+from acereason_jax.curriculum import selection
 from acereason_jax.rl import advantages
+from acereason_jax.run import collect, loop
 
 ROOM = 10
 SCORE = advantages.Rules('score', 0, ROOM)
@@ -150,7 +151,7 @@ def survivors(groups, rules, filter, kind='train'):
   known = ledger.Ledger(
     ledger.records(groups, kind, 's', [0] * len(groups), step, rules)
   )
-  kept = curriculum.survivors(
+  kept = selection.survivors(
     [g.prompt for g in groups],
     known,
     filter,
@@ -170,15 +171,15 @@ def test_filters_go_by_what_trains():
     group(WRONG, WRONG, name='d'),
     group(('right', 9), ('right', 8), name='e'),
   ]
-  solved = curriculum.Filter(drop_solved=True)
-  unsolved = curriculum.Filter(keep_unsolved=False)
+  solved = selection.Filter(drop_solved=True)
+  unsolved = selection.Filter(keep_unsolved=False)
   assert survivors(groups, SCORE, solved) == ['d']
   assert survivors(groups, ZERO, solved) == ['a', 'b', 'd']
   # What is long but solved is solved; at full length nothing is left of it.
   assert survivors(groups, SOFT, solved) == ['a', 'b', 'd']
   assert survivors(groups, ZERO, unsolved) == ['a', 'c', 'e']
   assert survivors(groups, SCORE, unsolved) == ['a', 'b', 'c', 'e']
-  probe = curriculum.Filter(of=2, max_solved=1)
+  probe = selection.Filter(of=2, max_solved=1)
   assert survivors(groups, SCORE, probe, 'probe') == ['d']
   assert survivors(groups, ZERO, probe, 'probe') == ['a', 'b', 'd']
 

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from jax.sharding import NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
+from acereason_jax.models import sharding
 from acereason_jax.rollout import sampling
 
 DRAWS = 20_000

@@ -14,9 +14,9 @@ import oracles
 import pytest
 import tiny
 
-from acereason_jax import sharding, types
+from acereason_jax import types
 from acereason_jax.kernels import attention, logprobs
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, packing, update
 
 CONFIG = oracles.tiny_config()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
+from acereason_jax.models import sharding
 
 ROWS = PartitionSpec(sharding.PACKED, 'sequence')
 ONE = PartitionSpec()

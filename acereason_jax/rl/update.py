@@ -16,9 +16,8 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from acereason_jax import sharding
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 from acereason_jax.rl import losses
 from acereason_jax.rl.packing import PackedBatch
 

@@ -17,9 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
 from acereason_jax.kernels import paged_attention
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 from acereason_jax.rollout import schedule
 
 ROWS = PartitionSpec(sharding.BATCH)

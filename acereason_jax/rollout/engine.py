@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from acereason_jax import sharding, types
+from acereason_jax import types
 from acereason_jax.kernels import paged_attention
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import schedule

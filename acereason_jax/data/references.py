@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import metrics, types
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax import types
+from acereason_jax.run import metrics
+from acereason_jax.verifiers.pool import pool as pool_lib
 
 TRAIN, HELDOUT = 'train_data', 'heldout_data'
 # By source.

@@ -28,7 +28,8 @@ import subprocess
 import sys
 import time
 
-from acereason_jax.verifiers import sandbox, zygote
+from acereason_jax.verifiers.isolation import sandbox
+from acereason_jax.verifiers.programs import zygote
 
 # Tried in this order; the weak are not tried.
 TIERS = ('T3', 'T2')

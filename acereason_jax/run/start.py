@@ -15,18 +15,16 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import checkpoint as checkpoint_lib
-from acereason_jax import (
-  cli,
-  ledger,
-  loop,
-  references,
-  settings,
-)
-from acereason_jax.build import Run, Stage, say
-from acereason_jax.data import curriculum, records
+from acereason_jax import ledger
+from acereason_jax.config import reader as settings
+from acereason_jax.console import exits
+from acereason_jax.curriculum import selection
+from acereason_jax.data import records, references
 from acereason_jax.rl import update
-from acereason_jax.rollout import journal as journal_lib
+from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run import loop
+from acereason_jax.run.build import Run, Stage, say
 
 _MAX_SUMMARY_BYTES = 16 << 20
 
@@ -220,9 +218,9 @@ def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     with contextlib.ExitStack() as stack:
       pool = None
       if domain.open_reference_pool is not None:
-        with cli.mendable(ValueError, RuntimeError, where=where):
+        with exits.mendable(ValueError, RuntimeError, where=where):
           pool = stack.enter_context(domain.open_reference_pool())
-      with cli.mendable(ValueError):
+      with exits.mendable(ValueError):
         dropped = references.find(domain.prompts, domain.digests, pool)
     for line in references.report(domain.prompts, dropped, file):
       say(domain.where + line)
@@ -247,19 +245,19 @@ def open_tools(
   prompts, judges = {}, {}
   for name, domain in run.domains.items():
     prompts[name] = references.without(domain.prompts, dropped[name])
-    with cli.mendable(
+    with exits.mendable(
       ValueError, RuntimeError, where=f'config.{domain.where}judge: '
     ):
       judges[name] = domain.open_judges()
       stack.enter_context(judges[name].pool)
     say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
   for stage in run.stages:
-    with cli.mendable(
+    with exits.mendable(
       ValueError, where=f'stage {stage.name!r}: config.filter.'
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        curriculum.check(stage.filters[domain], train)
+        selection.check(stage.filters[domain], train)
         loop.easy_ones(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(

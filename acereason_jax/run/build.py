@@ -18,21 +18,25 @@ import ml_collections
 import numpy as np
 import optax
 
-from acereason_jax import (
-  collect,
-  metrics,
-  references,
-  settings,
-  sharding,
-  types,
-)
-from acereason_jax.data import curriculum, sources
+from acereason_jax import types
+from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import selection
+from acereason_jax.data import references, sources
 from acereason_jax.kernels import attention
-from acereason_jax.models import base, decoder, embedded, hf, lora, tokens
+from acereason_jax.models import (
+  base,
+  decoder,
+  embedded,
+  hf,
+  lora,
+  sharding,
+  tokens,
+)
 from acereason_jax.rl import advantages, control, losses, optim, packing, update
 from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.run import collect, metrics
+from acereason_jax.verifiers.pool import pool as pool_lib
 
 
 class Domain(NamedTuple):
@@ -66,9 +70,9 @@ class Stage(NamedTuple):
 
   name: str
   index: int
-  stop: curriculum.Stop
+  stop: selection.Stop
   mix: dict[str, float]
-  filters: dict[str, curriculum.Filter]
+  filters: dict[str, selection.Filter]
   rules: advantages.Rules
   prompts: int
   groups: control.Control
@@ -549,7 +553,7 @@ def build_groups(c: settings.Reader) -> control.Control:
 
 def build_filters(
   c: settings.Reader, stage: ml_collections.ConfigDict
-) -> dict[str, curriculum.Filter]:
+) -> dict[str, selection.Filter]:
   """By domain of the stage's mix."""
   c.filter.kwargs()
   c.filters.kwargs()
@@ -557,7 +561,7 @@ def build_filters(
   for domain, fields in settings.filters(stage).items():
     if fields['max_difficulty'] < 0:
       fields['max_difficulty'] = None
-    found[domain] = curriculum.Filter(**fields)
+    found[domain] = selection.Filter(**fields)
   return found
 
 
@@ -565,13 +569,13 @@ def check_metric(
   name: str,
   domains: Mapping[str, Domain],
   field: str,
-  filters: Mapping[str, curriculum.Filter],
+  filters: Mapping[str, selection.Filter],
 ) -> None:
   """Raises ValueError for a metric that no step will have, or that says
   nothing of the model."""
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
-    known = [*curriculum.OF_BATCHES, curriculum.SAME_PROMPTS, *known]
+    known = [*selection.OF_BATCHES, selection.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
   asked = domains.get(name.removeprefix('heldout/'))
@@ -585,11 +589,11 @@ def check_metric(
     for domain, f in filters.items()
     if f.drop_solved or not f.keep_unsolved
   ]
-  if name in curriculum.OF_BATCHES and leaving:
+  if name in selection.OF_BATCHES and leaving:
     raise ValueError(
       f'config.{field}={name!r}: the filter of {leaving[0]!r} takes prompts '
       'out for how they were answered, so that later batches are other ones; '
-      f'give {curriculum.SAME_PROMPTS!r}, or {known[-1]!r}'
+      f'give {selection.SAME_PROMPTS!r}, or {known[-1]!r}'
     )
 
 
@@ -630,7 +634,7 @@ def build_stage(
   name: str,
   index: int,
   mix: dict[str, float],
-  filters: dict[str, curriculum.Filter],
+  filters: dict[str, selection.Filter],
   b: Builder,
 ) -> Stage:
   check_lengths(c, b.mesh, b.window, b.context)
@@ -663,7 +667,7 @@ def build_stage(
   return Stage(
     name=name,
     index=index,
-    stop=curriculum.Stop(steps=c.steps, **c.stop.kwargs()),
+    stop=selection.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
     rules=rules,

@@ -21,7 +21,7 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from acereason_jax.verifiers import syscalls
+from acereason_jax.verifiers.isolation import syscalls
 
 _OPEN_FILES = 64
 

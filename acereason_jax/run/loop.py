@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from acereason_jax import collect, ledger, metrics, references, types
-from acereason_jax.build import Run, Stage, say
-from acereason_jax.data import curriculum, plateau
+from acereason_jax import ledger, types
+from acereason_jax.curriculum import plateau, selection
+from acereason_jax.data import references
 from acereason_jax.rl import advantages, control, update
-from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.run import collect, metrics
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run.build import Run, Stage, say
 
 # Steps of keys for what is not trained on; a run never takes so many.
 _PROBES = 1 << 30
@@ -48,7 +50,7 @@ class Progress(NamedTuple):
   stage: str
   step: int = 0
   stage_step: int = 0
-  cursor: curriculum.Cursor | None = None
+  cursor: selection.Cursor | None = None
   temperature: float = 0.0
   entropy_bonus: float = 0.0
   groups: float = 0.0
@@ -86,7 +88,7 @@ class Step(NamedTuple):
 
 
 def epochs_done(progress: Progress) -> int:
-  return curriculum.epochs_done(progress.cursor or {})
+  return selection.epochs_done(progress.cursor or {})
 
 
 def stage_of(run: Run, progress: Progress) -> Stage:
@@ -97,7 +99,7 @@ def stop_reason(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> str | None:
   """Why a stage is over, or None."""
-  reason = curriculum.should_stop(
+  reason = selection.should_stop(
     stage.stop,
     progress.stage_step,
     epochs_done(progress),
@@ -110,7 +112,7 @@ def rise(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> plateau.Rise | None:
   """What the stop rule goes by; see `curriculum.rise`."""
-  return curriculum.rise(
+  return selection.rise(
     stage.stop,
     progress.history,
     known,
@@ -261,10 +263,10 @@ def easy_ones(
   Raises:
     ValueError: one line that begins with the name of a field of the filter.
   """
-  return curriculum.survivors(
+  return selection.survivors(
     prompts,
     ledger.Ledger(),
-    curriculum.Filter(max_difficulty=stage.filters[domain].max_difficulty),
+    selection.Filter(max_difficulty=stage.filters[domain].max_difficulty),
     stage=stage.name,
     epoch=0,
     before_step=0,
@@ -277,17 +279,17 @@ def draw(
   stage: Stage,
   at: Standing,
   tools: Tools,
-  cursor: curriculum.Cursor,
+  cursor: selection.Cursor,
   count: int,
-) -> tuple[list[tuple[types.Prompt, int]], curriculum.Cursor]:
+) -> tuple[list[tuple[types.Prompt, int]], selection.Cursor]:
   """The next prompts, each with its epoch.
 
   Raises:
-    curriculum.NothingLeft: they would begin an epoch that has none.
+    selection.NothingLeft: they would begin an epoch that has none.
     Stopped: the data are not those that the stage began with.
   """
   try:
-    return curriculum.draw(
+    return selection.draw(
       count,
       {d: tools.prompts[d][references.TRAIN] for d in stage.mix},
       stage.mix,
@@ -300,7 +302,7 @@ def draw(
       step=at.progress.step + 1,
       since=at.progress.step - at.progress.stage_step,
     )
-  except curriculum.NothingLeft:
+  except selection.NothingLeft:
     raise
   except ValueError as e:
     raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e
@@ -315,11 +317,11 @@ def looked_ahead(
   that the last epoch has left stay out. Raises: Stopped, see `draw`.
   """
   cursor = at.progress.cursor or {}
-  if not curriculum.may_begin_epoch(cursor, stage.mix, stage.prompts):
+  if not selection.may_begin_epoch(cursor, stage.mix, stage.prompts):
     return at
   try:
     draw(run, stage, at, tools, cursor, stage.prompts)
-  except curriculum.NothingLeft as e:
+  except selection.NothingLeft as e:
     over = f'config.filter.{e}'
     return at._replace(progress=at.progress._replace(over=over))
   return at
@@ -330,7 +332,7 @@ def sample(
 ) -> tuple[
   list[types.Group],
   list[ledger.Record],
-  curriculum.Cursor,
+  selection.Cursor,
   dict[str, float],
   schedule.Trace,
 ]:
@@ -356,7 +358,7 @@ def sample(
       drawn, cursor = draw(
         run, stage, at, tools, cursor, stage.prompts - len(kept)
       )
-    except curriculum.NothingLeft:
+    except selection.NothingLeft:
       # The first batch of a step was looked for when the step before ended.
       assert rounds, 'a stage that is over takes no step'
       break
@@ -455,7 +457,7 @@ def take_step(
   values |= updated
   values |= dict(
     stage=float(stage.index),
-    epoch=float(curriculum.epochs_done(cursor)),
+    epoch=float(selection.epochs_done(cursor)),
     temperature=progress.temperature,
     entropy_bonus=progress.entropy_bonus,
     rollouts_a_prompt=float(round(progress.groups)),
@@ -478,7 +480,7 @@ def take_step(
   heldout = ask_heldout(run, state, progress.step, tools, due)
   values |= heldout
   seen = control.Seen(
-    stage_step, curriculum.epochs_done(cursor), values['entropy']
+    stage_step, selection.epochs_done(cursor), values['entropy']
   )
   ahead = {
     name: getattr(stage, name).after(getattr(progress, name), seen)
@@ -511,7 +513,7 @@ def take_step(
 
 
 def follow(
-  stop: curriculum.Stop, history: Sequence[float], values: Mapping[str, float]
+  stop: selection.Stop, history: Sequence[float], values: Mapping[str, float]
 ) -> list[float]:
   """The newest values of the stop rule's metric, as many as it looks at."""
   if stop.metric not in values:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from acereason_jax.resolve import resolve
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import sandbox
+from acereason_jax.verifiers.isolation import sandbox
 
 _MEMORY_BYTES = 2 << 30
 _PR_SET_PDEATHSIG = 1

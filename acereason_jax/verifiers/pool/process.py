@@ -1,7 +1,8 @@
 """The parent's side of one judging process: starts, asks and kills it.
 
-The process is a fresh interpreter (`python -m acereason_jax.verifiers.worker`),
-not multiprocessing's, which re-imports the trainer's `__main__`, hence jax.
+The process is a fresh interpreter (`python -m
+acereason_jax.verifiers.pool.worker`), not multiprocessing's, which re-imports
+the trainer's `__main__`, hence jax.
 What it sends is data of unknown origin, whatever ran in there.
 """
 
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 
 from acereason_jax import children
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers import worker
+from acereason_jax.verifiers.pool import worker
 
 _START_SECONDS = 120.0
 _REPLY_BYTES = 1 << 20

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from acereason_jax.verifiers import units, vocabulary
-from acereason_jax.verifiers.spelling import WORD_COMMAND
-from acereason_jax.verifiers.vocabulary import (
+from acereason_jax.verifiers.answers import units, vocabulary
+from acereason_jax.verifiers.answers.spelling import WORD_COMMAND
+from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
   TooLarge,
   Unreadable,

@@ -12,9 +12,13 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from acereason_jax.verifiers import vocabulary
-from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
+from acereason_jax.verifiers.answers import vocabulary
+from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.vocabulary import (
+  Ambiguous,
+  TooLarge,
+  Unreadable,
+)
 
 # Commas without a space behind them; what stands in an index is a name.
 _RUN = re.compile(r'(?<![0-9._^])(?<![_^]\{)[0-9]+(?:,[0-9]+)+')

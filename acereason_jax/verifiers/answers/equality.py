@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from acereason_jax.verifiers import units, values, vocabulary
-from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.values import Refused
-from acereason_jax.verifiers.vocabulary import TooLarge, Unreadable
+from acereason_jax.verifiers.answers import units, values, vocabulary
+from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.values import Refused
+from acereason_jax.verifiers.answers.vocabulary import TooLarge, Unreadable
 
 _INFINITY = Node('constant', ('infinity',))
 _MINUS_INFINITY = Node('negate', (_INFINITY,))

@@ -8,8 +8,8 @@ which is meant.
 import re
 from typing import NamedTuple
 
-from acereason_jax.verifiers.spelling import WORD_COMMAND as _WORD
-from acereason_jax.verifiers.vocabulary import Ambiguous
+from acereason_jax.verifiers.answers.spelling import WORD_COMMAND as _WORD
+from acereason_jax.verifiers.answers.vocabulary import Ambiguous
 
 _LABEL = r'(?:(?:Option|Choice) )?(?:\( ?[A-J] ?\)|[A-J])'
 # \textbf{(B)} 14, \text{B) }14 and \text{E. the value }5

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from absl import flags, logging
 
-from acereason_jax import metrics, oserrors
+from acereason_jax.console import oserrors
+from acereason_jax.run import metrics
 
 # The exit status of a command that a signal stopped and that can go on.
 STOPPED = os.EX_TEMPFAIL

@@ -25,7 +25,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from acereason_jax import oserrors, sharding
+from acereason_jax.console import oserrors
+from acereason_jax.models import sharding
 
 Tree = Any
 

@@ -17,9 +17,13 @@ from typing import NamedTuple
 
 import mpmath
 
-from acereason_jax.verifiers import latex, vocabulary
-from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
+from acereason_jax.verifiers.answers import latex, vocabulary
+from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.vocabulary import (
+  Ambiguous,
+  TooLarge,
+  Unreadable,
+)
 
 Number = Fraction | mpmath.mpf | mpmath.mpc
 

@@ -29,7 +29,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from acereason_jax import oserrors, types
+from acereason_jax import types
+from acereason_jax.console import oserrors
 
 _MAGIC, _VERSION = b'rollouts', 1
 _HEAD = struct.Struct('<8sI32s')

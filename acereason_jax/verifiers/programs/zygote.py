@@ -37,7 +37,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from acereason_jax.verifiers import prelude, sandbox, syscalls
+from acereason_jax.verifiers.isolation import sandbox, syscalls
+from acereason_jax.verifiers.programs import prelude
 
 HEADER = struct.Struct('>I')
 

@@ -18,7 +18,7 @@ import grain
 
 from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.data import plateau
+from acereason_jax.curriculum import plateau
 
 # What a stage's end can follow: the pass rate of prompts asked again, and means
 # of whole batches, which change with the prompts in them.

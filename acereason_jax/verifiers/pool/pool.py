@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import worker
-from acereason_jax.verifiers.process import (
+from acereason_jax.verifiers.pool import worker
+from acereason_jax.verifiers.pool.process import (
   Died,
   Garbage,
   NoWorker,

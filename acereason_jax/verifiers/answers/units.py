@@ -7,7 +7,11 @@ minutes are not seconds, and cents are not dollars.
 
 import re
 
-from acereason_jax.verifiers.vocabulary import TELLING, Unreadable, words
+from acereason_jax.verifiers.answers.vocabulary import (
+  TELLING,
+  Unreadable,
+  words,
+)
 
 # --- the table ---------------------------------------------------------------
 

@@ -21,9 +21,9 @@ from acereason_jax import types
 from acereason_jax.models import base
 from acereason_jax.rl import advantages
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import journal as journal_lib
 from acereason_jax.rollout import schedule
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.verifiers.pool import pool as pool_lib
 
 _STATUSES = typing.get_args(types.Status)
 
