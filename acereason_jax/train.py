@@ -28,7 +28,8 @@ from ml_collections import config_flags
 
 from acereason_jax import timeline
 from acereason_jax.config import reader as settings
-from acereason_jax.console import exits
+from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import collect, loop, metrics, start
 from acereason_jax.run import journal as journal_lib
@@ -100,7 +101,7 @@ def save(
     at.state.saved(),
     at.progress._asdict(),
     meta,
-    at.ledger.to_parquet(),
+    parquet.to_bytes(at.ledger),
     score if score is not None and math.isfinite(score) else None,
   )
 
@@ -164,7 +165,7 @@ def run_stages(
   total = total_steps(run, at.progress)
   with (
     checkpoint_lib.Preemption() as preemption,
-    metrics.progress_bar(total, done=at.progress.step) as advance,
+    terminal.progress_bar(total, done=at.progress.step) as advance,
   ):
     if at.progress.step < total:
       say('the first step compiles the update too')
@@ -366,7 +367,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     # absl puts a traceback of the config's file before what it says.
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     raise SystemExit(
-      f'error: {metrics.printable(lines[-1])} (--help lists the flags)'
+      f'error: {terminal.printable(lines[-1])} (--help lists the flags)'
     ) from e
   except (AttributeError, KeyError) as e:
     frames = traceback.extract_tb(e.__traceback__)
@@ -392,15 +393,15 @@ def config_name() -> str:
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  exits.keep_compiled()
-  exits.quiet_libraries()
+  jax_setup.keep_compiled()
+  jax_setup.quiet_libraries()
   if '://' in (WORKDIR.value or ''):
     raise SystemExit(
       f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
-  metrics.use_stdout()
-  exits.use_precision(CONFIG.value.dtype)
+  terminal.use_stdout()
+  jax_setup.use_precision(CONFIG.value.dtype)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()
   with ends_all():

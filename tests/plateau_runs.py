@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from acereason_jax import ledger as ledger_lib
+from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import plateau, selection
 from acereason_jax.curriculum.selection import Filter, Stop
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.curriculum import plateau, selection
+from acereason_jax.curriculum import parquet, plateau, selection
+from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.curriculum.selection import Filter, Stop
-from acereason_jax.ledger import Ledger, Record
 
 TOKENS = np.zeros(1, np.int32)
 
@@ -469,7 +468,7 @@ def test_a_run_that_goes_on_draws_what_it_would_have_drawn(seed, restarts):
 
   def restart(ledger, cursor):
     if r.random() < 0.4:
-      ledger = ledger_lib.from_parquet(ledger.to_parquet())
+      ledger = parquet.from_bytes(parquet.to_bytes(ledger))
       cursor = json.loads(json.dumps(cursor))
     return ledger, cursor
 

@@ -11,8 +11,9 @@ import pytest
 import runs
 import tiny
 
-from acereason_jax import ledger, train, types
+from acereason_jax import train, types
 from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import ledger
 from acereason_jax.rollout import schedule
 from acereason_jax.run import build, journal, loop
 

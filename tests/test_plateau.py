@@ -8,8 +8,8 @@ import pytest
 from plateau_runs import RULE, Filter, run, stopped
 
 from acereason_jax.curriculum import plateau, selection
+from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.curriculum.selection import Stop
-from acereason_jax.ledger import Ledger, Record
 
 SOLVED = Filter(drop_solved=True)
 MIXED = Filter(drop_solved=True, keep_unsolved=False)
@@ -96,7 +96,7 @@ def rows_of(**kwargs):
     seen.append(ledger.rows)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr('plateau_runs.curriculum.rise', note)
+    patch.setattr('plateau_runs.selection.rise', note)
     for _ in run(every=kwargs['steps'], **kwargs):
       pass
   return seen[-1]

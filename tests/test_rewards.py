@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from acereason_jax import ledger, types
-from acereason_jax.curriculum import selection
+from acereason_jax import types
+from acereason_jax.curriculum import ledger, outcomes, selection
 from acereason_jax.rl import advantages
 from acereason_jax.run import collect, loop
 
@@ -201,7 +201,7 @@ def test_the_ledger_holds_the_judges_word_and_what_trains():
   first = ledger.records([group(WRONG)], 'train', 's', [0], 1, ZERO)
   then = ledger.records([group(RIGHT_BUT_CUT)], 'train', 's', [0], 2, ZERO)
   assert then[0].solved == 0
-  assert ledger.solvable(ledger.Ledger(first + then)) == {'p': 2}
+  assert outcomes.solvable(ledger.Ledger(first + then)) == {'p': 2}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from acereason_jax import ledger as ledger_lib
+from acereason_jax.curriculum import ledger as ledger_lib
 
 # Fewer prompts than this have no standard error to rely on.
 MIN_PROMPTS = 20

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import grain
 
-from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.curriculum import plateau
+from acereason_jax.curriculum import ledger as ledger_lib
+from acereason_jax.curriculum import outcomes, plateau
 
 # What a stage's end can follow: the pass rate of prompts asked again, and means
 # of whole batches, which change with the prompts in them.
@@ -142,7 +142,7 @@ def survivors(
   """
   check(filter, prompts)
   count = functools.partial(
-    ledger_lib.counts,
+    outcomes.counts,
     ledger,
     stage=stage,
     before_step=before_step,
@@ -187,7 +187,7 @@ def _was_probed(
   since: int,
 ) -> bool:
   """Whether the stage has asked one of these before it began."""
-  asked = ledger_lib.asked(
+  asked = outcomes.asked(
     ledger,
     kind=ledger_lib.PROBE,
     stage=stage,
@@ -200,8 +200,8 @@ def _was_probed(
 def _reason(
   prompt: types.Prompt,
   filter: Filter,
-  asked: ledger_lib.Counts | None,
-  trained: ledger_lib.Counts | None,
+  asked: outcomes.Counts | None,
+  trained: outcomes.Counts | None,
 ) -> str | None:
   """The field of the filter that leaves a prompt out, or None."""
   f, newest = filter, trained or asked

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from acereason_jax import types
-from acereason_jax.run import metrics
+from acereason_jax.console import terminal
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 TRAIN, HELDOUT = 'train_data', 'heldout_data'
@@ -181,5 +181,5 @@ def write(dropped: Sequence[Dropped], file: pathlib.Path) -> None:
 
 def first_few(names: Sequence[str]) -> str:
   """The first of them, safe to print."""
-  shown = [metrics.one_line(name, _SHOWN_CHARS) for name in names[:_SHOWN]]
+  shown = [terminal.one_line(name, _SHOWN_CHARS) for name in names[:_SHOWN]]
   return ', '.join(shown) + (', ...' if len(names) > _SHOWN else '')

@@ -18,8 +18,10 @@ import ml_collections
 import numpy as np
 import optax
 
+from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.config import reader as settings
+from acereason_jax.console import terminal
 from acereason_jax.curriculum import selection
 from acereason_jax.data import references, sources
 from acereason_jax.kernels import attention
@@ -35,7 +37,7 @@ from acereason_jax.models import (
 from acereason_jax.rl import advantages, control, losses, optim, packing, update
 from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.run import collect, metrics
+from acereason_jax.run import collect
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 
@@ -134,7 +136,7 @@ MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
 def say(*args: Any) -> None:
   """Prints, on the first process alone."""
   if jax.process_index() == 0:
-    metrics.say(*args)
+    terminal.say(*args)
 
 
 def read_prompts(
@@ -251,7 +253,7 @@ def build_state(
   init = functools.partial(update.init_state, optimizer=optimizer)
   abstract = jax.eval_shape(init, abstract_params)
   placed = sharding.param_shardings(parts.trained, mesh)
-  everywhere = sharding.replicated(mesh)
+  everywhere = mesh_lib.replicated(mesh)
   shardings = update.TrainState(
     placed,
     sharding.like_params(
@@ -328,7 +330,7 @@ def build_rollout_params(
   read = lambda weights: lora.merged(
     update.cast(weights, dtype), scale=parts.scale
   )
-  taken = sharding.device_bytes(sharding.abstract(specs, shardings, dtype))
+  taken = mesh_lib.device_bytes(sharding.abstract(specs, shardings, dtype))
   return jax.jit(read, out_shardings=shardings), taken
 
 
@@ -350,10 +352,10 @@ def build_pack(
   weights = functools.partial(
     packing.token_weights, average=c.average, room=rules.room
   )
-  rows = sharding.packed_shards(mesh) * c.microbatch.rows
+  rows = mesh_lib.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
   full, updates = c.policy == 'full', c.updates
-  place = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  place = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
 
   def one_update(groups, adv_PG, length_PG, counted_PG):
     chosen = packing.trained_rollouts(
@@ -402,14 +404,14 @@ def build_model(
 ) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
   """The model of a directory, what of it is trained, and its config.json."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  sharding.check_heads(mesh, sharding.HEADS, config.heads, config.kv_heads)
+  mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
   parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
   model = decoder.make_model(
     config,
     remat=c.remat,
-    attend=sharding.split_attention(mesh, kernel.attend),
+    attend=mesh_lib.split_attention(mesh, kernel.attend),
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
-    **sharding.pins(mesh),
+    **mesh_lib.pins(mesh),
   )
   return model, parts, config
 
@@ -423,7 +425,7 @@ def check_lengths(c: settings.Reader, mesh, window: int, context: int) -> None:
       f'config.prompt.window={window} longer than the context of '
       f'{c.model}, {context}; lower one of them'
     )
-  rollouts = sharding.row_shards(mesh)
+  rollouts = mesh_lib.row_shards(mesh)
   if c.engine.slots % rollouts:
     raise ValueError(
       f'config.engine.slots={c.engine.slots}: not a multiple of {rollouts}, '
@@ -473,7 +475,7 @@ def build_engine(
   `reserved` bytes of each device are not its.
   """
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
-  shards = sharding.row_shards(mesh)
+  shards = mesh_lib.row_shards(mesh)
   sizes = schedule.Sizes(
     slots=c.engine.slots,
     shards=shards,
@@ -662,7 +664,7 @@ def build_stage(
     room=c.rollout.max_tokens,
     # What is trained is the tempered policy, whole: nothing is cut off it.
     own=sampling.Sampling(),
-    reserved=sharding.device_bytes(abstract) + b.cast_bytes,
+    reserved=mesh_lib.device_bytes(abstract) + b.cast_bytes,
   )
   return Stage(
     name=name,
@@ -719,7 +721,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
     ValueError, OSError: one line for the user.
   """
   c = settings.Reader(config)
-  mesh = sharding.make_mesh(**c.mesh.kwargs())
+  mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
   directory = embedded.resolve_model(c.model)
   tokenizer = tokens.load_tokenizer(directory)
   stops = tokens.stop_token_ids(tokenizer, directory)
@@ -850,7 +852,7 @@ def build_heldout(
   for stage in stages:
     if own == sampling.Sampling() and stage.engine.sizes.room == room:
       return stage.engine
-  most = max(sharding.device_bytes(stage.abstract_state) for stage in stages)
+  most = max(mesh_lib.device_bytes(stage.abstract_state) for stage in stages)
   return build_engine(
     c,
     b.model,

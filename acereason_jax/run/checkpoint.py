@@ -25,8 +25,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.console import oserrors
-from acereason_jax.models import sharding
 
 Tree = Any
 
@@ -371,7 +371,7 @@ def _kept(leaf: Any) -> Any:
   """
   if (
     not isinstance(leaf, jax.Array)
-    or leaf.sharding.memory_kind != sharding.HOST
+    or leaf.sharding.memory_kind != mesh_lib.HOST
   ):
     return leaf
   copies = [

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from acereason_jax import ledger, types
-from acereason_jax.curriculum import plateau, selection
+from acereason_jax import types
+from acereason_jax.curriculum import ledger, outcomes, plateau, selection
 from acereason_jax.data import references
 from acereason_jax.rl import advantages, control, update
 from acereason_jax.rollout import schedule
@@ -220,7 +220,7 @@ def probe(
         (run.seed, _PROBES + stage.index), '', step, at.progress.temperature
       ),
       groups=times,
-      expected=ledger.mean_lengths(at.ledger),
+      expected=outcomes.mean_lengths(at.ledger),
     )
     collect.check_judged(groups, tools.judges)
     zeros = [0] * len(groups)
@@ -370,7 +370,7 @@ def sample(
       tools.journal,
       asking._replace(taken=collect.taken(every)),
       groups=round(progress.groups),
-      expected=ledger.mean_lengths(at.ledger),
+      expected=outcomes.mean_lengths(at.ledger),
     )
     every += groups
     epochs += [epoch for _, epoch in drawn]

@@ -9,19 +9,17 @@ import math
 import os
 import pathlib
 import resource
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import rich.console
-import rich.progress
 from tensorboardX import event_file_writer
 from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
 
-from acereason_jax import types
+from acereason_jax import files, types
+from acereason_jax.console import terminal
 
 # The metrics of a step line, in order: name, text before, format, text after.
 _COLUMNS = (
@@ -71,7 +69,7 @@ class Writer:
   def __enter__(self) -> 'Writer':
     if self._path.exists():
       kept = _lines_before(self._path, self._resume_step)
-      _write_atomically(self._path, kept)
+      files.write_atomically(self._path, kept)
     self._file = self._path.open('a')
     self._events = _Events(self._path.parent / 'tensorboard')
     self._events.purge(self._resume_step)
@@ -121,7 +119,7 @@ def summary(workdir: str | os.PathLike, values: Mapping[str, Any]) -> None:
   """Writes `workdir`/summary.json: the old file or the new, never a part."""
   path = pathlib.Path(workdir) / 'summary.json'
   path.parent.mkdir(parents=True, exist_ok=True)
-  _write_atomically(path, _dumps(values, indent=2) + '\n')
+  files.write_atomically(path, _dumps(values, indent=2) + '\n')
 
 
 def step_line(step: int, total: int, metrics: Mapping[str, float]) -> str:
@@ -152,9 +150,10 @@ def format_rollouts(
   for group in groups[:count]:
     rollout, verdict = group.rollouts[0], group.verdicts[0]
     title = (
-      f'{one_line(group.prompt.id, max_chars)}  rollout {rollout.index}  '
+      f'{terminal.one_line(group.prompt.id, max_chars)}  '
+      f'rollout {rollout.index}  '
       f'{len(rollout.tokens)} tokens, ended by {rollout.stop}  '
-      f'{verdict.status}: {one_line(verdict.detail, max_chars)}'
+      f'{verdict.status}: {terminal.one_line(verdict.detail, max_chars)}'
     )
     parts = (
       ('Q', group.prompt.question),
@@ -164,136 +163,10 @@ def format_rollouts(
     lines = [
       f'  {mark} {line}'
       for mark, text in parts
-      for line in printable(cut(text, max_chars)).split('\n')
+      for line in terminal.printable(terminal.cut(text, max_chars)).split('\n')
     ]
     blocks.append('\n'.join([title, *lines]))
   return '\n'.join(blocks)
-
-
-def printable(text: str) -> str:
-  """`text` with all but printable characters and newlines escaped.
-
-  That takes in terminal escape sequences, carriage returns, and characters
-  that reorder or hide others on a screen.
-  """
-  return ''.join(
-    c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode()
-    for c in text
-  )
-
-
-def cut(text: str, max_chars: int) -> str:
-  """`text` of at most `max_chars`, plus a note of how many were cut."""
-  lost = len(text) - max_chars
-  if lost <= 0:
-    return text
-  head = max_chars - max_chars // 2
-  tail = text[head + lost :]
-  return f'{text[:head]} ... [{lost} characters cut] ... {tail}'
-
-
-def one_line(text: str, max_chars: int) -> str:
-  """`text` cut and printable, newlines escaped too."""
-  return printable(cut(text, max_chars)).replace('\n', '\\n')
-
-
-class _Terminal:
-  """A terminal that may go away: what is written then is lost."""
-
-  def __init__(self, file: Any):
-    self._file = file
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._file, name)
-
-  def write(self, text: str) -> int:
-    with contextlib.suppress(OSError):
-      self._file.write(text)
-    return len(text)
-
-  def flush(self) -> None:
-    try:
-      self._file.flush()
-    except OSError:
-      _silence(self._file)
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
-  """Yields a function to call after each step.
-
-  Draws a bar with the time left when stderr is a terminal, else nothing:
-  a log gets the step lines alone. print() works while the bar is drawn.
-  """
-  if not sys.stderr.isatty():
-    yield lambda: None
-    return
-  with rich.progress.Progress(
-    rich.progress.BarColumn(),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TimeElapsedColumn(),
-    rich.progress.TimeRemainingColumn(),
-    console=rich.console.Console(file=_Terminal(sys.stderr)),
-    transient=True,
-    # The default would send to stderr what a user sent to a file.
-    redirect_stdout=sys.stdout.isatty(),
-    # The default looks back 30 seconds: less than one step may take.
-    speed_estimate_period=24 * 3600.0,
-  ) as bar:
-    task = bar.add_task('', total=total, completed=done)
-    yield lambda: bar.advance(task)
-
-
-def use_stdout() -> None:
-  """Makes standard output fit to be written to, closed or not.
-
-  Where it was closed, a file that is opened next would take its place. A text
-  may hold what its encoding has not.
-  """
-  for descriptor in range(3):
-    try:
-      os.fstat(descriptor)
-    except OSError:
-      os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
-  if sys.stdout is None:
-    sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
-  sys.stdout.reconfigure(errors='backslashreplace')
-
-
-def say(*args: Any, to_stderr: bool = False) -> None:
-  """Prints a line at once.
-
-  Where standard output is gone, this is as if the terminal had hung up: a
-  command that saves at SIGHUP does so, and one that ignores it goes on.
-
-  Raises:
-    SystemExit: it is gone, and the command does neither.
-  """
-  file = sys.stderr if to_stderr else sys.stdout
-  try:
-    print(*args, file=file, flush=True)
-  except OSError as e:
-    _silence(file)
-    if not to_stderr:
-      _hang_up(e)
-
-
-def _silence(file: Any) -> None:
-  """What is written from now on is lost, without an error."""
-  null = os.open(os.devnull, os.O_WRONLY)
-  os.dup2(null, file.fileno())
-  os.close(null)
-
-
-def _hang_up(error: OSError) -> None:
-  line = (
-    f'standard output cannot be written to ({error.strerror}); send it to a '
-    'file, or to something that reads to the end'
-  )
-  if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-    raise SystemExit(f'error: {line}') from error
-  say(line, to_stderr=True)
-  signal.raise_signal(signal.SIGHUP)
 
 
 def peak_gb() -> float:
@@ -343,12 +216,3 @@ def _lines_before(path: pathlib.Path, step: int) -> str:
         case {'step': int(found)} if found < step:
           kept[found] = line
   return ''.join(f'{line}\n' for line in kept.values())
-
-
-def _write_atomically(path: pathlib.Path, text: str) -> None:
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('w') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)

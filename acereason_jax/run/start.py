@@ -15,10 +15,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import ledger
 from acereason_jax.config import reader as settings
 from acereason_jax.console import exits
-from acereason_jax.curriculum import selection
+from acereason_jax.curriculum import ledger, outcomes, parquet, selection
 from acereason_jax.data import records, references
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
@@ -176,7 +175,7 @@ def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
   check_steps(stage, progress)
   if stage is not run.stages[-1]:
     return None
-  known = ledger.from_parquet(checkpoint_lib.load_ledger(workdir))
+  known = parquet.from_bytes(checkpoint_lib.load_ledger(workdir))
   if loop.stop_reason(stage, progress, known):
     return final_summary(workdir, progress.step)
   return None
@@ -338,7 +337,7 @@ def restore(
   check_steps(stage, progress)
   restored = checkpoints.restore(stage.abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
-  known = ledger.from_parquet(restored.ledger)
+  known = parquet.from_bytes(restored.ledger)
   now = [c['field'] for c in changes if c['step'] == progress.step]
   if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
     # Its values are of another metric, or of one that is measured otherwise.
@@ -380,11 +379,11 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   before = found.meta['data'].get('model')
   if before != run.digests.get('model'):
     raise ValueError(f'{run.start_run}: was trained beside another model')
-  known = ledger.from_parquet(found.ledger)
+  known = parquet.from_bytes(found.ledger)
   prompts = {
     p.id for d in run.domains.values() for p in d.prompts[references.TRAIN]
   }
-  if len(known) and not prompts & ledger.newest(known).keys():
+  if len(known) and not prompts & outcomes.newest(known).keys():
     raise ValueError(
       f'{run.start_run}: its ledger is of another data set: it has none of '
       'these prompts (ids of one domain of several begin with its name); give '
