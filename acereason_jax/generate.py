@@ -30,13 +30,14 @@ import numpy as np
 from absl import app, flags
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import timeline, types
+from acereason_jax import types
 from acereason_jax.console import exits, jax_setup, terminal
 from acereason_jax.data import records, sources
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import requests, sampling, schedule
+from acereason_jax.rollout import trace as trace_lib
 
 CLOSE = '</think>'
 # Between two lines of progress where no bar can be drawn.
@@ -476,7 +477,7 @@ def load(job: Job) -> tuple[engine_lib.Engine, base.Tree]:
   return engine, params
 
 
-def left(job: Job, out: Output) -> list[schedule.Request]:
+def left(job: Job, out: Output) -> list[requests.Request]:
   """The rollouts that `out` lacks, in the order to start them.
 
   How long a prompt's rollouts are, those that are done tell.
@@ -484,8 +485,8 @@ def left(job: Job, out: Output) -> list[schedule.Request]:
   lengths: dict[str, list[int]] = {}
   for (name, _), length in out.done.items():
     lengths.setdefault(name, []).append(length)
-  asked = schedule.requests(job.prompts, N.value, MAX_TOKENS.value)
-  return schedule.longest_first(
+  asked = requests.for_prompts(job.prompts, N.value, MAX_TOKENS.value)
+  return requests.longest_first(
     (
       r
       for group in asked
@@ -524,7 +525,7 @@ class Stop:
 
 @contextlib.contextmanager
 def progress(
-  total: int, done: int, trace: schedule.Trace
+  total: int, done: int, trace: trace_lib.Trace
 ) -> Iterator[Callable[[], None]]:
   """Yields a function to call after each rollout.
 
@@ -544,7 +545,7 @@ def progress(
     yield advance if sys.stderr.isatty() else line
 
 
-def summary(trace: schedule.Trace) -> str:
+def summary(trace: trace_lib.Trace) -> str:
   values = trace.metrics()
   return (
     f'{trace.tokens} tokens  '
@@ -566,7 +567,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
     terminal.say(f'going on after {there} of {job.rollouts} rollouts')
   with exits.mendable(ValueError, OSError):
     engine, params = load(job)
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   stream = engine.stream(
     params,
     asked,
@@ -585,7 +586,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
           raise KeyboardInterrupt
   finally:
     with exits.mendable(OSError):
-      timeline.write_events(
+      trace_lib.write_events(
         f'{out.path}.timeline.jsonl',
         trace.events,
         slots=trace.slots,

@@ -26,10 +26,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from acereason_jax import timeline
 from acereason_jax.config import reader as settings
 from acereason_jax.console import exits, jax_setup, terminal
 from acereason_jax.curriculum import parquet
+from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import collect, loop, metrics, start
 from acereason_jax.run import journal as journal_lib
@@ -60,7 +60,7 @@ def write_step(
   done = at.progress.step
   if records.writer is not None:
     records.writer.write(done, step.values)
-    timeline.write_events(
+    trace.write_events(
       records.workdir / 'timeline.jsonl',
       step.trace.events,
       step=done,

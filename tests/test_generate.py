@@ -24,6 +24,7 @@ from absl.testing import flagsaver
 from acereason_jax import generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
+from acereason_jax.rollout import trace
 
 GUARD = 180
 N, QUESTIONS = 60, 4
@@ -147,7 +148,7 @@ def test_a_run_leaves_a_line_a_rollout(reference):
   }
   assert len(lines_of(out)) == len(records)
   assert {r['stop'] for r in records.values()} == {'stop', 'length'}
-  header, events = timeline.read_events(f'{out}.timeline.jsonl')
+  header, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(events) == len(records)
   assert header['tokens'] == sum(r['length'] for r in records.values())
 
@@ -171,7 +172,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
   # The events of that run alone.
-  _, events = timeline.read_events(f'{out}.timeline.jsonl')
+  _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.
   said = Command(folder, out, pages=8).ends(0)

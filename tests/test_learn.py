@@ -14,7 +14,8 @@ import tiny
 from acereason_jax import train, types
 from acereason_jax.config import reader as settings
 from acereason_jax.curriculum import ledger
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import requests
+from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import build, journal, loop
 
 LOSSES = 'acereason_jax.rl.losses:'
@@ -63,7 +64,7 @@ def several(folder):
   # An update gives its state away.
   state = jax.device_get(stage.init(run.load_params()))
   prompts = run.domains['main'].prompts['train_data'][:4]
-  asked = schedule.requests(prompts, 4, 8, types.EMPTY)
+  asked = requests.for_prompts(prompts, 4, 8, types.EMPTY)
   rollouts = {}
   for rollout in stage.engine.stream(
     state.params,
@@ -71,7 +72,7 @@ def several(folder):
     seed=0,
     step=0,
     temperature=1.0,
-    trace=schedule.Trace(),
+    trace=trace_lib.Trace(),
   ):
     rollouts[rollout.prompt_id, rollout.index] = rollout
   groups = [

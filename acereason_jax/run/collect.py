@@ -21,7 +21,8 @@ from acereason_jax import types
 from acereason_jax.models import base
 from acereason_jax.rl import advantages
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import requests
+from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.verifiers.pool import pool as pool_lib
 
@@ -69,7 +70,7 @@ def collect(
   *,
   groups: int,
   expected: Mapping[str, float] = types.EMPTY,
-) -> tuple[list[types.Group], dict[str, float], schedule.Trace]:
+) -> tuple[list[types.Group], dict[str, float], trace_lib.Trace]:
   """Judged groups in order, the same on every process; metrics; the trace.
 
   A rollout goes to its domain's judges when it ends, while others are decoded,
@@ -77,11 +78,11 @@ def collect(
   judges its share. A status decides the reward, so statuses travel; the
   details of other processes' verdicts stay there.
   """
-  asked = schedule.requests(prompts, groups, engine.sizes.room, asking.taken)
+  asked = requests.for_prompts(prompts, groups, engine.sizes.room, asking.taken)
   flat = [request for group in asked for request in group]
   place = {(r.prompt.id, r.index): i for i, r in enumerate(flat)}
   rollouts, verdicts, futures = {}, {}, {}
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   began = time.monotonic()
 
   def mine(i: int) -> bool:
@@ -116,7 +117,7 @@ def collect(
   seed, step = asking.origin
   for rollout in engine.stream(
     params,
-    schedule.longest_first(missing, expected) if expected else missing,
+    requests.longest_first(missing, expected) if expected else missing,
     seed=seed,
     step=step,
     temperature=asking.temperature,
@@ -166,7 +167,7 @@ def taken(groups: Sequence[types.Group]) -> dict[str, int]:
   return collections.Counter(r.prompt_id for g in groups for r in g.rollouts)
 
 
-def key_of(request: schedule.Request) -> tuple[str, int]:
+def key_of(request: requests.Request) -> tuple[str, int]:
   return request.prompt.id, request.index
 
 

@@ -17,7 +17,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import ledger, outcomes, plateau, selection
 from acereason_jax.data import references
 from acereason_jax.rl import advantages, control, update
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import collect, metrics
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.build import Run, Stage, say
@@ -83,7 +83,7 @@ class Step(NamedTuple):
 
   values: dict[str, float]
   groups: list[types.Group]
-  trace: schedule.Trace
+  trace: trace_lib.Trace
   reason: str | None
 
 
@@ -334,7 +334,7 @@ def sample(
   list[ledger.Record],
   selection.Cursor,
   dict[str, float],
-  schedule.Trace,
+  trace_lib.Trace,
 ]:
   """The groups to train on; records of all; the cursor; metrics; the trace.
 
