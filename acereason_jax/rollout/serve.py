@@ -64,7 +64,7 @@ class ModelFiles(NamedTuple):
 
 
 class Asked(NamedTuple):
-  """Sizes of an engine that a user gives; 0 leaves the choice to `choose_sizes`.
+  """Sizes of an engine that a user gives; 0 is for `choose_sizes` to choose.
 
   slots: rollouts at a time, over all devices.
   page: tokens of a cache page.
@@ -100,9 +100,7 @@ def from_directory(model: str) -> Weights:
   directory = embedded.resolve_model(model)
 
   def load(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> base.Tree:
-    return hf.load(
-      directory, specs, dtype=dtype, shardings=placed(specs, mesh)
-    )
+    return hf.load(directory, specs, dtype=dtype, shardings=placed(specs, mesh))
 
   digests = lambda: dict(model=hf.model_digest(directory))
   return Weights(directory, load, digests)
@@ -158,9 +156,7 @@ def rollout_params(
   return made, param_bytes(specs, mesh, dtype)
 
 
-def check_context(
-  lengths: Mapping[str, int], model: str, context: int
-) -> None:
+def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
   """Raises ValueError if two lengths do not fit into the context together.
 
   `lengths` are tokens by the name that the user knows; the first is blamed.
@@ -263,7 +259,7 @@ def serve(
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
 ) -> Served:
-  """The engine of a model's directory or of a run's checkpoint, and its weights.
+  """The engine of a model directory or of a run's checkpoint, and its weights.
 
   `sizes` are those of `choose_sizes`; `dtype` is that of weights and compute,
   `kv_dtype` that of the cache.
