@@ -25,7 +25,7 @@ from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import requests, schedule
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
-from acereason_jax.run import collect
+from acereason_jax.run import judged as judged_lib
 
 WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()
@@ -404,7 +404,7 @@ def test_the_trace_is_that_of_the_rollouts():
   groups = sample('abcA', groups=3, trace=trace)
   every = list(flat(groups).values())
   judged = [types.Group(prompt('a'), group, ()) for group in groups]
-  got = trace.metrics() | collect.said(judged)
+  got = trace.metrics() | judged_lib.response_metrics(judged)
   lengths = [len(r.tokens) for r in every]
   assert got['response_tokens'] == sum(lengths)
   assert got['response_length'] == pytest.approx(np.mean(lengths), rel=1e-6)

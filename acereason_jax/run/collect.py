@@ -1,13 +1,12 @@
 """Prompts to judged groups: rollouts go to the judges as they end.
 
-A verdict that failed is no reward: it stays in its group as it is, and too
-many of them stop the run. What the journal holds of an interrupted try is
-neither decoded nor judged again.
+A verdict that failed is no reward: it stays in its group as it is, and
+`judged.check_judged` stops the run where there are too many. What the journal
+holds of an interrupted try is neither decoded nor judged again.
 """
 
 import collections
 import functools
-import math
 import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,38 +18,24 @@ from jax.experimental import multihost_utils
 
 from acereason_jax import types
 from acereason_jax.models import base
-from acereason_jax.rl import advantages
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import judging, requests
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.verifiers.pool import pool as pool_lib
+from acereason_jax.run.values import Judges
 
 _STATUSES = typing.get_args(types.Status)
-
-
-class JudgeFailed(RuntimeError):
-  """Too many verdicts failed: it is the judge that needs mending."""
-
-
-class Judges(NamedTuple):
-  """Who judges the rollouts of a domain.
-
-  What is not judged `batch_seconds` after a batch's last token is waited for
-  no longer; more than `max_failed_share` of failed verdicts stop the run.
-  """
-
-  pool: pool_lib.VerifierPool
-  batch_seconds: float
-  max_failed_share: float
 
 
 class Asking(NamedTuple):
   """Where rollouts come from, and where they are kept.
 
-  `origin` is (seed, step) of their keys; `phase` and `step` are their place in
-  the journal, which has none for the phase ''. `taken` is how many rollouts of
-  a prompt this step has already: further ones get further indices.
+  origin: (seed, step) of their sampling keys.
+  phase: where they are in the journal, 'train' say; '': nowhere.
+  step: their step in the journal.
+  temperature: of the softmax that they are drawn from.
+  taken: by prompt id, how many rollouts this step has already; further ones get
+    further indices.
   """
 
   origin: tuple[int, int]
@@ -58,6 +43,21 @@ class Asking(NamedTuple):
   step: int
   temperature: float
   taken: Mapping[str, int] = types.EMPTY
+
+
+class Collected(NamedTuple):
+  """What became of prompts.
+
+  groups: judged, in the order of the prompts, the same on every process.
+  trace: what the engine did.
+  seconds_sample: until the last token.
+  seconds_judge: from there until the last verdict.
+  """
+
+  groups: list[types.Group]
+  trace: trace_lib.Trace
+  seconds_sample: float
+  seconds_judge: float
 
 
 def collect(
@@ -70,13 +70,11 @@ def collect(
   *,
   groups: int,
   expected: Mapping[str, float] = types.EMPTY,
-) -> tuple[list[types.Group], dict[str, float], trace_lib.Trace]:
-  """Judged groups in order, the same on every process; metrics; the trace.
+) -> Collected:
+  """Samples `groups` rollouts of each prompt, and has them judged.
 
-  A rollout goes to its domain's judges when it ends, while others are decoded,
-  those first that are `expected` (by prompt id) to be long. Each process
-  judges its share. A status decides the reward, so statuses travel; the
-  details of other processes' verdicts stay there.
+  A rollout goes to its domain's judges when it ends, while others are decoded.
+  The prompts that are `expected` (by id, tokens) to have long ones come first.
   """
   asked = requests.for_prompts(prompts, groups, engine.sizes.room, asking.taken)
   batch = _batch(asked, judges, journal, asking)
@@ -114,16 +112,14 @@ def collect(
   for prompt, group in zip(prompts, asked):
     pairs = [(rollouts[r.key], verdicts[r.key]) for r in group]
     found.append(types.Group(prompt, *zip(*pairs)))
-  measured = dict(
-    tokens_per_second=trace.tokens / max(sampled - began, 1e-9),
-    seconds_sample=sampled - began,
-    seconds_judge=judged - sampled,
-  )
-  return found, trace.metrics() | said(found) | measured, trace
+  return Collected(found, trace, sampled - began, judged - sampled)
 
 
 class _Batch(NamedTuple):
   """What `collect` asks for, and what an interrupted try left of it.
+
+  Each process judges its share. A status decides the reward, so statuses
+  travel; the details of other processes' verdicts stay there.
 
   requests: in order.
   place: (prompt id, index) to the place in `requests`.
@@ -222,26 +218,9 @@ def keep_failed(
           journal.verdict(asking.phase, asking.step, *r.key, verdict)
 
 
-def taken(groups: Sequence[types.Group]) -> dict[str, int]:
-  """How many rollouts there are of each prompt."""
+def count_rollouts(groups: Sequence[types.Group]) -> dict[str, int]:
+  """How many rollouts there are of each prompt, by its id."""
   return collections.Counter(r.prompt_id for g in groups for r in g.rollouts)
-
-
-def said(groups: Sequence[types.Group]) -> dict[str, float]:
-  """How long the rollouts are, and the entropy of what they were drawn from.
-
-  Added up in order: the same bits whichever rollout ended first.
-  """
-  rollouts = [r for g in groups for r in g.rollouts]
-  tokens = sum(len(r.tokens) for r in rollouts)
-  stops = [r.stop for r in rollouts]
-  return dict(
-    response_tokens=float(tokens),
-    response_length=tokens / len(rollouts),
-    truncated_share=stops.count('length') / len(rollouts),
-    rollout_errors=float(stops.count('error')),
-    entropy=sum(r.entropy for r in rollouts) / max(tokens, 1),
-  )
 
 
 def _exchange(
@@ -262,105 +241,3 @@ def _exchange(
     else types.Verdict(_STATUSES[codes[i] - 1], others, 0.0)
     for key, i in place.items()
   }
-
-
-def check_judged(
-  groups: Sequence[types.Group], judges: Mapping[str, Judges]
-) -> None:
-  """Raises JudgeFailed if more than a domain's share of verdicts failed."""
-  for domain, part in by_domain(groups).items():
-    _check_judged(part, judges[domain].max_failed_share)
-
-
-def _check_judged(
-  groups: Sequence[types.Group], max_failed_share: float
-) -> None:
-  pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts)]
-  failed = [(r, v) for r, v in pairs if not v.judged]
-  if len(failed) > max_failed_share * len(pairs):
-    rollout, verdict = failed[0]
-    broken = sum(r.stop == 'error' for r, _ in failed)
-    remedy = 'mend the judge config.judge.fn'
-    if broken:
-      remedy = f'{broken} are rollouts that could not end, whoever judges'
-    raise JudgeFailed(
-      f'{len(failed)} of {len(pairs)} verdicts failed, a larger share than '
-      f'config.judge.max_failed_share={max_failed_share}; {remedy}; the first: '
-      f'{rollout.prompt_id}: {verdict.status}: {verdict.detail}'
-    )
-
-
-def judge_metrics(
-  groups: Sequence[types.Group], rules: advantages.Rules
-) -> dict[str, float]:
-  """Mean reward and shares of verdicts; by domain too, if there are several.
-
-  `reward` is what the stage trains with, by its rules, and `solved_share` that
-  of groups with a reward above 0; `pass_rate` is the judge's. Means are of what
-  was judged. `zero_signal_share` is that of groups without a gradient.
-  """
-  parts = by_domain(groups)
-  each = {}
-  if len(parts) > 1:
-    for domain, part in sorted(parts.items()):
-      each |= {
-        f'{domain}/{k}': v for k, v in judge_metrics(part, rules).items()
-      }
-  reward, judged = advantages.rewards(groups, rules)
-  dull = [not advantages.has_signal(g, rules) for g in groups]
-  statuses = [v.status for g in groups for v in g.verdicts]
-  return each | dict(
-    reward=float(reward.sum() / max(judged.sum(), 1)),
-    pass_rate=statuses.count('right') / max(judged.sum(), 1),
-    solved_share=float((reward > 0).any(1).mean()),
-    unparsed_share=statuses.count('unparsed') / len(statuses),
-    judge_failed_share=1.0 - float(judged.mean()),
-    zero_signal_share=sum(dull) / len(dull),
-  )
-
-
-class PassRate(NamedTuple):
-  """`rate` of the `judged` verdicts were right (nan of none); others failed."""
-
-  rate: float
-  judged: int
-  failed: int
-
-
-def pass_rate(groups: Sequence[types.Group]) -> PassRate:
-  statuses = [v.status for g in groups for v in g.verdicts]
-  judged = sum(v.judged for g in groups for v in g.verdicts)
-  rate = statuses.count('right') / judged if judged else math.nan
-  return PassRate(rate, judged, len(statuses) - judged)
-
-
-def heldout_pass_rates(
-  engine: engine_lib.Engine,
-  params: base.Tree,
-  prompts: Sequence[types.Prompt],
-  judges: Mapping[str, Judges],
-  journal: journal_lib.Journal,
-  asking: Asking,
-  *,
-  groups: int,
-) -> dict[str, PassRate]:
-  """The share of the judged rollouts that were right, by domain.
-
-  Raises:
-    JudgeFailed: see `check_judged`.
-  """
-  judged, _, _ = collect(
-    engine, params, prompts, judges, journal, asking, groups=groups
-  )
-  check_judged(judged, judges)
-  keep_failed(judged, journal, asking)
-  return {d: pass_rate(part) for d, part in by_domain(judged).items()}
-
-
-def by_domain(
-  groups: Sequence[types.Group],
-) -> dict[str, list[types.Group]]:
-  parts = collections.defaultdict(list)
-  for group in groups:
-    parts[group.prompt.domain].append(group)
-  return dict(parts)
