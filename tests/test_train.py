@@ -27,7 +27,7 @@ from runs import (
 
 from acereason_jax import export, train
 from acereason_jax.models import decoder, hf
-from acereason_jax.run import checkpoint, whole
+from acereason_jax.run import checkpoint
 
 STEPS = 10
 STOPPED = 75
@@ -97,17 +97,6 @@ def test_a_finished_run_says_so_and_a_larger_number_of_steps_goes_on(reference):
   assert 'going on after step 4\n' in longer
   assert f'held-out pass rate: {before} before' in longer
   assert 'step 4/' not in longer and f'step 5/{STEPS}' in longer
-
-
-def test_an_interrupt_that_a_library_swallowed_is_heeded():
-  with (
-    pytest.raises(KeyboardInterrupt),
-    whole.heeded_interrupt(),
-    contextlib.suppress(KeyboardInterrupt),
-  ):
-    signal.raise_signal(signal.SIGINT)
-  with whole.heeded_interrupt():
-    pass
 
 
 def test_killed_and_stopped_anywhere_a_run_ends_the_same(
