@@ -192,8 +192,8 @@ def build_domain(
     timeout_seconds=c.judge.timeout_seconds,
     confine=c.judge.confine,
   )
-  arguments = dict(reasons=c.prompt.reasons) | c.judge.arguments.kwargs()
-  judges = functools.partial(make, c.judge.fn, arguments)
+  arguments = dict(reasons=c.prompt.reasons) | c.judge.verify.kwargs()
+  judges = functools.partial(make, arguments.pop('fn'), arguments)
   limits = c.judge.batch_seconds, c.judge.max_failed_share
   references_pool = None
   if c.judge.reference:
@@ -203,7 +203,7 @@ def build_domain(
     where='' if alone else f'domains.{name}.',
     prompts=prompts,
     digests=digests,
-    evaluate_every=c.evaluate_every,
+    evaluate_every=c.heldout.every,
     open_judges=lambda: collect.Judges(judges(), *limits),
     open_reference_pool=references_pool,
   )
@@ -236,6 +236,16 @@ def build_params(c: settings.Reader, parts: lora.Parts, mesh, directory: str):
   )
 
 
+def optimizer_component(c: settings.Reader) -> dict[str, Any]:
+  """The transform, with the arguments that rl/optim.py gives a meaning."""
+  rate = c.optim.learning_rate
+  if isinstance(rate, settings.Reader):
+    rate = rate.kwargs()
+  component = c.optim.transform.kwargs() | dict(learning_rate=rate)
+  more = dict(groups=c.optim.groups, decay_on=c.optim.decay_on)
+  return component | {name: value for name, value in more.items() if value}
+
+
 def build_state(
   c: settings.Reader,
   parts: lora.Parts,
@@ -245,10 +255,10 @@ def build_state(
 ):
   """(optimiser, init: params -> TrainState, abstract TrainState of a step)."""
   optimizer = optim.make_optimizer(
-    c.optim.kwargs(),
+    optimizer_component(c),
     abstract_params,
-    warmup_steps=c.warmup_steps,
-    clip_norm=c.clip_norm,
+    warmup_steps=c.optim.warmup_steps,
+    clip_norm=c.optim.clip_norm,
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
   abstract = jax.eval_shape(init, abstract_params)
@@ -261,7 +271,7 @@ def build_state(
       abstract_params,
       placed,
       everywhere,
-      offload=c.offload_moments,
+      offload=c.optim.offload,
     ),
     everywhere,
   )
@@ -292,10 +302,10 @@ def build_carry(
     ValueError: one line.
   """
   flags = optim.restarts(
-    c.optim.kwargs(),
+    optimizer_component(c),
     abstract.params,
-    warmup_steps=c.warmup_steps,
-    clip_norm=c.clip_norm,
+    warmup_steps=c.optim.warmup_steps,
+    clip_norm=c.optim.clip_norm,
   )
 
   def anew(leaves: Sequence[Any]) -> list[Any]:
@@ -347,14 +357,14 @@ def build_pack(
   """Judged groups -> microbatches of each update; the recipe's choices of what
   counts. `every`: see `packing.trained_rollouts`."""
   normalise = functools.partial(
-    advantages.group_normalised, **c.advantage.kwargs()
+    advantages.group_normalised, **c.objective.advantage.kwargs()
   )
   weights = functools.partial(
-    packing.token_weights, average=c.average, room=rules.room
+    packing.token_weights, average=c.objective.average, room=rules.room
   )
   rows = mesh_lib.packed_shards(mesh) * c.microbatch.rows
   columns = c.microbatch.columns
-  full, updates = c.policy == 'full', c.updates
+  full, updates = c.objective.policy == 'full', c.optim.updates
   place = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
 
   def one_update(groups, adv_PG, length_PG, counted_PG):
@@ -509,17 +519,18 @@ def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
   Raises:
     ValueError: it is no loss, or one that is right for one update only.
   """
-  loss = c.loss.build()
+  loss, fn = c.objective.loss.build(), c.objective.loss.fn
   try:
     read, has_ratio = losses.reads(loss), losses.has_ratio(loss)
   except ValueError as e:
-    raise ValueError(f'config.loss.fn={c.loss.fn!r}: {e}') from e
-  if c.updates > 1 and not has_ratio:
+    raise ValueError(f'config.objective.loss.fn={fn!r}: {e}') from e
+  if c.optim.updates > 1 and not has_ratio:
     raise ValueError(
-      f'config.updates={c.updates}: config.loss.fn={c.loss.fn!r} has no ratio '
-      'of the policy to the one that the batch was drawn from, so only the '
-      'first update of a batch would be right; give updates=1, or a loss such '
-      "as 'acereason_jax.rl.losses:clipped' (configs/updates_cpu.py)"
+      f'config.optim.updates={c.optim.updates}: config.objective.loss.fn='
+      f'{fn!r} has no ratio of the policy to the one that the batch was drawn '
+      'from, so only the first update of a batch would be right; give '
+      "updates=1, or a loss such as 'acereason_jax.rl.losses:clipped' "
+      '(configs/updates_cpu.py)'
     )
   return loss, read
 
@@ -544,11 +555,11 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
 
 def build_groups(c: settings.Reader) -> control.Control:
   """Rollouts a prompt; whole numbers, which a control between two may miss."""
-  made = build_control(c.rollout, 'groups', 'rollout.groups')
+  made = build_control(c.rollout, 'per_prompt', 'rollout.per_prompt')
   if made.low < 2:
     raise ValueError(
-      f'config.rollout.groups: goes down to {made.low}; a group of 1 has no '
-      'baseline: give at least 2'
+      f'config.rollout.per_prompt: goes down to {made.low}; a group of 1 has '
+      'no baseline: give at least 2'
     )
   return made
 
@@ -558,7 +569,6 @@ def build_filters(
 ) -> dict[str, selection.Filter]:
   """By domain of the stage's mix."""
   c.filter.kwargs()
-  c.filters.kwargs()
   found = {}
   for domain, fields in settings.filters(stage).items():
     if fields['max_difficulty'] < 0:
@@ -583,7 +593,7 @@ def check_metric(
   asked = domains.get(name.removeprefix('heldout/'))
   if asked is not None and not asked.evaluate_every:
     raise ValueError(
-      f'config.evaluate_every=0: config.{field}={name!r} needs looks at the '
+      f'config.heldout.every=0: config.{field}={name!r} needs looks at the '
       "held-out questions; give the steps between them (a domain's own counts)"
     )
   leaving = [
@@ -607,7 +617,7 @@ def check_carried(stages: Sequence[Stage]) -> None:
   for before, stage in itertools.pairwise(stages):
     if stage.carry and shape(before) != shape(stage):
       raise ValueError(
-        f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
+        f'stage {stage.name!r}: config.optim.carry=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
         'give both the same config.optim; where one of them has a schedule or '
         'warmup_steps and the other a constant rate, give that as a schedule '
@@ -643,17 +653,20 @@ def build_stage(
   if c.stop.metric:
     check_metric(c.stop.metric, b.domains, 'stop.metric', filters)
   loss, read = build_loss(c)
-  rules = advantages.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens)
-  entropy_bonus = build_control(c, 'entropy_bonus', 'entropy_bonus')
-  has_bonus = (
-    isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
+  rules = advantages.Rules(
+    c.objective.truncated, c.objective.overlong_tokens, c.rollout.max_tokens
   )
+  bonus = c.objective.entropy_bonus
+  entropy_bonus = build_control(
+    c.objective, 'entropy_bonus', 'objective.entropy_bonus'
+  )
+  has_bonus = isinstance(bonus, settings.Reader) or bonus > 0
   has_reference = 'logp_ref_BT' in read
   optimizer, init, abstract = build_state(
     c, b.parts, b.mesh, b.abstract_params, has_reference
   )
   # A stage that nothing comes before takes over nothing.
-  carries = c.carry_optimizer and (index > 0 or c.start.run != '')
+  carries = c.optim.carry and (index > 0 or c.start.run != '')
   engine = build_engine(
     c,
     b.model,
@@ -675,15 +688,15 @@ def build_stage(
     rules=rules,
     prompts=c.rollout.prompts,
     groups=build_groups(c),
-    refill=c.refill,
+    refill=c.rollout.refill,
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
     carry=build_carry(c, abstract, optimizer) if carries else None,
     has_reference=has_reference,
-    has_first=c.updates > 1 and 'logp_first_BT' in read,
-    tempered=c.policy == 'tempered',
-    reset_reference_every=c.reset_reference_every,
+    has_first=c.optim.updates > 1 and 'logp_first_BT' in read,
+    tempered=c.objective.policy == 'tempered',
+    reset_reference_every=c.objective.reset_reference_every,
     abstract_state=abstract,
     init=init,
     pack=build_pack(
@@ -702,10 +715,10 @@ def build_stage(
       vocab_chunk=c.microbatch.vocab_chunk,
       dtype=jnp.dtype(c.dtype),
       entropy_bonus=has_bonus,
-      several=c.updates > 1,
+      several=c.optim.updates > 1,
       param_shardings=sharding.param_shardings(b.parts.trained, b.mesh),
       frozen_shardings=sharding.param_shardings(b.parts.frozen, b.mesh),
-      offload=c.offload_moments,
+      offload=c.optim.offload,
     ),
     limits=c.limits.kwargs(),
     mismatch_limit=max(
@@ -796,8 +809,8 @@ def build(config: ml_collections.ConfigDict) -> Run:
       filters = build_filters(own, stage)
       stages.append(build_stage(own, name, index, mix, filters, builder))
   check_carried(stages)
-  if c.best:
-    check_metric(c.best, domains, 'best', {})
+  if c.checkpoint.best:
+    check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
   longest = max(
     stage.rollout.max_tokens for stage in settings.every_stage(config).values()
   )
@@ -811,14 +824,14 @@ def build(config: ml_collections.ConfigDict) -> Run:
     digests=digests,
     heldout_engine=heldout_engine,
     heldout_temperature=c.heldout.temperature,
-    heldout_groups=c.heldout.groups,
+    heldout_groups=c.heldout.per_prompt,
     load_params=load,
     load_frozen=load_frozen,
     abstract_params=abstract_params,
     rollout_params=rollout_params,
     model_stamp=stamp(directory),
     start_run=c.start.run,
-    best=c.best,
+    best=c.checkpoint.best,
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
