@@ -19,7 +19,7 @@ from acereason_jax import export, train
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader as settings
 from acereason_jax.curriculum import ledger, parquet
-from acereason_jax.run import checkpoint, loop, start
+from acereason_jax.run import checkpoint, start, values
 
 
 @pytest.fixture(scope='module')
@@ -414,7 +414,7 @@ def saved_run(config, workdir):
       dropped=dict(main=dict(train_data=[], heldout_data=[])),
       seconds=0.0,
     )
-    progress = loop.Progress('main', step=1, stage_step=1)._asdict()
+    progress = values.Progress('main', step=1, stage_step=1)._asdict()
     known = parquet.to_bytes(ledger.Ledger())
     checkpoints.save(1, state, progress | dict(cursor={}), meta, known)
   return run
@@ -445,7 +445,7 @@ def spoiled(saved):
 def earlier(config, workdir):
   run = train.build(config)
   with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
-    return start.earlier(run, checkpoints)
+    return start.read_meta(run, checkpoints)
 
 
 def reversed_letters(model):

@@ -24,6 +24,7 @@ from absl.testing import flagsaver
 from acereason_jax import generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
+from acereason_jax.rollout import output, trace
 
 GUARD = 180
 N, QUESTIONS = 60, 4
@@ -59,7 +60,7 @@ def run(folder, tmp_path, capsys):
     with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
       flags.FLAGS.mark_as_parsed()
       try:
-        status = generate.run()
+        status = generate.run(generate.read_flags())
       except SystemExit as e:
         assert '\n' not in e.code and e.code.startswith('error: ')
         return 1, e.code
@@ -147,7 +148,7 @@ def test_a_run_leaves_a_line_a_rollout(reference):
   }
   assert len(lines_of(out)) == len(records)
   assert {r['stop'] for r in records.values()} == {'stop', 'length'}
-  header, events = timeline.read_events(f'{out}.timeline.jsonl')
+  header, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(events) == len(records)
   assert header['tokens'] == sum(r['length'] for r in records.values())
 
@@ -171,7 +172,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
   # The events of that run alone.
-  _, events = timeline.read_events(f'{out}.timeline.jsonl')
+  _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.
   said = Command(folder, out, pages=8).ends(0)
@@ -186,7 +187,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
   run, tmp_path, monkeypatch
 ):
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def interrupted(self, record):
     write(self, record)
@@ -194,7 +195,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
       with contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
-  monkeypatch.setattr(generate.Output, 'write', interrupted)
+  monkeypatch.setattr(output.Output, 'write', interrupted)
   status, said = run()
   assert status == exits.STOPPED and said.startswith('stopped; ')
   assert len(lines_of(out)) == 3
@@ -314,7 +315,7 @@ def test_a_line_that_is_no_rollout(run, tmp_path):
 
 
 def test_two_runs_do_not_share_a_file(run, tmp_path):
-  with generate.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
+  with output.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
     refused(run, 'another process writes it')
 
 
@@ -452,9 +453,9 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   assert timeline.main(['', f'{out}.timeline.jsonl', str(page)]) == 0
   assert '</script' not in page.read_text()
   # What a model wrote: a line, whatever is in it.
-  with generate.Output(str(tmp_path / 'more.jsonl'), {}) as output:
+  with output.Output(str(tmp_path / 'more.jsonl'), {}) as file:
     record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
-    output.write(record)
+    file.write(record)
   assert lines_of(tmp_path / 'more.jsonl') == [record]
 
 
@@ -476,20 +477,20 @@ def test_a_file_that_is_deleted_meanwhile_is_one_line(
 ):
   """What was written to it after that, nobody would find."""
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def deleting(self, record):
     write(self, record)
     out.unlink()
 
-  monkeypatch.setattr(generate.Output, 'write', deleting)
+  monkeypatch.setattr(output.Output, 'write', deleting)
   refused(run, f'{out}: it was deleted while it was written')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')
 def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
   full = open('/dev/full', 'ab')  # noqa: SIM115, Output closes it.
-  enter = generate.Output.__enter__
+  enter = output.Output.__enter__
 
   def entered(self):
     enter(self)
@@ -497,6 +498,6 @@ def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
     self._file = full
     return self
 
-  monkeypatch.setattr(generate.Output, '__enter__', entered)
+  monkeypatch.setattr(output.Output, '__enter__', entered)
   said = refused(run, 'o space left on')
   assert str(tmp_path / 'out.jsonl') in said

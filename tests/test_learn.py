@@ -14,8 +14,12 @@ import tiny
 from acereason_jax import train, types
 from acereason_jax.config import reader as settings
 from acereason_jax.curriculum import ledger
-from acereason_jax.rollout import schedule
-from acereason_jax.run import build, journal, loop
+from acereason_jax.rl import objective
+from acereason_jax.rollout import requests
+from acereason_jax.rollout import trace as trace_lib
+from acereason_jax.run import build, journal, probe
+from acereason_jax.run import step as step_lib
+from acereason_jax.run import values as run_values
 
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.
@@ -67,7 +71,7 @@ def several(folder):
   # An update gives its state away.
   state = jax.device_get(stage.init(run.load_params()))
   prompts = run.domains['main'].prompts['train_data'][:4]
-  asked = schedule.requests(prompts, 4, 8, types.EMPTY)
+  asked = requests.for_prompts(prompts, 4, 8, types.EMPTY)
   rollouts = {}
   for rollout in stage.engine.stream(
     state.params,
@@ -75,7 +79,7 @@ def several(folder):
     seed=0,
     step=0,
     temperature=1.0,
-    trace=schedule.Trace(),
+    trace=trace_lib.Trace(),
   ):
     rollouts[rollout.prompt_id, rollout.index] = rollout
   groups = [
@@ -95,12 +99,14 @@ def learnt(several, i):
   """The parameters after a batch of stage i, in one vector."""
   run, state, groups = several
   stage = run.stages[i]
-  at = loop.Standing(
+  at = run_values.Standing(
     jax.tree.map(jax.numpy.array, state),
-    loop.Progress(stage.name, temperature=1.0),
+    run_values.Progress(stage.name, temperature=1.0),
     ledger.Ledger(),
   )
-  after, values = loop.learn(stage, at, groups, 1.0)
+  trained = objective.assign_advantages(groups, stage.objective)
+  microbatches = objective.pack(trained, stage.layout)
+  after, values = step_lib.update_policy(stage, at, microbatches, 1.0)
   assert after.step == 4 and values['nonfinite'] == 0
   params = jax.device_get(after.params)
   return np.concatenate([x.ravel() for x in jax.tree.leaves(params)])
@@ -230,7 +236,7 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
   """Stopped after steps 2 and 6, by taking no more."""
   config, workdir = faded
   target = folder / 'again'
-  take_step, taken = loop.take_step, []
+  take_step, taken = step_lib.take_step, []
 
   class Enough(Exception):
     pass
@@ -246,7 +252,7 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
     return found
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, 'take_step', interrupted)
+    patch.setattr(step_lib, 'take_step', interrupted)
     for _ in range(2):
       with pytest.raises(Enough):
         train.train(built(config), target)
@@ -351,7 +357,7 @@ def test_a_change_that_is_taken_back_before_a_save_is_none(folder, capsys):
 
   config.steps, config.heldout.every = 2, 2
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, 'take_step', enough)
+    patch.setattr(step_lib, 'take_step', enough)
     with pytest.raises(Enough):
       train.train(built(config), workdir)
   fields = lambda: {
@@ -381,7 +387,7 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
     key = journal.Key('probe', 0, prompt.id, 0)
     verdict = types.Verdict('right', json.dumps(record), 0.0)
     noted[key] = journal.Entry(None, verdict)
-  kept = loop.noted_probes(run.stages[1], 0, questions, noted)
+  kept = probe.read_probes(run.stages[1], 0, questions, noted)
   assert not kept
-  kept = loop.noted_probes(run.stages[0], 0, questions, noted)
+  kept = probe.read_probes(run.stages[0], 0, questions, noted)
   assert set(kept) == {p.id for p in questions}

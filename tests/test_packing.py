@@ -467,7 +467,7 @@ ONE_GROUP = np.array([[False] * 3, [True] * 3])
   ],
 )
 def test_token_weights_by_hand(average, counted, want):
-  got = packing.token_weights(LENGTH, counted, average, room=16)
+  got = packing.token_weights(LENGTH, counted, average, max_tokens=16)
   np.testing.assert_allclose(got, want, rtol=1e-15)
   if average != 'constant':
     assert np.sum(got * LENGTH) == pytest.approx(1.0, rel=1e-14)
@@ -475,7 +475,7 @@ def test_token_weights_by_hand(average, counted, want):
 
 @pytest.mark.parametrize('average', packing.AVERAGES)
 def test_nothing_counted_weighs_nothing(average):
-  got = packing.token_weights(LENGTH, COUNTED & False, average, room=16)
+  got = packing.token_weights(LENGTH, COUNTED & False, average, max_tokens=16)
   assert (got == 0).all()
 
 
@@ -610,7 +610,7 @@ def test_another_scale_is_one_line(scale):
 
 def test_the_overlong_penalty_by_hand():
   length = np.array([[0, 60, 80], [81, 90, 100]])
-  got = advantages.overlong_penalty(length, room=100, soft_tokens=20)
+  got = advantages.overlong_penalty(length, max_tokens=100, soft_tokens=20)
   np.testing.assert_allclose(got, [[0, 0, 0], [-0.05, -0.5, -1]])
   # Nothing soft: no penalty, though the room is full.
   assert not advantages.overlong_penalty(length, 100, 0).any()

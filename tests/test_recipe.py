@@ -12,9 +12,10 @@ import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import ledger
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
-from acereason_jax.run import build, loop
+from acereason_jax.run import build, loop, values
 from configs import acereason_1_1_7b, acereason_7b, acereason_14b
 
 CHATML = (
@@ -303,14 +304,14 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
   )
   run = build.build(config)
   prompts = {name: domain.prompts for name, domain in run.domains.items()}
-  tools = loop.Tools(prompts, judges={}, journal=None)
+  tools = values.Tools(prompts, judges={}, journal=None)
   state = run.stages[0].init(run.load_params())
-  at = loop.Standing(
+  at = values.Standing(
     state,
-    loop.Progress(
+    values.Progress(
       'math_8k', step=3, stage_step=3, carried=dict(temperature=0.93)
     ),
-    loop.ledger.Ledger(),
+    ledger.Ledger(),
   )
   at = loop.enter(run, run.stages[1], at, tools, bool)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16

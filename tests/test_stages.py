@@ -25,7 +25,7 @@ from runs import (
 
 from acereason_jax import ledger, train
 from acereason_jax.config import reader as settings
-from acereason_jax.run import checkpoint, loop
+from acereason_jax.run import checkpoint, values
 
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
@@ -598,6 +598,6 @@ def test_a_reference_is_reset(folder, command, tmp_path):
 
 
 def test_progress_is_plain_json():
-  progress = loop.Progress('a', history=[0.1], temperature=0.7)
-  again = loop.Progress(**json.loads(json.dumps(progress._asdict())))
+  progress = values.Progress('a', history=[0.1], temperature=0.7)
+  again = values.Progress(**json.loads(json.dumps(progress._asdict())))
   assert again == progress._replace(heldout=[], temperatures=[])

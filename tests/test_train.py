@@ -27,7 +27,7 @@ from runs import (
 
 from acereason_jax import export, train
 from acereason_jax.models import decoder, hf
-from acereason_jax.run import checkpoint
+from acereason_jax.run import checkpoint, whole
 
 STEPS = 10
 STOPPED = 75
@@ -102,11 +102,11 @@ def test_a_finished_run_says_so_and_a_larger_number_of_steps_goes_on(reference):
 def test_an_interrupt_that_a_library_swallowed_is_heeded():
   with (
     pytest.raises(KeyboardInterrupt),
-    train.heeded_interrupt(),
+    whole.heeded_interrupt(),
     contextlib.suppress(KeyboardInterrupt),
   ):
     signal.raise_signal(signal.SIGINT)
-  with train.heeded_interrupt():
+  with whole.heeded_interrupt():
     pass
 
 

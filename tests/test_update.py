@@ -683,7 +683,9 @@ def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
 def test_token_mean_is_the_mean_over_all_tokens():
   every = [t for group in GROUPS for t in group]
   lengths = np.array([[len(t.rollout.tokens) for t in every]])
-  weight = packing.token_weights(lengths, lengths > 0, 'token', room=10)[0]
+  weight = packing.token_weights(lengths, lengths > 0, 'token', max_tokens=10)[
+    0
+  ]
   table, head = PARAMS['embed'], PARAMS['head']
   terms = []
   for t in every:

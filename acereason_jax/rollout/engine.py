@@ -23,8 +23,10 @@ from acereason_jax import types
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
+from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.rollout import trace as trace_lib
 
 
 class Ending(NamedTuple):
@@ -212,12 +214,12 @@ class Engine:
   def stream(
     self,
     params: base.Tree,
-    requests: Sequence[schedule.Request],
+    requests: Sequence[requests_lib.Request],
     *,
     seed: int,
     step: int,
     temperature: float,
-    trace: schedule.Trace | None = None,
+    trace: trace_lib.Trace | None = None,
   ) -> Iterator[types.Rollout]:
     """Rollouts as they end; while the caller has them, the next chunk runs.
 
@@ -229,7 +231,7 @@ class Engine:
         above 0.
     """
     self._check_temperature(temperature)
-    trace = schedule.Trace() if trace is None else trace
+    trace = trace_lib.Trace() if trace is None else trace
     began = time.perf_counter()
     problems = [self._problem(request) for request in requests]
     for request, problem in zip(requests, problems):
@@ -268,10 +270,10 @@ class Engine:
     seed: int,
     step: int,
     temperature: float,
-    trace: schedule.Trace | None = None,
+    trace: trace_lib.Trace | None = None,
   ) -> list[tuple[types.Rollout, ...]]:
     """`groups` rollouts of each prompt, in order; see `stream`."""
-    asked = schedule.requests(prompts, groups, self.sizes.room)
+    asked = requests_lib.for_prompts(prompts, groups, self.sizes.room)
     flat = [request for group in asked for request in group]
     rollouts = self.stream(
       params, flat, seed=seed, step=step, temperature=temperature, trace=trace
@@ -281,7 +283,7 @@ class Engine:
       tuple(found[r.prompt.id, r.index] for r in group) for group in asked
     ]
 
-  def _prefill(self, params, pool, calls, trace: schedule.Trace) -> jax.Array:
+  def _prefill(self, params, pool, calls, trace: trace_lib.Trace) -> jax.Array:
     began = time.perf_counter()
     for pieces in calls:
       pieces = schedule.Pieces(*map(self.place, pieces))
@@ -305,7 +307,7 @@ class Engine:
         'with Sampling(greedy=True)'
       )
 
-  def _problem(self, request: schedule.Request) -> str:
+  def _problem(self, request: requests_lib.Request) -> str:
     """Why this request cannot be served; '' if it can."""
     tokens, sizes = request.prompt.tokens, self.sizes
     if not len(tokens):
@@ -355,7 +357,7 @@ class Engine:
     )
 
 
-def _failed(request: schedule.Request, problem: str) -> types.Rollout:
+def _failed(request: requests_lib.Request, problem: str) -> types.Rollout:
   nothing = np.zeros(0, np.float32)
   return types.Rollout(
     prompt_id=request.prompt.id,

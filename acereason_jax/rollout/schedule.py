@@ -7,17 +7,17 @@ slots without a rollout write there.
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from acereason_jax import types
+from acereason_jax.rollout import requests as requests_lib
+from acereason_jax.rollout import trace as trace_lib
 
 # How a rollout left its slot; what the device says of each slot after a call.
 RUNNING, STOP, LENGTH, ERROR = range(4)
 REASONS = ('running', 'stop', 'length', 'error')
-PREEMPTED = 'preempted'
 
 
 class Sizes(NamedTuple):
@@ -71,47 +71,6 @@ def check(s: Sizes) -> None:
       f'a prompt of {s.window} and a response of {s.room} tokens, needs '
       f'{least}, that of empty slots included'
     )
-
-
-class Request(NamedTuple):
-  """Rollout `index` of a prompt, of at most `limit` tokens."""
-
-  prompt: types.Prompt
-  index: int
-  limit: int
-
-
-def requests(
-  prompts: Sequence[types.Prompt],
-  groups: int,
-  limit: int,
-  taken: Mapping[str, int] = types.EMPTY,
-) -> list[list[Request]]:
-  """`groups` requests a prompt.
-
-  A prompt that stands twice, or of which so many are `taken` already, goes on
-  with the next indices: the same key would give it the same rollouts again.
-  """
-  seen = collections.Counter(taken)
-  asked = []
-  for prompt in prompts:
-    first = seen[prompt.id]
-    seen[prompt.id] += groups
-    indices = range(first, first + groups)
-    asked.append([Request(prompt, index, limit) for index in indices])
-  return asked
-
-
-def longest_first(
-  requests: Iterable[Request], expected: Mapping[str, float]
-) -> list[Request]:
-  """In order of the expected length of their prompts' rollouts.
-
-  Long ones that start last would run alone at the end. Prompts of which
-  nothing is known count as the longest: they may be.
-  """
-  length = lambda r: expected.get(r.prompt.id, float('inf'))
-  return sorted(requests, key=length, reverse=True)
 
 
 class Slot(NamedTuple):
@@ -175,7 +134,7 @@ class Prefix:
 class Live:
   """A rollout in a slot. Its last prompt token is the first it takes in."""
 
-  request: Request
+  request: requests_lib.Request
   seed: int
   prefix: Prefix
   order: int
@@ -189,65 +148,6 @@ class Live:
 
   def tokens(self) -> np.ndarray:
     return np.concatenate([part[0] for part in self.parts])
-
-
-class Event(NamedTuple):
-  """A rollout's stay in a slot, in decode steps of this stream."""
-
-  slot: int
-  prompt_id: str
-  index: int
-  began: int
-  ended: int
-  reason: str
-
-
-@dataclasses.dataclass
-class Trace:
-  """What happened: counters, and one event a stay."""
-
-  slots: int = 0
-  steps: int = 0
-  busy: int = 0
-  full_steps: int = 0
-  full_busy: int = 0
-  finished: int = 0
-  truncated: int = 0
-  tokens: int = 0
-  recomputed: int = 0
-  preempted: int = 0
-  errors: int = 0
-  prompt_tokens: int = 0
-  peak_pages: int = 0
-  pages: int = 0
-  seconds: float = 0.0
-  prefill_seconds: float = 0.0
-  host_seconds: float = 0.0
-  events: list[Event] = dataclasses.field(default_factory=list)
-
-  def metrics(self) -> dict[str, float]:
-    """Shares of slot steps, of pages and of time: of these calls, that is.
-
-    What was decoded before a restart is in none of them (`collect.said`
-    counts all). occupancy_waiting looks at the calls during which a rollout
-    waited. wasted_steps are slot steps that gave no token of any finished
-    rollout.
-    """
-    steps = max(self.slots * self.steps, 1)
-    waited = max(self.slots * self.full_steps, 1)
-    seconds = max(self.seconds, 1e-9)
-    return dict(
-      decoded_tokens=float(self.tokens),
-      occupancy=self.busy / steps,
-      occupancy_waiting=self.full_busy / waited,
-      wasted_steps=float(self.slots * self.steps - self.tokens),
-      preempted=float(self.preempted),
-      recomputed_tokens=float(self.recomputed),
-      prefill_tokens=float(self.prompt_tokens),
-      page_use=self.peak_pages / max(self.pages, 1),
-      prefill_share=self.prefill_seconds / seconds,
-      host_share=self.host_seconds / seconds,
-    )
 
 
 class Shard:
@@ -290,7 +190,12 @@ class Shard:
 class Schedule:
   """Continuous batching: `admit`, `control`, call the device, `record`."""
 
-  def __init__(self, sizes: Sizes, requests: Iterable[Request], trace: Trace):
+  def __init__(
+    self,
+    sizes: Sizes,
+    requests: Iterable[requests_lib.Request],
+    trace: trace_lib.Trace,
+  ):
     self.sizes = sizes
     self.waiting = collections.deque(requests)
     self.trace = trace
@@ -336,7 +241,7 @@ class Schedule:
         live.pages += shard.take(1, None)
 
   def _preempt(self, shard: Shard, live: Live) -> None:
-    self._event(shard, shard.leave(live), live, PREEMPTED)
+    self._event(shard, shard.leave(live), live, trace_lib.PREEMPTED)
     self.waiting.appendleft(live.request)
     self.trace.preempted += 1
     self.trace.recomputed += live.drawn
@@ -499,7 +404,7 @@ class Schedule:
   def _event(self, shard: Shard, place: int, live: Live, reason: str) -> None:
     request = live.request
     self.trace.events.append(
-      Event(
+      trace_lib.Event(
         shard.first + place,
         request.prompt.id,
         request.index,
