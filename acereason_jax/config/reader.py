@@ -219,7 +219,7 @@ def _check_fields(known, config, name: str) -> None:
         )
 
 
-def overlaid(
+def with_overrides(
   config: ml_collections.ConfigDict, changes: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
   """A copy of `config` with `changes`, section by section.
@@ -230,11 +230,11 @@ def overlaid(
   whole = config.copy_and_resolve_references()
   # `_check_fields` is stricter, and names the field.
   with whole.unlocked(), whole.ignore_type():
-    _overlay(whole, changes, 'config')
+    _override(whole, changes, 'config')
   return whole.lock()
 
 
-def _overlay(section, changes: Mapping[str, Any], name: str) -> None:
+def _override(section, changes: Mapping[str, Any], name: str) -> None:
   for field, value in changes.items():
     path = f'{name}.{field}'
     there = section.get(field)
@@ -244,7 +244,7 @@ def _overlay(section, changes: Mapping[str, Any], name: str) -> None:
     if path in _FREE or not merged or 'fn' in value:
       section[field] = value
     else:
-      _overlay(there, value, path)
+      _override(there, value, path)
 
 
 def stages(
@@ -284,7 +284,7 @@ def every_stage(
         'of letters, digits and _'
       )
     _check_may_change(changes, STAGE_FIELDS, where, 'a stage')
-    found[stage['name']] = overlaid(config, changes)
+    found[stage['name']] = with_overrides(config, changes)
   return found
 
 
@@ -304,7 +304,8 @@ def domains(
       raise ValueError(f'{where}={changes!r}: give a dict of what it changes')
     _check_may_change(changes.to_dict(), DOMAIN_FIELDS, where, 'a domain')
   return {
-    name: overlaid(config, config.domains[name]) for name in config.domains
+    name: with_overrides(config, config.domains[name])
+    for name in config.domains
   }
 
 
