@@ -13,8 +13,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.models import base, decoder, hf, lora
 from acereason_jax.rl import update
-from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, serve
+from acereason_jax.rollout import programs, sampling, serve
 from acereason_jax.run import checkpoint, weights
 
 SPECS = decoder.param_specs(decoder.DecoderConfig.from_hf(tiny.LLAMA))
@@ -142,7 +141,7 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
     mesh,
     sizes=sizes,
     sampling=sampling.Sampling(),
-    ending=engine_lib.Ending(files.stops),
+    ending=programs.Ending(files.stops),
     dtype=jnp.dtype('float32'),
     kv_dtype=jnp.dtype('float32'),
   )

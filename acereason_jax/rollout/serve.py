@@ -29,8 +29,8 @@ from acereason_jax.models import (
 from acereason_jax.rl import update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, schedule
 from acereason_jax.rollout import sampling as sampling_lib
-from acereason_jax.rollout import schedule
 
 
 class Weights(NamedTuple):
@@ -244,7 +244,7 @@ def make_engine(
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
+  ending: programs.Ending,
   kv_dtype: jnp.dtype,
 ) -> engine_lib.Engine:
   """An engine of sizes that fit; texts are as the tokenizer decodes them."""
@@ -266,7 +266,7 @@ def serve(
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
+  ending: programs.Ending,
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
 ) -> Served:

@@ -28,7 +28,7 @@ from acereason_jax.models import (
   tokens,
 )
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule, serve
+from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
 
 
@@ -203,6 +203,6 @@ def build_engine(
     network.files.tokenizer,
     sizes=sizes,
     sampling=own,
-    ending=engine_lib.Ending(network.files.stops),
+    ending=programs.Ending(network.files.stops),
     kv_dtype=kv_dtype,
   )
