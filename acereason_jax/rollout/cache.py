@@ -75,7 +75,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
-  # Of a TPU, where each core is given its own rows.
+  # A TPU may have several cores; each is given its own rows.
   cores = getattr(device, 'num_cores', 1)
   heads = PartitionSpec(mesh_lib.BATCH, 'tensor')
   pool = PartitionSpec(None, mesh_lib.BATCH, 'tensor')

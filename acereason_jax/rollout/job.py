@@ -21,7 +21,7 @@ from acereason_jax.rollout import programs, requests, sampling, serve
 
 
 class Settings(NamedTuple):
-  """What a user asks of generate: a field for each flag, of the same name.
+  """The settings of generate: a field for each flag, of the same name.
 
   model: a model directory, an embedded model's name, a run or its checkpoint.
   prompts: path of JSON lines.

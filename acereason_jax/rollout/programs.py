@@ -17,7 +17,7 @@ from acereason_jax.rollout import schedule
 
 
 class Ending(NamedTuple):
-  """What ends a rollout, or its thinking.
+  """How a rollout, or its thinking, ends.
 
   tokens: ids of stop tokens; each is the last token of its rollout.
   strings: stop texts; the token that completes one is the last.
@@ -139,7 +139,7 @@ def decode(
 
 
 def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
-  """What T steps have drawn before the first of them."""
+  """The result of T steps before the first of them."""
   B = slot.token.shape[0]
   zeros = lambda dtype: jnp.zeros((B, T), dtype)
   return schedule.Drawn(

@@ -43,7 +43,7 @@ class Sampling:
 
 
 class Draw(NamedTuple):
-  """What was drawn in each of B rows.
+  """The draws of B rows.
 
   token_B: token ids, int32.
   logp_B: natural log-probability under the distribution drawn from, float32.

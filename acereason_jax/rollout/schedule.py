@@ -72,14 +72,14 @@ def check(s: Sizes) -> None:
     raise ValueError(f'window={s.window} room={s.room}: give at least 1')
   if s.pages < (least := s.table + 1):
     raise ValueError(
-      f'pages={s.pages} on each of {s.shards} shards: one rollout alone, with '
+      f'pages={s.pages} on each of {s.shards} shards: one rollout, with '
       f'a prompt of {s.window} and a response of {s.room} tokens, needs '
       f'{least}, that of empty slots included'
     )
 
 
 class Slot(NamedTuple):
-  """What the device is told of a slot before a call; int32 each.
+  """The state of a slot that a call starts from; int32 each.
 
   live: 1 if it holds a rollout.
   token: id of the token that goes in next.
@@ -111,7 +111,7 @@ class Slot(NamedTuple):
 
 
 class Drawn(NamedTuple):
-  """What a call drew for B slots in at most T steps.
+  """The result of a call for B slots and at most T steps.
 
   steps: decode steps that the call took, int32.
   tokens_BT: token ids, int32; the first count_B[b] columns of row b are valid.

@@ -89,7 +89,7 @@ def build_network(c: settings.Reader) -> Network:
 
 
 def digests_of(network: Network) -> dict[str, Any]:
-  """Of what a run that goes on reads again of the model's files.
+  """Digests of the model's files that a run reads again when it goes on.
 
   Closes the tokenizer's worker, which nothing asks after this.
   """
