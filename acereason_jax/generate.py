@@ -35,8 +35,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   'prompts',
   None,
-  "JSON lines with a 'problem', or in another form of docs/data.md, and perhaps "
-  "an 'id'; an 'answer' is not needed.",
+  "JSON lines with a 'problem', or in another form of docs/data.md; "
+  "an 'id' may be given, an 'answer' is not needed.",
 )
 flags.DEFINE_string('out', None, 'The file of rollouts to write, JSON lines.')
 flags.DEFINE_integer(
