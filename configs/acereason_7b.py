@@ -8,7 +8,7 @@ file's; docs/recipe.md lists them:
 
     ... --config=configs/acereason_7b.py:math_only
 
-One stage alone, from where another run ended:
+One stage, from where another run ended:
 
     ... --config.start.run=runs/before --config.start.stages="('math_24k',)"
 
@@ -56,7 +56,7 @@ def by_epoch(*values):
 # one [P 3.4]. An order without stages of code needs no files of code.
 ORDERS = {
   '': ('math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k', 'math_32k'),
-  # [P Fig. 2, Table 1]: math alone, up to 24K; and code alone.
+  # [P Fig. 2, Table 1]: math only, up to 24K; and code only.
   'math_only': ('math_8k', 'math_16k', 'math_24k'),
   'code_only': ('code_24k', 'code_32k'),
   # The order of the two swapped.
