@@ -84,8 +84,8 @@ def build(config: ml_collections.ConfigDict) -> Run:
   # A stage has the same index whether all stages are run or only some.
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
-  if c.best:
-    parts.check_metric(c.best, domains, 'best', {})
+  if c.checkpoint.best:
+    parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
   longest = max(
     stage.rollout.max_tokens for stage in settings.every_stage(config).values()
   )
@@ -98,14 +98,14 @@ def build(config: ml_collections.ConfigDict) -> Run:
     digests=digests,
     heldout_engine=build_heldout(c, shared, stages, longest),
     heldout_temperature=c.heldout.temperature,
-    heldout_groups=c.heldout.groups,
+    heldout_groups=c.heldout.per_prompt,
     load_params=params.load,
     load_frozen=params.load_frozen,
     abstract_params=params.abstract,
     rollout_params=rollout_params,
     model_stamp=network_lib.stamp(network.files.directory),
     start_run=c.start.run,
-    best=c.best,
+    best=c.checkpoint.best,
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
@@ -186,16 +186,17 @@ def build_stage(
   if c.stop.metric:
     parts.check_metric(c.stop.metric, shared.domains, 'stop.metric', filters)
   loss, read = parts.build_loss(c)
-  entropy_bonus = parts.build_control(c, 'entropy_bonus', 'entropy_bonus')
-  has_bonus = (
-    isinstance(c.entropy_bonus, settings.Reader) or c.entropy_bonus > 0
+  bonus = c.objective.entropy_bonus
+  entropy_bonus = parts.build_control(
+    c.objective, 'entropy_bonus', 'objective.entropy_bonus'
   )
+  has_bonus = isinstance(bonus, settings.Reader) or bonus > 0
   has_reference = 'logp_ref_BT' in read
   training = parts.build_training(
     c, network.parts, network.mesh, shared.abstract_params, has_reference
   )
   # A stage that nothing comes before takes over nothing.
-  carries = c.carry_optimizer and (index > 0 or c.start.run != '')
+  carries = c.optim.carry and (index > 0 or c.start.run != '')
   dtypes = c.dtype, c.engine.kv_dtype or c.dtype
   packed = mesh_lib.packed(network.mesh)
   return Stage(
@@ -206,7 +207,7 @@ def build_stage(
     filters=filters,
     prompts=c.rollout.prompts,
     groups=parts.build_groups(c),
-    refill=c.refill,
+    refill=c.rollout.refill,
     engine=build_training_engine(c, shared, training.abstract),
     temperature=parts.build_control(
       c.rollout, 'temperature', 'rollout.temperature'
@@ -218,10 +219,10 @@ def build_stage(
     layout=build_layout(c, network),
     place=functools.partial(place, sharding=packed),
     update=build_update(c, network, loss, training.optimizer, has_bonus),
-    tempered=c.policy == 'tempered',
+    tempered=c.objective.policy == 'tempered',
     has_reference=has_reference,
-    has_first=c.updates > 1 and 'logp_first_BT' in read,
-    reset_reference_every=c.reset_reference_every,
+    has_first=c.optim.updates > 1 and 'logp_first_BT' in read,
+    reset_reference_every=c.objective.reset_reference_every,
     abstract_state=training.abstract,
     init=training.init,
     carry=parts.build_carry(c, training) if carries else None,
@@ -264,10 +265,10 @@ def build_update(
     vocab_chunk=c.microbatch.vocab_chunk,
     dtype=jnp.dtype(c.dtype),
     entropy_bonus=has_bonus,
-    several=c.updates > 1,
+    several=c.optim.updates > 1,
     param_shardings=sharding.param_shardings(split.trained, mesh),
     frozen_shardings=sharding.param_shardings(split.frozen, mesh),
-    offload=c.offload_moments,
+    offload=c.optim.offload,
   )
 
 
