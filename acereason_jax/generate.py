@@ -11,13 +11,11 @@ line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
-import signal
 from collections.abc import Callable
-from typing import Any
 
 from absl import app, flags
 
-from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.console import exits, jax_setup, signals, terminal
 from acereason_jax.rollout import job as job_lib
 from acereason_jax.rollout import judging, output
 from acereason_jax.rollout import trace as trace_lib
@@ -102,32 +100,6 @@ flags.DEFINE_integer(
 flags.DEFINE_integer('tensor', 1, 'Size of the mesh.')
 
 
-class Stop:
-  """Context manager; SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
-
-  SIGHUP stays ignored where it is, as nohup has it.
-  `asked` stays True where a library swallowed it: while jax compiles, Python
-  may stand in a callback that ignores errors.
-  """
-
-  asked = False
-
-  def __enter__(self) -> 'Stop':
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    return self
-
-  def __exit__(self, *exc) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number: int, frame: Any) -> None:
-    self.asked = True
-    raise KeyboardInterrupt
-
-
 def read_flags() -> job_lib.Settings:
   """Each setting is the flag of its name."""
   return job_lib.Settings(
@@ -174,14 +146,15 @@ def generate(
 
 def run(settings: job_lib.Settings) -> int:
   """Reads what the settings name, generates; returns the exit status."""
-  with Stop() as stop, contextlib.ExitStack() as stack:
+  with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
     try:
-      with exits.mendable(ValueError, OSError):
-        job_lib.check(settings)
-        job = job_lib.read(settings, weights.find(settings.model))
-        out = stack.enter_context(output.Output(settings.out, job.header))
-      jax_setup.use_precision(job.dtype)
-      return generate(job, out, lambda: stop.asked)
+      with stop.interruptible():
+        with exits.mendable(ValueError, OSError):
+          job_lib.check(settings)
+          job = job_lib.read(settings, weights.find(settings.model))
+          out = stack.enter_context(output.Output(settings.out, job.header))
+        jax_setup.use_precision(job.dtype)
+        return generate(job, out, stop.asked)
     except KeyboardInterrupt:
       # Who closed the terminal reads it no more.
       with contextlib.suppress(KeyboardInterrupt):
