@@ -44,6 +44,10 @@ def staged(folder, *stages, **changes):
   return config
 
 
+def of_loss(loss):
+  return dict(objective=dict(loss=loss))
+
+
 def built(config):
   settings.validate(config)
   return build.build(config)
@@ -56,11 +60,11 @@ def several(folder):
   run = built(
     staged(
       folder,
-      dict(loss=CLIPPED),
-      dict(loss=dict(fn=LOSSES + 'truncated_importance', limit=2.0, **around)),
-      dict(loss=dict(fn=LOSSES + 'icepop', low=0.5, high=5.0, **around)),
-      dict(loss=dict(CLIPPED, clip_low=0.9, clip_high=9.0)),
-      **{'updates': 4, 'optim.learning_rate': 3e-2},
+      of_loss(CLIPPED),
+      of_loss(dict(fn=LOSSES + 'truncated_importance', limit=2.0, **around)),
+      of_loss(dict(fn=LOSSES + 'icepop', low=0.5, high=5.0, **around)),
+      of_loss(dict(CLIPPED, clip_low=0.9, clip_high=9.0)),
+      **{'optim.updates': 4, 'optim.learning_rate': 3e-2},
     )
   )
   stage = run.stages[0]
@@ -142,11 +146,13 @@ def test_only_losses_that_read_it_are_scored_before_the_first_update(several):
   ],
 )
 def test_several_updates_without_a_ratio_are_refused(folder, loss):
-  config = staged(folder, dict(loss=loss, updates=2))
-  with pytest.raises(ValueError, match=r"^stage 'a': config\.updates=2") as e:
+  config = staged(folder, of_loss(loss) | dict(optim=dict(updates=2)))
+  with pytest.raises(
+    ValueError, match=r"^stage 'a': config\.optim\.updates=2"
+  ) as e:
     built(config)
   assert '\n' not in str(e.value) and ':clipped' in str(e.value)
-  assert built(staged(folder, dict(loss=loss))).stages[0].has_first is False
+  assert built(staged(folder, of_loss(loss))).stages[0].has_first is False
 
 
 @pytest.mark.parametrize(
@@ -159,8 +165,10 @@ def test_several_updates_without_a_ratio_are_refused(folder, loss):
   ],
 )
 def test_what_is_no_loss_is_refused_before_anything_runs(folder, loss, match):
-  with pytest.raises(ValueError, match=r"'a': config\.loss\.fn='") as e:
-    built(staged(folder, dict(loss=loss)))
+  with pytest.raises(
+    ValueError, match=r"'a': config\.objective\.loss\.fn='"
+  ) as e:
+    built(staged(folder, of_loss(loss)))
   assert e.match(match) and '\n' not in str(e.value)
 
 
@@ -187,9 +195,12 @@ def counts(workdir, step):
 def faded(folder):
   """A run of two stages whose learning rate is 0 when they end."""
   config = staged(
-    folder, {}, {}, **{'steps': 4, 'checkpoint.keep': 9, 'warmup_steps': 1}
+    folder,
+    {},
+    {},
+    **{'steps': 4, 'checkpoint.keep': 9, 'optim.warmup_steps': 1},
   )
-  config.optim = dict(fn='optax:adamw', learning_rate=COSINE, weight_decay=0.0)
+  config.optim.learning_rate = COSINE
   workdir = folder / 'faded'
   assert train.train(built(config), workdir) == 0
   return config, workdir
@@ -255,18 +266,18 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
 
 
 def test_a_schedule_that_moments_share_a_count_with(folder):
-  own = dict(fn='optax.contrib:prodigy', learning_rate=1.0)
-  shared = dict(optim=own, warmup_steps=2)
+  prodigy = dict(transform=dict(fn='optax.contrib:prodigy'), learning_rate=1.0)
+  own = prodigy | dict(warmup_steps=2)
+  shared, alone = dict(optim=own), dict(optim=own | dict(carry=False))
   # Alone it may have one, and so may a stage that takes over nothing.
   assert built(staged(folder, shared)).stages[0].carry is None
-  built(staged(folder, shared, shared | dict(carry_optimizer=False)))
+  built(staged(folder, shared, alone))
   with pytest.raises(ValueError, match=r"^stage 'b': .* counts steps once"):
     built(staged(folder, shared, shared))
 
 
 def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
   """In a later epoch, and before the first step; the run goes on."""
-  easy = dict(fn='tiny_judge:all_right')
   config = staged(
     folder,
     dict(filter=dict(drop_solved=True)),
@@ -274,7 +285,7 @@ def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
     dict(steps=1),
     **{'steps': 9, 'checkpoint.keep': 9},
   )
-  config.judge.update(easy)
+  config.judge.verify.fn = 'tiny_judge:all_right'
   workdir = folder / 'emptied'
   assert train.train(built(config), workdir) == 0
   said = capsys.readouterr().out
@@ -301,7 +312,7 @@ def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
 
 def test_a_run_of_one_stage_says_why_it_ended(folder, capsys):
   config = tiny.config(folder)
-  config.judge.fn = 'tiny_judge:all_right'
+  config.judge.verify.fn = 'tiny_judge:all_right'
   config.filter.drop_solved = True
   config.steps = 9
   workdir = folder / 'emptied_alone'
@@ -315,7 +326,7 @@ def test_a_run_of_one_stage_says_why_it_ended(folder, capsys):
 def test_an_end_that_is_put_off_may_find_nothing_left(folder, capsys):
   """Where its steps end a stage, nobody looks for the batch after them."""
   config = tiny.config(folder)
-  config.judge.fn = 'tiny_judge:all_right'
+  config.judge.verify.fn = 'tiny_judge:all_right'
   config.filter.drop_solved = True
   # Ten questions, four at a time: the third batch ends the epoch, and no
   # second is left except the two that it asked already.
@@ -344,7 +355,7 @@ def test_a_change_that_is_taken_back_before_a_save_is_none(folder, capsys):
   def enough(*args):
     raise Enough
 
-  config.steps, config.evaluate_every = 2, 2
+  config.steps, config.heldout.every = 2, 2
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(step_lib, 'take_step', enough)
     with pytest.raises(Enough):
@@ -353,8 +364,8 @@ def test_a_change_that_is_taken_back_before_a_save_is_none(folder, capsys):
     change['field']
     for change in json.loads((workdir / 'changes.json').read_text())
   }
-  assert fields() == {'steps', 'evaluate_every'}
-  config.evaluate_every = 0
+  assert fields() == {'steps', 'heldout.every'}
+  config.heldout.every = 0
   assert train.train(built(config), workdir) == 0
   assert fields() == {'steps'}
 

@@ -497,9 +497,7 @@ def test_a_count_of_moments_and_of_a_schedule_cannot_be_taken_over(fn):
   assert restarts(component, 0, SMALL)
   for learning_rate, warmup_steps in ((1.0, 2), (COSINE, 0)):
     component = dict(fn=fn, learning_rate=learning_rate)
-    with pytest.raises(
-      ValueError, match=r'give config\.carry_optimizer=F'
-    ) as e:
+    with pytest.raises(ValueError, match=r'give config\.optim\.carry=F') as e:
       restarts(component, warmup_steps, SMALL)
     assert '\n' not in str(e.value) and fn in str(e.value)
 
@@ -610,7 +608,9 @@ def test_a_schedule_that_starts_at_0_is_its_own_warm_up():
     transition_steps=4,
   )
   make(SGD | dict(learning_rate=rising))
-  with pytest.raises(ValueError, match=r'expected config\.warmup_steps=0'):
+  with pytest.raises(
+    ValueError, match=r'expected config\.optim\.warmup_steps=0'
+  ):
     make(SGD | dict(learning_rate=rising), warmup_steps=2)
 
 
@@ -634,10 +634,9 @@ def judged(prompt, rewards):
 
 def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   config = tiny.config(folder)
-  config.optim = dict(
-    fn='own_parts:sign_descent', learning_rate=0.5, decay=0.75
-  )
-  config.loss = dict(fn='own_parts:squared', strength=0.0)
+  config.optim.transform = dict(fn='own_parts:sign_descent', decay=0.75)
+  config.optim.learning_rate = 0.5
+  config.objective.loss = dict(fn='own_parts:squared', strength=0.0)
   settings.validate(config)
   run = train.build(config)
   state = start.begin(run).state
@@ -677,15 +676,13 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
 
 def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   config = tiny.config(folder)
-  config.optim = dict(
-    fn='optax:adamw',
-    learning_rate=dict(COSINE),
-    weight_decay=0.1,
-    mu_dtype='bfloat16',
-    decay_on='.*',
-    groups=(('embed', 0.1), (r'layers\..*_norm', dict(SGD))),
+  config.optim.transform = dict(
+    fn='optax:adamw', weight_decay=0.1, mu_dtype='bfloat16'
   )
-  config.warmup_steps = 2
+  config.optim.learning_rate = dict(COSINE)
+  config.optim.decay_on = '.*'
+  config.optim.groups = (('embed', 0.1), (r'layers\..*_norm', dict(SGD)))
+  config.optim.warmup_steps = 2
   settings.validate(config)
   run = train.build(config)
   state = start.begin(run).state

@@ -347,7 +347,7 @@ def drawn_groups(mean, cap, groups, window=1024, masked=False):
   """1,024 rollouts of log-normal lengths (sigma 0.8), cut at `cap`.
 
   Prompts are log-normal too, 150 tokens on average. `masked` leaves out what
-  was cut, as config.truncated='mask' does.
+  was cut, as config.objective.truncated='mask' does.
   """
   rng = np.random.default_rng(0)
   draw = lambda mean, n: rng.lognormal(np.log(mean) - 0.8**2 / 2, 0.8, n)
@@ -602,7 +602,7 @@ def test_a_batch_that_no_judge_could_judge_has_no_advantage(scale):
 @pytest.mark.parametrize('scale', [True, False, 'std', ''])
 def test_another_scale_is_one_line(scale):
   with pytest.raises(
-    ValueError, match=r'^config\.advantage\.scale=.*: give'
+    ValueError, match=r'^config\.objective\.advantage\.scale=.*: give'
   ) as e:
     normalised([[1, 0]], scale=scale)
   assert 'group, batch, none' in str(e.value)

@@ -829,8 +829,8 @@ def test_any_optax_transform_by_its_path(component, want):
   'change, said',
   [
     ({'momentun': 0.9}, 'momentun'),
-    ({'fn': 'optax:sdg'}, "config.optim.fn='optax:sdg'"),
-    ({'fn': 'sgd'}, "config.optim.fn='sgd'"),
+    ({'fn': 'optax:sdg'}, "config.optim.transform.fn='optax:sdg'"),
+    ({'fn': 'sgd'}, "config.optim.transform.fn='sgd'"),
   ],
 )
 def test_a_wrong_optimiser_is_one_line(change, said):

@@ -21,7 +21,8 @@ def group_normalised(
   """
   if scale not in SCALES:
     raise ValueError(
-      f'config.advantage.scale={scale!r}: give one of {", ".join(SCALES)}'
+      f'config.objective.advantage.scale={scale!r}: give one of '
+      f'{", ".join(SCALES)}'
     )
   reward_PG = np.where(judged_PG, reward_PG, 0.0).astype(np.float64)
   count_P1 = np.maximum(judged_PG.sum(1, keepdims=True), 1)

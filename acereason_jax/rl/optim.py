@@ -36,6 +36,9 @@ from jax.interpreters import partial_eval
 from acereason_jax import resolve
 
 FIELD = 'config.optim'
+# Where the config has the transform that learning_rate, groups and decay_on of
+# its section are about.
+TRANSFORM = f'{FIELD}.transform'
 Tree = Any
 # Weights [L, out, in] multiply from the left.
 _LAYER_MATRIX = optax.contrib.MuonDimensionNumbers(
@@ -133,10 +136,10 @@ def restarts(
   of_updates = _used(make(follow=lambda rate: lambda step: rate(0)), params)
   if any(map(all, zip(kept, of_schedules, of_updates))):
     raise ValueError(
-      f'{FIELD}.fn={component["fn"]!r}: it counts steps once for its moments '
-      "and for its learning rate's schedule, so a stage cannot take over the "
-      'one without the other; give config.carry_optimizer=False, or a constant '
-      'learning_rate and config.warmup_steps=0'
+      f'{TRANSFORM}.fn={component["fn"]!r}: it counts steps once for its '
+      "moments and for its learning rate's schedule, so a stage cannot take "
+      'over the one without the other; give config.optim.carry=False, or a '
+      'constant learning_rate and config.optim.warmup_steps=0'
     )
   return [not k or s for k, s in zip(kept, of_schedules)]
 
@@ -288,12 +291,13 @@ def _transform(
   for needed in ('fn', 'learning_rate'):
     if needed not in component:
       raise ValueError(f'{field}: {dict(component)} lacks {needed!r}; give it')
-  takes = resolve.signature(component['fn'], f'{field}.fn')
+  where = TRANSFORM if field == FIELD else field
+  takes = resolve.signature(component['fn'], f'{where}.fn')
   try:
     takes.bind_partial(learning_rate=component['learning_rate'])
   except TypeError as e:
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: takes no learning_rate, expected an '
+      f'{where}.fn={component["fn"]!r}: takes no learning_rate, expected an '
       "optimiser such as 'optax:adamw'; it accepts: "
       f'{", ".join(takes.parameters)}'
     ) from e
@@ -305,10 +309,10 @@ def _transform(
     scaled = lambda step: factor * followed(step)
   else:
     scaled = factor * rate
-  built = _build({**component, 'learning_rate': scaled}, field, names)
+  built = _build({**component, 'learning_rate': scaled}, where, names)
   if not isinstance(built, optax.GradientTransformation):
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
+      f'{where}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
       'expected an optax.GradientTransformation (init, update)'
     )
   return built
@@ -334,7 +338,7 @@ def _learning_rate(
     if first == 0:
       raise ValueError(
         f'{field}={dict(rate)}: starts at 0, so it has a warm-up of its own; '
-        'expected config.warmup_steps=0'
+        'expected config.optim.warmup_steps=0'
       )
     warmup = optax.linear_schedule(
       first / (warmup_steps + 1), first, warmup_steps
@@ -366,8 +370,8 @@ def _build(
     kwargs = {masks.pop(): _decay_mask(component, field, names)} | kwargs
   elif 'decay_on' in component:
     raise ValueError(
-      f'{field}.decay_on={component["decay_on"]!r}: {component["fn"]} takes no '
-      'mask of weight decay; leave it out'
+      f'{_of_decay(field)}={component["decay_on"]!r}: {component["fn"]} takes '
+      'no mask of weight decay; leave it out'
     )
   if 'muon_weight_dimension_numbers' in takes:
     kwargs = {'muon_weight_dimension_numbers': _muon_dimensions} | kwargs
@@ -395,12 +399,16 @@ def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:
   return value
 
 
+def _of_decay(field: str) -> str:
+  return f'{FIELD if field == TRANSFORM else field}.decay_on'
+
+
 def _decay_mask(
   component: Mapping[str, Any], field: str, names: Sequence[str]
 ) -> Callable[[Tree], Tree]:
   """Parameters -> whether each decays."""
   if 'decay_on' in component:
-    chosen = _matches(component['decay_on'], f'{field}.decay_on', names)
+    chosen = _matches(component['decay_on'], _of_decay(field), names)
     decays = lambda path, _: _name(path) in chosen
   else:
     decays = lambda path, leaf: leaf.ndim - _stacked(path) > 1
@@ -465,7 +473,7 @@ def _doubt(has_schedule: bool) -> str:
     return ''
   return (
     '; if it takes no schedule, give learning_rate a number, and '
-    'config.warmup_steps=0'
+    'config.optim.warmup_steps=0'
   )
 
 

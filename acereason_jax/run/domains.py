@@ -38,8 +38,8 @@ def build_domain(
     timeout_seconds=c.judge.timeout_seconds,
     confine=c.judge.confine,
   )
-  arguments = dict(reasons=c.prompt.reasons) | c.judge.arguments.kwargs()
-  judges = functools.partial(make, c.judge.fn, arguments)
+  arguments = dict(reasons=c.prompt.reasons) | c.judge.verify.kwargs()
+  judges = functools.partial(make, arguments.pop('fn'), arguments)
   limits = c.judge.batch_seconds, c.judge.max_failed_share
   references_pool = None
   if c.judge.reference:
@@ -49,7 +49,7 @@ def build_domain(
     where='' if alone else f'domains.{name}.',
     prompts=prompts,
     digests=digests,
-    evaluate_every=c.evaluate_every,
+    evaluate_every=c.heldout.every,
     open_judges=lambda: values.Judges(judges(), *limits),
     open_reference_pool=references_pool,
   )

@@ -115,7 +115,7 @@ def _check_judged(
   if len(failed) > max_failed_share * len(pairs):
     rollout, verdict = failed[0]
     broken = sum(r.stop == 'error' for r, _ in failed)
-    remedy = 'fix the judge config.judge.fn'
+    remedy = 'fix the judge config.judge.verify'
     if broken:
       remedy = f'{broken} are rollouts that could not end, whoever judges'
     raise JudgeFailed(

@@ -35,5 +35,5 @@ def check_limits(stage: Stage, at: Standing, step: Step) -> None:
       f'{where}: {values["zero_signal_share"]:.0%} of the groups have no '
       f'gradient, more than config.limits.zero_signal={limits["zero_signal"]}; '
       'go on with config.start.run and another --workdir, and other prompts '
-      '(config.filter) or more rounds of config.refill'
+      '(config.filter) or more rounds of config.rollout.refill'
     )

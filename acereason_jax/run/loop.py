@@ -8,7 +8,7 @@ rollouts of those that were taken already.
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from acereason_jax.console import terminal
+from acereason_jax.console import signals, terminal
 from acereason_jax.curriculum import (
   ending,
   filtering,
@@ -17,7 +17,6 @@ from acereason_jax.curriculum import (
   selection,
 )
 from acereason_jax.rl import update
-from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, limits, metrics, writing
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import probe as probe_lib
@@ -46,7 +45,7 @@ def run_stages(
   """
   total = total_steps(run, at.progress)
   with (
-    checkpoint_lib.Preemption() as preemption,
+    signals.StopRequest() as stop,
     terminal.progress_bar(total, done=at.progress.step) as advance,
   ):
     if at.progress.step < total:
@@ -56,9 +55,9 @@ def run_stages(
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
         began = time.monotonic()
-        at = enter(run, stage, at, tools, preemption.flagged)
+        at = enter(run, stage, at, tools, stop.asked)
         at = add_seconds(at, began)
-      at = run_stage(run, stage, at, tools, records, preemption)
+      at = run_stage(run, stage, at, tools, records, stop)
   return at
 
 
@@ -68,16 +67,16 @@ def run_stage(
   at: Standing,
   tools: Tools,
   records: writing.Records,
-  preemption: checkpoint_lib.Preemption,
+  stop: signals.StopRequest,
 ) -> Standing:
   """Takes steps until the stage is over. Raises: see `run_stages`."""
-  stop = False
+  stops = False
   reason = stop_reason(stage, at.progress, at.ledger)
   if reason is None:
     # Where a run ended it did not look ahead; now it may go on from there.
     at = look_ahead(run, stage, at, tools)
     reason = stop_reason(stage, at.progress, at.ledger)
-  while reason is None and not stop:
+  while reason is None and not stops:
     began = time.monotonic()
     at, step = step_lib.take_step(run, stage, at, tools)
     at, step = look_back(run, stage, at, tools, step)
@@ -85,15 +84,15 @@ def run_stage(
     writing.write_step(run, records, at, step, total_steps(run, at.progress))
     limits.check_limits(stage, at, step)
     ends = reason and stage is run.stages[-1]
-    stop = preemption.requested(done) and not ends
+    stops = stop.agreed(done) and not ends
     at = add_seconds(at, began)
     folder.check_there(records.workdir)
     scored = run.best in step.values
-    if stop or reason or scored or done % run.checkpoint_every == 0:
+    if stops or reason or scored or done % run.checkpoint_every == 0:
       writing.save(run, records, tools.journal, at, step)
   if reason and (len(run.stages) > 1 or at.progress.over):
     metrics.say(f'stage {stage.name}: over, {reason}')
-  if stop:
+  if stops:
     raise Interrupted(at.progress.step)
   return at
 
@@ -118,7 +117,7 @@ def enter(
   stage: Stage,
   at: Standing,
   tools: Tools,
-  interrupted: Callable[[], bool],
+  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """A stage's beginning; `at` is where the stage before it ended.
 
@@ -144,7 +143,7 @@ def enter(
   at = at._replace(state=first_state(stage, at), progress=progress)
   for domain, own in stage.filters.items():
     if own.of:
-      at = probe_lib.probe(run, stage, domain, at, tools, interrupted)
+      at = probe_lib.probe(run, stage, domain, at, tools, asked_to_stop)
   return look_ahead(run, stage, at, tools)
 
 

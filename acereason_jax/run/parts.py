@@ -24,29 +24,31 @@ def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
   Raises:
     ValueError: it is no loss, or one that is right for one update only.
   """
-  loss = c.loss.build()
+  loss, fn = c.objective.loss.build(), c.objective.loss.fn
   try:
     read, has_ratio = losses.reads(loss), losses.has_ratio(loss)
   except ValueError as e:
-    raise ValueError(f'config.loss.fn={c.loss.fn!r}: {e}') from e
-  if c.updates > 1 and not has_ratio:
+    raise ValueError(f'config.objective.loss.fn={fn!r}: {e}') from e
+  if c.optim.updates > 1 and not has_ratio:
     raise ValueError(
-      f'config.updates={c.updates}: config.loss.fn={c.loss.fn!r} has no ratio '
-      'of the policy to the one that the batch was drawn from, so only the '
-      'first update of a batch would be right; give updates=1, or a loss such '
-      "as 'acereason_jax.rl.losses:clipped' (configs/updates_cpu.py)"
+      f'config.optim.updates={c.optim.updates}: config.objective.loss.fn='
+      f'{fn!r} has no ratio of the policy to the one that the batch was drawn '
+      'from, so only the first update of a batch would be right; give '
+      "updates=1, or a loss such as 'acereason_jax.rl.losses:clipped' "
+      '(configs/updates_cpu.py)'
     )
   return loss, read
 
 
 def build_objective(c: settings.Reader, *, every: bool) -> objective.Objective:
   """`every`: see `packing.trained_rollouts`."""
+  o = c.objective
   return objective.Objective(
-    rules=objective.Rules(c.truncated, c.overlong_tokens, c.rollout.max_tokens),
-    **c.advantage.kwargs(),
-    average=c.average,
-    policy=c.policy,
-    updates=c.updates,
+    rules=objective.Rules(o.truncated, o.overlong_tokens, c.rollout.max_tokens),
+    **o.advantage.kwargs(),
+    average=o.average,
+    policy=o.policy,
+    updates=c.optim.updates,
     every=every,
   )
 
@@ -72,11 +74,11 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
 def build_groups(c: settings.Reader) -> control.Control:
   """Rollouts a prompt. A control may be between two whole numbers: a step
   rounds it."""
-  made = build_control(c.rollout, 'groups', 'rollout.groups')
+  made = build_control(c.rollout, 'per_prompt', 'rollout.per_prompt')
   if made.low < 2:
     raise ValueError(
-      f'config.rollout.groups: goes down to {made.low}; a group of 1 has no '
-      'baseline: give at least 2'
+      f'config.rollout.per_prompt: goes down to {made.low}; a group of 1 has '
+      'no baseline: give at least 2'
     )
   return made
 
@@ -86,7 +88,6 @@ def build_filters(
 ) -> dict[str, filtering.Filter]:
   """By domain of the stage's mix."""
   c.filter.kwargs()
-  c.filters.kwargs()
   found = {}
   for domain, fields in settings.filters(stage).items():
     if fields['max_difficulty'] < 0:
@@ -111,7 +112,7 @@ def check_metric(
   asked = domains.get(name.removeprefix('heldout/'))
   if asked is not None and not asked.evaluate_every:
     raise ValueError(
-      f'config.evaluate_every=0: config.{field}={name!r} needs looks at the '
+      f'config.heldout.every=0: config.{field}={name!r} needs looks at the '
       "held-out questions; give the steps between them (a domain's own counts)"
     )
   leaving = [
@@ -140,6 +141,16 @@ class Training(NamedTuple):
   abstract: update.TrainState
 
 
+def optimizer_component(c: settings.Reader) -> dict[str, Any]:
+  """The transform, with the arguments that rl/optim.py gives a meaning."""
+  rate = c.optim.learning_rate
+  if isinstance(rate, settings.Reader):
+    rate = rate.kwargs()
+  component = c.optim.transform.kwargs() | dict(learning_rate=rate)
+  more = dict(groups=c.optim.groups, decay_on=c.optim.decay_on)
+  return component | {name: value for name, value in more.items() if value}
+
+
 def build_training(
   c: settings.Reader,
   parts: lora.Parts,
@@ -148,10 +159,10 @@ def build_training(
   has_reference: bool,
 ) -> Training:
   optimizer = optim.make_optimizer(
-    c.optim.kwargs(),
+    optimizer_component(c),
     abstract_params,
-    warmup_steps=c.warmup_steps,
-    clip_norm=c.clip_norm,
+    warmup_steps=c.optim.warmup_steps,
+    clip_norm=c.optim.clip_norm,
   )
   init = functools.partial(update.init_state, optimizer=optimizer)
   abstract = jax.eval_shape(init, abstract_params)
@@ -164,7 +175,7 @@ def build_training(
       abstract_params,
       placed,
       everywhere,
-      offload=c.offload_moments,
+      offload=c.optim.offload,
     ),
     everywhere,
   )
@@ -194,10 +205,10 @@ def build_carry(
   """
   optimizer, _, abstract = training
   flags = optim.restarts(
-    c.optim.kwargs(),
+    optimizer_component(c),
     abstract.params,
-    warmup_steps=c.warmup_steps,
-    clip_norm=c.clip_norm,
+    warmup_steps=c.optim.warmup_steps,
+    clip_norm=c.optim.clip_norm,
   )
 
   def anew(leaves: Sequence[Any]) -> list[Any]:
@@ -229,7 +240,7 @@ def check_carried(stages: Sequence[values.Stage]) -> None:
   for before, stage in itertools.pairwise(stages):
     if stage.carry and shape(before) != shape(stage):
       raise ValueError(
-        f'stage {stage.name!r}: config.carry_optimizer=True: its optimiser has '
+        f'stage {stage.name!r}: config.optim.carry=True: its optimiser has '
         f'another state than that of stage {before.name!r}; set it False, or '
         'give both the same config.optim; where one of them has a schedule or '
         'warmup_steps and the other a constant rate, give that as a schedule '

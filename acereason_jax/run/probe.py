@@ -24,7 +24,7 @@ def probe(
   domain: str,
   at: Standing,
   tools: Tools,
-  interrupted: Callable[[], bool],
+  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """Asks every prompt of a domain as often as the stage's filter of it says,
   and adds what became of them to the ledger.
@@ -47,7 +47,7 @@ def probe(
   for places in np.array_split(np.arange(len(missing)), count):
     if not len(places):
       break
-    if interrupted():
+    if asked_to_stop():
       raise Interrupted(step)
     chunk = [missing[i] for i in places]
     for found in probe_chunk(run, stage, at, tools, params, chunk, times):

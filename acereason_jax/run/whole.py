@@ -3,13 +3,11 @@
 import contextlib
 import json
 import pathlib
-import signal
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from acereason_jax.console import exits
+from acereason_jax.console import exits, signals
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, judged, loop, metrics, start, writing
 from acereason_jax.run import heldout as heldout_lib
@@ -69,7 +67,7 @@ def go_on(
   with exits.mendable(ValueError):
     at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
   if is_new:
-    with heeded_interrupt():
+    with signals.StopRequest() as stop, stop.interruptible():
       at = start.first_look(run, at, tools)
   writer = open_writer(run, workdir, meta, at, stack)
   records = writing.Records(workdir, checkpoints, writer, meta)
@@ -128,24 +126,3 @@ def summarise(run: Run, records: writing.Records, at: Standing) -> None:
     metrics.summary(records.workdir, values)
     file = records.workdir / 'summary.json'
     metrics.say(f'{file}: {json.dumps(values)}')
-
-
-@contextlib.contextmanager
-def heeded_interrupt() -> Iterator[None]:
-  """Raises KeyboardInterrupt at the end if a library swallowed it inside.
-
-  While jax compiles, Python may stand in a callback that ignores errors.
-  """
-  seen = []
-
-  def handle(number: int, frame: Any) -> None:
-    seen.append(number)
-    raise KeyboardInterrupt
-
-  previous = signal.signal(signal.SIGINT, handle)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, previous)
-  if seen:
-    raise KeyboardInterrupt
