@@ -33,8 +33,8 @@ from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, sampling, schedule
 from acereason_jax.rollout import requests as requests_lib
-from acereason_jax.rollout import sampling, schedule
 from acereason_jax.rollout import trace as trace_lib
 from benchmarks import lockstep, step
 
@@ -103,7 +103,7 @@ def make_engine(
     s.mesh,
     sizes=sizes._replace(pages=slots * sizes.table + 1),
     sampling=PLAIN,
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.dtype(kv_dtype),
     to_text=lambda tokens: '',
   )

@@ -37,7 +37,7 @@ from acereason_jax.kernels import attention
 from acereason_jax.models import decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
 from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
@@ -138,7 +138,7 @@ def build(case: dict[str, Any]) -> Step:
     mesh,
     sizes=sizes._replace(pages=sizes.slots * sizes.table + 1),
     sampling=sampling.Sampling(),
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
   )

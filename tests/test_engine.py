@@ -22,7 +22,7 @@ from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import requests, schedule
+from acereason_jax.rollout import programs, requests, schedule
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import judged as judged_lib
@@ -86,7 +86,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
     mesh,
     sizes=SIZES._replace(**dict(shards=shards, rows=max(2, shards)) | sizes),
     sampling=sampling_lib.Sampling(greedy=greedy),
-    ending=ending or engine_lib.Ending(STOPS),
+    ending=ending or programs.Ending(STOPS),
     kv_dtype=kv,
     to_text=to_text,
   )
@@ -95,7 +95,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
 @functools.cache
 def engine(stops=STOPS, **kwargs):
   """On one device."""
-  ending = kwargs.pop('ending', engine_lib.Ending(stops))
+  ending = kwargs.pop('ending', programs.Ending(stops))
   return build(one_device(), ending=ending, **kwargs)
 
 
@@ -737,7 +737,7 @@ def thinking(budget=5):
   free = flat(sample('abcdAB', stops=()))
   close = int(free['a', 0].tokens[2])
   forced = (7, 9, close)
-  ending = engine_lib.Ending((), (), budget, close, forced)
+  ending = programs.Ending((), (), budget, close, forced)
   return free, ending
 
 
@@ -837,11 +837,11 @@ def test_every_process_has_the_pages_of_the_one_with_least(monkeypatch):
     (dict(pages=3), 'pages=3 on each of 1 shards'),
     (dict(chunk=3), 'page=4: give a multiple of chunk, 3'),
     (
-      dict(ending=engine_lib.Ending((), ('ok', ''))),
+      dict(ending=programs.Ending((), ('ok', ''))),
       'a stop string is empty: it would end every rollout',
     ),
     (
-      dict(ending=engine_lib.Ending((), budget=5, close=3)),
+      dict(ending=programs.Ending((), budget=5, close=3)),
       'a thinking budget of 5 tokens needs the tokens to end it',
     ),
   ],

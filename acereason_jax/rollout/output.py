@@ -130,7 +130,7 @@ def _done(where: str, line: bytes) -> tuple[tuple[str, int], int]:
         return (name, index), length
   except (ValueError, RecursionError):
     pass
-  raise ValueError(f'{where}: no rollout; give another --out, or mend it')
+  raise ValueError(f'{where}: no rollout; give another --out, or fix it')
 
 
 def to_record(rollout: types.Rollout, with_tokens: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From a model to an engine that serves it: for train, generate and evaluate.
 
-`read_model` reads what is small, so that prompts can be made and lengths
+`read_model` reads the small files, so that prompts can be made and lengths
 checked; `serve` then makes the engine and loads the weights. Where the weights
 come from is a function, `Weights.load`: a model directory's is here, that of a
 run's checkpoint is in run/weights.py, since this folder knows no runs.
@@ -29,8 +29,8 @@ from acereason_jax.models import (
 from acereason_jax.rl import update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, schedule
 from acereason_jax.rollout import sampling as sampling_lib
-from acereason_jax.rollout import schedule
 
 
 class Weights(NamedTuple):
@@ -49,7 +49,7 @@ class Weights(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-  """What is small in a model's directory.
+  """The small files of a model's directory.
 
   directory: the Hugging Face directory.
   config: the sizes of the network.
@@ -192,7 +192,7 @@ def check_prompts(
 def choose_sizes(
   asked: Asked, mesh: Mesh, *, window: int, room: int, rollouts: int
 ) -> schedule.Sizes:
-  """What is asked for and, where nothing is, what suits the device.
+  """The sizes asked for; those that are 0 become what suits the device.
 
   `window` and `room` are the most tokens of a prompt and of a response,
   `rollouts` how many there are to draw. `pages` stay as asked: `fit_sizes`
@@ -244,7 +244,7 @@ def make_engine(
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
+  ending: programs.Ending,
   kv_dtype: jnp.dtype,
 ) -> engine_lib.Engine:
   """An engine of sizes that fit; texts are as the tokenizer decodes them."""
@@ -266,7 +266,7 @@ def serve(
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
+  ending: programs.Ending,
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
 ) -> Served:

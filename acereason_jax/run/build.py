@@ -17,7 +17,7 @@ import optax
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader as settings
-from acereason_jax.curriculum import selection
+from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import (
   base,
   decoder,
@@ -178,7 +178,7 @@ def build_stage(
   name: str,
   index: int,
   mix: dict[str, float],
-  filters: dict[str, selection.Filter],
+  filters: dict[str, filtering.Filter],
   shared: Shared,
 ) -> Stage:
   network = shared.network
@@ -202,7 +202,7 @@ def build_stage(
   return Stage(
     name=name,
     index=index,
-    stop=selection.Stop(steps=c.steps, **c.stop.kwargs()),
+    stop=ending.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
     prompts=c.rollout.prompts,

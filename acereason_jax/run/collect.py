@@ -116,7 +116,7 @@ def collect(
 
 
 class _Batch(NamedTuple):
-  """What `collect` asks for, and what an interrupted try left of it.
+  """The requests of `collect`, and what an interrupted try left of them.
 
   Each process judges its share. A status decides the reward, so statuses
   travel; the details of other processes' verdicts stay there.

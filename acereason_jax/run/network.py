@@ -28,7 +28,7 @@ from acereason_jax.models import (
   tokens,
 )
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule, serve
+from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
 
 
@@ -89,7 +89,7 @@ def build_network(c: settings.Reader) -> Network:
 
 
 def digests_of(network: Network) -> dict[str, Any]:
-  """Of what a run that goes on reads again of the model's files.
+  """Digests of the model's files that a run reads again when it goes on.
 
   Closes the tokenizer's worker, which nothing asks after this.
   """
@@ -203,6 +203,6 @@ def build_engine(
     network.files.tokenizer,
     sizes=sizes,
     sampling=own,
-    ending=engine_lib.Ending(network.files.stops),
+    ending=programs.Ending(network.files.stops),
     kv_dtype=kv_dtype,
   )

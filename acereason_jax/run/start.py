@@ -18,7 +18,12 @@ from jax.experimental import multihost_utils
 
 from acereason_jax.config import reader as settings
 from acereason_jax.console import exits
-from acereason_jax.curriculum import ledger, outcomes, parquet, selection
+from acereason_jax.curriculum import (
+  filtering,
+  ledger,
+  outcomes,
+  parquet,
+)
 from acereason_jax.data import records, references
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
@@ -259,7 +264,7 @@ def open_tools(
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        selection.check(stage.filters[domain], train)
+        filtering.check(stage.filters[domain], train)
         probe.easy_prompts(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
