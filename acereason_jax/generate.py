@@ -18,7 +18,6 @@ import json
 import math
 import os
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ from absl import app, flags
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import timeline, types
-from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.console import exits, jax_setup, signals, terminal
 from acereason_jax.data import records, sources
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rollout import cache as cache_lib
@@ -496,32 +495,6 @@ def left(job: Job, out: Output) -> list[schedule.Request]:
   )
 
 
-class Stop:
-  """Context manager; SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
-
-  SIGHUP stays ignored where it is, as nohup has it.
-  `asked` stays True where a library swallowed it: while jax compiles, Python
-  may stand in a callback that ignores errors.
-  """
-
-  asked = False
-
-  def __enter__(self) -> 'Stop':
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    return self
-
-  def __exit__(self, *exc) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number: int, frame: Any) -> None:
-    self.asked = True
-    raise KeyboardInterrupt
-
-
 @contextlib.contextmanager
 def progress(
   total: int, done: int, trace: schedule.Trace
@@ -555,7 +528,7 @@ def summary(trace: schedule.Trace) -> str:
   )
 
 
-def generate(job: Job, out: Output, stop: Stop) -> int:
+def generate(job: Job, out: Output, stop: signals.StopRequest) -> int:
   """Fills `out` up; returns the exit status."""
   path = terminal.printable(str(out.path))
   if not (asked := left(job, out)):
@@ -581,7 +554,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
         with exits.mendable(OSError, where=f'{out.path}: '):
           out.write(to_record(rollout, TOKENS.value))
         advance()
-        if stop.asked:
+        if stop.asked():
           raise KeyboardInterrupt
   finally:
     with exits.mendable(OSError):
@@ -601,13 +574,14 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
 
 def run() -> int:
   """What the flags say, from files to file; returns the exit status."""
-  with Stop() as stop, contextlib.ExitStack() as stack:
+  with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
     try:
-      with exits.mendable(ValueError, OSError):
-        job = read_job()
-        out = stack.enter_context(Output(OUT.value, job.settings))
-      jax_setup.use_precision(job.dtype)
-      return generate(job, out, stop)
+      with stop.interruptible():
+        with exits.mendable(ValueError, OSError):
+          job = read_job()
+          out = stack.enter_context(Output(OUT.value, job.settings))
+        jax_setup.use_precision(job.dtype)
+        return generate(job, out, stop)
     except KeyboardInterrupt:
       # Who closed the terminal reads it no more.
       with contextlib.suppress(KeyboardInterrupt):

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import pathlib
-import signal
 import sys
 import time
 import traceback
@@ -28,7 +27,7 @@ from ml_collections import config_flags
 
 from acereason_jax import timeline
 from acereason_jax.config import reader as settings
-from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.console import exits, jax_setup, signals, terminal
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import collect, loop, metrics, start
@@ -113,17 +112,17 @@ def run_stage(
   meta: dict,
   tools: loop.Tools,
   records: Records,
-  preemption: checkpoint_lib.Preemption,
+  stop: signals.StopRequest,
   advance: Callable[[], None],
 ) -> tuple[loop.Standing, dict, bool]:
   """Steps until the stage is over (True) or asked to stop (False)."""
-  stop = False
+  stops = False
   reason = loop.stop_reason(stage, at.progress, at.ledger)
   if reason is None:
     # Where a run ended it did not look ahead; now it may go on from there.
     at = loop.looked_ahead(run, stage, at, tools)
     reason = loop.stop_reason(stage, at.progress, at.ledger)
-  while reason is None and not stop:
+  while reason is None and not stops:
     began = time.monotonic()
     at, step = loop.take_step(run, stage, at, tools)
     reason = step.reason
@@ -133,18 +132,18 @@ def run_stage(
     keep_bad_batch(records, done, step)
     loop.check_limits(stage, at, step)
     ends = reason and stage is run.stages[-1]
-    stop = preemption.requested(done) and not ends
+    stops = stop.agreed(done) and not ends
     meta = dict(meta, seconds=meta['seconds'] + time.monotonic() - began)
     best = run.best in step.values
     check_there(records.workdir)
-    if stop or reason or best or done % run.checkpoint_every == 0:
+    if stops or reason or best or done % run.checkpoint_every == 0:
       records.checkpoints.wait()
       if (saved := records.checkpoints.latest_step()) is not None:
         tools.journal.forget(saved)
       save(run, records, at, meta, step)
   if reason and (len(run.stages) > 1 or at.progress.over):
     say(f'stage {stage.name}: over, {reason}')
-  return at, meta, not stop
+  return at, meta, not stops
 
 
 def total_steps(run: Run, progress: loop.Progress) -> int:
@@ -164,7 +163,7 @@ def run_stages(
   """Stages until done (True) or asked to stop (False); saves as it goes."""
   total = total_steps(run, at.progress)
   with (
-    checkpoint_lib.Preemption() as preemption,
+    signals.StopRequest() as stop,
     terminal.progress_bar(total, done=at.progress.step) as advance,
   ):
     if at.progress.step < total:
@@ -174,13 +173,13 @@ def run_stages(
       if at.progress.stage != stage.name or not at.progress.stage_step:
         began = time.monotonic()
         try:
-          at = loop.enter(run, stage, at, tools, preemption.flagged)
+          at = loop.enter(run, stage, at, tools, stop.asked)
         except loop.Interrupted:
           return at, meta, False
         spent = time.monotonic() - began
         meta = dict(meta, seconds=meta['seconds'] + spent)
       at, meta, over = run_stage(
-        run, stage, at, meta, tools, records, preemption, advance
+        run, stage, at, meta, tools, records, stop, advance
       )
       if not over:
         return at, meta, False
@@ -224,7 +223,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
         at = start.restore(run, checkpoints, meta['changes'])
     if meta is None:
       began = time.monotonic()
-      with heeded_interrupt():
+      with signals.StopRequest() as stop, stop.interruptible():
         at = start.first_look(run, at, tools)
       meta = dict(config=run.config, data=run.digests, dropped=dropped)
       meta |= dict(changes=[])
@@ -295,27 +294,6 @@ def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as gone:
       raise gone from e
     raise
-
-
-@contextlib.contextmanager
-def heeded_interrupt() -> Iterator[None]:
-  """Raises KeyboardInterrupt at the end if a library swallowed it inside.
-
-  While jax compiles, Python may stand in a callback that ignores errors.
-  """
-  seen = []
-
-  def handle(number: int, frame: Any) -> None:
-    seen.append(number)
-    raise KeyboardInterrupt
-
-  previous = signal.signal(signal.SIGINT, handle)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, previous)
-  if seen:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

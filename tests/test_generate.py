@@ -458,19 +458,6 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   assert lines_of(tmp_path / 'more.jsonl') == [record]
 
 
-def test_a_hangup_stops_as_others_do_unless_it_is_ignored():
-  with pytest.raises(KeyboardInterrupt), generate.Stop() as stop:
-    signal.raise_signal(signal.SIGHUP)
-  assert stop.asked
-  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  try:
-    with generate.Stop() as stop:
-      signal.raise_signal(signal.SIGHUP)
-    assert not stop.asked
-  finally:
-    signal.signal(signal.SIGHUP, previous)
-
-
 def test_a_file_that_is_deleted_meanwhile_is_one_line(
   run, monkeypatch, tmp_path
 ):

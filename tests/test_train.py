@@ -99,17 +99,6 @@ def test_a_finished_run_says_so_and_a_larger_number_of_steps_goes_on(reference):
   assert 'step 4/' not in longer and f'step 5/{STEPS}' in longer
 
 
-def test_an_interrupt_that_a_library_swallowed_is_heeded():
-  with (
-    pytest.raises(KeyboardInterrupt),
-    train.heeded_interrupt(),
-    contextlib.suppress(KeyboardInterrupt),
-  ):
-    signal.raise_signal(signal.SIGINT)
-  with train.heeded_interrupt():
-    pass
-
-
 def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   folder, command, reference
 ):

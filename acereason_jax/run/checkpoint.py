@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and the signal that asks for a last one.
+"""Checkpoints of a run.
 
 A save returns before it is on disk; whether it got there is known only after
 `wait`, or when the next `save` raises.
@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import pathlib
-import signal
 import stat as stat_lib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.console import oserrors
@@ -314,53 +312,6 @@ def fixed(
     for field, value in _flat(config).items()
     if not any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in may_change)
   }
-
-
-class Preemption:
-  """Context manager: SIGTERM, SIGINT or SIGHUP asks the run to save and stop.
-
-  The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
-  once. SIGHUP stays ignored where it is, as nohup has it. Enter it after
-  jax.distributed.initialize, in the main thread.
-  """
-
-  def __enter__(self) -> 'Preemption':
-    self._flag = False
-    self._interrupts = 0
-    # With many processes jax owns SIGTERM: it brings all to one common step.
-    self._distributed = jax.process_count() > 1
-    numbers = [signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    if not self._distributed:
-      numbers.append(signal.SIGTERM)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    return self
-
-  def __exit__(self, *exc) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def flagged(self) -> bool:
-    """Whether a signal came, where one process alone has to know."""
-    return self._flag and not self._distributed
-
-  def requested(self, step: int) -> bool:
-    """Whether to save at `step` and stop: the same answer on all processes.
-
-    With several processes each must ask at every step, in order.
-    """
-    if self._distributed:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._flag
-
-  def _handle(self, number: int, frame: Any) -> None:
-    self._interrupts += number == signal.SIGINT
-    if self._interrupts > 1:
-      raise KeyboardInterrupt
-    self._flag = True
-    if self._distributed:
-      os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _kept(leaf: Any) -> Any:
