@@ -22,7 +22,7 @@ REPLICATED = PartitionSpec()
 CHILD = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from acereason_jax import checkpoint
+from acereason_jax.run import checkpoint
 
 def state_at(step):
   return {'x': jnp.full((64, 1024), step), 'step': jnp.int32(step)}

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.console import oserrors
+from acereason_jax.console import damage, oserrors
 
 Tree = Any
 
@@ -39,16 +39,6 @@ _JSON_FILES = (
 )
 _MAX_JSON_BYTES = 64 << 20
 _MAX_LEDGER_BYTES = 1 << 30
-# What reading a damaged checkpoint ends in; of a bug of ours, too, the line
-# names the kind and the words.
-_DAMAGE = (
-  AttributeError,
-  KeyError,
-  OSError,
-  RecursionError,
-  TypeError,
-  ValueError,
-)
 
 
 class Damaged(ValueError):
@@ -387,21 +377,15 @@ def _check_files(directory: epath.Path) -> None:
           )
 
 
-@contextlib.contextmanager
-def _reading(directory: Any, what: str) -> Iterator[None]:
+def _reading(directory: Any, what: str) -> contextlib.AbstractContextManager:
   """Turns whatever Orbax makes of a damaged checkpoint into one line."""
-  try:
-    yield
-  except Exception as e:
-    # jax says that an array cannot be read with a bare Exception.
-    if type(e) is not Exception and not isinstance(e, _DAMAGE):
-      raise
-    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
-    raise Damaged(
+  return damage.told(
+    lambda reason: Damaged(
       f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
-      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and go '
-      'on from the one before'
-    ) from e
+      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and '
+      'resume from the one before'
+    )
+  )
 
 
 def _score(best: str, metrics: Mapping[str, Any]) -> float:
