@@ -22,7 +22,7 @@ from acereason_jax.data import records, references
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import loop
+from acereason_jax.run import loop, resume
 from acereason_jax.run.build import Run, Stage, say
 
 _MAX_SUMMARY_BYTES = 16 << 20
@@ -49,7 +49,7 @@ def earlier(run: Run, checkpoints) -> dict | None:
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
   )
-  checkpoint_lib.check_resume(before, after, may_change=())
+  resume.check(before, after, may_change=())
   # As JSON, because a stored tuple comes back as a list.
   now = json.loads(json.dumps(run.digests))
   for name, value in now.items():
@@ -296,9 +296,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = checkpoint_lib.fixed(
-    settings.by_name(run.config), settings.MAY_CHANGE
-  )
+  fields = resume.fixed(settings.by_name(run.config), settings.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
