@@ -910,7 +910,8 @@ def test_who_ends_its_zygote_is_wrong(name, monkeypatch):
     *_, descriptor, tier, _ = command
     lines = f"""
 import sys
-from acereason_jax.verifiers import sandbox, zygote
+from acereason_jax.verifiers.isolation import sandbox
+from acereason_jax.verifiers.programs import zygote
 sys.orig_argv[:] = [sys.executable, '-c', '']
 sandbox.seccomp = lambda *arguments: 'yes'
 zygote._STACK_BYTES = 0
