@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from acereason_jax.data import code_tasks
-from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import tasks
 
 TWO_SUM = """\
 class Solution:
@@ -76,7 +76,7 @@ def refusal(convert, *arguments):
 def accepted(task):
   """Returns the task if it is one, and JSON changes nothing in it."""
   text = json.dumps(task)
-  again = json.loads(code.CodeTask.from_json(text).to_json())
+  again = json.loads(tasks.CodeTask.from_json(text).to_json())
   assert again | task == again and json.loads(text) == task
   return task
 
