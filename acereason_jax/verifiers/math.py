@@ -27,11 +27,12 @@ from acereason_jax.verifiers.answers import (
   options,
   spelling,
   symbolic,
+  tree,
   units,
   values,
   vocabulary,
 )
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
   TooLarge,
@@ -121,7 +122,7 @@ def _reading(text: str) -> list[str]:
   try:
     found, _ = numerals.readings(normal, _parse)
     for _, node in found:
-      lines.append(f'read as: {latex.show(node)[:1000]}')
+      lines.append(f'read as: {tree.show(node)[:1000]}')
       if (value := values.constant(node)) is not None:
         lines.append(f'value: {values.show(value)}')
   except (Ambiguous, Unreadable, TooLarge) as e:
@@ -396,7 +397,7 @@ def _parse(normal: str) -> Node:
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
     priced = units.is_currency(words[0]) and words[-1].isdigit()
     if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
-      return Node('text', (latex.fold(normal),))
+      return Node('text', (tree.fold(normal),))
   return latex.parse(normal)
 
 

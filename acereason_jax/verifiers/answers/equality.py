@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from acereason_jax.verifiers.answers import units, values, vocabulary
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.values import Refused
 from acereason_jax.verifiers.answers.vocabulary import TooLarge, Unreadable
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import mpmath
 
 from acereason_jax.verifiers.answers import latex, vocabulary
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
   TooLarge,
