@@ -1067,7 +1067,7 @@ def test_a_killed_parent_leaves_nothing():
   program = 'import time\ntime.sleep(99)'
   script = f"""
 import json
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers.pool.pool import VerifierPool
 pool = VerifierPool(
   'acereason_jax.verifiers.code:verify', {{}}, 1, 300.0, confine=False
 )

@@ -1075,7 +1075,8 @@ def test_unshare_denied_by_a_filter():
   """As containers do it, for a whole tree of processes."""
   code = """
 import ctypes, os, struct, sys
-from acereason_jax.verifiers import jail, sandbox, syscalls
+from acereason_jax.verifiers.isolation import sandbox, syscalls
+from acereason_jax.verifiers.programs import jail
 numbers = syscalls.NUMBERS[os.uname().machine]
 lines = [(0x20, 0, 0, 0)]
 for name in ('unshare', 'mount'):
