@@ -195,9 +195,9 @@ def _cancelled(value: Number, parts: Sequence[Number], scope: _Scope) -> Number:
   return mpmath.mpf(0)
 
 
-def _no_pole(value: Number, scope: _Scope) -> Number:
+def _no_pole(value: Number, zero: mpmath.mpf) -> Number:
   """Returns a value that is not 1/0 with rounding."""
-  if scope.zero and abs(value) * scope.zero > 1:
+  if abs(value) * zero > 1:
     raise Undefined('a pole')
   return value
 
@@ -360,7 +360,7 @@ def _factorial(node: Node, scope: _Scope) -> Number:
   if whole or marks == 2:
     raise TooLarge('a large factorial')
   scope.budget.spend_on(_GAMMA)
-  return _no_pole(_gamma(n + 1), scope)
+  return _no_pole(_gamma(n + 1), scope.zero)
 
 
 def _gamma(value: Number) -> Number:
@@ -432,7 +432,11 @@ def _call(node: Node, scope: _Scope) -> Number:
   value = _FUNCTIONS[name](*(_on_edge(name, v, scope) for v in values))
   if name in _WITH_ZEROS:
     value = _cancelled(value, (*values, Fraction(1)), scope)
-  return _no_pole(value, scope) if name in _WITH_POLES else value
+  if name in _WITH_POLES:
+    # A large gamma function need not be near a pole.
+    zero = scope.zero if name == 'Gamma' else scope.zero or scope.noise
+    return _no_pole(value, zero)
+  return value
 
 
 def _on_edge(name: str, value: Number, scope: _Scope) -> Number:
