@@ -30,10 +30,17 @@ Number = Fraction | mpmath.mpf | mpmath.mpc
 # A first evaluation, of so many bits, finds the largest size 2^k or 2^-k of any
 # part; the second has three times k bits more than this, and there a difference
 # below 2^-(2k + _MARGIN) is rounding: 10^{100} \sin\pi is 0, and
-# \sqrt{10^{400} + 1} is not 10^{200}.
+# \sqrt{10^{400} + 1} is not 10^{200}. Where parts of a larger size appear, they
+# set k for the next evaluation.
 _FIRST_BITS = 200
 _BITS = 600
 _MARGIN = 200
+# By so many bits a part may exceed the size that was found before.
+_SLACK = 50
+# Relative to the parts that cancelled, what is smaller may be rounding in the
+# first evaluation. It counts as 0 there: (\sin\pi)^{100} would have a size of
+# 20000 bits.
+_NOISE = mpmath.ldexp(1, -150)
 _LARGEST_SIZE = 1 << 14
 _EXACT_BITS = 1 << 17
 _LARGEST_EXPONENT = 1 << 20
@@ -107,6 +114,7 @@ class _Scope(NamedTuple):
   point: the value of each variable.
   budget: what may be spent, and the sizes that were seen.
   zero: a number below it is 0.
+  noise: what cancels is 0 below this share of its parts.
   trigonometric: whether a degree sign says radians here.
   real: whether functions are those of real numbers.
   roots: whether square roots are, too.
@@ -115,6 +123,7 @@ class _Scope(NamedTuple):
   point: Mapping[str, Fraction]
   budget: _Budget
   zero: mpmath.mpf = mpmath.mpf(0)
+  noise: mpmath.mpf = mpmath.mpf(0)
   trigonometric: bool = False
   real: bool = False
   roots: bool = False
@@ -169,11 +178,32 @@ def _vanishes(value: Number, zero: mpmath.mpf) -> bool:
 
 def _note(value: Number, scope: _Scope) -> None:
   """Has the precision allow for a part of this size."""
-  if not _vanishes(value, scope.zero):
+  if value:
     size = abs(int(mpmath.mag(_real(value))))
     scope.budget.size = max(scope.budget.size, size)
     if size > _LARGEST_EXPONENT:
       raise TooLarge('a number of over a million bits')
+
+
+def _cancelled(value: Number, parts: Sequence[Number], scope: _Scope) -> Number:
+  """Returns 0 for a value that may be only the rounding of its parts."""
+  if isinstance(value, Fraction):
+    return value
+  bound = scope.zero
+  if scope.noise:
+    bound = scope.noise * max(abs(_real(part)) for part in parts)
+  if not bound or abs(value) > bound:
+    return value
+  # The next evaluation must tell.
+  scope.budget.size = max(scope.budget.size, _FIRST_BITS)
+  return mpmath.mpf(0)
+
+
+def _no_pole(value: Number, zero: mpmath.mpf) -> Number:
+  """Returns a value that is not 1/0 with rounding."""
+  if abs(value) * zero > 1:
+    raise Undefined('a pole')
+  return value
 
 
 def _real(value: Number) -> mpmath.mpf | mpmath.mpc:
@@ -208,12 +238,13 @@ def _constant(node: Node, scope: _Scope) -> Number:
 
 
 def _add(node: Node, scope: _Scope) -> Number:
-  total, *rest = _operands(node, scope)
+  parts = _operands(node, scope)
+  total, *rest = parts
   for value in rest:
     exact = _exact(total, value)
     total = total + value if exact else _real(total) + _real(value)
     total = _charge(total, scope)
-  return total
+  return _cancelled(total, parts, scope)
 
 
 def _multiply(node: Node, scope: _Scope) -> Number:
@@ -333,7 +364,7 @@ def _factorial(node: Node, scope: _Scope) -> Number:
   if whole or marks == 2:
     raise TooLarge('a large factorial')
   scope.budget.spend_on(_GAMMA)
-  return _gamma(n + 1 if isinstance(n, Fraction) else _real(n) + 1)
+  return _no_pole(_gamma(n + 1), scope.zero)
 
 
 def _gamma(value: Number) -> Number:
@@ -402,7 +433,27 @@ def _call(node: Node, scope: _Scope) -> Number:
   expected = 2 if name == 'log' and len(values) == 2 else 1
   if name not in _FUNCTIONS or len(values) != expected:
     raise Unreadable(f'{name} of {len(values)} arguments')
-  return _FUNCTIONS[name](*values)
+  value = _FUNCTIONS[name](*(_on_edge(name, v, scope) for v in values))
+  if name in _WITH_ZEROS:
+    value = _cancelled(value, (*values, Fraction(1)), scope)
+  if name in _WITH_POLES:
+    # A large gamma function need not be near a pole.
+    zero = scope.zero if name == 'Gamma' else scope.zero or scope.noise
+    return _no_pole(value, zero)
+  return value
+
+
+def _on_edge(name: str, value: Number, scope: _Scope) -> Number:
+  """Returns 1 or -1 for what is that with rounding, where slopes are infinite.
+
+  There the rounding of arccos(1) has half as many digits.
+  """
+  if name not in _WITH_EDGES or isinstance(value, Fraction):
+    return value
+  for edge in (Fraction(1), Fraction(-1)):
+    if not _cancelled(value - _real(edge), (edge,), scope):
+      return edge
+  return value
 
 
 def _whole_numbers(name: str, values: list[Number]) -> Number:
@@ -516,6 +567,9 @@ _FUNCTIONS: dict[str, Callable] = {
   'lg': lambda value: _log(value, Fraction(10)),
   'abs': abs,
 }
+_WITH_ZEROS = vocabulary.words('sin cos tan cot ln log lg Re Im')
+_WITH_POLES = vocabulary.words('tan cot sec csc Gamma')
+_WITH_EDGES = vocabulary.words('arcsin arccos arcsec arccsc')
 _ROUNDED = {'floor': math.floor, 'ceil': math.ceil}
 _REAL_DOMAINS = {
   **dict.fromkeys(('ln', 'log', 'lg'), (0, math.inf)),
@@ -566,22 +620,47 @@ def _values(
   Raises:
     Unreadable, TooLarge, Undefined, NotReal: as `evaluate`.
   """
-  budget.size, budget.inexact = 0, False
-  scope = _Scope(point, budget, real=real, roots=roots)
-  with mpmath.workprec(_FIRST_BITS):
-    values = [evaluate(node, scope) for node in expressions]
-    # A rational may be the floor of what is none.
-    if not budget.inexact:
-      yield values, mpmath.mpf(0)
-      return
-  size = budget.size
-  if size > _LARGEST_SIZE:
-    raise TooLarge(f'parts of {size} bits')
-  with mpmath.workprec(3 * size + _BITS):
-    zero = mpmath.ldexp(1, -2 * size - _MARGIN)
-    scope = scope._replace(zero=zero)
+  budget.inexact = False
+  size, bits = -math.inf, _FIRST_BITS
+  scope = _Scope(point, budget, noise=_NOISE, real=real, roots=roots)
+  while True:
+    with mpmath.workprec(bits):
+      values = _evaluated(expressions, scope, size)
+      if values is not None:
+        yield values, scope.zero
+        return
+    size = budget.size
+    if size > _LARGEST_SIZE:
+      raise TooLarge(f'parts of {size} bits')
     budget.spend(len(expressions) * size * size)
-    yield [evaluate(node, scope) for node in expressions], zero
+    bits = 3 * size + _BITS
+    zero = mpmath.ldexp(1, -2 * size - _MARGIN)
+    scope = scope._replace(zero=zero, noise=mpmath.mpf(0))
+
+
+def _evaluated(
+  expressions: Sequence[Node], scope: _Scope, size: float
+) -> list[Number] | None:
+  """Returns their values, or None if the precision was for smaller parts.
+
+  The size of the largest part is then in `scope.budget`.
+  """
+  budget = scope.budget
+  budget.size = 0
+  try:
+    values = [evaluate(node, scope) for node in expressions]
+  except Undefined:
+    # 1/0, but perhaps of a small number that was rounded to 0.
+    if not budget.inexact or budget.size <= size + _SLACK:
+      raise
+    return None
+  # A rational may be the floor of what is none.
+  if not budget.inexact:
+    return values
+  for value in values:
+    if isinstance(value, Fraction) and 0 < abs(value) < 1:
+      _note(value, scope)
+  return values if budget.size <= size + _SLACK else None
 
 
 def rounded(value: Number) -> Fraction | None:
