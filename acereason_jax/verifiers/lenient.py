@@ -49,7 +49,13 @@ from typing import Any
 import mpmath
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers.answers import latex, spelling, values, vocabulary
+from acereason_jax.verifiers.answers import (
+  agreement,
+  latex,
+  spelling,
+  values,
+  vocabulary,
+)
 from acereason_jax.verifiers.answers.tree import Node
 
 _EXTRACT_CHARS = 4000
@@ -325,7 +331,7 @@ def _equal_symbolically(given: str, wanted: str) -> bool:
     vocabulary.Ambiguous,
     vocabulary.Unreadable,
     vocabulary.TooLarge,
-    values.Refused,
+    vocabulary.Refused,
   ):
     return False
 
@@ -431,7 +437,7 @@ def _same_expression(a: Node, b: Node) -> bool:
   x, y = _double(a), _double(b)
   if x is not None and y is not None:
     return _near(x, y)
-  return values.equal(a, b)
+  return agreement.equal(a, b)
 
 
 def _double(node: Node) -> float | None:

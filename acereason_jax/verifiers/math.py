@@ -22,6 +22,7 @@ from typing import NamedTuple
 from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers.answers import (
   equality,
+  forms,
   latex,
   numerals,
   options,
@@ -35,6 +36,7 @@ from acereason_jax.verifiers.answers import (
 from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
+  Refused,
   TooLarge,
   Unreadable,
 )
@@ -256,7 +258,7 @@ def _known(normal: str) -> _Reference:
       problem = 'reference: commas between digits can be read in two ways'
     elif not equality.same(node, node):
       problem = 'a reference that does not equal itself'
-  except (Ambiguous, values.Refused, TooLarge) as e:
+  except (Ambiguous, Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
     text = numerals.texts(normal).texts[0]
@@ -357,7 +359,7 @@ def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
       return _status(
         any(equality.same(n, wanted.node) for _, n in found)
       ), 'value'
-  except values.Refused as e:
+  except Refused as e:
     return 'wrong', str(e)
   except TooLarge as e:
     return 'unparsed', str(e)
@@ -425,7 +427,7 @@ def _are_words(a: str, b: str, raw: str) -> bool:
   if not (_LETTERS.fullmatch(a) and _LETTERS.fullmatch(b)):
     return False
   if {a.casefold(), b.casefold()} & _WORDS or '\\text' in raw:
-    return not {a.casefold(), b.casefold()} & equality.WORDS.keys()
+    return not {a.casefold(), b.casefold()} & forms.WORDS.keys()
   alone = a.isalpha() and b.isalpha()
   if alone and {a.isupper(), b.isupper()} == {True} and len(a) == len(b) == 2:
     return False

@@ -1,5 +1,6 @@
 """Answers as trees of operations."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -67,3 +68,20 @@ def fold(words: str) -> str:
   words = ' '.join(words.split()).strip('.,;:! ')
   # Labels as HT and ABCD are what they are.
   return words if words.isupper() and len(words) < 6 else words.casefold()
+
+
+def nodes(node: Node) -> Iterator[Node]:
+  """Yields the node and all below it."""
+  stack = [node]
+  while stack:
+    current = stack.pop()
+    if isinstance(current, Node):
+      yield current
+      stack.extend(current.args)
+    elif isinstance(current, tuple):
+      stack.extend(current)
+
+
+def symbols(node: Node) -> frozenset[str]:
+  """Returns the names of the variables."""
+  return frozenset(n.args[0] for n in nodes(node) if n.op == 'symbol')
