@@ -1,6 +1,11 @@
 r"""Words behind a value: its unit, or what it counts."""
 
-from acereason_jax.verifiers.answers import tokens, units, vocabulary
+from acereason_jax.verifiers.answers import (
+  tokens,
+  unit_table,
+  units,
+  vocabulary,
+)
 from acereason_jax.verifiers.answers.grammar.cursor import Cursor
 from acereason_jax.verifiers.answers.tokens import Token
 from acereason_jax.verifiers.answers.vocabulary import Unreadable
@@ -32,12 +37,17 @@ class UnitWords(Cursor):
   def _is_unit(self) -> bool:
     """Whether what follows a value is no factor but its unit."""
     token = self.peek()
-    if token.text.strip(' .') in units.FUNCTIONS and token.kind in NAMED_KINDS:
+    if (
+      token.text.strip(' .') in unit_table.FUNCTIONS
+      and token.kind in NAMED_KINDS
+    ):
       return not self._starts_argument()
     if self._is('word'):
       after = self.peek(-1)
       numbered = token.spaced and after.kind in ('number', 'scientific')
-      return _is_unit_word(token) or (numbered and token.text in units.SPACED)
+      return _is_unit_word(token) or (
+        numbered and token.text in unit_table.SPACED
+      )
     if self._is('command', 'Omega'):
       return self.peek(-1).kind == 'number'
     # 10 \\frac{\\mathrm{m}}{\\mathrm{s}^2}
@@ -131,7 +141,9 @@ def _is_unit_word(token: Token) -> bool:
   """Whether a word behind a value, without \\text, is no product."""
   word = token.text
   # mL and KM are products.
-  known = word in units.BARE or (len(word) > 2 and word.lower() in units.BARE)
+  known = word in unit_table.BARE or (
+    len(word) > 2 and word.lower() in unit_table.BARE
+  )
   # `5 apples`, but not `4abcd`.
   plain = word not in vocabulary.FUNCTIONS and word.islower()
   return known or (plain and len(word) > 3 and token.spaced)
