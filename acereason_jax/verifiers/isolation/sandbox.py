@@ -310,8 +310,6 @@ def _null(argument: int) -> list[tuple[int, int, int, int]]:
   return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
-# Each CDLL is a class, which nothing but a garbage collector takes away.
-@functools.cache
 def die_with_parent() -> None:
   """Has the kernel kill this process when the thread that started it ends."""
   libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -324,6 +322,8 @@ def check(what: str, done: int) -> None:
     raise OSError(code, f'{what}: {os.strerror(code)}')
 
 
+# Each CDLL is a class, which nothing but a garbage collector takes away.
+@functools.cache
 def libc() -> ctypes.CDLL:
   return ctypes.CDLL(None, use_errno=True)
 
