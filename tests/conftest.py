@@ -21,8 +21,7 @@ from collections.abc import Iterator
 import pytest
 
 from acereason_jax.models import embedded
-from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import jail, running
 
 
 @pytest.fixture(scope='session')
@@ -35,14 +34,14 @@ def smollm_dir() -> pathlib.Path:
 def jails() -> Iterator[None]:
   """For modules whose tests run programs in this process's own jails."""
   try:
-    code._jail('auto')
+    running.started_jail('auto')
   except jail.SandboxError as e:
     pytest.skip(f'this host refuses jails: {e}')
   yield
   # Other tests count this process's children.
-  for started in vars(code._jails).values():
+  for started in vars(running.jails).values():
     started.close()
-  vars(code._jails).clear()
+  vars(running.jails).clear()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -577,7 +577,7 @@ def test_several_updates_a_batch(folder, command, tmp_path, updates):
 
 def test_the_ledger_is_told(reference, capsys):
   workdir, _ = reference
-  ledger.main([str(workdir)])
+  ledger.main(['', str(workdir)])
   said = capsys.readouterr().out
   assert 'math_long' in said and 'probe' in said
 
