@@ -75,7 +75,7 @@ def read_meta(
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    metrics.say(f'from step {progress["step"]} on: {settings.shown(change)}')
+    metrics.say(f'from step {progress["step"]} on: {settings.describe(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -365,10 +365,10 @@ def begin(run: Run) -> Standing:
     state = first.init(run.load_params()).replace(frozen=run.load_frozen())
     return Standing(state, Progress(first.name), ledger.Ledger())
   with named_field('config.start.run'):
-    return goes_on_from(run, first)
+    return begin_from(run, first)
 
 
-def goes_on_from(run: Run, first: Stage) -> Standing:
+def begin_from(run: Run, first: Stage) -> Standing:
   abstract = first.abstract_state
   wanted = dict(params=abstract.params, step=abstract.step)
   if first.carry is not None:
