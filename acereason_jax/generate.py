@@ -33,7 +33,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import timeline, types
 from acereason_jax.console import exits, jax_setup, terminal
 from acereason_jax.data import records, sources
-from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
+from acereason_jax.models import base, embedded, families, hf, sharding, tokens
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
@@ -379,20 +379,20 @@ def read_job() -> Job:
   )
   directory = embedded.resolve_model(MODEL.value)
   tokenizer = tokens.load_tokenizer(directory)
-  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
+  network = families.read(directory)
   prompts = read_prompts(PROMPTS.value, tokenizer)
   tokens.check_thinking(tokenizer, (), opens=OPENS.value, reasons=False)
-  window = find_window(prompts, config.context)
+  window = find_window(prompts, network.config.context)
   # Where they are not given, the file is what it was before there were these.
   words = dict(starter=STARTER.value, opens=OPENS.value)
-  ending = make_ending(tokenizer, directory, config.vocab)
+  ending = make_ending(tokenizer, directory, network.config.vocab)
   tokenizer.close()
   if tokenizer.reads_clock:
     print(tokens.clock_line(tokenizer), file=sys.stderr)
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
-  model = decoder.make_model(config, **mesh_lib.pins(mesh))
+  model = network.make_model(**mesh_lib.pins(mesh))
   return Job(
     directory=directory,
     tokenizer=tokenizer,

@@ -6,6 +6,7 @@ Rough: the usual std of 0.02 gives near-uniform logits, which hide mistakes.
 import numpy as np
 
 from acereason_jax.models import base, decoder
+from acereason_jax.models import rope as rope_lib
 
 DEFAULT_ROPE = dict(
   rope_type='default',
@@ -50,6 +51,16 @@ def rough_params(specs: base.Tree, seed: int = 0) -> base.Tree:
   return base.map_specs(one, specs)
 
 
+def plain_specs(params: dict[str, np.ndarray]) -> base.Tree:
+  """Specs of a few arrays that belong to no model."""
+
+  def one(x):
+    role = base.TABLE if x.ndim > 1 else base.VECTOR
+    return base.ParamSpec(x.shape, (None,) * x.ndim, None, '', role)
+
+  return {name: one(x) for name, x in params.items()}
+
+
 def log_softmax(x: np.ndarray) -> np.ndarray:
   x = np.asarray(x, np.float64)
   x = x - x.max(-1, keepdims=True)
@@ -90,7 +101,7 @@ def _rotate(x_TNH, inverse, scale):
 
 def logits(c: decoder.DecoderConfig, params, tokens_T) -> np.ndarray:
   """float64 [T, V] of one causal sequence; rope by its tested table."""
-  rope = decoder.rope_frequencies(c.rope, c.head_dim)
+  rope = rope_lib.frequencies(c.rope, c.head_dim)
   x_TD = np.asarray(params['embed'], np.float64)[tokens_T]
   T = len(tokens_T)
   for layer in range(c.layers):

@@ -27,8 +27,8 @@ from acereason_jax.data import references, sources
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
   base,
-  decoder,
   embedded,
+  families,
   hf,
   lora,
   sharding,
@@ -246,7 +246,7 @@ def build_state(
   """(optimiser, init: params -> TrainState, abstract TrainState of a step)."""
   optimizer = optim.make_optimizer(
     c.optim.kwargs(),
-    abstract_params,
+    parts.trained,
     warmup_steps=c.warmup_steps,
     clip_norm=c.clip_norm,
   )
@@ -281,6 +281,7 @@ def build_state(
 
 def build_carry(
   c: settings.Reader,
+  specs: base.Tree,
   abstract: update.TrainState,
   optimizer: optax.GradientTransformation,
 ) -> Callable[[update.TrainState], update.TrainState]:
@@ -293,7 +294,7 @@ def build_carry(
   """
   flags = optim.restarts(
     c.optim.kwargs(),
-    abstract.params,
+    specs,
     warmup_steps=c.warmup_steps,
     clip_norm=c.clip_norm,
   )
@@ -401,13 +402,13 @@ def full_policy(group: types.Group) -> types.Group:
 
 def build_model(
   c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
-  """The model of a directory, what of it is trained, and its config.json."""
-  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
+) -> tuple[base.Model, lora.Parts, Any]:
+  """The model of a directory, what of it is trained, and its config."""
+  network = families.read(directory)
+  config = network.config
   mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
-  parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
-  model = decoder.make_model(
-    config,
+  parts = lora.split(network.specs, **c.lora.kwargs())
+  model = network.make_model(
     remat=c.remat,
     attend=mesh_lib.split_attention(mesh, kernel.attend),
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
@@ -679,7 +680,9 @@ def build_stage(
     engine=engine,
     temperature=build_control(c.rollout, 'temperature', 'rollout.temperature'),
     entropy_bonus=entropy_bonus,
-    carry=build_carry(c, abstract, optimizer) if carries else None,
+    carry=build_carry(c, b.parts.trained, abstract, optimizer)
+    if carries
+    else None,
     has_reference=has_reference,
     has_first=c.updates > 1 and 'logp_first_BT' in read,
     tempered=c.policy == 'tempered',
@@ -691,7 +694,7 @@ def build_stage(
       b.mesh,
       rules,
       pad_token=b.stops[0],
-      even_tokens=decoder.even_tokens(b.model.specs),
+      even_tokens=b.model.even_tokens,
       share_prompts=b.kernel.prefixes,
       every=has_bonus or losses.needs_every(loss),
     ),
