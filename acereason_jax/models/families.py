@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax.models import base, decoder, hf
+from acereason_jax.models import base, decoder, hf, qwen3_moe
 from acereason_jax.models import config_json as fields
 
 
@@ -59,6 +59,9 @@ _DENSE = Family(
 # By the first of config.json's architectures.
 FAMILIES: Mapping[str, Family] = {
   **dict.fromkeys(decoder.ARCHITECTURES, _DENSE),
+  'Qwen3MoeForCausalLM': Family(
+    qwen3_moe.MoeConfig.from_hf, qwen3_moe.param_specs, qwen3_moe.make_model
+  ),
 }
 
 
