@@ -18,9 +18,10 @@ import pathlib
 import signal
 from collections.abc import Iterator
 
+import forked
 import pytest
 
-from acereason_jax.models import embedded
+from acereason_jax.models import embedded, tokens
 from acereason_jax.verifiers import code, jail
 
 
@@ -28,6 +29,16 @@ from acereason_jax.verifiers import code, jail
 def smollm_dir() -> pathlib.Path:
   """The embedded model, a real one; downloads 93 MB where it is not cached."""
   return pathlib.Path(embedded.path('smollm2-135m'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Except where the start of their processes is what is tested."""
+  started = tokens.subprocess
+  if request.module.__name__ not in ('test_children', 'test_tokens'):
+    forked.fork_tokenizers()
+  yield
+  tokens.subprocess = started
 
 
 @pytest.fixture(scope='module')
