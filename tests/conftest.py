@@ -19,6 +19,7 @@ import signal
 from collections.abc import Iterator
 
 import forked
+import properties  # noqa: F401
 import pytest
 
 from acereason_jax.models import embedded, tokens

@@ -7,6 +7,7 @@ import random
 import grain
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ def ids(drawn):
 
 def checked(f):
   # Of a handful of prompts grain takes 4 ms to find the next one.
-  return hypothesis.settings(max_examples=40, deadline=None, derandomize=True)(
+  return properties.tried(40, derandomize=True)(
     f
   )
 

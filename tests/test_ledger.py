@@ -9,6 +9,7 @@ import hypothesis
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -115,7 +116,7 @@ def some_records():
 
 
 def checked(f):
-  return hypothesis.settings(max_examples=150, deadline=None, derandomize=True)(
+  return properties.tried(150, derandomize=True)(
     f
   )
 

@@ -14,8 +14,9 @@ import math_pairs
 import math_pairs_found
 import math_pairs_signs
 import math_pairs_styles
+import properties
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import latex, math, spelling, units, vocabulary
@@ -77,21 +78,22 @@ def test_there_are_enough_cases():
   assert len(hostile_math.HOSTILE) >= 300
 
 
-@pytest.mark.parametrize(
-  ('given', 'reference', 'right'),
-  [pair[1:] for pair in PAIRS],
-  ids=[f'{pair[0]}-{i}' for i, pair in enumerate(PAIRS)],
-)
-def test_pair(given, reference, right):
-  verdict = _verify(given, reference)
-  assert (verdict.status == 'right') == right, verdict
-  assert verdict.judged or math.reference('', reference).status == 'error'
+@pytest.mark.parametrize('kind', sorted({pair[0] for pair in PAIRS}))
+def test_pairs(kind):
+  def check(_, given, reference, right):
+    verdict = _verify(given, reference)
+    assert (verdict.status == 'right') == right, verdict
+    assert verdict.judged or math.reference('', reference).status == 'error'
+
+  properties.each([pair for pair in PAIRS if pair[0] == kind], check)
 
 
-@pytest.mark.parametrize(('status', 'given', 'reference'), POLICY)
-def test_policy(status, given, reference):
-  verdict = _verify(given, reference)
-  assert (verdict.status == 'right') == (status == 'right'), verdict
+def test_policy():
+  def check(status, given, reference):
+    verdict = _verify(given, reference)
+    assert (verdict.status == 'right') == (status == 'right'), verdict
+
+  properties.each(POLICY, check)
 
 
 @pytest.mark.parametrize(('status', 'layer', 'box', 'answer'), LAYERS)
@@ -274,14 +276,14 @@ _RESPELL = (
 )
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS)
 def test_everything_equals_itself(text):
   assert math.reference('', text).status == 'right'
   assert math.compare(f'{text} ', text) == ('right', 'string')
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS, st.integers(0, 2 ** len(_RESPELL) - 1))
 def test_spelling_does_not_matter(text, mask):
   other = text
@@ -291,14 +293,14 @@ def test_spelling_does_not_matter(text, mask):
   assert _verify(f'$ {other} $', text).status == 'right'
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS, ANSWERS)
 def test_symmetric(a, b):
   """A name may be given on either side, so all of these are symmetric."""
   assert math.compare(a, b)[0] == math.compare(b, a)[0]
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_sums_commute_and_differ(a, b):
   assert math.compare(f'({a})+({b})', f'({b})+({a})')[0] == 'right'
@@ -328,14 +330,14 @@ def test_lists_have_no_order_and_tuples_have(numbers, random):
   assert right == (shuffled == numbers)
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(st.text(), st.text(max_size=12))
 def test_no_text_raises(response, answer):
   math.verify(response, answer)
   math.verify(rf'</think>\boxed{{{response}}}', answer)
 
 
-@settings(deadline=None, max_examples=500)
+@properties.tried(500)
 @given(st.lists(st.sampled_from(_PIECES), max_size=14).map(''.join))
 def test_no_mathlike_text_raises(text):
   math.verify(rf'\boxed{{{text}}}', '3', reasons=False)
@@ -370,14 +372,18 @@ def test_depth_is_bounded_before_pythons_stack():
 # --- hostile ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', [name for name, _ in hostile_math.HOSTILE])
-def test_hostile_text_is_judged(name):
+@pytest.mark.parametrize(
+  'answer', ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]')
+)
+def test_hostile_text_is_judged(answer):
   """Judged, never right, and without the pool's help."""
-  text = dict(hostile_math.HOSTILE)[name]
-  for answer in ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]'):
+
+  def check(_, text):
     verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
     assert verdict.status in ('wrong', 'unparsed'), verdict.detail
     assert len(verdict.detail) < 1000
+
+  properties.each(hostile_math.HOSTILE, check)
 
 
 @pytest.mark.parametrize(('name', 'text'), hostile_math.COSTLY)
