@@ -18,9 +18,11 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from acereason_jax import checkpoint, cli, metrics, sharding
-from acereason_jax.models import base, decoder, embedded, hf, lora
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.console import exits, terminal
+from acereason_jax.models import base, decoder, embedded, hf, lora, sharding
 from acereason_jax.rl import update
+from acereason_jax.run import checkpoint
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -54,7 +56,7 @@ def export(path: str | os.PathLike, out: str) -> int:
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   specs = decoder.param_specs(config)
   parts = lora.split(specs, **run['lora'])
-  mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   abstract = sharding.abstract(
     parts.trained, sharding.param_shardings(parts.trained, mesh), jnp.float32
   )
@@ -101,10 +103,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
   args = make_parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)
-  metrics.use_stdout()
-  with cli.mendable(ValueError, OSError):
+  terminal.use_stdout()
+  with exits.mendable(ValueError, OSError):
     step = export(args.checkpoint, args.out)
-  metrics.say(f'{args.out}: the parameters after step {step}')
+  terminal.say(f'{args.out}: the parameters after step {step}')
 
 
 if __name__ == '__main__':

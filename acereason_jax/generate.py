@@ -29,9 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from acereason_jax import cli, metrics, sharding, timeline, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import timeline, types
+from acereason_jax.console import exits, jax_setup, terminal
 from acereason_jax.data import records, sources
-from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
@@ -341,7 +343,7 @@ def make_sizes(job: Job) -> schedule.Sizes:
     ValueError: sizes that do not fit each other, the model or the memory.
   """
   on_cpu = job.mesh.devices.flat[0].platform == 'cpu'
-  shards = sharding.row_shards(job.mesh)
+  shards = mesh_lib.row_shards(job.mesh)
   page = PAGE.value or (16 if on_cpu else 128)
   # No more than there are rollouts in all, be they done: the slots, too, can
   # move a logit by a rounding.
@@ -363,7 +365,7 @@ def make_sizes(job: Job) -> schedule.Sizes:
     job.model,
     job.mesh,
     job.kv_dtype,
-    reserved=sharding.device_bytes(weights),
+    reserved=mesh_lib.device_bytes(weights),
   )
   schedule.check(sizes)
   return sizes
@@ -372,7 +374,7 @@ def make_sizes(job: Job) -> schedule.Sizes:
 def read_job() -> Job:
   """Raises ValueError or OSError, one line, for what a user can mend."""
   check_flags()
-  mesh = sharding.make_mesh(
+  mesh = mesh_lib.make_mesh(
     data=DATA.value, fsdp=FSDP.value, tensor=TENSOR.value
   )
   directory = embedded.resolve_model(MODEL.value)
@@ -390,7 +392,7 @@ def read_job() -> Job:
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   dtype = DTYPE.value or ('float32' if on_cpu else 'bfloat16')
   kv_dtype = KV_DTYPE.value or dtype
-  model = decoder.make_model(config, **sharding.pins(mesh))
+  model = decoder.make_model(config, **mesh_lib.pins(mesh))
   return Job(
     directory=directory,
     tokenizer=tokenizer,
@@ -536,9 +538,9 @@ def progress(
     if time.monotonic() - last >= SECONDS_A_LINE:
       last = time.monotonic()
       rate = trace.tokens / max(trace.seconds, 1e-9)
-      metrics.say(f'{done}/{total} rollouts  {rate:.0f} tok/s', to_stderr=True)
+      terminal.say(f'{done}/{total} rollouts  {rate:.0f} tok/s', to_stderr=True)
 
-  with metrics.progress_bar(total, done=done) as advance:
+  with terminal.progress_bar(total, done=done) as advance:
     yield advance if sys.stderr.isatty() else line
 
 
@@ -555,14 +557,14 @@ def summary(trace: schedule.Trace) -> str:
 
 def generate(job: Job, out: Output, stop: Stop) -> int:
   """Fills `out` up; returns the exit status."""
-  path = metrics.printable(str(out.path))
+  path = terminal.printable(str(out.path))
   if not (asked := left(job, out)):
-    metrics.say(f'finished already: {job.rollouts} rollouts in {path}')
+    terminal.say(f'finished already: {job.rollouts} rollouts in {path}')
     return 0
   there = job.rollouts - len(asked)
   if there:
-    metrics.say(f'going on after {there} of {job.rollouts} rollouts')
-  with cli.mendable(ValueError, OSError):
+    terminal.say(f'going on after {there} of {job.rollouts} rollouts')
+  with exits.mendable(ValueError, OSError):
     engine, params = load(job)
   trace = schedule.Trace()
   stream = engine.stream(
@@ -576,13 +578,13 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
   try:
     with progress(job.rollouts, there, trace) as advance:
       for rollout in stream:
-        with cli.mendable(OSError, where=f'{out.path}: '):
+        with exits.mendable(OSError, where=f'{out.path}: '):
           out.write(to_record(rollout, TOKENS.value))
         advance()
         if stop.asked:
           raise KeyboardInterrupt
   finally:
-    with cli.mendable(OSError):
+    with exits.mendable(OSError):
       timeline.write_events(
         f'{out.path}.timeline.jsonl',
         trace.events,
@@ -593,7 +595,7 @@ def generate(job: Job, out: Output, stop: Stop) -> int:
         occupancy=trace.metrics()['occupancy'],
         preempted=trace.preempted,
       )
-  metrics.say(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
+  terminal.say(f'{job.rollouts} rollouts in {path}: {summary(trace)}')
   return 0
 
 
@@ -601,27 +603,27 @@ def run() -> int:
   """What the flags say, from files to file; returns the exit status."""
   with Stop() as stop, contextlib.ExitStack() as stack:
     try:
-      with cli.mendable(ValueError, OSError):
+      with exits.mendable(ValueError, OSError):
         job = read_job()
         out = stack.enter_context(Output(OUT.value, job.settings))
-      cli.use_precision(job.dtype)
+      jax_setup.use_precision(job.dtype)
       return generate(job, out, stop)
     except KeyboardInterrupt:
       # Who closed the terminal reads it no more.
       with contextlib.suppress(KeyboardInterrupt):
-        metrics.say(
-          f'stopped; what has ended is in {metrics.printable(OUT.value)}; the '
+        terminal.say(
+          f'stopped; what has ended is in {terminal.printable(OUT.value)}; the '
           'same command goes on'
         )
-      return cli.STOPPED
+      return exits.STOPPED
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  metrics.use_stdout()
-  cli.quiet_libraries()
-  cli.keep_compiled()
+  terminal.use_stdout()
+  jax_setup.quiet_libraries()
+  jax_setup.keep_compiled()
   return run()
 
 

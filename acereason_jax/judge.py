@@ -29,9 +29,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from acereason_jax import cli, metrics, types
+from acereason_jax import types
+from acereason_jax.console import exits, terminal
 from acereason_jax.data import records, sources
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax.verifiers.pool import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
@@ -274,7 +275,7 @@ def open_pool(
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
     arguments['tier'] = args.tier
-  with cli.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
+  with exits.mendable(ValueError, RuntimeError, where=f'--fn={fn}: '):
     return pool_lib.VerifierPool(
       fn,
       arguments,
@@ -300,9 +301,9 @@ def explain(args: argparse.Namespace) -> None:
   with open_pool(args, 'explain', workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented: what a model wrote cannot pass for the line below.
-  detail = metrics.printable(metrics.cut(verdict.detail, _SHOWN_CHARS))
-  metrics.say(textwrap.indent(detail, '  ', lambda line: True))
-  metrics.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
+  detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
+  terminal.say(textwrap.indent(detail, '  ', lambda line: True))
+  terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
 
 
 class Tally:
@@ -316,7 +317,7 @@ class Tally:
 
   def add(self, task: Task, verdict: types.Verdict) -> None:
     self.counts[verdict.status] += 1
-    name = metrics.one_line(task.name, _NAME_CHARS)
+    name = terminal.one_line(task.name, _NAME_CHARS)
     line = f'{verdict.seconds:.3f} s {name} {verdict.status}'
     heapq.heappush(self._slowest, (verdict.seconds, next(self._order), line))
     if len(self._slowest) > _SLOWEST:
@@ -392,16 +393,16 @@ def judge_file(args: argparse.Namespace) -> None:
       tally.add(task, verdict)
     if not tally.counts:
       raise ValueError(f'{args.rollouts}: holds no rollouts')
-  metrics.say(tally.summary())
+  terminal.say(tally.summary())
   if args.out:
-    metrics.say(f'all in {metrics.printable(args.out)}')
+    terminal.say(f'all in {terminal.printable(args.out)}')
 
 
 def main(argv: Sequence[str]) -> int:
   args = make_parser().parse_args(argv)
-  metrics.use_stdout()
+  terminal.use_stdout()
   try:
-    with cli.mendable(ValueError, OSError):
+    with exits.mendable(ValueError, OSError):
       args.code |= args.task is not None
       if args.timeout_seconds is None:
         args.timeout_seconds = _CODE_SECONDS if args.code else _MATH_SECONDS

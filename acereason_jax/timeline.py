@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from acereason_jax import metrics, oserrors
+from acereason_jax.console import oserrors, terminal
 from acereason_jax.data import records
 from acereason_jax.rollout import schedule
 
@@ -166,11 +166,11 @@ def _svg(events: Sequence[schedule.Event]) -> Iterator[str]:
 
 def _safe(value: Any) -> str:
   text = f'{value:.4g}' if isinstance(value, float) else str(value)
-  return html.escape(metrics.printable(metrics.cut(text, _MAX_CHARS)))
+  return html.escape(terminal.printable(terminal.cut(text, _MAX_CHARS)))
 
 
 def main(argv: Sequence[str]) -> int:
-  metrics.use_stdout()
+  terminal.use_stdout()
   if len(argv) != 3:
     sys.stderr.write('error: give a file of events and the page to make\n')
     return 1
@@ -179,10 +179,10 @@ def main(argv: Sequence[str]) -> int:
     pathlib.Path(argv[2]).write_text(to_html(header, events), encoding='utf-8')
   except (ValueError, OSError) as e:
     said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
-    text = metrics.printable(' '.join(said.split()))
+    text = terminal.printable(' '.join(said.split()))
     sys.stderr.write(f'error: {text}\n')
     return 1
-  metrics.say(f'{metrics.printable(argv[2])}: {len(events)} stays in slots')
+  terminal.say(f'{terminal.printable(argv[2])}: {len(events)} stays in slots')
   return 0
 
 

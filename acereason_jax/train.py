@@ -26,18 +26,14 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from acereason_jax import checkpoint as checkpoint_lib
-from acereason_jax import (
-  cli,
-  collect,
-  loop,
-  metrics,
-  settings,
-  start,
-  timeline,
-)
-from acereason_jax.build import Run, Stage, build, say
-from acereason_jax.rollout import journal as journal_lib
+from acereason_jax import timeline
+from acereason_jax.config import reader as settings
+from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.curriculum import parquet
+from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import collect, loop, metrics, start
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run.build import Run, Stage, build, say
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 WORKDIR = flags.DEFINE_string(
@@ -105,7 +101,7 @@ def save(
     at.state.saved(),
     at.progress._asdict(),
     meta,
-    at.ledger.to_parquet(),
+    parquet.to_bytes(at.ledger),
     score if score is not None and math.isfinite(score) else None,
   )
 
@@ -169,7 +165,7 @@ def run_stages(
   total = total_steps(run, at.progress)
   with (
     checkpoint_lib.Preemption() as preemption,
-    metrics.progress_bar(total, done=at.progress.step) as advance,
+    terminal.progress_bar(total, done=at.progress.step) as advance,
   ):
     if at.progress.step < total:
       say('the first step compiles the update too')
@@ -195,7 +191,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
   kinds = OSError, collect.JudgeFailed, loop.Stopped, checkpoint_lib.Damaged
   with (
-    cli.mendable(*kinds, where=f'{workdir}: '),
+    exits.mendable(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     # Before anything is swept or written: no two runs in one folder.
@@ -208,7 +204,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
         workdir, keep=run.checkpoint_keep, best=run.best
       )
     )
-    with cli.mendable(ValueError):
+    with exits.mendable(ValueError):
       meta = start.earlier(run, checkpoints)
       if meta is not None and (
         done := start.finished(run, checkpoints, workdir)
@@ -221,7 +217,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     saved = checkpoints.latest_step()
     tools = start.open_tools(run, workdir, dropped, saved, stack)
     say(f'attention of the update: {run.attention}')
-    with cli.mendable(ValueError):
+    with exits.mendable(ValueError):
       if meta is None:
         at = start.begin(run)
       else:
@@ -250,7 +246,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
       # Who closed the terminal reads it no more.
       with contextlib.suppress(SystemExit):
         say(f'stopped and saved after step {at.progress.step}; run it again')
-      return cli.STOPPED
+      return exits.STOPPED
     heldout = at.progress.heldout
     before, after = start.shown(heldout[0]), start.shown(heldout[-1])
     say(f'held-out pass rate: {before} before, {after} after')
@@ -371,7 +367,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     # absl puts a traceback of the config's file before what it says.
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     raise SystemExit(
-      f'error: {metrics.printable(lines[-1])} (--help lists the flags)'
+      f'error: {terminal.printable(lines[-1])} (--help lists the flags)'
     ) from e
   except (AttributeError, KeyError) as e:
     frames = traceback.extract_tb(e.__traceback__)
@@ -397,20 +393,20 @@ def config_name() -> str:
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  cli.keep_compiled()
-  cli.quiet_libraries()
+  jax_setup.keep_compiled()
+  jax_setup.quiet_libraries()
   if '://' in (WORKDIR.value or ''):
     raise SystemExit(
       f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
-  metrics.use_stdout()
-  cli.use_precision(CONFIG.value.dtype)
+  terminal.use_stdout()
+  jax_setup.use_precision(CONFIG.value.dtype)
   workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
   connect()
   with ends_all():
     try:
-      with cli.mendable(ValueError, OSError):
+      with exits.mendable(ValueError, OSError):
         settings.validate(CONFIG.value)
         run = build(CONFIG.value)
       return train(run, workdir)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import paged_attention_tpu
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
@@ -79,7 +79,7 @@ class Program(NamedTuple):
 def make_program(case: Case) -> Program:
   config, machine = MODELS[case.model], MACHINES[case.machine]
   mesh = aot_machines.make_mesh(machine, (case.data, 1, case.tensor, 1))
-  model = decoder.make_model(config, **sharding.pins(mesh))
+  model = decoder.make_model(config, **mesh_lib.pins(mesh))
   pages = case.slots // case.data * case.pool // case.page + 1
   sizes = schedule.Sizes(
     slots=case.slots,
@@ -104,7 +104,7 @@ def make_program(case: Case) -> Program:
   cache = cache_lib.make_cache(model, mesh)
   shape = cache.shape(case.data * pages, case.page)
   gathered = sharding.param_shardings(model.specs, mesh, gathered=True)
-  rows = sharding.rows(mesh)
+  rows = mesh_lib.rows(mesh)
   integers = lambda shape, place: jax.ShapeDtypeStruct(
     shape, jnp.int32, sharding=place
   )
@@ -114,8 +114,8 @@ def make_program(case: Case) -> Program:
     sharding.abstract(model.specs, gathered, DTYPE),
     jax.ShapeDtypeStruct(shape, DTYPE, sharding=cache.sharding),
     (
-      integers((2,), sharding.replicated(mesh)),
-      jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh)),
+      integers((2,), mesh_lib.replicated(mesh)),
+      jax.ShapeDtypeStruct((), jnp.float32, sharding=mesh_lib.replicated(mesh)),
       integers((case.slots, len(schedule.Slot._fields)), rows),
       integers((case.slots, sizes.table), rows),
     ),
@@ -140,7 +140,7 @@ def chunk_worker(case: Case) -> dict[str, float]:
   compiled = compile_decode(case, program)
   seconds = time.perf_counter() - began
   m = compiled.memory_analysis()
-  cache = sharding.device_bytes(program.pool)
+  cache = mesh_lib.device_bytes(program.pool)
   fresh = m.output_size_in_bytes - m.alias_size_in_bytes
   total = m.argument_size_in_bytes + fresh + m.temp_size_in_bytes
   return dict(
@@ -196,9 +196,9 @@ def bytes_read(case: Case, program: Program) -> float:
 
   Of an embedding that is not the head too, next to nothing is read.
   """
-  weights = sharding.device_bytes(program.params)
+  weights = mesh_lib.device_bytes(program.params)
   if not MODELS[case.model].tied:
-    weights -= sharding.device_bytes(program.params['embed'])
+    weights -= mesh_lib.device_bytes(program.params['embed'])
   context = case.slots // case.data * case.context
   return weights + context * token_bytes(case, program)
 
@@ -206,7 +206,7 @@ def bytes_read(case: Case, program: Program) -> float:
 def token_bytes(case: Case, program: Program) -> float:
   """Of a token in the cache, on each of the devices that hold it."""
   X, S = program.pool.shape[1], program.pool.shape[4]
-  return sharding.device_bytes(program.pool) / (X // case.data * S)
+  return mesh_lib.device_bytes(program.pool) / (X // case.data * S)
 
 
 WORKERS = {'chunk': chunk_worker, 'step': step_worker}

@@ -7,7 +7,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import decoder
 from benchmarks import ptx
 
@@ -96,7 +96,7 @@ def make_mesh(machine: Machine, shape: Sequence[int]) -> Mesh:
     devices = ptx.h100s()
   return jax.make_mesh(
     shape,
-    sharding.AXES,
-    axis_types=(AxisType.Auto,) * len(sharding.AXES),
+    mesh_lib.AXES,
+    axis_types=(AxisType.Auto,) * len(mesh_lib.AXES),
     devices=devices,
   )

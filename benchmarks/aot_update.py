@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from absl import flags
 from jax.experimental import pallas
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import attention, attention_tpu, pinned
-from acereason_jax.models import base, decoder
+from acereason_jax.models import base, decoder, sharding
 from acereason_jax.rl import losses, optim, packing, update
 from benchmarks import aot_machines, hlo, ptx
 
@@ -99,13 +99,13 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   model = decoder.make_model(
     config,
     remat=case.remat,
-    **sharding.pins(mesh),
-    attend=sharding.split_attention(
+    **mesh_lib.pins(mesh),
+    attend=mesh_lib.split_attention(
       mesh, attention.KERNELS[case.kernel].attend
     ),
   )
   placed = sharding.param_shardings(model.specs, mesh)
-  everywhere = sharding.replicated(mesh)
+  everywhere = mesh_lib.replicated(mesh)
   params = sharding.abstract(model.specs, placed, jnp.float32)
   optimizer = optim.make_optimizer(
     dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
@@ -125,7 +125,7 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
   sums = update.Sums(params, *(scalar for _ in update.Sums._fields[1:]))
   array = functools.partial(
-    jax.ShapeDtypeStruct, (case.fsdp, TOKENS), sharding=sharding.packed(mesh)
+    jax.ShapeDtypeStruct, (case.fsdp, TOKENS), sharding=mesh_lib.packed(mesh)
   )
   batch = packing.PackedBatch(
     *(
@@ -190,7 +190,7 @@ def memory_worker(case: Case) -> dict[str, float]:
   add = compile_add(case, program)
   seconds = time.perf_counter() - began
   apply = compile_apply(case, program)
-  moments = sharding.device_bytes(program.state.opt_state)
+  moments = mesh_lib.device_bytes(program.state.opt_state)
   needs = _needs(add) + moments, _needs(apply)
   ops = [hlo.parse(x.as_text()) for x in (add, apply)]
   arrays = hlo.largest_array(ops[0], stacked=config.layers)

@@ -33,8 +33,9 @@ import math_verify
 import psutil
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import code, jail, math
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers import code, math
+from acereason_jax.verifiers.pool.pool import VerifierPool
+from acereason_jax.verifiers.programs import jail
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
 import hostile_math

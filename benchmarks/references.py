@@ -14,8 +14,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from acereason_jax import references
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.data import references
+from acereason_jax.verifiers.pool.pool import VerifierPool
 
 _FIELDS = ('answer', 'expected_answer', 'final_answer', 'ground_truth')
 _SECONDS = 8.0

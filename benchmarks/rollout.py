@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import sharding, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base, decoder, embedded, hf, tokens
+from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
@@ -69,9 +70,9 @@ class Setup(NamedTuple):
 
 def setup() -> Setup:
   directory = embedded.path(MODEL)
-  mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  model = decoder.make_model(config, **sharding.pins(mesh))
+  model = decoder.make_model(config, **mesh_lib.pins(mesh))
   params = hf.load(
     directory,
     model.specs,

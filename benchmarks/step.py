@@ -31,12 +31,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import metrics, sharding, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder, embedded, hf, tokens
+from acereason_jax.models import decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, schedule
+from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
 PEERS = pathlib.Path(__file__).parent / 'peers'
@@ -103,15 +105,15 @@ def random_advantages(
 
 def build(case: dict[str, Any]) -> Step:
   """Everything that does not change from step to step, as train.py has it."""
-  mesh = sharding.make_mesh(data=1, fsdp=-1, tensor=1)
-  place = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
+  place = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   tokenizer = tokens.load_tokenizer(case['model'])
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   model = decoder.make_model(
     config,
     remat=case['remat'],
-    attend=sharding.split_attention(mesh, attention.packed_attention),
-    **sharding.pins(mesh),
+    attend=mesh_lib.split_attention(mesh, attention.packed_attention),
+    **mesh_lib.pins(mesh),
   )
   encode = functools.partial(tokenizer.encode, add_special_tokens=False)
   prompts = [
@@ -122,7 +124,7 @@ def build(case: dict[str, Any]) -> Step:
   page = 64
   sizes = schedule.Sizes(
     slots=len(prompts) * case['groups'],
-    shards=sharding.row_shards(mesh),
+    shards=mesh_lib.row_shards(mesh),
     page=page,
     chunk=16,
     pages=0,

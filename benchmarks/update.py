@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import metrics, sharding
-from acereason_jax.models import decoder, embedded, hf
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.models import decoder, embedded, hf, sharding
 from acereason_jax.rl import losses, optim, packing, update
+from acereason_jax.run import metrics
 from benchmarks import step
 
 # Rows, tokens of a row, and rows of our microbatch.
@@ -75,7 +76,7 @@ def work() -> None:
   """Reads a case, prints its measurements."""
   case = json.load(sys.stdin)
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
-  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=1)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=1)
   model = decoder.make_model(config, remat=case['remat'])
   params = hf.load(
     case['model'],

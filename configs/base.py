@@ -82,7 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
   # a stage's prompts.
   c.domains = ml_collections.ConfigDict()
   c.mix = ml_collections.ConfigDict()
-  # Which prompts a stage asks; data/curriculum.py.
+  # Which prompts a stage asks; curriculum/selection.py.
   c.filter = dict(
     # The data set's difficulty (0 to 8 [P 3.3.1]); -1: all.
     max_difficulty=-1.0,

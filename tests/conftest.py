@@ -23,7 +23,8 @@ import properties  # noqa: F401
 import pytest
 
 from acereason_jax.models import embedded, tokens
-from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail
 
 
 @pytest.fixture(scope='session')

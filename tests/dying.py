@@ -12,9 +12,10 @@ import sys
 
 from absl import app
 
-from acereason_jax import checkpoint, collect, train
+from acereason_jax import train
 from acereason_jax.rl import update
 from acereason_jax.rollout import engine
+from acereason_jax.run import checkpoint, collect
 
 where, _, when = sys.argv.pop(1).partition('@')
 now = -1

@@ -22,7 +22,7 @@ import time
 import types
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import sandbox
+from acereason_jax.verifiers.isolation import sandbox
 
 _HELD = []
 

@@ -25,7 +25,8 @@ except ImportError:
 import code_attacks
 import code_programs
 
-from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail
 
 # What a stopped clock decides; these alone take most of the time.
 _SLOW = 1.0

@@ -8,7 +8,7 @@
 import jax
 import jax.numpy as jnp
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from benchmarks import hlo
 
 # Of tables that are no smaller than the embeddings, GSPMD moves the latter.
@@ -22,8 +22,8 @@ MESHES = [
 
 def largest_array(sizes) -> int:
   """Elements of the largest array of a device, in either pass."""
-  mesh = sharding.make_mesh(data=1, **sizes)
-  pins = sharding.pins(mesh)
+  mesh = mesh_lib.make_mesh(data=1, **sizes)
+  pins = mesh_lib.pins(mesh)
 
   def gradient(table_VD, tokens_BT, cotangent_BTD):
     def objective(table_VD):
@@ -33,8 +33,8 @@ def largest_array(sizes) -> int:
 
     return jax.value_and_grad(objective)(table_VD)
 
-  place = jax.NamedSharding(mesh, jax.P('tensor', sharding.SHARDED))
-  packed = sharding.packed(mesh)
+  place = jax.NamedSharding(mesh, jax.P('tensor', mesh_lib.SHARDED))
+  packed = mesh_lib.packed(mesh)
   tokens = jax.ShapeDtypeStruct((sizes['fsdp'], T), jnp.int32, sharding=packed)
   arrays = (
     jax.ShapeDtypeStruct((VOCAB, D), jnp.float32, sharding=place),

@@ -19,17 +19,17 @@ import jax
 import numpy as np
 import test_logprobs
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 
 
 def step(case):
   """(jitted value_and_grads, its arguments where they belong)."""
-  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, case.mesh)))
+  mesh = mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, case.mesh)))
   spec = base.ParamSpec((case.V, case.D), ('vocab', 'embed'), None, '')
   placed = sharding.param_shardings(spec, mesh)
-  rows = sharding.packed(mesh)
+  rows = mesh_lib.packed(mesh)
   everything = test_logprobs.inputs(case.B, case.T, case.D, case.V)
   places = rows, placed, rows, rows
 

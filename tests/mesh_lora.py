@@ -23,20 +23,21 @@ import optax
 import test_lora
 import test_update
 
-from acereason_jax import build, sharding
-from acereason_jax.models import base, decoder, lora
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.models import base, decoder, lora, sharding
 from acereason_jax.rl import packing, update
+from acereason_jax.run import build
 
 
 def main(file: str) -> None:
   parts = test_lora.split()
-  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  mesh = mesh_lib.make_mesh(data=2, fsdp=2, tensor=2)
   placed, rest = (sharding.param_shardings(specs, mesh) for specs in parts[:2])
   adapters, frozen = map(jax.device_put, test_lora.rough(parts), (placed, rest))
   made = update.make_update(
     decoder.make_model(
       test_update.CONFIG,
-      **sharding.pins(mesh),
+      **mesh_lib.pins(mesh),
       layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     ),
     test_update.ON_POLICY,
@@ -47,7 +48,7 @@ def main(file: str) -> None:
     frozen_shardings=rest,
   )
   weights, sums = base.overlaid(frozen, adapters), made.zeros(adapters)
-  spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   for batch in test_update.alone():
     sums = made.add(
       weights,

@@ -12,7 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tiny
 
-from acereason_jax import checkpoint, ledger, metrics
+from acereason_jax.curriculum import parquet
+from acereason_jax.run import checkpoint, metrics
 
 GUARD = 180
 
@@ -118,4 +119,4 @@ def assert_same_run(workdir, other, step, but=()):
 
 def ledger_of(workdir, step):
   path = workdir / 'checkpoints' / str(step)
-  return ledger.from_parquet(checkpoint.load_ledger(path))
+  return parquet.from_bytes(checkpoint.load_ledger(path))

@@ -14,7 +14,7 @@ import numpy as np
 import oracles
 import pytest
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import (
   attention,
   attention_gpu,
@@ -494,9 +494,9 @@ def kept(attend, policy, inputs, capsys):
 
 def test_outputs_and_normalisers_are_kept_by_name(capsys):
   inputs = packed_inputs(2, 1, 61, H=16, rows=ALONE)
-  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=1)
+  mesh = mesh_lib.make_mesh(data=2, fsdp=2, tensor=1)
   local = lambda q, k, v, layout: splash(q, k, v, layout.segment_BT, None)
-  on_mesh = sharding.split_attention(mesh, local)
+  on_mesh = mesh_lib.split_attention(mesh, local)
   cases = [
     (packed, attention.SAVED),
     (splash, 'name'),
@@ -522,8 +522,8 @@ MESHES = [
 @pytest.mark.parametrize('sizes, heads, kv_heads', MESHES)
 def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
   use_blocks(monkeypatch, 16)
-  mesh = sharding.make_mesh(**sizes)
-  attend = sharding.split_attention(mesh, attention.packed_attention)
+  mesh = mesh_lib.make_mesh(**sizes)
+  attend = mesh_lib.split_attention(mesh, attention.packed_attention)
   split = functools.partial(packed, attend=attend)
   inputs = packed_inputs(heads, kv_heads, 61, rows=LONG)
   assert_equals_float64(split, inputs, TOLERANCE)
@@ -532,9 +532,9 @@ def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
 @pytest.mark.parametrize('sizes, heads, kv_heads', MESHES[1:3])
 @pytest.mark.parametrize('kernel', [splash, FUSED])
 def test_splash_runs_on_a_mesh(kernel, sizes, heads, kv_heads):
-  mesh = sharding.make_mesh(**sizes)
+  mesh = mesh_lib.make_mesh(**sizes)
   local = lambda q, k, v, layout: kernel(q, k, v, layout.segment_BT, None)
-  attend = sharding.split_attention(mesh, local)
+  attend = mesh_lib.split_attention(mesh, local)
   split = functools.partial(packed, attend=attend)
   inputs = packed_inputs(heads, kv_heads, 61, rows=ALONE)
   assert_equals_float64(split, inputs, 2 * TOLERANCE)
@@ -561,9 +561,9 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
 
   want = gradients()
   use_blocks(monkeypatch, 16)
-  mesh = sharding.make_mesh(data=2, fsdp=1, tensor=2)
-  attend = sharding.split_attention(mesh, attention.packed_attention)
-  got = gradients(attend=attend, **sharding.pins(mesh))
+  mesh = mesh_lib.make_mesh(data=2, fsdp=1, tensor=2)
+  attend = mesh_lib.split_attention(mesh, attention.packed_attention)
+  got = gradients(attend=attend, **mesh_lib.pins(mesh))
   errors = jax.tree.map(oracles.relative_error, got, want)
   assert max(jax.tree.leaves(errors)) < 1e-5, errors
 

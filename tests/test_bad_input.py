@@ -14,16 +14,11 @@ import ml_collections
 import pytest
 import tiny
 
-from acereason_jax import (
-  checkpoint,
-  export,
-  ledger,
-  loop,
-  settings,
-  sharding,
-  start,
-  train,
-)
+from acereason_jax import export, train
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import ledger, parquet
+from acereason_jax.run import checkpoint, loop, start
 
 
 @pytest.fixture(scope='module')
@@ -310,8 +305,8 @@ def test_moments_lie_in_the_hosts_memory_if_told_to(config):
   place = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
   assert place(loaded) == place(offloaded)
   # Adam has two moments, each as large as the parameters.
-  freed = sharding.device_bytes(state) - sharding.device_bytes(offloaded)
-  assert freed == 2 * sharding.device_bytes(state.params)
+  freed = mesh_lib.device_bytes(state) - mesh_lib.device_bytes(offloaded)
+  assert freed == 2 * mesh_lib.device_bytes(state.params)
 
 
 def test_a_config_json_of_another_shape_than_the_weights(config, tmp_path):
@@ -365,7 +360,7 @@ def saved_run(config, workdir):
       seconds=0.0,
     )
     progress = loop.Progress('main', step=1, stage_step=1)._asdict()
-    known = ledger.Ledger().to_parquet()
+    known = parquet.to_bytes(ledger.Ledger())
     checkpoints.save(1, state, progress | dict(cursor={}), meta, known)
   return run
 

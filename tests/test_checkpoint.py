@@ -18,7 +18,7 @@ import pytest
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from acereason_jax import checkpoint
+from acereason_jax.run import checkpoint
 
 REPLICATED = PartitionSpec()
 

@@ -11,7 +11,8 @@ import tiny
 from acereason_jax import children
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
-from acereason_jax.verifiers import jail, process
+from acereason_jax.verifiers.pool import process
+from acereason_jax.verifiers.programs import jail
 
 
 class _Seen(Exception):

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)

@@ -15,7 +15,7 @@ import code_programs
 import pytest
 import test_jail
 
-from acereason_jax.verifiers import jail
+from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
   pytest.skip('Linux alone confines', allow_module_level=True)

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from acereason_jax.data import sources
-from acereason_jax.verifiers import code, jail
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.pool.pool import VerifierPool
+from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)

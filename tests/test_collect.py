@@ -2,7 +2,8 @@
 
 import concurrent.futures
 
-from acereason_jax import collect, types
+from acereason_jax import types
+from acereason_jax.run import collect
 
 
 def test_a_late_verdict_is_a_timeout_and_is_cancelled():

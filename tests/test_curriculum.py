@@ -11,11 +11,10 @@ import properties
 import pytest
 from hypothesis import strategies as st
 
-from acereason_jax import ledger as ledger_lib
 from acereason_jax import types
-from acereason_jax.data import curriculum, plateau
-from acereason_jax.data.curriculum import Filter, Stop
-from acereason_jax.ledger import Ledger, Record
+from acereason_jax.curriculum import parquet, plateau, selection
+from acereason_jax.curriculum.ledger import Ledger, Record
+from acereason_jax.curriculum.selection import Filter, Stop
 
 TOKENS = np.zeros(1, np.int32)
 
@@ -53,7 +52,7 @@ def probe(prompt, right, rollouts=16, **changes):
 
 
 def kept(prompts, ledger, filter, epoch=1, before_step=9, seed=0, stage='s'):
-  found = curriculum.survivors(
+  found = selection.survivors(
     prompts,
     ledger,
     filter,
@@ -77,7 +76,7 @@ def draw(count, prompts, cursor, *, step=1, ledger=None, **changes):
     stage_seed=3,
     step=step,
   )
-  return curriculum.draw(count, prompts, **options | changes)
+  return selection.draw(count, prompts, **options | changes)
 
 
 def ids(drawn):
@@ -218,19 +217,19 @@ def test_a_batch_that_nothing_is_left_for():
   )
   for step in (1, 2):
     # An epoch of `a` may begin where its four are within reach.
-    may = curriculum.may_begin_epoch(cursor, filters, 4)
+    may = selection.may_begin_epoch(cursor, filters, 4)
     assert may
     drawn, cursor = draw_next(step)
     ledger = ledger.extended(record(p.id, step, 4) for p, _ in drawn)
   assert cursor['a']['position'] == cursor['a']['size'] == 4
   before = json.dumps(cursor)
   with pytest.raises(
-    curriculum.NothingLeft, match='drop_solved=True: nothing is left of 4'
+    selection.NothingLeft, match='drop_solved=True: nothing is left of 4'
   ):
     draw_next(3)
   assert json.dumps(cursor) == before
-  assert not curriculum.may_begin_epoch(cursor, ['b'], 4)
-  assert curriculum.may_begin_epoch(cursor, ['a'], 1)
+  assert not selection.may_begin_epoch(cursor, ['b'], 4)
+  assert selection.may_begin_epoch(cursor, ['a'], 1)
 
 
 def test_the_last_epoch_of_this_stage():
@@ -470,7 +469,7 @@ def test_a_run_that_goes_on_draws_what_it_would_have_drawn(seed, restarts):
 
   def restart(ledger, cursor):
     if r.random() < 0.4:
-      ledger = ledger_lib.from_parquet(ledger.to_parquet())
+      ledger = parquet.from_bytes(parquet.to_bytes(ledger))
       cursor = json.loads(json.dumps(cursor))
     return ledger, cursor
 
@@ -513,7 +512,7 @@ def test_an_epoch_holds_each_survivor_once_and_nothing_changes_it(seed):
     if (domain, epoch) not in began:
       continue  # It began and ended within a batch.
     # With the whole ledger, most of which is of later steps.
-    expected = curriculum.survivors(
+    expected = selection.survivors(
       case.prompts[domain],
       ledger,
       case.options['filters'][domain],
@@ -576,22 +575,22 @@ def test_what_8_of_8_solved_stays_out_where_16_are_asked():
 
 
 def test_epochs_done_and_progress():
-  assert curriculum.epochs_done({}) == curriculum.progress({}) == 0
+  assert selection.epochs_done({}) == selection.progress({}) == 0
   prompts = dict(a=some_prompts(4, 'a'), b=some_prompts(8, 'b'))
   cursor, done, progress = {}, [], []
   for step in range(1, 13):
     _, cursor = draw(2, prompts, cursor, step=step)
-    done.append(curriculum.epochs_done(cursor))
-    progress.append(curriculum.progress(cursor))
+    done.append(selection.epochs_done(cursor))
+    progress.append(selection.progress(cursor))
   # One of each a step: `b` takes twice as long.
   assert progress == [n / 8 for n in range(1, 13)]
   assert done == [0] * 7 + [1] * 5
   _, cursor = draw(1, dict(a=prompts['a'], b=prompts['b']), {})
-  assert curriculum.progress(cursor) == 0
+  assert selection.progress(cursor) == 0
 
 
 def test_when_a_stage_stops():
-  stop, flat = curriculum.should_stop, plateau.Rise(0.0, 0.0)
+  stop, flat = selection.should_stop, plateau.Rise(0.0, 0.0)
   assert stop(Stop(), 10**9, 10**9, None) is None
   assert stop(Stop(steps=5), 4, 9, None) is None
   assert stop(Stop(steps=5), 5, 0, None) == '5 steps'
@@ -630,9 +629,9 @@ def test_a_plateau(history, stops):
 
   def rises(rule):
     place = dict(stage='s', since=0, newest=9, temperatures=())
-    return curriculum.rise(rule, history, Ledger(), {}, **place)
+    return selection.rise(rule, history, Ledger(), {}, **place)
 
-  found = curriculum.should_stop(rule, 1, 0, rises(rule))
+  found = selection.should_stop(rule, 1, 0, rises(rule))
   assert (found is not None) == stops
   if stops:
     assert 'pass_rate rose by' in found and 'less than 0.125' in found

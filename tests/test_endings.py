@@ -18,9 +18,11 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import cli, ledger, metrics, oserrors, train, types
+from acereason_jax import train, types
+from acereason_jax.console import exits, oserrors
+from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.data import sources
-from acereason_jax.rollout import journal
+from acereason_jax.run import journal, metrics
 
 STOPPED = 75
 GONE = 'standard output cannot be written to (Broken pipe); send it to a file'
@@ -39,9 +41,9 @@ TALKS = """
 import os, signal, sys
 from acereason_jax import metrics
 {before}
-metrics.use_stdout()
+terminal.use_stdout()
 for _ in range(1000):
-  metrics.say('a' * 1000)
+  terminal.say('a' * 1000)
 sys.stderr.write('done')
 """
 
@@ -81,9 +83,9 @@ def test_output_that_nobody_reads_is_a_hangup():
 def test_output_that_was_never_open():
   """The next file that is opened must not take its place."""
   code = (
-    'import os, sys; from acereason_jax import metrics; metrics.use_stdout(); '
+    'import os, sys; from acereason_jax import metrics; terminal.use_stdout(); '
     'file = open(sys.argv[1], "w"); assert file.fileno() > 2; '
-    'metrics.say("a"); os.write(1, b"b"); file.write("mine")'
+    'terminal.say("a"); os.write(1, b"b"); file.write("mine")'
   )
   path = pathlib.Path(os.environ.get('TMPDIR', '/tmp'))
   path = path / f'never-open-{os.getpid()}'
@@ -108,12 +110,12 @@ from acereason_jax import metrics
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
-metrics.use_stdout()
-metrics.say('ready')
+terminal.use_stdout()
+terminal.say('ready')
 while not heard:
   time.sleep(0.01)
 for to_stderr in (False, True) * 3:
-  metrics.say('more', to_stderr=to_stderr)
+  terminal.say('more', to_stderr=to_stderr)
 pathlib.Path(sys.argv[1]).write_text('saved')
 sys.exit(75)
 """
@@ -135,7 +137,7 @@ sys.exit(75)
 
 def test_a_command_of_many_lines_into_head(tmp_path):
   path = tmp_path / 'ledger.parquet'
-  path.write_bytes(ledger.Ledger().to_parquet())
+  path.write_bytes(parquet.to_bytes(ledger.Ledger()))
   process = subprocess.Popen(
     [sys.executable, '-m', 'acereason_jax.ledger', str(path)],
     stdout=subprocess.PIPE,
@@ -327,7 +329,7 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
     sources.jsonl(path)
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
-    cli.mendable(OSError),
+    exits.mendable(OSError),
     journal.locked(tmp_path / 'lock'),
   ):
     pass

@@ -15,14 +15,16 @@ import oracles
 import pytest
 from jax.sharding import AxisType
 
-from acereason_jax import collect, sharding, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.run import collect
 
 WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()
@@ -67,7 +69,7 @@ def sub_mesh(sizes, first):
   """A mesh of some of the devices."""
   devices = jax.devices()[first : first + int(np.prod(sizes))]
   return jax.make_mesh(
-    (*sizes, 1), sharding.AXES, devices=devices, axis_types=(AxisType.Auto,) * 4
+    (*sizes, 1), mesh_lib.AXES, devices=devices, axis_types=(AxisType.Auto,) * 4
   )
 
 
@@ -76,8 +78,8 @@ def to_text(tokens):
 
 
 def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
-  shards = sharding.row_shards(mesh)
-  model = decoder.make_model(CONFIG, **sharding.pins(mesh))
+  shards = mesh_lib.row_shards(mesh)
+  model = decoder.make_model(CONFIG, **mesh_lib.pins(mesh))
   return engine_lib.make_engine(
     model,
     mesh,
@@ -428,7 +430,7 @@ def test_the_trace_is_that_of_the_rollouts():
 
 @functools.cache
 def on_mesh(sizes):
-  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+  mesh = mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, sizes)))
   return build(mesh), placed(mesh)
 
 
@@ -814,7 +816,7 @@ def test_numbers_beyond_float8_become_its_largest():
 
 def test_every_process_has_the_pages_of_the_one_with_least(monkeypatch):
   """Else their schedules would part, and one wait for ever."""
-  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=4)
   alone = cache_lib.device_bytes(mesh)
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   monkeypatch.setattr(
@@ -849,7 +851,7 @@ def test_an_engine_that_cannot_work_is_refused(changes, said):
 
 @pytest.mark.parametrize('heads, kv_heads', [(6, 2), (12, 6)])
 def test_heads_that_the_tensor_axis_does_not_fit_are_refused(heads, kv_heads):
-  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=4)
   c = oracles.tiny_config(heads=heads, kv_heads=kv_heads)
   said = rf'config\.mesh\.tensor=4: the model has {heads} query and {kv_heads}'
   with pytest.raises(ValueError, match=said):

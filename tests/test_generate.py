@@ -21,7 +21,8 @@ import tiny
 from absl import flags
 from absl.testing import flagsaver
 
-from acereason_jax import cli, generate, timeline
+from acereason_jax import generate, timeline
+from acereason_jax.console import exits
 from acereason_jax.models import tokens
 
 GUARD = 180
@@ -160,7 +161,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   run = Command(folder, out)
   run.wait_for_lines(before + 5)
   run.process.send_signal(signal.SIGTERM)
-  said = run.ends(cli.STOPPED)
+  said = run.ends(exits.STOPPED)
   assert said.startswith('going on after ')
   assert said.splitlines()[-1].startswith('stopped; ')
   there = by_key(out)
@@ -191,7 +192,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
 
   monkeypatch.setattr(generate.Output, 'write', interrupted)
   status, said = run()
-  assert status == cli.STOPPED and said.startswith('stopped; ')
+  assert status == exits.STOPPED and said.startswith('stopped; ')
   assert len(lines_of(out)) == 3
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
   status, said = run()

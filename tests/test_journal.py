@@ -24,8 +24,8 @@ import writing_journal as writing
 from hypothesis import strategies as st
 
 from acereason_jax import types
-from acereason_jax.rollout import journal
-from acereason_jax.rollout.journal import Entry, Key
+from acereason_jax.run import journal
+from acereason_jax.run.journal import Entry, Key
 
 HEAD = 8 + 4 + 32
 KILLS = 24
@@ -654,7 +654,7 @@ def test_the_format_is_as_described(tmp_path):
 
 
 def test_it_needs_no_jax():
-  code = 'import sys, acereason_jax.rollout.journal; print(*sys.modules)'
+  code = 'import sys, acereason_jax.run.journal; print(*sys.modules)'
   loaded = subprocess.run(
     [sys.executable, '-c', code],
     capture_output=True,
@@ -662,4 +662,4 @@ def test_it_needs_no_jax():
     check=True,
     cwd=tiny.TESTS.parent,
   ).stdout.split()
-  assert 'acereason_jax.rollout.journal' in loaded and 'jax' not in loaded
+  assert 'acereason_jax.run.journal' in loaded and 'jax' not in loaded

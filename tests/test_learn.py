@@ -11,8 +11,11 @@ import pytest
 import runs
 import tiny
 
-from acereason_jax import build, ledger, loop, settings, train, types
-from acereason_jax.rollout import journal, schedule
+from acereason_jax import train, types
+from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import ledger
+from acereason_jax.rollout import schedule
+from acereason_jax.run import build, journal, loop
 
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.

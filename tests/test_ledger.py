@@ -13,9 +13,11 @@ import properties
 import pytest
 from hypothesis import strategies as st
 
-from acereason_jax import ledger as ledger_lib
+from acereason_jax import ledger as command
 from acereason_jax import types
-from acereason_jax.ledger import Ledger, Record
+from acereason_jax.curriculum import ledger as ledger_lib
+from acereason_jax.curriculum import outcomes, parquet
+from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.rl import advantages
 
 SCHEMA = pyarrow.schema(
@@ -221,14 +223,14 @@ def test_parquet_gives_the_same_ledger_and_equal_ledgers_equal_bytes(
   records, cut
 ):
   ledger = Ledger(records)
-  data = ledger.to_parquet()
-  found = ledger_lib.from_parquet(data)
+  data = parquet.to_bytes(ledger)
+  found = parquet.from_bytes(data)
   assert found == ledger and list(found) == records
   pieces = Ledger(records[:cut])
   # A branch left behind: its texts are none of this ledger's.
   pieces.extended([record('elsewhere', 9, 1)])
-  assert pieces.extended(records[cut:]).to_parquet() == data
-  assert found.to_parquet() == data
+  assert parquet.to_bytes(pieces.extended(records[cut:])) == data
+  assert parquet.to_bytes(found) == data
   more = [record('p', 9, 1)]
   assert found.extended(more) == ledger.extended(more)
 
@@ -236,7 +238,7 @@ def test_parquet_gives_the_same_ledger_and_equal_ledgers_equal_bytes(
 def test_any_parquet_reader_reads_it(tmp_path):
   path = tmp_path / 'ledger.parquet'
   records = [record('p', 1, 3), record('q', 2, 0, stage='π')]
-  path.write_bytes(Ledger(records).to_parquet())
+  path.write_bytes(parquet.to_bytes(Ledger(records)))
   rows = pyarrow.parquet.read_table(path).to_pylist()
   assert rows == [r._asdict() for r in records]
 
@@ -258,7 +260,7 @@ def test_ten_bytes_a_record():
         epoch=i // 4900,
       )
     )
-  size = len(Ledger(records).to_parquet())
+  size = len(parquet.to_bytes(Ledger(records)))
   assert size < 10 * len(records)
 
 
@@ -276,7 +278,7 @@ def columns_of(*records):
 
 def refused(data, words):
   with pytest.raises(ValueError, match=words) as e:
-    ledger_lib.from_parquet(data)
+    parquet.from_bytes(data)
   message = str(e.value)
   assert '\n' not in message and len(message) < 500
 
@@ -285,7 +287,7 @@ GOOD = [record('p', 1, 1), record('q', 2, 1)]
 
 
 def test_the_hostile_files_below_are_near_good_ones():
-  assert list(ledger_lib.from_parquet(as_parquet(columns_of(*GOOD)))) == GOOD
+  assert list(parquet.from_bytes(as_parquet(columns_of(*GOOD)))) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -295,8 +297,8 @@ def test_the_hostile_files_below_are_near_good_ones():
     (b'PAR1', 'no readable ledger'),
     (b'{"step": 1}\n' * 99, 'no readable ledger'),
     (b'\x80\x04\x95' * 99, 'no readable ledger'),
-    (Ledger(GOOD).to_parquet()[:-9], 'no readable ledger'),
-    (Ledger(GOOD).to_parquet()[100:], 'no readable ledger'),
+    (parquet.to_bytes(Ledger(GOOD))[:-9], 'no readable ledger'),
+    (parquet.to_bytes(Ledger(GOOD))[100:], 'no readable ledger'),
   ],
 )
 def test_bytes_that_are_no_parquet(data, words):
@@ -380,13 +382,13 @@ def test_text_that_is_not_unicode():
 
 def test_a_small_file_that_says_it_is_large():
   """Of one text a million times, and of more records than there may be."""
-  n = ledger_lib._MAX_RECORDS + 1
+  n = ledger_lib.MAX_RECORDS + 1
   one = pyarrow.DictionaryArray.from_arrays(
     np.zeros(1 << 20, np.int32), ['p' * (1 << 20)]
   )
   whole = {
     name: np.full(1 << 20, getattr(GOOD[0], name))
-    for name in ledger_lib._NUMBERS
+    for name in ledger_lib.NUMBERS
   }
   texts = {
     name: one
@@ -419,13 +421,13 @@ def test_a_flipped_bit_is_seen_or_changes_nothing():
   ledger = Ledger(
     [record(f'p{i}', 1 + i // 4, i % 5, timeout=i % 2) for i in range(40)]
   )
-  data = ledger.to_parquet()
+  data = parquet.to_bytes(ledger)
   seen = 0
   for i in range(0, len(data), 2):
     broken = bytearray(data)
     broken[i] ^= 1 << i % 8
     try:
-      found = ledger_lib.from_parquet(bytes(broken))
+      found = parquet.from_bytes(bytes(broken))
     except ValueError as e:
       seen += 1
       assert '\n' not in str(e)
@@ -438,18 +440,18 @@ def test_a_flipped_bit_is_seen_or_changes_nothing():
 @checked
 def test_newest_is_the_last_of_each_prompt(records):
   ledger = Ledger(records)
-  assert ledger_lib.newest(ledger) == {r.prompt: r for r in records}
+  assert outcomes.newest(ledger) == {r.prompt: r for r in records}
   for kind in (None, 'probe'):
     for stage in (None, 'one', 'none'):
       for before in (None, 1, 5, 99):
-        assert ledger_lib.newest(ledger, kind, stage, before) == {
+        assert outcomes.newest(ledger, kind, stage, before) == {
           r.prompt: r
           for r in records
           if kind in (None, r.kind)
           and stage in (None, r.stage)
           and (before is None or r.step < before)
         }
-  assert ledger_lib.mean_lengths(ledger) == {
+  assert outcomes.mean_lengths(ledger) == {
     r.prompt: r.tokens / r.rollouts for r in records
   }
 
@@ -470,7 +472,7 @@ def test_counts_are_of_the_newest_judged_epoch(records, before):
       sum(r.solved for r in last),
       sum(r.judged for r in last),
     )
-  found = ledger_lib.counts(
+  found = outcomes.counts(
     Ledger(records), kind='train', stage='one', before_step=before
   )
   assert found == expected
@@ -500,10 +502,10 @@ def test_solved_later_and_lost():
   ]
   ledger = Ledger(records)
   # A group of which nothing was judged is no first look at a prompt.
-  assert ledger_lib.solvable(ledger) == {'became': 3}
-  assert ledger_lib.lost(ledger) == {'lost': 2, 'twice': 1, 'broken': 2}
-  assert ledger_lib.lost(ledger, misses=2) == {'broken': 2}
-  assert ledger_lib.solvable(Ledger()) == ledger_lib.lost(Ledger()) == {}
+  assert outcomes.solvable(ledger) == {'became': 3}
+  assert outcomes.lost(ledger) == {'lost': 2, 'twice': 1, 'broken': 2}
+  assert outcomes.lost(ledger, misses=2) == {'broken': 2}
+  assert outcomes.solvable(Ledger()) == outcomes.lost(Ledger()) == {}
 
 
 @hypothesis.given(some_records(), st.integers(1, 3))
@@ -527,8 +529,8 @@ def test_solvable_and_lost_read_the_history_of_each_prompt(records, misses):
       and not any(r.right or r.step == right[-1].step for r in last)
     ):
       lost[prompt] = right[-1].step
-  assert ledger_lib.solvable(Ledger(records)) == became
-  assert ledger_lib.lost(Ledger(records), misses) == lost
+  assert outcomes.solvable(Ledger(records)) == became
+  assert outcomes.lost(Ledger(records), misses) == lost
 
 
 def test_a_summary_by_hand():
@@ -549,9 +551,9 @@ def test_a_summary_by_hand():
     ('s', 'train', 1, 1, 8, 0.5, 0.0, 1.0, 0.0, 0.0, 10.0, 0),
     ('t', 'train', 0, 1, 4, nan, nan, nan, nan, 0.0, 10.0, 4),
   ]
-  found = [tuple(row) for row in ledger_lib.summary(Ledger(records))]
+  found = [tuple(row) for row in outcomes.summary(Ledger(records))]
   assert repr(found) == repr(expected)
-  assert ledger_lib.summary(Ledger()) == []
+  assert outcomes.summary(Ledger()) == []
 
 
 @pytest.fixture
@@ -564,19 +566,19 @@ def file(tmp_path):
     record(HOSTILE, 2, 0),
     record('sum-2', 3, 0, stage='t\x1b'),
   ]
-  path.write_bytes(Ledger(records).to_parquet())
+  path.write_bytes(parquet.to_bytes(Ledger(records)))
   return path
 
 
 def said(capsys, *argv):
-  assert ledger_lib.main([*map(str, argv)]) == 0
+  assert command.main([*map(str, argv)]) == 0
   found = capsys.readouterr().out
   assert all(c.isprintable() or c == '\n' for c in found)
   return [line.split() for line in found.splitlines()]
 
 
 def failed(capsys, *argv):
-  assert ledger_lib.main([*map(str, argv)]) == 1
+  assert command.main([*map(str, argv)]) == 1
   found = capsys.readouterr().err
   assert found.startswith('error: ') and found.count('\n') == 1
   assert found[:-1].isprintable()
@@ -585,7 +587,7 @@ def failed(capsys, *argv):
 
 def test_the_command_shows_the_summary(capsys, file):
   head, *rows = said(capsys, file)
-  assert head == list(ledger_lib.Summary._fields)
+  assert head == list(outcomes.Summary._fields)
   assert [row[:6] for row in rows] == [
     ['s', 'train', '0', '2', '12', '0.083'],
     ['t\\x1b', 'train', '0', '2', '8', '0.375'],
@@ -618,9 +620,9 @@ def test_the_command_writes_parquet(capsys, file):
   said(capsys, file, f'--out={out}')
   assert out.read_bytes() == file.read_bytes()
   said(capsys, file, f'--out={file}', '--stage=s')
-  kept = list(ledger_lib.from_parquet(file.read_bytes()))
+  kept = list(parquet.from_bytes(file.read_bytes()))
   assert kept == [
-    r for r in ledger_lib.from_parquet(out.read_bytes()) if r.stage == 's'
+    r for r in parquet.from_bytes(out.read_bytes()) if r.stage == 's'
   ]
   assert len(kept) == 3
   assert {p.name for p in file.parent.iterdir()} == {file.name, out.name}
@@ -637,4 +639,4 @@ def test_the_command_and_what_is_no_ledger(capsys, tmp_path, file):
 def test_a_pipe_is_no_ledger(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   with pytest.raises(ValueError, match='a pipe; expected a file'):
-    ledger_lib.read(str(tmp_path / 'pipe'))
+    command.read(str(tmp_path / 'pipe'))

@@ -13,7 +13,8 @@ import oracles
 import own_parts
 import pytest
 
-from acereason_jax import resolve, sharding
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import resolve
 from acereason_jax.rl import losses, packing
 
 # (segment, tokens, of which not said); 0 is padding. Row by row: a prompt and
@@ -251,13 +252,13 @@ def test_any_split_of_the_rows_adds_up_to_the_same(name):
 def test_any_mesh_gives_the_same(name, sizes):
   """Also where a response's tokens lie on several devices."""
   loss, _ = CASES[name]
-  mesh = sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
-  rows = sharding.packed(mesh)
-  spread = functools.partial(sharding.spread, sharding=rows)
+  mesh = mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, sizes)))
+  rows = mesh_lib.packed(mesh)
+  spread = functools.partial(mesh_lib.spread, sharding=rows)
   batch = packing.PackedBatch(*map(spread, BATCH))
   run = jax.jit(
     jax.value_and_grad(functools.partial(total, loss)),
-    out_shardings=(sharding.replicated(mesh), rows),
+    out_shardings=(mesh_lib.replicated(mesh), rows),
   )
   value, grad_BT = run(spread(LOGP), batch)
   assert not grad_BT.sharding.is_fully_replicated

@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acereason_jax.verifiers import latex, math, spelling, units, vocabulary
-from acereason_jax.verifiers.pool import VerifierPool
-from acereason_jax.verifiers.vocabulary import TooLarge
+from acereason_jax.verifiers import math
+from acereason_jax.verifiers.answers import latex, spelling, units, vocabulary
+from acereason_jax.verifiers.answers.vocabulary import TooLarge
+from acereason_jax.verifiers.pool.pool import VerifierPool
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs' / 'judges.md'
 LAYERS = [

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from acereason_jax import metrics, types
+from acereason_jax import types
+from acereason_jax.console import terminal
+from acereason_jax.run import metrics
 
 
 class Terminal(io.StringIO):
@@ -172,7 +174,7 @@ def test_hostile_text_cannot_reach_the_terminal_or_forge_a_line():
   assert not any(line.startswith('step') for line in text.splitlines())
   assert len(text.splitlines()) == 5
   assert (
-    metrics.printable('naïve $\\frac{1}{2}$ 中') == 'naïve $\\frac{1}{2}$ 中'
+    terminal.printable('naïve $\\frac{1}{2}$ 中') == 'naïve $\\frac{1}{2}$ 中'
   )
 
 
@@ -180,7 +182,7 @@ def test_hostile_text_cannot_reach_the_terminal_or_forge_a_line():
 @pytest.mark.parametrize('max_chars', [0, 1, 11])
 def test_cut_keeps_both_ends_and_counts_the_rest(n, max_chars):
   text = ''.join(chr(0x4E00 + i) for i in range(n))
-  short = metrics.cut(text, max_chars)
+  short = terminal.cut(text, max_chars)
   if n <= max_chars:
     assert short == text
     return
@@ -193,7 +195,7 @@ def test_cut_keeps_both_ends_and_counts_the_rest(n, max_chars):
 def test_progress_draws_on_a_terminal_only(monkeypatch):
   for stream, drawn in ((io.StringIO(), False), (Terminal(), True)):
     monkeypatch.setattr(sys, 'stderr', stream)
-    with metrics.progress_bar(7, done=3) as advance:
+    with terminal.progress_bar(7, done=3) as advance:
       advance()
       advance()
     assert ('5/7' in stream.getvalue()) == drawn
@@ -204,7 +206,7 @@ def test_progress_leaves_a_redirected_stdout_alone(monkeypatch):
   out, err = io.StringIO(), Terminal()
   monkeypatch.setattr(sys, 'stdout', out)
   monkeypatch.setattr(sys, 'stderr', err)
-  with metrics.progress_bar(2, done=0):
+  with terminal.progress_bar(2, done=0):
     print('line')
   assert out.getvalue() == 'line\n' and 'line' not in err.getvalue()
 

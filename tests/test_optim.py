@@ -20,9 +20,12 @@ import own_parts
 import pytest
 import tiny
 
-from acereason_jax import checkpoint, settings, sharding, start, train, types
-from acereason_jax.models import decoder
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import train, types
+from acereason_jax.config import reader as settings
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, update
+from acereason_jax.run import checkpoint, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
 SPECS = decoder.make_model(CONFIG).specs
@@ -95,8 +98,8 @@ def test_the_aliases_are_those_of_optax():
 
 @functools.cache
 def shardings():
-  mesh = sharding.make_mesh(data=1, fsdp=2, tensor=2)
-  return sharding.param_shardings(SPECS, mesh), sharding.replicated(mesh)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=2, tensor=2)
+  return sharding.param_shardings(SPECS, mesh), mesh_lib.replicated(mesh)
 
 
 @functools.cache

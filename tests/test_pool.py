@@ -16,9 +16,9 @@ import time
 import psutil
 import pytest
 
-from acereason_jax.verifiers import pool as pool_lib
-from acereason_jax.verifiers import process
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers.pool import pool as pool_lib
+from acereason_jax.verifiers.pool import process
+from acereason_jax.verifiers.pool.pool import VerifierPool
 
 GUARD = 60
 OBEY = 'hostile_verifiers:obey'
@@ -89,7 +89,8 @@ def test_worker_is_clean():
 
 def test_math_worker_never_imports_jax():
   code = (
-    'import sys, acereason_jax.verifiers.math, acereason_jax.verifiers.pool\n'
+    'import sys, acereason_jax.verifiers.math\n'
+    'import acereason_jax.verifiers.pool.pool\n'
     'assert not {"jax", "jaxlib"} & set(sys.modules)\n'
   )
   env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
@@ -248,7 +249,7 @@ def test_close_leaves_no_child_and_cancels_the_queue():
 def test_killed_parent_leaves_no_worker():
   code = (
     'import psutil, time\n'
-    'from acereason_jax.verifiers.pool import VerifierPool\n'
+    'from acereason_jax.verifiers.pool.pool import VerifierPool\n'
     f'pool = VerifierPool({OBEY!r}, {{}}, 2, 600.0)\n'
     "futures = [pool.submit('compute', ''), pool.submit('sleep 600', '')]\n"
     'while not all(f.running() for f in futures): time.sleep(0.01)\n'
@@ -309,7 +310,7 @@ def test_a_task_ends_though_its_parent_is_stopped():
   code = (
     'import os, psutil, time\n'
     'os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n'
-    'from acereason_jax.verifiers.pool import VerifierPool\n'
+    'from acereason_jax.verifiers.pool.pool import VerifierPool\n'
     f'pool = VerifierPool({OBEY!r}, {{}}, 1, 3.0)\n'
     "future = pool.submit('compute', '')\n"
     'while not future.running(): time.sleep(0.01)\n'

@@ -11,9 +11,10 @@ import pytest
 import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from acereason_jax import build, loop, settings
+from acereason_jax.config import reader as settings
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
+from acereason_jax.run import build, loop
 from configs import acereason_1_1_7b, acereason_7b, acereason_14b
 
 CHATML = (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from acereason_jax import references, types
-from acereason_jax.data import sources
-from acereason_jax.verifiers import pool as pool_lib
+from acereason_jax import types
+from acereason_jax.data import references, sources
+from acereason_jax.verifiers.pool import pool as pool_lib
 from benchmarks import references as checked
 
 GUARD = 120.0

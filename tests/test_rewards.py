@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from acereason_jax import collect, ledger, loop, types
-from acereason_jax.data import curriculum
+from acereason_jax import types
+from acereason_jax.curriculum import ledger, outcomes, selection
 from acereason_jax.rl import advantages
+from acereason_jax.run import collect, loop
 
 ROOM = 10
 SCORE = advantages.Rules('score', 0, ROOM)
@@ -150,7 +151,7 @@ def survivors(groups, rules, filter, kind='train'):
   known = ledger.Ledger(
     ledger.records(groups, kind, 's', [0] * len(groups), step, rules)
   )
-  kept = curriculum.survivors(
+  kept = selection.survivors(
     [g.prompt for g in groups],
     known,
     filter,
@@ -170,15 +171,15 @@ def test_filters_go_by_what_trains():
     group(WRONG, WRONG, name='d'),
     group(('right', 9), ('right', 8), name='e'),
   ]
-  solved = curriculum.Filter(drop_solved=True)
-  unsolved = curriculum.Filter(keep_unsolved=False)
+  solved = selection.Filter(drop_solved=True)
+  unsolved = selection.Filter(keep_unsolved=False)
   assert survivors(groups, SCORE, solved) == ['d']
   assert survivors(groups, ZERO, solved) == ['a', 'b', 'd']
   # What is long but solved is solved; at full length nothing is left of it.
   assert survivors(groups, SOFT, solved) == ['a', 'b', 'd']
   assert survivors(groups, ZERO, unsolved) == ['a', 'c', 'e']
   assert survivors(groups, SCORE, unsolved) == ['a', 'b', 'c', 'e']
-  probe = curriculum.Filter(of=2, max_solved=1)
+  probe = selection.Filter(of=2, max_solved=1)
   assert survivors(groups, SCORE, probe, 'probe') == ['d']
   assert survivors(groups, ZERO, probe, 'probe') == ['a', 'b', 'd']
 
@@ -200,7 +201,7 @@ def test_the_ledger_holds_the_judges_word_and_what_trains():
   first = ledger.records([group(WRONG)], 'train', 's', [0], 1, ZERO)
   then = ledger.records([group(RIGHT_BUT_CUT)], 'train', 's', [0], 2, ZERO)
   assert then[0].solved == 0
-  assert ledger.solvable(ledger.Ledger(first + then)) == {'p': 2}
+  assert outcomes.solvable(ledger.Ledger(first + then)) == {'p': 2}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from jax.sharding import NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.rollout import sampling
 
 DRAWS = 20_000
@@ -261,7 +261,7 @@ def test_a_vocabulary_in_shards_draws_the_same(s):
   rng = np.random.default_rng(9)
   logits = rng.normal(size=(64, 320)).astype(np.float32)
   keys = jax.random.split(jax.random.key(2), 64)
-  mesh = sharding.make_mesh(data=1, fsdp=1, tensor=4)
+  mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=4)
   spread = NamedSharding(mesh, PartitionSpec(None, 'tensor'))
   want, got = (
     draw(keys, logits, s, 1.3),

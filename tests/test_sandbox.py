@@ -17,8 +17,8 @@ import hostile_verifiers
 import psutil
 import pytest
 
-from acereason_jax.verifiers import sandbox, syscalls
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers.isolation import sandbox, syscalls
+from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
   pytest.skip('Linux alone confines', allow_module_level=True)

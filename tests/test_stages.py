@@ -23,7 +23,9 @@ from runs import (
   state_of,
 )
 
-from acereason_jax import checkpoint, ledger, loop, settings, train
+from acereason_jax import ledger, train
+from acereason_jax.config import reader as settings
+from acereason_jax.run import checkpoint, loop
 
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import tiny
 
-from acereason_jax import settings
+from acereason_jax.config import reader as settings
 
 STAGED = tiny.staged(pathlib.Path('/data'))
 PLAIN = tiny.config(pathlib.Path('/data'))

@@ -25,8 +25,9 @@ from runs import (
   state_of,
 )
 
-from acereason_jax import checkpoint, export, train
+from acereason_jax import export, train
 from acereason_jax.models import decoder, hf
+from acereason_jax.run import checkpoint
 
 STEPS = 10
 STOPPED = 75

@@ -14,9 +14,10 @@ import oracles
 import pytest
 import tiny
 
-from acereason_jax import sharding, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
 from acereason_jax.kernels import attention, logprobs
-from acereason_jax.models import decoder
+from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, packing, update
 
 CONFIG = oracles.tiny_config()
@@ -70,8 +71,8 @@ def updater(sizes=None, remat=None, loss=ON_POLICY, **options):
   placed = None
   if sizes:
     mesh = make_mesh(sizes)
-    kwargs |= sharding.pins(mesh)
-    kwargs['attend'] = sharding.split_attention(
+    kwargs |= mesh_lib.pins(mesh)
+    kwargs['attend'] = mesh_lib.split_attention(
       mesh, attention.packed_attention
     )
     placed = sharding.param_shardings(MODEL.specs, mesh)
@@ -91,7 +92,7 @@ def forward(dtype=jnp.float32, model=MODEL):
 
 
 def make_mesh(sizes):
-  return sharding.make_mesh(**dict(zip(sharding.AXES, sizes)))
+  return mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, sizes)))
 
 
 def pack(groups, rows, columns, **kwargs):
@@ -217,7 +218,7 @@ def check_mesh(sizes, remat, rows):
   mesh = make_mesh(sizes)
   placed = sharding.param_shardings(MODEL.specs, mesh)
   params = jax.tree.map(jax.device_put, PARAMS, placed)
-  spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   made = updater(sizes, remat)
   sums = made.zeros(params)
   for batch in alone(rows):
@@ -250,13 +251,13 @@ def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
   adam, same = state.opt_state[0], out.opt_state[0]
   assert_placed([adam.mu, adam.nu], [placed, placed])
   assert_placed([adam.mu, adam.nu], [same.mu, same.nu])
-  masters_and_moments = 3 * sharding.device_bytes(params)
+  masters_and_moments = 3 * mesh_lib.device_bytes(params)
   assert compiled.memory_analysis().alias_size_in_bytes >= masters_and_moments
 
 
 def test_offloaded_moments_give_the_same_bits():
   placed = sharding.param_shardings(MODEL.specs, make_mesh((1, 2, 2)))
-  everywhere = sharding.replicated(make_mesh((1, 2, 2)))
+  everywhere = mesh_lib.replicated(make_mesh((1, 2, 2)))
   optimizer = optax.adamw(1e-2)
   rng = np.random.default_rng(3)
   draw = lambda x, s: jax.device_put(np.float32(rng.normal(size=x.shape)), s)
@@ -499,7 +500,7 @@ def test_a_mesh_keeps_the_reference_in_its_place():
   mesh = make_mesh((1, 2, 2))
   placed = sharding.param_shardings(MODEL.specs, mesh)
   params = jax.tree.map(jax.device_put, PARAMS, placed)
-  spread = functools.partial(sharding.spread, sharding=sharding.packed(mesh))
+  spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   (batch,) = pack(GROUPS, 4, 24)
   made = updater((1, 2, 2), loss=PULL)
   state = made.reset_reference(update.init_state(params, optax.sgd(1e-3)))
@@ -507,14 +508,14 @@ def test_a_mesh_keeps_the_reference_in_its_place():
   on_mesh = packing.PackedBatch(*map(spread, batch))
   state, _, metrics, scored = pull_step(made, state, on_mesh)
   assert_placed(state.reference, placed)
-  assert scored.logp_ref_BT.sharding.spec == sharding.packed(mesh).spec
+  assert scored.logp_ref_BT.sharding.spec == mesh_lib.packed(mesh).spec
   want = updater(loss=PULL).score(PARAMS, batch, KNOBS).logp_ref_BT
   np.testing.assert_allclose(scored.logp_ref_BT, want, atol=5e-6)
   assert 0 <= metrics['kl'] < 1e-10
   # A reset has the old reference's room.
   compiled = made.reset_reference.lower(state).compile()
   m = compiled.memory_analysis()
-  size = sharding.device_bytes(state.reference)
+  size = mesh_lib.device_bytes(state.reference)
   assert m.alias_size_in_bytes >= 2 * size and m.temp_size_in_bytes < size
 
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from acereason_jax import types
-from acereason_jax.rollout import journal
+from acereason_jax.run import journal
 
 SIZES = (0, 7, 300, 5_000, 40_000)
 PIECE = 20_000

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 
-ROWS = PartitionSpec(sharding.PACKED, 'sequence')
+ROWS = PartitionSpec(mesh_lib.PACKED, 'sequence')
 ONE = PartitionSpec()
 # No infinity: its product with a sum of 0 must be 0.
 LOWEST = float(jnp.finfo(jnp.float32).min)
@@ -61,7 +61,7 @@ def token_logp(
   x's dtype; products add up in float32, and the gradient of w has w's dtype.
 
   `placed` is where w lies on a mesh (`sharding.param_shardings`), None for one
-  device; x lies as `sharding.packed`, whose axes must divide B and T. In each
+  device; x lies as `mesh_lib.packed`, whose axes must divide B and T. In each
   pass a device gathers V / tensor rows of w, and their gradient is summed over
   the batch axes once. If 'tensor' does not divide V, its devices do the same.
 
@@ -119,7 +119,7 @@ def _on_mesh(
   mesh = placed.mesh
   vocab, embed = (*placed.spec, None, None)[:2]
   wide = lambda names: tuple(a for a in names if mesh.shape[a] > 1)
-  axes = _Axes(*map(wide, (sharding.BATCH, _names(vocab), _names(embed))))
+  axes = _Axes(*map(wide, (mesh_lib.BATCH, _names(vocab), _names(embed))))
   ins, outs = specs(placed.spec)
   return jax.shard_map(
     functools.partial(run, axes),

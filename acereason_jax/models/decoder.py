@@ -472,9 +472,9 @@ def make_model(
   `remat` names what the backward pass of `apply` keeps of a block (`REMAT`);
   the rest is computed again. `pin_packed` and `pin_rows` are applied to the
   residual streams of `apply` and `extend`, and before the former `pin_embedded`
-  to the embeddings, to pin their shardings (`sharding.pins`). `attend` is what
+  to the embeddings, to pin their shardings (`mesh_lib.pins`). `attend` is what
   `apply` attends with: that of a kernel of `attention.choose`, on a mesh
-  through `sharding.split_attention`.
+  through `mesh_lib.split_attention`.
   `layer_weights` makes a layer's weights of its parameters, for `apply` alone.
   """
   frequencies, scale = rope_frequencies(c.rope, c.head_dim)

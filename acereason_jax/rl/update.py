@@ -16,9 +16,9 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base
+from acereason_jax.models import base, sharding
 from acereason_jax.rl import losses
 from acereason_jax.rl.packing import PackedBatch
 
@@ -282,9 +282,9 @@ def make_update(
   if param_shardings is not None:
     head = model.head(base.overlaid(frozen_shardings, param_shardings))
     mesh = jax.tree.leaves(param_shardings)[0].mesh
-    everywhere = sharding.replicated(mesh)
+    everywhere = mesh_lib.replicated(mesh)
     placed = Sums(param_shardings, *(everywhere for _ in Sums._fields[1:]))
-    rows = sharding.packed(mesh)
+    rows = mesh_lib.packed(mesh)
   forward = functools.partial(
     token_logp, model=model, vocab_chunk=vocab_chunk, dtype=dtype, head=head
   )

@@ -17,12 +17,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from acereason_jax import sharding
+from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import schedule
 
-ROWS = PartitionSpec(sharding.BATCH)
+ROWS = PartitionSpec(mesh_lib.BATCH)
 
 
 class Cache(NamedTuple):
@@ -68,15 +68,15 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   """
   L, N, K, H = kv_shape(model)
   tensor = mesh.shape['tensor']
-  sharding.check_heads(mesh, ('tensor',), N, K)
+  mesh_lib.check_heads(mesh, ('tensor',), N, K)
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
   # Of a TPU: each must be given its rows.
   cores = getattr(device, 'num_cores', 1)
-  heads = PartitionSpec(sharding.BATCH, 'tensor')
-  pool = PartitionSpec(None, sharding.BATCH, 'tensor')
-  queries = PartitionSpec(sharding.BATCH, None, 'tensor')
+  heads = PartitionSpec(mesh_lib.BATCH, 'tensor')
+  pool = PartitionSpec(None, mesh_lib.BATCH, 'tensor')
+  queries = PartitionSpec(mesh_lib.BATCH, None, 'tensor')
 
   def spread_kv(k_XKH: jax.Array) -> jax.Array:
     return jnp.repeat(k_XKH, repeats, axis=-2) if repeats > 1 else k_XKH

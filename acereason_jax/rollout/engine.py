@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from acereason_jax import sharding, types
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
@@ -387,7 +388,7 @@ def make_engine(
     ValueError: sizes that do not fit each other, the mesh or the model.
   """
   schedule.check(sizes)
-  if sizes.shards != (shards := sharding.row_shards(mesh)):
+  if sizes.shards != (shards := mesh_lib.row_shards(mesh)):
     raise ValueError(f'shards={sizes.shards}: the mesh has {shards}')
   if '' in ending.strings:
     raise ValueError('a stop string is empty: it would end every rollout')
@@ -397,7 +398,7 @@ def make_engine(
     )
   cache = cache_lib.make_cache(model, mesh)
   shape = cache.shape(sizes.shards * sizes.pages, sizes.page)
-  everywhere = sharding.replicated(mesh)
+  everywhere = mesh_lib.replicated(mesh)
   return Engine(
     sizes=sizes,
     vocab=model.specs['embed'].shape[0],
@@ -423,6 +424,6 @@ def make_engine(
       donate_argnums=1,
       out_shardings=(cache.sharding, everywhere),
     ),
-    place=functools.partial(sharding.spread, sharding=sharding.rows(mesh)),
+    place=functools.partial(mesh_lib.spread, sharding=mesh_lib.rows(mesh)),
     to_text=to_text,
   )

@@ -38,7 +38,7 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers import jail
+from acereason_jax.verifiers.programs import jail
 
 CodeStatus = Literal[
   'AC', 'WA', 'TLE', 'MLE', 'RE', 'OLE', 'NO_CODE', 'SANDBOX_ERROR'

@@ -49,8 +49,8 @@ from typing import Any
 import mpmath
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers import latex, spelling, values, vocabulary
-from acereason_jax.verifiers.latex import Node
+from acereason_jax.verifiers.answers import latex, spelling, values, vocabulary
+from acereason_jax.verifiers.answers.latex import Node
 
 _EXTRACT_CHARS = 4000
 # What is parsed and evaluated is shorter: both go as deep as a sum is long.

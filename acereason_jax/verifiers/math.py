@@ -20,8 +20,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers import (
-  answers,
+from acereason_jax.verifiers.answers import (
+  equality,
   latex,
   numerals,
   options,
@@ -31,8 +31,12 @@ from acereason_jax.verifiers import (
   values,
   vocabulary,
 )
-from acereason_jax.verifiers.latex import Node
-from acereason_jax.verifiers.vocabulary import Ambiguous, TooLarge, Unreadable
+from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.vocabulary import (
+  Ambiguous,
+  TooLarge,
+  Unreadable,
+)
 
 _BOX_CHARS = 4000
 _SHOWN_CHARS = 80
@@ -249,7 +253,7 @@ def _known(normal: str) -> _Reference:
     text, node = found[0]
     if not sure:
       problem = 'reference: commas between digits can be read in two ways'
-    elif not answers.same(node, node):
+    elif not equality.same(node, node):
       problem = 'a reference that does not equal itself'
   except (Ambiguous, values.Refused, TooLarge) as e:
     problem = f'reference: {e}'
@@ -350,7 +354,7 @@ def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
     found, _ = numerals.readings(normal, _parse)
     if wanted.node is not None:
       return _status(
-        any(answers.same(n, wanted.node) for _, n in found)
+        any(equality.same(n, wanted.node) for _, n in found)
       ), 'value'
   except values.Refused as e:
     return 'wrong', str(e)
@@ -420,7 +424,7 @@ def _are_words(a: str, b: str, raw: str) -> bool:
   if not (_LETTERS.fullmatch(a) and _LETTERS.fullmatch(b)):
     return False
   if {a.casefold(), b.casefold()} & _WORDS or '\\text' in raw:
-    return not {a.casefold(), b.casefold()} & answers.WORDS.keys()
+    return not {a.casefold(), b.casefold()} & equality.WORDS.keys()
   alone = a.isalpha() and b.isalpha()
   if alone and {a.isupper(), b.isupper()} == {True} and len(a) == len(b) == 2:
     return False

@@ -1,0 +1,242 @@
+"""What a ledger tells of each prompt: newest record, counts, what changed.
+
+`right` is the judge's word, and what `solvable`, `lost` and `summary` count:
+what the model can do. `solved` is what the stage gave a reward for, and what
+`counts` gives to filters: what is left to train on.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from acereason_jax.curriculum.ledger import (
+  JUDGED,
+  KINDS,
+  NUMBERS,
+  VERDICTS,
+  Ledger,
+  Record,
+)
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def chosen(
+  ledger: Ledger,
+  *,
+  kind: str | None = None,
+  stage: str | None = None,
+  before_step: int | None = None,
+) -> np.ndarray:
+  """Places of the records of a kind, of a stage, of earlier steps; int [N]."""
+  rows = ledger.rows
+  if before_step is not None:
+    rows = rows[: np.searchsorted(rows['step'], before_step)]
+  chosen = np.ones(len(rows), bool)
+  if kind is not None:
+    chosen &= rows['kind'] == KINDS.index(kind)
+  if stage is not None:
+    names = ledger.texts('stage')
+    chosen &= rows['stage'] == (names.index(stage) if stage in names else -1)
+  return np.flatnonzero(chosen)
+
+
+def newest(
+  ledger: Ledger,
+  kind: str | None = None,
+  stage: str | None = None,
+  before_step: int | None = None,
+) -> dict[str, Record]:
+  """The last record of each prompt that has one; None: of any."""
+  places = chosen(ledger, kind=kind, stage=stage, before_step=before_step)
+  places = _last_of_each_prompt(ledger, places)
+  return {record.prompt: record for record in ledger.at(places)}
+
+
+def mean_lengths(ledger: Ledger) -> dict[str, float]:
+  """The mean length of a response in each prompt's last record, in tokens."""
+  # Column by column, as in `counts`: every step asks this.
+  places = _last_of_each_prompt(ledger, np.arange(len(ledger)))
+  column = lambda name: ledger.rows[name][places].astype(np.int64)
+  means = column('tokens') / sum(column(name) for name in VERDICTS)
+  names = ledger.texts('prompt')
+  return dict(zip((names[p] for p in column('prompt')), means.tolist()))
+
+
+def _last_of_each_prompt(ledger: Ledger, chosen: np.ndarray) -> np.ndarray:
+  """Of chosen places those with a prompt's last record; int [P]."""
+  last = np.full(len(ledger.texts('prompt')), -1)
+  np.maximum.at(last, ledger.rows['prompt'][chosen], chosen)
+  return last[last >= 0]
+
+
+def asked(
+  ledger: Ledger,
+  *,
+  kind: str,
+  stage: str,
+  before_step: int,
+  since_step: int,
+) -> set[str]:
+  """The prompts of records of a kind, of a stage, of these steps."""
+  places = chosen(ledger, kind=kind, stage=stage, before_step=before_step)
+  places = places[ledger.rows['step'][places] >= since_step]
+  names = ledger.texts('prompt')
+  codes = np.unique(ledger.rows['prompt'][places])
+  return {names[code] for code in codes.tolist()}
+
+
+class Counts(NamedTuple):
+  """Of `judged` rollouts, 1 or more, `solved` had a reward above 0."""
+
+  solved: int
+  judged: int
+
+
+def counts(
+  ledger: Ledger,
+  *,
+  kind: str,
+  stage: str,
+  before_step: int,
+  since_step: int = 0,
+  min_judged: float = 0.0,
+) -> dict[str, Counts]:
+  """What a stage knows of each prompt: the sums over its newest epoch.
+
+  Records of steps before `since_step` are of another stage of that name.
+
+  A record of which less than the share `min_judged` was judged, or nothing,
+  says nothing, so the epoch before it is the newest one then.
+  """
+  rows = ledger.rows
+  places = chosen(ledger, kind=kind, stage=stage, before_step=before_step)
+  places = places[rows['step'][places] >= since_step]
+  # Column by column: to copy rows whole takes several times as long.
+  column = lambda name: rows[name][places].astype(np.int64)
+  judged = sum(column(name) for name in JUDGED)
+  rollouts = sum(column(name) for name in VERDICTS)
+  known = (judged > 0) & (judged >= min_judged * rollouts)
+  solved, judged = (np.where(known, n, 0) for n in (column('solved'), judged))
+  prompt, epoch = (rows[name][places] for name in ('prompt', 'epoch'))
+  names = ledger.texts('prompt')
+  last_epoch = np.full(len(names), -1, np.int32)
+  np.maximum.at(last_epoch, prompt, np.where(known, epoch, -1))
+  counted = epoch == last_epoch[prompt]
+  totals = [
+    np.bincount(prompt[counted], values[counted], minlength=len(names))
+    for values in (solved, judged)
+  ]
+  solved, judged = (total.astype(np.int64) for total in totals)
+  return {
+    names[code]: Counts(int(solved[code]), int(judged[code]))
+    for code in np.flatnonzero(judged).tolist()
+  }
+
+
+def _judged(rows: np.ndarray) -> np.ndarray:
+  return sum(rows[name].astype(np.int64) for name in JUDGED)
+
+
+def solvable(ledger: Ledger) -> dict[str, int]:
+  """{id: the step of its first right answer} of prompts that became solvable.
+
+  In the first step that judged it, no rollout of such a prompt was right.
+  """
+  rows = ledger.rows
+  judged = rows[_judged(rows) > 0]
+  seen = _first_step(ledger, judged)
+  solved = _first_step(ledger, judged[judged['right'] > 0])
+  names = ledger.texts('prompt')
+  became = np.flatnonzero((solved > seen) & (solved < _NEVER))
+  return {names[code]: int(solved[code]) for code in became.tolist()}
+
+
+def lost(ledger: Ledger, misses: int = 1) -> dict[str, int]:
+  """{id: the step of its last right answer} of prompts solved once, not now.
+
+  In the first step that judged it, a rollout of such a prompt was right; in
+  its last `misses` records, all of later steps, none was.
+  """
+  rows = ledger.rows
+  judged = rows[_judged(rows) > 0]
+  right = judged[judged['right'] > 0]
+  seen, solved = _first_step(ledger, judged), _first_step(ledger, right)
+  names = ledger.texts('prompt')
+  last = np.full(len(names), -1)
+  np.maximum.at(last, right['prompt'], right['step'])
+  since = judged['prompt'][judged['step'] > last[judged['prompt']]]
+  missed = np.bincount(since, minlength=len(names))
+  gone = np.flatnonzero((solved == seen) & (missed >= misses))
+  return {names[code]: int(last[code]) for code in gone.tolist()}
+
+
+def _first_step(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
+  """By code of a prompt the first step among the rows, or _NEVER."""
+  first = np.full(len(ledger.texts('prompt')), _NEVER)
+  np.minimum.at(first, rows['prompt'], rows['step'])
+  return first
+
+
+class Summary(NamedTuple):
+  """An epoch of a stage. Shares of groups are of those with a verdict.
+
+  `pass_rate` is of the `rollouts` that were judged, `truncated` a share of
+  them all, `failed` a count; `mean_length` is in tokens. A share of nothing
+  is nan.
+  """
+
+  stage: str
+  kind: str
+  epoch: int
+  prompts: int
+  rollouts: int
+  pass_rate: float
+  all_right: float
+  mixed: float
+  all_wrong: float
+  truncated: float
+  mean_length: float
+  failed: int
+
+
+def summary(ledger: Ledger) -> list[Summary]:
+  """One of each kind, stage and epoch, in order of their first records."""
+  rows = ledger.rows
+  keys = rows[['stage', 'kind', 'epoch']]
+  _, firsts, group = np.unique(keys, return_index=True, return_inverse=True)
+  stages = ledger.texts('stage')
+  return [
+    Summary(
+      stages[rows['stage'][firsts[i]]],
+      KINDS[rows['kind'][firsts[i]]],
+      int(rows['epoch'][firsts[i]]),
+      *_summed(rows[group == i]),
+    )
+    for i in np.argsort(firsts).tolist()
+  ]
+
+
+def _summed(rows: np.ndarray) -> tuple:
+  """The fields of a Summary after `epoch`."""
+  total = {name: int(rows[name].sum(dtype=np.int64)) for name in NUMBERS}
+  judged = _judged(rows)
+  right, judged = rows['right'][judged > 0], judged[judged > 0]
+  rollouts = sum(total[name] for name in VERDICTS)
+  solved, unsolved = int((right == judged).sum()), int((right == 0).sum())
+  return (
+    len(np.unique(rows['prompt'])),
+    rollouts,
+    _share(total['right'], int(judged.sum())),
+    _share(solved, len(judged)),
+    _share(len(judged) - solved - unsolved, len(judged)),
+    _share(unsolved, len(judged)),
+    _share(total['truncated'], rollouts),
+    _share(total['tokens'], rollouts),
+    total['timeout'] + total['error'],
+  )
+
+
+def _share(part: int, whole: int) -> float:
+  return part / whole if whole else math.nan

@@ -1,0 +1,176 @@
+"""The mesh: its axes, how arrays are spread over it, what a device holds.
+
+A dimension that its mesh axis does not divide is replicated, so that the same
+code serves 3 kv heads on a laptop and 8 on a pod.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp', 'tensor', 'sequence')
+
+
+# Packed rows are spread over both: fsdp is data parallelism whose parameters
+# are sharded too. Their tokens are spread over 'sequence'; attention alone
+# needs all tokens of a row, and splits heads instead (arXiv 2309.14509).
+PACKED = ('data', 'fsdp')
+
+
+# A rollout has one token at a time, so 'sequence' holds other rollouts.
+BATCH = (*PACKED, 'sequence')
+
+
+# Parameters are sharded over what else is data parallelism to them.
+SHARDED = ('fsdp', 'sequence')
+
+
+HEADS = ('tensor', 'sequence')
+
+
+# Of the memories that a device can address; copies to and from it are direct.
+HOST = 'pinned_host'
+
+
+def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
+  """A mesh of all devices; one of the sizes may be -1: what is left.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  sizes, count = [data, fsdp, tensor, sequence], jax.device_count()
+  if sizes.count(-1) == 1:
+    rest = math.prod(s for s in sizes if s != -1)
+    sizes[sizes.index(-1)] = count // rest if rest > 0 else 0
+  if math.prod(sizes) != count or min(sizes) < 1:
+    got = f'data={data} fsdp={fsdp} tensor={tensor} sequence={sequence}'
+    raise ValueError(
+      f'config.mesh: {got} does not cover {count} devices; '
+      'make the product equal to it, or one of them -1'
+    )
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Of rollouts: leading dimension over the batch axes."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def packed(mesh: Mesh) -> NamedSharding:
+  """Of packed rows [B, T, ..]."""
+  return NamedSharding(mesh, PartitionSpec(PACKED, 'sequence'))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def row_shards(mesh: Mesh) -> int:
+  """What the number of rollouts decoded at once must be a multiple of."""
+  return size(mesh, BATCH)
+
+
+def packed_shards(mesh: Mesh) -> int:
+  """What the number of packed rows must be a multiple of."""
+  return size(mesh, PACKED)
+
+
+def size(mesh: Mesh, names: Sequence[str]) -> int:
+  return math.prod(mesh.shape[n] for n in names)
+
+
+def pins(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
+  """What `make_model` pins activations by: GSPMD would else spread D.
+
+  What a spread embedding gives lies over SHARDED in D, and goes to packed rows
+  by one axis at a time: by both at once GSPMD would first hold the rows of all
+  devices on each.
+  """
+  pin = jax.lax.with_sharding_constraint
+  halfway = NamedSharding(mesh, PartitionSpec('data', 'sequence', 'fsdp'))
+
+  def pin_embedded(x_BTD):
+    both = min(mesh.shape[n] for n in SHARDED) > 1
+    spread_out = both and x_BTD.shape[-1] % size(mesh, SHARDED) == 0
+    return pin(x_BTD, halfway) if spread_out else x_BTD
+
+  return dict(
+    pin_rows=lambda x: pin(x, rows(mesh)),
+    pin_packed=lambda x: pin(x, packed(mesh)),
+    pin_embedded=pin_embedded,
+  )
+
+
+def split_attention(
+  mesh: Mesh, attend: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+  """`attend` on each device's own rows and heads, as Pallas kernels need it.
+
+  attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH; B leads in every array of
+  `layout` and is a multiple of `packed_shards`. Heads are split over HEADS:
+  where tokens lie over 'sequence', the compiler trades them for heads, and
+  back. Of kv heads that HEADS are a multiple of, each device picks the one of
+  its queries; if they fit in neither way, each computes all heads.
+  """
+  shards = size(mesh, HEADS)
+  by_rows = PartitionSpec(PACKED)
+  by_heads = PartitionSpec(PACKED, None, HEADS)
+
+  def split(q_BTNH, k_BTKH, v_BTKH, layout):
+    N, K = q_BTNH.shape[2], k_BTKH.shape[2]
+    divides = K % shards == 0
+    picks = not divides and N % shards == 0 and shards % K == 0
+    q_spec = by_heads if divides or picks else by_rows
+    kv_spec = by_heads if divides else by_rows
+
+    def local(q, k, v, layout):
+      if picks:
+        head = jax.lax.axis_index(HEADS) // (shards // K)
+        k, v = (
+          jax.lax.dynamic_slice_in_dim(x, head, 1, axis=2) for x in (k, v)
+        )
+      return attend(q, k, v, layout)
+
+    return jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(q_spec, kv_spec, kv_spec, by_rows),
+      out_specs=q_spec,
+      check_vma=False,
+    )(q_BTNH, k_BTKH, v_BTKH, layout)
+
+  return split
+
+
+def check_heads(
+  mesh: Mesh, names: Sequence[str], heads: int, kv_heads: int
+) -> None:
+  """Raises ValueError if heads cannot be split over these axes."""
+  shards = size(mesh, names)
+  if heads % shards or (kv_heads % shards and shards % kv_heads):
+    raise ValueError(
+      f'config.mesh.{" x ".join(names)}={shards}: the model has {heads} query '
+      f'and {kv_heads} kv heads; give a divisor of the former that divides, or '
+      'is a multiple of, the latter'
+    )
+
+
+def spread(x, sharding: NamedSharding) -> jax.Array:
+  """A global array of a host array that every process holds whole.
+
+  Never `make_array_from_process_local_data`: with tensor parallelism across
+  processes it silently halves the batch.
+  """
+  return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+
+def device_bytes(tree: Any) -> int:
+  """What shapes with shardings take of each device's own memory."""
+  return sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+    if x.sharding.memory_kind != HOST
+  )

@@ -1,0 +1,85 @@
+"""How parameters and optimizer state are spread: one table from logical axes.
+
+A dimension that its mesh axis does not divide is replicated.
+"""
+
+from collections.abc import Mapping
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.models import base
+
+RULES: Mapping[str, tuple[str, ...]] = {
+  'layer': (),
+  'norm': (),
+  'embed': mesh_lib.SHARDED,
+  'heads': ('tensor',),
+  'kv_heads': ('tensor',),
+  'mlp': ('tensor',),
+  'vocab': ('tensor',),
+}
+
+
+def param_shardings(
+  specs: base.Tree, mesh: Mesh, *, gathered: bool = False
+) -> base.Tree:
+  """A tree of NamedSharding like `specs`.
+
+  `gathered` leaves out SHARDED: each token of a rollout reads every weight, so
+  a rollout wants them whole, up to tensor parallelism.
+  """
+
+  def one(spec: base.ParamSpec) -> NamedSharding:
+    places = []
+    for size, axis in zip(spec.shape, spec.axes):
+      names = () if axis is None else RULES[axis]
+      names = () if gathered and names == mesh_lib.SHARDED else names
+      # An axis of one device is none: spelt the same whatever the mesh.
+      names = tuple(n for n in names if mesh.shape[n] > 1)
+      fits = names and size % mesh_lib.size(mesh, names) == 0
+      places.append(names if fits else None)
+    return NamedSharding(mesh, PartitionSpec(*places))
+
+  return base.map_specs(one, specs)
+
+
+def is_gathered(mesh: Mesh) -> bool:
+  """Whether parameters are whole, up to tensor parallelism, as they are."""
+  return mesh_lib.size(mesh, mesh_lib.SHARDED) == 1
+
+
+def like_params(
+  tree: base.Tree,
+  params: base.Tree,
+  placed: base.Tree,
+  otherwise: NamedSharding,
+  *,
+  offload: bool = False,
+) -> base.Tree:
+  """Where an optimiser's state lies, whatever its structure.
+
+  A leaf whose path ends like a parameter's and that has its shape lies where
+  the parameter does, any other `otherwise`. With `offload` the former lie in
+  the memory of that device's host.
+  """
+  leaves = zip(
+    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(placed)
+  )
+  known = {jax.tree_util.keystr(p): (x.shape, s) for (p, x), s in leaves}
+
+  def place(path, leaf) -> NamedSharding:
+    for start in range(len(path)):
+      shape, found = known.get(jax.tree_util.keystr(path[start:]), (None, None))
+      if shape == leaf.shape:
+        return found.with_memory_kind(mesh_lib.HOST) if offload else found
+    return otherwise
+
+  return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def abstract(specs: base.Tree, placed: base.Tree, dtype) -> base.Tree:
+  """Parameters as shapes that know where they lie."""
+  one = lambda s, place: jax.ShapeDtypeStruct(s.shape, dtype, sharding=place)
+  return jax.tree.map(one, specs, placed, is_leaf=base.is_spec)

@@ -1,0 +1,580 @@
+"""Checkpoints of a run, and the signal that asks for a last one.
+
+A save returns before it is on disk; whether it got there is known only after
+`wait`, or when the next `save` raises.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import json
+import logging
+import math
+import os
+import pathlib
+import signal
+import stat as stat_lib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.console import oserrors
+
+Tree = Any
+
+_NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
+# Small files that Orbax reads whole; the largest has the ids that were dropped.
+_JSON_FILES = (
+  'metadata',
+  'metrics',
+  '_METADATA',
+  '_CHECKPOINT_METADATA',
+  '_sharding',
+)
+_MAX_JSON_BYTES = 64 << 20
+_MAX_LEDGER_BYTES = 1 << 30
+# What reading a damaged checkpoint ends in; of a bug of ours, too, the line
+# names the kind and the words.
+_DAMAGE = (
+  AttributeError,
+  KeyError,
+  OSError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+
+
+class Damaged(ValueError):
+  """A checkpoint that no run has left so: one line for the user."""
+
+
+class Restored(NamedTuple):
+  """`state` on its devices; `progress` and `meta` as saved, plain JSON."""
+
+  step: int
+  state: Tree
+  progress: dict[str, Any]
+  meta: dict[str, Any]
+  ledger: bytes
+
+
+class Checkpoints:
+  """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
+
+  Beside the newest ones that of the highest score of `best` is kept, if any had
+  one: scores of another name, from before a run was told to follow this one,
+  count for nothing.
+  For the one run that owns `workdir`: opening it removes what an interrupted
+  save left. Others read with `load`. The disk needs room for `keep` + 2.
+  All processes of a run call every method.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
+    self._saving: int | None = None
+    self._best = best
+    self._score = functools.partial(_score, best)
+    _sweep(_directory(workdir))
+    policies = ocp.checkpoint_managers.preservation_policy
+    best = policies.BestN(
+      get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
+    )
+    keeps = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
+    _check_files(_directory(workdir))
+    with _reading(_directory(workdir), 'scores'):
+      self._manager = _manager(
+        workdir, preservation_policy=keeps, best_fn=self._score
+      )
+    logging.getLogger('absl').addFilter(_is_news)
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self.close()
+
+  def latest_step(self) -> int | None:
+    """The newest step saved; it may still be on its way to disk."""
+    return self._manager.latest_step()
+
+  def latest_meta(self) -> dict[str, Any] | None:
+    """`meta` of the newest checkpoint, read without its state, or None."""
+    step = self._manager.latest_step()
+    return None if step is None else _read_json(self._manager, step, 'meta')
+
+  def latest_progress(self) -> dict[str, Any] | None:
+    """`progress` of the newest checkpoint, or None."""
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    return _read_json(self._manager, step, 'progress')
+
+  def best_step(self) -> int | None:
+    """The step of the highest score, the newest of equals; None without one."""
+    with _reading(self._manager.directory, 'scores'):
+      metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
+      scores = {s: self._score(m) for s, m in metrics.items() if m}
+    scores = {s: score for s, score in scores.items() if score > -math.inf}
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+  def save(
+    self,
+    step: int,
+    state: Tree,
+    progress: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    ledger: bytes,
+    score: float | None = None,
+  ) -> None:
+    """Starts saving a tree of arrays, two JSON values and a file (of a byte at
+    least) as `step`.
+
+    The arrays are copied before this returns: the next step may donate them.
+
+    Raises:
+      ValueError: this step is saved already.
+      OSError: one line; this save or the one before it could not be written.
+    """
+    self.wait()
+    self._saving = step
+    state = jax.tree.map(_kept, state)
+    with self._one_line():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.PyTreeSave(state),
+          ledger=ocp.args.PyTreeSave(
+            dict(parquet=np.frombuffer(ledger, np.uint8))
+          ),
+          progress=ocp.args.JsonSave(dict(progress)),
+          meta=ocp.args.JsonSave(dict(meta)),
+        ),
+        metrics=None if score is None else dict(score=score, of=self._best),
+        force=True,  # When to save is the caller's decision alone.
+      )
+
+  def restore(self, abstract: Tree) -> Restored | None:
+    """The newest checkpoint in the shape of `abstract`, or None.
+
+    `abstract` is a tree of jax.ShapeDtypeStruct, each with its sharding.
+
+    Raises:
+      ValueError: one line naming a leaf that the checkpoint has otherwise.
+    """
+    step = self._manager.latest_step()
+    return _restore(self._manager, abstract, step, partial=False)
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk. Raises: OSError, see `save`."""
+    with self._one_line():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then frees threads. Raises: OSError, see `save`."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+      logging.getLogger('absl').removeFilter(_is_news)
+
+  @contextlib.contextmanager
+  def _one_line(self) -> Iterator[None]:
+    """Turns Orbax's error for a full disk, say, into one line."""
+    try:
+      yield
+    except (OSError, ValueError) as e:
+      if (code := oserrors.code(e)) is None:
+        raise
+      why = f'{os.strerror(code).lower()}: {self._manager.directory}'
+      if code in (errno.ENOSPC, errno.EDQUOT):
+        why = f'no space left on {self._manager.directory}'
+      todo = oserrors.remedy(code) or 'put that right'
+      raise OSError(
+        code,
+        f'checkpoint at step {self._saving} not written: {why}; {todo} and '
+        f'start the same command again; {self._good()}',
+      ) from None
+
+  def _good(self) -> str:
+    try:
+      self._manager.reload()  # It has forgotten steps that are still there.
+    except OSError:
+      return 'which are there could not be read'
+    last = self._manager.latest_step()
+    if last is None:
+      return 'there is no earlier one'
+    return f'the last good one is step {last}'
+
+
+def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
+  """A checkpoint of a run, read only, or None if there is none.
+
+  `path` is a run's folder, for the newest one, or that of one step in it:
+  `workdir`/checkpoints/120. Leaves a run that goes on alone. `abstract` may
+  hold a part of the state, for example {'params': ...}: the rest is not read.
+
+  Raises:
+    ValueError: one line naming a leaf that the checkpoint has otherwise.
+  """
+  with _opened(path) as (manager, step):
+    if step is None:
+      return None
+    return _restore(manager, abstract, step, partial=True)
+
+
+def load_meta(path: str | os.PathLike) -> dict[str, Any] | None:
+  """`meta` of a checkpoint that `load` would read."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_json(manager, step, 'meta')
+
+
+def load_progress(path: str | os.PathLike) -> dict[str, Any] | None:
+  """`progress` of a checkpoint that `load` would read."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_json(manager, step, 'progress')
+
+
+def stamp(path: str | os.PathLike) -> str:
+  """Tells a checkpoint that `load` would read from others of the same step."""
+  with _opened(path) as (manager, step):
+    if step is None:
+      return ''
+    folder = os.path.join(manager.directory, str(step))
+    return json.dumps([step, os.stat(folder).st_mtime_ns])
+
+
+def load_ledger(path: str | os.PathLike) -> bytes | None:
+  """The ledger of a checkpoint that `load` would read; see ledger.py."""
+  with _opened(path) as (manager, step):
+    return None if step is None else _read_ledger(manager, step)
+
+
+@contextlib.contextmanager
+def _opened(
+  path: str | os.PathLike,
+) -> Iterator[tuple[ocp.CheckpointManager | None, int | None]]:
+  """(what reads a run, the step asked for); None if it has not that."""
+  workdir, step = pathlib.Path(os.path.abspath(path)), None
+  if workdir.name.isdigit() and workdir.parent.name == 'checkpoints':
+    workdir, step = workdir.parent.parent, int(workdir.name)
+  if not _directory(workdir).is_dir():
+    yield None, None
+    return
+  _check_files(_directory(workdir))
+  with contextlib.ExitStack() as stack:
+    with _reading(_directory(workdir), 'list of steps'):
+      manager = stack.enter_context(_manager(workdir, read_only=True))
+    steps = manager.all_steps()
+    if step is None:
+      step = max(steps, default=None)
+    yield manager, step if step in steps else None
+
+
+def check_resume(
+  stored: Mapping[str, Any],
+  current: Mapping[str, Any],
+  may_change: Collection[str],
+) -> None:
+  """Checks that a run goes on under the configuration it began with.
+
+  Both are nested dicts of JSON values; `may_change` holds
+  dotted prefixes, in which * is any name.
+
+  Raises:
+    ValueError: one line naming every other field that differs.
+  """
+  before, now = fixed(stored, may_change), fixed(current, may_change)
+  changed = [
+    f'{field}: {_show(before, field)} -> {_show(now, field)}'
+    for field in sorted(before.keys() | now.keys())
+    if _show(before, field) != _show(now, field)
+  ]
+  if changed:
+    raise ValueError(
+      f'this workdir holds a run of another configuration: '
+      f'{"; ".join(changed)}; use another --workdir, or put the old '
+      'values back'
+    )
+
+
+def fixed(
+  config: Mapping[str, Any], may_change: Collection[str]
+) -> dict[str, Any]:
+  """The fields of a run's configuration that it must go on with, by path."""
+  return {
+    field: value
+    for field, value in _flat(config).items()
+    if not any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in may_change)
+  }
+
+
+class Preemption:
+  """Context manager: SIGTERM, SIGINT or SIGHUP asks the run to save and stop.
+
+  The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
+  once. SIGHUP stays ignored where it is, as nohup has it. Enter it after
+  jax.distributed.initialize, in the main thread.
+  """
+
+  def __enter__(self) -> 'Preemption':
+    self._flag = False
+    self._interrupts = 0
+    # With many processes jax owns SIGTERM: it brings all to one common step.
+    self._distributed = jax.process_count() > 1
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+      numbers.append(signal.SIGHUP)
+    if not self._distributed:
+      numbers.append(signal.SIGTERM)
+    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
+    return self
+
+  def __exit__(self, *exc) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def flagged(self) -> bool:
+    """Whether a signal came, where one process alone has to know."""
+    return self._flag and not self._distributed
+
+  def requested(self, step: int) -> bool:
+    """Whether to save at `step` and stop: the same answer on all processes.
+
+    With several processes each must ask at every step, in order.
+    """
+    if self._distributed:
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self._flag
+
+  def _handle(self, number: int, frame: Any) -> None:
+    self._interrupts += number == signal.SIGINT
+    if self._interrupts > 1:
+      raise KeyboardInterrupt
+    self._flag = True
+    if self._distributed:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _kept(leaf: Any) -> Any:
+  """A copy of what lies in a host's memory, shard by shard, else the leaf.
+
+  Orbax writes such arrays from where they are, and holds on to them until they
+  are on disk; what is held cannot be donated.
+  """
+  if (
+    not isinstance(leaf, jax.Array)
+    or leaf.sharding.memory_kind != mesh_lib.HOST
+  ):
+    return leaf
+  copies = [
+    jax.device_put(s.data, s.data.sharding, may_alias=False)
+    for s in leaf.addressable_shards
+  ]
+  return jax.make_array_from_single_device_arrays(
+    leaf.shape, leaf.sharding, copies
+  )
+
+
+def _directory(workdir: str | os.PathLike) -> epath.Path:
+  path = os.fspath(workdir)
+  if '://' not in path:  # gs://bucket/run is absolute as it stands.
+    path = os.path.abspath(path)
+  return epath.Path(path) / 'checkpoints'
+
+
+def _sweep(directory: epath.Path) -> None:
+  """Removes what an interrupted save left.
+
+  Orbax's own option does so in a thread, which ends in a traceback when the
+  run is over before it.
+  """
+  if jax.process_index() != 0 or not directory.is_dir():
+    return
+  for path in directory.iterdir():
+    if ocp.utils.is_tmp_checkpoint(path):
+      path.rmtree()
+
+
+def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(
+    _directory(workdir),
+    options=ocp.CheckpointManagerOptions(**options),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(),
+      'ledger': ocp.PyTreeCheckpointHandler(),
+      'progress': ocp.JsonCheckpointHandler(),
+      'meta': ocp.JsonCheckpointHandler(),
+    },
+  )
+
+
+def _check_files(directory: epath.Path) -> None:
+  """Raises Damaged for what would be read without end: a checkpoint may be a
+  stranger's."""
+  if not os.path.isdir(directory):
+    return
+  for folder, _, names in os.walk(directory):
+    for name in names:
+      path = os.path.join(folder, name)
+      with contextlib.suppress(FileNotFoundError):  # A save goes on meanwhile.
+        found = os.stat(path)
+        is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
+        large = is_json and found.st_size > _MAX_JSON_BYTES
+        if large or not stat_lib.S_ISREG(found.st_mode):
+          raise Damaged(
+            f'{path}: {found.st_size} bytes, or no regular file; expected a '
+            f'file of at most {_MAX_JSON_BYTES} bytes: remove this checkpoint, '
+            'or use another'
+          )
+
+
+@contextlib.contextmanager
+def _reading(directory: Any, what: str) -> Iterator[None]:
+  """Turns whatever Orbax makes of a damaged checkpoint into one line."""
+  try:
+    yield
+  except Exception as e:
+    # jax says that an array cannot be read with a bare Exception.
+    if type(e) is not Exception and not isinstance(e, _DAMAGE):
+      raise
+    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
+    raise Damaged(
+      f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
+      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and go '
+      'on from the one before'
+    ) from e
+
+
+def _score(best: str, metrics: Mapping[str, Any]) -> float:
+  # Before there was `of`, a run followed one metric to its end.
+  return metrics['score'] if metrics.get('of', best) == best else -math.inf
+
+
+def _read_json(
+  manager: ocp.CheckpointManager, step: int, name: str
+) -> dict[str, Any]:
+  items = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+  where = f'{manager.directory}/{step}'
+  with _reading(where, name):
+    value = manager.restore(step, args=items)[name]
+  if not isinstance(value, dict):
+    raise Damaged(
+      f'checkpoint {where}: its {name} is of type {type(value).__name__}, '
+      'expected an object; use an earlier one, RUN/checkpoints/STEP'
+    )
+  return value
+
+
+def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
+  as_numpy = dict(parquet=ocp.RestoreArgs(restore_type=np.ndarray))
+  items = ocp.args.Composite(
+    ledger=ocp.args.PyTreeRestore(restore_args=as_numpy)
+  )
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'ledger'):
+    (size,) = manager.item_metadata(step)['ledger'].tree['parquet'].shape
+    if size > _MAX_LEDGER_BYTES:
+      raise ValueError(f'{size} bytes')
+    return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
+
+
+def _restore(
+  manager: ocp.CheckpointManager,
+  abstract: Tree,
+  step: int | None,
+  *,
+  partial: bool,
+) -> Restored | None:
+  if step is None:
+    return None
+  where = f'{manager.directory}/{step}'
+  with _reading(where, 'state'):
+    stored = _leaves(manager.item_metadata(step)['state'].tree)
+  _check_leaves(
+    f'checkpoint {where}', stored, _leaves(abstract), partial=partial
+  )
+  args = ocp.args.PyTreeRestore(
+    abstract,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+    partial_restore=partial,
+  )
+  with _reading(where, 'state'):
+    state = manager.restore(step, args=ocp.args.Composite(state=args))['state']
+  progress = _read_json(manager, step, 'progress')
+  meta = _read_json(manager, step, 'meta')
+  return Restored(step, state, progress, meta, _read_ledger(manager, step))
+
+
+def _leaves(tree: Tree) -> dict[str, str]:
+  """'params.layers.w' -> 'float32(2, 3)', for arrays or their metadata."""
+  flat = ocp.tree.to_flat_dict(tree)
+  return {
+    '.'.join(path): f'{leaf.dtype}{tuple(leaf.shape)}'
+    for path, leaf in ((p, _as_stored(x)) for p, x in flat.items())
+  }
+
+
+def _as_stored(leaf: Any) -> Any:
+  """A key's data, which is what its metadata tells of; else the leaf."""
+  if isinstance(leaf, jax.ShapeDtypeStruct | jax.Array) and jnp.issubdtype(
+    leaf.dtype, jax.dtypes.prng_key
+  ):
+    return jax.eval_shape(jax.random.key_data, leaf)
+  return leaf
+
+
+def _check_leaves(
+  where: str,
+  stored: Mapping[str, str],
+  expected: Mapping[str, str],
+  *,
+  partial: bool,
+) -> None:
+  """Raises ValueError unless the leaves agree in name, shape and dtype."""
+  absent = 'no such array'
+  names = expected if partial else sorted(stored.keys() | expected.keys())
+  wrong = [
+    f'{name} is {stored.get(name, absent)}, expected '
+    f'{expected.get(name, absent)}'
+    for name in names
+    if stored.get(name) != expected.get(name)
+  ]
+  if wrong:
+    raise ValueError(
+      f'{where}: {wrong[0]} ({len(wrong)} of {len(names)} arrays differ); '
+      'use the model and optimiser it was saved with, or another --workdir'
+    )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Orbax logs as pages of traceback what the caller gets as an error too.
+
+  It also warns of each checkpoint without a score, and of reading only.
+  """
+  if any(words in str(record.msg) for words in _NO_NEWS):
+    return False
+  return record.levelno < logging.ERROR or not record.exc_info
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} -> {'a.b': 1}; an empty dict stays a value."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= _flat(value, f'{prefix}{key}.')
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
+
+
+def _show(flat: Mapping[str, Any], field: str) -> str:
+  # As JSON, because a stored tuple came back as a list.
+  return json.dumps(flat[field]) if field in flat else 'absent'

@@ -1,0 +1,218 @@
+"""What a run tells the world: metrics files, one line a step, samples.
+
+Text that a model wrote is hostile: nothing here prints it unescaped.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensorboardX import event_file_writer
+from tensorboardX import summary as summaries
+from tensorboardX.proto import event_pb2
+
+from acereason_jax import files, types
+from acereason_jax.console import terminal
+
+# The metrics of a step line, in order: name, text before, format, text after.
+_COLUMNS = (
+  ('reward', 'reward ', '.2f', ''),
+  ('pass_rate', 'pass ', '.2f', ''),
+  ('response_length', 'len ', '.1f', ''),
+  ('truncated_share', 'trunc ', '.2f', ''),
+  ('entropy', 'ent ', '.2f', ''),
+  ('mismatch', 'mis ', '.0e', ''),
+  ('tokens_per_second', '', '.0f', ' tok/s'),
+  ('seconds_sample', 'sample ', '.1f', 's'),
+  ('seconds_judge', 'judge ', '.1f', 's'),
+  ('seconds_update', 'update ', '.1f', 's'),
+)
+
+# Beginnings of names of metrics that tell of this machine and this start of the
+# run; all others are the same, bit for bit, whatever interrupted it.
+MEASURED = (
+  'seconds_',
+  'tokens_per_second',
+  'peak_gb',
+  'decoded_tokens',
+  'host_share',
+  'judge_wait_share',
+  'occupancy',
+  'page_use',
+  'preempted',
+  'prefill_',
+  'recomputed_tokens',
+  'wasted_steps',
+)
+
+
+class Writer:
+  """Context manager; writes `workdir`/metrics.jsonl and TensorBoard events.
+
+  `resume_step` is the first step this run will write: lines of that step and
+  later, left by a run that was killed, are dropped, and so is a torn line.
+  Only one process of a run may have a Writer.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, resume_step: int):
+    self._path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._resume_step = resume_step
+
+  def __enter__(self) -> 'Writer':
+    if self._path.exists():
+      kept = _lines_before(self._path, self._resume_step)
+      files.write_atomically(self._path, kept)
+    self._file = self._path.open('a')
+    self._events = _Events(self._path.parent / 'tensorboard')
+    self._events.purge(self._resume_step)
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self._file.close()
+    self._events.close()
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds a line; a value that is not finite is null in the file."""
+    record = {'step': step} | {k: float(v) for k, v in metrics.items()}
+    self._file.write(_dumps(record) + '\n')
+    self._file.flush()
+    for name, value in metrics.items():
+      if math.isfinite(value):
+        self._events.scalar(step, name, float(value))
+    self._events.flush()
+
+
+class _Events:
+  """A file of TensorBoard events in `folder`, written at once.
+
+  tensorboardX's own SummaryWriter writes from a thread, which ends in a
+  traceback where the disk is full, by a queue that needs /dev/shm.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    folder.mkdir(parents=True, exist_ok=True)
+    self._file = event_file_writer.EventsWriter(str(folder / 'events'))
+    self.flush, self.close = self._file.flush, self._file.close
+
+  def purge(self, step: int) -> None:
+    """Has readers forget what earlier files say of `step` and later."""
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._write(step, session_log=start)
+
+  def scalar(self, step: int, name: str, value: float) -> None:
+    self._write(step, summary=summaries.scalar(name, value))
+
+  def _write(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(step=step, wall_time=time.time(), **what)
+    self._file.write_event(event)
+
+
+def summary(workdir: str | os.PathLike, values: Mapping[str, Any]) -> None:
+  """Writes `workdir`/summary.json: the old file or the new, never a part."""
+  path = pathlib.Path(workdir) / 'summary.json'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_atomically(path, _dumps(values, indent=2) + '\n')
+
+
+def step_line(step: int, total: int, metrics: Mapping[str, float]) -> str:
+  """One readable line after `step` of `total` steps are done.
+
+  Reads the metrics named in `_COLUMNS` and `seconds_step`, the whole step's
+  wall time, from which the time left is estimated.
+
+  Raises:
+    KeyError: one of them is missing.
+  """
+  columns = [
+    f'{before}{_number(metrics[name], spec)}{after}'
+    for name, before, spec, after in _COLUMNS
+  ]
+  left = _duration((total - step) * metrics['seconds_step'])
+  return '  '.join([f'step {step}/{total}', *columns, f'eta {left}'])
+
+
+def format_rollouts(
+  groups: Sequence[types.Group], *, count: int, max_chars: int
+) -> str:
+  """The first rollouts of up to `count` groups, with their verdicts.
+
+  Text longer than `max_chars` loses its middle, and says how much.
+  """
+  blocks = []
+  for group in groups[:count]:
+    rollout, verdict = group.rollouts[0], group.verdicts[0]
+    title = (
+      f'{terminal.one_line(group.prompt.id, max_chars)}  '
+      f'rollout {rollout.index}  '
+      f'{len(rollout.tokens)} tokens, ended by {rollout.stop}  '
+      f'{verdict.status}: {terminal.one_line(verdict.detail, max_chars)}'
+    )
+    parts = (
+      ('Q', group.prompt.question),
+      ('A', group.prompt.answer),
+      ('>', rollout.text),
+    )
+    lines = [
+      f'  {mark} {line}'
+      for mark, text in parts
+      for line in terminal.printable(terminal.cut(text, max_chars)).split('\n')
+    ]
+    blocks.append('\n'.join([title, *lines]))
+  return '\n'.join(blocks)
+
+
+def peak_gb() -> float:
+  """The most memory this process has held, in GB (1e9 bytes)."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  unit = 1 if sys.platform == 'darwin' else 1024
+  return peak * unit / 1e9
+
+
+def _number(value: float, spec: str) -> str:
+  return format(float(value), spec).replace('e-0', 'e-').replace('e+0', 'e+')
+
+
+def _duration(seconds: float) -> str:
+  """'2h05m', '5m10s' or '40s'."""
+  if not math.isfinite(seconds):
+    return '?'
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}h{minutes:02}m'
+  return f'{minutes}m{seconds:02}s' if minutes else f'{seconds}s'
+
+
+def _strict(value: Any) -> Any:
+  """JSON has no NaN or infinity: they become None."""
+  if isinstance(value, Mapping):
+    return {k: _strict(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_strict(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+  return json.dumps(_strict(value), allow_nan=False, indent=indent)
+
+
+def _lines_before(path: pathlib.Path, step: int) -> str:
+  """The whole lines of steps before `step`, one a step: the latest."""
+  kept = {}
+  for line in path.read_text(errors='replace').splitlines():
+    # A run killed while it wrote leaves half a line.
+    with contextlib.suppress(ValueError, RecursionError):
+      match json.loads(line):
+        case {'step': int(found)} if found < step:
+          kept[found] = line
+  return ''.join(f'{line}\n' for line in kept.values())

@@ -1,0 +1,459 @@
+"""How a run starts, or goes on: what it finds, checks and opens.
+
+A new run begins at its model, or where `start.run` ended; one that has a
+checkpoint goes on from there, if its configuration and its data are the same.
+"""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from acereason_jax.config import reader as settings
+from acereason_jax.console import exits
+from acereason_jax.curriculum import ledger, outcomes, parquet, selection
+from acereason_jax.data import records, references
+from acereason_jax.rl import update
+from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run import loop
+from acereason_jax.run.build import Run, Stage, say
+
+_MAX_SUMMARY_BYTES = 16 << 20
+
+
+def earlier(run: Run, checkpoints) -> dict | None:
+  """What the newest checkpoint says of its run, if there is one.
+
+  Says what is changed from here on, and has it in `changes`, behind what was
+  changed before.
+
+  Raises:
+    ValueError: this run cannot go on from it.
+  """
+  if (meta := checkpoints.latest_meta()) is None:
+    return None
+  check_meta(meta)
+  progress = checkpoints.latest_progress()
+  step_of(progress)
+  steered, wrong = settings.steered(
+    meta['config'], run.config, progress['stage']
+  )
+  before, after = (
+    {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
+    for side in ('before', 'after')
+  )
+  checkpoint_lib.check_resume(before, after, may_change=())
+  # As JSON, because a stored tuple comes back as a list.
+  now = json.loads(json.dumps(run.digests))
+  for name, value in now.items():
+    if name not in meta['data']:
+      raise another_version(f'it has no digest of {name}')
+    if (before := meta['data'].get(name)) != value:
+      raise ValueError(
+        f"{what_changed(name)} than this workdir's run began with "
+        f'({brief(before)} -> {brief(value)}); put it back, or use another '
+        '--workdir'
+      )
+  if not has_ids(run, meta['dropped']):
+    raise checkpoint_lib.Damaged(
+      'checkpoint: the rows it left out are not those of this run; use an '
+      'earlier one, RUN/checkpoints/STEP, or another --workdir'
+    )
+  for change in steered:
+    say(f'from step {progress["step"]} on: {settings.shown(change)}')
+  changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
+  return dict(
+    meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
+  )
+
+
+def has_ids(run: Run, dropped: Mapping[str, Any]) -> bool:
+  """Whether it has, for each domain and source, a list of texts."""
+  return all(
+    isinstance(dropped.get(name), dict)
+    and all(_is_texts(dropped[name].get(source)) for source in domain.prompts)
+    for name, domain in run.domains.items()
+  )
+
+
+def _is_texts(value: Any) -> bool:
+  return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+def what_changed(name: str) -> str:
+  """'config.train_data: gives other data', of a name in `Run.digests`."""
+  if name in CHANGED:
+    return f'config.model: {CHANGED[name]}'
+  source, _, part = name.rpartition('.')
+  if part == 'tokens':
+    return (
+      f"config.{source}: gives prompts of other tokens (the tokenizer's files "
+      "or its chat template are others, or a template's text is never twice "
+      'the same)'
+    )
+  return f'config.{name}: gives other data'
+
+
+# What else of a model directory a run must find as it was.
+CHANGED = {
+  'model': 'files of another content',
+  'decoder': 'config.json describes another network',
+  'tokenizer': 'the tokenizer has other tokens or decodes them otherwise',
+  'stop_tokens': 'responses end at other tokens',
+}
+
+
+def brief(value: Any) -> str:
+  """For one line: the beginning of a digest, the JSON of anything else."""
+  if isinstance(value, str) and len(value) == 64:
+    return f'SHA-256 {value[:12]}...'
+  return 'unknown' if value is None else json.dumps(value)[:300]
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+  """Raises Damaged for what no run has saved: it may be a stranger's."""
+  match meta:
+    case {
+      'config': {'lora': dict(), 'stages': [*stages]},
+      'data': dict(),
+      'dropped': dict(),
+      'seconds': int() | float(),
+    } if all(isinstance(s, dict) and 'name' in s for s in stages):
+      return
+  raise checkpoint_lib.Damaged(
+    'checkpoint: its meta is not that of a run; use an earlier one, '
+    'RUN/checkpoints/STEP, or another --workdir'
+  )
+
+
+def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
+  """Raises Damaged for what no run has saved; see `check_meta`."""
+  stages = [stage.name for stage in run.stages]
+  defaults = loop.Progress(stage='')._asdict()
+  for what, names in (
+    ('lacks', defaults.keys() - values.keys()),
+    ('has', values.keys() - defaults.keys()),
+  ):
+    if names:
+      raise another_version(f'its progress {what} {", ".join(sorted(names))}')
+  wrong = []
+  for name in values.keys() & defaults.keys():
+    kinds = LIKE.get(type(defaults[name]), type(defaults[name]))
+    if not isinstance(values[name], kinds):
+      wrong.append(name)
+  if wrong or values['stage'] not in stages:
+    raise checkpoint_lib.Damaged(
+      'checkpoint: its progress is not that of this run '
+      f'({", ".join(wrong) or values["stage"]!r:.200}); use an earlier one, '
+      'RUN/checkpoints/STEP, or another --workdir'
+    )
+  return loop.Progress(**values)
+
+
+def another_version(what: str) -> checkpoint_lib.Damaged:
+  return checkpoint_lib.Damaged(
+    f'checkpoint: {what[:200]}; was its run made by another version of this '
+    'program? go on with that version, or use another --workdir'
+  )
+
+
+# What JSON has where a field's default is of the type.
+LIKE = {type(None): (dict, type(None)), float: (int, float), tuple: list}
+
+
+def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
+  """The summary, if the newest checkpoint is the end of this run."""
+  progress = progress_of(run, checkpoints.latest_progress())
+  stage = loop.stage_of(run, progress)
+  check_steps(stage, progress)
+  if stage is not run.stages[-1]:
+    return None
+  known = parquet.from_bytes(checkpoint_lib.load_ledger(workdir))
+  if loop.stop_reason(stage, progress, known):
+    return final_summary(workdir, progress.step)
+  return None
+
+
+def check_steps(stage: Stage, progress: loop.Progress) -> None:
+  """Raises ValueError if a stage has taken more steps than it may."""
+  if progress.stage_step > stage.stop.steps:
+    raise ValueError(
+      f'config.steps={stage.stop.steps}: this workdir holds a run that has '
+      f'taken {progress.stage_step} steps; give at least that, or use another '
+      '--workdir'
+    )
+
+
+def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
+  """The summary of a run of that many steps, if there is one."""
+  file = workdir / 'summary.json'
+  if not file.exists():
+    return None
+  try:
+    with records.opened(file) as stream:
+      values = json.loads(stream.read(_MAX_SUMMARY_BYTES))
+  except (ValueError, RecursionError):
+    return None  # Torn, or not ours: it is written again.
+  match values:
+    case {'steps': int(found)} if found == steps:
+      return json.dumps(values)
+  return None
+
+
+def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
+  """The ids that a new run leaves out, by domain and source; says and lists
+  them."""
+  every, gone = [], {}
+  file = workdir / 'dropped.jsonl'
+  for domain in run.domains.values():
+    where = f'config.{domain.where}judge.reference: '
+    with contextlib.ExitStack() as stack:
+      pool = None
+      if domain.open_reference_pool is not None:
+        with exits.mendable(ValueError, RuntimeError, where=where):
+          pool = stack.enter_context(domain.open_reference_pool())
+      with exits.mendable(ValueError):
+        dropped = references.find(domain.prompts, domain.digests, pool)
+    for line in references.report(domain.prompts, dropped, file):
+      say(domain.where + line)
+    gone[domain.name] = references.ids(dropped)
+    every += dropped
+  if jax.process_index() == 0:
+    references.write(every, file)
+  return gone
+
+
+def open_tools(
+  run: Run,
+  workdir: pathlib.Path,
+  dropped: Mapping[str, Mapping[str, Sequence[str]]],
+  saved: int | None,
+  stack: contextlib.ExitStack,
+) -> loop.Tools:
+  """Starts the judges, opens the journal; says what it found.
+
+  The journal forgets what the checkpoint of step `saved` holds.
+  """
+  prompts, judges = {}, {}
+  for name, domain in run.domains.items():
+    prompts[name] = references.without(domain.prompts, dropped[name])
+    with exits.mendable(
+      ValueError, RuntimeError, where=f'config.{domain.where}judge: '
+    ):
+      judges[name] = domain.open_judges()
+      stack.enter_context(judges[name].pool)
+    say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
+  for stage in run.stages:
+    with exits.mendable(
+      ValueError, where=f'stage {stage.name!r}: config.filter.'
+    ):
+      for domain in stage.mix:
+        train = prompts[domain][references.TRAIN]
+        selection.check(stage.filters[domain], train)
+        loop.easy_ones(stage, domain, train)
+  journal = stack.enter_context(
+    journal_lib.Journal(
+      workdir / 'journal', fingerprint(run, dropped), jax.process_index()
+    )
+  )
+  for note in (*journal.notes, *agree(journal)):
+    say(note)
+  # A kill may have come between a save and that.
+  if saved is not None:
+    journal.forget(saved)
+  first = saved if saved is not None else first_step(run)
+  if journal.found and min(k.step for k in journal.found) != first:
+    # Steps are missing in between: those would be drawn by other parameters.
+    say(f'{journal.folder}: does not begin at step {first}: not used')
+    journal.forget(max(k.step for k in journal.found) + 1)
+  return loop.Tools(prompts, judges, journal)
+
+
+def first_step(run: Run) -> int:
+  """The step that a new run begins with."""
+  if not run.start_run:
+    return 0
+  progress = checkpoint_lib.load_progress(run.start_run)
+  return 0 if progress is None else step_of(progress)
+
+
+def step_of(progress: Mapping[str, Any]) -> int:
+  """Raises Damaged: no progress of a run."""
+  match progress:
+    case {'step': int(step), 'stage': str()}:
+      return step
+  raise checkpoint_lib.Damaged(
+    'checkpoint: its progress is not that of a run; use another'
+  )
+
+
+def fingerprint(run: Run, dropped: Any) -> str:
+  """Hash of what rollouts depend on: config, data, where the run began."""
+  fields = checkpoint_lib.fixed(
+    settings.by_name(run.config), settings.MAY_CHANGE
+  )
+  began = run.model_stamp
+  if run.start_run:
+    began = checkpoint_lib.stamp(run.start_run)
+  whole = json.dumps([fields, run.digests, dropped, began], sort_keys=True)
+  return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def agree(journal: journal_lib.Journal) -> list[str]:
+  """Has all processes start from the same journal, or from none.
+
+  They share a folder, which a network may show to each in its own way.
+  """
+  if jax.process_count() == 1:
+    return []
+  names = sorted(
+    [*k, e.rollout is None, e.verdict is None] for k, e in journal.found.items()
+  )
+  digest = hashlib.sha256(json.dumps(names).encode()).digest()[:8]
+  every = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
+  if (every == every[0]).all():
+    return []
+  journal.found = {}
+  return ['journal: processes read other entries than each other: not used']
+
+
+def restore(
+  run: Run, checkpoints, changes: Sequence[Mapping[str, Any]]
+) -> loop.Standing:
+  """Where the newest checkpoint stands; `changes` were made in its steps.
+
+  Raises:
+    ValueError: it is of another model, or of other stages.
+  """
+  progress = progress_of(run, checkpoints.latest_progress())
+  stage = loop.stage_of(run, progress)
+  check_steps(stage, progress)
+  restored = checkpoints.restore(stage.abstract_state.saved())
+  state = restored.state.replace(frozen=run.load_frozen())
+  known = parquet.from_bytes(restored.ledger)
+  now = [c['field'] for c in changes if c['step'] == progress.step]
+  if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
+    # Its values are of another metric, or of one that is measured otherwise.
+    progress = progress._replace(history=())
+  say(f'going on after step {progress.step}')
+  return loop.Standing(state, progress, known)
+
+
+def begin(run: Run) -> loop.Standing:
+  """Where a new run stands: at its model, or where `start.run` ended.
+
+  Raises:
+    ValueError: that run is of another model, optimiser or data set.
+  """
+  first = run.stages[0]
+  if not run.start_run:
+    state = first.init(run.load_params()).replace(frozen=run.load_frozen())
+    return loop.Standing(state, loop.Progress(first.name), ledger.Ledger())
+  with named_field('config.start.run'):
+    return goes_on_from(run, first)
+
+
+def goes_on_from(run: Run, first: Stage) -> loop.Standing:
+  abstract = first.abstract_state
+  wanted = dict(params=abstract.params, step=abstract.step)
+  if first.carry is not None:
+    wanted['opt_state'] = abstract.opt_state
+  found = checkpoint_lib.load(run.start_run, wanted)
+  if found is None:
+    raise ValueError(f'{run.start_run}: holds no checkpoint')
+  check_meta(found.meta)
+  step = step_of(found.progress)
+  check_order(run, first, found.progress)
+  if found.meta['config']['lora'] != run.config['lora']:
+    raise ValueError(
+      f'{run.start_run}: was trained with config.lora='
+      f'{found.meta["config"]["lora"]}; give the same'
+    )
+  before = found.meta['data'].get('model')
+  if before != run.digests.get('model'):
+    raise ValueError(f'{run.start_run}: was trained beside another model')
+  known = parquet.from_bytes(found.ledger)
+  prompts = {
+    p.id for d in run.domains.values() for p in d.prompts[references.TRAIN]
+  }
+  if len(known) and not prompts & outcomes.newest(known).keys():
+    raise ValueError(
+      f'{run.start_run}: its ledger is of another data set: it has none of '
+      'these prompts (ids of one domain of several begin with its name); give '
+      'the data it was trained on'
+    )
+  if first.carry is not None:
+    state = update.TrainState(
+      found.state['params'], found.state['opt_state'], found.state['step']
+    )
+  else:
+    state = first.init(found.state['params'])
+    state = state.replace(step=found.state['step'])
+  progress = loop.Progress(
+    first.name, step=step, carried=found.progress.get('carried')
+  )
+  say(f'going on from step {found.step} of {run.start_run}')
+  return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
+
+
+def check_order(run: Run, first: Stage, found: Mapping[str, Any]) -> None:
+  """Raises ValueError if a run did not end with the stage before `first`."""
+  order = [stage['name'] for stage in run.config['stages']]
+  stood = found['stage']
+  say(f'{run.start_run}: stands at step {found["step"]}, in stage {stood!r}')
+  if first.index and stood in order and stood != order[first.index - 1]:
+    raise ValueError(
+      f'{run.start_run}: stands in stage {stood!r}, and {first.name!r} goes on '
+      f'from {order[first.index - 1]!r}; give RUN/checkpoints/STEP of that'
+    )
+
+
+@contextlib.contextmanager
+def named_field(field: str) -> Iterator[None]:
+  try:
+    yield
+  except ValueError as e:
+    raise ValueError(f'{field}: {e}') from e
+
+
+def first_look(run: Run, at: loop.Standing, tools: loop.Tools) -> loop.Standing:
+  """What a new run could do before."""
+  count = sum(len(p[references.HELDOUT]) for p in tools.prompts.values())
+  say(
+    f'compiling, then asking {count} held-out '
+    'questions; compiled '
+    f'programs are kept in {jax.config.jax_compilation_cache_dir}'
+  )
+  before = loop.ask_heldout(
+    run, at.state, at.progress.step, tools, [*run.domains], 'before'
+  )
+  say(f'held-out pass rate before: {shown(before)}')
+  progress = at.progress._replace(
+    heldout=[dict(stage='', step=at.progress.step, **before)]
+  )
+  return at._replace(progress=progress)
+
+
+def shown(heldout: Mapping[str, Any]) -> str:
+  """'41.0%', and of several domains 'math 52.0%, code 30.0%'."""
+  rates = {
+    k.removeprefix('heldout/'): f'{v:.1%}'
+    for k, v in heldout.items()
+    if k.startswith('heldout/')
+  }
+  if len(rates) == 1:
+    return next(iter(rates.values()))
+  return ', '.join(f'{k} {v}' for k, v in rates.items())
+
+
+def rate_of(heldout: Mapping[str, Any]) -> float:
+  """The mean of the domains' rates."""
+  rates = [v for k, v in heldout.items() if k.startswith('heldout/')]
+  return sum(rates) / len(rates)

@@ -1,0 +1,159 @@
+"""A judging process: reads tasks, writes verdicts. `process` starts it.
+
+Its own limits are a second line: what stops a task is the parent's kill.
+"""
+
+import ctypes
+import functools
+import inspect
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from acereason_jax.resolve import resolve
+from acereason_jax.types import Verdict
+from acereason_jax.verifiers.isolation import sandbox
+
+_MEMORY_BYTES = 2 << 30
+_PR_SET_PDEATHSIG = 1
+
+LENGTH = struct.Struct('>I')
+
+
+def encode(message: dict[str, Any]) -> bytes:
+  """Returns length-prefixed ASCII JSON, which carries lone surrogates too."""
+  body = json.dumps(message).encode('ascii')
+  return LENGTH.pack(len(body)) + body
+
+
+def _receive(pipe: BinaryIO) -> dict[str, Any]:
+  """Returns the next message; EOF, when the parent is gone, ends us."""
+  header = pipe.read(LENGTH.size)
+  if len(header) < LENGTH.size:
+    sys.exit(0)
+  return json.loads(pipe.read(LENGTH.unpack(header)[0]))
+
+
+def _send(pipe: BinaryIO, message: bytes) -> None:
+  pipe.write(message)
+  pipe.flush()
+
+
+def _limit(parent: int) -> None:
+  """Dies with the parent's thread, and holds memory and integers small."""
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The soft limit alone: the code judge's programs have limits of their own.
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
+  if os.getppid() != parent:
+    sys.exit(0)
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  sys.set_int_max_str_digits(4300)
+
+
+def _memory(hard: int) -> int:
+  return min(_MEMORY_BYTES, hard if hard >= 0 else _MEMORY_BYTES)
+
+
+def _cores() -> int:
+  if sys.platform == 'linux':
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _allow_cpu(seconds: float) -> None:
+  """Renews the limit on CPU time, which counts from the process's start.
+
+  It ends a task whose parent cannot, for example a stopped one.
+  """
+  soft = int(time.process_time() + seconds) + 1
+  _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+  if hard == resource.RLIM_INFINITY or soft < hard:
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
+  """Returns the reply to one task; `spent` says that we must be replaced."""
+  try:
+    verdict = verify(task['response'], task['answer'])
+    reply = dict(status=verdict.status, detail=verdict.detail)
+    return encode(reply | dict(id=task['id'], spent=False))
+  # A failing judge is data: it becomes the status 'error', never a reward.
+  except Exception as e:  # noqa: BLE001
+    detail = ascii(f'{type(e).__name__}: {e}')[1:-1][:200]
+    # Nobody knows what state running out of memory left behind.
+    spent = isinstance(e, MemoryError)
+  return encode(dict(id=task['id'], status='error', detail=detail, spent=spent))
+
+
+def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
+  """(the verify function with its keyword arguments bound, what it prepared).
+
+  Its attribute `prepare_worker`, if it has one, is called first, with the time
+  limit, whether the worker will be confined, and these arguments; it says in a
+  line what it did.
+
+  Raises:
+    ValueError: it cannot be resolved, does not take them, or was not prepared.
+  """
+  function, kwargs = resolve(setup['verify'], 'verify'), setup['kwargs']
+  try:
+    inspect.signature(function).bind('', '', **kwargs)
+  except TypeError as e:
+    raise ValueError(f'verify={setup["verify"]!r} with {kwargs}: {e}') from e
+  prepared = ''
+  if prepare := getattr(function, 'prepare_worker', None):
+    known = setup['timeout_seconds'], setup['confine']
+    prepared = f'; {prepare(*known, **kwargs)}'
+  return functools.partial(function, **kwargs), prepared
+
+
+def _confine() -> str:
+  """Returns what `sandbox.confine` says; what is printed then goes nowhere.
+
+  stderr may be a log that could be truncated, or a terminal; parsers print
+  pieces of what the model wrote.
+  """
+  null = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(null, 1)
+  os.dup2(null, 2)
+  os.close(null)
+  if sys.platform == 'linux':
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), _memory(hard)))
+  return sandbox.confine()
+
+
+def _main(parent: int) -> None:
+  """Serves tasks until the parent hangs up."""
+  _limit(parent)
+  # The pipe moves out of the way: what a verify function prints is no reply.
+  replies = os.fdopen(os.dup(1), 'wb')
+  os.dup2(2, 1)
+  requests = os.fdopen(os.dup(0), 'rb')
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  setup = _receive(requests)
+  try:
+    verify, prepared = _load(setup)
+  except ValueError as e:
+    _send(replies, encode({'failed': str(e)}))
+    return
+  line = _confine() if setup['confine'] else 'not confined'
+  _send(replies, encode({'ready': line + prepared}))
+  # All the CPU time there is until the parent's deadline.
+  cpu_seconds = setup['timeout_seconds'] * _cores()
+  while True:
+    task = _receive(requests)
+    _allow_cpu(cpu_seconds)
+    _send(replies, _run(verify, task))
+
+
+if __name__ == '__main__':
+  _main(int(sys.argv[1]))
