@@ -85,9 +85,7 @@ def ids(drawn):
 
 def checked(f):
   # Of a handful of prompts grain takes 4 ms to find the next one.
-  return properties.tried(40, derandomize=True)(
-    f
-  )
+  return properties.tried(40, derandomize=True)(f)
 
 
 @pytest.mark.parametrize(

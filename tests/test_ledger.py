@@ -7,9 +7,9 @@ import random
 
 import hypothesis
 import numpy as np
+import properties
 import pyarrow
 import pyarrow.parquet
-import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -118,9 +118,7 @@ def some_records():
 
 
 def checked(f):
-  return properties.tried(150, derandomize=True)(
-    f
-  )
+  return properties.tried(150, derandomize=True)(f)
 
 
 def judged(records):
