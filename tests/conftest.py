@@ -68,9 +68,22 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
 
 
+# The longest first: two processes share the files, and neither should end with
+# one of these while the other has nothing left to do.
+LONGEST = (
+  'test_train',
+  'test_stages',
+  'test_generate',
+  'test_engine',
+  'test_attention',
+  'test_jail',
+)
+
+
 def pytest_collection_modifyitems(
   config: pytest.Config, items: list[pytest.Item]
 ) -> None:
+  items.sort(key=lambda item: item.path.stem not in LONGEST)
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:

@@ -29,5 +29,5 @@ def each(rows: Iterable[Any], check: Callable[..., None]) -> None:
     try:
       check(*row)
     except Exception as e:  # noqa: BLE001
-      failed.append(f'{row!r}: {type(e).__name__}: {e}')
+      failed.append(f'{row!r:.300}: {type(e).__name__}: {e}')
   assert not failed, '\n'.join([f'{len(failed)} rows failed', *failed])

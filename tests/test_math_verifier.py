@@ -373,18 +373,41 @@ def test_depth_is_bounded_before_pythons_stack():
 # --- hostile ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-  'answer', ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]')
+# References that the parser and the comparison take each its own way.
+_REFERENCES = '42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]'
+# math-verify reads none of these, our own grammar all.
+_OWN_REFERENCES = (
+  '1234567',
+  '5!',
+  r'\binom{10}{3}',
+  '2^{1000}',
+  r'\text{May 4}',
 )
-def test_hostile_text_is_judged(answer):
+
+
+def _in_turn(texts, references):
+  """Each text with one reference, each reference with as many texts."""
+  for i, text in enumerate(texts):
+    yield text, references[i % len(references)]
+
+
+def _hostile_is_judged(text, answer):
+  verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
+  assert verdict.status in ('wrong', 'unparsed'), verdict.detail
+  assert len(verdict.detail) < 1000
+
+
+def test_hostile_text_is_judged():
   """Judged, never right, and without the pool's help."""
+  texts = [text for _, text in hostile_math.HOSTILE]
+  properties.each(_in_turn(texts, _REFERENCES), _hostile_is_judged)
 
-  def check(_, text):
-    verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
-    assert verdict.status in ('wrong', 'unparsed'), verdict.detail
-    assert len(verdict.detail) < 1000
 
-  properties.each(hostile_math.HOSTILE, check)
+@pytest.mark.slow
+@pytest.mark.parametrize('answer', _REFERENCES)
+def test_hostile_text_is_judged_next_to_every_reference(answer):
+  texts = [text for _, text in hostile_math.HOSTILE]
+  properties.each([(text, answer) for text in texts], _hostile_is_judged)
 
 
 @pytest.mark.parametrize(('name', 'text'), hostile_math.COSTLY)
@@ -395,23 +418,25 @@ def test_costly_reference_is_dropped(name, text):
   assert 'arithmetic' in verdict.detail or 'gamma' in verdict.detail
 
 
-def test_no_text_excuses_itself_from_its_group():
-  """Where the reference is good, what cannot be judged is the model's doing.
+def _no_excuse(text, answer):
+  verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
+  assert verdict.judged, verdict
 
-  math-verify reads none of these references, our own grammar all.
-  """
-  texts = [*(text for _, text in hostile_math.HOSTILE), r'\foo', '5 x =', '@']
-  for answer in (
-    '1234567',
-    '5!',
-    r'\binom{10}{3}',
-    '2^{1000}',
-    r'\text{May 4}',
-  ):
+
+_EXCUSES = [text for _, text in hostile_math.HOSTILE] + [r'\foo', '5 x =', '@']
+
+
+def test_no_text_excuses_itself_from_its_group():
+  """Where the reference is good, what cannot be judged is the model's doing."""
+  for answer in _OWN_REFERENCES:
     assert math.reference('', answer).status == 'right'
-    for text in texts:
-      verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
-      assert verdict.judged, (text[:80], answer, verdict)
+  properties.each(_in_turn(_EXCUSES, _OWN_REFERENCES), _no_excuse)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('answer', _OWN_REFERENCES)
+def test_no_text_excuses_itself_next_to_any_reference(answer):
+  properties.each([(text, answer) for text in _EXCUSES], _no_excuse)
 
 
 @pytest.mark.parametrize('text', math_pairs_found.SLOW_OR_FATAL)
