@@ -19,8 +19,10 @@ import signal
 from collections.abc import Iterator
 
 import forked
+import jax
 import properties  # noqa: F401
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from acereason_jax.models import embedded, tokens
 from acereason_jax.verifiers import code
@@ -41,6 +43,29 @@ def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
     forked.fork_tokenizers()
   yield
   tokens.subprocess = started
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Where commands keep compiled programs, those of a session for the next."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+@pytest.fixture(scope='module')
+def compiled_once(compiled: pathlib.Path) -> Iterator[None]:
+  """For modules whose tests compile the same programs over and over."""
+  values = dict(
+    jax_compilation_cache_dir=str(compiled),
+    jax_persistent_cache_min_compile_time_secs=0.0,
+  )
+  before = {name: getattr(jax.config, name) for name in values}
+  for settings in (values, before):
+    for name, value in settings.items():
+      jax.config.update(name, value)
+    # jax looks once where its cache is.
+    compilation_cache.reset_cache()
+    if settings is values:
+      yield
 
 
 @pytest.fixture(scope='module')

@@ -25,6 +25,7 @@ from acereason_jax import generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 GUARD = 180
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'

@@ -17,6 +17,7 @@ from acereason_jax.curriculum import ledger
 from acereason_jax.rollout import schedule
 from acereason_jax.run import build, journal, loop
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.
 CLIPPED = dict(fn=LOSSES + 'clipped', clip_low=0.01, clip_high=0.01)
