@@ -7,6 +7,7 @@ import random
 import grain
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -91,9 +92,7 @@ def ids(drawn):
 
 def checked(f):
   # Of a handful of prompts grain takes 4 ms to find the next one.
-  return hypothesis.settings(max_examples=40, deadline=None, derandomize=True)(
-    f
-  )
+  return properties.tried(40, derandomize=True)(f)
 
 
 @pytest.mark.parametrize(

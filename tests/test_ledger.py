@@ -7,6 +7,7 @@ import random
 
 import hypothesis
 import numpy as np
+import properties
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -117,9 +118,7 @@ def some_records():
 
 
 def checked(f):
-  return hypothesis.settings(max_examples=150, deadline=None, derandomize=True)(
-    f
-  )
+  return properties.tried(150, derandomize=True)(f)
 
 
 def judged(records):

@@ -27,6 +27,7 @@ from acereason_jax import ledger, train
 from acereason_jax.config import reader as settings
 from acereason_jax.run import checkpoint, values
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
 ENDS = 2, 5, 7
@@ -40,11 +41,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def command(folder, tmp_path_factory):
+def command(folder, compiled):
   """A run of the three stages, given its workdir and flags."""
-  cache = tmp_path_factory.mktemp('compiled')
   return lambda *args, **kwargs: Command(
-    folder, cache, *args, **dict(config='staged_config') | kwargs
+    folder, compiled, *args, **dict(config='staged_config') | kwargs
   )
 
 

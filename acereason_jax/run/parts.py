@@ -160,7 +160,7 @@ def build_training(
 ) -> Training:
   optimizer = optim.make_optimizer(
     optimizer_component(c),
-    abstract_params,
+    parts.trained,
     warmup_steps=c.optim.warmup_steps,
     clip_norm=c.optim.clip_norm,
   )
@@ -194,7 +194,7 @@ def build_training(
 
 
 def build_carry(
-  c: settings.Reader, training: Training
+  c: settings.Reader, specs: base.Tree, training: Training
 ) -> Callable[[update.TrainState], update.TrainState]:
   """(the state at the end of the stage before) -> that at this one's beginning.
 
@@ -206,7 +206,7 @@ def build_carry(
   optimizer, _, abstract = training
   flags = optim.restarts(
     optimizer_component(c),
-    abstract.params,
+    specs,
     warmup_steps=c.optim.warmup_steps,
     clip_norm=c.optim.clip_norm,
   )
