@@ -90,7 +90,7 @@ def make_program(case: Case) -> Program:
     rows=4 * case.data,
     piece=256,
     window=WINDOW,
-    room=ROOM,
+    max_tokens=ROOM,
   )
   engine = engine_lib.make_engine(
     model,

@@ -132,7 +132,7 @@ def build(case: dict[str, Any]) -> Step:
     rows=8,
     piece=-(-window // page) * page,
     window=window,
-    room=case['tokens'],
+    max_tokens=case['tokens'],
   )
   engine = engine_lib.make_engine(
     model,

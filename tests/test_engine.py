@@ -43,7 +43,7 @@ SIZES = schedule.Sizes(
   rows=2,
   piece=8,
   window=WINDOW,
-  room=ROOM,
+  max_tokens=ROOM,
 )
 
 

@@ -131,7 +131,7 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
   assert files.stops == (tiny.SPECIAL.index('<eos>'),)
   assert files.config.context == 64
   sizes = serve.choose_sizes(
-    serve.Asked(page=4), mesh, window=8, room=4, rollouts=5
+    serve.Asked(page=4), mesh, window=8, max_tokens=4, rollouts=5
   )
   # Two rollouts for each of four devices are more than five.
   assert (sizes.slots, sizes.page, sizes.chunk, sizes.pages) == (8, 4, 4, 0)

@@ -190,7 +190,7 @@ class Summary(NamedTuple):
   prompts, rollouts: how many.
   pass_rate: right answers among the rollouts that were judged.
   all_right, mixed, all_wrong: shares of the groups.
-  truncated: the share of all rollouts that ran out of room.
+  truncated: the share of all rollouts that were cut off at the longest length.
   mean_length: tokens a response.
   failed: how many verdicts failed. A share of nothing is nan.
   """

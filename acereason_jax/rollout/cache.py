@@ -188,8 +188,8 @@ def fit_pages(
       f'pages={sizes.pages}: {least} pages of {sizes.page} tokens take '
       f'{least * one / 1e9:.1f} GB of each device, where {free / 1e9:.1f} GB '
       f'are free; {fit * sizes.shards} pages fit, or slots={slots} of '
-      f'{sizes.window} + {sizes.room} tokens: ask for fewer pages or shorter '
-      'rollouts, or take a larger mesh'
+      f'{sizes.window} + {sizes.max_tokens} tokens: ask for fewer pages or '
+      'shorter rollouts, or take a larger mesh'
     )
   most = sizes.slots // sizes.shards * sizes.table
   return sizes._replace(pages=(asked or min(most, fit)) + 1)

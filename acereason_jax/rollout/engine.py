@@ -112,7 +112,7 @@ class Engine:
     trace: trace_lib.Trace | None = None,
   ) -> list[tuple[types.Rollout, ...]]:
     """`groups` rollouts of each prompt, in order; see `stream`."""
-    asked = requests_lib.for_prompts(prompts, groups, self.sizes.room)
+    asked = requests_lib.for_prompts(prompts, groups, self.sizes.max_tokens)
     flat = [request for group in asked for request in group]
     rollouts = self.stream(
       params, flat, seed=seed, step=step, temperature=temperature, trace=trace
@@ -156,8 +156,8 @@ class Engine:
     if tokens.min() < 0 or tokens.max() >= self.vocab:
       bad = tokens[(tokens < 0) | (tokens >= self.vocab)][0]
       return f'token {bad} is outside the vocabulary of {self.vocab}'
-    if not 1 <= request.limit <= sizes.room:
-      return f'limit {request.limit}: give 1 to {sizes.room} tokens'
+    if not 1 <= request.limit <= sizes.max_tokens:
+      return f'limit {request.limit}: give 1 to {sizes.max_tokens} tokens'
     return ''
 
   def _find_stop(self, live: schedule.Live, fresh: int) -> int | None:

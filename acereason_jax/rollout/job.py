@@ -287,7 +287,7 @@ def load(job: Job) -> serve.Served:
     serve.Asked(s.slots, s.page, s.chunk, s.pages),
     job.mesh,
     window=job.window,
-    room=s.max_tokens,
+    max_tokens=s.max_tokens,
     rollouts=job.rollouts,
   )
   return serve.serve(

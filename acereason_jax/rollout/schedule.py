@@ -31,7 +31,7 @@ class Sizes(NamedTuple):
   rows: prompts of one prefill call, over all shards; shards divide it.
   piece: tokens of each prompt that one prefill call takes; page divides it.
   window: most tokens of a prompt.
-  room: most tokens of a response.
+  max_tokens: most tokens of a response.
   """
 
   slots: int
@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
   rows: int
   piece: int
   window: int
-  room: int
+  max_tokens: int
 
   @property
   def prefix_pages(self) -> int:
@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
   @property
   def table(self) -> int:
     """Pages of the longest prompt and response."""
-    return self.prefix_pages + -(-self.room // self.page)
+    return self.prefix_pages + -(-self.max_tokens // self.page)
 
 
 def check(s: Sizes) -> None:
@@ -68,12 +68,14 @@ def check(s: Sizes) -> None:
       raise ValueError(
         f'{name}={getattr(s, name)}: give a multiple of {of}, {getattr(s, of)}'
       )
-  if min(s.window, s.room) < 1:
-    raise ValueError(f'window={s.window} room={s.room}: give at least 1')
+  if min(s.window, s.max_tokens) < 1:
+    raise ValueError(
+      f'window={s.window} max_tokens={s.max_tokens}: give at least 1'
+    )
   if s.pages < (least := s.table + 1):
     raise ValueError(
       f'pages={s.pages} on each of {s.shards} shards: one rollout, with '
-      f'a prompt of {s.window} and a response of {s.room} tokens, needs '
+      f'a prompt of {s.window} and a response of {s.max_tokens} tokens, needs '
       f'{least}, that of empty slots included'
     )
 

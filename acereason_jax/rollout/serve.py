@@ -190,11 +190,11 @@ def check_prompts(
 
 
 def choose_sizes(
-  asked: Asked, mesh: Mesh, *, window: int, room: int, rollouts: int
+  asked: Asked, mesh: Mesh, *, window: int, max_tokens: int, rollouts: int
 ) -> schedule.Sizes:
   """The sizes asked for; those that are 0 become what suits the device.
 
-  `window` and `room` are the most tokens of a prompt and of a response,
+  `window` and `max_tokens` are the most tokens of a prompt and of a response,
   `rollouts` how many there are to draw. `pages` stay as asked: `fit_sizes`
   fits them to the memory.
   """
@@ -213,7 +213,7 @@ def choose_sizes(
     rows=4 * shards,
     piece=min(-(-window // page), 4) * page,
     window=window,
-    room=room,
+    max_tokens=max_tokens,
   )
 
 

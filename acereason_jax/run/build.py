@@ -282,7 +282,7 @@ def build_training_engine(
     c,
     network,
     window=shared.window,
-    room=c.rollout.max_tokens,
+    max_tokens=c.rollout.max_tokens,
     # The tempered policy that is trained is the whole one: nothing is cut off.
     own=sampling.Sampling(),
     reserved=mesh_lib.device_bytes(abstract) + shared.cast_bytes,
@@ -309,14 +309,16 @@ def build_heldout(
   )
   # The same programs need not be compiled twice.
   for stage in stages:
-    if own == sampling.Sampling() and stage.engine.sizes.room == max_tokens:
+    if (
+      own == sampling.Sampling() and stage.engine.sizes.max_tokens == max_tokens
+    ):
       return stage.engine
   most = max(mesh_lib.device_bytes(stage.abstract_state) for stage in stages)
   return network_lib.build_engine(
     c,
     network,
     window=shared.window,
-    room=max_tokens,
+    max_tokens=max_tokens,
     own=own,
     reserved=most + shared.cast_bytes,
   )

@@ -76,7 +76,9 @@ def collect(
   A rollout goes to its domain's judges when it ends, while others are decoded.
   The prompts that are `expected` (by id, tokens) to have long ones come first.
   """
-  asked = requests.for_prompts(prompts, groups, engine.sizes.room, asking.taken)
+  asked = requests.for_prompts(
+    prompts, groups, engine.sizes.max_tokens, asking.taken
+  )
   batch = _batch(asked, judges, journal, asking)
   missing = [r for r in batch.requests if r.key not in batch.earlier]
   trace = trace_lib.Trace()

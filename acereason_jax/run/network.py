@@ -168,11 +168,11 @@ def build_engine(
   network: Network,
   *,
   window: int,
-  room: int,
+  max_tokens: int,
   own: sampling.Sampling,
   reserved: int,
 ) -> engine_lib.Engine:
-  """An engine for prompts of `window` and responses of `room` tokens.
+  """An engine for prompts of `window` and responses of `max_tokens` tokens.
 
   It leaves `reserved` bytes of each device free.
   """
@@ -186,7 +186,7 @@ def build_engine(
     rows=c.engine.prefill_prompts * shards,
     piece=c.engine.prefill_tokens,
     window=window,
-    room=room,
+    max_tokens=max_tokens,
   )
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   try:
