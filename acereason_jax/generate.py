@@ -118,7 +118,7 @@ def generate(
   there = job.rollouts - len(asked)
   if there:
     terminal.say(f'going on after {there} of {job.rollouts} rollouts')
-  with exits.mendable(ValueError, OSError):
+  with exits.one_line_for(ValueError, OSError):
     served = job_lib.load(job)
   trace = trace_lib.Trace()
   drawn = served.engine.stream(
@@ -132,13 +132,13 @@ def generate(
   try:
     with output.progress(job.rollouts, there, trace) as advance:
       for rollout, _ in judging.judged(drawn):
-        with exits.mendable(OSError, where=f'{out.path}: '):
+        with exits.one_line_for(OSError, where=f'{out.path}: '):
           out.write(output.to_record(rollout, job.settings.tokens))
         advance()
         if stopped():
           raise KeyboardInterrupt
   finally:
-    with exits.mendable(OSError):
+    with exits.one_line_for(OSError):
       output.write_timeline(f'{out.path}.timeline.jsonl', trace)
   terminal.say(f'{job.rollouts} rollouts in {path}: {output.summary(trace)}')
   return 0
@@ -149,7 +149,7 @@ def run(settings: job_lib.Settings) -> int:
   with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
     try:
       with stop.interruptible():
-        with exits.mendable(ValueError, OSError):
+        with exits.one_line_for(ValueError, OSError):
           job_lib.check(settings)
           job = job_lib.read(settings, weights.find(settings.model))
           out = stack.enter_context(output.Output(settings.out, job.header))

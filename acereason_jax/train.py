@@ -123,7 +123,7 @@ def main(argv: list[str]) -> int:
   connect()
   with ends_all():
     try:
-      with exits.mendable(ValueError, OSError):
+      with exits.one_line_for(ValueError, OSError):
         settings.validate(CONFIG.value)
         run = build(CONFIG.value)
       return train(run, workdir)

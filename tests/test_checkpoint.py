@@ -15,14 +15,14 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from acereason_jax.run import checkpoint
+from acereason_jax.run import checkpoint, resume
 
 REPLICATED = PartitionSpec()
 
 CHILD = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from acereason_jax import checkpoint
+from acereason_jax.run import checkpoint
 
 def state_at(step):
   return {'x': jnp.full((64, 1024), step), 'step': jnp.int32(step)}
@@ -330,18 +330,18 @@ def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
 
 def test_check_resume_lists_what_changed():
   stored = {'model': {'layers': 2, 'dtype': 'bf16'}, 'seed': 0, 'old': {}}
-  checkpoint.check_resume(stored, stored, may_change=())
+  resume.check(stored, stored, may_change=())
   now = {'model': {'layers': 3, 'dtype': 'bf16'}, 'seed': 0, 'new': None}
   with pytest.raises(ValueError, match='another --workdir') as e:
-    checkpoint.check_resume(stored, now, may_change={'mod', 'model.layer'})
+    resume.check(stored, now, may_change={'mod', 'model.layer'})
   assert 'model.layers: 2 -> 3; new: absent -> null; old: {} -> absent;' in (
     message_of(e)
   )
   may_change = {'model', 'new', 'old'}
-  checkpoint.check_resume(stored, now, may_change=may_change)
+  resume.check(stored, now, may_change=may_change)
 
 
 def test_check_resume_takes_a_tuple_for_the_list_that_json_made_of_it():
-  checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
+  resume.check({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
   with pytest.raises(ValueError, match=r'a: \[1, 2\] -> \[1, 3\]'):
-    checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 3)}, may_change=())
+    resume.check({'a': [1, 2]}, {'a': (1, 3)}, may_change=())

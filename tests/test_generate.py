@@ -8,11 +8,11 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
 
+import forked
 import hostile_files
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from acereason_jax.console import exits
 from acereason_jax.models import tokens
 from acereason_jax.rollout import output, trace
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 GUARD = 180
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'
@@ -95,7 +96,7 @@ def write_prompts(path, *records):
 class Command:
   """The command in a process of its own."""
 
-  def __init__(self, folder, out, **given):
+  def __init__(self, folder, out, fresh=False, **given):
     given = dict(
       model=folder / 'model',
       prompts=folder / 'q.jsonl',
@@ -106,15 +107,11 @@ class Command:
       slots=4,
     ) | dict(given)
     self.out = out
-    self.process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'acereason_jax.generate'),
-        *(f'--{name}={value}' for name, value in given.items()),
-      ],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=tiny.environment(folder / 'compiled'),
+    flags = [f'--{name}={value}' for name, value in given.items()]
+    self.process = forked.command(
+      ['-m', 'acereason_jax.generate', *flags],
+      tiny.environment(folder / 'compiled'),
+      fresh,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()

@@ -10,6 +10,7 @@ import itertools
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -276,7 +277,7 @@ def workloads(draw):
 
 
 @hypothesis.given(workloads())
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@properties.tried(200, derandomize=True)
 def test_every_request_ends_once_with_its_tokens(workload):
   sizes, asked, lengths = workload
   ended, trace, plan, _ = run(sizes, asked, lengths)

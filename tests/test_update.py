@@ -729,7 +729,10 @@ def stepper(component, warmup_steps=0, clip_norm=1e9):
   """(apply, a state of small parameters)."""
   params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
   optimizer = optim.make_optimizer(
-    component, params, warmup_steps=warmup_steps, clip_norm=clip_norm
+    component,
+    oracles.plain_specs(params),
+    warmup_steps=warmup_steps,
+    clip_norm=clip_norm,
   )
   made = update.make_update(
     MODEL,

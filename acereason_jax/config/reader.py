@@ -19,7 +19,7 @@ import ml_collections
 
 from acereason_jax import resolve
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder
+from acereason_jax.models import remat
 from acereason_jax.rl import advantages, packing
 from configs import base
 
@@ -554,7 +554,7 @@ def _check_values(
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
     ('lora.rank', c.lora.rank >= 0, 'give 0 (full training) or more'),
     ('lora.alpha', 0 < c.lora.alpha < math.inf, 'give more than 0'),
-    ('remat', c.remat in decoder.REMAT, ' or '.join(decoder.REMAT)),
+    ('remat', c.remat in remat.POLICIES, ' or '.join(remat.POLICIES)),
     (
       'attention',
       c.attention in ('auto', *attention.KERNELS),

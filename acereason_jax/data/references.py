@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import types
+from acereason_jax import files, types
 from acereason_jax.console import terminal
 from acereason_jax.verifiers.pool import pool as pool_lib
 
@@ -176,7 +176,7 @@ def write(dropped: Sequence[Dropped], file: pathlib.Path) -> None:
   file.unlink(missing_ok=True)
   if dropped:
     lines = [json.dumps(d._asdict()) + '\n' for d in dropped]
-    file.write_text(''.join(lines))
+    files.write_atomically(file, ''.join(lines))
 
 
 def first_few(names: Sequence[str]) -> str:

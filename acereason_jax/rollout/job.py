@@ -139,7 +139,7 @@ def read(s: Settings, weights: serve.Weights) -> Job:
   files = serve.read_model(weights.directory)
   prompts = read_prompts(s, files.tokenizer)
   tokens.check_thinking(files.tokenizer, (), opens=s.opens, reasons=False)
-  window = find_window(s, prompts, files.config.context)
+  window = find_window(s, prompts, files.network.config.context)
   ending = make_ending(s, files)
   files.tokenizer.close()
   if files.tokenizer.reads_clock:
@@ -239,7 +239,9 @@ def make_ending(s: Settings, files: serve.ModelFiles) -> programs.Ending:
       budget=s.thinking_budget, close=close, forced=forced
     )
   serve.check_vocabulary(
-    files.directory, files.config.vocab, [*ending.tokens, *ending.forced]
+    files.directory,
+    files.network.config.vocab,
+    [*ending.tokens, *ending.forced],
   )
   return ending
 

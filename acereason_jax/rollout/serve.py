@@ -19,8 +19,8 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.models import (
   base,
-  decoder,
   embedded,
+  families,
   hf,
   lora,
   sharding,
@@ -52,13 +52,13 @@ class ModelFiles(NamedTuple):
   """The small files of a model's directory.
 
   directory: the Hugging Face directory.
-  config: the sizes of the network.
+  network: its family and sizes.
   tokenizer: encodes and decodes; `close` ends the process that encodes.
   stops: ids of the tokens that end a response, sorted.
   """
 
   directory: str
-  config: decoder.DecoderConfig
+  network: families.Network
   tokenizer: tokens.Tokenizer
   stops: tuple[int, ...]
 
@@ -111,7 +111,7 @@ def read_model(directory: str) -> ModelFiles:
   tokenizer = tokens.load_tokenizer(directory)
   return ModelFiles(
     directory=directory,
-    config=decoder.DecoderConfig.from_hf(hf.read_config(directory)),
+    network=families.read(directory),
     tokenizer=tokenizer,
     stops=tokens.stop_token_ids(tokenizer, directory),
   )
@@ -119,7 +119,7 @@ def read_model(directory: str) -> ModelFiles:
 
 def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
   """The functions of a model that is served and not trained."""
-  return decoder.make_model(files.config, **mesh_lib.pins(mesh))
+  return files.network.make_model(**mesh_lib.pins(mesh))
 
 
 def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:

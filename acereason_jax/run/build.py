@@ -17,10 +17,9 @@ import optax
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader as settings
-from acereason_jax.curriculum import selection
+from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import (
   base,
-  decoder,
   sharding,
   tokens,
 )
@@ -123,7 +122,7 @@ def build_domains(
   """`by_domain` is the config as each domain changes it; `alone` says that the
   config names none. Errors name the `model`."""
   domains, files = {}, network.files
-  serve.check_vocabulary(model, files.config.vocab, files.stops)
+  serve.check_vocabulary(model, files.network.config.vocab, files.stops)
   for name, own in by_domain.items():
     with settings.named('domain', name):
       domains[name] = domains_lib.build_domain(
@@ -134,7 +133,7 @@ def build_domains(
         files.stops,
       )
       for prompts in domains[name].prompts.values():
-        serve.check_prompts(model, files.config.vocab, prompts)
+        serve.check_prompts(model, files.network.config.vocab, prompts)
   return domains
 
 
@@ -178,7 +177,7 @@ def build_stage(
   name: str,
   index: int,
   mix: dict[str, float],
-  filters: dict[str, selection.Filter],
+  filters: dict[str, filtering.Filter],
   shared: Shared,
 ) -> Stage:
   network = shared.network
@@ -202,7 +201,7 @@ def build_stage(
   return Stage(
     name=name,
     index=index,
-    stop=selection.Stop(steps=c.steps, **c.stop.kwargs()),
+    stop=ending.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
     prompts=c.rollout.prompts,
@@ -225,7 +224,9 @@ def build_stage(
     reset_reference_every=c.objective.reset_reference_every,
     abstract_state=training.abstract,
     init=training.init,
-    carry=parts.build_carry(c, training) if carries else None,
+    carry=parts.build_carry(c, network.parts.trained, training)
+    if carries
+    else None,
     limits=c.limits.kwargs(),
     mismatch_limit=max(MISMATCH_LIMIT[dtype] for dtype in dtypes),
   )
@@ -246,7 +247,7 @@ def build_layout(
     columns=c.microbatch.columns,
     pad_token=network.files.stops[0],
     share_prompts=network.kernel.prefixes,
-    even_tokens=decoder.even_tokens(network.model.specs),
+    even_tokens=network.model.even_tokens,
   )
 
 
@@ -302,7 +303,7 @@ def build_heldout(
     'config.heldout.max_tokens': max_tokens,
     'config.prompt.window': shared.window,
   }
-  serve.check_context(lengths, c.model, network.files.config.context)
+  serve.check_context(lengths, c.model, network.files.network.config.context)
   own = sampling.Sampling(
     c.heldout.top_p, c.heldout.top_k, greedy=c.heldout.temperature == 0
   )

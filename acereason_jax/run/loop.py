@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from acereason_jax.console import signals, terminal
-from acereason_jax.curriculum import ledger, plateau, selection
+from acereason_jax.curriculum import (
+  ending,
+  filtering,
+  ledger,
+  plateau,
+  selection,
+)
 from acereason_jax.rl import update
 from acereason_jax.run import folder, limits, metrics, writing
 from acereason_jax.run import heldout as heldout_lib
@@ -165,7 +171,7 @@ def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
     return at
   try:
     step_lib.draw(run, stage, at, tools, cursor, stage.prompts)
-  except selection.NothingLeft as e:
+  except filtering.NothingLeft as e:
     over = f'config.filter.{e}'
     return at._replace(progress=at.progress._replace(over=over))
   return at
@@ -212,7 +218,7 @@ def is_due(domain: Domain, step: int) -> bool:
 
 
 def newest_values(
-  stop: selection.Stop, history: Sequence[float], values: Mapping[str, float]
+  stop: ending.Stop, history: Sequence[float], values: Mapping[str, float]
 ) -> list[float]:
   """The newest values of the stop rule's metric, as many as it looks at."""
   if stop.metric not in values:
@@ -224,7 +230,7 @@ def stop_reason(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> str | None:
   """Why a stage is over, or None."""
-  reason = selection.should_stop(
+  reason = ending.should_stop(
     stage.stop,
     progress.stage_step,
     selection.epochs_done(progress.cursor or {}),
@@ -236,8 +242,8 @@ def stop_reason(
 def rise(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> plateau.Rise | None:
-  """What the stop rule goes by; see `selection.rise`."""
-  return selection.rise(
+  """What the stop rule goes by; see `ending.rise`."""
+  return ending.rise(
     stage.stop,
     progress.history,
     known,

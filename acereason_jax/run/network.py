@@ -20,7 +20,6 @@ from acereason_jax.config import reader as settings
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
   base,
-  decoder,
   embedded,
   hf,
   lora,
@@ -75,11 +74,10 @@ def build_network(c: settings.Reader) -> Network:
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
-  config = files.config
+  config = files.network.config
   mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
-  parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
-  model = decoder.make_model(
-    config,
+  parts = lora.split(files.network.specs, **c.lora.kwargs())
+  model = files.network.make_model(
     remat=c.remat,
     attend=mesh_lib.split_attention(mesh, kernel.attend),
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
@@ -95,7 +93,7 @@ def digests_of(network: Network) -> dict[str, Any]:
   """
   files, parts = network.files, network.parts
   digests = dict(
-    decoder=dataclasses.asdict(files.config),
+    decoder=dataclasses.asdict(files.network.config),
     tokenizer=files.tokenizer.digest,
     stop_tokens=list(files.stops),
   )
@@ -150,7 +148,7 @@ def check_lengths(c: settings.Reader, network: Network, window: int) -> None:
     'config.rollout.max_tokens': c.rollout.max_tokens,
     'config.prompt.window': window,
   }
-  serve.check_context(lengths, c.model, network.files.config.context)
+  serve.check_context(lengths, c.model, network.files.network.config.context)
   rollouts = mesh_lib.row_shards(network.mesh)
   if c.engine.slots % rollouts:
     raise ValueError(

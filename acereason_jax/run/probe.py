@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger, outcomes, selection
+from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.data import references
 from acereason_jax.models import base
 from acereason_jax.run import collect, judged, metrics
@@ -122,10 +122,10 @@ def easy_prompts(
   Raises:
     ValueError: one line that begins with the name of a field of the filter.
   """
-  return selection.survivors(
+  return filtering.survivors(
     prompts,
     ledger.Ledger(),
-    selection.Filter(max_difficulty=stage.filters[domain].max_difficulty),
+    filtering.Filter(max_difficulty=stage.filters[domain].max_difficulty),
     stage=stage.name,
     epoch=0,
     before_step=0,

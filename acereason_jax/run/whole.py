@@ -19,7 +19,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
-    exits.mendable(*kinds, where=f'{workdir}: '),
+    exits.one_line_for(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     # Before anything is swept or written: no two runs in one folder.
@@ -33,7 +33,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
         workdir, keep=run.checkpoint_keep, best=run.best
       )
     )
-    with exits.mendable(ValueError):
+    with exits.one_line_for(ValueError):
       meta = start.read_meta(run, checkpoints)
       if meta is not None and (
         done := start.finished(run, checkpoints, workdir)
@@ -64,7 +64,7 @@ def go_on(
   saved = checkpoints.latest_step()
   tools = start.open_tools(run, workdir, meta['dropped'], saved, stack)
   metrics.say(f'attention of the update: {run.attention}')
-  with exits.mendable(ValueError):
+  with exits.one_line_for(ValueError):
     at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
   if is_new:
     with signals.StopRequest() as stop, stop.interruptible():
