@@ -17,11 +17,12 @@ import hostile_files
 import jax
 import numpy as np
 import pytest
+import test_serve
 import tiny
 from absl import flags
 from absl.testing import flagsaver
 
-from acereason_jax import generate, timeline
+from acereason_jax import export, generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
 from acereason_jax.rollout import output, trace
@@ -371,6 +372,22 @@ def test_an_incomplete_model_directory(run, tmp_path, missing):
   model = tiny.write_model(tmp_path / 'model')
   (model / missing).unlink()
   refused(run, missing, model=model)
+
+
+def test_a_run_generates_what_its_export_does(run, folder, tmp_path):
+  """And goes on only from the checkpoint it began with."""
+  workdir = test_serve.save_run(
+    tmp_path / 'run', folder / 'model', test_serve.ADAPTERS, 3
+  )
+  export.export(workdir, str(tmp_path / 'exported'))
+  out, other = tmp_path / 'out.jsonl', tmp_path / 'other.jsonl'
+  assert run(model=workdir, n=2)[0] == 0
+  assert run(model=tmp_path / 'exported', n=2, out=other)[0] == 0
+  assert by_key(out) == by_key(other)
+  by_step = workdir / 'checkpoints' / '3'
+  assert 'finished already' in run(model=by_step, n=2)[1]
+  test_serve.save_run(workdir, folder / 'model', test_serve.ADAPTERS, 4)
+  refused(run, 'checkpoint: "[3, ', model=workdir, n=2)
 
 
 def test_a_tokenizer_of_another_model(run, tmp_path):
