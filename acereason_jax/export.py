@@ -10,7 +10,6 @@ made of them.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 
 import jax
@@ -110,4 +109,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

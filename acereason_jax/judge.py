@@ -17,7 +17,6 @@ status 0 whatever the verdict; 1, something for the user to fix, in one line;
 
 import contextlib
 import os
-import sys
 import textwrap
 import types
 from collections.abc import Sequence
@@ -186,4 +185,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

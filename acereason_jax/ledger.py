@@ -9,7 +9,6 @@ line that cannot be read.
 """
 
 import os
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -152,4 +151,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

@@ -132,6 +132,9 @@ def test_the_exit_status_of_a_process_and_its_one_line(tmp_path):
   done = ask(str(tmp_path / 'none'), str(tmp_path / 'page'))
   assert (done.returncode, done.stdout) == (1, '')
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  said = ask('none', 'page', '--verbosity=1').stderr
+  assert 'Traceback' in said and 'before flag parsing' not in said
+  assert said.splitlines()[-1].startswith('error: none: ')
   assert ask('--help').returncode == 0
 
 

@@ -8,11 +8,18 @@ a flag of one name, and only its `main` reads them, as values:
 
     def main(argv: Sequence[str]) -> int:
       args = command_line.parse(FLAGS, argv, __doc__, places=('run',))
+      ...
+
+    if __name__ == '__main__':
+      command_line.run(main)
 """
 
+import contextlib
+import faulthandler
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import flags, logging
 
@@ -22,15 +29,15 @@ from acereason_jax.console import exits, terminal
 _HIDDEN = 'flagfile', 'undefok'
 
 
-def new_flags() -> flags.FlagValues:
-  """A set of flags that has --help and --verbosity."""
+def new_flags(verbosity: int = logging.ERROR) -> flags.FlagValues:
+  """A set of flags that has --help and --verbosity, with this default."""
   known = flags.FlagValues()
   flags.DEFINE_bool(
     'help', False, 'Shows this.', short_name='h', flag_values=known
   )
   flags.DEFINE_integer(
     'verbosity',
-    logging.ERROR,
+    verbosity,
     'What is logged: -2 errors, -1 warnings, 0 news, 1 all and tracebacks.',
     flag_values=known,
   )
@@ -71,11 +78,21 @@ def parse(
       )
   except flags.Error as e:
     text = terminal.printable(' '.join(str(e).split()))
-    sys.stderr.write(f'error: {text} (--help lists the flags)\n')
+    terminal.say(f'error: {text} (--help lists the flags)', to_stderr=True)
     raise SystemExit(exits.USAGE) from e
   values = known.flag_values_dict()
   logging.set_verbosity(values['verbosity'])
   return types.SimpleNamespace(**values, **dict(zip(places, given)))
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+  """Runs `main` on the command line of this process; exits with its status."""
+  logging.use_absl_handler()
+  # absl asks its own set whether it may log.
+  flags.FLAGS.mark_as_parsed()
+  with contextlib.suppress(RuntimeError, OSError):  # Standard error is closed.
+    faulthandler.enable()
+  sys.exit(main(sys.argv))
 
 
 def _help(known: flags.FlagValues, about: str) -> str:
