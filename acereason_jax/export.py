@@ -18,7 +18,7 @@ from absl import flags
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.console import command_line, exits, terminal
-from acereason_jax.models import base, decoder, embedded, hf, lora, sharding
+from acereason_jax.models import base, embedded, families, hf, lora, sharding
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint
 
@@ -63,8 +63,7 @@ def export(path: str | os.PathLike, out: str) -> int:
         'one that is whole'
       )
   directory = embedded.resolve_model(run['model'])
-  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  specs = decoder.param_specs(config)
+  specs = families.read(directory).specs
   parts = lora.split(specs, **run['lora'])
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   abstract = sharding.abstract(

@@ -55,6 +55,11 @@ class Rollout:
   forced: tuple[int, int] = (0, 0)
   detail: str = ''
 
+  @property
+  def key(self) -> tuple[str, int]:
+    """(prompt id, index): no other rollout of a step has the same."""
+    return self.prompt_id, self.index
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:

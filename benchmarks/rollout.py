@@ -33,7 +33,9 @@ from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
+from acereason_jax.rollout import requests as requests_lib
+from acereason_jax.rollout import trace as trace_lib
 from benchmarks import lockstep, step
 
 MODEL = 'smollm2-135m'
@@ -101,7 +103,7 @@ def make_engine(
     s.mesh,
     sizes=sizes._replace(pages=slots * sizes.table + 1),
     sampling=PLAIN,
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.dtype(kv_dtype),
     to_text=lambda tokens: '',
   )
@@ -142,12 +144,12 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   engine = make_engine(
     s, slots=args.slots, page=64, chunk=4, window=64, room=args.cap
   )
-  asked = schedule.requests(prompts, groups, args.cap)
+  asked = requests_lib.for_prompts(prompts, groups, args.cap)
   flat = [r for group in asked for r in group]
   flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
   warm = [r._replace(limit=8) for r in flat[: args.slots]]
   list(engine.stream(s.params, warm, seed=0, step=0, temperature=1.0))
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   rollouts = engine.stream(
     s.params, flat, seed=0, step=0, temperature=1.0, trace=trace
   )
@@ -183,7 +185,7 @@ def lockstep_runner(s: Setup, groups: int, room: int):
     s.model, groups=groups, room=room, sampling=PLAIN
   )
 
-  def run(requests: Sequence[schedule.Request], limits: np.ndarray) -> None:
+  def run(requests: Sequence[requests_lib.Request], limits: np.ndarray) -> None:
     prompts = [r.prompt for r in requests]
     tokens_PS = np.stack([p.tokens for p in prompts[::groups]])
     keys_B = sampling.rollout_keys(
@@ -219,7 +221,7 @@ def short_of(
   """CPU seconds; a group shares its prompt, except in Hugging Face's."""
   prompts = make_prompts(s, count // groups, 64)
   engine = make_engine(s, slots=count, page=64, chunk=8, window=64, room=64)
-  asked = schedule.requests(prompts, groups, 64)
+  asked = requests_lib.for_prompts(prompts, groups, 64)
   flat = [r for group in asked for r in group]
   lockstep_run = lockstep_runner(s, groups, 64)
   ours = lambda: list(

@@ -11,7 +11,8 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  c = ml_collections.ConfigDict()
+  # Types are the fields' checks' affair: a number may be a component.
+  c = ml_collections.ConfigDict(type_safe=False)
   # Sampling keys, data order and where adapters start; nothing else.
   c.seed = 0
   # Most steps of a stage: one rollout batch each, and one update [P 3.1].
@@ -29,9 +30,6 @@ def get_config() -> ml_collections.ConfigDict:
   # Begin with the newest weights and the ledger of another run's folder, and
   # take these stages alone; (): all.
   c.start = dict(run='', stages=())
-  # Whether a stage takes over the moments of the one before [open]. Schedules
-  # and warm-ups of the learning rate start anew with every stage.
-  c.carry_optimizer = True
   # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
   # the name of an embedded model ('smollm2-135m').
   c.model = ''
@@ -78,7 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     reasons=True,
   )
   # Kinds of prompts by name: what each changes of prompt, judge, train_data,
-  # heldout_data and evaluate_every; {} is one domain. `mix` is their shares of
+  # heldout_data and heldout.every; {} is one domain. `mix` is their shares of
   # a stage's prompts.
   c.domains = ml_collections.ConfigDict()
   c.mix = ml_collections.ConfigDict()
@@ -99,9 +97,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Share of a prompt's verdicts that must not have failed; of a prompt with
     # fewer nothing is known, so it stays [open].
     min_judged=0.5,
+    # What domains change of it, by name: dict(code=dict(drop_solved=True)).
+    domains=ml_collections.ConfigDict(),
   )
-  # What domains change of it, by name: dict(code=dict(drop_solved=True)).
-  c.filters = ml_collections.ConfigDict()
   # Sources return rows (id, question, answer); see data/sources.py.
   c.train_data = dict(fn='acereason_jax.data.sources:jsonl', path='train.jsonl')
   c.heldout_data = dict(
@@ -112,31 +110,29 @@ def get_config() -> ml_collections.ConfigDict:
     # Prompts a batch and rollouts a prompt [P]; 16 a prompt from 16K on. The
     # second is a number or a control of rl/control.py: by_epoch, 8 to 16.
     prompts=128,
-    groups=8,
+    per_prompt=8,
     # Longest response, tokens: 8K, 16K, 24K, 32K by stage [P 3.4].
     max_tokens=8192,
     # Training temperature [open in P], or a control of rl/control.py: by epoch,
     # or near_entropy, as [1.1] sets it for an entropy near 0.3.
     temperature=0.85,
+    # Rounds of new prompts in place of groups that are all right or all wrong,
+    # which have no gradient (DAPO's dynamic sampling); [P] has none.
+    refill=0,
   )
-  # Rounds of new prompts in place of groups that are all right or all wrong,
-  # which have no gradient (DAPO's dynamic sampling); [P] has none.
-  c.refill = 0
-  # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2 and
-  # 4 are the ablation of [P Fig. 3c], which needs a loss with a ratio, such as
-  # losses:clipped (configs/updates_cpu.py).
-  c.updates = 1
-  # The policy whose logp is trained: 'tempered' (softmax(logits / temperature),
-  # which the rollouts are drawn from) or 'full' (softmax(logits)) [open].
-  c.policy = 'tempered'
-  # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95. max_tokens=0: responses
-  # as long as in the longest stage.
-  c.heldout = dict(groups=1, temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
-  # Steps between such looks, beside one when a stage ends; 0: no others. A
-  # domain can have its own.
-  c.evaluate_every = 0
-  # Also keeps the checkpoint at which heldout/<domain> is highest; '': none.
-  c.best = ''
+  # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95.
+  c.heldout = dict(
+    # Steps between looks, beside one when a stage ends; 0: no others. A domain
+    # can have its own.
+    every=0,
+    # Rollouts a question, and how they are sampled.
+    per_prompt=1,
+    temperature=0.6,
+    top_p=0.95,
+    top_k=0,
+    # Longest response, tokens; 0: as long as in the longest stage.
+    max_tokens=0,
+  )
   c.engine = dict(
     # Rollouts decoded at once, on all devices together.
     slots=256,
@@ -159,8 +155,7 @@ def get_config() -> ml_collections.ConfigDict:
     # verify(response, answer, reasons=..., **arguments) -> Verdict; see
     # verifiers/math.py, and verifiers/code.py, which takes the sandbox's
     # tier and the CPU time for all tests of a submission as arguments.
-    fn='acereason_jax.verifiers.math:verify',
-    arguments=dict(),
+    verify=dict(fn='acereason_jax.verifiers.math:verify'),
     # reference(response, answer) -> Verdict. A new run drops, counts and lists
     # rows whose answer is not 'right' by it. '': answers are taken as they
     # are, which a judge of your own may need.
@@ -180,41 +175,63 @@ def get_config() -> ml_collections.ConfigDict:
     max_failed_share=0.05,
   )
 
-  # (S - mean) / (std + epsilon) over a group [P eq. 2]; epsilon is [open].
-  # scale: the std is that of the 'group' or of the 'batch', or 'none' divides
-  # (Dr. GRPO); see rl/advantages.py.
-  c.advantage = dict(epsilon=1e-6, scale='group')
-  # Strictly on-policy, no KL, no entropy bonus [P 3.1]; 'losses:clipped' is
-  # the clipped ratio against the sampler's logp.
-  c.loss = dict(fn='acereason_jax.rl.losses:on_policy')
-  # token: 1 / all tokens of the batch (what veRL's token-mean does; whether
-  # the paper's normaliser is the batch or the group is [open]); group,
-  # sequence, constant: see rl/packing.py.
-  c.average = 'token'
-  # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
-  # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at 32K
-  # [1.1]); 'score' is whatever the judge said. Filters, refills and the metric
-  # `reward` see the reward that trains; `pass_rate` is the judge's.
-  c.truncated = 'mask'
-  # Takes up to 1 off the reward of responses in the last so many tokens before
-  # max_tokens, in proportion (DAPO); 0: nothing.
-  c.overlong_tokens = 0
-  # Weight of the entropy in the loss, or a control (adaptive_entropy); 0 [P].
-  c.entropy_bonus = 0.0
-  # Of a loss with a reference (losses:with_kl): that is the stage's first
-  # policy, then the newest one every so many steps (ProRL); 0: never.
-  c.reset_reference_every = 0
+  c.objective = dict(
+    # Strictly on-policy, no KL, no entropy bonus [P 3.1]; 'losses:clipped' is
+    # the clipped ratio against the sampler's logp.
+    loss=dict(fn='acereason_jax.rl.losses:on_policy'),
+    # (S - mean) / (std + epsilon) over a group [P eq. 2]; epsilon is [open].
+    # scale: the std is that of the 'group' or of the 'batch', or 'none' divides
+    # (Dr. GRPO); see rl/advantages.py.
+    advantage=dict(epsilon=1e-6, scale='group'),
+    # token: 1 / all tokens of the batch (what veRL's token-mean does; whether
+    # the paper's normaliser is the batch or the group is [open]); group,
+    # sequence, constant: see rl/packing.py.
+    average='token',
+    # The policy whose logp is trained: 'tempered' (softmax(logits /
+    # temperature), which the rollouts are drawn from) or 'full'
+    # (softmax(logits)) [open].
+    policy='tempered',
+    # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
+    # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at
+    # 32K [1.1]); 'score' is what the judge said. Filters, refills and the
+    # metric `reward` see the reward that trains; `pass_rate` is the judge's.
+    truncated='mask',
+    # Takes up to 1 off the reward of responses in the last so many tokens
+    # before max_tokens, in proportion (DAPO); 0: nothing.
+    overlong_tokens=0,
+    # Weight of the entropy in the loss, or a control (adaptive_entropy); 0 [P].
+    entropy_bonus=0.0,
+    # Of a loss with a reference (losses:with_kl): that is the stage's first
+    # policy, then the newest one every so many steps (ProRL); 0: never.
+    reset_reference_every=0,
+  )
 
-  # AdamW at 1e-6 [P]; betas and weight decay are [open]: optax's betas, none.
-  c.optim = dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0)
-  # Whether the optimiser's moments lie in the hosts' memory between updates:
-  # AdamW's are 8 bytes a trained parameter. Devices keep that room for rollouts
-  # and gradients; each update copies the moments there and back.
-  c.offload_moments = False
-  # Constant learning rate after a linear rise; [open].
-  c.warmup_steps = 0
-  # Global gradient norm; [open].
-  c.clip_norm = 1.0
+  c.optim = dict(
+    # AdamW at 1e-6 [P]; betas and weight decay are [open]: optax's betas, none.
+    # learning_rate is a number or a schedule of optax, a component.
+    transform=dict(fn='optax:adamw', weight_decay=0.0),
+    learning_rate=1e-6,
+    # Steps of a linear rise to that rate; [open].
+    warmup_steps=0,
+    # Global gradient norm; [open].
+    clip_norm=1.0,
+    # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2
+    # and 4 are the ablation of [P Fig. 3c], which needs a loss with a ratio,
+    # such as losses:clipped (configs/updates_cpu.py).
+    updates=1,
+    # (regex, other) pairs: parameters of such names ('layers.q', 'embed') take
+    # `other`, a factor of the learning rate or a transform of their own.
+    groups=(),
+    # Regex of the names that weight decay acts on; '': all matrices.
+    decay_on='',
+    # Whether a stage takes over the moments of the one before [open]. Schedules
+    # and warm-ups of the learning rate start anew with every stage.
+    carry=True,
+    # Whether the moments lie in the hosts' memory between updates: AdamW's are
+    # 8 bytes a trained parameter. Devices keep that room for rollouts and
+    # gradients; each update copies the moments there and back.
+    offload=False,
+  )
   # A microbatch is rows x columns tokens on each of the data x fsdp shards, of
   # which `sequence` devices share a row's;
   # columns >= prompt + response. vocab_chunk: rows of the head, so many logits
@@ -226,7 +243,12 @@ def get_config() -> ml_collections.ConfigDict:
   # after so many steps in a row whose gradient is not finite.
   c.limits = dict(mismatch=0.0, zero_signal=1.0, nonfinite=3)
   # Steps between saves, and how many are kept.
-  c.checkpoint = dict(every=10, keep=2)
+  c.checkpoint = dict(
+    every=10,
+    keep=2,
+    # Also keeps the one at which heldout/<domain> is highest; '': none.
+    best='',
+  )
   # Steps between printed sample rollouts, how many, and characters of each.
   c.samples = dict(every=10, count=3, characters=600)
   c.lock()

@@ -26,7 +26,7 @@ import code_attacks
 import code_programs
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import jail, running
 
 # What a stopped clock decides; these alone take most of the time.
 _SLOW = 1.0
@@ -71,7 +71,7 @@ def attack(chosen, tier):
   with code_attacks.Context(_SLOW) as context:
     if chosen.category == 'leak':
       # Environment and descriptors leak only into what starts after them.
-      vars(code._jails).clear()
+      vars(running.jails).clear()
     expected = context.expected(chosen)
     if chosen.kind == 'call':
       task = {'fn': 'solve', 'tests': [{'args': [], 'expected': expected}]}

@@ -364,13 +364,12 @@ def use_splash_blocks(monkeypatch, held=256):
   monkeypatch.setattr(attention_tpu, 'HELD', held)
 
 
-@pytest.mark.parametrize('rows', [slice(0, 2), slice(2, 5)])
 @pytest.mark.parametrize('heads, kv_heads', [(6, 2), (2, 2)])
 @pytest.mark.parametrize('kernel', [splash, FUSED])
-def test_splash_equals_float64(kernel, heads, kv_heads, rows, monkeypatch):
+def test_splash_equals_float64(kernel, heads, kv_heads, monkeypatch):
   """Two blocks and a half, filled up; so are heads of 16."""
   use_splash_blocks(monkeypatch)
-  inputs = packed_inputs(heads, kv_heads, 300, H=16, rows=SPLASH[:, rows])
+  inputs = packed_inputs(heads, kv_heads, 300, H=16, rows=SPLASH)
   assert_equals_float64(kernel, inputs, 2 * TOLERANCE)
 
 

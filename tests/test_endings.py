@@ -18,10 +18,11 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import train, types
+from acereason_jax import types
 from acereason_jax.console import exits, oserrors
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.data import sources
+from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import journal, metrics
 
 STOPPED = 75
@@ -182,18 +183,18 @@ def test_a_folder_that_is_deleted_under_a_run(folder, tmp_path):
 
 
 def test_errors_of_a_folder_that_is_gone_say_so(tmp_path):
-  lock = train.lock_of(tmp_path)
+  lock = folder_lib.lock_of(tmp_path)
   lock.touch()
   with (
     pytest.raises(ValueError, match='of another kind'),
-    train.told_if_gone(tmp_path),
+    folder_lib.told_if_gone(tmp_path),
   ):
     raise ValueError('of another kind')
   for error in (ValueError('no such array'), OSError(errno.EIO, 'odd')):
     lock.touch()
     with (
       pytest.raises(OSError, match='the folder was deleted'),
-      train.told_if_gone(tmp_path),
+      folder_lib.told_if_gone(tmp_path),
     ):
       lock.unlink()
       raise error

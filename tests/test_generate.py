@@ -8,11 +8,11 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
 
+import forked
 import hostile_files
 import jax
 import numpy as np
@@ -24,7 +24,9 @@ from absl.testing import flagsaver
 from acereason_jax import generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
+from acereason_jax.rollout import output, trace
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 GUARD = 180
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'
@@ -59,7 +61,7 @@ def run(folder, tmp_path, capsys):
     with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
       flags.FLAGS.mark_as_parsed()
       try:
-        status = generate.run()
+        status = generate.run(generate.read_flags())
       except SystemExit as e:
         assert '\n' not in e.code and e.code.startswith('error: ')
         return 1, e.code
@@ -93,7 +95,7 @@ def write_prompts(path, *records):
 class Command:
   """The command in a process of its own."""
 
-  def __init__(self, folder, out, **given):
+  def __init__(self, folder, out, fresh=False, **given):
     given = dict(
       model=folder / 'model',
       prompts=folder / 'q.jsonl',
@@ -104,15 +106,11 @@ class Command:
       slots=4,
     ) | dict(given)
     self.out = out
-    self.process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'acereason_jax.generate'),
-        *(f'--{name}={value}' for name, value in given.items()),
-      ],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=tiny.environment(folder / 'compiled'),
+    flags = [f'--{name}={value}' for name, value in given.items()]
+    self.process = forked.command(
+      ['-m', 'acereason_jax.generate', *flags],
+      tiny.environment(folder / 'compiled'),
+      fresh,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()
@@ -147,7 +145,7 @@ def test_a_run_leaves_a_line_a_rollout(reference):
   }
   assert len(lines_of(out)) == len(records)
   assert {r['stop'] for r in records.values()} == {'stop', 'length'}
-  header, events = timeline.read_events(f'{out}.timeline.jsonl')
+  header, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(events) == len(records)
   assert header['tokens'] == sum(r['length'] for r in records.values())
 
@@ -171,7 +169,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
   # The events of that run alone.
-  _, events = timeline.read_events(f'{out}.timeline.jsonl')
+  _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.
   said = Command(folder, out, pages=8).ends(0)
@@ -186,7 +184,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
   run, tmp_path, monkeypatch
 ):
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def interrupted(self, record):
     write(self, record)
@@ -194,7 +192,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
       with contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
-  monkeypatch.setattr(generate.Output, 'write', interrupted)
+  monkeypatch.setattr(output.Output, 'write', interrupted)
   status, said = run()
   assert status == exits.STOPPED and said.startswith('stopped; ')
   assert len(lines_of(out)) == 3
@@ -314,7 +312,7 @@ def test_a_line_that_is_no_rollout(run, tmp_path):
 
 
 def test_two_runs_do_not_share_a_file(run, tmp_path):
-  with generate.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
+  with output.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
     refused(run, 'another process writes it')
 
 
@@ -452,9 +450,9 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   assert timeline.main(['', f'{out}.timeline.jsonl', str(page)]) == 0
   assert '</script' not in page.read_text()
   # What a model wrote: a line, whatever is in it.
-  with generate.Output(str(tmp_path / 'more.jsonl'), {}) as output:
+  with output.Output(str(tmp_path / 'more.jsonl'), {}) as file:
     record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
-    output.write(record)
+    file.write(record)
   assert lines_of(tmp_path / 'more.jsonl') == [record]
 
 
@@ -463,20 +461,20 @@ def test_a_file_that_is_deleted_meanwhile_is_one_line(
 ):
   """What was written to it after that, nobody would find."""
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def deleting(self, record):
     write(self, record)
     out.unlink()
 
-  monkeypatch.setattr(generate.Output, 'write', deleting)
+  monkeypatch.setattr(output.Output, 'write', deleting)
   refused(run, f'{out}: it was deleted while it was written')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')
 def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
   full = open('/dev/full', 'ab')  # noqa: SIM115, Output closes it.
-  enter = generate.Output.__enter__
+  enter = output.Output.__enter__
 
   def entered(self):
     enter(self)
@@ -484,6 +482,6 @@ def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
     self._file = full
     return self
 
-  monkeypatch.setattr(generate.Output, '__enter__', entered)
+  monkeypatch.setattr(output.Output, '__enter__', entered)
   said = refused(run, 'o space left on')
   assert str(tmp_path / 'out.jsonl') in said

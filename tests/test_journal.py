@@ -17,6 +17,7 @@ import zlib
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 import tiny
 import writing_journal as writing
@@ -151,7 +152,7 @@ VERDICTS = st.builds(
     max_size=4,
   )
 )
-@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@properties.tried(150, derandomize=True)
 def test_what_is_read_is_what_was_written(tmp_path_factory, entries):
   folder = tmp_path_factory.mktemp('journal')
   with opened(folder) as kept:
@@ -310,7 +311,7 @@ def test_no_flipped_bit_gives_a_wrong_value(tmp_path):
 
 
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@properties.tried(300, derandomize=True)
 def test_no_damage_gives_a_wrong_value(tmp_path_factory, data):
   folder = tmp_path_factory.mktemp('journal')
   path, ends = write_small(folder)

@@ -7,6 +7,7 @@ import random
 
 import hypothesis
 import numpy as np
+import properties
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -17,7 +18,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
-from acereason_jax.rl import advantages
+from acereason_jax.rl import objective
 
 SCHEMA = pyarrow.schema(
   [
@@ -117,9 +118,7 @@ def some_records():
 
 
 def checked(f):
-  return hypothesis.settings(max_examples=150, deadline=None, derandomize=True)(
-    f
-  )
+  return properties.tried(150, derandomize=True)(f)
 
 
 def judged(records):
@@ -142,7 +141,7 @@ def test_a_record_counts_what_its_group_holds():
     ),
     group(a, ('right', 4, 'stop'), ('right', 4, 'stop'), ('wrong', 4, 'stop')),
   ]
-  rules = advantages.Rules('score', 0, 9)
+  rules = objective.Rules('score', 0, 9)
   found = ledger_lib.records(groups, 'train', 's', [0, 3, 1], 7, rules)
   # right wrong unparsed timeout error truncated tokens longest solved
   assert found == [

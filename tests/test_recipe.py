@@ -12,9 +12,10 @@ import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from acereason_jax.config import reader as settings
+from acereason_jax.curriculum import ledger
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
-from acereason_jax.run import build, loop
+from acereason_jax.run import build, loop, values
 from configs import acereason_1_1_7b, acereason_7b, acereason_14b
 
 CHATML = (
@@ -198,7 +199,7 @@ def test_orders_of_stages(module, order, names, domains):
   for name, stage in stages.items():
     whole = {f: stage[f] for f in settings.STAGE_FIELDS}
     assert whole == {f: published[name][f] for f in settings.STAGE_FIELDS}
-  assert config.best.removeprefix('heldout/') in domains
+  assert config.checkpoint.best.removeprefix('heldout/') in domains
 
 
 def test_what_the_stages_of_1_0_are():
@@ -212,7 +213,7 @@ def test_what_the_stages_of_1_0_are():
   assert [f['drop_solved'] for _, f in filters] == [False] * 4 + [True, False]
   rates = [c.optim.learning_rate for c in stages.values()]
   assert rates == [1e-6, 1e-6, 1e-6, 5e-6, 5e-6, 1e-6]
-  sizes = [c.rollout.groups for c in stages.values()]
+  sizes = [c.rollout.per_prompt for c in stages.values()]
   assert sizes[:4] + sizes[5:] == [8, 16, 16, 8, 16]
   assert tuple(sizes[4]['values']) == (8, 12, 16)
   ends = [c.stop.metric for c in stages.values()]
@@ -280,7 +281,7 @@ def of_tiny(config, folder):
     for name in config.domains
   }
   small.stages = tuple(
-    {f: v for f, v in stage.items() if f not in ('microbatch', 'truncated')}
+    {f: v for f, v in stage.items() if f not in ('microbatch', 'objective')}
     | dict(rollout={**stage['rollout'], 'max_tokens': 8})
     for stage in config.stages
   )
@@ -303,14 +304,14 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
   )
   run = build.build(config)
   prompts = {name: domain.prompts for name, domain in run.domains.items()}
-  tools = loop.Tools(prompts, judges={}, journal=None)
+  tools = values.Tools(prompts, judges={}, journal=None)
   state = run.stages[0].init(run.load_params())
-  at = loop.Standing(
+  at = values.Standing(
     state,
-    loop.Progress(
+    values.Progress(
       'math_8k', step=3, stage_step=3, carried=dict(temperature=0.93)
     ),
-    loop.ledger.Ledger(),
+    ledger.Ledger(),
   )
   at = loop.enter(run, run.stages[1], at, tools, bool)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16
@@ -335,8 +336,11 @@ def test_filters_by_domain(folder):
     dict(
       name='both',
       mix=dict(math=1, code=1),
-      filter=dict(drop_solved=True, readmit=0.1),
-      filters=dict(math=dict(of=16, max_solved=6, drop_solved=False)),
+      filter=dict(
+        drop_solved=True,
+        readmit=0.1,
+        domains=dict(math=dict(of=16, max_solved=6, drop_solved=False)),
+      ),
     ),
   )
   settings.validate(config)
@@ -352,17 +356,28 @@ def test_filters_by_domain(folder):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    (dict(poetry={}), r'config\.filters\.poetry: no such domain; there are: '),
-    (dict(code=dict(maxsolved=3)), r'config\.filters\.code\.maxsolved=3: no'),
-    (dict(code=dict(max_solved=3)), r'config\.filters\.code\.max_solved=3: gi'),
-    (dict(code=dict(of=2.5)), r'config\.filters\.code\.of=2\.5: .* type int'),
-    (dict(code=3), r'config\.filters\.code=3: give a dict of what it changes'),
-    (dict(code=dict(readmit=2.0)), r'config\.filters\.code\.readmit=2\.0: giv'),
+    (dict(poetry={}), r'config\.filter\.domains\.poetry: no such domain; '),
+    (dict(code=dict(maxsolved=3)), r'\.filter\.domains\.code\.maxsolved=3: no'),
+    (
+      dict(code=dict(max_solved=3)),
+      r'\.filter\.domains\.code\.max_solved=3: gi',
+    ),
+    (dict(code=dict(of=2.5)), r'\.filter\.domains\.code\.of=2\.5: .* type int'),
+    (
+      dict(code=3),
+      r'\.filter\.domains\.code=3: give a dict of what it changes',
+    ),
+    (
+      dict(code=dict(readmit=2.0)),
+      r'\.filter\.domains\.code\.readmit=2\.0: giv',
+    ),
   ],
 )
 def test_a_bad_filter_of_a_domain(folder, changes, message):
   config = tiny.staged(folder)
-  config.stages = (dict(name='x', mix=dict(code=1), filters=changes),)
+  config.stages = (
+    dict(name='x', mix=dict(code=1), filter=dict(domains=changes)),
+  )
   with pytest.raises(ValueError, match=message):
     settings.validate(config)
 
@@ -373,8 +388,14 @@ BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 @pytest.mark.parametrize(
   'rollout, message',
   [
-    (dict(groups=BY_EPOCH | dict(values=(1, 4))), 'goes down to 1; a group of'),
-    (dict(groups=BY_EPOCH | dict(values=())), r'config\.rollout\.groups: '),
+    (
+      dict(per_prompt=BY_EPOCH | dict(values=(1, 4))),
+      'goes down to 1; a group of',
+    ),
+    (
+      dict(per_prompt=BY_EPOCH | dict(values=())),
+      r'config\.rollout\.per_prompt: ',
+    ),
   ],
 )
 def test_a_bad_number_of_rollouts(folder, rollout, message):
@@ -404,11 +425,13 @@ def test_an_end_that_the_filter_would_bring_about(folder, metric, leave):
 
 def test_looks_by_domain(folder):
   config = tiny.staged(folder)
-  config.domains.math.evaluate_every = 2
+  config.domains.math.heldout = dict(every=2)
   run = build.build(config)
   assert {n: d.evaluate_every for n, d in run.domains.items()} == dict(
     math=2, code=3
   )
-  config.domains.code.evaluate_every = 0
-  with pytest.raises(ValueError, match=r"config\.best='heldout/code' needs lo"):
+  config.domains.code.heldout = dict(every=0)
+  with pytest.raises(
+    ValueError, match=r"config\.checkpoint\.best='heldout/code' needs"
+  ):
     build.build(config)

@@ -10,11 +10,14 @@ import itertools
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
 from acereason_jax import types
+from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.rollout import trace as trace_lib
 
 JUNK = (-1, -1)
 SIZES = schedule.Sizes(
@@ -117,7 +120,7 @@ class Device:
 
 def run(sizes, requests, lengths, inspect=lambda plan: None, find_stop=None):
   """All rollouts in the order of their ends, with what was left behind."""
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   plan = schedule.Schedule(sizes, requests, trace)
   device = Device(sizes, lengths)
   ended = []
@@ -217,7 +220,7 @@ def check_trace(trace, sizes, requests, ended):
     times.sort()
     for (_, end), (begin, _) in itertools.pairwise(times):
       assert end <= begin
-  final = [e for e in trace.events if e.reason != schedule.PREEMPTED]
+  final = [e for e in trace.events if e.reason != trace_lib.PREEMPTED]
   asked = sorted((r.prompt.id, r.index) for r in requests)
   assert sorted((e.prompt_id, e.index) for e in final) == asked
   assert len(trace.events) - len(final) == trace.preempted
@@ -265,7 +268,7 @@ def workloads(draw):
   for i in range(number(0, 6)):
     one = prompt(f'p{i}', number(1, sizes.window))
     limit = number(1, sizes.room)
-    asked += schedule.requests([one], number(1, 5), limit)[0]
+    asked += requests_lib.for_prompts([one], number(1, 5), limit)[0]
   asked = draw(st.permutations(asked))
   lengths = {
     (seed_of(r.prompt.id), r.index): number(1, sizes.room) for r in asked
@@ -274,7 +277,7 @@ def workloads(draw):
 
 
 @hypothesis.given(workloads())
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@properties.tried(200, derandomize=True)
 def test_every_request_ends_once_with_its_tokens(workload):
   sizes, asked, lengths = workload
   ended, trace, plan, _ = run(sizes, asked, lengths)
@@ -285,7 +288,7 @@ def test_every_request_ends_once_with_its_tokens(workload):
 
 
 def group_of(one, groups, limit=SIZES.room):
-  return schedule.requests([one], groups, limit)[0]
+  return requests_lib.for_prompts([one], groups, limit)[0]
 
 
 def constant(requests, length):
@@ -371,8 +374,8 @@ def test_each_shard_prefills_a_prompt_for_itself():
 def test_shards_are_filled_evenly(count, most):
   """A shard's pages and its time are its own: none runs alone."""
   sizes = SIZES._replace(slots=16, shards=4, rows=4)
-  asked = [schedule.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
-  plan = schedule.Schedule(sizes, asked, schedule.Trace())
+  asked = [requests_lib.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
+  plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
   plan.admit(seed_of)
   assert max(len(shard.live()) for shard in plan.shards) == most
   assert sum(len(shard.live()) for shard in plan.shards) == min(count, 16)
@@ -380,7 +383,7 @@ def test_shards_are_filled_evenly(count, most):
 
 def test_a_prompt_of_one_token_needs_no_prefill():
   asked = group_of(prompt('a', 1), 2)
-  plan = schedule.Schedule(SIZES, asked, schedule.Trace())
+  plan = schedule.Schedule(SIZES, asked, trace_lib.Trace())
   assert plan.admit(seed_of) == []
   control, _ = plan.control()
   first = schedule.Slot(*control[0].tolist())
@@ -393,7 +396,7 @@ def test_prefill_calls_go_piece_by_piece_over_full_batches():
   lengths = [17, 5, 10, 9, 20]
   prompts = [prompt(n, length) for n, length in zip('abcde', lengths)]
   asked = [r for one in prompts for r in group_of(one, 1)]
-  plan = schedule.Schedule(sizes, asked, schedule.Trace())
+  plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
   calls = plan.admit(seed_of)
   firsts = [call.first_A.tolist() for call in calls]
   # Of 9 tokens the last is no part of the prefix: 8 are one piece.
@@ -458,7 +461,7 @@ def test_longest_first_shortens_the_makespan():
     mean[r.prompt.id] += of(r) / 4
   steps = lambda order: run(HEAVY, order, lengths)[1].steps
   given = steps(asked)
-  sorted_by_mean = schedule.longest_first(asked, mean)
+  sorted_by_mean = requests_lib.longest_first(asked, mean)
   assert steps(sorted_by_mean) < 0.9 * given
   # No order can do better than this.
   least = max(sum(map(of, asked)) / HEAVY.slots, max(map(of, asked)))
@@ -467,7 +470,7 @@ def test_longest_first_shortens_the_makespan():
 
 def test_longest_first_keeps_order_and_puts_the_unknown_in_front():
   asked = [r for n in 'abcd' for r in group_of(prompt(n, 3), 2)]
-  got = schedule.longest_first(asked, dict(a=5.0, b=9.0, d=5.0))
+  got = requests_lib.longest_first(asked, dict(a=5.0, b=9.0, d=5.0))
   assert [(r.prompt.id, r.index) for r in got] == [
     (n, i) for n in 'cbad' for i in range(2)
   ]
@@ -475,7 +478,7 @@ def test_longest_first_keeps_order_and_puts_the_unknown_in_front():
 
 def test_a_prompt_that_stands_twice_goes_on_with_its_indices():
   a, b = prompt('a', 3), prompt('b', 4)
-  got = schedule.requests([a, b, a], 2, 7)
+  got = requests_lib.for_prompts([a, b, a], 2, 7)
   names = [[(r.prompt.id, r.index, r.limit) for r in group] for group in got]
   assert names == [
     [('a', 0, 7), ('a', 1, 7)],
@@ -509,7 +512,7 @@ def test_a_stop_string_cuts_what_was_drawn_past_it():
 
 def test_an_error_ends_a_rollout_with_the_tokens_before_it():
   asked = group_of(prompt('a', 5), 2)
-  plan = schedule.Schedule(SIZES, asked, trace := schedule.Trace())
+  plan = schedule.Schedule(SIZES, asked, trace := trace_lib.Trace())
   device = Device(SIZES, constant(asked, SIZES.room))
   for pieces in plan.admit(seed_of):
     device.prefill(pieces)

@@ -683,7 +683,9 @@ def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
 def test_token_mean_is_the_mean_over_all_tokens():
   every = [t for group in GROUPS for t in group]
   lengths = np.array([[len(t.rollout.tokens) for t in every]])
-  weight = packing.token_weights(lengths, lengths > 0, 'token', room=10)[0]
+  weight = packing.token_weights(lengths, lengths > 0, 'token', max_tokens=10)[
+    0
+  ]
   table, head = PARAMS['embed'], PARAMS['head']
   terms = []
   for t in every:
@@ -727,7 +729,10 @@ def stepper(component, warmup_steps=0, clip_norm=1e9):
   """(apply, a state of small parameters)."""
   params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
   optimizer = optim.make_optimizer(
-    component, params, warmup_steps=warmup_steps, clip_norm=clip_norm
+    component,
+    oracles.plain_specs(params),
+    warmup_steps=warmup_steps,
+    clip_norm=clip_norm,
   )
   made = update.make_update(
     MODEL,
@@ -827,8 +832,8 @@ def test_any_optax_transform_by_its_path(component, want):
   'change, said',
   [
     ({'momentun': 0.9}, 'momentun'),
-    ({'fn': 'optax:sdg'}, "config.optim.fn='optax:sdg'"),
-    ({'fn': 'sgd'}, "config.optim.fn='sgd'"),
+    ({'fn': 'optax:sdg'}, "config.optim.transform.fn='optax:sdg'"),
+    ({'fn': 'sgd'}, "config.optim.transform.fn='sgd'"),
   ],
 )
 def test_a_wrong_optimiser_is_one_line(change, said):

@@ -19,26 +19,25 @@ import ml_collections
 
 from acereason_jax import resolve
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder
+from acereason_jax.models import remat
 from acereason_jax.rl import advantages, packing
 from configs import base
 
 # What a run may change when it goes on; * is any name. It computes the same, up
 # to rounding (mesh, microbatch, remat), or the same in another place
-# (offload_moments); the judge's limits decide failures, not rewards.
+# (optim.offload); the judge's limits decide failures, not rewards.
 # None of it decides what a step's rollouts are.
 MAY_CHANGE = (
   'steps',
   'stop',
-  'evaluate_every',
-  'best',
+  'heldout.every',
   'checkpoint',
   'samples',
   'mesh',
   'microbatch',
   'remat',
   'attention',
-  'offload_moments',
+  'optim.offload',
   'judge.workers',
   'judge.timeout_seconds',
   'judge.confine',
@@ -61,7 +60,7 @@ MAY_CHANGE = (
   'stages.*.engine.pages',
   'stages.*.engine.prefill_prompts',
   'stages.*.engine.prefill_tokens',
-  'domains.*.evaluate_every',
+  'domains.*.heldout.every',
   'domains.*.judge.workers',
   'domains.*.judge.timeout_seconds',
   'domains.*.judge.confine',
@@ -74,34 +73,28 @@ STEERED = ('heldout',)
 
 # What a stage may change; the model, its mesh and its judges stay the run's.
 STAGE_FIELDS = (
-  'advantage',
-  'average',
-  'carry_optimizer',
-  'clip_norm',
   'engine',
-  'entropy_bonus',
   'filter',
-  'filters',
   'limits',
-  'loss',
   'microbatch',
   'mix',
-  'optim',
-  'overlong_tokens',
-  'policy',
-  'refill',
-  'reset_reference_every',
+  'objective',
+  'optim.transform',
+  'optim.learning_rate',
+  'optim.warmup_steps',
+  'optim.clip_norm',
+  'optim.updates',
+  'optim.groups',
+  'optim.decay_on',
+  'optim.carry',
   'rollout',
   'steps',
   'stop',
-  'truncated',
-  'updates',
-  'warmup_steps',
 )
 DOMAIN_FIELDS = (
   'train_data',
   'heldout_data',
-  'evaluate_every',
+  'heldout.every',
   'prompt',
   'judge',
 )
@@ -109,22 +102,23 @@ DOMAIN_FIELDS = (
 MAIN = 'main'
 # Sections whose fields are the user's own.
 _FREE = (
-  'config.judge.arguments',
   'config.domains',
   'config.mix',
-  'config.filters',
+  'config.filter.domains',
 )
 # By `stages`, `domains` and `mix`, below.
 _READ_AS_A_WHOLE = ('stages', 'start', 'domains', 'mix')
 # Numbers that may change from step to step: see rl/control.py.
 _MAY_BE_COMPONENTS = (
-  'config.rollout.groups',
+  'config.rollout.per_prompt',
   'config.rollout.temperature',
-  'config.entropy_bonus',
+  'config.objective.entropy_bonus',
+  'config.optim.learning_rate',
 )
 
 # 'mask': out of the loss; 'zero': reward 0; 'score': what the judge says.
 TRUNCATED = ('mask', 'zero', 'score')
+POLICIES = ('tempered', 'full')
 KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
 
 
@@ -169,13 +163,10 @@ class Reader:
     leaves = lambda readers: {
       leaf for r in readers for leaf in _leaves(r._config, r._name)
     }
-    section = lambda leaf: leaf.split('.')[1]
-    mine = {leaf for leaf in leaves(domains) if section(leaf) in DOMAIN_FIELDS}
-    rest = {
-      leaf
-      for leaf in leaves(stages)
-      if section(leaf) not in (*DOMAIN_FIELDS, *_READ_AS_A_WHOLE)
-    }
+    field = lambda leaf: leaf.removeprefix('config.')
+    own = (*DOMAIN_FIELDS, *_READ_AS_A_WHOLE)
+    mine = {x for x in leaves(domains) if _is_among(field(x), DOMAIN_FIELDS)}
+    rest = {x for x in leaves(stages) if not _is_among(field(x), own)}
     if unread := sorted((mine | rest) - self._seen):
       raise ValueError(
         f'{", ".join(unread)}: nothing reads it; remove it, or correct its '
@@ -193,9 +184,8 @@ def _leaves(config, name: str) -> Iterator[str]:
 
 def _check_fields(known, config, name: str) -> None:
   """Raises ValueError unless `config` has the fields of base.py, and types."""
-  # A component's arguments are its function's affair; the judge's section
-  # beside `fn` and `arguments` is the run's own.
-  component = 'fn' in known and name != 'config.judge'
+  # A component's arguments are its function's affair.
+  component = 'fn' in known
   for field in sorted({*known, *config}):
     path, got = f'{name}.{field}', config.get(field)
     if field not in known:
@@ -204,7 +194,7 @@ def _check_fields(known, config, name: str) -> None:
           f'{path}={got!r}: no such field; {name} has {", ".join(known)}'
         )
     elif field not in config:
-      if not component or field in ('fn', 'learning_rate'):
+      if not component or field == 'fn':
         raise ValueError(f'{path}: missing; give it (see configs/base.py)')
     elif (
       component and isinstance(got, ml_collections.ConfigDict) and 'fn' in got
@@ -251,8 +241,7 @@ def _overlay(section, changes: Mapping[str, Any], name: str) -> None:
     merged = isinstance(there, ml_collections.ConfigDict) and isinstance(
       value, Mapping | ml_collections.ConfigDict
     )
-    whole = 'fn' in value if merged else True
-    if path in _FREE or (whole and path != 'config.judge'):
+    if path in _FREE or not merged or 'fn' in value:
       section[field] = value
     else:
       _overlay(there, value, path)
@@ -313,17 +302,17 @@ def domains(
     where = f'config.domains.{name}'
     if not isinstance(changes, ml_collections.ConfigDict):
       raise ValueError(f'{where}={changes!r}: give a dict of what it changes')
-    _check_may_change(changes, DOMAIN_FIELDS, where, 'a domain')
+    _check_may_change(changes.to_dict(), DOMAIN_FIELDS, where, 'a domain')
   return {
     name: overlaid(config, config.domains[name]) for name in config.domains
   }
 
 
 def _check_may_change(changes, fields, where: str, what: str) -> None:
-  for field in changes:
-    if field not in fields:
+  for path, _ in _paths(changes, ''):
+    if not _is_among(path, fields):
       raise ValueError(
-        f'{where}.{field}: {what} cannot change that; it can: '
+        f'{where}.{path}: {what} cannot change that; it can: '
         f'{", ".join(fields)}'
       )
 
@@ -355,30 +344,31 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
 
 def filters(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
   """The fields of each domain's filter in a stage: `filter`, and what
-  `filters` changes of it for that domain.
+  `filter.domains` changes of it for that domain.
 
   Raises:
     ValueError: a filter of no domain, or with fields that filters lack.
   """
   names = list(config.domains) or [MAIN]
-  known = base.get_config().filter
-  for name, changes in config.filters.items():
-    path = f'config.filters.{name}'
+  shared = _without_domains(config.filter)
+  known = _without_domains(base.get_config().filter)
+  for name, changes in config.filter.domains.items():
+    path = f'config.filter.domains.{name}'
     if name not in names:
       raise ValueError(f'{path}: no such domain; there are: {", ".join(names)}')
     if not isinstance(changes, ml_collections.ConfigDict):
       raise ValueError(f'{path}={changes!r}: give a dict of what it changes')
-    whole = ml_collections.ConfigDict(config.filter.to_dict())
-    with whole.ignore_type():
-      whole.update(changes)
-    _check_fields(known, whole, path)
+    whole = ml_collections.ConfigDict(shared | changes.to_dict())
+    _check_fields(ml_collections.ConfigDict(known), whole, path)
   found = {}
   for name in mix(config):
-    changes = config.filters.get(name)
-    found[name] = config.filter.to_dict() | (
-      changes.to_dict() if changes is not None else {}
-    )
+    changes = config.filter.domains.get(name)
+    found[name] = shared | (changes.to_dict() if changes is not None else {})
   return found
+
+
+def _without_domains(section: ml_collections.ConfigDict) -> dict[str, Any]:
+  return {k: v for k, v in section.to_dict().items() if k != 'domains'}
 
 
 def _check_filter(path: str, fields: Mapping[str, Any]) -> None:
@@ -448,7 +438,7 @@ def steered(
     elsewhere = 'stages', 'order_of_stages', *STAGE_FIELDS
     if not stored['stages']:
       begun, elsewhere = [], ()
-    wrong = [c for c in changes if c.field.split('.')[0] not in elsewhere]
+    wrong = [c for c in changes if not _is_among(c.field, elsewhere)]
     named = {c.field: c for c in changes}
     for name in begun:
       found = _changes(_of_stage(befores[name]), _of_stage(afters[name]))
@@ -463,7 +453,7 @@ def steered(
 
 def _of_stage(config: ml_collections.ConfigDict) -> dict[str, Any]:
   whole = json.loads(config.to_json())
-  return {field: whole[field] for field in STAGE_FIELDS if field in whole}
+  return {k: v for k, v in _paths(whole, '') if _is_among(k, STAGE_FIELDS)}
 
 
 def _changes(
@@ -512,7 +502,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       for c in asked_of.values():
         _check_values(stage, c, window)
       for domain, fields in filters(stage).items():
-        own = f's.{domain}' if domain in stage.filters else ''
+        own = f'.domains.{domain}' if domain in stage.filter.domains else ''
         _check_filter(f'config.filter{own}', fields)
 
 
@@ -554,7 +544,7 @@ def _check_values(
 ) -> None:
   """Raises ValueError for a bad value of a stage, or of a domain in it."""
   rollout, batch, engine = c.rollout, c.microbatch, c.engine
-  prompt, judge = domain.prompt, domain.judge
+  prompt, judge, objective = domain.prompt, domain.judge, c.objective
   need = window + rollout.max_tokens
   is_control = lambda value: isinstance(value, ml_collections.ConfigDict)
   checks = [
@@ -564,7 +554,7 @@ def _check_values(
     ('dtype', c.dtype in ('bfloat16', 'float32'), 'bfloat16 or float32'),
     ('lora.rank', c.lora.rank >= 0, 'give 0 (full training) or more'),
     ('lora.alpha', 0 < c.lora.alpha < math.inf, 'give more than 0'),
-    ('remat', c.remat in decoder.REMAT, ' or '.join(decoder.REMAT)),
+    ('remat', c.remat in remat.POLICIES, ' or '.join(remat.POLICIES)),
     (
       'attention',
       c.attention in ('auto', *attention.KERNELS),
@@ -572,9 +562,9 @@ def _check_values(
     ),
     ('rollout.prompts', rollout.prompts >= 1, 'give at least 1'),
     (
-      'rollout.groups',
+      'rollout.per_prompt',
       # A control is a component; building it checks it.
-      is_control(rollout.groups) or rollout.groups >= 2,
+      is_control(rollout.per_prompt) or rollout.per_prompt >= 2,
       'a group of 1 has no baseline: give at least 2',
     ),
     ('rollout.max_tokens', rollout.max_tokens >= 1, 'give at least 1'),
@@ -586,9 +576,9 @@ def _check_values(
     ('heldout.temperature', c.heldout.temperature >= 0, 'give 0 or more'),
     ('heldout.top_p', 0 < c.heldout.top_p <= 1, 'give more than 0, at most 1'),
     ('heldout.top_k', c.heldout.top_k >= 0, 'give 0 (all) or more'),
-    ('heldout.groups', c.heldout.groups >= 1, 'give at least 1'),
+    ('heldout.per_prompt', c.heldout.per_prompt >= 1, 'give at least 1'),
     ('heldout.max_tokens', c.heldout.max_tokens >= 0, 'give 0 or more'),
-    ('policy', c.policy in ('tempered', 'full'), 'tempered or full'),
+    ('objective.policy', objective.policy in POLICIES, ' or '.join(POLICIES)),
     ('engine.slots', engine.slots >= 1, 'give at least 1'),
     ('engine.page', engine.page >= 1, 'give at least 1'),
     (
@@ -627,27 +617,36 @@ def _check_values(
       0 <= judge.max_failed_share <= 1,
       'give 0 to 1',
     ),
-    ('average', c.average in packing.AVERAGES, ' or '.join(packing.AVERAGES)),
-    ('truncated', c.truncated in TRUNCATED, ' or '.join(TRUNCATED)),
     (
-      'overlong_tokens',
-      0 <= c.overlong_tokens <= rollout.max_tokens,
+      'objective.average',
+      objective.average in packing.AVERAGES,
+      ' or '.join(packing.AVERAGES),
+    ),
+    (
+      'objective.truncated',
+      objective.truncated in TRUNCATED,
+      ' or '.join(TRUNCATED),
+    ),
+    (
+      'objective.overlong_tokens',
+      0 <= objective.overlong_tokens <= rollout.max_tokens,
       f'give 0 to rollout.max_tokens={rollout.max_tokens}',
     ),
     (
-      'updates',
-      1 <= c.updates <= rollout.prompts,
+      'optim.updates',
+      1 <= c.optim.updates <= rollout.prompts,
       f'give 1 to rollout.prompts={rollout.prompts}',
     ),
-    ('refill', c.refill >= 0, 'give 0 or more'),
+    ('rollout.refill', rollout.refill >= 0, 'give 0 or more'),
     (
-      'entropy_bonus',
-      is_control(c.entropy_bonus) or 0 <= c.entropy_bonus < math.inf,
+      'objective.entropy_bonus',
+      is_control(objective.entropy_bonus)
+      or 0 <= objective.entropy_bonus < math.inf,
       'give 0 or more',
     ),
     (
-      'reset_reference_every',
-      c.reset_reference_every >= 0,
+      'objective.reset_reference_every',
+      objective.reset_reference_every >= 0,
       'give 0 (never) or more',
     ),
     ('stop.epochs', c.stop.epochs >= 0, 'give 0 (no limit) or more'),
@@ -657,7 +656,7 @@ def _check_values(
       'give at least 2, the steps or values over which stop.metric must rise',
     ),
     ('stop.gain', math.isfinite(c.stop.gain), 'give a number'),
-    ('evaluate_every', domain.evaluate_every >= 0, 'give 0 (at ends) or more'),
+    ('heldout.every', domain.heldout.every >= 0, 'give 0 (at ends) or more'),
     (
       'limits.mismatch',
       0 <= c.limits.mismatch < math.inf,
@@ -670,11 +669,15 @@ def _check_values(
     ),
     ('limits.nonfinite', c.limits.nonfinite >= 1, 'give at least 1'),
     (
-      'advantage.scale',
-      c.advantage.scale in advantages.SCALES,
+      'objective.advantage.scale',
+      objective.advantage.scale in advantages.SCALES,
       ' or '.join(advantages.SCALES),
     ),
-    ('advantage.epsilon', c.advantage.epsilon >= 0, 'give 0 or more'),
+    (
+      'objective.advantage.epsilon',
+      objective.advantage.epsilon >= 0,
+      'give 0 or more',
+    ),
     (
       'optim.learning_rate',
       # A schedule is a component; building the optimiser checks it.
@@ -682,8 +685,13 @@ def _check_values(
       or 0 < c.optim.learning_rate < math.inf,
       'give more than 0',
     ),
-    ('warmup_steps', c.warmup_steps >= 0, 'give 0 or more'),
-    ('clip_norm', c.clip_norm > 0, 'give more than 0'),
+    (
+      'optim.transform',
+      not {'learning_rate', 'groups', 'decay_on'} & set(c.optim.transform),
+      'give learning_rate, groups and decay_on in config.optim itself',
+    ),
+    ('optim.warmup_steps', c.optim.warmup_steps >= 0, 'give 0 or more'),
+    ('optim.clip_norm', c.optim.clip_norm > 0, 'give more than 0'),
     ('microbatch.rows', batch.rows >= 1, 'give at least 1'),
     (
       'microbatch.columns',
@@ -699,7 +707,7 @@ def _check_values(
   ]
   for field, good, remedy in checks:
     if not good:
-      value = domain if field.split('.')[0] in DOMAIN_FIELDS else c
+      value = domain if _is_among(field, DOMAIN_FIELDS) else c
       for part in field.split('.'):
         value = value[part]
       raise ValueError(f'config.{field}={value!r}: {remedy}')

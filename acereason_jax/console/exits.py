@@ -36,6 +36,3 @@ def one_line_for(*kinds: type[Exception], where: str = '') -> Iterator[None]:
     words = oserrors.explained(e) if isinstance(e, OSError) else e
     text = terminal.printable(' '.join(f'{where}{words}'.split()))
     raise SystemExit(f'error: {text}') from e
-
-
-mendable = one_line_for

@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from acereason_jax import files
 from acereason_jax.console import damage
-from acereason_jax.models import decoder, hf, tensorfiles
+from acereason_jax.models import families, hf, tensorfiles
 
 ARCHITECTURES = {
   'llama': 'LlamaForCausalLM',
@@ -75,7 +75,7 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     fields = {key: field.contents() for key, field in reader.fields.items()}
     tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
     config = _config(fields, tensors)
-    decoder.DecoderConfig.from_hf(config)
+    families.from_config(config)
     tokenizer, tokenizer_config = _tokenizer(fields)
   with files.new_folder(out_directory) as directory:
     _write_weights(directory, tensors, config)

@@ -9,10 +9,11 @@ import collections
 import contextlib
 import functools
 import hashlib
+import operator
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -71,11 +72,10 @@ def model_digest(directory: str) -> str:
   return digest(sorted(map(pathlib.Path, present)))
 
 
-def _tensor_names(spec: base.ParamSpec) -> list[str]:
-  """The file names of one parameter; one per layer where it is stacked."""
-  if '{}' not in spec.name:
-    return [spec.name]
-  return [spec.name.format(i) for i in range(spec.shape[0])]
+def _tensors_of(spec: base.ParamSpec) -> Iterator[tuple[tuple[int, ...], str]]:
+  """(index, tensor name) of each tensor that a parameter stacks."""
+  for index in np.ndindex(spec.shape[: spec.stacked]):
+    yield index, spec.name.format(*index)
 
 
 def _is_buffer(name: str) -> bool:
@@ -88,8 +88,8 @@ def _check(
   """Raises ValueError unless the files hold exactly the specs' tensors."""
   shapes = {}
   for spec in jax.tree.leaves(specs, is_leaf=base.is_spec):
-    shape = spec.shape[1:] if '{}' in spec.name else spec.shape
-    shapes |= dict.fromkeys(_tensor_names(spec), shape)
+    shape = spec.shape[spec.stacked :]
+    shapes |= dict.fromkeys((name for _, name in _tensors_of(spec)), shape)
   optional = {n for n in tensors if _is_buffer(n)}
   if HEAD not in shapes and HEAD in tensors:  # tied, yet written out
     shapes[HEAD] = shapes[EMBED]
@@ -112,8 +112,8 @@ def load(
 ) -> base.Tree:
   """The parameters as `dtype`, placed as `shardings` (a tree like `specs`).
 
-  Each device's slice alone is read; host memory peaks at the largest
-  leaf's local slices. Without shardings all goes to one device.
+  Only each device's slice is read; host memory peaks at the largest leaf's
+  local slices. Without shardings all goes to one device.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files, or tensors that
@@ -135,12 +135,11 @@ def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
   def block(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
     # A fresh array, never the mapped file, which jax on a CPU would alias.
     out = np.empty([stop - start for start, stop in bounds], dtype)
-    index = tuple(slice(*b) for b in bounds)
-    if '{}' in spec.name:
-      for row, layer in enumerate(range(*bounds[0])):
-        out[row] = view(spec.name.format(layer))[index[1:]]
-    else:
-      out[...] = view(spec.name)[index]
+    first = [start for start, _ in bounds[: spec.stacked]]
+    within = tuple(slice(*b) for b in bounds[spec.stacked :])
+    for place in np.ndindex(out.shape[: spec.stacked]):
+      name = spec.name.format(*map(operator.add, first, place))
+      out[place] = view(name)[within]
     return out
 
   def shard(index: tuple[slice, ...]) -> np.ndarray:
@@ -201,9 +200,8 @@ def _fetcher(params, specs) -> dict[str, Callable[[], np.ndarray]]:
   leaves, treedef = jax.tree.flatten(specs, is_leaf=base.is_spec)
   fetch = {}
   for spec, x in zip(leaves, treedef.flatten_up_to(params)):
-    for layer, name in enumerate(_tensor_names(spec)):
-      stacked = '{}' in spec.name
-      fetch[name] = functools.partial(_gather, x, layer if stacked else None)
+    for index, name in _tensors_of(spec):
+      fetch[name] = functools.partial(_gather, x, index)
   return fetch
 
 
@@ -212,25 +210,22 @@ def _kept(tensors) -> dict[str, Callable[[], np.ndarray]]:
   return {n: functools.partial(view, n) for n in tensors if _is_buffer(n)}
 
 
-def _gather(x: jax.Array, layer: int | None) -> np.ndarray:
-  """All of `x`, or one layer of it, on every host.
+def _gather(x: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+  """x[index] on every host.
 
-  np.asarray(x) would keep a host copy for as long as x lives; what is read
-  here is a fresh array that dies on return.
+  np.asarray(x) would keep a host copy for as long as x lives; this reads a
+  fresh array that dies on return.
   """
   sharding = x.sharding
   if isinstance(sharding, jax.sharding.NamedSharding):
     replicated = jax.sharding.PartitionSpec()
     sharding = jax.sharding.NamedSharding(sharding.mesh, replicated)
-  if layer is None:
-    whole = jax.jit(jnp.copy, out_shardings=sharding)(x)
-  else:
-    whole = jax.jit(_layer, out_shardings=sharding)(x, layer)
+  whole = jax.jit(_part, out_shardings=sharding)(x, index)
   return np.asarray(whole.addressable_data(0))
 
 
-def _layer(x: jax.Array, index: jax.Array) -> jax.Array:
-  return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+def _part(x: jax.Array, index: tuple[jax.Array, ...]) -> jax.Array:
+  return x[index] if index else jnp.copy(x)
 
 
 def _companions(source: str) -> list[str]:

@@ -1,9 +1,10 @@
 """Policy losses: (logp_BT, batch) -> loss_BT, one number a token.
 
 A factory returns the loss. Averaging is not done here: the update takes
-sum(loss_BT * batch.weight_BT), and `config.average` fills the weights; each
-docstring names the one of its paper. `batch.logp_old_BT` is the sampler's logp,
-`batch.logp_first_BT` the trainer's own before the first update of the batch.
+sum(loss_BT * batch.weight_BT), and `config.objective.average` fills the
+weights; each docstring names the one of its paper. `batch.logp_old_BT` is the
+sampler's logp, `batch.logp_first_BT` the trainer's own before the first update
+of the batch.
 A loss that takes another is a component in a component:
 dict(fn='...:with_kl', weight=1e-3, loss=dict(fn='...:on_policy')).
 

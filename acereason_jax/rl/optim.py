@@ -24,7 +24,7 @@ for one parameter.
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,24 +34,26 @@ import optax.contrib
 from jax.interpreters import partial_eval
 
 from acereason_jax import resolve
+from acereason_jax.models import base
 
 FIELD = 'config.optim'
+# Where the config has the transform that learning_rate, groups and decay_on of
+# its section are about.
+TRANSFORM = f'{FIELD}.transform'
 Tree = Any
-# Weights [L, out, in] multiply from the left.
-_LAYER_MATRIX = optax.contrib.MuonDimensionNumbers(
-  reduction_axis=2, output_axis=1
-)
+# Specs by the whole names of parameters.
+Named = Mapping[str, base.ParamSpec]
 
 
 def make_optimizer(
   component: Mapping[str, Any],
-  params: Tree,
+  specs: Tree,
   *,
   warmup_steps: int,
   clip_norm: float,
   follow: Callable[[optax.Schedule], optax.Schedule] = lambda rate: rate,
 ) -> optax.GradientTransformation:
-  """clip_by_global_norm, then the component, for `params` or their shapes.
+  """clip_by_global_norm, then the component, for parameters of these specs.
 
   The learning rate rises linearly over `warmup_steps` and then is constant,
   or follows its schedule from that one's start. A transform gets gradients
@@ -62,19 +64,19 @@ def make_optimizer(
   Raises:
     ValueError: one line that names the field, what was got and expected.
   """
-  names = [_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+  named, params = base.by_name(specs), _shapes_of(specs)
   own = {k: v for k, v in component.items() if k != 'groups'}
-  groups = _check_groups(component.get('groups', ()), names)
+  groups = _check_groups(component.get('groups', ()), named)
   others = {
     str(i): _group(
-      own, other, f'{FIELD}.groups[{i}]', names, warmup_steps, follow
+      own, other, f'{FIELD}.groups[{i}]', named, warmup_steps, follow
     )
     for i, (_, other) in enumerate(groups)
   }
-  transform = _transform(own, FIELD, names, warmup_steps, follow)
+  transform = _transform(own, FIELD, named, warmup_steps, follow)
   if groups:
     labels = jax.tree_util.tree_map_with_path(
-      lambda path, _: _label(groups, _name(path)), params
+      lambda path, _: _label(groups, base.path_name(path)), params
     )
     transform = optax.partition({'rest': transform, **others}, labels)
   optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
@@ -91,7 +93,7 @@ def make_optimizer(
 
 def restarts(
   component: Mapping[str, Any],
-  params: Tree,
+  specs: Tree,
   *,
   warmup_steps: int,
   clip_norm: float,
@@ -114,7 +116,7 @@ def restarts(
   make = functools.partial(
     make_optimizer,
     component,
-    params,
+    specs,
     warmup_steps=warmup_steps,
     clip_norm=clip_norm,
   )
@@ -127,16 +129,17 @@ def restarts(
 
     return still
 
+  params = _shapes_of(specs)
   state = jax.eval_shape(make().init, params)
   kept = _moments(state, params)
   of_schedules = _used(make(follow=told), params, updates=False)
   of_updates = _used(make(follow=lambda rate: lambda step: rate(0)), params)
   if any(map(all, zip(kept, of_schedules, of_updates))):
     raise ValueError(
-      f'{FIELD}.fn={component["fn"]!r}: it counts steps once for its moments '
-      "and for its learning rate's schedule, so a stage cannot take over the "
-      'one without the other; give config.carry_optimizer=False, or a constant '
-      'learning_rate and config.warmup_steps=0'
+      f'{TRANSFORM}.fn={component["fn"]!r}: it counts steps once for its '
+      "moments and for its learning rate's schedule, so a stage cannot take "
+      'over the one without the other; give config.optim.carry=False, or a '
+      'constant learning_rate and config.optim.warmup_steps=0'
     )
   return [not k or s for k, s in zip(kept, of_schedules)]
 
@@ -212,12 +215,15 @@ def _shape(x: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-def _name(path: tuple) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='.')
+def _shapes_of(specs: Tree) -> Tree:
+  return base.map_specs(
+    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), specs
+  )
 
 
-def _matches(pattern: Any, field: str, names: Sequence[str]) -> list[str]:
+def _matches(pattern: Any, field: str, names: Iterable[str]) -> list[str]:
   """The names that a regex of the user matches, at least one."""
+  names = list(names)
   try:
     found = [n for n in names if re.fullmatch(pattern, n)]
   except (re.error, TypeError) as e:
@@ -230,9 +236,9 @@ def _matches(pattern: Any, field: str, names: Sequence[str]) -> list[str]:
   return found
 
 
-def _check_groups(groups: Any, names: Sequence[str]) -> list[tuple]:
+def _check_groups(groups: Any, named: Named) -> list[tuple]:
   """(regex, factor or component) pairs, each with a parameter of its own."""
-  field, left = f'{FIELD}.groups', list(names)
+  field, left = f'{FIELD}.groups', list(named)
   if not isinstance(groups, list | tuple):
     raise ValueError(f'{field}={groups!r}: expected (regex, factor) pairs')
   for i, group in enumerate(groups):
@@ -255,13 +261,13 @@ def _group(
   own: Mapping[str, Any],
   other: Any,
   field: str,
-  names: Sequence[str],
+  named: Named,
   warmup_steps: int,
   follow: Callable[[optax.Schedule], optax.Schedule],
 ) -> optax.GradientTransformation:
   """A component, or `own` with its learning rate times a factor."""
   if isinstance(other, Mapping):
-    return _transform(other, field, names, warmup_steps, follow)
+    return _transform(other, field, named, warmup_steps, follow)
   if not _is_number(other) or other < 0:
     raise ValueError(
       f'{field}={other!r}: expected a factor of the learning rate, 0 or more, '
@@ -269,7 +275,7 @@ def _group(
     )
   if other == 0:
     return optax.set_to_zero()
-  return _transform(own, FIELD, names, warmup_steps, follow, factor=other)
+  return _transform(own, FIELD, named, warmup_steps, follow, factor=other)
 
 
 def _is_number(x: Any) -> bool:
@@ -280,7 +286,7 @@ def _is_number(x: Any) -> bool:
 def _transform(
   component: Mapping[str, Any],
   field: str,
-  names: Sequence[str],
+  named: Named,
   warmup_steps: int,
   follow: Callable[[optax.Schedule], optax.Schedule],
   factor: float = 1.0,
@@ -288,38 +294,39 @@ def _transform(
   for needed in ('fn', 'learning_rate'):
     if needed not in component:
       raise ValueError(f'{field}: {dict(component)} lacks {needed!r}; give it')
-  takes = resolve.signature(component['fn'], f'{field}.fn')
+  where = TRANSFORM if field == FIELD else field
+  takes = resolve.signature(component['fn'], f'{where}.fn')
   try:
     takes.bind_partial(learning_rate=component['learning_rate'])
   except TypeError as e:
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: takes no learning_rate, expected an '
+      f'{where}.fn={component["fn"]!r}: takes no learning_rate, expected an '
       "optimiser such as 'optax:adamw'; it accepts: "
       f'{", ".join(takes.parameters)}'
     ) from e
   rate = _learning_rate(
-    component['learning_rate'], f'{field}.learning_rate', names, warmup_steps
+    component['learning_rate'], f'{field}.learning_rate', named, warmup_steps
   )
   if callable(rate):
     followed = follow(rate)
     scaled = lambda step: factor * followed(step)
   else:
     scaled = factor * rate
-  built = _build({**component, 'learning_rate': scaled}, field, names)
+  built = _build({**component, 'learning_rate': scaled}, where, named)
   if not isinstance(built, optax.GradientTransformation):
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
+      f'{where}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
       'expected an optax.GradientTransformation (init, update)'
     )
   return built
 
 
 def _learning_rate(
-  rate: Any, field: str, names: Sequence[str], warmup_steps: int
+  rate: Any, field: str, named: Named, warmup_steps: int
 ) -> float | optax.Schedule:
   """A number, or where it changes a schedule."""
   if isinstance(rate, Mapping) and 'fn' in rate:
-    schedule = _build(rate, field, names)
+    schedule = _build(rate, field, named)
     try:
       first = float(schedule(0))
     except (TypeError, ValueError):
@@ -334,7 +341,7 @@ def _learning_rate(
     if first == 0:
       raise ValueError(
         f'{field}={dict(rate)}: starts at 0, so it has a warm-up of its own; '
-        'expected config.warmup_steps=0'
+        'expected config.optim.warmup_steps=0'
       )
     warmup = optax.linear_schedule(
       first / (warmup_steps + 1), first, warmup_steps
@@ -351,26 +358,24 @@ def _learning_rate(
   return optax.linear_schedule(rate / (warmup_steps + 1), rate, warmup_steps)
 
 
-def _build(
-  component: Mapping[str, Any], field: str, names: Sequence[str]
-) -> Any:
+def _build(component: Mapping[str, Any], field: str, named: Named) -> Any:
   """What a component gives, of arguments that are components too."""
   kwargs = {
-    name: _argument(name, value, f'{field}.{name}', names)
+    name: _argument(name, value, f'{field}.{name}', named)
     for name, value in component.items()
     if name != 'decay_on'
   }
   takes = resolve.signature(component['fn'], f'{field}.fn').parameters.keys()
   masks = {'mask', 'weight_decay_mask'} & takes
   if masks and {'weight_decay', 'weight_decay_rate'} & takes:
-    kwargs = {masks.pop(): _decay_mask(component, field, names)} | kwargs
+    kwargs = {masks.pop(): _decay_mask(component, field, named)} | kwargs
   elif 'decay_on' in component:
     raise ValueError(
-      f'{field}.decay_on={component["decay_on"]!r}: {component["fn"]} takes no '
-      'mask of weight decay; leave it out'
+      f'{_of_decay(field)}={component["decay_on"]!r}: {component["fn"]} takes '
+      'no mask of weight decay; leave it out'
     )
   if 'muon_weight_dimension_numbers' in takes:
-    kwargs = {'muon_weight_dimension_numbers': _muon_dimensions} | kwargs
+    kwargs = {'muon_weight_dimension_numbers': _muon_dimensions(named)} | kwargs
   try:
     return resolve.build(kwargs, field)
   except (TypeError, ValueError) as e:
@@ -382,9 +387,9 @@ def _build(
     ) from e
 
 
-def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:
+def _argument(name: str, value: Any, field: str, named: Named) -> Any:
   if isinstance(value, Mapping) and 'fn' in value:
-    return _build(value, field, names)
+    return _build(value, field, named)
   if 'dtype' in name and isinstance(value, str):
     try:
       return jnp.dtype(value)
@@ -395,30 +400,38 @@ def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:
   return value
 
 
+def _of_decay(field: str) -> str:
+  return f'{FIELD if field == TRANSFORM else field}.decay_on'
+
+
 def _decay_mask(
-  component: Mapping[str, Any], field: str, names: Sequence[str]
+  component: Mapping[str, Any],
+  field: str,
+  named: Named,
 ) -> Callable[[Tree], Tree]:
   """Parameters -> whether each decays."""
   if 'decay_on' in component:
-    chosen = _matches(component['decay_on'], f'{field}.decay_on', names)
-    decays = lambda path, _: _name(path) in chosen
+    chosen = _matches(component['decay_on'], _of_decay(field), named)
   else:
-    decays = lambda path, leaf: leaf.ndim - _stacked(path) > 1
+    chosen = [name for name, spec in named.items() if spec.role.decays]
+  decays = lambda path, _: base.path_name(path) in chosen
   return lambda tree: jax.tree_util.tree_map_with_path(decays, tree)
 
 
-def _stacked(path: tuple) -> bool:
-  return _name(path[:1]) == 'layers'
+def _muon_dimensions(
+  named: Named,
+) -> Callable[[Tree], Tree]:
+  """Parameters -> which axes of each are its matrix; Muon leaves None alone."""
 
+  def one(path, leaf):
+    if not named[base.path_name(path)].role.matrix:
+      return None
+    # Weights [.., out, in] multiply from the left.
+    return optax.contrib.MuonDimensionNumbers(
+      reduction_axis=leaf.ndim - 1, output_axis=leaf.ndim - 2
+    )
 
-def _muon_dimensions(params: Tree) -> Tree:
-  """Which axes of a parameter are its matrix; None is no matter for Muon."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, leaf: (
-      _LAYER_MATRIX if _stacked(path) and leaf.ndim == 3 else None
-    ),
-    params,
-  )
+  return lambda tree: jax.tree_util.tree_map_with_path(one, tree)
 
 
 def _check_by_shapes(
@@ -465,7 +478,7 @@ def _doubt(has_schedule: bool) -> str:
     return ''
   return (
     '; if it takes no schedule, give learning_rate a number, and '
-    'config.warmup_steps=0'
+    'config.optim.warmup_steps=0'
   )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from tensorboardX import event_file_writer
 from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
@@ -167,6 +168,26 @@ def format_rollouts(
     ]
     blocks.append('\n'.join([title, *lines]))
   return '\n'.join(blocks)
+
+
+def say(*args: Any) -> None:
+  """Prints a line, on the first process only."""
+  if jax.process_index() == 0:
+    terminal.say(*args)
+
+
+def merge(*parts: Mapping[str, float]) -> dict[str, float]:
+  """All metrics in one dict.
+
+  Raises:
+    ValueError: two parts have a metric of the same name.
+  """
+  merged = {}
+  for part in parts:
+    if twice := merged.keys() & part.keys():
+      raise ValueError(f'{", ".join(sorted(twice))}: a metric of two values')
+    merged |= part
+  return merged
 
 
 def peak_gb() -> float:

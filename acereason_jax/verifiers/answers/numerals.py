@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from acereason_jax.verifiers.answers import vocabulary
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
   TooLarge,

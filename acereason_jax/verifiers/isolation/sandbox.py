@@ -16,6 +16,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 import stat
 import struct
 import sys
@@ -25,6 +26,7 @@ from acereason_jax.verifiers.isolation import syscalls
 
 _OPEN_FILES = 64
 
+_PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x10000
 
@@ -306,6 +308,18 @@ def _null(argument: int) -> list[tuple[int, int, int, int]]:
     code += [(_LOAD, 0, 0, half), (_ANY_BIT, 0, 1, 0xFFFFFFFF)]
     code.append((_RETURN, 0, 0, _REFUSE))
   return [*code, (_RETURN, 0, 0, _ALLOW)]
+
+
+def die_with_parent() -> None:
+  """Has the kernel kill this process when the thread that started it ends."""
+  libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def check(what: str, done: int) -> None:
+  """Raises OSError, with what the kernel said, unless `done` is 0."""
+  if done != 0:
+    code = ctypes.get_errno()
+    raise OSError(code, f'{what}: {os.strerror(code)}')
 
 
 # Each CDLL is a class, which nothing but a garbage collector takes away.
