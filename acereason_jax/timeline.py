@@ -14,7 +14,7 @@ from acereason_jax import files
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.rollout import trace
 
-FLAGS = command_line.new_flags()
+FLAGS = command_line.Flags()
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',

@@ -18,8 +18,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from absl import flags
-from absl.testing import flagsaver
 
 from acereason_jax import generate, timeline
 from acereason_jax.console import exits
@@ -42,10 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, capsys):
-  """(exit status, its one line) of a run in this process, with flags.
-
-  A status of 1 has its line on stderr, as absl would print it.
-  """
+  """(exit status, its one line) of a run in this process, with flags."""
   precision = jax.config.jax_default_matmul_precision
 
   def call(**given):
@@ -57,18 +52,19 @@ def run(folder, tmp_path, capsys):
       temperature=1.0,
       top_p=1.0,
     ) | dict(given)
-    text = lambda x: x if isinstance(x, list) else str(x)
-    with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
-      flags.FLAGS.mark_as_parsed()
-      try:
-        status = generate.run(generate.read_flags())
-      except SystemExit as e:
-        assert '\n' not in e.code and e.code.startswith('error: ')
-        return 1, e.code
+    words = [
+      f'--{name}={x}'
+      for name, value in given.items()
+      for x in (value if isinstance(value, list) else [value])
+    ]
+    try:
+      status = generate.run(generate.read_settings(['', *words]))
+    except SystemExit as e:
+      assert '\n' not in e.code and e.code.startswith('error: ')
+      return 1, e.code
     return status, capsys.readouterr().out
 
   yield call
-  flags.FLAGS.unparse_flags()
   jax.config.update('jax_default_matmul_precision', precision)
 
 
