@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 import test_serve
 import tiny
-from absl import flags
-from absl.testing import flagsaver
 
 from acereason_jax import export, generate, timeline
 from acereason_jax.console import exits
@@ -43,10 +41,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, capsys):
-  """(exit status, its one line) of a run in this process, with flags.
-
-  A status of 1 has its line on stderr, as absl would print it.
-  """
+  """(exit status, its one line) of a run in this process, with flags."""
   precision = jax.config.jax_default_matmul_precision
 
   def call(**given):
@@ -58,18 +53,19 @@ def run(folder, tmp_path, capsys):
       temperature=1.0,
       top_p=1.0,
     ) | dict(given)
-    text = lambda x: x if isinstance(x, list) else str(x)
-    with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
-      flags.FLAGS.mark_as_parsed()
-      try:
-        status = generate.run(generate.read_flags())
-      except SystemExit as e:
-        assert '\n' not in e.code and e.code.startswith('error: ')
-        return 1, e.code
+    words = [
+      f'--{name}={x}'
+      for name, value in given.items()
+      for x in (value if isinstance(value, list) else [value])
+    ]
+    try:
+      status = generate.run(generate.read_settings(['', *words]))
+    except SystemExit as e:
+      assert '\n' not in e.code and e.code.startswith('error: ')
+      return 1, e.code
     return status, capsys.readouterr().out
 
   yield call
-  flags.FLAGS.unparse_flags()
   jax.config.update('jax_default_matmul_precision', precision)
 
 
