@@ -20,7 +20,7 @@ from acereason_jax.verifiers.answers.vocabulary import (
   Unreadable,
 )
 
-# Commas without a space behind them; what stands in an index is a name.
+# Commas without a space after them; a text in an index is a name.
 _RUN = re.compile(r'(?<![0-9._^])(?<![_^]\{)[0-9]+(?:,[0-9]+)+')
 _CANDIDATE = re.compile(r'[0-9],[0-9]{3}')
 _HEAD = re.compile('[1-9][0-9]{0,2}')

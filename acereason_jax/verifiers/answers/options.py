@@ -1,4 +1,4 @@
-r"""The letter of a multiple-choice answer, and what stands behind it.
+r"""The letter of a multiple-choice answer, and the text after it.
 
 `(B) 14`, `\textbf{(B)}\ 14`, `B. 14` and `B) 14` are a letter and a value, no
 product. One box holds one option: of `(A) 5 (B) 6` and `(A) B` nobody can say
