@@ -34,7 +34,13 @@ _SHOWN_CHARS = 80
 
 
 class Dropped(NamedTuple):
-  """A row left out; `source` is 'train_data' or 'heldout_data'."""
+  """A row left out.
+
+  source: 'train_data' or 'heldout_data'.
+  id: of the row.
+  answer: its reference answer.
+  reason: why its answer cannot be read, or that it is held out.
+  """
 
   source: str
   id: str

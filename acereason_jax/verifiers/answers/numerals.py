@@ -45,7 +45,11 @@ _INFINITY = Node('constant', ('infinity',))
 
 
 class Reading(NamedTuple):
-  """A text read in one way: in `text` commas only separate."""
+  """A text read in one way.
+
+  text: the text, in which commas only separate.
+  node: its tree.
+  """
 
   text: str
   node: Node

@@ -54,8 +54,10 @@ _DOUBT = re.compile(
 
 
 class Option(NamedTuple):
-  """A letter and the text of its value, '' without one.
+  """An option of a multiple-choice question.
 
+  letter: its letter.
+  value: the text of its value, '' without one.
   colon: whether a colon divides them, which may be a ratio or a name.
   """
 
