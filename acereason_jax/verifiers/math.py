@@ -65,7 +65,7 @@ _PARTS = re.compile(
   r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
   r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
 )
-# Words, maybe with a number behind them: no solution, July 4.
+# Words, maybe with a number after them: no solution, July 4.
 _PHRASE = re.compile(
   r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
 )

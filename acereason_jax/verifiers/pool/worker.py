@@ -46,7 +46,7 @@ def _limit(parent: int) -> None:
   """Dies with the parent's thread, and holds memory and integers small."""
   if sys.platform == 'linux':
     sandbox.die_with_parent()
-    # The soft limit alone: the code judge's programs have limits of their own.
+    # Only the soft limit: the code judge's programs have limits of their own.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
   if os.getppid() != parent:
