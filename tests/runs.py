@@ -15,7 +15,7 @@ import tiny
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, metrics
 
-GUARD = 180
+GUARD = 600
 
 
 class Command:

@@ -26,7 +26,7 @@ from acereason_jax.models import tokens
 from acereason_jax.rollout import output, trace
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
-GUARD = 180
+GUARD = 600
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'
 
