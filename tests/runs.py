@@ -1,4 +1,4 @@
-"""Commands over the tiny model, and what their runs left behind.
+"""Commands over the tiny model, and what their runs left.
 
 Waiting has a guard, which says that a run hangs; nothing here is timed.
 """

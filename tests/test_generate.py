@@ -165,7 +165,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   assert said.splitlines()[-1].startswith('stopped; ')
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
-  # The events of that run alone.
+  # Only the events of that run.
   _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.

@@ -123,7 +123,7 @@ def _check_some_left(prompts: Prompts, dropped: Sequence[Dropped]) -> None:
       remedy = 'give it other questions'
       if unread:
         remedy = (
-          'expected answers that config.judge.reference can read; mend them, '
+          'expected answers that config.judge.reference can read; fix them, '
           "or set it to '' for a judge that reads others"
         )
       first = (unread or gone)[0]

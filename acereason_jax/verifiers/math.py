@@ -3,7 +3,7 @@ r"""Judges a math response: its last `\boxed{}` against the reference answer.
 Layers, the first that can decide does: the box is found (`last_box`), both
 texts get one spelling, equal strings are right, plain numbers are compared as
 rationals, words as words, then trees of our own grammar by value, and what it
-does not read by math-verify behind guards (`symbolic`). Text is never
+does not read by math-verify after a screen (`symbolic`). Text is never
 evaluated as code. Time is bounded by sizes up to math-verify, whose sympy can
 still run away: so judge in a `VerifierPool`, whose parent holds the deadline.
 

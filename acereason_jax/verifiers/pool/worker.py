@@ -85,7 +85,7 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
   # A failing judge is data: it becomes the status 'error', never a reward.
   except Exception as e:  # noqa: BLE001
     detail = ascii(f'{type(e).__name__}: {e}')[1:-1][:200]
-    # Nobody knows what state running out of memory left behind.
+    # Running out of memory leaves an unknown state.
     spent = isinstance(e, MemoryError)
   return encode(dict(id=task['id'], status='error', detail=detail, spent=spent))
 
