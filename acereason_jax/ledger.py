@@ -97,7 +97,7 @@ def _safe(value: Any) -> str:
 
 
 def _lines(args: types.SimpleNamespace, ledger: Ledger) -> Iterator[str]:
-  """What the command shows."""
+  """The lines that the command shows."""
   if args.prompt is not None:
     return _show_prompt(ledger, args.prompt)
   if args.became_solvable:

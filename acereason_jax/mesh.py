@@ -32,7 +32,7 @@ SHARDED = ('fsdp', 'sequence')
 HEADS = ('tensor', 'sequence')
 
 
-# Of the memories that a device can address; copies to and from it are direct.
+# A memory that a device can address; copies to and from it are direct.
 HOST = 'pinned_host'
 
 
@@ -56,12 +56,12 @@ def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """Of rollouts: leading dimension over the batch axes."""
+  """The sharding of rollouts: leading dimension over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def packed(mesh: Mesh) -> NamedSharding:
-  """Of packed rows [B, T, ..]."""
+  """The sharding of packed rows [B, T, ..]."""
   return NamedSharding(mesh, PartitionSpec(PACKED, 'sequence'))
 
 
@@ -70,12 +70,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def row_shards(mesh: Mesh) -> int:
-  """What the number of rollouts decoded at once must be a multiple of."""
+  """The number of rollouts decoded at once is a multiple of this."""
   return size(mesh, BATCH)
 
 
 def packed_shards(mesh: Mesh) -> int:
-  """What the number of packed rows must be a multiple of."""
+  """The number of packed rows is a multiple of this."""
   return size(mesh, PACKED)
 
 
@@ -224,7 +224,7 @@ def spread(x, sharding: NamedSharding) -> jax.Array:
 
 
 def device_bytes(tree: Any) -> int:
-  """What shapes with shardings take of each device's own memory."""
+  """Bytes of each device's own memory that shapes with shardings take."""
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x in jax.tree.leaves(tree)

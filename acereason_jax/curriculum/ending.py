@@ -6,7 +6,7 @@ from typing import NamedTuple
 from acereason_jax.curriculum import filtering, plateau
 from acereason_jax.curriculum import ledger as ledger_lib
 
-# What a stage's end can follow: the pass rate of prompts asked again, and means
+# Metrics that can end a stage: the pass rate of prompts asked again, and means
 # of whole batches, which change with the prompts in them.
 SAME_PROMPTS = 'same_prompts'
 OF_BATCHES = 'reward', 'pass_rate', 'solved_share'

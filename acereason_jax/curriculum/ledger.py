@@ -176,7 +176,7 @@ class Ledger:
     return view
 
   def texts(self, name: str) -> list[str]:
-    """What the codes 0, 1, ... of a column stand for, as far as used here."""
+    """The texts of the codes 0, 1, ... of a column, as far as used here."""
     used = int(self.rows[name].max(initial=-1)) + 1
     return list(itertools.islice(self._memory.texts[name], used))
 
@@ -197,7 +197,7 @@ class Ledger:
 
 
 class _Memory:
-  """What a line of ledgers shares: rows, and a code for each text of a column.
+  """Memory that a line of ledgers shares: rows, and a code for each text of a column.
 
   `rows` is longer than `count`: it doubles where it is full.
   """

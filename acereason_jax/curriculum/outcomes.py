@@ -1,4 +1,4 @@
-"""What a ledger tells of each prompt: newest record, counts, what changed.
+"""Questions to a ledger: a prompt's newest record, its counts, what changed.
 
 `right` is the judge's word, and what `solvable`, `lost` and `summary` count:
 what the model can do. `solved` is what the stage gave a reward for, and what
@@ -65,7 +65,7 @@ def mean_lengths(ledger: Ledger) -> dict[str, float]:
 
 
 def _last_of_each_prompt(ledger: Ledger, chosen: np.ndarray) -> np.ndarray:
-  """Of chosen places those with a prompt's last record; int [P]."""
+  """The chosen places that have a prompt's last record; int [P]."""
   last = np.full(len(ledger.texts('prompt')), -1)
   np.maximum.at(last, ledger.rows['prompt'][chosen], chosen)
   return last[last >= 0]
@@ -107,7 +107,7 @@ def counts(
   since_step: int = 0,
   min_judged: float = 0.0,
 ) -> dict[str, Counts]:
-  """What a stage knows of each prompt: the sums over its newest epoch.
+  """The sums over each prompt's newest epoch in a stage.
 
   Records of steps before `since_step` are of another stage of that name.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from acereason_jax.data import questions
 
-# What programs are asked for, and what they compute.
+# Names of functions that programs are asked for, and what they compute.
 _OPERATIONS = {
   'plus': ('{} plus {}', operator.add),
   'minus': ('{} minus {}', operator.sub),
@@ -76,7 +76,7 @@ def programs(
 ) -> list[questions.Row]:
   """`count` different tasks 'Write a Python function f(x) that returns ...'.
 
-  What f returns takes 1 or 2 `operations`, its difficulty, as 'the larger of
+  The value of f takes 1 or 2 `operations`, its difficulty, as 'the larger of
   (x plus 3) and 8', with constants from 2 to `largest`. The answer is a task of
   `verifiers/code.py`, as JSON; its tests tell f from every other function that
   is asked for. The share `held_out` (0 to 1) of these functions belongs to

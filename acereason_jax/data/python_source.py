@@ -1,4 +1,4 @@
-"""What untrusted Python source says: literals, arguments and asserts.
+"""Reads untrusted Python source: literals, arguments and asserts.
 
 It is parsed, never executed.
 """

@@ -93,7 +93,7 @@ def unreadable(
 def _everyones(
   mine: Mapping[str, str], digests: Mapping[str, str]
 ) -> dict[str, str]:
-  """What the processes of a run found, together; each asked for a share."""
+  """The findings of all processes of a run; each asked for a share."""
   every = _gather(dict(rows=dict(digests), failed=dict(mine)))
   for name in digests:
     if len({each['rows'][name] for each in every}) > 1:
@@ -105,7 +105,7 @@ def _everyones(
 
 
 def _gather(mine: dict) -> list[dict]:
-  """What each process of the run gives, as JSON values, on all of them."""
+  """The JSON values that the processes of the run give, on all of them."""
   if jax.process_count() == 1:
     return [mine]
   data = np.frombuffer(json.dumps(mine).encode(), np.uint8)
