@@ -197,7 +197,7 @@ class Ledger:
 
 
 class _Memory:
-  """Memory that a line of ledgers shares: rows, and a code for each text of a column.
+  """Memory that a line of ledgers shares: rows, and codes of a column's texts.
 
   `rows` is longer than `count`: it doubles where it is full.
   """
