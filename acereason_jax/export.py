@@ -10,12 +10,10 @@ made of them.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.console import command_line, exits, terminal
@@ -23,17 +21,14 @@ from acereason_jax.models import base, embedded, families, hf, lora, sharding
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint
 
-FLAGS = command_line.new_flags()
-flags.DEFINE_string(
+FLAGS = command_line.Flags()
+FLAGS.string(
   'checkpoint',
   None,
   "A run's folder, or one of its checkpoints.",
   required=True,
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
-  'out', None, 'The directory to make.', required=True, flag_values=FLAGS
-)
+FLAGS.string('out', None, 'The directory to make.', required=True)
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -109,4 +104,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

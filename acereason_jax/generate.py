@@ -11,11 +11,17 @@ line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import logging
 
-from acereason_jax.console import exits, jax_setup, signals, terminal
+from acereason_jax.console import (
+  command_line,
+  exits,
+  jax_setup,
+  signals,
+  terminal,
+)
 from acereason_jax.rollout import job as job_lib
 from acereason_jax.rollout import judging, output
 from acereason_jax.rollout import trace as trace_lib
@@ -24,86 +30,93 @@ from acereason_jax.run import weights
 DTYPES = ('bfloat16', 'float32')
 KV_DTYPES = (*DTYPES, 'float8_e4m3fn')
 
-flags.DEFINE_string(
+FLAGS = command_line.Flags(logging.WARNING)
+FLAGS.string(
   'model',
   None,
   'A Hugging Face directory, the name of an embedded model, the folder of a '
   'run (its newest checkpoint) or RUN/checkpoints/STEP.',
+  required=True,
 )
-flags.DEFINE_string(
+FLAGS.string(
   'prompts',
   None,
   "JSON lines with a 'problem', or in another form of docs/data.md; "
   "an 'id' may be given, an 'answer' is not needed.",
+  required=True,
 )
-flags.DEFINE_string('out', None, 'The file of rollouts to write, JSON lines.')
-flags.DEFINE_integer(
+FLAGS.string(
+  'out',
+  None,
+  'The file of rollouts to write, JSON lines.',
+  required=True,
+)
+FLAGS.integer(
   'n', 1, 'Rollouts per prompt; the same command with more adds to the file.'
 )
-flags.DEFINE_bool(
+FLAGS.boolean(
   'tokens', False, 'Also write token ids and their log-probabilities.'
 )
-flags.DEFINE_integer('seed', 0, 'Another seed gives other rollouts.')
-flags.DEFINE_string('system', '', "The system turn; '' for none.")
-flags.DEFINE_string('suffix', '', 'Text after each question.')
-flags.DEFINE_string(
+FLAGS.integer('seed', 0, 'Another seed gives other rollouts.')
+FLAGS.string('system', '', "The system turn; '' for none.")
+FLAGS.string('suffix', '', 'Text after each question.')
+FLAGS.string(
   'starter',
   '',
   'Text in place of the suffix for rows that have a starter; it replaces '
   '{starter}.',
 )
-flags.DEFINE_string(
+FLAGS.string(
   'opens', '', 'Text before the reply, if the chat template leaves it out.'
 )
-flags.DEFINE_integer('max_tokens', 1024, 'Most tokens of a response.')
-flags.DEFINE_integer(
+FLAGS.integer('max_tokens', 1024, 'Most tokens of a response.')
+FLAGS.integer(
   'window',
   0,
   'Most tokens of a prompt; 0: those of the longest that fits the context. A '
   "longer prompt gets lines with stop 'error'.",
 )
-flags.DEFINE_float('temperature', 0.6, '0 takes the likeliest token.')
-flags.DEFINE_float('top_p', 0.95, 'Mass of the likeliest tokens to keep.')
-flags.DEFINE_integer('top_k', 0, 'Number of likeliest tokens to keep; 0: all.')
-flags.DEFINE_float(
+FLAGS.number('temperature', 0.6, '0 takes the likeliest token.')
+FLAGS.number('top_p', 0.95, 'Mass of the likeliest tokens to keep.')
+FLAGS.integer('top_k', 0, 'Number of likeliest tokens to keep; 0: all.')
+FLAGS.number(
   'min_p', 0.0, "Least probability to keep, as a share of the likeliest's."
 )
-flags.DEFINE_multi_string(
+FLAGS.strings(
   'stop', [], 'A text that ends a response and stays in it; may be repeated.'
 )
-flags.DEFINE_integer(
+FLAGS.integer(
   'thinking_budget', 0, 'Tokens before thinking is ended; 0: no limit.'
 )
-flags.DEFINE_string(
+FLAGS.string(
   'thinking_end', '\n</think>\n\n', 'The text that ends the thinking.'
 )
-flags.DEFINE_integer(
+FLAGS.integer(
   'slots', 0, 'Rollouts at a time; 0: 16 a CPU, 64 an accelerator, or fewer.'
 )
-flags.DEFINE_integer(
-  'page', 0, 'Tokens of a cache page; 0: 16 on a CPU, else 128.'
-)
-flags.DEFINE_integer(
+FLAGS.integer('page', 0, 'Tokens of a cache page; 0: 16 on a CPU, else 128.')
+FLAGS.integer(
   'chunk', 0, 'Decode steps of a call; divides page; 0: 8 on a CPU, else 128.'
 )
-flags.DEFINE_integer(
+FLAGS.integer(
   'pages', 0, 'Cache pages; 0: all that the slots can use, or that fit.'
 )
-flags.DEFINE_enum(
+FLAGS.choice(
   'dtype', None, DTYPES, 'Weights and compute; default: float32 on a CPU.'
 )
-flags.DEFINE_enum('kv_dtype', None, KV_DTYPES, 'Cache; default: as --dtype.')
-flags.DEFINE_integer('data', -1, 'Size of the mesh; -1: what is left.')
-flags.DEFINE_integer(
+FLAGS.choice('kv_dtype', None, KV_DTYPES, 'Cache; default: as --dtype.')
+FLAGS.integer('data', -1, 'Size of the mesh; -1: what is left.')
+FLAGS.integer(
   'fsdp', 1, 'Size of the mesh; as data, because weights are whole along it.'
 )
-flags.DEFINE_integer('tensor', 1, 'Size of the mesh.')
+FLAGS.integer('tensor', 1, 'Size of the mesh.')
 
 
-def read_flags() -> job_lib.Settings:
+def read_settings(argv: Sequence[str]) -> job_lib.Settings:
   """Each setting is the flag of its name."""
+  args = command_line.parse(FLAGS, argv, __doc__)
   return job_lib.Settings(
-    **{name: flags.FLAGS[name].value for name in job_lib.Settings._fields}
+    **{name: getattr(args, name) for name in job_lib.Settings._fields}
   )
 
 
@@ -165,15 +178,12 @@ def run(settings: job_lib.Settings) -> int:
       return exits.STOPPED
 
 
-def main(argv: list[str]) -> int:
-  if len(argv) > 1:
-    raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
+def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  jax_setup.quiet_libraries()
+  settings = read_settings(argv)
   jax_setup.keep_compiled()
-  return run(read_flags())
+  return run(settings)
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['model', 'prompts', 'out'])
-  app.run(main)
+  command_line.run(main)

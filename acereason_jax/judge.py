@@ -17,12 +17,9 @@ status 0 whatever the verdict; 1, something for the user to fix, in one line;
 
 import contextlib
 import os
-import sys
 import textwrap
 import types
 from collections.abc import Sequence
-
-from absl import flags
 
 from acereason_jax import files
 from acereason_jax.console import command_line, exits, terminal
@@ -35,38 +32,27 @@ _CODE = 'acereason_jax.verifiers.code:'
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 _SHOWN_CHARS = 8000
 
-FLAGS = command_line.new_flags()
-for _name, _help in {
-  'answer': 'The reference answer of one response.',
-  'task': 'The file of a code task, instead of --answer.',
-  'tier': "Of the programs' sandbox, instead of the best; see jail.py.",
-  'response': 'What a model wrote, whole.',
-  'response_file': "The file that holds it; '-' is standard input.",
-  'rollouts': 'JSON lines of generate, instead of one response.',
-  'data': "JSON lines of their questions with 'answer', found by 'id'.",
-  'id': 'Explains only one of them: that of this prompt id and --index.',
-  'out': 'A file for the verdicts of all, JSON lines.',
-  'fn': "'module:function' of another judge; its detail is shown.",
-}.items():
-  flags.DEFINE_string(_name, None, _help, flag_values=FLAGS)
-for _name, _default, _help in (
-  ('code', False, 'Answers are code tasks (JSON); --task implies it.'),
-  ('reasons', True, 'Only an answer after </think> counts.'),
-  ('confine', True, '--noconfine: the judge needs the network or files.'),
-):
-  flags.DEFINE_bool(_name, _default, _help, flag_values=FLAGS)
-flags.DEFINE_integer(
-  'index', None, 'Which rollout of --id; 0 if not given.', flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  'workers', 0, 'Processes for a file; 0: one for each CPU.', flag_values=FLAGS
-)
-flags.DEFINE_float(
+FLAGS = command_line.Flags()
+FLAGS.string('answer', None, 'The reference answer of one response.')
+FLAGS.string('task', None, 'The file of a code task, instead of --answer.')
+FLAGS.boolean('code', False, 'Answers are code tasks (JSON); as with --task.')
+FLAGS.string('tier', None, "Of the programs' sandbox: see jail.py.")
+FLAGS.string('response', None, 'What a model wrote, whole.')
+FLAGS.string('response_file', None, "Its file; '-' is standard input.")
+FLAGS.string('rollouts', None, 'JSON lines of generate, instead of a response.')
+FLAGS.string('data', None, "Their questions, JSON lines with 'answer' by 'id'.")
+FLAGS.string('id', None, 'Explains only one rollout: of this prompt id.')
+FLAGS.integer('index', None, 'Which rollout of --id; 0 if not given.')
+FLAGS.string('out', None, 'A file for the verdicts of all, JSON lines.')
+FLAGS.string('fn', None, "'module:function' of another judge.")
+FLAGS.boolean('reasons', True, 'Only an answer after </think> counts.')
+FLAGS.boolean('confine', True, 'Keeps the judge from network and files.')
+FLAGS.number(
   'timeout_seconds',
   None,
   f'For one verdict; {_MATH_SECONDS}, with --code {_CODE_SECONDS}.',
-  flag_values=FLAGS,
 )
+FLAGS.integer('workers', 0, 'Processes for a file; 0: one for each CPU.')
 
 
 def check(args: types.SimpleNamespace) -> None:
@@ -186,4 +172,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

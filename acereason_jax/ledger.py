@@ -9,12 +9,9 @@ line that cannot be read.
 """
 
 import os
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from absl import flags
 
 from acereason_jax import files
 from acereason_jax.console import command_line, exits, terminal
@@ -25,26 +22,20 @@ from acereason_jax.run import checkpoint
 
 _SHOWN_CHARS = 80
 
-FLAGS = command_line.new_flags()
-flags.DEFINE_string(
-  'prompt', None, 'Shows the history of this id.', flag_values=FLAGS
-)
-flags.DEFINE_bool(
+FLAGS = command_line.Flags()
+FLAGS.string('prompt', None, 'Shows the history of this id.')
+FLAGS.boolean(
   'became_solvable',
   False,
   'Shows what was never solved at first, and the step at which it was.',
-  flag_values=FLAGS,
 )
-flags.DEFINE_bool(
+FLAGS.boolean(
   'lost',
   False,
   'Shows what was solved at first, and the step at which it last was.',
-  flag_values=FLAGS,
 )
-flags.DEFINE_string('stage', None, 'Only this stage.', flag_values=FLAGS)
-flags.DEFINE_string(
-  'out', None, 'Writes the records to this Parquet file.', flag_values=FLAGS
-)
+FLAGS.string('stage', None, 'Only this stage.')
+FLAGS.string('out', None, 'Writes the records to this Parquet file.')
 
 
 def read(path: str) -> bytes:
@@ -152,4 +143,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

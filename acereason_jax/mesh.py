@@ -16,7 +16,7 @@ AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
 
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
-# are sharded too. Their tokens are spread over 'sequence'; attention alone
+# are sharded too. Their tokens are spread over 'sequence'; only attention
 # needs all tokens of a row, and splits heads instead (arXiv 2309.14509).
 PACKED = ('data', 'fsdp')
 

@@ -7,7 +7,6 @@ what HTML would take for its own.
 """
 
 import html
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from acereason_jax import files
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.rollout import trace
 
-FLAGS = command_line.new_flags()
+FLAGS = command_line.Flags()
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',
@@ -113,4 +112,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

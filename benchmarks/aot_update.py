@@ -253,7 +253,7 @@ def xla_seconds(machine, compiled: jax.stages.Compiled) -> float:
   So this must be under a second.
 
   Raises:
-    ValueError: it is less than the products alone take.
+    ValueError: it is less than what the products take.
   """
   costs = compiled.cost_analysis()
   seconds = costs['optimal_seconds'] % 1.0

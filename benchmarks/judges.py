@@ -8,12 +8,12 @@ time limits. `batch` is the paper's 1,024 responses (128 prompts x 8) on all
 cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
 of those texts against six references each. `memory` is what one worker grows by
 over 100,000 verdicts. Rates are verdicts a CPU second of a worker; the floor of
-the exact tier is finding </think> and the box alone.
+the exact tier only finds </think> and the box.
 
 `code`: problems of 1, 20 and 100 trivial tests (runs a CPU second of all
 processes, worker and zygote too), the CPU time beside the programs' own for one
 that computes for about 70 ms, how long a run and a worker take to start, and
-`--runs` verdicts of new programs for what they leave behind.
+`--runs` verdicts of new programs for what they leave.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def _find_boxes(pairs: Iterable[Pair]) -> int:
 
 
 def _direct(pairs: Iterable[Pair]) -> int:
-  """math-verify on the boxes alone; what it cannot do counts as wrong."""
+  """math-verify on only the boxes; what it cannot do counts as wrong."""
   logging.disable(logging.ERROR)
   parse = functools.partial(
     math_verify.parse,

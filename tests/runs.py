@@ -1,4 +1,4 @@
-"""Commands over the tiny model, and what their runs left behind.
+"""Commands over the tiny model, and what their runs left.
 
 Waiting has a guard, which says that a run hangs; nothing here is timed.
 """
@@ -15,7 +15,7 @@ import tiny
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, metrics
 
-GUARD = 180
+GUARD = 600
 
 
 class Command:

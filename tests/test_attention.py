@@ -243,7 +243,7 @@ def test_what_padding_holds_changes_no_bit(size, monkeypatch):
 
 @pytest.mark.parametrize('size', [0, 8])
 def test_a_segment_has_no_gradient_of_another(size, monkeypatch):
-  """Nor of tokens behind it; of its prefix it has one."""
+  """Nor of tokens after it; of its prefix it has one."""
   use_blocks(monkeypatch, size)
   *arrays, segment, prefix = packed_inputs(4, 2, 61, rows=LONG)
   where = (segment[1] == 4) & (np.arange(61) < 30)

@@ -17,6 +17,7 @@ import tiny
 from acereason_jax import export, train
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader as settings
+from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.run import checkpoint, start, values
 
@@ -397,7 +398,7 @@ def test_a_flag_that_is_no_good_is_one_line(flag, match, folder):
     cwd=forked.ROOT,
   )
   (line,) = process.communicate()[0].splitlines()
-  assert process.returncode == 1
+  assert process.returncode == exits.USAGE
   assert re.match(f'error: .*{match}', line)
 
 

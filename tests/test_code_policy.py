@@ -647,8 +647,8 @@ A = 'print(int(input()) + 1)'
 FENCED = {
   'in a list': f'1. Code:\n   ```python\n   {A}\n   ```\n',
   'in a list of points': f'- so\n\n  ```python\n  {A}\n  ```\n',
-  'behind a marker': f'- ```python\n  {A}\n  ```\n',
-  'behind a number': f'12) ```python\n    {A}\n    ```\n',
+  'after a marker': f'- ```python\n  {A}\n  ```\n',
+  'after a number': f'12) ```python\n    {A}\n    ```\n',
   'nested lists': f'- a\n  - b\n    ```python\n    {A}\n    ```\n',
   'by tabs': f'1.\ta\n\n\t```python\n\t{A}\n\t```\n',
   'a tab for four spaces': f'1.  a\n\n    ```python\n\t{A}\n    ```\n',
@@ -711,9 +711,8 @@ INSIDE = {
   'escaped quotes': 'x = """\\"""\n```\n"""\nprint(int(input()) + 1)',
   'a quote before the end': 'x = """\n```\n""\\""""\nprint(int(input()) + 1)',
   'formatted': 'y = 1\nx = f"""\n```\n{y!r}\n```\n"""\nprint(int(input()) + y)',
-  'behind a comment': '# don\'t """\nx = """\n```\n"""\n'
-  'print(int(input()) + 1)',
-  'behind short strings': 'a = "\'\'\'" + \'"""\' + "#"\nx = """\n```\n"""\n'
+  'after a comment': '# don\'t """\nx = """\n```\n"""\nprint(int(input()) + 1)',
+  'after short strings': 'a = "\'\'\'" + \'"""\' + "#"\nx = """\n```\n"""\n'
   'print(int(input()) + 1)',
   'in a short string': 'x = "```"\ny = "~~~ \\n```\\n"\n'
   'print(int(input()) + 1)',

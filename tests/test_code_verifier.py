@@ -712,7 +712,7 @@ def test_the_budget_of_sleep_is_bounded_by_that_of_all_tests(runs):
   task = _asleep_task(50, seconds=100.0)
   verdict = _verify('import time\ntime.sleep(1)', task, budget_seconds=2.0)
   assert verdict.detail.startswith('TLE')
-  # By wall time alone, 12 seconds, it would be twelve.
+  # By wall time, 12 seconds, it would be twelve.
   assert 4 <= len(runs) < 11
 
 

@@ -8,20 +8,20 @@ import sys
 
 import pytest
 import tiny
-from absl import flags, logging
+from absl import logging
 
 from acereason_jax.console import command_line, damage, exits
 
-COMMANDS = ('judge', 'export', 'ledger', 'timeline')
+COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
 
 
 @pytest.fixture
 def known():
   verbosity = logging.get_verbosity()
-  known = command_line.new_flags()
-  flags.DEFINE_string('out', None, 'The file.', flag_values=known)
-  flags.DEFINE_integer('steps', 3, 'How many.', flag_values=known)
-  flags.DEFINE_bool('fast', True, 'Hurry.', flag_values=known)
+  known = command_line.Flags()
+  known.string('out', None, 'The file.')
+  known.integer('steps', 3, 'How many.')
+  known.boolean('fast', True, 'Hurry.')
   yield known
   logging.set_verbosity(verbosity)
 
@@ -75,7 +75,7 @@ def test_a_wrong_command_line_is_one_line(known, capsys):
 
 
 def test_a_flag_that_is_missing_is_one_line(known, capsys):
-  flags.DEFINE_string('to', None, 'A', flag_values=known, required=True)
+  known.string('to', None, 'A', required=True)
   assert '--to' in refused(capsys, known)
   assert parse(known, '--to=x').to == 'x'
 
@@ -88,7 +88,7 @@ def test_verbosity_is_heeded(known):
 
 
 def test_help_shows_what_there_is(known, capsys):
-  flags.DEFINE_string('to', None, 'A', flag_values=known, required=True)
+  known.string('to', None, 'A', required=True)
   for argv in (['--help'], ['-h'], ['x', '--help']):
     with pytest.raises(SystemExit) as e:
       parse(known, *argv)
@@ -111,7 +111,7 @@ def test_every_command_helps(name, capsys):
   assert said.startswith(command.__doc__.strip())
   assert all(
     f'--{n}' in said or f'--[no]{n}' in said
-    for n in command.FLAGS
+    for n in command.FLAGS.values
     if n not in ('h', 'flagfile', 'undefok')
   )
   with pytest.raises(SystemExit) as e:
@@ -132,6 +132,9 @@ def test_the_exit_status_of_a_process_and_its_one_line(tmp_path):
   done = ask(str(tmp_path / 'none'), str(tmp_path / 'page'))
   assert (done.returncode, done.stdout) == (1, '')
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  said = ask('none', 'page', '--verbosity=1').stderr
+  assert 'Traceback' in said and 'before flag parsing' not in said
+  assert said.splitlines()[-1].startswith('error: none: ')
   assert ask('--help').returncode == 0
 
 

@@ -356,7 +356,7 @@ def test_every_domain_is_within_one_of_its_share_at_every_time(weights):
   mix = {f'd{i}': w for i, w in enumerate(weights)}
   prompts = {d: some_prompts(500, d) for d in mix}
   total = sum(map(fractions.Fraction, weights))
-  # Tijdeman's bound; one domain alone has what there is.
+  # Tijdeman's bound; a single domain has what there is.
   bound = 1 - fractions.Fraction(1, max(2 * len(mix) - 2, 1))
   drawn, cursor = draw(60, prompts, {}, mix=mix)
   seen = collections.Counter()
@@ -622,7 +622,7 @@ def test_when_a_stage_stops():
     ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], False),  # It fell, as noise does.
     ([0.9, 0.8, 0.9, 0.25, 0.25, 0.25], True),
     ([0.0] * 9 + [0.5] * 3, False),
-    ([0.0] * 3 + [0.5] * 6, True),  # The newest alone count.
+    ([0.0] * 3 + [0.5] * 6, True),  # Only the newest count.
     ([0.25] * 3 + [0.375] * 3, False),  # Just the gain.
     ([0.25] * 3 + [0.3749] * 3, True),
     ([0.5, math.nan] * 5 + [math.inf], False),  # Five values.

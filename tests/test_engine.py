@@ -48,7 +48,7 @@ SIZES = schedule.Sizes(
 
 
 def prompt(name):
-  """Its tokens and length hang on its name, one letter, alone.
+  """Its tokens and length depend only on its name, one letter.
 
   Capitals are long: of several pieces.
   """
@@ -607,7 +607,7 @@ def test_only_bad_requests_need_no_device():
 
 
 def poisoned():
-  """Parameters in which token 95 alone gives NaN, and prompts without it."""
+  """Parameters in which only token 95 gives NaN, and prompts without it."""
   embed = PARAMS['embed'].copy()
   embed[95] = np.nan
   names = [n for n in 'abcdABCDEF' if 95 not in prompt(n).tokens]

@@ -17,17 +17,16 @@ import hostile_files
 import jax
 import numpy as np
 import pytest
+import test_serve
 import tiny
-from absl import flags
-from absl.testing import flagsaver
 
-from acereason_jax import generate, timeline
+from acereason_jax import export, generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
 from acereason_jax.rollout import output, trace
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
-GUARD = 180
+GUARD = 600
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'
 
@@ -42,10 +41,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, capsys):
-  """(exit status, its one line) of a run in this process, with flags.
-
-  A status of 1 has its line on stderr, as absl would print it.
-  """
+  """(exit status, its one line) of a run in this process, with flags."""
   precision = jax.config.jax_default_matmul_precision
 
   def call(**given):
@@ -57,18 +53,19 @@ def run(folder, tmp_path, capsys):
       temperature=1.0,
       top_p=1.0,
     ) | dict(given)
-    text = lambda x: x if isinstance(x, list) else str(x)
-    with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
-      flags.FLAGS.mark_as_parsed()
-      try:
-        status = generate.run(generate.read_flags())
-      except SystemExit as e:
-        assert '\n' not in e.code and e.code.startswith('error: ')
-        return 1, e.code
+    words = [
+      f'--{name}={x}'
+      for name, value in given.items()
+      for x in (value if isinstance(value, list) else [value])
+    ]
+    try:
+      status = generate.run(generate.read_settings(['', *words]))
+    except SystemExit as e:
+      assert '\n' not in e.code and e.code.startswith('error: ')
+      return 1, e.code
     return status, capsys.readouterr().out
 
   yield call
-  flags.FLAGS.unparse_flags()
   jax.config.update('jax_default_matmul_precision', precision)
 
 
@@ -168,7 +165,7 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   assert said.splitlines()[-1].startswith('stopped; ')
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
-  # The events of that run alone.
+  # Only the events of that run.
   _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.
@@ -371,6 +368,22 @@ def test_an_incomplete_model_directory(run, tmp_path, missing):
   model = tiny.write_model(tmp_path / 'model')
   (model / missing).unlink()
   refused(run, missing, model=model)
+
+
+def test_a_run_generates_what_its_export_does(run, folder, tmp_path):
+  """And goes on only from the checkpoint it began with."""
+  workdir = test_serve.save_run(
+    tmp_path / 'run', folder / 'model', test_serve.ADAPTERS, 3
+  )
+  export.export(workdir, str(tmp_path / 'exported'))
+  out, other = tmp_path / 'out.jsonl', tmp_path / 'other.jsonl'
+  assert run(model=workdir, n=2)[0] == 0
+  assert run(model=tmp_path / 'exported', n=2, out=other)[0] == 0
+  assert by_key(out) == by_key(other)
+  by_step = workdir / 'checkpoints' / '3'
+  assert 'finished already' in run(model=by_step, n=2)[1]
+  test_serve.save_run(workdir, folder / 'model', test_serve.ADAPTERS, 4)
+  refused(run, 'checkpoint: "[3, ', model=workdir, n=2)
 
 
 def test_a_tokenizer_of_another_model(run, tmp_path):

@@ -23,7 +23,7 @@ from acereason_jax.verifiers.isolation import sandbox
 from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 120
 HERE = pathlib.Path(__file__).parent
@@ -146,7 +146,7 @@ def older(request):
 
 @pytest.fixture
 def own():
-  """A jail for this test alone."""
+  """A jail for only this test."""
   try:
     jailed = jail.Jail()
   except jail.SandboxError as e:
@@ -1170,7 +1170,7 @@ def test_without_landlock_only_by_name(monkeypatch):
   _refusing(monkeypatch, NO_LANDLOCK + NO_UNSHARE)
   with pytest.raises(jail.SandboxError, match='ENOSYS'):
     jail.Jail()
-  # Also where root alone can read the interpreter, which T1 refuses.
+  # Also where only root can read the interpreter, which T1 refuses.
   readable = '  zygote.os.listdir = lambda path: []\n'
   monkeypatch.undo()
   _refusing(monkeypatch, NO_LANDLOCK + NO_UNSHARE + readable)
@@ -1184,7 +1184,7 @@ def test_without_landlock_only_by_name(monkeypatch):
       assert b'PermissionError' in outcome.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason='root alone leaves root')
+@pytest.mark.skipif(os.getuid() != 0, reason='only root leaves root')
 @pytest.mark.parametrize('tier', ['T2', 'T1'])
 def test_the_right_to_read_stays_behind_landlock_alone(tier, monkeypatch):
   """Where no other user can read the interpreter."""

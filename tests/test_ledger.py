@@ -225,7 +225,7 @@ def test_parquet_gives_the_same_ledger_and_equal_ledgers_equal_bytes(
   found = parquet.from_bytes(data)
   assert found == ledger and list(found) == records
   pieces = Ledger(records[:cut])
-  # A branch left behind: its texts are none of this ledger's.
+  # An abandoned branch: its texts are none of this ledger's.
   pieces.extended([record('elsewhere', 9, 1)])
   assert parquet.to_bytes(pieces.extended(records[cut:])) == data
   assert parquet.to_bytes(found) == data

@@ -21,7 +21,7 @@ from acereason_jax.verifiers.isolation import sandbox, syscalls
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 120
 HERE = pathlib.Path(__file__).parent
@@ -46,7 +46,7 @@ RARE = {
   'vm read',
   'vm write',
 }
-# What Landlock alone refuses, by the ABI that brought it, ...
+# What only Landlock refuses, by the ABI that brought it, ...
 LANDLOCK = {
   'append': 1,
   'descriptors': 1,
@@ -87,7 +87,7 @@ LANDLOCK = {
   'tgkill': 6,
   'tkill': 6,
 }
-# ... and what the filter alone cannot: it sees no paths.
+# ... and what the filter cannot: it sees no paths.
 READING = {
   'descriptors',
   'environ',

@@ -34,7 +34,7 @@ SIZES = schedule.Sizes(
 
 
 def prompt(name, length):
-  """Its tokens hang on its name and length; no two prompts share a prefix."""
+  """Its tokens depend on its name and length; no two prompts share a prefix."""
   rng = np.random.default_rng([*name.encode(), length])
   tokens = rng.integers(100, 10**6, length)
   return types.Prompt(name, '', '', tokens.astype(np.int32))
@@ -119,7 +119,7 @@ class Device:
 
 
 def run(sizes, requests, lengths, inspect=lambda plan: None, find_stop=None):
-  """All rollouts in the order of their ends, with what was left behind."""
+  """All rollouts in the order of their ends, with what was left."""
   trace = trace_lib.Trace()
   plan = schedule.Schedule(sizes, requests, trace)
   device = Device(sizes, lengths)
@@ -181,7 +181,7 @@ def check_reads(plan, device, control_BF, table_BP):
       assert slot.length == max(positions, default=-1) + 1
       seen = device.seen(shard_index, table_BP[b], positions)
       assert seen == list(zip(past[:-1], range(slot.position)))
-      # What this call adds has room on a page that is the rollout's alone.
+      # What this call adds has room on a page of only that rollout.
       assert slot.page in live.pages
       assert slot.offset + s.chunk <= s.page
       assert table_BP[b, (slot.start + slot.drawn) // s.page] == slot.page
@@ -239,7 +239,7 @@ def check_trace(trace, sizes, requests, ended):
 
 
 def check_left(plan):
-  """All pages are back, but for prompts that a later rollout could use."""
+  """All pages are back, except prompts that a later rollout could use."""
   for shard in plan.shards:
     assert shard.live() == []
     assert shard.available(None) == plan.sizes.pages - 1
@@ -372,7 +372,7 @@ def test_each_shard_prefills_a_prompt_for_itself():
 
 @pytest.mark.parametrize('count, most', [(3, 1), (6, 2), (12, 3), (40, 4)])
 def test_shards_are_filled_evenly(count, most):
-  """A shard's pages and its time are its own: none runs alone."""
+  """A shard's pages and its time are its own: none runs for another."""
   sizes = SIZES._replace(slots=16, shards=4, rows=4)
   asked = [requests_lib.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
   plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
@@ -492,7 +492,7 @@ def test_a_stop_string_cuts_what_was_drawn_past_it():
   lengths = constant(asked, SIZES.max_tokens)
 
   def find_stop(live, fresh):
-    # Rollout 0 alone, at its 7th token: the first of its call.
+    # Only rollout 0, at its 7th token: the first of its call.
     if live.request.index or live.drawn < 7:
       return None
     assert fresh == 2

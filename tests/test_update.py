@@ -609,7 +609,7 @@ TARGET = np.random.default_rng(4).integers(0, CONFIG.vocab, T)
 
 
 def may_see(t, s):
-  """Whether the logp of a real token t may hang on the input s."""
+  """Whether the logp of a real token t may depend on the input s."""
   return s <= t and SEGMENT[s] in (SEGMENT[t], PREFIX[t]) and SEGMENT[s] > 0
 
 

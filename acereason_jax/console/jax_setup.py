@@ -4,7 +4,6 @@ import os
 
 import jax
 import jax.numpy as jnp
-from absl import flags, logging
 
 _COMPILE_CACHE = '~/.cache/acereason_jax/compiled'
 
@@ -21,12 +20,3 @@ def use_precision(dtype: str) -> None:
   """Makes float32 mean float32: TPUs would use bfloat16, GPUs TF32."""
   if jnp.dtype(dtype) == jnp.float32:
     jax.config.update('jax_default_matmul_precision', 'highest')
-
-
-def quiet_libraries() -> None:
-  """Shows only warnings, unless --verbosity says otherwise.
-
-  Orbax logs twenty lines for every save, jax one for each backend it lacks.
-  """
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)

@@ -19,12 +19,12 @@ ANSWER = ('answer', 'expected_answer', 'final_answer', 'ground_truth')
 # verl's: an object whose `ground_truth` is the answer.
 REWARD = 'reward_model'
 OTHERS = ('id', 'difficulty', 'starter')
-# Of a message, by two conventions: who speaks, and what.
+# The fields of a message by two conventions: who speaks, and what.
 _MESSAGE_FIELDS = (('role', 'content'), ('from', 'value'))
 _ROLES = {'human': 'user'}
 _SHOWN_COLUMNS = 20
 # No judge reads quotes, so that nothing else can be meant. A backslash is two
-# there: of one alone nobody knows whether it is LaTeX or a control character.
+# there: a single one may be LaTeX or a control character.
 _LIST_OF_TEXT = re.compile(
   r"""\[(?P<quote>["'])(?P<text>(?:(?!(?P=quote))[^\\]|\\\\)+)(?P=quote)\]"""
 )

@@ -80,7 +80,7 @@ def programs(
   (x plus 3) and 8', with constants from 2 to `largest`. The answer is a task of
   `verifiers/code.py`, as JSON; its tests tell f from every other function that
   is asked for. The share `held_out` (0 to 1) of these functions belongs to
-  split 'heldout', all others to 'train', by the function alone: there may be
+  split 'heldout', all others to 'train', by the function only: there may be
   two ways to ask for one, and both are in the same split.
 
   Raises:
@@ -114,7 +114,7 @@ def programs(
 
 def _program(names: Sequence[str], constants: Sequence[int]) -> questions.Row:
   """The task of these operations, in order, each with its constant."""
-  # What remains of a number below 0, languages do not agree on.
+  # Languages do not agree on the remainder of a number below 0.
   inputs = [x for x in _INPUTS if x >= 0 or 'remainder' not in names]
   asked, results = '', inputs
   for name, constant in zip(names, constants):

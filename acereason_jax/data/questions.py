@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 
 MAX_ID_CHARS = 200
-# Of questions and answers together: all of them are kept in memory.
+# Characters of all questions and answers, which are kept in memory.
 _MAX_TOTAL_CHARS = 4 << 30
 _SHOWN_IDS = 3
 

@@ -1,7 +1,7 @@
-"""The optimiser: any optax transform by import path, behind a clip.
+"""The optimizer: any optax transform by import path, after a clip.
 
 A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...), and its
-arguments are the transform's own, but for these:
+arguments are the transform's own, except these:
 
 - learning_rate: a number, or a schedule that is a component itself:
   dict(fn='optax:cosine_decay_schedule', init_value=1e-6, decay_steps=1000).
@@ -421,7 +421,7 @@ def _decay_mask(
 def _muon_dimensions(
   named: Named,
 ) -> Callable[[Tree], Tree]:
-  """Parameters -> which axes of each are its matrix; Muon leaves None alone."""
+  """Parameters -> which axes of each are its matrix; Muon skips None."""
 
   def one(path, leaf):
     if not named[base.path_name(path)].role.matrix:
@@ -453,7 +453,7 @@ def _check_by_shapes(
   except (TypeError, ValueError) as e:
     raise ValueError(
       f'{FIELD}: {fn} fails on the shapes of the parameters: {_first_line(e)}; '
-      'expected a transform that needs gradients and parameters alone'
+      'expected a transform that needs only gradients and parameters'
       f'{_doubt(has_schedule)}'
     ) from e
   for what, got, expected in (
@@ -473,7 +473,7 @@ def _shapes(tree: Tree) -> str:
 
 
 def _doubt(has_schedule: bool) -> str:
-  """A few transforms take a number alone as learning rate."""
+  """A few transforms take only a number as learning rate."""
   if not has_schedule:
     return ''
   return (

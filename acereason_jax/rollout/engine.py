@@ -117,12 +117,16 @@ class Engine:
     rollouts = self.stream(
       params, flat, seed=seed, step=step, temperature=temperature, trace=trace
     )
-    found = {(r.prompt_id, r.index): r for r in rollouts}
-    return [
-      tuple(found[r.prompt.id, r.index] for r in group) for group in asked
-    ]
+    found = {rollout.key: rollout for rollout in rollouts}
+    return [tuple(found[r.key] for r in group) for group in asked]
 
-  def _prefill(self, params, pool, calls, trace: trace_lib.Trace) -> jax.Array:
+  def _prefill(
+    self,
+    params: base.Tree,
+    pool: jax.Array,
+    calls: Sequence[schedule.Pieces],
+    trace: trace_lib.Trace,
+  ) -> jax.Array:
     began = time.perf_counter()
     for pieces in calls:
       pieces = schedule.Pieces(*map(self.place, pieces))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from acereason_jax import files
 from acereason_jax.console import exits, signals
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, judged, loop, metrics, start, writing
@@ -97,11 +98,12 @@ def open_writer(
   """
   if jax.process_index() != 0:
     return None
-  (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
+  config = json.dumps(run.config, indent=2)
+  files.write_atomically(workdir / 'config.json', config)
   file = workdir / 'changes.json'
   # Those of a try that saved nothing are none, once they are taken back.
   if meta['changes'] or file.exists():
-    file.write_text(json.dumps(meta['changes'], indent=2))
+    files.write_atomically(file, json.dumps(meta['changes'], indent=2))
   return stack.enter_context(
     metrics.Writer(workdir, resume_step=at.progress.step + 1)
   )

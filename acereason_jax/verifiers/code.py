@@ -14,7 +14,7 @@ and two seconds, may be slept in all tests together.
 | WA | other output, or another value | wrong |
 | TLE | CPU time over the limit or the budget, or asleep | wrong |
 | MLE | memory over the limit | wrong |
-| RE | an exception, an exit status but 0, a signal | wrong |
+| RE | an exception, an exit status other than 0, a signal | wrong |
 | OLE | more output than may be | wrong |
 | NO_CODE | no closed ```python block | unparsed |
 | SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
@@ -201,7 +201,7 @@ def _judge(
       kills[number] += ran.status != 'SANDBOX_ERROR'
       found = ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
       break
-  # What hung on the clock or the jail is asked again next time.
+  # A verdict that depended on the clock or the jail is asked for again.
   if found[0] not in ('TLE', 'SANDBOX_ERROR'):
     _remember(_memo, submission, found)
   return found

@@ -99,7 +99,7 @@ def _judge(
   return 'right' if name else 'wrong', f'{place}, {name or "-"}: {text[:80]!a}'
 
 
-# Braces count even behind a backslash. Every step of it is determined by the
+# Braces count even after a backslash. Every step of it is determined by the
 # next character, so that a failure costs one pass, and at most three boxes can
 # be open at one character.
 _BOX = re.compile(
@@ -239,7 +239,7 @@ def _equal_inside(given: str, wanted: str, depth: int) -> bool:
 
 
 def _bracketed(text: str) -> bool:
-  """Whether it begins with a bracket and closes one somewhere behind it."""
+  """Whether it begins with a bracket and closes one somewhere after it."""
   return text[:1] in ('(', '[') and max(text.rfind(')'), text.rfind(']')) > 1
 
 

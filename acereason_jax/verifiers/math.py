@@ -3,7 +3,7 @@ r"""Judges a math response: its last `\boxed{}` against the reference answer.
 Layers, the first that can decide does: the box is found (`last_box`), both
 texts get one spelling, equal strings are right, plain numbers are compared as
 rationals, words as words, then trees of our own grammar by value, and what it
-does not read by math-verify behind guards (`symbolic`). Text is never
+does not read by math-verify after a screen (`symbolic`). Text is never
 evaluated as code. Time is bounded by sizes up to math-verify, whose sympy can
 still run away: so judge in a `VerifierPool`, whose parent holds the deadline.
 
@@ -65,7 +65,7 @@ _PARTS = re.compile(
   r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
   r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
 )
-# Words, maybe with a number behind them: no solution, July 4.
+# Words, maybe with a number after them: no solution, July 4.
 _PHRASE = re.compile(
   r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
 )

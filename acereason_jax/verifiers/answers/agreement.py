@@ -39,7 +39,7 @@ def _points(
 ) -> list[dict[str, Fraction]]:
   """Returns where expressions of these variables are compared.
 
-  `whole` numbers too where floors are taken, and these alone where (-1)^n
+  `whole` numbers too where floors are taken, and only these where (-1)^n
   says that n is one.
   """
   if not names:
@@ -99,7 +99,7 @@ def _same_function(a: Node, b: Node) -> bool:
   roots = real and _has_roots(a) != _has_roots(b)
   only_whole = any(map(_counts, every))
   whole = any(n.op == 'call' and n.args[0] in _STEPS for n in every)
-  # Where no point lies in their domain, complex values decide.
+  # Where no point is in their domain, complex values decide.
   for is_real in (True, False) if real else (False,):
     seen = False
     for point in _points(tree.symbols(a) | tree.symbols(b), whole, only_whole):
@@ -137,7 +137,7 @@ def _agree(
 
   Where only one has a real value they differ: \\ln(x^2) and 2 \\ln x at -1.
   Where several variables are negative that says nothing, so that \\ln(ab) is
-  \\ln a + \\ln b. Where both are complex, equal forms may lie on different
+  \\ln a + \\ln b. Where both are complex, equal forms may be on different
   branches.
   """
   several = sum(value < 0 for value in point.values()) > 1

@@ -24,7 +24,7 @@ def call(name: str, values: list[Number], scope: Scope) -> Number:
   """
   scope.budget.spend_on(numbers.GAMMA if name == 'Gamma' else numbers.SERIES)
   if name in ('exp', 'sinh', 'cosh', 'tanh') and len(values) == 1:
-    # tanh(1000) is 1 but for e^-2000.
+    # tanh(1000) is 1 except for e^-2000.
     steep = 3 * int(abs(mpmath.re(numbers.inexact(values[0]))))
     scope.budget.size = max(scope.budget.size, steep)
   if name in _ROUNDED and len(values) == 1:
@@ -133,7 +133,7 @@ def _log(value: Number, base: Number | None = None) -> Number:
 
 
 def _round(rounding: Callable, value: Number, zero: mpmath.mpf) -> Fraction:
-  """floor or ceil; what is next to a whole number but for rounding is it."""
+  """floor or ceil; a number that is whole except for rounding counts as it."""
   if isinstance(value, Fraction):
     return Fraction(rounding(value))
   numbers.demand_real(value)

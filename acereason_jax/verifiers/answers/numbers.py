@@ -14,21 +14,21 @@ import mpmath
 from acereason_jax.verifiers.answers.vocabulary import TooLarge
 
 Number = Fraction | mpmath.mpf | mpmath.mpc
-# Of a first evaluation; see `values`.
+# Bits of a first evaluation; see `values`.
 FIRST_BITS = 200
-# Of a second evaluation, at least.
+# Bits of a second evaluation, at least.
 BITS = 600
 EXACT_BITS = 1 << 17
 LARGEST_EXPONENT = 1 << 20
-# Of sin and the like: to the fewer digits there must remain digits of a turn.
+# The argument of sin and the like must keep digits of a turn.
 _LARGEST_ARGUMENT_BITS = 100
 EXACT_FACTORIAL = 5000
 # Work of one comparison, in squared bits of its rationals plus a share for each
 # operation: about a second.
 _BUDGET = 2 << 37
 OPERATION = 1 << 21
-# What one more bit of precision, squared, costs where a series is summed, a
-# root is taken and where the gamma function is: measured, of complex numbers.
+# The cost of one more bit of precision, squared, of a series, a root and the
+# gamma function, measured for complex numbers.
 SERIES, ROOT, GAMMA = 40, 8, 3000
 
 

@@ -98,5 +98,5 @@ def fraction(text: str) -> Fraction:
 
 
 def places(text: str) -> int:
-  """Returns the digits behind the point; a period has no end of them."""
+  """Returns the digits after the point; 0 for a repeating decimal."""
   return 0 if {'\\', '('} & {*text} else len(text.partition('.')[2])

@@ -133,7 +133,7 @@ def _same(a: Node, b: Node) -> bool:
 
 
 def _same_relation(a: Node, b: Node) -> bool:
-  """Whether left - right is the same but for its sign; = and < are alike."""
+  """Whether left - right is the same except for its sign; = and < are alike."""
   if not {a.args[0], b.args[0]} <= set(_RELATION_SIGNS):
     return False
   _, left, right = b.args

@@ -109,7 +109,7 @@ def confine() -> str:
   calls = f'no({machine})'
   if machine in syscalls.NUMBERS:
     calls = seccomp(program(machine, os.getpid()))
-  # Landlock alone knows of TCP only, so this claims nothing for it.
+  # Landlock knows only of TCP, so this claims nothing for it.
   network = 'denied' if calls == 'yes' else 'open'
   return (
     f'landlock={rules} seccomp={calls} no_new_privs={privileges} '
@@ -124,7 +124,7 @@ def no_new_privs() -> str:
 
 
 def drop_capabilities(kept: int = READING) -> str:
-  """Root's rights go, but for reading files, which stays as it was.
+  """Root's rights go, except to read files, which stays as it was.
 
   With CAP_PERFMON, newer kernels let root read the memory and environment of
   any process, Landlock or not. Returns 'dropped' or 'no(reason)'.
@@ -148,7 +148,7 @@ def landlock(
 
   With them go the memory, environment and descriptors of processes outside
   (/proc/PID/mem and the like), which count as tracing. Reading is free unless
-  `readable` says what may be read: these paths, and what lies below them; all
+  `readable` says what may be read: these paths, and all below them; all
   of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
 
   Nothing newer than `newest_abi` is asked for, and nothing at all with 0: so
@@ -211,7 +211,7 @@ def program(
 ) -> bytes:
   """Returns the filter for process `pid`, as the kernel reads it.
 
-  `allowed` are calls that it does not look at, but for what `_bounded` says,
+  `allowed` are calls that it does not look at, except for what `_bounded` says,
   which Landlock, or an older one, lets pass.
 
   Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
@@ -292,7 +292,7 @@ def _test(
 ) -> list[tuple[int, int, int, int]]:
   """Returns instructions that look at the low 32 bits of one argument.
 
-  The kernel reads these arguments as 32 bits too, but for `clone`'s flags, of
+  The kernel reads these arguments as 32 bits too, except `clone`'s flags, of
   which all have a place there.
   """
   code = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)]

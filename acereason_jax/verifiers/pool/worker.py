@@ -46,7 +46,7 @@ def _limit(parent: int) -> None:
   """Dies with the parent's thread, and holds memory and integers small."""
   if sys.platform == 'linux':
     sandbox.die_with_parent()
-    # The soft limit alone: the code judge's programs have limits of their own.
+    # Only the soft limit: the code judge's programs have limits of their own.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
   if os.getppid() != parent:
@@ -85,7 +85,7 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
   # A failing judge is data: it becomes the status 'error', never a reward.
   except Exception as e:  # noqa: BLE001
     detail = ascii(f'{type(e).__name__}: {e}')[1:-1][:200]
-    # Nobody knows what state running out of memory left behind.
+    # Running out of memory leaves an unknown state.
     spent = isinstance(e, MemoryError)
   return encode(dict(id=task['id'], status='error', detail=detail, spent=spent))
 

@@ -110,5 +110,5 @@ def _without(line: str, columns: int) -> str:
   while column < columns and line[at : at + 1] in (' ', '\t'):
     column += 1 if line[at] == ' ' else _TAB - column % _TAB
     at += 1
-  # Of a tab, the rest stays.
+  # The rest of a tab stays.
   return ' ' * (column - columns) + line[at:]

@@ -21,7 +21,7 @@ _CONFINING, CONFINED = 4, b'confined: '
 # Address space that the interpreter and its libraries take before a program.
 _BASE_BYTES = 256 << 20
 # asyncio talks to itself by socketpair. Files are Landlock's, and the mounts';
-# where there is neither, the filter lets nothing be opened but for reading.
+# where there is neither, the filter lets files be opened only for reading.
 _ALLOWED = {'T1': frozenset(('socketpair',))}
 _ALLOWED['T2'] = _ALLOWED['T1'] | {'open', 'openat'}
 # What Landlock knows nothing of (times, attributes), mounts keep from others.

@@ -22,9 +22,9 @@ _NAME, _MODULE = 'solution.py', 'solution'
 # What LiveCodeBench sets; LeetCode allows more. A key of `sorted` that sorts
 # takes most of the stack, 5 kB a call, and the zygote leaves room for so many.
 _RECURSION_LIMIT = 50_000
-# What a traceback shows: the last calls of the last exceptions.
+# A traceback shows the last calls of the last exceptions.
 _CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
-# What a program may leave unwritten.
+# Files that a program may leave unwritten.
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
@@ -195,7 +195,7 @@ def _exit_status(code: object) -> int:
 
 
 def _finish(status: int, names: dict) -> int:
-  """What the interpreter does at its end, without tearing it down.
+  """Does what the interpreter does at its end, without tearing it down.
 
   `names` are forgotten, so that what destructors print is there.
   """

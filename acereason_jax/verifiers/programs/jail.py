@@ -258,7 +258,7 @@ class Jail:
     return bytes(data)
 
   def _test(self, leaks: set[str]) -> str:
-    """Runs what must fail, but for `leaks`; returns what held it.
+    """Runs what must fail, except `leaks`; returns what held it.
 
     Raises:
       SandboxError: something else worked.
@@ -376,5 +376,5 @@ attempt('signal-kind', lambda: command(10, int(signal.SIGURG)))
 attempt('async', lambda: command(4, os.O_ASYNC))
 print(','.join(broke) or 'nothing', 'of', tried)
 """
-# What Landlock alone prevents.
+# Only Landlock prevents these.
 _LEAKS = {'read', 'list', 'proc'}

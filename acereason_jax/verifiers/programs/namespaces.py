@@ -19,7 +19,7 @@ _NEW_USER, _NEW_PID, _NEW_NET = 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
-# Not /tmp: the interpreter may lie there.
+# Not /tmp: the interpreter may be there.
 SCRATCH = '/scratch'
 _MOUNT_POINT = '/sys'
 # Programs open these too; without /proc they lead to a copy, made for programs
@@ -30,7 +30,7 @@ _SCRATCH_OPTIONS = b'size=64m,nr_inodes=1024,mode=1777'
 
 
 def enter() -> None:
-  """Becomes alone: no network, no other process's IPC, a read-only root.
+  """Leaves all others: no network, no other process's IPC, a read-only root.
 
   The root holds `system_paths` and an empty scratch folder, nothing else.
 
@@ -39,7 +39,7 @@ def enter() -> None:
   """
   own = os.open('/proc/self', os.O_RDONLY | os.O_DIRECTORY)
   if os.getuid() == 0:
-    # Before the user changes: the interpreter may lie in root's own folder.
+    # Before the user changes: the interpreter may be in root's own folder.
     sandbox.check('unshare', sandbox.libc().unshare(_NEW_NS))
     _new_root()
     users.leave_root()

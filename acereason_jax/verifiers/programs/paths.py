@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 
 # Folders that hold installed libraries and nothing else; and the library that
-# programs are allowed wherever it lies.
+# programs are allowed wherever it is.
 _LIBRARY_FOLDERS = 'site-packages', 'dist-packages'
 _LIBRARY = 'numpy'
 
@@ -37,7 +37,7 @@ def library_paths() -> tuple[str, ...]:
     for path in map(os.path.abspath, sys.path)
     if os.path.basename(path) in _LIBRARY_FOLDERS or os.path.isfile(path)
   }
-  # Found, not imported. Its shared libraries lie beside it.
+  # Found, not imported. Its shared libraries are beside it.
   with contextlib.suppress(ImportError, ValueError):
     if found := importlib.util.find_spec(_LIBRARY):
       for place in found.submodule_search_locations or ():

@@ -59,7 +59,7 @@ def started_jail(tier: str) -> jail.Jail:
 
 
 class Budget:
-  """What a submission may still use; as for a test, CPU time decides.
+  """The time that a submission has left; as for a test, CPU time decides.
 
   It may sleep as long in all of its tests as in one: who sleeps holds a worker.
   """
@@ -121,7 +121,7 @@ def _run_once(
     vars(jails).clear()
     note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
     return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
-  # Of every run, of the one that is tried again too: a program whose time is
+  # Every run counts, the one that is tried again too: a program whose time is
   # chance would have some of it for nothing.
   budget.cpu_seconds -= outcome.cpu_seconds
   budget.asleep_seconds -= outcome.asleep_seconds

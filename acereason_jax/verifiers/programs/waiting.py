@@ -40,7 +40,7 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
 
   Returns whether it slept too long, and the seconds it slept. Neither asleep
   nor running is who waits for a core: that is the machine's affair, and its
-  wall time alone is limited.
+  only its wall time is limited.
   """
   pid, spent = run.pid, run.busy
   handle = os.pidfd_open(pid)

@@ -163,7 +163,7 @@ def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
       os.execv(sys.executable, sys.orig_argv)
   threading.stack_size(_THREAD_STACK_BYTES)
   for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):
-    # What the parent may do is not what programs may.
+    # The parent's soft limits are not those of programs.
     _, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (hard, hard))
   channel = socket.socket(fileno=descriptor)

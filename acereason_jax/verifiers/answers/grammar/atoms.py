@@ -1,4 +1,4 @@
-"""What nothing binds tighter than: numbers, words, commands."""
+"""The tightest level: numbers, words, commands."""
 
 import re
 from fractions import Fraction
@@ -175,7 +175,7 @@ class Atoms(Functions):
   def _argument(self, one_digit: bool = False) -> Node:
     """What a command or ^ takes: a group, or one token.
 
-    TeX takes one digit, as in `\\frac12`; behind ^ people mean the number.
+    TeX takes one digit, as in `\\frac12`; after ^ people mean the number.
     """
     if self._take('sign', '{'):
       return self._nested(self._braced)

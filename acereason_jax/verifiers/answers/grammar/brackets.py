@@ -1,4 +1,4 @@
-"""What brackets hold: groups, tuples, intervals, sets, matrices, magnitudes."""
+"""The contents of brackets: groups, tuples, intervals, sets and matrices."""
 
 from acereason_jax.verifiers.answers import tokens, tree
 from acereason_jax.verifiers.answers.grammar.names import Names

@@ -1,4 +1,4 @@
-r"""Words behind a value: its unit, or what it counts."""
+r"""Words after a value: its unit, or what it counts."""
 
 from acereason_jax.verifiers.answers import (
   tokens,
@@ -18,7 +18,7 @@ class UnitWords(Cursor):
   r"""`\text{km}/\text{h}`, `apples`, `\%`."""
 
   def _unit(self) -> str | None:
-    """Takes a unit, percent or plain words behind a value."""
+    """Takes a unit, percent or plain words after a value."""
     token = self.peek()
     if self._take('sign', '%') or self._take('escaped', '\\%'):
       return 'percent'
@@ -130,7 +130,7 @@ class UnitWords(Cursor):
 
 
 def is_letter(text: str) -> bool:
-  """Whether the \\text behind a value is a factor, like \\text{e}."""
+  """Whether the \\text after a value is a factor, like \\text{e}."""
   text = text.strip()
   if text in vocabulary.FUNCTIONS or text == 'pi':
     return True
@@ -138,7 +138,7 @@ def is_letter(text: str) -> bool:
 
 
 def _is_unit_word(token: Token) -> bool:
-  """Whether a word behind a value, without \\text, is no product."""
+  """Whether a word after a value, without \\text, is no product."""
   word = token.text
   # mL and KM are products.
   known = word in unit_table.BARE or (
