@@ -129,7 +129,7 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
   source = serve.from_directory(str(model))
   files = serve.read_model(source.directory)
   assert files.stops == (tiny.SPECIAL.index('<eos>'),)
-  assert files.config.context == 64
+  assert files.network.config.context == 64
   sizes = serve.choose_sizes(
     serve.Asked(page=4), mesh, window=8, max_tokens=4, rollouts=5
   )
