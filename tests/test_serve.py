@@ -26,6 +26,15 @@ def model(tmp_path_factory):
   return tiny.write_model(tmp_path_factory.mktemp('tiny') / 'model')
 
 
+def drawn(parts, step):
+  """Parameters without a zero, an adapter's either."""
+  key = jax.random.key(step)
+  return jax.tree.map(
+    lambda x: x + jax.random.normal(key, x.shape),
+    base.init_params(parts.trained, key),
+  )
+
+
 def save_run(workdir, model, own, *steps, dtype='float32'):
   """A run's folder with checkpoints whose parameters are drawn at random."""
   parts = lora.split(SPECS, **own)
@@ -33,14 +42,9 @@ def save_run(workdir, model, own, *steps, dtype='float32'):
   config = dict(model=str(model), dtype=dtype, lora=own)
   with checkpoint.Checkpoints(workdir, keep=len(steps)) as checkpoints:
     for step in steps:
-      key = jax.random.key(step)
-      params = jax.tree.map(
-        lambda x, key=key: x + jax.random.normal(key, x.shape),
-        base.init_params(parts.trained, key),
-      )
       checkpoints.save(
         step,
-        update.TrainState(params, {}, jnp.int32(step)),
+        update.TrainState(drawn(parts, step), {}, jnp.int32(step)),
         dict(step=step),
         dict(config=config, data=data),
         parquet.to_bytes(ledger.Ledger()),
@@ -85,6 +89,7 @@ def test_a_run_is_found_by_folder_and_by_step(runs, model, tmp_path):
   load = lambda path: weights.find(str(path)).load(SPECS, mesh, jnp.float32)
   run = runs['full']
   newest, first = load(run), load(run / 'checkpoints' / '3')
+  assert_equal(newest, drawn(lora.split(SPECS, **FULL), 5))
   assert_equal(newest, load(run / 'checkpoints' / '5'))
   assert (newest['embed'] != first['embed']).any()
   told = [

@@ -1,4 +1,4 @@
-"""A run's checkpoint as weights to serve, beside model directories.
+"""The parameters that a run's checkpoint holds, to serve or to export.
 
 It is here and not in rollout/, because that folder may not know of runs:
 rollout/serve.py takes a function that loads, whatever it loads from.
@@ -131,31 +131,42 @@ def load_trained(
   The checkpoint is read as float32 over the fsdp axis of the mesh; a larger
   one takes less of each device until the parameters are in `dtype`.
   """
+  parts, weights = restore(trained, specs, mesh)
+  # Adapters are merged as the run does it, in its own dtype.
+  merging = jnp.dtype(trained.dtype) if parts.frozen else dtype
+  to_rollouts, _ = serve.rollout_params(specs, parts, mesh, merging)
+  params = to_rollouts(weights)
+  return params if merging == dtype else update.cast(params, dtype)
+
+
+def restore(
+  trained: Trained, specs: base.Tree, mesh: Mesh
+) -> tuple[lora.Parts, base.Tree]:
+  """What of the parameters was trained, and all of them, spread over fsdp.
+
+  What was trained is float32. The rest, beside adapters, is in the run's dtype.
+
+  Raises:
+    ValueError, OSError: one line.
+  """
   parts = lora.split(specs, **trained.lora)
   placed = sharding.param_shardings(parts.trained, mesh)
   abstract = sharding.abstract(parts.trained, placed, jnp.float32)
   restored = checkpoint.load(trained.path, {'params': abstract})
   if restored is None:
     raise FileNotFoundError(f'{trained.path}: the run has removed it meanwhile')
-  weights = restored.state['params']
-  # Adapters are merged as the run does it, in its own dtype.
-  merging = jnp.dtype(trained.dtype) if parts.frozen else dtype
-  if parts.frozen:
-    weights = base.overlaid(_frozen(trained, parts, mesh), weights)
-  to_rollouts, _ = serve.rollout_params(specs, parts, mesh, merging)
-  params = to_rollouts(weights)
-  return params if merging == dtype else update.cast(params, dtype)
-
-
-def _frozen(trained: Trained, parts: lora.Parts, mesh: Mesh) -> base.Tree:
+  params = restored.state['params']
+  if not parts.frozen:
+    return parts, params
   if trained.model_digest != hf.model_digest(trained.directory):
     raise ValueError(
       f'{trained.directory}: not the model that the adapters of '
       f'{trained.path} were trained beside; put that back'
     )
-  return hf.load(
+  frozen = hf.load(
     trained.directory,
     parts.frozen,
     dtype=jnp.dtype(trained.dtype),
     shardings=sharding.param_shardings(parts.frozen, mesh),
   )
+  return parts, base.overlaid(frozen, params)
