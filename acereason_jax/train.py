@@ -19,11 +19,12 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, renamed
 from acereason_jax.console import exits, jax_setup, terminal
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
+NO_FIELD = 'no such field; acereason_jax/config/base.py has them all'
 CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 WORKDIR = flags.DEFINE_string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
@@ -96,7 +97,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
     raise SystemExit(
       f'error: {"--config: " if mine.filename == __file__ else in_file}'
-      f'{reason} (no such field; configs/base.py lists them)'
+      f'{reason} ({renamed.hint(reason, argv) or NO_FIELD})'
     ) from e
 
 
@@ -124,7 +125,7 @@ def main(argv: list[str]) -> int:
   with ends_all():
     try:
       with exits.mendable(ValueError, OSError):
-        settings.validate(CONFIG.value)
+        checks.validate(CONFIG.value)
         run = build(CONFIG.value)
       return train(run, workdir)
     except KeyboardInterrupt:

@@ -18,7 +18,8 @@ import optax
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import reader
+from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import selection
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
@@ -92,9 +93,9 @@ def build(config: ml_collections.ConfigDict) -> Run:
   Raises:
     ValueError, OSError: one line for the user.
   """
-  c = settings.Reader(config)
+  c = reader.Reader(config)
   network = build_network(c)
-  by_domain = {n: c.over(d) for n, d in settings.domains(config).items()}
+  by_domain = {n: c.over(d) for n, d in stages_lib.domains(config).items()}
   # A run of one domain can be followed by one of several.
   alone = not len(config.domains)
   domains = build_domains(c.model, by_domain, alone, network)
@@ -112,15 +113,14 @@ def build(config: ml_collections.ConfigDict) -> Run:
     abstract_params=abstract_params,
     cast_bytes=cast_bytes,
   )
-  configs = settings.stages(config)
+  configs = stages_lib.stages(config)
   # A stage has the same index whether all stages are run or only some.
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
-  longest = max(
-    stage.rollout.max_tokens for stage in settings.every_stage(config).values()
-  )
+  every_stage = stages_lib.every_stage(config).values()
+  longest = max(stage.rollout.max_tokens for stage in every_stage)
   run = Run(
     config=json.loads(config.to_json()),
     attention=network.attention,
@@ -146,7 +146,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   return run
 
 
-def build_network(c: settings.Reader) -> Network:
+def build_network(c: reader.Reader) -> Network:
   mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
   directory = embedded.resolve_model(c.model)
   tokenizer = tokens.load_tokenizer(directory)
@@ -174,7 +174,7 @@ def build_network(c: settings.Reader) -> Network:
 
 def build_domains(
   model: str,
-  by_domain: Mapping[str, settings.Reader],
+  by_domain: Mapping[str, reader.Reader],
   alone: bool,
   network: Network,
 ) -> dict[str, Domain]:
@@ -182,7 +182,7 @@ def build_domains(
   config names none. Errors name the `model`."""
   domains = {}
   for name, own in by_domain.items():
-    with settings.named('domain', name):
+    with stages_lib.named('domain', name):
       domains[name] = domains_lib.build_domain(
         own,
         name,
@@ -234,7 +234,7 @@ def model_digests(network: Network) -> dict[str, Any]:
 
 
 def build_stages(
-  c: settings.Reader,
+  c: reader.Reader,
   configs: Mapping[str, ml_collections.ConfigDict],
   order: Sequence[str],
   shared: Shared,
@@ -243,9 +243,9 @@ def build_stages(
   holds the names of all stages."""
   stages = []
   for name, config in configs.items():
-    with settings.named('stage', name):
+    with stages_lib.named('stage', name):
       own = c.over(config)
-      mix = settings.mix(config)
+      mix = stages_lib.mix(config)
       filters = parts.build_filters(own, config)
       stages.append(
         build_stage(own, name, order.index(name), mix, filters, shared)
@@ -255,7 +255,7 @@ def build_stages(
 
 
 def build_stage(
-  c: settings.Reader,
+  c: reader.Reader,
   name: str,
   index: int,
   mix: dict[str, float],
@@ -271,7 +271,7 @@ def build_stage(
   entropy_bonus = parts.build_control(
     c.objective, 'entropy_bonus', 'objective.entropy_bonus'
   )
-  has_bonus = isinstance(bonus, settings.Reader) or bonus > 0
+  has_bonus = isinstance(bonus, reader.Reader) or bonus > 0
   has_reference = 'logp_ref_BT' in read
   training = parts.build_training(
     c, network.parts, network.mesh, shared.abstract_params, has_reference
@@ -319,7 +319,7 @@ def place(
   return packing.PackedBatch(*(mesh_lib.spread(x, sharding) for x in batch))
 
 
-def build_layout(c: settings.Reader, network: Network) -> packing.Layout:
+def build_layout(c: reader.Reader, network: Network) -> packing.Layout:
   return packing.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
     columns=c.microbatch.columns,
@@ -330,7 +330,7 @@ def build_layout(c: settings.Reader, network: Network) -> packing.Layout:
 
 
 def build_update(
-  c: settings.Reader,
+  c: reader.Reader,
   network: Network,
   loss: losses.Loss,
   optimizer: optax.GradientTransformation,
@@ -352,7 +352,7 @@ def build_update(
 
 
 def build_training_engine(
-  c: settings.Reader, shared: Shared, abstract: update.TrainState
+  c: reader.Reader, shared: Shared, abstract: update.TrainState
 ) -> engine_lib.Engine:
   """The engine for the rollouts of a stage whose state is `abstract`."""
   network = shared.network
@@ -371,7 +371,7 @@ def build_training_engine(
 
 
 def build_heldout(
-  c: settings.Reader, shared: Shared, stages: Sequence[Stage], longest: int
+  c: reader.Reader, shared: Shared, stages: Sequence[Stage], longest: int
 ) -> engine_lib.Engine:
   """The engine for held-out questions: a stage's, where that is the same.
 
@@ -415,7 +415,7 @@ def stamp(directory: str) -> str:
 
 
 def build_model(
-  c: settings.Reader, mesh, directory: str, kernel: attention.Kernel
+  c: reader.Reader, mesh, directory: str, kernel: attention.Kernel
 ) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
   """The model of a directory, what of it is trained, and its config.json."""
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
@@ -431,7 +431,7 @@ def build_model(
   return model, parts, config
 
 
-def build_params(c: settings.Reader, parts: lora.Parts, mesh, directory: str):
+def build_params(c: reader.Reader, parts: lora.Parts, mesh, directory: str):
   """(load: () -> what is trained, load_frozen: () -> what is not, the former's
   shapes and places)."""
   seed, dtype = c.seed, jnp.dtype(c.dtype)
@@ -473,7 +473,7 @@ def build_rollout_params(
   return jax.jit(read, out_shardings=shardings), taken
 
 
-def check_lengths(c: settings.Reader, mesh, window: int, context: int) -> None:
+def check_lengths(c: reader.Reader, mesh, window: int, context: int) -> None:
   """Raises ValueError if the context cannot hold a rollout of a stage, or the
   mesh cannot cut its slots or rows."""
   if window + c.rollout.max_tokens > context:
@@ -516,7 +516,7 @@ def check_vocabulary(
 
 
 def build_engine(
-  c: settings.Reader,
+  c: reader.Reader,
   model: base.Model,
   mesh,
   tokenizer: Any,

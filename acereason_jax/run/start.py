@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import renamed, resume
 from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, outcomes, parquet, selection
 from acereason_jax.data import records, references
@@ -43,11 +43,10 @@ def read_meta(
   if (meta := checkpoints.latest_meta()) is None:
     return None
   check_meta(meta)
+  meta = dict(meta, config=renamed.today(meta['config']))
   progress = checkpoints.latest_progress()
   step_of(progress)
-  steered, wrong = settings.steered(
-    meta['config'], run.config, progress['stage']
-  )
+  steered, wrong = resume.steered(meta['config'], run.config, progress['stage'])
   before, after = (
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
@@ -70,7 +69,7 @@ def read_meta(
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    metrics.say(f'from step {progress["step"]} on: {settings.shown(change)}')
+    metrics.say(f'from step {progress["step"]} on: {resume.shown(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -299,9 +298,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = checkpoint_lib.fixed(
-    settings.by_name(run.config), settings.MAY_CHANGE
-  )
+  fields = checkpoint_lib.fixed(resume.by_name(run.config), resume.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
