@@ -20,12 +20,13 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, renamed
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
 # The libraries' news stay out: Orbax logs twenty lines for every save.
+NO_FIELD = 'no such field; acereason_jax/config/base.py has them all'
 FLAGS = command_line.Flags(logging.WARNING)
 config_flags.DEFINE_config_file(
   'config', None, 'A file of configs/.', flag_values=FLAGS.values
@@ -93,7 +94,7 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
       reason = reason.args[0]
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
     raise command_line.refused(
-      f'{place_of(e)}: {reason}', 'no such field; configs/base.py lists them'
+      f'{place_of(e)}: {reason}', renamed.hint(reason, argv) or NO_FIELD
     ) from e
 
 
@@ -134,7 +135,7 @@ def main(argv: Sequence[str]) -> int:
   with ends_all():
     try:
       with exits.one_line_for(ValueError, OSError):
-        settings.validate(args.config)
+        checks.validate(args.config)
         run = build(args.config)
       return train(run, workdir)
     except KeyboardInterrupt:

@@ -8,7 +8,9 @@ start, 76.6 after math_24k, 78.6 at the end. Not measured by us: no accelerator
 ran this yet.
 """
 
-from configs import acereason_7b
+from acereason_jax.config import base
+
+acereason_7b = base.beside(__file__, 'acereason_7b')
 
 
 def get_config(order=''):

@@ -21,7 +21,7 @@ failures in 8 attempts of R1 [P 3.3.1], and, where a program must begin with
 given code, a `starter`; they were not released.
 """
 
-from configs import base
+from acereason_jax.config import base
 
 # As released for evaluation [K]; that of training is not reported.
 _PROGRAM = (

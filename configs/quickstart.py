@@ -5,7 +5,7 @@
 Two example turns teach it \\boxed{}: without them it never writes one.
 """
 
-from configs import base
+from acereason_jax.config import base
 
 
 def get_config():

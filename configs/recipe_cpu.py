@@ -9,7 +9,9 @@ them work together; lengths are too short to teach longer thinking.
 docs/measured.md has its curves.
 """
 
-from configs import quickstart
+from acereason_jax.config import base
+
+quickstart = base.beside(__file__, 'quickstart')
 
 SOURCES = 'acereason_jax.data.sources:'
 ask = 'Write a Python function f(x) that returns {}.'.format

@@ -9,7 +9,9 @@ never clips. The paper saw the entropy collapse near step 100 with 2 and 4, and
 never with 1. docs/measured.md has what 18 steps show here.
 """
 
-from configs import quickstart
+from acereason_jax.config import base
+
+quickstart = base.beside(__file__, 'quickstart')
 
 
 def get_config():

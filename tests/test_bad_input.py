@@ -16,7 +16,7 @@ import tiny
 
 from acereason_jax import export, train
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, reader
 from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.run import checkpoint, start, values
@@ -54,7 +54,7 @@ def refused(config, match):
   """Checks that `config` ends with one line before anything is compiled."""
   errors = ValueError, OSError
   with compiled() as seen, pytest.raises(errors, match=match) as caught:
-    settings.validate(config)
+    checks.validate(config)
     train.build(config)
   assert '\n' not in str(caught.value)
   assert not seen
@@ -67,7 +67,7 @@ def test_what_is_compiled_is_seen():
 
 
 def test_the_tiny_config_builds(config):
-  settings.validate(config)
+  checks.validate(config)
   assert train.build(config).stages[0].stop.steps == 4
 
 
@@ -233,7 +233,7 @@ def test_an_argument_that_a_component_does_not_take(config):
 
 
 def test_a_field_that_nothing_reads(config):
-  c = settings.Reader(config)
+  c = reader.Reader(config)
   c.kwargs()
   c.check_all_read([c], [c])
   whole = ml_collections.ConfigDict({**config, 'knob': 3})

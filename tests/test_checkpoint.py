@@ -15,7 +15,8 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from acereason_jax.run import checkpoint, resume
+from acereason_jax.config import resume
+from acereason_jax.run import checkpoint
 
 REPLICATED = PartitionSpec()
 

@@ -12,7 +12,7 @@ import walk
 from absl import flags
 from ml_collections import config_flags
 
-from acereason_jax.config import reader
+from acereason_jax.config import checks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -105,7 +105,7 @@ def test_flags_and_lines_of_configs_are_valid(line, code, monkeypatch):
   config.model = config.model or 'somewhere'
   exec(code, dict(c=config))  # Our own page.
   if 'domains' not in code:
-    reader.validate(config)
+    checks.validate(config)
 
 
 def test_all_blocks_with_lines_of_configs_parse():

@@ -12,7 +12,7 @@ import runs
 import tiny
 
 from acereason_jax import train, types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks
 from acereason_jax.curriculum import ledger
 from acereason_jax.rl import objective
 from acereason_jax.rollout import requests
@@ -50,7 +50,7 @@ def of_loss(loss):
 
 
 def built(config):
-  settings.validate(config)
+  checks.validate(config)
   return build.build(config)
 
 

@@ -22,7 +22,7 @@ import tiny
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import train, types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, update
 from acereason_jax.run import checkpoint, start
@@ -638,7 +638,7 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   config.optim.transform = dict(fn='own_parts:sign_descent', decay=0.75)
   config.optim.learning_rate = 0.5
   config.objective.loss = dict(fn='own_parts:squared', strength=0.0)
-  settings.validate(config)
+  checks.validate(config)
   run = train.build(config)
   state = start.begin(run).state
   before = jax.device_get(state.params)
@@ -684,7 +684,7 @@ def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   config.optim.decay_on = '.*'
   config.optim.groups = (('embed', 0.1), (r'layers\..*_norm', dict(SGD)))
   config.optim.warmup_steps = 2
-  settings.validate(config)
+  checks.validate(config)
   run = train.build(config)
   state = start.begin(run).state
   abstract_state = run.stages[0].abstract_state
@@ -699,6 +699,6 @@ def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   assert moment['layers']['q'].sharding.is_equivalent_to(placed, 3)
   assert moment['layers']['q'].dtype == jnp.bfloat16
   config.optim.groups = (('embeds', 0.1),)
-  settings.validate(config)
+  checks.validate(config)
   with pytest.raises(ValueError, match=r"config\.optim\.groups\[0\]='embeds'"):
     train.build(config)

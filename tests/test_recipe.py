@@ -11,12 +11,16 @@ import pytest
 import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, fields
+from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ledger
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
 from acereason_jax.run import build, loop, values
-from configs import acereason_1_1_7b, acereason_7b, acereason_14b
+
+acereason_7b = tiny.shipped('acereason_7b')
+acereason_14b = tiny.shipped('acereason_14b')
+acereason_1_1_7b = tiny.shipped('acereason_1_1_7b')
 
 CHATML = (
   "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] "
@@ -97,7 +101,7 @@ def prompt_of(config, domain, row, folder, template):
   """The text of the prompt that a run of `config` makes of a row of a file."""
   tokenizer = tokenizer_of(folder, template)
   (folder / 'rows.jsonl').write_text(json.dumps(row) + '\n')
-  c = settings.domains(config)[domain].prompt
+  c = stages_lib.domains(config)[domain].prompt
   tokens.check_thinking(tokenizer, (1,), opens=c.opens, reasons=c.reasons)
   (prompt,), _ = sources.to_prompts(
     sources.jsonl(folder / 'rows.jsonl'),
@@ -166,7 +170,7 @@ def test_words_for_a_starter_have_one_place_for_it(tmp_path):
     with pytest.raises(
       ValueError, match=r'config\.prompt\.starter=.* with one'
     ):
-      settings.validate(config)
+      checks.validate(config)
 
 
 PUBLISHED = ['math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k']
@@ -174,8 +178,8 @@ PUBLISHED += ['math_32k']
 
 
 def resolved(config):
-  settings.validate(config)
-  return settings.stages(config)
+  checks.validate(config)
+  return stages_lib.stages(config)
 
 
 @pytest.mark.parametrize('module', [acereason_7b, acereason_14b])
@@ -197,8 +201,8 @@ def test_orders_of_stages(module, order, names, domains):
   # A stage is the same in each order that has it.
   published = resolved(module.get_config())
   for name, stage in stages.items():
-    whole = {f: stage[f] for f in settings.STAGE_FIELDS}
-    assert whole == {f: published[name][f] for f in settings.STAGE_FIELDS}
+    whole = {f: stage[f] for f in fields.STAGE}
+    assert whole == {f: published[name][f] for f in fields.STAGE}
   assert config.checkpoint.best.removeprefix('heldout/') in domains
 
 
@@ -206,7 +210,7 @@ def test_what_the_stages_of_1_0_are():
   stages = resolved(acereason_7b.get_config())
   tokens_of = [c.rollout.max_tokens for c in stages.values()]
   assert tokens_of == [8192, 16384, 24576, 24000, 32768, 32768]
-  filters = [next(iter(settings.filters(c).items())) for c in stages.values()]
+  filters = [next(iter(stages_lib.filters(c).items())) for c in stages.values()]
   assert [domain for domain, _ in filters] == [n[:4] for n in PUBLISHED]
   probes = [(f['of'], f['max_solved']) for _, f in filters]
   assert probes == [(0, 0), (0, 0), (16, 6), (0, 0), (0, 0), (16, 6)]
@@ -227,16 +231,16 @@ def test_what_the_stages_of_1_0_are():
 def test_prompts_of_table_3(name, of, max_solved):
   stages = resolved(acereason_7b.get_config(name))
   assert list(stages) == PUBLISHED[:3]
-  own = settings.filters(stages['math_24k'])['math']
+  own = stages_lib.filters(stages['math_24k'])['math']
   assert (own['of'], own['max_solved']) == (of, max_solved)
   # The stages before are those of every other one: they can be shared.
   for before in PUBLISHED[:2]:
-    assert settings.filters(stages[before])['math']['of'] == 0
+    assert stages_lib.filters(stages[before])['math']['of'] == 0
 
 
 def test_difficulty_of_14b():
   stages = resolved(acereason_14b.get_config())
-  assert settings.filters(stages['code_24k'])['code']['max_difficulty'] == 7.0
+  assert stages_lib.filters(stages['code_24k'])['code']['max_difficulty'] == 7.0
   assert acereason_14b.get_config().model.endswith('14B')
 
 
@@ -249,7 +253,7 @@ def test_an_order_that_there_is_not():
 def test_what_the_stages_of_1_1_are():
   stages = resolved(acereason_1_1_7b.get_config())
   assert list(stages) == PUBLISHED
-  own = {n: settings.filters(c)[n[:4]] for n, c in stages.items()}
+  own = {n: stages_lib.filters(c)[n[:4]] for n, c in stages.items()}
   assert own['math_8k']['max_difficulty'] == 4.0
   assert own['math_16k']['max_difficulty'] == -1.0
   # Of those solved by every one of 16 only.
@@ -261,7 +265,7 @@ def test_what_the_stages_of_1_1_are():
     'acereason_jax.rl.control:near_entropy'
   }
   other = resolved(acereason_1_1_7b.get_config('without_difficulty'))
-  assert settings.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
+  assert stages_lib.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
 
 
 @pytest.fixture(scope='module')
@@ -343,7 +347,7 @@ def test_filters_by_domain(folder):
       ),
     ),
   )
-  settings.validate(config)
+  checks.validate(config)
   (stage,) = build.build(config).stages
   assert (
     stage.filters['math'].max_solved == 6 and stage.filters['math'].of == 16
@@ -379,7 +383,7 @@ def test_a_bad_filter_of_a_domain(folder, changes, message):
     dict(name='x', mix=dict(code=1), filter=dict(domains=changes)),
   )
   with pytest.raises(ValueError, match=message):
-    settings.validate(config)
+    checks.validate(config)
 
 
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
@@ -401,7 +405,7 @@ BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 def test_a_bad_number_of_rollouts(folder, rollout, message):
   config = tiny.config(folder)
   config.stages = (dict(name='x', rollout=rollout),)
-  settings.validate(config)
+  checks.validate(config)
   with pytest.raises(ValueError, match=message):
     build.build(config)
 

@@ -24,7 +24,7 @@ from runs import (
 )
 
 from acereason_jax import ledger, train
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks
 from acereason_jax.run import checkpoint, values
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
@@ -319,14 +319,14 @@ def test_a_warm_up_after_a_constant_rate(folder, tmp_path):
   refused(config, tmp_path, "dict(fn='optax:constant_schedule', value=1e-6)")
   rate = dict(fn='optax:constant_schedule', value=1e-2)
   config.stages = (first | dict(optim=dict(learning_rate=rate)), second)
-  settings.validate(config)
+  checks.validate(config)
   assert train.build(config).stages[1].carry is not None
 
 
 def refused(config, workdir, message):
   """Checks that a run of `config` ends with one line before it compiles."""
   with pytest.raises((ValueError, SystemExit)) as caught:
-    settings.validate(config)
+    checks.validate(config)
     train.train(train.build(config), workdir / 'refused')
   said = str(caught.value)
   assert re.search(re.escape(message).replace(r'\.\*', '.*'), said), said

@@ -14,8 +14,8 @@ import safetensors.numpy
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from acereason_jax.config import base as base_config
 from acereason_jax.models import base, families
-from configs import base as base_config
 
 TESTS = pathlib.Path(__file__).parent
 SPECIAL = ('<pad>', '<eos>', '<user>', '<assistant>')
@@ -38,6 +38,11 @@ LLAMA = {
   'tie_word_embeddings': True,
   'hidden_act': 'silu',
 }
+
+
+def shipped(name: str) -> Any:
+  """The module of configs/`name`.py."""
+  return base_config.beside(str(TESTS.parent / 'configs' / 'any'), name)
 
 
 def write_tokenizer(directory: pathlib.Path) -> None:

@@ -16,7 +16,8 @@ import ml_collections
 import optax
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.config import reader as settings
+from acereason_jax.config import reader
+from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import (
   base,
@@ -61,9 +62,9 @@ def build(config: ml_collections.ConfigDict) -> Run:
   Raises:
     ValueError, OSError: one line for the user.
   """
-  c = settings.Reader(config)
+  c = reader.Reader(config)
   network = network_lib.build_network(c)
-  by_domain = {n: c.over(d) for n, d in settings.domains(config).items()}
+  by_domain = {n: c.over(d) for n, d in stages_lib.domains(config).items()}
   # A run of one domain can be followed by one of several.
   alone = not len(config.domains)
   domains = build_domains(c.model, by_domain, alone, network)
@@ -79,15 +80,14 @@ def build(config: ml_collections.ConfigDict) -> Run:
     abstract_params=params.abstract,
     cast_bytes=cast_bytes,
   )
-  configs = settings.stages(config)
+  configs = stages_lib.stages(config)
   # A stage has the same index whether all stages are run or only some.
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
-  longest = max(
-    stage.rollout.max_tokens for stage in settings.every_stage(config).values()
-  )
+  every_stage = stages_lib.every_stage(config).values()
+  longest = max(stage.rollout.max_tokens for stage in every_stage)
   run = Run(
     config=json.loads(config.to_json()),
     attention=network.attention,
@@ -115,7 +115,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
 
 def build_domains(
   model: str,
-  by_domain: Mapping[str, settings.Reader],
+  by_domain: Mapping[str, reader.Reader],
   alone: bool,
   network: network_lib.Network,
 ) -> dict[str, Domain]:
@@ -124,7 +124,7 @@ def build_domains(
   domains, files = {}, network.files
   serve.check_vocabulary(model, files.network.config.vocab, files.stops)
   for name, own in by_domain.items():
-    with settings.named('domain', name):
+    with stages_lib.named('domain', name):
       domains[name] = domains_lib.build_domain(
         own,
         name,
@@ -152,7 +152,7 @@ def digests_of(domains: Mapping[str, Domain]) -> dict[str, str]:
 
 
 def build_stages(
-  c: settings.Reader,
+  c: reader.Reader,
   configs: Mapping[str, ml_collections.ConfigDict],
   order: Sequence[str],
   shared: Shared,
@@ -161,9 +161,9 @@ def build_stages(
   holds the names of all stages."""
   stages = []
   for name, config in configs.items():
-    with settings.named('stage', name):
+    with stages_lib.named('stage', name):
       own = c.over(config)
-      mix = settings.mix(config)
+      mix = stages_lib.mix(config)
       filters = parts.build_filters(own, config)
       stages.append(
         build_stage(own, name, order.index(name), mix, filters, shared)
@@ -173,7 +173,7 @@ def build_stages(
 
 
 def build_stage(
-  c: settings.Reader,
+  c: reader.Reader,
   name: str,
   index: int,
   mix: dict[str, float],
@@ -189,7 +189,7 @@ def build_stage(
   entropy_bonus = parts.build_control(
     c.objective, 'entropy_bonus', 'objective.entropy_bonus'
   )
-  has_bonus = isinstance(bonus, settings.Reader) or bonus > 0
+  has_bonus = isinstance(bonus, reader.Reader) or bonus > 0
   has_reference = 'logp_ref_BT' in read
   training = parts.build_training(
     c, network.parts, network.mesh, shared.abstract_params, has_reference
@@ -240,7 +240,7 @@ def place(
 
 
 def build_layout(
-  c: settings.Reader, network: network_lib.Network
+  c: reader.Reader, network: network_lib.Network
 ) -> packing.Layout:
   return packing.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
@@ -252,7 +252,7 @@ def build_layout(
 
 
 def build_update(
-  c: settings.Reader,
+  c: reader.Reader,
   network: network_lib.Network,
   loss: losses.Loss,
   optimizer: optax.GradientTransformation,
@@ -274,7 +274,7 @@ def build_update(
 
 
 def build_training_engine(
-  c: settings.Reader, shared: Shared, abstract: update.TrainState
+  c: reader.Reader, shared: Shared, abstract: update.TrainState
 ) -> engine_lib.Engine:
   """The engine for the rollouts of a stage whose state is `abstract`."""
   network = shared.network
@@ -290,7 +290,7 @@ def build_training_engine(
 
 
 def build_heldout(
-  c: settings.Reader, shared: Shared, stages: Sequence[Stage], longest: int
+  c: reader.Reader, shared: Shared, stages: Sequence[Stage], longest: int
 ) -> engine_lib.Engine:
   """The engine for held-out questions: a stage's, where that is the same.
 

@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from acereason_jax import types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import reader
 from acereason_jax.data import references, sources
 from acereason_jax.models import tokens
 from acereason_jax.run import metrics, values
@@ -13,7 +13,7 @@ from acereason_jax.verifiers.pool import pool as pool_lib
 
 
 def build_domain(
-  c: settings.Reader,
+  c: reader.Reader,
   name: str,
   alone: bool,
   tokenizer: Any,
@@ -56,7 +56,7 @@ def build_domain(
 
 
 def read_prompts(
-  c: settings.Reader, name: str, domain: str, prefix: str, tokenizer: Any
+  c: reader.Reader, name: str, domain: str, prefix: str, tokenizer: Any
 ) -> tuple[list[types.Prompt], str]:
   """(prompts of config.train_data or config.heldout_data, the rows' digest)."""
   rows = getattr(c, name).build()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.config import reader as settings
+from acereason_jax.config import reader
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
   base,
@@ -63,7 +63,7 @@ class Params(NamedTuple):
   abstract: base.Tree
 
 
-def build_network(c: settings.Reader) -> Network:
+def build_network(c: reader.Reader) -> Network:
   """Raises ValueError or OSError, one line."""
   mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
   files = serve.read_model(embedded.resolve_model(c.model))
@@ -117,7 +117,7 @@ def stamp(directory: str) -> str:
   return json.dumps(told)
 
 
-def build_params(c: settings.Reader, network: Network) -> Params:
+def build_params(c: reader.Reader, network: Network) -> Params:
   """The parameters that a new run begins with."""
   seed, dtype, parts = c.seed, jnp.dtype(c.dtype), network.parts
   directory, mesh = network.files.directory, network.mesh
@@ -141,7 +141,7 @@ def build_params(c: settings.Reader, network: Network) -> Params:
   return Params(load, load_frozen, abstract)
 
 
-def check_lengths(c: settings.Reader, network: Network, window: int) -> None:
+def check_lengths(c: reader.Reader, network: Network, window: int) -> None:
   """Raises ValueError if the context cannot hold a rollout of a stage, or the
   mesh cannot cut its slots or rows."""
   lengths = {
@@ -164,7 +164,7 @@ def check_lengths(c: settings.Reader, network: Network, window: int) -> None:
 
 
 def build_engine(
-  c: settings.Reader,
+  c: reader.Reader,
   network: Network,
   *,
   window: int,

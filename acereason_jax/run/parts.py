@@ -11,14 +11,15 @@ import ml_collections
 import optax
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.config import reader as settings
+from acereason_jax.config import reader
+from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import base, lora, sharding
 from acereason_jax.rl import control, losses, objective, optim, update
 from acereason_jax.run import values
 
 
-def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
+def build_loss(c: reader.Reader) -> tuple[losses.Loss, frozenset[str]]:
   """The loss, and the fields of a batch that it reads.
 
   Raises:
@@ -40,7 +41,7 @@ def build_loss(c: settings.Reader) -> tuple[losses.Loss, frozenset[str]]:
   return loss, read
 
 
-def build_objective(c: settings.Reader, *, every: bool) -> objective.Objective:
+def build_objective(c: reader.Reader, *, every: bool) -> objective.Objective:
   """`every`: see `packing.trained_rollouts`."""
   o = c.objective
   return objective.Objective(
@@ -53,10 +54,10 @@ def build_objective(c: settings.Reader, *, every: bool) -> objective.Objective:
   )
 
 
-def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
+def build_control(c: reader.Reader, name: str, field: str) -> control.Control:
   """A number of the config, or the control that it names."""
   value = getattr(c, name)
-  if not isinstance(value, settings.Reader):
+  if not isinstance(value, reader.Reader):
     return control.constant(value)
   try:
     made = value.build()
@@ -71,7 +72,7 @@ def build_control(c: settings.Reader, name: str, field: str) -> control.Control:
   return made
 
 
-def build_groups(c: settings.Reader) -> control.Control:
+def build_groups(c: reader.Reader) -> control.Control:
   """Rollouts a prompt. A control may be between two whole numbers: a step
   rounds it."""
   made = build_control(c.rollout, 'per_prompt', 'rollout.per_prompt')
@@ -84,12 +85,12 @@ def build_groups(c: settings.Reader) -> control.Control:
 
 
 def build_filters(
-  c: settings.Reader, stage: ml_collections.ConfigDict
+  c: reader.Reader, stage: ml_collections.ConfigDict
 ) -> dict[str, filtering.Filter]:
   """By domain of the stage's mix."""
   c.filter.kwargs()
   found = {}
-  for domain, fields in settings.filters(stage).items():
+  for domain, fields in stages_lib.filters(stage).items():
     if fields['max_difficulty'] < 0:
       fields['max_difficulty'] = None
     found[domain] = filtering.Filter(**fields)
@@ -141,10 +142,10 @@ class Training(NamedTuple):
   abstract: update.TrainState
 
 
-def optimizer_component(c: settings.Reader) -> dict[str, Any]:
+def optimizer_component(c: reader.Reader) -> dict[str, Any]:
   """The transform, with the arguments that rl/optim.py gives a meaning."""
   rate = c.optim.learning_rate
-  if isinstance(rate, settings.Reader):
+  if isinstance(rate, reader.Reader):
     rate = rate.kwargs()
   component = c.optim.transform.kwargs() | dict(learning_rate=rate)
   more = dict(groups=c.optim.groups, decay_on=c.optim.decay_on)
@@ -152,7 +153,7 @@ def optimizer_component(c: settings.Reader) -> dict[str, Any]:
 
 
 def build_training(
-  c: settings.Reader,
+  c: reader.Reader,
   parts: lora.Parts,
   mesh: Any,
   abstract_params: base.Tree,
@@ -194,7 +195,7 @@ def build_training(
 
 
 def build_carry(
-  c: settings.Reader, specs: base.Tree, training: Training
+  c: reader.Reader, specs: base.Tree, training: Training
 ) -> Callable[[update.TrainState], update.TrainState]:
   """(the state at the end of the stage before) -> that at this one's beginning.
 

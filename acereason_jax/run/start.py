@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import renamed, resume
 from acereason_jax.console import exits
 from acereason_jax.curriculum import (
   filtering,
@@ -29,7 +29,7 @@ from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import loop, metrics, probe, resume
+from acereason_jax.run import loop, metrics, probe
 from acereason_jax.run.values import Progress, Run, Stage, Standing, Tools
 
 _MAX_SUMMARY_BYTES = 16 << 20
@@ -48,11 +48,10 @@ def read_meta(
   if (meta := checkpoints.latest_meta()) is None:
     return None
   check_meta(meta)
+  meta = dict(meta, config=renamed.today(meta['config']))
   progress = checkpoints.latest_progress()
   step_of(progress)
-  steered, wrong = settings.steered(
-    meta['config'], run.config, progress['stage']
-  )
+  steered, wrong = resume.steered(meta['config'], run.config, progress['stage'])
   before, after = (
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
@@ -75,7 +74,7 @@ def read_meta(
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    metrics.say(f'from step {progress["step"]} on: {settings.describe(change)}')
+    metrics.say(f'from step {progress["step"]} on: {resume.describe(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -304,7 +303,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = resume.fixed(settings.by_name(run.config), settings.MAY_CHANGE)
+  fields = resume.fixed(resume.by_name(run.config), resume.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
