@@ -56,6 +56,7 @@ setuptools.setup(
     'plan': ['libtpu'],
     'test': [
       'pytest>=8,<10',
+      'pytest-xdist>=3.7,<4',
       'hypothesis>=6.100,<7',
       'psutil>=6,<8',
       'ruff==0.17.*',

@@ -9,20 +9,26 @@ Adapters are merged as for rollouts: what is written is what the run's dtype
 made of them.
 """
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.console import exits, terminal
-from acereason_jax.models import base, decoder, embedded, hf, lora, sharding
+from acereason_jax.console import command_line, exits, terminal
+from acereason_jax.models import base, embedded, families, hf, lora, sharding
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint
+
+FLAGS = command_line.Flags()
+FLAGS.string(
+  'checkpoint',
+  None,
+  "A run's folder, or one of its checkpoints.",
+  required=True,
+)
+FLAGS.string('out', None, 'The directory to make.', required=True)
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -53,8 +59,7 @@ def export(path: str | os.PathLike, out: str) -> int:
         'one that is whole'
       )
   directory = embedded.resolve_model(run['model'])
-  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  specs = decoder.param_specs(config)
+  specs = families.read(directory).specs
   parts = lora.split(specs, **run['lora'])
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   abstract = sharding.abstract(
@@ -89,25 +94,14 @@ def merged(
   return jax.jit(merge, out_shardings=placed)(frozen, adapters)
 
 
-def make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog='acereason_jax.export')
-  parser.add_argument(
-    '--checkpoint',
-    required=True,
-    help="a run's folder, or one of its checkpoints",
-  )
-  parser.add_argument('--out', required=True, help='the directory to make')
-  return parser
-
-
-def main(argv: Sequence[str]) -> None:
-  args = make_parser().parse_args(argv)
-  logging.set_verbosity(logging.ERROR)
+def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  with exits.mendable(ValueError, OSError):
+  args = command_line.parse(FLAGS, argv, __doc__)
+  with exits.one_line_for(ValueError, OSError):
     step = export(args.checkpoint, args.out)
   terminal.say(f'{args.out}: the parameters after step {step}')
+  return 0
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  command_line.run(main)

@@ -11,13 +11,17 @@ line (--verbosity=1 shows the traceback too).
 """
 
 import contextlib
-import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import logging
 
-from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.console import (
+  command_line,
+  exits,
+  jax_setup,
+  signals,
+  terminal,
+)
 from acereason_jax.rollout import job as job_lib
 from acereason_jax.rollout import judging, output
 from acereason_jax.rollout import trace as trace_lib
@@ -26,108 +30,93 @@ from acereason_jax.run import weights
 DTYPES = ('bfloat16', 'float32')
 KV_DTYPES = (*DTYPES, 'float8_e4m3fn')
 
-flags.DEFINE_string(
-  'model', None, 'A Hugging Face directory or the name of an embedded model.'
+FLAGS = command_line.Flags(logging.WARNING)
+FLAGS.string(
+  'model',
+  None,
+  'A Hugging Face directory, the name of an embedded model, the folder of a '
+  'run (its newest checkpoint) or RUN/checkpoints/STEP.',
+  required=True,
 )
-flags.DEFINE_string(
+FLAGS.string(
   'prompts',
   None,
-  "JSON lines of 'problem' or another form of docs/data.md and, if need be, "
-  "'id'; an 'answer' is not needed.",
+  "JSON lines with a 'problem', or in another form of docs/data.md; "
+  "an 'id' may be given, an 'answer' is not needed.",
+  required=True,
 )
-flags.DEFINE_string('out', None, 'The file of rollouts, JSON lines.')
-flags.DEFINE_integer('n', 1, 'Rollouts a prompt; more than before goes on.')
-flags.DEFINE_bool(
-  'tokens', False, "Also write each rollout's token ids and their logps."
+FLAGS.string(
+  'out',
+  None,
+  'The file of rollouts to write, JSON lines.',
+  required=True,
 )
-flags.DEFINE_integer('seed', 0, 'Another one gives other rollouts.')
-flags.DEFINE_string('system', '', "The system turn; '' is none.")
-flags.DEFINE_string('suffix', '', 'Put after each question.')
-flags.DEFINE_string(
+FLAGS.integer(
+  'n', 1, 'Rollouts per prompt; the same command with more adds to the file.'
+)
+FLAGS.boolean(
+  'tokens', False, 'Also write token ids and their log-probabilities.'
+)
+FLAGS.integer('seed', 0, 'Another seed gives other rollouts.')
+FLAGS.string('system', '', "The system turn; '' for none.")
+FLAGS.string('suffix', '', 'Text after each question.')
+FLAGS.string(
   'starter',
   '',
-  'In place of the suffix for rows of a starter; {starter} is it.',
+  'Text in place of the suffix for rows that have a starter; it replaces '
+  '{starter}.',
 )
-flags.DEFINE_string(
-  'opens', '', 'What the reply begins after, if the chat template lacks it.'
+FLAGS.string(
+  'opens', '', 'Text before the reply, if the chat template leaves it out.'
 )
-flags.DEFINE_integer('max_tokens', 1024, 'Longest response.')
-flags.DEFINE_integer(
+FLAGS.integer('max_tokens', 1024, 'Most tokens of a response.')
+FLAGS.integer(
   'window',
   0,
-  "Longest prompt, tokens; 0: the file's longest that fits the context. A "
-  "longer one gets lines of stop 'error'.",
+  'Most tokens of a prompt; 0: those of the longest that fits the context. A '
+  "longer prompt gets lines with stop 'error'.",
 )
-flags.DEFINE_float('temperature', 0.6, '0: the likeliest token.')
-flags.DEFINE_float('top_p', 0.95, 'Likeliest tokens of this mass.')
-flags.DEFINE_integer('top_k', 0, 'That many likeliest tokens; 0: all.')
-flags.DEFINE_float(
-  'min_p', 0.0, "No token less likely than this share of the likeliest's."
+FLAGS.number('temperature', 0.6, '0 takes the likeliest token.')
+FLAGS.number('top_p', 0.95, 'Mass of the likeliest tokens to keep.')
+FLAGS.integer('top_k', 0, 'Number of likeliest tokens to keep; 0: all.')
+FLAGS.number(
+  'min_p', 0.0, "Least probability to keep, as a share of the likeliest's."
 )
-flags.DEFINE_multi_string(
-  'stop', [], 'A text that ends a response, kept in it; may be repeated.'
+FLAGS.strings(
+  'stop', [], 'A text that ends a response and stays in it; may be repeated.'
 )
-flags.DEFINE_integer(
-  'thinking_budget', 0, 'Tokens before </think> is put in; 0: no limit.'
+FLAGS.integer(
+  'thinking_budget', 0, 'Tokens before thinking is ended; 0: no limit.'
 )
-flags.DEFINE_string(
-  'thinking_end', '\n</think>\n\n', 'What is put in to end the thinking.'
+FLAGS.string(
+  'thinking_end', '\n</think>\n\n', 'The text that ends the thinking.'
 )
-flags.DEFINE_integer(
+FLAGS.integer(
   'slots', 0, 'Rollouts at a time; 0: 16 a CPU, 64 an accelerator, or fewer.'
 )
-flags.DEFINE_integer(
-  'page', 0, 'Tokens a cache page; 0: 16 on a CPU, else 128.'
+FLAGS.integer('page', 0, 'Tokens of a cache page; 0: 16 on a CPU, else 128.')
+FLAGS.integer(
+  'chunk', 0, 'Decode steps of a call; divides page; 0: 8 on a CPU, else 128.'
 )
-flags.DEFINE_integer(
-  'chunk', 0, 'Decode steps a call, divides page; 0: 8 on a CPU, else 128.'
-)
-flags.DEFINE_integer(
+FLAGS.integer(
   'pages', 0, 'Cache pages; 0: all that the slots can use, or that fit.'
 )
-flags.DEFINE_enum(
-  'dtype', None, DTYPES, 'Of weights and compute; default: float32 on a CPU.'
+FLAGS.choice(
+  'dtype', None, DTYPES, 'Weights and compute; default: float32 on a CPU.'
 )
-flags.DEFINE_enum(
-  'kv_dtype', None, KV_DTYPES, 'Of the cache; default: as --dtype.'
+FLAGS.choice('kv_dtype', None, KV_DTYPES, 'Cache; default: as --dtype.')
+FLAGS.integer('data', -1, 'Size of the mesh; -1: what is left.')
+FLAGS.integer(
+  'fsdp', 1, 'Size of the mesh; as data, because weights are whole along it.'
 )
-# Devices: data x fsdp x tensor = all of them; -1 is what is left. Weights are
-# whole along fsdp, which is but another name for data here.
-flags.DEFINE_integer('data', -1, 'Of the mesh.')
-flags.DEFINE_integer('fsdp', 1, 'Of the mesh.')
-flags.DEFINE_integer('tensor', 1, 'Of the mesh.')
+FLAGS.integer('tensor', 1, 'Size of the mesh.')
 
 
-class Stop:
-  """Context manager; SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt.
-
-  SIGHUP stays ignored where it is, as nohup has it.
-  `asked` stays True where a library swallowed it: while jax compiles, Python
-  may stand in a callback that ignores errors.
-  """
-
-  asked = False
-
-  def __enter__(self) -> 'Stop':
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    return self
-
-  def __exit__(self, *exc) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _handle(self, number: int, frame: Any) -> None:
-    self.asked = True
-    raise KeyboardInterrupt
-
-
-def read_flags() -> job_lib.Settings:
+def read_settings(argv: Sequence[str]) -> job_lib.Settings:
   """Each setting is the flag of its name."""
+  args = command_line.parse(FLAGS, argv, __doc__)
   return job_lib.Settings(
-    **{name: flags.FLAGS[name].value for name in job_lib.Settings._fields}
+    **{name: getattr(args, name) for name in job_lib.Settings._fields}
   )
 
 
@@ -142,7 +131,7 @@ def generate(
   there = job.rollouts - len(asked)
   if there:
     terminal.say(f'going on after {there} of {job.rollouts} rollouts')
-  with exits.mendable(ValueError, OSError):
+  with exits.one_line_for(ValueError, OSError):
     served = job_lib.load(job)
   trace = trace_lib.Trace()
   drawn = served.engine.stream(
@@ -156,13 +145,13 @@ def generate(
   try:
     with output.progress(job.rollouts, there, trace) as advance:
       for rollout, _ in judging.judged(drawn):
-        with exits.mendable(OSError, where=f'{out.path}: '):
+        with exits.one_line_for(OSError, where=f'{out.path}: '):
           out.write(output.to_record(rollout, job.settings.tokens))
         advance()
         if stopped():
           raise KeyboardInterrupt
   finally:
-    with exits.mendable(OSError):
+    with exits.one_line_for(OSError):
       output.write_timeline(f'{out.path}.timeline.jsonl', trace)
   terminal.say(f'{job.rollouts} rollouts in {path}: {output.summary(trace)}')
   return 0
@@ -170,14 +159,15 @@ def generate(
 
 def run(settings: job_lib.Settings) -> int:
   """Reads what the settings name, generates; returns the exit status."""
-  with Stop() as stop, contextlib.ExitStack() as stack:
+  with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
     try:
-      with exits.mendable(ValueError, OSError):
-        job_lib.check(settings)
-        job = job_lib.read(settings, weights.find(settings.model))
-        out = stack.enter_context(output.Output(settings.out, job.header))
-      jax_setup.use_precision(job.dtype)
-      return generate(job, out, lambda: stop.asked)
+      with stop.interruptible():
+        with exits.one_line_for(ValueError, OSError):
+          job_lib.check(settings)
+          job = job_lib.read(settings, weights.find(settings.model))
+          out = stack.enter_context(output.Output(settings.out, job.header))
+        jax_setup.use_precision(job.dtype)
+        return generate(job, out, stop.asked)
     except KeyboardInterrupt:
       # Who closed the terminal reads it no more.
       with contextlib.suppress(KeyboardInterrupt):
@@ -188,15 +178,12 @@ def run(settings: job_lib.Settings) -> int:
       return exits.STOPPED
 
 
-def main(argv: list[str]) -> int:
-  if len(argv) > 1:
-    raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
+def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  jax_setup.quiet_libraries()
+  settings = read_settings(argv)
   jax_setup.keep_compiled()
-  return run(read_flags())
+  return run(settings)
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['model', 'prompts', 'out'])
-  app.run(main)
+  command_line.run(main)

@@ -4,8 +4,9 @@ A dimension that its mesh axis does not divide is replicated, so that the same
 code serves 3 kv heads on a laptop and 8 on a pod.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
 
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
-# are sharded too. Their tokens are spread over 'sequence'; attention alone
+# are sharded too. Their tokens are spread over 'sequence'; only attention
 # needs all tokens of a row, and splits heads instead (arXiv 2309.14509).
 PACKED = ('data', 'fsdp')
 
@@ -82,12 +83,65 @@ def size(mesh: Mesh, names: Sequence[str]) -> int:
   return math.prod(mesh.shape[n] for n in names)
 
 
-def pins(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
-  """What `make_model` pins activations by: GSPMD would else spread D.
+Split = Callable[..., jax.Array]
 
-  What a spread embedding gives lies over SHARDED in D, and goes to packed rows
-  by one axis at a time: by both at once GSPMD would first hold the rows of all
-  devices on each.
+
+def unsplit(fn, x_XD, weights, cut) -> jax.Array:
+  """`split_tokens` of one device."""
+  return fn(x_XD, weights)
+
+
+def split_tokens(
+  mesh: Mesh,
+  tokens: PartitionSpec,
+  fn: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array],
+  x_XD: jax.Array,
+  weights: Mapping[str, jax.Array],
+  cut: Mapping[str, int],
+) -> jax.Array:
+  """fn(x_XD, weights) -> y_XD on each device's own tokens, with whole weights.
+
+  It is for what GSPMD cannot split, such as a sort of tokens. `tokens` is where
+  the tokens are. `cut` names weights and a dimension of each: a part of all of
+  them gives a term of y. They are split over 'tensor' where it divides them.
+  Tokens that the mesh does not divide are computed on every device.
+  """
+  shards = mesh.shape['tensor']
+  cuts = shards > 1 and not any(
+    weights[name].shape[axis] % shards for name, axis in cut.items()
+  )
+  where = {
+    name: PartitionSpec(*[None] * cut[name], 'tensor')
+    if cuts and name in cut
+    else PartitionSpec()
+    for name in weights
+  }
+  sizes = [size(mesh, (n,) if isinstance(n, str) else n) for n in tokens]
+  if any(n % s for n, s in zip(x_XD.shape, sizes)):
+    tokens = PartitionSpec()
+
+  def local(x_XD, weights):
+    y_XD = fn(x_XD, weights)
+    return jax.lax.psum(y_XD, 'tensor') if cuts else y_XD
+
+  return jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(tokens, where),
+    out_specs=tokens,
+    check_vma=False,
+  )(x_XD, weights)
+
+
+def pins(mesh: Mesh) -> dict[str, Callable[..., jax.Array]]:
+  """What `make_model` needs to know of a mesh.
+
+  `pin_*` pin activations, where GSPMD would spread D instead. `split_*` are
+  `split_tokens` of rollouts and of packed rows.
+
+  The rows of a spread embedding are spread over SHARDED in D, and go to packed
+  rows by one axis at a time: by both at once GSPMD would first hold the rows of
+  all devices on each.
   """
   pin = jax.lax.with_sharding_constraint
   halfway = NamedSharding(mesh, PartitionSpec('data', 'sequence', 'fsdp'))
@@ -101,6 +155,8 @@ def pins(mesh: Mesh) -> dict[str, Callable[[jax.Array], jax.Array]]:
     pin_rows=lambda x: pin(x, rows(mesh)),
     pin_packed=lambda x: pin(x, packed(mesh)),
     pin_embedded=pin_embedded,
+    split_rows=functools.partial(split_tokens, mesh, rows(mesh).spec),
+    split_packed=functools.partial(split_tokens, mesh, packed(mesh).spec),
   )
 
 

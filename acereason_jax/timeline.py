@@ -7,14 +7,14 @@ what HTML would take for its own.
 """
 
 import html
-import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from acereason_jax.console import oserrors, terminal
+from acereason_jax import files
+from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.rollout import trace
 
+FLAGS = command_line.Flags()
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',
@@ -102,20 +102,14 @@ def _safe(value: Any) -> str:
 
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  if len(argv) != 3:
-    sys.stderr.write('error: give a file of events and the page to make\n')
-    return 1
-  try:
-    header, events = trace.read_events(argv[1])
-    pathlib.Path(argv[2]).write_text(to_html(header, events), encoding='utf-8')
-  except (ValueError, OSError) as e:
-    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
-    text = terminal.printable(' '.join(said.split()))
-    sys.stderr.write(f'error: {text}\n')
-    return 1
-  terminal.say(f'{terminal.printable(argv[2])}: {len(events)} stays in slots')
+  args = command_line.parse(FLAGS, argv, __doc__, places=('events', 'page'))
+  with exits.one_line_for(ValueError, OSError):
+    header, events = trace.read_events(args.events)
+    with files.output(args.page) as file:
+      file.write(to_html(header, events))
+  terminal.say(f'{terminal.printable(args.page)}: {len(events)} stays in slots')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

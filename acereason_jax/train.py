@@ -13,32 +13,38 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Sequence
 
 import jax
-from absl import app, flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from acereason_jax.config import checks, renamed
-from acereason_jax.console import exits, jax_setup, terminal
+from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
 NO_FIELD = 'no such field; acereason_jax/config/base.py has them all'
-CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
-WORKDIR = flags.DEFINE_string(
+# The libraries' news stay out: Orbax logs twenty lines for every save.
+FLAGS = command_line.Flags(logging.WARNING)
+config_flags.DEFINE_config_file(
+  'config', None, 'A file of configs/.', flag_values=FLAGS.values
+)
+flags.mark_flag_as_required('config', flag_values=FLAGS.values)
+FLAGS.string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
 )
-COORDINATOR = flags.DEFINE_string(
+FLAGS.string(
   'coordinator', None, "host:port of process 0; 'auto' on TPU pods and Slurm."
 )
-PROCESSES = flags.DEFINE_integer('processes', 1, 'Processes of this run.')
-PROCESS = flags.DEFINE_integer('process', 0, 'Index of this process.')
+FLAGS.integer('processes', 1, 'Processes of this run.')
+FLAGS.integer('process', 0, 'Index of this process.')
 
 
 @contextlib.contextmanager
 def ends_all() -> Iterator[None]:
-  """Has an error of one process end the others too, at once.
+  """Makes an error of one process end the others too, at once.
 
   Python's own exit waits 300 seconds for them, as they wait for this one.
   """
@@ -51,82 +57,85 @@ def ends_all() -> Iterator[None]:
     sys.stderr.write(f'{e}\n' if known else traceback.format_exc())
     sys.stderr.flush()
     sys.stdout.flush()
-    os._exit(1 if known else os.EX_SOFTWARE)
+    os._exit(1 if known else exits.BUG)
 
 
-def connect() -> None:
+def connect(coordinator: str | None, processes: int, process: int) -> None:
   """Joins the processes of this run, if there are several."""
-  if PROCESSES.value > 1 and COORDINATOR.value is None:
+  if processes > 1 and coordinator is None:
     raise SystemExit(
-      f'error: --processes={PROCESSES.value} without --coordinator: give the '
+      f'error: --processes={processes} without --coordinator: give the '
       'host:port of process 0'
     )
-  if COORDINATOR.value == 'auto':
+  if coordinator == 'auto':
     jax.distributed.initialize()
-  elif COORDINATOR.value is not None:
-    first = PROCESS.value == 0
+  elif coordinator is not None:
     jax.distributed.initialize(
-      COORDINATOR.value,
-      PROCESSES.value,
-      PROCESS.value,
+      coordinator,
+      processes,
+      process,
       # The default listens on every interface.
-      coordinator_bind_address=COORDINATOR.value if first else None,
+      coordinator_bind_address=coordinator if process == 0 else None,
     )
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser, with one line for a flag or a config that is no good."""
+def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
+  """The values of the flags; ends with one line for a bad flag or config."""
   try:
-    rest = flags.FLAGS(argv)
-    # A file that is not there is told only to who asks for the config.
-    getattr(CONFIG.value, 'steps', None)
-    return rest
-  except (flags.Error, OSError) as e:
-    # absl puts a traceback of the config's file before what it says.
-    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-    raise SystemExit(
-      f'error: {terminal.printable(lines[-1])} (--help lists the flags)'
-    ) from e
+    args = command_line.parse(FLAGS, argv, __doc__)
+    # A file that is missing is reported only when its config is read.
+    getattr(args.config, 'steps', None)
+    return args
+  except OSError as e:
+    raise command_line.refused(e) from e
   except (AttributeError, KeyError) as e:
-    frames = traceback.extract_tb(e.__traceback__)
-    mine = [f for f in frames if 'site-packages' not in f.filename][-1]
-    in_file = f'{mine.filename}:{mine.lineno}: '
     reason = e.args[0]
     while isinstance(reason, Exception):  # ml_collections wraps them.
       reason = reason.args[0]
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
-    raise SystemExit(
-      f'error: {"--config: " if mine.filename == __file__ else in_file}'
-      f'{reason} ({renamed.hint(reason, argv) or NO_FIELD})'
-    ) from e
+    remedy = renamed.hint(reason, argv) or NO_FIELD
+    raise command_line.refused(f'{place_of(e)}: {reason}', remedy) from e
+
+
+def place_of(error: Exception) -> str:
+  """'file:line' of a config that raised it, or the flag --config."""
+  frames = traceback.extract_tb(error.__traceback__)
+  package = os.path.dirname(__file__)
+  configs = [
+    frame
+    for frame in frames
+    if 'site-packages' not in frame.filename
+    and not frame.filename.startswith(package)
+  ]
+  if not configs:
+    return '--config'
+  return f'{configs[-1].filename}:{configs[-1].lineno}'
 
 
 def config_name() -> str:
   """'quickstart' of --config=configs/quickstart.py; of FILE:NAME both."""
-  path = config_flags.get_config_filename(flags.FLAGS['config'])
+  path = config_flags.get_config_filename(FLAGS.values['config'])
   file, _, name = path.partition(':')
   return '-'.join(filter(None, (pathlib.Path(file).stem, name)))
 
 
-def main(argv: list[str]) -> int:
-  if len(argv) > 1:
-    raise SystemExit(f'error: unexpected arguments: {argv[1:]}')
-  jax_setup.keep_compiled()
-  jax_setup.quiet_libraries()
-  if '://' in (WORKDIR.value or ''):
+def main(argv: Sequence[str]) -> int:
+  terminal.use_stdout()
+  args = read_flags(argv)
+  if '://' in (args.workdir or ''):
     raise SystemExit(
-      f'error: --workdir={WORKDIR.value}: expected a folder on a disk that all '
+      f'error: --workdir={args.workdir}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
-  terminal.use_stdout()
-  jax_setup.use_precision(CONFIG.value.dtype)
-  workdir = pathlib.Path(WORKDIR.value or f'runs/{config_name()}')
-  connect()
+  jax_setup.keep_compiled()
+  jax_setup.use_precision(args.config.dtype)
+  workdir = pathlib.Path(args.workdir or f'runs/{config_name()}')
+  connect(args.coordinator, args.processes, args.process)
   with ends_all():
     try:
-      with exits.mendable(ValueError, OSError):
-        checks.validate(CONFIG.value)
-        run = build(CONFIG.value)
+      with exits.one_line_for(ValueError, OSError):
+        checks.validate(args.config)
+        run = build(args.config)
       return train(run, workdir)
     except KeyboardInterrupt:
       raise SystemExit(
@@ -135,5 +144,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main, flags_parser=parse_flags)
+  command_line.run(main)

@@ -29,7 +29,7 @@ optimiser's moments if they stay there, and `apply`'s:
 
   mfu_bound         FLOPs of use at the vendor's peak, of the time that XLA and
                     the links' bandwidth allow
-  largest_share     the largest array but for stacks of layers, to tokens times
+  largest_share     the largest array except stacks of layers, to tokens times
                     the least of tokens and a device's vocabulary
   sent_gb           what a device sends in all
   ici_seconds       that, at the bandwidth of all of its links, hiding nothing

@@ -109,7 +109,7 @@ def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
   params = sharding.abstract(model.specs, placed, jnp.float32)
   optimizer = optim.make_optimizer(
     dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
-    params,
+    model.specs,
     warmup_steps=0,
     clip_norm=1.0,
   )
@@ -253,7 +253,7 @@ def xla_seconds(machine, compiled: jax.stages.Compiled) -> float:
   So this must be under a second.
 
   Raises:
-    ValueError: it is less than the products alone take.
+    ValueError: it is less than what the products take.
   """
   costs = compiled.cost_analysis()
   seconds = costs['optimal_seconds'] % 1.0

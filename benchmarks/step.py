@@ -35,9 +35,10 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import attention
 from acereason_jax.models import decoder, embedded, hf, sharding, tokens
+from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
 from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
@@ -63,7 +64,7 @@ def parse_args() -> argparse.Namespace:
   add('--rows', default=2, help='Rows of a microbatch.')
   add('--columns', default=576, help='Tokens of a row.')
   add('--vocab-chunk', default=2048, help='Vocabulary with logits at once.')
-  parser.add_argument('--remat', default='dots', choices=decoder.REMAT)
+  parser.add_argument('--remat', default='dots', choices=remat_lib.POLICIES)
   add('--peer-rows', default=64, help="Rollouts of a peer's microbatch.")
   parser.add_argument(
     '--peer', action='append', default=[], metavar='NAME=PYTHON'
@@ -131,14 +132,14 @@ def build(case: dict[str, Any]) -> Step:
     rows=8,
     piece=-(-window // page) * page,
     window=window,
-    room=case['tokens'],
+    max_tokens=case['tokens'],
   )
   engine = engine_lib.make_engine(
     model,
     mesh,
     sizes=sizes._replace(pages=sizes.slots * sizes.table + 1),
     sampling=sampling.Sampling(),
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
   )
@@ -150,7 +151,7 @@ def build(case: dict[str, Any]) -> Step:
   )
   optimizer = optim.make_optimizer(
     dict(fn='optax:adamw', learning_rate=1e-6, weight_decay=0.0),
-    params,
+    model.specs,
     warmup_steps=0,
     clip_norm=1.0,
   )

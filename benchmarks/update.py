@@ -26,6 +26,7 @@ import numpy as np
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import decoder, embedded, hf, sharding
+from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.run import metrics
 from benchmarks import step
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
   parser.add_argument('--torch', metavar='PYTHON')
   parser.add_argument('--cases', nargs='+', default=list(CASES), choices=CASES)
   parser.add_argument('--steps', type=int, default=4, help='After one more.')
-  parser.add_argument('--remat', default='dots', choices=decoder.REMAT)
+  parser.add_argument('--remat', default='dots', choices=remat_lib.POLICIES)
   parser.add_argument('--vocab-chunk', type=int, default=2048)
   parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
   return parser.parse_args()
@@ -86,7 +87,7 @@ def work() -> None:
   )
   optimizer = optim.make_optimizer(
     dict(fn='optax:adamw', learning_rate=LEARNING_RATE, weight_decay=0.0),
-    params,
+    model.specs,
     warmup_steps=0,
     clip_norm=1.0,
   )

@@ -1,4 +1,4 @@
-"""AceReason-Nemotron-14B: as the 7B model, except what the paper tells apart.
+"""AceReason-Nemotron-14B: as the 7B model, except where the paper differs.
 
     python -m acereason_jax.train --config=configs/acereason_14b.py \\
       --config.model=/models/DeepSeek-R1-Distill-Qwen-14B --coordinator=auto

@@ -27,7 +27,9 @@ from acereason_jax.models import base, sharding
 def step(case):
   """(jitted value_and_grads, its arguments where they belong)."""
   mesh = mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, case.mesh)))
-  spec = base.ParamSpec((case.V, case.D), ('vocab', 'embed'), None, '')
+  spec = base.ParamSpec(
+    (case.V, case.D), ('vocab', 'embed'), None, '', base.TABLE
+  )
   placed = sharding.param_shardings(spec, mesh)
   rows = mesh_lib.packed(mesh)
   everything = test_logprobs.inputs(case.B, case.T, case.D, case.V)

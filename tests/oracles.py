@@ -5,7 +5,8 @@ Rough: the usual std of 0.02 gives near-uniform logits, which hide mistakes.
 
 import numpy as np
 
-from acereason_jax.models import base, decoder
+from acereason_jax.models import base, decoder, qwen3_moe
+from acereason_jax.models import rope as rope_lib
 
 DEFAULT_ROPE = dict(
   rope_type='default',
@@ -33,6 +34,13 @@ def tiny_config(**changes) -> decoder.DecoderConfig:
   return decoder.DecoderConfig(**(sizes | changes))
 
 
+def tiny_moe_config(**changes) -> qwen3_moe.MoeConfig:
+  """24 and 5 experts: a tensor axis divides the one, nothing the other."""
+  dense = vars(tiny_config(qkv_bias=False, mlp=24))
+  experts = dict(experts=5, picked=2, renormalized=True)
+  return qwen3_moe.MoeConfig(**(dense | experts | changes))
+
+
 def rough_params(specs: base.Tree, seed: int = 0) -> base.Tree:
   """float32 numpy; every leaf matters, logits spread by about 1."""
   rng = np.random.default_rng(seed)
@@ -48,6 +56,16 @@ def rough_params(specs: base.Tree, seed: int = 0) -> base.Tree:
     return noise.astype(np.float32)
 
   return base.map_specs(one, specs)
+
+
+def plain_specs(params: dict[str, np.ndarray]) -> base.Tree:
+  """Specs of a few arrays that belong to no model."""
+
+  def one(x):
+    role = base.TABLE if x.ndim > 1 else base.VECTOR
+    return base.ParamSpec(x.shape, (None,) * x.ndim, None, '', role)
+
+  return {name: one(x) for name, x in params.items()}
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -88,9 +106,30 @@ def _rotate(x_TNH, inverse, scale):
   return out * scale
 
 
+def _gated(h, gate, up, down):
+  gate = h @ gate.T
+  return (gate / (1 + np.exp(-gate)) * (h @ up.T)) @ down.T
+
+
+def _mlp(c, h_TD, w):
+  """Where there is a router: a token after the other, an expert after the
+  other, those of the largest probabilities."""
+  if 'router' not in w:
+    return _gated(h_TD, w['gate'], w['up'], w['down'])
+  out_TD = np.zeros_like(h_TD)
+  for t, h_D in enumerate(h_TD):
+    probs_E = np.exp(log_softmax(w['router'] @ h_D))
+    picked = sorted(range(c.experts), key=lambda e: -probs_E[e])[: c.picked]
+    total = sum(probs_E[e] for e in picked) if c.renormalized else 1.0
+    for e in picked:
+      one = _gated(h_D, w['gate'][e], w['up'][e], w['down'][e])
+      out_TD[t] += probs_E[e] / total * one
+  return out_TD
+
+
 def logits(c: decoder.DecoderConfig, params, tokens_T) -> np.ndarray:
   """float64 [T, V] of one causal sequence; rope by its tested table."""
-  rope = decoder.rope_frequencies(c.rope, c.head_dim)
+  rope = rope_lib.frequencies(c.rope, c.head_dim)
   x_TD = np.asarray(params['embed'], np.float64)[tokens_T]
   T = len(tokens_T)
   for layer in range(c.layers):
@@ -109,8 +148,7 @@ def logits(c: decoder.DecoderConfig, params, tokens_T) -> np.ndarray:
     out = np.stack([attend(q[t], k[: t + 1], v[: t + 1]) for t in range(T)])
     x_TD = x_TD + out.reshape(T, -1) @ w['o'].T
     h = _norm(x_TD, w['mlp_norm'], c.norm_epsilon)
-    gate = h @ w['gate'].T
-    x_TD = x_TD + (gate / (1 + np.exp(-gate)) * (h @ w['up'].T)) @ w['down'].T
+    x_TD = x_TD + _mlp(c, h, w)
   x_TD = _norm(
     x_TD, np.asarray(params['final_norm'], np.float64), c.norm_epsilon
   )

@@ -5,9 +5,8 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
+import forked
 import hostile_files
 import jax
 import jax.monitoring
@@ -18,6 +17,7 @@ import tiny
 from acereason_jax import export, train
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import checks, reader
+from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.run import checkpoint, start, values
 
@@ -391,15 +391,14 @@ def one_line_exit(run, workdir, match):
     ('--config=configs/base.py --configs.steps=3', "flag 'configs.steps'"),
   ],
 )
-def test_a_flag_that_is_no_good_is_one_line(flag, match):
-  done = subprocess.run(
-    [sys.executable, '-m', 'acereason_jax.train', *flag.split()],
-    capture_output=True,
-    text=True,
-    cwd=pathlib.Path(__file__).parent.parent,
+def test_a_flag_that_is_no_good_is_one_line(flag, match, folder):
+  process = forked.command(
+    ['-m', 'acereason_jax.train', *flag.split()],
+    tiny.environment(folder / 'compiled'),
+    cwd=forked.ROOT,
   )
-  assert done.returncode == 1
-  (line,) = done.stderr.splitlines()
+  (line,) = process.communicate()[0].splitlines()
+  assert process.returncode == exits.USAGE
   assert re.match(f'error: .*{match}', line)
 
 

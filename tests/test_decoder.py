@@ -7,6 +7,7 @@ import oracles
 import pytest
 
 from acereason_jax.models import base, decoder
+from acereason_jax.models import rope as rope_lib
 
 YARN = dict(
   rope_type='yarn',
@@ -214,7 +215,7 @@ def test_from_hf_reads_both_versions_alike(name):
   for key, value in LLAMA3.items():
     assert c.rope[key] == other.rope[key] == value
   np.testing.assert_array_equal(
-    *(decoder.rope_frequencies(x.rope, x.head_dim)[0] for x in (c, other))
+    *(rope_lib.frequencies(x.rope, x.head_dim)[0] for x in (c, other))
   )
 
 
@@ -265,7 +266,7 @@ def test_from_hf_refuses_what_the_decoder_lacks(change, said):
 def test_an_unknown_rope_is_refused():
   rope = oracles.DEFAULT_ROPE | dict(rope_type='dynamic')
   with pytest.raises(ValueError, match="rope_type='dynamic'") as e:
-    decoder.rope_frequencies(rope, 8)
+    rope_lib.frequencies(rope, 8)
   assert '\n' not in str(e.value)
 
 
@@ -305,7 +306,9 @@ def test_every_dimension_has_an_axis():
 
 
 def test_init_draws_by_the_spec():
-  spec = lambda std: base.ParamSpec((300, 64), ('vocab', 'embed'), std, 'x')
+  spec = lambda std: base.ParamSpec(
+    (300, 64), ('vocab', 'embed'), std, 'x', base.TABLE
+  )
   specs = dict(a=spec(0.02), b=spec(0.02), ones=spec(None), zeros=spec(0.0))
   drawn = base.init_params(specs, jax.random.key(0), jnp.bfloat16)
   # A normal cut at two deviations keeps 0.8796 of its deviation.
@@ -320,10 +323,10 @@ def test_init_draws_by_the_spec():
 
 def test_default_and_linear_frequencies():
   plain = dict(rope_type='default', rope_theta=100.0)
-  got, scale = decoder.rope_frequencies(plain, 4)
+  got, scale = rope_lib.frequencies(plain, 4)
   np.testing.assert_allclose(got, [1.0, 0.1], rtol=1e-15)
   assert scale == 1.0
-  got, scale = decoder.rope_frequencies(
+  got, scale = rope_lib.frequencies(
     dict(
       rope_type='linear',
       rope_theta=100.0,
@@ -345,7 +348,7 @@ def test_llama3_frequencies_by_wavelength():
     high_freq_factor=4.0,
     original_max_position_embeddings=8192,
   )
-  got, scale = decoder.rope_frequencies(rope, 128)
+  got, scale = rope_lib.frequencies(rope, 128)
   kinds = set()
   for i, value in enumerate(got):
     frequency = 500000.0 ** (-2 * i / 128)
@@ -371,7 +374,7 @@ def test_yarn_frequencies_by_turns():
     factor=4.0,
     original_max_position_embeddings=32768,
   )
-  got, scale = decoder.rope_frequencies(rope, 128)
+  got, scale = rope_lib.frequencies(rope, 128)
   assert scale == pytest.approx(0.1 * np.log(4.0) + 1.0, rel=1e-12)
   corner = lambda turns: (
     128 * np.log(32768 / (turns * 2 * np.pi)) / (2 * np.log(1e6))
@@ -398,14 +401,14 @@ def test_yarn_frequencies_by_turns():
   ],
 )
 def test_yarn_scale(more, want):
-  _, scale = decoder.rope_frequencies(YARN | more, 8)
+  _, scale = rope_lib.frequencies(YARN | more, 8)
   assert scale == pytest.approx(want, rel=1e-12)
 
 
 @pytest.mark.parametrize('tied', [True, False])
 def test_even_tokens_cost_as_much_in_attention_as_in_products(tied):
   config = oracles.tiny_config(layers=3, tied=tied)
-  n = decoder.even_tokens(decoder.make_model(config).specs)
+  n = decoder.make_model(config).even_tokens
   # Multiplications of one segment, from the sizes.
   query, kv = 4 * 8, 2 * 8
   layer = 32 * query + 2 * 32 * kv + query * 32 + 3 * 32 * 48

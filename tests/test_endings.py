@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 TALKS = """
 import os, signal, sys
-from acereason_jax import metrics
+from acereason_jax.console import terminal
 {before}
 terminal.use_stdout()
 for _ in range(1000):
@@ -84,7 +84,8 @@ def test_output_that_nobody_reads_is_a_hangup():
 def test_output_that_was_never_open():
   """The next file that is opened must not take its place."""
   code = (
-    'import os, sys; from acereason_jax import metrics; terminal.use_stdout(); '
+    'import os, sys; from acereason_jax.console import terminal; '
+    'terminal.use_stdout(); '
     'file = open(sys.argv[1], "w"); assert file.fileno() > 2; '
     'terminal.say("a"); os.write(1, b"b"); file.write("mine")'
   )
@@ -107,7 +108,7 @@ def test_a_terminal_that_is_closed_takes_nothing_along(tmp_path):
   """Output and errors go nowhere from then on; what is saved is saved."""
   code = """
 import fcntl, pathlib, signal, sys, termios, time
-from acereason_jax import metrics
+from acereason_jax.console import terminal
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
@@ -330,7 +331,7 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
     sources.jsonl(path)
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
-    exits.mendable(OSError),
+    exits.one_line_for(OSError),
     journal.locked(tmp_path / 'lock'),
   ):
     pass

@@ -22,7 +22,7 @@ from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import requests, schedule
+from acereason_jax.rollout import programs, requests, schedule
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import judged as judged_lib
@@ -43,12 +43,12 @@ SIZES = schedule.Sizes(
   rows=2,
   piece=8,
   window=WINDOW,
-  room=ROOM,
+  max_tokens=ROOM,
 )
 
 
 def prompt(name):
-  """Its tokens and length hang on its name, one letter, alone.
+  """Its tokens and length depend only on its name, one letter.
 
   Capitals are long: of several pieces.
   """
@@ -86,7 +86,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
     mesh,
     sizes=SIZES._replace(**dict(shards=shards, rows=max(2, shards)) | sizes),
     sampling=sampling_lib.Sampling(greedy=greedy),
-    ending=ending or engine_lib.Ending(STOPS),
+    ending=ending or programs.Ending(STOPS),
     kv_dtype=kv,
     to_text=to_text,
   )
@@ -95,7 +95,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
 @functools.cache
 def engine(stops=STOPS, **kwargs):
   """On one device."""
-  ending = kwargs.pop('ending', engine_lib.Ending(stops))
+  ending = kwargs.pop('ending', programs.Ending(stops))
   return build(one_device(), ending=ending, **kwargs)
 
 
@@ -607,7 +607,7 @@ def test_only_bad_requests_need_no_device():
 
 
 def poisoned():
-  """Parameters in which token 95 alone gives NaN, and prompts without it."""
+  """Parameters in which only token 95 gives NaN, and prompts without it."""
   embed = PARAMS['embed'].copy()
   embed[95] = np.nan
   names = [n for n in 'abcdABCDEF' if 95 not in prompt(n).tokens]
@@ -737,7 +737,7 @@ def thinking(budget=5):
   free = flat(sample('abcdAB', stops=()))
   close = int(free['a', 0].tokens[2])
   forced = (7, 9, close)
-  ending = engine_lib.Ending((), (), budget, close, forced)
+  ending = programs.Ending((), (), budget, close, forced)
   return free, ending
 
 
@@ -837,11 +837,11 @@ def test_every_process_has_the_pages_of_the_one_with_least(monkeypatch):
     (dict(pages=3), 'pages=3 on each of 1 shards'),
     (dict(chunk=3), 'page=4: give a multiple of chunk, 3'),
     (
-      dict(ending=engine_lib.Ending((), ('ok', ''))),
+      dict(ending=programs.Ending((), ('ok', ''))),
       'a stop string is empty: it would end every rollout',
     ),
     (
-      dict(ending=engine_lib.Ending((), budget=5, close=3)),
+      dict(ending=programs.Ending((), budget=5, close=3)),
       'a thinking budget of 5 tokens needs the tokens to end it',
     ),
   ],

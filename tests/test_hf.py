@@ -14,7 +14,7 @@ import pytest
 import safetensors.flax
 import safetensors.numpy
 
-from acereason_jax.models import base, decoder, hf, tensorfiles
+from acereason_jax.models import base, families, hf, tensorfiles
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 NAMES = sorted(p.parent.name for p in GOLDEN.glob('*/config.json'))
@@ -22,9 +22,7 @@ P = jax.sharding.PartitionSpec
 
 
 def specs_of(directory):
-  return decoder.param_specs(
-    decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  )
+  return families.read(directory).specs
 
 
 def oracle(directory):
@@ -70,10 +68,10 @@ def test_load_equals_the_safetensors_library(name):
   seen = set()
   for spec, got in zip(leaves, treedef.flatten_up_to(params)):
     assert got.shape == spec.shape
-    rows = list(got) if '{}' in spec.name else [got]
-    for i, row in enumerate(rows):
-      np.testing.assert_array_equal(row, want[spec.name.format(i)])
-      seen.add(spec.name.format(i))
+    for index in np.ndindex(spec.shape[: spec.stacked]):
+      name = spec.name.format(*index)
+      np.testing.assert_array_equal(got[index], want[name])
+      seen.add(name)
   assert seen == want.keys()
 
 

@@ -21,6 +21,7 @@ from acereason_jax.run import build, journal, probe
 from acereason_jax.run import step as step_lib
 from acereason_jax.run import values as run_values
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.
 CLIPPED = dict(fn=LOSSES + 'clipped', clip_low=0.01, clip_high=0.01)

@@ -15,6 +15,7 @@ import test_update
 import tiny
 
 from acereason_jax.models import base, decoder, lora
+from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import update
 
 CONFIG, MODEL = test_update.CONFIG, test_update.MODEL
@@ -154,7 +155,7 @@ def sums_of(parts, adapters, frozen, **kwargs):
   return jax.device_get(sums)
 
 
-@pytest.mark.parametrize('remat', decoder.REMAT)
+@pytest.mark.parametrize('remat', remat_lib.POLICIES)
 def test_the_gradient_is_the_chain_rule_of_the_full_one(remat):
   parts = split()
   adapters, frozen = rough(parts)
@@ -259,7 +260,7 @@ def shapes_within(jaxpr):
     yield from ((str(eqn.primitive), v.aval.shape) for v in eqn.outvars)
 
 
-@pytest.mark.parametrize('remat', decoder.REMAT)
+@pytest.mark.parametrize('remat', remat_lib.POLICIES)
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_no_matrix_is_ever_merged_or_differentiated_as_a_whole(remat, dtype):
   parts = split()
@@ -295,7 +296,7 @@ def test_any_mesh_gives_one_gradient_and_one_model(tmp_path):
       np.testing.assert_allclose(got[f'drawn.{n}'], drawn[n], rtol=1e-6)
     for n, x in want.items():
       assert oracles.relative_error(got[f'merged.{n}'], x) < 2e-7, n
-    # rank 3 of 8 devices: shards of the other dimensions alone.
+    # rank 3 of 8 devices: shards of only the other dimensions.
     placed = {n: str(got[f'placed.{n}']) for n in ('q_a', 'q_b', 'down_b')}
   assert placed == dict(
     q_a="(None, None, 'fsdp')",

@@ -39,9 +39,9 @@ ADAMW = dict(fn='optax:adamw', learning_rate=0.01, weight_decay=0.5)
 SGD = dict(fn='optax:sgd', learning_rate=1.0)
 
 
-def make(component, params=PARAMS, warmup_steps=0):
+def make(component, specs=SPECS, warmup_steps=0):
   return optim.make_optimizer(
-    component, params, warmup_steps=warmup_steps, clip_norm=1e9
+    component, specs, warmup_steps=warmup_steps, clip_norm=1e9
   )
 
 
@@ -312,28 +312,28 @@ def test_transforms_nest():
     np.testing.assert_allclose(got[name], x, rtol=1e-6, atol=1e-7)
 
 
-def restarts(component, warmup_steps=0, params=PARAMS):
+def restarts(component, warmup_steps=0, specs=SPECS):
   return optim.restarts(
-    component, params, warmup_steps=warmup_steps, clip_norm=1e9
+    component, specs, warmup_steps=warmup_steps, clip_norm=1e9
   )
 
 
-def taken_over(component, state, warmup_steps=0, params=PARAMS):
+def taken_over(component, state, warmup_steps=0, params=PARAMS, specs=SPECS):
   """The state that the next stage begins with."""
   leaves, structure = jax.tree.flatten(state)
-  new = jax.tree.leaves(make(component, params, warmup_steps).init(params))
-  flags = restarts(component, warmup_steps, params)
+  new = jax.tree.leaves(make(component, specs, warmup_steps).init(params))
+  flags = restarts(component, warmup_steps, specs)
   assert len(flags) == len(leaves)
   return structure.unflatten(
     [b if starts else a for a, b, starts in zip(leaves, new, flags)]
   )
 
 
-def anew(component, warmup_steps=0, params=PARAMS):
+def anew(component, warmup_steps=0):
   """Names of the leaves that start anew, without those of chains."""
-  state = make(component, params, warmup_steps).init(params)
+  state = make(component, SPECS, warmup_steps).init(PARAMS)
   paths = [p for p, _ in jax.tree_util.tree_leaves_with_path(state)]
-  flags = restarts(component, warmup_steps, params)
+  flags = restarts(component, warmup_steps)
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator='.')
   return sorted(
     re.sub(r'\b\d+\.|inner_states?\.', '', name(path))
@@ -343,12 +343,13 @@ def anew(component, warmup_steps=0, params=PARAMS):
 
 
 SMALL = dict(a=np.float32([1.0, -2.0]), b=np.float32([[0.5]]))
+SMALL_SPECS = oracles.plain_specs(SMALL)
 ONES = jax.tree.map(np.ones_like, SMALL)
 
 
 def steps_of(component, state, count, warmup_steps=0):
   """(what each step adds to b, the state after them) of gradients of 1."""
-  optimizer = make(component, SMALL, warmup_steps)
+  optimizer = make(component, SMALL_SPECS, warmup_steps)
   found = []
   for _ in range(count):
     updates, state = optimizer.update(ONES, state, SMALL)
@@ -358,9 +359,9 @@ def steps_of(component, state, count, warmup_steps=0):
 
 def two_stages(component, count, warmup_steps=0):
   """What each step adds, in a stage and in the next one."""
-  state = make(component, SMALL, warmup_steps).init(SMALL)
+  state = make(component, SMALL_SPECS, warmup_steps).init(SMALL)
   first, state = steps_of(component, state, count, warmup_steps)
-  state = taken_over(component, state, warmup_steps, SMALL)
+  state = taken_over(component, state, warmup_steps, SMALL, SMALL_SPECS)
   second, _ = steps_of(component, state, count, warmup_steps)
   return first, second
 
@@ -399,7 +400,7 @@ def test_moments_and_their_bias_correction_go_on_through_a_stage():
     dict(fn='own_parts:sign_descent', learning_rate=0.5, decay=0.9),
     dict(fn='optax:adam', learning_rate=0.5, groups=[('b', 0.5)]),
   ):
-    optimizer = make(component, SMALL)
+    optimizer = make(component, SMALL_SPECS)
     state = optimizer.init(SMALL)
     grads = jax.tree.map(lambda x: np.float32(3.0) * x, ONES)
     for _ in range(3):
@@ -482,10 +483,10 @@ def test_what_begins_anew_with_a_stage(component, warmup_steps, names):
 
 def test_a_rate_in_the_state_is_that_of_the_stage():
   old = dict(fn='own_parts:injected', learning_rate=0.5)
-  state = make(old, SMALL).init(SMALL)
+  state = make(old, SMALL_SPECS).init(SMALL)
   _, state = steps_of(old, state, 3)
   new = old | dict(learning_rate=0.125)
-  got, _ = steps_of(new, taken_over(new, state, 0, SMALL), 2)
+  got, _ = steps_of(new, taken_over(new, state, 0, SMALL, SMALL_SPECS), 2)
   np.testing.assert_allclose(got, [-0.125] * 2, rtol=1e-5)
 
 
@@ -494,11 +495,11 @@ def test_a_rate_in_the_state_is_that_of_the_stage():
 )
 def test_a_count_of_moments_and_of_a_schedule_cannot_be_taken_over(fn):
   component = dict(fn=fn, learning_rate=1.0)
-  assert restarts(component, 0, SMALL)
+  assert restarts(component, 0, SMALL_SPECS)
   for learning_rate, warmup_steps in ((1.0, 2), (COSINE, 0)):
     component = dict(fn=fn, learning_rate=learning_rate)
     with pytest.raises(ValueError, match=r'give config\.optim\.carry=F') as e:
-      restarts(component, warmup_steps, SMALL)
+      restarts(component, warmup_steps, SMALL_SPECS)
     assert '\n' not in str(e.value) and fn in str(e.value)
 
 

@@ -6,6 +6,7 @@ import math
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -254,7 +255,7 @@ def packed_cases(draw):
 
 
 @hypothesis.given(packed_cases(), st.booleans())
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@properties.tried(200, derandomize=True)
 def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   groups, rows, columns = case
   batches = packing.pack(
@@ -296,7 +297,7 @@ def seen_pairs(segment_T, prefix_T):
 
 
 @hypothesis.given(packed_cases(), st.booleans(), st.floats(1.0, 1e6))
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@properties.tried(60, derandomize=True)
 def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
   groups, rows, columns = case
   kwargs = dict(
@@ -320,7 +321,7 @@ def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
 
 
 @hypothesis.given(packed_cases(), st.booleans(), st.randoms())
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@properties.tried(60, derandomize=True)
 def test_the_order_of_groups_and_rollouts_changes_nothing(case, share, random):
   groups, rows, columns = case
   # A name for each group, else two rollouts may have the same one.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acereason_jax.models import decoder, hf
+from acereason_jax.models import families, hf
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 NAMES = sorted(p.parent.name for p in GOLDEN.glob('*/config.json'))
@@ -15,9 +15,7 @@ TOLERANCE = 5e-4
 
 
 def load(directory):
-  model = decoder.make_model(
-    decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  )
+  model = families.read(directory).make_model()
   return model, hf.load(directory, model.specs, dtype=jnp.float32)
 
 
@@ -44,8 +42,8 @@ def test_logits_equal_transformers_on_tiny_checkpoints(name):
 
 def test_every_family_and_dtype_has_a_golden():
   configs = [hf.read_config(GOLDEN / name) for name in NAMES]
-  families = {c['architectures'][0] for c in configs}
-  assert families == set(decoder.ARCHITECTURES)
+  found = {c['architectures'][0] for c in configs}
+  assert found == set(families.FAMILIES)
   dtypes = {c.get('dtype') or c.get('torch_dtype') for c in configs}
   assert dtypes == {'float32', 'float16', 'bfloat16'}
 

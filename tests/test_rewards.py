@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger, outcomes, selection
+from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.rl import objective
 from acereason_jax.run import judged as judged_lib
 from acereason_jax.run import step as step_lib
@@ -152,7 +152,7 @@ def survivors(groups, rules, filter, kind='train'):
   known = ledger.Ledger(
     ledger.records(groups, kind, 's', [0] * len(groups), step, rules)
   )
-  kept = selection.survivors(
+  kept = filtering.survivors(
     [g.prompt for g in groups],
     known,
     filter,
@@ -172,15 +172,15 @@ def test_filters_go_by_what_trains():
     group(WRONG, WRONG, name='d'),
     group(('right', 9), ('right', 8), name='e'),
   ]
-  solved = selection.Filter(drop_solved=True)
-  unsolved = selection.Filter(keep_unsolved=False)
+  solved = filtering.Filter(drop_solved=True)
+  unsolved = filtering.Filter(keep_unsolved=False)
   assert survivors(groups, SCORE, solved) == ['d']
   assert survivors(groups, ZERO, solved) == ['a', 'b', 'd']
   # What is long but solved is solved; at full length nothing is left of it.
   assert survivors(groups, SOFT, solved) == ['a', 'b', 'd']
   assert survivors(groups, ZERO, unsolved) == ['a', 'c', 'e']
   assert survivors(groups, SCORE, unsolved) == ['a', 'b', 'c', 'e']
-  probe = selection.Filter(of=2, max_solved=1)
+  probe = filtering.Filter(of=2, max_solved=1)
   assert survivors(groups, SCORE, probe, 'probe') == ['d']
   assert survivors(groups, ZERO, probe, 'probe') == ['a', 'b', 'd']
 

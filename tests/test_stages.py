@@ -27,6 +27,7 @@ from acereason_jax import ledger, train
 from acereason_jax.config import checks
 from acereason_jax.run import checkpoint, values
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
 ENDS = 2, 5, 7
@@ -40,11 +41,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def command(folder, tmp_path_factory):
+def command(folder, compiled):
   """A run of the three stages, given its workdir and flags."""
-  cache = tmp_path_factory.mktemp('compiled')
   return lambda *args, **kwargs: Command(
-    folder, cache, *args, **dict(config='staged_config') | kwargs
+    folder, compiled, *args, **dict(config='staged_config') | kwargs
   )
 
 
@@ -577,7 +577,7 @@ def test_several_updates_a_batch(folder, command, tmp_path, updates):
 
 def test_the_ledger_is_told(reference, capsys):
   workdir, _ = reference
-  ledger.main([str(workdir)])
+  ledger.main(['', str(workdir)])
   said = capsys.readouterr().out
   assert 'math_long' in said and 'probe' in said
 

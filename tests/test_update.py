@@ -609,7 +609,7 @@ TARGET = np.random.default_rng(4).integers(0, CONFIG.vocab, T)
 
 
 def may_see(t, s):
-  """Whether the logp of a real token t may hang on the input s."""
+  """Whether the logp of a real token t may depend on the input s."""
   return s <= t and SEGMENT[s] in (SEGMENT[t], PREFIX[t]) and SEGMENT[s] > 0
 
 
@@ -729,7 +729,10 @@ def stepper(component, warmup_steps=0, clip_norm=1e9):
   """(apply, a state of small parameters)."""
   params = dict(a=jnp.array([1.0, -2.0, 3.0]), b=jnp.array([0.5]))
   optimizer = optim.make_optimizer(
-    component, params, warmup_steps=warmup_steps, clip_norm=clip_norm
+    component,
+    oracles.plain_specs(params),
+    warmup_steps=warmup_steps,
+    clip_norm=clip_norm,
   )
   made = update.make_update(
     MODEL,

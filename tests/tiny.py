@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from acereason_jax.config import base as base_config
-from acereason_jax.models import base, decoder
+from acereason_jax.models import base, families
 
 TESTS = pathlib.Path(__file__).parent
 SPECIAL = ('<pad>', '<eos>', '<user>', '<assistant>')
@@ -64,7 +64,7 @@ def write_model(directory: pathlib.Path, **changes: Any) -> pathlib.Path:
   config = LLAMA | changes
   (directory / 'config.json').write_text(json.dumps(config))
   write_tokenizer(directory)
-  specs = decoder.param_specs(decoder.DecoderConfig.from_hf(config))
+  specs = families.from_config(config).specs
   random = np.random.default_rng(0)
   tensors = {}
 
@@ -72,10 +72,8 @@ def write_model(directory: pathlib.Path, **changes: Any) -> pathlib.Path:
     value = np.ones(spec.shape, np.float32)
     if spec.std is not None:
       value = random.normal(0, 0.3, spec.shape).astype(np.float32)
-    if '{}' in spec.name:
-      tensors.update({spec.name.format(i): x for i, x in enumerate(value)})
-    else:
-      tensors[spec.name] = value
+    for index in np.ndindex(spec.shape[: spec.stacked]):
+      tensors[spec.name.format(*index)] = value[index]
 
   base.map_specs(add, specs)
   safetensors.numpy.save_file(tensors, directory / 'model.safetensors')

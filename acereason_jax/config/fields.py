@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder
+from acereason_jax.models import remat
 from acereason_jax.rl import advantages, packing
 
 # What a run that goes on may make of a field.
@@ -128,7 +128,7 @@ _MODEL = (
   Field('lora.rank', int, at_least(0, 'full training')),
   Field('lora.alpha', float, ABOVE_0),
   Field('lora.on', str),
-  _free('remat', str, one_of(*decoder.REMAT)),
+  _free('remat', str, one_of(*remat.POLICIES)),
   _free('attention', str, one_of('auto', *attention.KERNELS)),
   _free('mesh.data', int),
   _free('mesh.fsdp', int),

@@ -17,7 +17,7 @@ from acereason_jax.config import fields, renamed
 MAIN = 'main'
 
 
-def overlaid(
+def with_overrides(
   config: ml_collections.ConfigDict, changes: Any
 ) -> ml_collections.ConfigDict:
   """A copy of `config` with `changes`, section by section.
@@ -28,11 +28,11 @@ def overlaid(
   whole = config.copy_and_resolve_references()
   # checks.py is stricter, and names the field.
   with whole.unlocked(), whole.ignore_type():
-    _overlay(whole, changes, '')
+    _override(whole, changes, '')
   return whole.lock()
 
 
-def _overlay(
+def _override(
   section: ml_collections.ConfigDict, changes: Any, start: str
 ) -> None:
   for name, value in changes.items():
@@ -42,7 +42,7 @@ def _overlay(
     if free or not both or fields.is_component(value):
       section[name] = value
     else:
-      _overlay(there, value, f'{start}{name}.')
+      _override(there, value, f'{start}{name}.')
 
 
 def stages(
@@ -82,7 +82,7 @@ def every_stage(
         'of letters, digits and _'
       )
     _check_may_change(changes, fields.STAGE, where, 'a stage')
-    found[stage['name']] = overlaid(config, changes)
+    found[stage['name']] = with_overrides(config, changes)
   return found
 
 
@@ -102,7 +102,8 @@ def domains(
       raise ValueError(f'{where}={changes!r}: give a dict of what it changes')
     _check_may_change(changes, fields.DOMAIN, where, 'a domain')
   return {
-    name: overlaid(config, changes) for name, changes in config.domains.items()
+    name: with_overrides(config, changes)
+    for name, changes in config.domains.items()
   }
 
 
@@ -161,7 +162,7 @@ def filtered(
     if not fields.is_dict(changes) or 'domains' in changes:
       raise ValueError(f'{path}={changes!r}: give a dict of what it changes')
   return {
-    name: overlaid(stage, dict(filter=stage.filter.domains.get(name, {})))
+    name: with_overrides(stage, dict(filter=stage.filter.domains.get(name, {})))
     for name in mix(stage)
   }
 

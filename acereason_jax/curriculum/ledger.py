@@ -133,7 +133,7 @@ class Ledger:
   """Records in order of their steps; equal to another with the same records.
 
   To extend the newest of a line of ledgers costs what the new records cost:
-  they share memory, and each sees its own first records alone. To extend an
+  they share memory, and each sees only its own first records. To extend an
   older one copies it.
   """
 
@@ -257,7 +257,7 @@ def _check(
 ) -> None:
   """Raises ValueError if there is a text or a row that cannot be.
 
-  `rows` stand at `first` and on, behind a row of `step`.
+  `rows` stand at `first` and on, after a row of `step`.
   """
   for name, values in texts.items():
     for text in values:

@@ -88,7 +88,11 @@ def asked(
 
 
 class Counts(NamedTuple):
-  """Of `judged` rollouts, 1 or more, `solved` had a reward above 0."""
+  """How a prompt fared.
+
+  solved: rollouts with a reward above 0.
+  judged: rollouts with a verdict, 1 or more.
+  """
 
   solved: int
   judged: int
@@ -180,11 +184,15 @@ def _first_step(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
 
 
 class Summary(NamedTuple):
-  """An epoch of a stage. Shares of groups are of those with a verdict.
+  """An epoch of a stage. Groups without a verdict are in no share of groups.
 
-  `pass_rate` is of the `rollouts` that were judged, `truncated` a share of
-  them all, `failed` a count; `mean_length` is in tokens. A share of nothing
-  is nan.
+  stage, kind, epoch: as in `Record`.
+  prompts, rollouts: how many.
+  pass_rate: right answers among the rollouts that were judged.
+  all_right, mixed, all_wrong: shares of the groups.
+  truncated: the share of all rollouts that were cut off at the longest length.
+  mean_length: tokens a response.
+  failed: how many verdicts failed. A share of nothing is nan.
   """
 
   stage: str

@@ -84,7 +84,7 @@ def from_bytes(data: bytes) -> ledger_lib.Ledger:
 def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
   """The columns of a file whose own words about itself were checked first.
 
-  Texts stay behind their codes: a long one that is said to stand in each of
+  Texts stay codes: a long one that is said to stand in each of
   many rows would else fill the memory.
   """
   source = pyarrow.BufferReader(data)

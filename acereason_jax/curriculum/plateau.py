@@ -22,8 +22,12 @@ SAME_TEMPERATURE = 0.05
 
 
 class Rise(NamedTuple):
-  """`gain`: by how much a rate (0 to 1) rises over a window; `error`: its
-  standard error; `prompts`: how many were compared (0: it is no such rate)."""
+  """How much a rate rises.
+
+  gain: by how much it rises over a window; a rate is 0 to 1.
+  error: the standard error of that.
+  prompts: how many prompts were compared; 0: it is no rate of prompts.
+  """
 
   gain: float
   error: float

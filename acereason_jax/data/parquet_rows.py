@@ -1,6 +1,6 @@
 """Rows of a Parquet file, read in a process of its own.
 
-A small file can unpack to any size, and its metadata can lie about that. So a
+A small file can unpack to any size, and its metadata may say otherwise. So a
 child with limited memory unpacks it, refuses what is too large, and sends rows
 as JSON; if it fails, or dies, the caller gets one line.
 

@@ -1,8 +1,9 @@
 """What a model is: pure functions over a tree of `ParamSpec`.
 
-From the spec tree follow init in shards, abstract state, shardings, import,
-export and parameter counts; nothing else says what the parameters are.
-Leaves under 'layers' are stacked over a leading L axis for `lax.scan`.
+The spec tree is all that is known about the parameters. Init in shards,
+abstract state, shardings, import, export, LoRA, the optimizer's masks and
+parameter counts follow from it. Leaves under 'layers' are stacked over a
+leading L axis for `lax.scan`.
 """
 
 import math
@@ -15,37 +16,73 @@ import jax.numpy as jnp
 Tree = Any
 
 
-class ParamSpec(NamedTuple):
-  """One parameter: shape, logical axis names, initial value, file name.
+class Role(NamedTuple):
+  """What others may do with a parameter.
 
-  `axes` has one logical name (see `sharding.RULES`) or None a dimension.
-  `std` is that of a truncated normal; 0.0 gives zeros and None ones.
-  `name` is the Hugging Face tensor name; a '{}' in it stands for the layer
-  index, which is then the leading dimension of `shape`.
+  matrix: the last two dimensions are [out, in] of a product with activations;
+    Muon orthogonalizes it.
+  adapts: LoRA may add the product of two thin matrices to it.
+  decays: weight decay acts on it, unless the config says otherwise.
+  """
+
+  matrix: bool
+  adapts: bool
+  decays: bool
+
+
+MATRIX = Role(matrix=True, adapts=True, decays=True)
+# A router picks experts. It stays as it is under LoRA, as is customary.
+ROUTER = Role(matrix=True, adapts=False, decays=True)
+# Embedding and head: rows by token.
+TABLE = Role(matrix=False, adapts=False, decays=True)
+# Norms and biases.
+VECTOR = Role(matrix=False, adapts=False, decays=False)
+
+
+class ParamSpec(NamedTuple):
+  """One parameter.
+
+  shape: its dimensions; a matrix ends in [out, in], as Hugging Face stores it.
+  axes: for each dimension its logical name (`sharding.RULES`), or None.
+  std: of the truncated normal it starts from; 0.0 gives zeros and None ones.
+  name: the Hugging Face tensor name. Each '{}' stands for an index, first of
+    the layer and then of the expert; these are the leading dimensions of
+    `shape`, and the file has a tensor for each index.
+  role: what the optimizer and LoRA may do with it.
   """
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
   std: float | None
   name: str
+  role: Role
+
+  @property
+  def stacked(self) -> int:
+    """How many leading dimensions are indices of tensors in the file."""
+    return self.name.count('{}')
 
 
 class Model(NamedTuple):
   """Pure functions of parameters; `params` is a tree shaped like `specs`.
 
-  apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD:
+  specs: the tree of ParamSpec. It has 'embed', [V, D], and 'layers'.
+  apply: apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD,
     teacher forcing over packed rows.
-  extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)): tokens after
-    what a cache holds. X is any shape; attend(layer, q_XNH, k_XKH, v_XKH) ->
-    out_XNH owns the cache; k and v, [L, X, K, H], are what to add to it.
-  head(params) -> w_VD: logits are x @ w.T. A leaf of params, so that of a tree
-    of their shardings it is the head's.
+  extend: extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)), tokens
+    after what a cache holds. X is any shape. attend(layer, q_XNH, k_XKH, v_XKH)
+    -> out_XNH owns the cache; k and v, [L, X, K, H], are what to add to it.
+  head: head(params) -> w_VD; logits are x @ w.T. It returns a leaf of params,
+    so from a tree of shardings it returns the head's sharding.
+  even_tokens: the length, in tokens, of a segment whose attention costs as much
+    as its products with weights.
   """
 
   specs: Tree
   apply: Callable[..., jax.Array]
   extend: Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]
   head: Callable[[Tree], jax.Array]
+  even_tokens: float
 
 
 def is_spec(x: Any) -> bool:
@@ -56,15 +93,25 @@ def map_specs(fn: Callable[[ParamSpec], Any], specs: Tree) -> Tree:
   return jax.tree.map(fn, specs, is_leaf=is_spec)
 
 
+def path_name(path: tuple) -> str:
+  """A parameter's whole name, such as 'layers.q_bias' or 'embed'."""
+  return jax.tree_util.keystr(path, simple=True, separator='.')
+
+
+def by_name(specs: Tree) -> dict[str, ParamSpec]:
+  leaves = jax.tree_util.tree_leaves_with_path(specs, is_leaf=is_spec)
+  return {path_name(path): spec for path, spec in leaves}
+
+
 def overlaid(tree: Tree, part: Tree) -> Tree:
-  """Nested dicts: `tree` with the leaves of `part`, in place of its own."""
+  """Nested dicts: `tree`, with the leaves of `part` in place of its own."""
   if not (isinstance(tree, Mapping) and isinstance(part, Mapping)):
     return part
   return {**tree, **{k: overlaid(tree.get(k), x) for k, x in part.items()}}
 
 
 def part_of(tree: Tree, like: Tree) -> Tree:
-  """Nested dicts: of `tree` the leaves that `like` has."""
+  """Nested dicts: the leaves of `tree` that `like` has."""
   if not isinstance(like, Mapping):
     return tree
   return {k: part_of(tree[k], x) for k, x in like.items()}

@@ -9,10 +9,10 @@ import collections
 import contextlib
 import functools
 import hashlib
+import operator
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acereason_jax import files
 from acereason_jax.models import base, tensorfiles
 
 # Copied from the source as they are, where it has them.
@@ -71,11 +72,10 @@ def model_digest(directory: str) -> str:
   return digest(sorted(map(pathlib.Path, present)))
 
 
-def _tensor_names(spec: base.ParamSpec) -> list[str]:
-  """The file names of one parameter; one per layer where it is stacked."""
-  if '{}' not in spec.name:
-    return [spec.name]
-  return [spec.name.format(i) for i in range(spec.shape[0])]
+def _tensors_of(spec: base.ParamSpec) -> Iterator[tuple[tuple[int, ...], str]]:
+  """(index, tensor name) of each tensor that a parameter stacks."""
+  for index in np.ndindex(spec.shape[: spec.stacked]):
+    yield index, spec.name.format(*index)
 
 
 def _is_buffer(name: str) -> bool:
@@ -88,8 +88,8 @@ def _check(
   """Raises ValueError unless the files hold exactly the specs' tensors."""
   shapes = {}
   for spec in jax.tree.leaves(specs, is_leaf=base.is_spec):
-    shape = spec.shape[1:] if '{}' in spec.name else spec.shape
-    shapes |= dict.fromkeys(_tensor_names(spec), shape)
+    shape = spec.shape[spec.stacked :]
+    shapes |= dict.fromkeys((name for _, name in _tensors_of(spec)), shape)
   optional = {n for n in tensors if _is_buffer(n)}
   if HEAD not in shapes and HEAD in tensors:  # tied, yet written out
     shapes[HEAD] = shapes[EMBED]
@@ -112,8 +112,8 @@ def load(
 ) -> base.Tree:
   """The parameters as `dtype`, placed as `shardings` (a tree like `specs`).
 
-  Each device's slice alone is read; host memory peaks at the largest
-  leaf's local slices. Without shardings all goes to one device.
+  Only each device's slice is read; host memory peaks at the largest leaf's
+  local slices. Without shardings all goes to one device.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files, or tensors that
@@ -135,12 +135,11 @@ def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
   def block(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
     # A fresh array, never the mapped file, which jax on a CPU would alias.
     out = np.empty([stop - start for start, stop in bounds], dtype)
-    index = tuple(slice(*b) for b in bounds)
-    if '{}' in spec.name:
-      for row, layer in enumerate(range(*bounds[0])):
-        out[row] = view(spec.name.format(layer))[index[1:]]
-    else:
-      out[...] = view(spec.name)[index]
+    first = [start for start, _ in bounds[: spec.stacked]]
+    within = tuple(slice(*b) for b in bounds[spec.stacked :])
+    for place in np.ndindex(out.shape[: spec.stacked]):
+      name = spec.name.format(*map(operator.add, first, place))
+      out[place] = view(name)[within]
     return out
 
   def shard(index: tuple[slice, ...]) -> np.ndarray:
@@ -166,7 +165,7 @@ def export(
   """
   tensors = tensorfiles.read_tensors(source_directory)
   _check(tensors, specs, source_directory)
-  _refuse_existing(out_directory)
+  files.refuse_existing(out_directory)
   companions = _companions(source_directory)
   fetch = _fetcher(params, specs) | _kept(tensors)
   fetch.setdefault(HEAD, fetch[EMBED])
@@ -186,10 +185,10 @@ def export(
 def _destination(
   directory: str,
 ) -> contextlib.AbstractContextManager[str | None]:
-  """`new_directory` on the first process, None on the others."""
+  """`files.new_folder` on the first process, None on the others."""
   if jax.process_index():
     return contextlib.nullcontext()
-  return new_directory(directory)
+  return files.new_folder(directory)
 
 
 def _as_stored(value: np.ndarray, tensor: tensorfiles.Tensor) -> np.ndarray:
@@ -201,9 +200,8 @@ def _fetcher(params, specs) -> dict[str, Callable[[], np.ndarray]]:
   leaves, treedef = jax.tree.flatten(specs, is_leaf=base.is_spec)
   fetch = {}
   for spec, x in zip(leaves, treedef.flatten_up_to(params)):
-    for layer, name in enumerate(_tensor_names(spec)):
-      stacked = '{}' in spec.name
-      fetch[name] = functools.partial(_gather, x, layer if stacked else None)
+    for index, name in _tensors_of(spec):
+      fetch[name] = functools.partial(_gather, x, index)
   return fetch
 
 
@@ -212,25 +210,22 @@ def _kept(tensors) -> dict[str, Callable[[], np.ndarray]]:
   return {n: functools.partial(view, n) for n in tensors if _is_buffer(n)}
 
 
-def _gather(x: jax.Array, layer: int | None) -> np.ndarray:
-  """All of `x`, or one layer of it, on every host.
+def _gather(x: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+  """x[index] on every host.
 
-  np.asarray(x) would keep a host copy for as long as x lives; what is read
-  here is a fresh array that dies on return.
+  np.asarray(x) would keep a host copy for as long as x lives; this reads a
+  fresh array that dies on return.
   """
   sharding = x.sharding
   if isinstance(sharding, jax.sharding.NamedSharding):
     replicated = jax.sharding.PartitionSpec()
     sharding = jax.sharding.NamedSharding(sharding.mesh, replicated)
-  if layer is None:
-    whole = jax.jit(jnp.copy, out_shardings=sharding)(x)
-  else:
-    whole = jax.jit(_layer, out_shardings=sharding)(x, layer)
+  whole = jax.jit(_part, out_shardings=sharding)(x, index)
   return np.asarray(whole.addressable_data(0))
 
 
-def _layer(x: jax.Array, index: jax.Array) -> jax.Array:
-  return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+def _part(x: jax.Array, index: tuple[jax.Array, ...]) -> jax.Array:
+  return x[index] if index else jnp.copy(x)
 
 
 def _companions(source: str) -> list[str]:
@@ -265,31 +260,3 @@ def _copy(paths: list[str], out: str) -> None:
     name = os.path.basename(path)
     if not (single and name == tensorfiles.INDEX):
       shutil.copyfile(path, os.path.join(out, name))
-
-
-def _refuse_existing(directory: str) -> None:
-  if os.path.exists(directory) and (
-    not os.path.isdir(directory) or os.listdir(directory)
-  ):
-    raise FileExistsError(
-      f'{directory}: already exists and is not empty; remove it or choose '
-      'another output directory'
-    )
-
-
-@contextlib.contextmanager
-def new_directory(directory: str) -> Iterator[str]:
-  """A temporary directory that becomes `directory` if the block succeeds.
-
-  Raises:
-    FileExistsError: `directory` exists and is not empty.
-  """
-  _refuse_existing(directory)
-  parent, name = os.path.split(os.path.abspath(directory))
-  temporary = os.path.join(parent, f'.{name}.{uuid.uuid4().hex}.partial')
-  os.makedirs(temporary)
-  try:
-    yield temporary
-    os.rename(temporary, directory)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

@@ -19,7 +19,12 @@ A, B = '_a', '_b'
 
 
 class Parts(NamedTuple):
-  """Specs of what is trained and of what is not; alpha / rank."""
+  """A model's parameters, split.
+
+  trained: specs of what is trained: the adapters, or all parameters.
+  frozen: specs of what is not.
+  scale: alpha / rank, by which the product of two adapters is scaled.
+  """
 
   trained: base.Tree
   frozen: base.Tree
@@ -37,7 +42,7 @@ def split(specs: base.Tree, *, rank: int, alpha: float, on: str) -> Parts:
   """
   if not rank:
     return Parts(specs, {}, 0.0)
-  matrices = {n: s for n, s in specs['layers'].items() if len(s.shape) == 3}
+  matrices = {n: s for n, s in specs['layers'].items() if s.role.adapts}
   names = [f'layers.{n}' for n in matrices]
   try:
     found = [n for n in matrices if re.fullmatch(on, f'layers.{n}')]
@@ -59,19 +64,27 @@ def _adapters(
 ) -> dict[str, base.ParamSpec]:
   """a [L, rank, in], and b [L, out, rank], which starts at zero.
 
-  a x has the size of x. Both lie on a mesh as the matrix does.
+  Experts have [L, E, ..]: adapters of their own. a x has the size of x. Both
+  are spread over a mesh as the matrix is.
   """
-  (L, out, width), (layer, rows, columns) = spec.shape, spec.axes
+  *each, out, width = spec.shape
+  *every, rows, columns = spec.axes
   stem = spec.name.removesuffix('weight')
+  role = spec.role._replace(adapts=False)
   return {
     name + A: base.ParamSpec(
-      (L, rank, width),
-      (layer, None, columns),
+      (*each, rank, width),
+      (*every, None, columns),
       width**-0.5,
       f'{stem}lora_A.weight',
+      role,
     ),
     name + B: base.ParamSpec(
-      (L, out, rank), (layer, rows, None), 0.0, f'{stem}lora_B.weight'
+      (*each, out, rank),
+      (*every, rows, None),
+      0.0,
+      f'{stem}lora_B.weight',
+      role,
     ),
   }
 
@@ -108,9 +121,9 @@ def _adapted(w: Mapping[str, jax.Array]) -> list[str]:
 def _sum(
   w_FD: jax.Array, b_FR: jax.Array, a_RD: jax.Array, scale: float
 ) -> jax.Array:
-  """W + scale * b @ a."""
+  """W + scale * b @ a; all may have an E in front."""
   b_1FR, a_1RD = (x.astype(jnp.float32)[None] for x in (b_FR, a_RD))
   # With a dimension of a batch, though of one: remat='dots' keeps products that
   # have none, and this one, of all layers, is as large as the model.
-  product_FD = jnp.einsum('zfr,zrd->zfd', b_1FR, a_1RD)[0]
+  product_FD = jnp.einsum('z...fr,z...rd->z...fd', b_1FR, a_1RD)[0]
   return (w_FD.astype(jnp.float32) + scale * product_FD).astype(w_FD.dtype)

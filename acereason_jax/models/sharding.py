@@ -19,6 +19,8 @@ RULES: Mapping[str, tuple[str, ...]] = {
   'kv_heads': ('tensor',),
   'mlp': ('tensor',),
   'vocab': ('tensor',),
+  # Every device has its part of each expert; there is no expert parallelism.
+  'expert': (),
 }
 
 

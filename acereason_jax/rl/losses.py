@@ -233,7 +233,7 @@ def _traced(loss: Loss):
   try:
     got = jax.eval_shape(loss, number, batch)
     if not _is_loss(got):
-      raise TypeError(f'its result is {_shown(got)}')
+      raise TypeError(f'its result is {_describe(got)}')
     program = jax.make_jaxpr(value_and_gradient)(batch, number, number).jaxpr
   # It is the user's function, which may raise anything.
   except Exception as e:
@@ -254,7 +254,7 @@ def _is_loss(got: Any) -> bool:
   return jnp.issubdtype(got.dtype, jnp.floating)
 
 
-def _shown(got: Any) -> str:
+def _describe(got: Any) -> str:
   if isinstance(got, jax.ShapeDtypeStruct):
     return f'{got.dtype}{list(got.shape)}'
   return f'a {type(got).__name__}'

@@ -1,7 +1,7 @@
-"""The optimiser: any optax transform by import path, behind a clip.
+"""The optimizer: any optax transform by import path, after a clip.
 
 A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...), and its
-arguments are the transform's own, but for these:
+arguments are the transform's own, except these:
 
 - learning_rate: a number, or a schedule that is a component itself:
   dict(fn='optax:cosine_decay_schedule', init_value=1e-6, decay_steps=1000).
@@ -24,7 +24,7 @@ for one parameter.
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,27 +34,26 @@ import optax.contrib
 from jax.interpreters import partial_eval
 
 from acereason_jax import resolve
+from acereason_jax.models import base
 
 FIELD = 'config.optim'
 # Where the config has the transform that learning_rate, groups and decay_on of
 # its section are about.
 TRANSFORM = f'{FIELD}.transform'
 Tree = Any
-# Weights [L, out, in] multiply from the left.
-_LAYER_MATRIX = optax.contrib.MuonDimensionNumbers(
-  reduction_axis=2, output_axis=1
-)
+# Specs by the whole names of parameters.
+Named = Mapping[str, base.ParamSpec]
 
 
 def make_optimizer(
   component: Mapping[str, Any],
-  params: Tree,
+  specs: Tree,
   *,
   warmup_steps: int,
   clip_norm: float,
   follow: Callable[[optax.Schedule], optax.Schedule] = lambda rate: rate,
 ) -> optax.GradientTransformation:
-  """clip_by_global_norm, then the component, for `params` or their shapes.
+  """clip_by_global_norm, then the component, for parameters of these specs.
 
   The learning rate rises linearly over `warmup_steps` and then is constant,
   or follows its schedule from that one's start. A transform gets gradients
@@ -65,19 +64,19 @@ def make_optimizer(
   Raises:
     ValueError: one line that names the field, what was got and expected.
   """
-  names = [_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+  named, params = base.by_name(specs), _shapes_of(specs)
   own = {k: v for k, v in component.items() if k != 'groups'}
-  groups = _check_groups(component.get('groups', ()), names)
+  groups = _check_groups(component.get('groups', ()), named)
   others = {
     str(i): _group(
-      own, other, f'{FIELD}.groups[{i}]', names, warmup_steps, follow
+      own, other, f'{FIELD}.groups[{i}]', named, warmup_steps, follow
     )
     for i, (_, other) in enumerate(groups)
   }
-  transform = _transform(own, FIELD, names, warmup_steps, follow)
+  transform = _transform(own, FIELD, named, warmup_steps, follow)
   if groups:
     labels = jax.tree_util.tree_map_with_path(
-      lambda path, _: _label(groups, _name(path)), params
+      lambda path, _: _label(groups, base.path_name(path)), params
     )
     transform = optax.partition({'rest': transform, **others}, labels)
   optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
@@ -94,7 +93,7 @@ def make_optimizer(
 
 def restarts(
   component: Mapping[str, Any],
-  params: Tree,
+  specs: Tree,
   *,
   warmup_steps: int,
   clip_norm: float,
@@ -117,7 +116,7 @@ def restarts(
   make = functools.partial(
     make_optimizer,
     component,
-    params,
+    specs,
     warmup_steps=warmup_steps,
     clip_norm=clip_norm,
   )
@@ -130,6 +129,7 @@ def restarts(
 
     return still
 
+  params = _shapes_of(specs)
   state = jax.eval_shape(make().init, params)
   kept = _moments(state, params)
   of_schedules = _used(make(follow=told), params, updates=False)
@@ -215,12 +215,15 @@ def _shape(x: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-def _name(path: tuple) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='.')
+def _shapes_of(specs: Tree) -> Tree:
+  return base.map_specs(
+    lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), specs
+  )
 
 
-def _matches(pattern: Any, field: str, names: Sequence[str]) -> list[str]:
+def _matches(pattern: Any, field: str, names: Iterable[str]) -> list[str]:
   """The names that a regex of the user matches, at least one."""
+  names = list(names)
   try:
     found = [n for n in names if re.fullmatch(pattern, n)]
   except (re.error, TypeError) as e:
@@ -233,9 +236,9 @@ def _matches(pattern: Any, field: str, names: Sequence[str]) -> list[str]:
   return found
 
 
-def _check_groups(groups: Any, names: Sequence[str]) -> list[tuple]:
+def _check_groups(groups: Any, named: Named) -> list[tuple]:
   """(regex, factor or component) pairs, each with a parameter of its own."""
-  field, left = f'{FIELD}.groups', list(names)
+  field, left = f'{FIELD}.groups', list(named)
   if not isinstance(groups, list | tuple):
     raise ValueError(f'{field}={groups!r}: expected (regex, factor) pairs')
   for i, group in enumerate(groups):
@@ -258,13 +261,13 @@ def _group(
   own: Mapping[str, Any],
   other: Any,
   field: str,
-  names: Sequence[str],
+  named: Named,
   warmup_steps: int,
   follow: Callable[[optax.Schedule], optax.Schedule],
 ) -> optax.GradientTransformation:
   """A component, or `own` with its learning rate times a factor."""
   if isinstance(other, Mapping):
-    return _transform(other, field, names, warmup_steps, follow)
+    return _transform(other, field, named, warmup_steps, follow)
   if not _is_number(other) or other < 0:
     raise ValueError(
       f'{field}={other!r}: expected a factor of the learning rate, 0 or more, '
@@ -272,7 +275,7 @@ def _group(
     )
   if other == 0:
     return optax.set_to_zero()
-  return _transform(own, FIELD, names, warmup_steps, follow, factor=other)
+  return _transform(own, FIELD, named, warmup_steps, follow, factor=other)
 
 
 def _is_number(x: Any) -> bool:
@@ -283,7 +286,7 @@ def _is_number(x: Any) -> bool:
 def _transform(
   component: Mapping[str, Any],
   field: str,
-  names: Sequence[str],
+  named: Named,
   warmup_steps: int,
   follow: Callable[[optax.Schedule], optax.Schedule],
   factor: float = 1.0,
@@ -302,14 +305,14 @@ def _transform(
       f'{", ".join(takes.parameters)}'
     ) from e
   rate = _learning_rate(
-    component['learning_rate'], f'{field}.learning_rate', names, warmup_steps
+    component['learning_rate'], f'{field}.learning_rate', named, warmup_steps
   )
   if callable(rate):
     followed = follow(rate)
     scaled = lambda step: factor * followed(step)
   else:
     scaled = factor * rate
-  built = _build({**component, 'learning_rate': scaled}, where, names)
+  built = _build({**component, 'learning_rate': scaled}, where, named)
   if not isinstance(built, optax.GradientTransformation):
     raise ValueError(
       f'{where}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
@@ -319,11 +322,11 @@ def _transform(
 
 
 def _learning_rate(
-  rate: Any, field: str, names: Sequence[str], warmup_steps: int
+  rate: Any, field: str, named: Named, warmup_steps: int
 ) -> float | optax.Schedule:
   """A number, or where it changes a schedule."""
   if isinstance(rate, Mapping) and 'fn' in rate:
-    schedule = _build(rate, field, names)
+    schedule = _build(rate, field, named)
     try:
       first = float(schedule(0))
     except (TypeError, ValueError):
@@ -355,26 +358,24 @@ def _learning_rate(
   return optax.linear_schedule(rate / (warmup_steps + 1), rate, warmup_steps)
 
 
-def _build(
-  component: Mapping[str, Any], field: str, names: Sequence[str]
-) -> Any:
+def _build(component: Mapping[str, Any], field: str, named: Named) -> Any:
   """What a component gives, of arguments that are components too."""
   kwargs = {
-    name: _argument(name, value, f'{field}.{name}', names)
+    name: _argument(name, value, f'{field}.{name}', named)
     for name, value in component.items()
     if name != 'decay_on'
   }
   takes = resolve.signature(component['fn'], f'{field}.fn').parameters.keys()
   masks = {'mask', 'weight_decay_mask'} & takes
   if masks and {'weight_decay', 'weight_decay_rate'} & takes:
-    kwargs = {masks.pop(): _decay_mask(component, field, names)} | kwargs
+    kwargs = {masks.pop(): _decay_mask(component, field, named)} | kwargs
   elif 'decay_on' in component:
     raise ValueError(
       f'{_of_decay(field)}={component["decay_on"]!r}: {component["fn"]} takes '
       'no mask of weight decay; leave it out'
     )
   if 'muon_weight_dimension_numbers' in takes:
-    kwargs = {'muon_weight_dimension_numbers': _muon_dimensions} | kwargs
+    kwargs = {'muon_weight_dimension_numbers': _muon_dimensions(named)} | kwargs
   try:
     return resolve.build(kwargs, field)
   except (TypeError, ValueError) as e:
@@ -386,9 +387,9 @@ def _build(
     ) from e
 
 
-def _argument(name: str, value: Any, field: str, names: Sequence[str]) -> Any:
+def _argument(name: str, value: Any, field: str, named: Named) -> Any:
   if isinstance(value, Mapping) and 'fn' in value:
-    return _build(value, field, names)
+    return _build(value, field, named)
   if 'dtype' in name and isinstance(value, str):
     try:
       return jnp.dtype(value)
@@ -404,29 +405,33 @@ def _of_decay(field: str) -> str:
 
 
 def _decay_mask(
-  component: Mapping[str, Any], field: str, names: Sequence[str]
+  component: Mapping[str, Any],
+  field: str,
+  named: Named,
 ) -> Callable[[Tree], Tree]:
   """Parameters -> whether each decays."""
   if 'decay_on' in component:
-    chosen = _matches(component['decay_on'], _of_decay(field), names)
-    decays = lambda path, _: _name(path) in chosen
+    chosen = _matches(component['decay_on'], _of_decay(field), named)
   else:
-    decays = lambda path, leaf: leaf.ndim - _stacked(path) > 1
+    chosen = [name for name, spec in named.items() if spec.role.decays]
+  decays = lambda path, _: base.path_name(path) in chosen
   return lambda tree: jax.tree_util.tree_map_with_path(decays, tree)
 
 
-def _stacked(path: tuple) -> bool:
-  return _name(path[:1]) == 'layers'
+def _muon_dimensions(
+  named: Named,
+) -> Callable[[Tree], Tree]:
+  """Parameters -> which axes of each are its matrix; Muon skips None."""
 
+  def one(path, leaf):
+    if not named[base.path_name(path)].role.matrix:
+      return None
+    # Weights [.., out, in] multiply from the left.
+    return optax.contrib.MuonDimensionNumbers(
+      reduction_axis=leaf.ndim - 1, output_axis=leaf.ndim - 2
+    )
 
-def _muon_dimensions(params: Tree) -> Tree:
-  """Which axes of a parameter are its matrix; None is no matter for Muon."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, leaf: (
-      _LAYER_MATRIX if _stacked(path) and leaf.ndim == 3 else None
-    ),
-    params,
-  )
+  return lambda tree: jax.tree_util.tree_map_with_path(one, tree)
 
 
 def _check_by_shapes(
@@ -448,7 +453,7 @@ def _check_by_shapes(
   except (TypeError, ValueError) as e:
     raise ValueError(
       f'{FIELD}: {fn} fails on the shapes of the parameters: {_first_line(e)}; '
-      'expected a transform that needs gradients and parameters alone'
+      'expected a transform that needs only gradients and parameters'
       f'{_doubt(has_schedule)}'
     ) from e
   for what, got, expected in (
@@ -468,7 +473,7 @@ def _shapes(tree: Tree) -> str:
 
 
 def _doubt(has_schedule: bool) -> str:
-  """A few transforms take a number alone as learning rate."""
+  """A few transforms take only a number as learning rate."""
   if not has_schedule:
     return ''
   return (

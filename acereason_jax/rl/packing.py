@@ -228,7 +228,7 @@ def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
 
   A token costs 1 and a pair of a query and a key that it sees
   2 / `even_tokens`: a segment of that many tokens then costs as much in
-  attention as in products with weights (`decoder.even_tokens`).
+  attention as in products with weights (`Model.even_tokens`).
   """
   cost = 0.0
   for own, seen in _segments(row, share_prompts):

@@ -17,12 +17,11 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.data import sources
 from acereason_jax.models import hf, tokens
-from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import requests, sampling, serve
+from acereason_jax.rollout import programs, requests, sampling, serve
 
 
 class Settings(NamedTuple):
-  """What a user asks of generate: a field for each flag, of the same name.
+  """The settings of generate: a field for each flag, of the same name.
 
   model: a model directory, an embedded model's name, a run or its checkpoint.
   prompts: path of JSON lines.
@@ -100,7 +99,7 @@ class Job(NamedTuple):
   files: serve.ModelFiles
   mesh: jax.sharding.Mesh
   prompts: list[types.Prompt]
-  ending: engine_lib.Ending
+  ending: programs.Ending
   window: int
   dtype: jnp.dtype
   kv_dtype: jnp.dtype
@@ -140,7 +139,7 @@ def read(s: Settings, weights: serve.Weights) -> Job:
   files = serve.read_model(weights.directory)
   prompts = read_prompts(s, files.tokenizer)
   tokens.check_thinking(files.tokenizer, (), opens=s.opens, reasons=False)
-  window = find_window(s, prompts, files.config.context)
+  window = find_window(s, prompts, files.network.config.context)
   ending = make_ending(s, files)
   files.tokenizer.close()
   if files.tokenizer.reads_clock:
@@ -223,7 +222,7 @@ def sampling_settings(s: Settings) -> dict[str, Any]:
   )
 
 
-def make_ending(s: Settings, files: serve.ModelFiles) -> engine_lib.Ending:
+def make_ending(s: Settings, files: serve.ModelFiles) -> programs.Ending:
   """Raises ValueError: tokens that the model or the tokenizer has not."""
   tokenizer = files.tokenizer
   for text in filter(None, s.stop):
@@ -233,14 +232,16 @@ def make_ending(s: Settings, files: serve.ModelFiles) -> engine_lib.Ending:
         f'--stop={text!r}: responses never hold it; is it a special token, '
         'which is left out of their text?'
       )
-  ending = engine_lib.Ending(tokens=files.stops, strings=tuple(s.stop))
+  ending = programs.Ending(tokens=files.stops, strings=tuple(s.stop))
   if s.thinking_budget:
     close, forced = _end_of_thinking(s, files)
     ending = ending._replace(
       budget=s.thinking_budget, close=close, forced=forced
     )
   serve.check_vocabulary(
-    files.directory, files.config.vocab, [*ending.tokens, *ending.forced]
+    files.directory,
+    files.network.config.vocab,
+    [*ending.tokens, *ending.forced],
   )
   return ending
 
@@ -286,7 +287,7 @@ def load(job: Job) -> serve.Served:
     serve.Asked(s.slots, s.page, s.chunk, s.pages),
     job.mesh,
     window=job.window,
-    room=s.max_tokens,
+    max_tokens=s.max_tokens,
     rollouts=job.rollouts,
   )
   return serve.serve(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from acereason_jax import types
+from acereason_jax import files, types
 from acereason_jax.console import terminal
 from acereason_jax.data import records
 from acereason_jax.rollout import trace as trace_lib
@@ -77,12 +77,9 @@ class Output:
       key, length = _done(f'{self.path}:{number}', line)
       self.done[key] = length
     self._file.truncate(whole)
-    temporary = self._header.with_name(self._header.name + '.tmp')
-    # A link of that name would have another file written over.
-    temporary.unlink(missing_ok=True)
-    with temporary.open('x') as file:
-      file.write(json.dumps(self._settings, indent=2) + '\n')
-    os.replace(temporary, self._header)
+    files.write_atomically(
+      self._header, json.dumps(self._settings, indent=2) + '\n'
+    )
 
   def _check_same(self) -> None:
     if not self._header.exists():
@@ -130,7 +127,7 @@ def _done(where: str, line: bytes) -> tuple[tuple[str, int], int]:
         return (name, index), length
   except (ValueError, RecursionError):
     pass
-  raise ValueError(f'{where}: no rollout; give another --out, or mend it')
+  raise ValueError(f'{where}: no rollout; give another --out, or fix it')
 
 
 def to_record(rollout: types.Rollout, with_tokens: bool) -> dict[str, Any]:

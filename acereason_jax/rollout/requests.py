@@ -1,4 +1,4 @@
-"""What an engine is asked for: one request a rollout, and their order."""
+"""Requests to an engine, one for each rollout, and their order."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class Request(NamedTuple):
 
   @property
   def key(self) -> tuple[str, int]:
-    """(prompt id, index): the name of the rollout, alone in its stream."""
+    """(prompt id, index): no other request of a stream has the same."""
     return self.prompt.id, self.index
 
 

@@ -1,6 +1,6 @@
 """From a model to an engine that serves it: for train, generate and evaluate.
 
-`read_model` reads what is small, so that prompts can be made and lengths
+`read_model` reads the small files, so that prompts can be made and lengths
 checked; `serve` then makes the engine and loads the weights. Where the weights
 come from is a function, `Weights.load`: a model directory's is here, that of a
 run's checkpoint is in run/weights.py, since this folder knows no runs.
@@ -9,7 +9,7 @@ run's checkpoint is in run/weights.py, since this folder knows no runs.
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.models import (
   base,
-  decoder,
   embedded,
+  families,
   hf,
   lora,
   sharding,
@@ -29,8 +29,8 @@ from acereason_jax.models import (
 from acereason_jax.rl import update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, schedule
 from acereason_jax.rollout import sampling as sampling_lib
-from acereason_jax.rollout import schedule
 
 
 class Weights(NamedTuple):
@@ -49,16 +49,16 @@ class Weights(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-  """What is small in a model's directory.
+  """The small files of a model's directory.
 
   directory: the Hugging Face directory.
-  config: the sizes of the network.
+  network: its family and sizes.
   tokenizer: encodes and decodes; `close` ends the process that encodes.
   stops: ids of the tokens that end a response, sorted.
   """
 
   directory: str
-  config: decoder.DecoderConfig
+  network: families.Network
   tokenizer: tokens.Tokenizer
   stops: tuple[int, ...]
 
@@ -111,7 +111,7 @@ def read_model(directory: str) -> ModelFiles:
   tokenizer = tokens.load_tokenizer(directory)
   return ModelFiles(
     directory=directory,
-    config=decoder.DecoderConfig.from_hf(hf.read_config(directory)),
+    network=families.read(directory),
     tokenizer=tokenizer,
     stops=tokens.stop_token_ids(tokenizer, directory),
   )
@@ -119,7 +119,7 @@ def read_model(directory: str) -> ModelFiles:
 
 def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
   """The functions of a model that is served and not trained."""
-  return decoder.make_model(files.config, **mesh_lib.pins(mesh))
+  return files.network.make_model(**mesh_lib.pins(mesh))
 
 
 def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:
@@ -190,12 +190,12 @@ def check_prompts(
 
 
 def choose_sizes(
-  asked: Asked, mesh: Mesh, *, window: int, room: int, rollouts: int
+  asked: Asked, mesh: Mesh, *, window: int, max_tokens: int, rollouts: int
 ) -> schedule.Sizes:
-  """What is asked for and, where nothing is, what suits the device.
+  """The sizes asked for; those that are 0 become what suits the device.
 
-  `window` and `room` are the most tokens of a prompt and of a response,
-  `rollouts` how many there are to draw. `pages` stay as asked: `make_engine`
+  `window` and `max_tokens` are the most tokens of a prompt and of a response,
+  `rollouts` how many there are to draw. `pages` stay as asked: `fit_sizes`
   fits them to the memory.
   """
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
@@ -213,30 +213,41 @@ def choose_sizes(
     rows=4 * shards,
     piece=min(-(-window // page), 4) * page,
     window=window,
-    room=room,
+    max_tokens=max_tokens,
   )
 
 
-def make_engine(
+def fit_sizes(
+  sizes: schedule.Sizes,
   model: base.Model,
   mesh: Mesh,
-  tokenizer: Any,
-  *,
-  sizes: schedule.Sizes,
-  sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
   kv_dtype: jnp.dtype,
   reserved: int,
-) -> engine_lib.Engine:
-  """An engine whose cache fits beside `reserved` bytes of each device.
+) -> schedule.Sizes:
+  """The sizes with `pages` of each shard, to fit into a device's memory.
 
-  `sizes.pages` are of all shards, 0 for as many as are of use or fit.
+  Before, `pages` are of all shards, and 0 asks for as many as are of use or
+  fit. `reserved` bytes of each device stay free.
 
   Raises:
     ValueError: sizes that do not fit each other, the model or the memory.
   """
   sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved)
   schedule.check(sizes)
+  return sizes
+
+
+def make_engine(
+  model: base.Model,
+  mesh: Mesh,
+  tokenizer: tokens.Tokenizer,
+  *,
+  sizes: schedule.Sizes,
+  sampling: sampling_lib.Sampling,
+  ending: programs.Ending,
+  kv_dtype: jnp.dtype,
+) -> engine_lib.Engine:
+  """An engine of sizes that fit; texts are as the tokenizer decodes them."""
   return engine_lib.make_engine(
     model,
     mesh,
@@ -255,7 +266,7 @@ def serve(
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
-  ending: engine_lib.Ending,
+  ending: programs.Ending,
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
 ) -> Served:
@@ -265,18 +276,18 @@ def serve(
   `kv_dtype` that of the cache.
 
   Raises:
-    ValueError, OSError: one line, see `make_engine` and `Weights.load`.
+    ValueError, OSError: one line, see `fit_sizes` and `Weights.load`.
   """
   model = make_model(files, mesh)
+  reserved = param_bytes(model.specs, mesh, dtype)
   engine = make_engine(
     model,
     mesh,
     files.tokenizer,
-    sizes=sizes,
+    sizes=fit_sizes(sizes, model, mesh, kv_dtype, reserved),
     sampling=sampling,
     ending=ending,
     kv_dtype=kv_dtype,
-    reserved=param_bytes(model.specs, mesh, dtype),
   )
   params = weights.load(model.specs, mesh, dtype)
   return Served(engine, params, files.tokenizer)

@@ -1,4 +1,4 @@
-"""What happened in an engine's slots: counters, events, and their file.
+"""The trace of an engine's slots: counters, events, and their file.
 
 `acereason_jax.timeline` draws the file as a page.
 """

@@ -1,15 +1,14 @@
 """A config to everything that a run needs: the only place where parts meet.
 
-Every field of the config is read once, here, in parts.py and in domains.py.
+Every field of the config is read once: here, in network.py, parts.py and
+domains.py.
 What is built is plain functions and values that never see the config.
 """
 
-import dataclasses
 import functools
 import json
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +16,20 @@ import ml_collections
 import optax
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
-from acereason_jax.curriculum import selection
-from acereason_jax.kernels import attention
+from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import (
   base,
-  decoder,
-  embedded,
-  hf,
-  lora,
   sharding,
   tokens,
 )
 from acereason_jax.rl import losses, packing, update
-from acereason_jax.rollout import cache, sampling, schedule
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
-from acereason_jax.run import metrics, parts
+from acereason_jax.run import network as network_lib
+from acereason_jax.run import parts
 from acereason_jax.run.values import Domain, Run, Stage
 
 # The sampler's and the trainer's logp of the same token may differ by rounding,
@@ -43,31 +37,6 @@ from acereason_jax.run.values import Domain, Run, Stage
 # rounding grows with the spread of the logits: up to 9e-3 was seen in health.
 # The cache's values are rounded too; in float8 that makes 5e-2.
 MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
-
-
-class Network(NamedTuple):
-  """The model of a run and its tokenizer.
-
-  directory: where their files are.
-  mesh: the devices.
-  attention: the name of the kernel that trains.
-  kernel: that kernel.
-  model: the functions of the model.
-  parts: what of its parameters is trained, and what is frozen.
-  config: its config.json.
-  tokenizer: its tokenizer.
-  stops: the tokens that end a response.
-  """
-
-  directory: str
-  mesh: Any
-  attention: str
-  kernel: attention.Kernel
-  model: base.Model
-  parts: lora.Parts
-  config: decoder.DecoderConfig
-  tokenizer: Any
-  stops: tuple[int, ...]
 
 
 class Shared(NamedTuple):
@@ -80,7 +49,7 @@ class Shared(NamedTuple):
   cast_bytes: what rollouts' weights take of a device beside the state's, bytes.
   """
 
-  network: Network
+  network: network_lib.Network
   domains: Mapping[str, Domain]
   window: int
   abstract_params: base.Tree
@@ -94,23 +63,21 @@ def build(config: ml_collections.ConfigDict) -> Run:
     ValueError, OSError: one line for the user.
   """
   c = reader.Reader(config)
-  network = build_network(c)
+  network = network_lib.build_network(c)
   by_domain = {n: c.over(d) for n, d in stages_lib.domains(config).items()}
   # A run of one domain can be followed by one of several.
   alone = not len(config.domains)
   domains = build_domains(c.model, by_domain, alone, network)
-  digests = digests_of(domains) | model_digests(network)
-  load, load_frozen, abstract_params = build_params(
-    c, network.parts, network.mesh, network.directory
-  )
-  rollout_params, cast_bytes = build_rollout_params(
+  digests = digests_of(domains) | network_lib.digests_of(network)
+  params = network_lib.build_params(c, network)
+  rollout_params, cast_bytes = serve.rollout_params(
     network.model.specs, network.parts, network.mesh, jnp.dtype(c.dtype)
   )
   shared = Shared(
     network=network,
     domains=domains,
     window=max(own.prompt.window for own in by_domain.values()),
-    abstract_params=abstract_params,
+    abstract_params=params.abstract,
     cast_bytes=cast_bytes,
   )
   configs = stages_lib.stages(config)
@@ -119,8 +86,10 @@ def build(config: ml_collections.ConfigDict) -> Run:
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
-  every_stage = stages_lib.every_stage(config).values()
-  longest = max(stage.rollout.max_tokens for stage in every_stage)
+  longest = max(
+    stage.rollout.max_tokens
+    for stage in stages_lib.every_stage(config).values()
+  )
   run = Run(
     config=json.loads(config.to_json()),
     attention=network.attention,
@@ -131,11 +100,11 @@ def build(config: ml_collections.ConfigDict) -> Run:
     heldout_engine=build_heldout(c, shared, stages, longest),
     heldout_temperature=c.heldout.temperature,
     heldout_groups=c.heldout.per_prompt,
-    load_params=load,
-    load_frozen=load_frozen,
-    abstract_params=abstract_params,
+    load_params=params.load,
+    load_frozen=params.load_frozen,
+    abstract_params=params.abstract,
     rollout_params=rollout_params,
-    model_stamp=stamp(network.directory),
+    model_stamp=network_lib.stamp(network.files.directory),
     start_run=c.start.run,
     best=c.checkpoint.best,
     checkpoint_every=c.checkpoint.every,
@@ -146,52 +115,27 @@ def build(config: ml_collections.ConfigDict) -> Run:
   return run
 
 
-def build_network(c: reader.Reader) -> Network:
-  mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
-  directory = embedded.resolve_model(c.model)
-  tokenizer = tokens.load_tokenizer(directory)
-  stops = tokens.stop_token_ids(tokenizer, directory)
-  try:
-    capability = getattr(jax.devices()[0], 'compute_capability', '')
-    chosen, kernel = attention.choose(
-      c.attention, jax.default_backend(), c.dtype, str(capability)
-    )
-  except ValueError as e:
-    raise ValueError(f'config.{e}') from e
-  model, split, config = build_model(c, mesh, directory, kernel)
-  return Network(
-    directory=directory,
-    mesh=mesh,
-    attention=chosen,
-    kernel=kernel,
-    model=model,
-    parts=split,
-    config=config,
-    tokenizer=tokenizer,
-    stops=stops,
-  )
-
-
 def build_domains(
   model: str,
   by_domain: Mapping[str, reader.Reader],
   alone: bool,
-  network: Network,
+  network: network_lib.Network,
 ) -> dict[str, Domain]:
   """`by_domain` is the config as each domain changes it; `alone` says that the
   config names none. Errors name the `model`."""
-  domains = {}
+  domains, files = {}, network.files
+  serve.check_vocabulary(model, files.network.config.vocab, files.stops)
   for name, own in by_domain.items():
     with stages_lib.named('domain', name):
       domains[name] = domains_lib.build_domain(
         own,
         name,
         alone,
-        network.tokenizer,
-        network.stops,
+        files.tokenizer,
+        files.stops,
       )
       for prompts in domains[name].prompts.values():
-        check_vocabulary(model, network.model, network.stops, prompts)
+        serve.check_prompts(model, files.network.config.vocab, prompts)
   return domains
 
 
@@ -207,30 +151,6 @@ def digests_of(domains: Mapping[str, Domain]) -> dict[str, str]:
     for d in domains.values()
     for source, prompts in d.prompts.items()
   }
-
-
-def model_digests(network: Network) -> dict[str, Any]:
-  """Of what a run that goes on reads again of the model's files.
-
-  Closes the tokenizer's worker, which nothing asks after this.
-  """
-  tokenizer, split = network.tokenizer, network.parts
-  digests = dict(
-    decoder=dataclasses.asdict(network.config),
-    tokenizer=tokenizer.digest,
-    stop_tokens=list(network.stops),
-  )
-  tokenizer.close()
-  if tokenizer.reads_clock:
-    metrics.say(tokens.clock_line(tokenizer))
-  if split.frozen:
-    # Checkpoints lack it, so a run that goes on must find it as it was.
-    digests['model'] = hf.model_digest(network.directory)
-    metrics.say(
-      f'trains {base.param_count(split.trained):,} parameters beside '
-      f'{base.param_count(split.frozen):,} frozen ones'
-    )
-  return digests
 
 
 def build_stages(
@@ -259,11 +179,11 @@ def build_stage(
   name: str,
   index: int,
   mix: dict[str, float],
-  filters: dict[str, selection.Filter],
+  filters: dict[str, filtering.Filter],
   shared: Shared,
 ) -> Stage:
   network = shared.network
-  check_lengths(c, network.mesh, shared.window, network.config.context)
+  network_lib.check_lengths(c, network, shared.window)
   if c.stop.metric:
     parts.check_metric(c.stop.metric, shared.domains, 'stop.metric', filters)
   loss, read = parts.build_loss(c)
@@ -283,7 +203,7 @@ def build_stage(
   return Stage(
     name=name,
     index=index,
-    stop=selection.Stop(steps=c.steps, **c.stop.kwargs()),
+    stop=ending.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
     prompts=c.rollout.prompts,
@@ -306,7 +226,9 @@ def build_stage(
     reset_reference_every=c.objective.reset_reference_every,
     abstract_state=training.abstract,
     init=training.init,
-    carry=parts.build_carry(c, training) if carries else None,
+    carry=parts.build_carry(c, network.parts.trained, training)
+    if carries
+    else None,
     limits=c.limits.kwargs(),
     mismatch_limit=max(MISMATCH_LIMIT[dtype] for dtype in dtypes),
   )
@@ -319,19 +241,21 @@ def place(
   return packing.PackedBatch(*(mesh_lib.spread(x, sharding) for x in batch))
 
 
-def build_layout(c: reader.Reader, network: Network) -> packing.Layout:
+def build_layout(
+  c: reader.Reader, network: network_lib.Network
+) -> packing.Layout:
   return packing.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
     columns=c.microbatch.columns,
-    pad_token=network.stops[0],
+    pad_token=network.files.stops[0],
     share_prompts=network.kernel.prefixes,
-    even_tokens=decoder.even_tokens(network.model.specs),
+    even_tokens=network.model.even_tokens,
   )
 
 
 def build_update(
   c: reader.Reader,
-  network: Network,
+  network: network_lib.Network,
   loss: losses.Loss,
   optimizer: optax.GradientTransformation,
   has_bonus: bool,
@@ -356,14 +280,11 @@ def build_training_engine(
 ) -> engine_lib.Engine:
   """The engine for the rollouts of a stage whose state is `abstract`."""
   network = shared.network
-  return build_engine(
+  return network_lib.build_engine(
     c,
-    network.model,
-    network.mesh,
-    network.tokenizer,
-    network.stops,
+    network,
     window=shared.window,
-    room=c.rollout.max_tokens,
+    max_tokens=c.rollout.max_tokens,
     # The tempered policy that is trained is the whole one: nothing is cut off.
     own=sampling.Sampling(),
     reserved=mesh_lib.device_bytes(abstract) + shared.cast_bytes,
@@ -380,181 +301,26 @@ def build_heldout(
   """
   network = shared.network
   max_tokens = c.heldout.max_tokens or longest
-  if shared.window + max_tokens > network.config.context:
-    raise ValueError(
-      f'config.heldout.max_tokens={max_tokens}: with '
-      f'config.prompt.window={shared.window} longer than the context of '
-      f'{c.model}, {network.config.context}; lower one of them'
-    )
+  lengths = {
+    'config.heldout.max_tokens': max_tokens,
+    'config.prompt.window': shared.window,
+  }
+  serve.check_context(lengths, c.model, network.files.network.config.context)
   own = sampling.Sampling(
     c.heldout.top_p, c.heldout.top_k, greedy=c.heldout.temperature == 0
   )
   # The same programs need not be compiled twice.
   for stage in stages:
-    if own == sampling.Sampling() and stage.engine.sizes.room == max_tokens:
+    if (
+      own == sampling.Sampling() and stage.engine.sizes.max_tokens == max_tokens
+    ):
       return stage.engine
   most = max(mesh_lib.device_bytes(stage.abstract_state) for stage in stages)
-  return build_engine(
+  return network_lib.build_engine(
     c,
-    network.model,
-    network.mesh,
-    network.tokenizer,
-    network.stops,
+    network,
     window=shared.window,
-    room=max_tokens,
+    max_tokens=max_tokens,
     own=own,
     reserved=most + shared.cast_bytes,
-  )
-
-
-def stamp(directory: str) -> str:
-  """Tells the weights of a directory from others that are put there later."""
-  files = sorted(pathlib.Path(directory).glob('*.safetensors'))
-  told = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-  return json.dumps(told)
-
-
-def build_model(
-  c: reader.Reader, mesh, directory: str, kernel: attention.Kernel
-) -> tuple[base.Model, lora.Parts, decoder.DecoderConfig]:
-  """The model of a directory, what of it is trained, and its config.json."""
-  config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
-  parts = lora.split(decoder.param_specs(config), **c.lora.kwargs())
-  model = decoder.make_model(
-    config,
-    remat=c.remat,
-    attend=mesh_lib.split_attention(mesh, kernel.attend),
-    layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
-    **mesh_lib.pins(mesh),
-  )
-  return model, parts, config
-
-
-def build_params(c: reader.Reader, parts: lora.Parts, mesh, directory: str):
-  """(load: () -> what is trained, load_frozen: () -> what is not, the former's
-  shapes and places)."""
-  seed, dtype = c.seed, jnp.dtype(c.dtype)
-  placed = sharding.param_shardings(parts.trained, mesh)
-  frozen = sharding.param_shardings(parts.frozen, mesh)
-
-  def load_frozen() -> base.Tree:
-    if not parts.frozen:
-      return {}
-    return hf.load(directory, parts.frozen, dtype=dtype, shardings=frozen)
-
-  def load() -> base.Tree:
-    if parts.frozen:
-      draw = functools.partial(base.init_params, parts.trained)
-      return jax.jit(draw, out_shardings=placed)(jax.random.key(seed))
-    return hf.load(
-      directory, parts.trained, dtype=jnp.float32, shardings=placed
-    )
-
-  return (
-    load,
-    load_frozen,
-    sharding.abstract(parts.trained, placed, jnp.float32),
-  )
-
-
-def build_rollout_params(
-  specs: base.Tree, parts: lora.Parts, mesh, dtype: jnp.dtype
-):
-  """weights -> what rollouts read: compute dtype, merged, whole along fsdp;
-  and what that takes beside them, in bytes of a device."""
-  if dtype == jnp.float32 and sharding.is_gathered(mesh) and not parts.frozen:
-    return (lambda weights: weights), 0
-  shardings = sharding.param_shardings(specs, mesh, gathered=True)
-  read = lambda weights: lora.merged(
-    update.cast(weights, dtype), scale=parts.scale
-  )
-  taken = mesh_lib.device_bytes(sharding.abstract(specs, shardings, dtype))
-  return jax.jit(read, out_shardings=shardings), taken
-
-
-def check_lengths(c: reader.Reader, mesh, window: int, context: int) -> None:
-  """Raises ValueError if the context cannot hold a rollout of a stage, or the
-  mesh cannot cut its slots or rows."""
-  if window + c.rollout.max_tokens > context:
-    raise ValueError(
-      f'config.rollout.max_tokens={c.rollout.max_tokens}: with '
-      f'config.prompt.window={window} longer than the context of '
-      f'{c.model}, {context}; lower one of them'
-    )
-  rollouts = mesh_lib.row_shards(mesh)
-  if c.engine.slots % rollouts:
-    raise ValueError(
-      f'config.engine.slots={c.engine.slots}: not a multiple of {rollouts}, '
-      'the data x fsdp x sequence shards of config.mesh; give one'
-    )
-  shards = mesh.shape['sequence']
-  if c.microbatch.columns % shards:
-    raise ValueError(
-      f'config.microbatch.columns={c.microbatch.columns}: not a multiple of '
-      f'config.mesh.sequence={shards}; give one'
-    )
-
-
-def check_vocabulary(
-  name: str,
-  model: base.Model,
-  stops: tuple[int, ...],
-  prompts: list[types.Prompt],
-) -> None:
-  """Raises ValueError for a token that the model has no embedding of."""
-  vocab = model.specs['embed'].shape[0]
-  for prompt in prompts:
-    if len(prompt.tokens) == 0:
-      raise ValueError(f'{name}: the chat template gave {prompt.id} no tokens')
-  used = {*stops, *(int(p.tokens.max()) for p in prompts)}
-  if min(used) < 0 or max(used) >= vocab:
-    raise ValueError(
-      f'{name}: token {max(used)} is outside its vocabulary of {vocab}; '
-      'is the tokenizer that of another model?'
-    )
-
-
-def build_engine(
-  c: reader.Reader,
-  model: base.Model,
-  mesh,
-  tokenizer: Any,
-  stops: tuple[int, ...],
-  *,
-  window: int,
-  room: int,
-  own: sampling.Sampling,
-  reserved: int,
-) -> engine_lib.Engine:
-  """An engine for prompts of `window` and responses of `room` tokens.
-
-  `reserved` bytes of each device are not its.
-  """
-  kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
-  shards = mesh_lib.row_shards(mesh)
-  sizes = schedule.Sizes(
-    slots=c.engine.slots,
-    shards=shards,
-    page=c.engine.page,
-    chunk=c.engine.chunk,
-    pages=c.engine.pages,
-    rows=c.engine.prefill_prompts * shards,
-    piece=c.engine.prefill_tokens,
-    window=window,
-    room=room,
-  )
-  try:
-    sizes = cache.fit_pages(sizes, model, mesh, kv_dtype, reserved)
-    schedule.check(sizes)
-  except ValueError as e:
-    raise ValueError(f'config.engine: {e}') from e
-  return engine_lib.make_engine(
-    model,
-    mesh,
-    sizes=sizes,
-    sampling=own,
-    ending=engine_lib.Ending(stops),
-    kv_dtype=kv_dtype,
-    to_text=functools.partial(tokens.decode, tokenizer),
   )

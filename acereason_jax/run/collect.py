@@ -76,7 +76,9 @@ def collect(
   A rollout goes to its domain's judges when it ends, while others are decoded.
   The prompts that are `expected` (by id, tokens) to have long ones come first.
   """
-  asked = requests.for_prompts(prompts, groups, engine.sizes.room, asking.taken)
+  asked = requests.for_prompts(
+    prompts, groups, engine.sizes.max_tokens, asking.taken
+  )
   batch = _batch(asked, judges, journal, asking)
   missing = [r for r in batch.requests if r.key not in batch.earlier]
   trace = trace_lib.Trace()
@@ -116,7 +118,7 @@ def collect(
 
 
 class _Batch(NamedTuple):
-  """What `collect` asks for, and what an interrupted try left of it.
+  """The requests of `collect`, and what an interrupted try left of them.
 
   Each process judges its share. A status decides the reward, so statuses
   travel; the details of other processes' verdicts stay there.

@@ -8,10 +8,15 @@ rollouts of those that were taken already.
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from acereason_jax.console import terminal
-from acereason_jax.curriculum import ledger, plateau, selection
+from acereason_jax.console import signals, terminal
+from acereason_jax.curriculum import (
+  ending,
+  filtering,
+  ledger,
+  plateau,
+  selection,
+)
 from acereason_jax.rl import update
-from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, limits, metrics, writing
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import probe as probe_lib
@@ -40,7 +45,7 @@ def run_stages(
   """
   total = total_steps(run, at.progress)
   with (
-    checkpoint_lib.Preemption() as preemption,
+    signals.StopRequest() as stop,
     terminal.progress_bar(total, done=at.progress.step) as advance,
   ):
     if at.progress.step < total:
@@ -50,9 +55,9 @@ def run_stages(
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
         began = time.monotonic()
-        at = enter(run, stage, at, tools, preemption.flagged)
+        at = enter(run, stage, at, tools, stop.asked)
         at = add_seconds(at, began)
-      at = run_stage(run, stage, at, tools, records, preemption)
+      at = run_stage(run, stage, at, tools, records, stop)
   return at
 
 
@@ -62,16 +67,16 @@ def run_stage(
   at: Standing,
   tools: Tools,
   records: writing.Records,
-  preemption: checkpoint_lib.Preemption,
+  stop: signals.StopRequest,
 ) -> Standing:
   """Takes steps until the stage is over. Raises: see `run_stages`."""
-  stop = False
+  stops = False
   reason = stop_reason(stage, at.progress, at.ledger)
   if reason is None:
     # Where a run ended it did not look ahead; now it may go on from there.
     at = look_ahead(run, stage, at, tools)
     reason = stop_reason(stage, at.progress, at.ledger)
-  while reason is None and not stop:
+  while reason is None and not stops:
     began = time.monotonic()
     at, step = step_lib.take_step(run, stage, at, tools)
     at, step = look_back(run, stage, at, tools, step)
@@ -79,15 +84,15 @@ def run_stage(
     writing.write_step(run, records, at, step, total_steps(run, at.progress))
     limits.check_limits(stage, at, step)
     ends = reason and stage is run.stages[-1]
-    stop = preemption.requested(done) and not ends
+    stops = stop.agreed(done) and not ends
     at = add_seconds(at, began)
     folder.check_there(records.workdir)
     scored = run.best in step.values
-    if stop or reason or scored or done % run.checkpoint_every == 0:
+    if stops or reason or scored or done % run.checkpoint_every == 0:
       writing.save(run, records, tools.journal, at, step)
   if reason and (len(run.stages) > 1 or at.progress.over):
     metrics.say(f'stage {stage.name}: over, {reason}')
-  if stop:
+  if stops:
     raise Interrupted(at.progress.step)
   return at
 
@@ -112,7 +117,7 @@ def enter(
   stage: Stage,
   at: Standing,
   tools: Tools,
-  interrupted: Callable[[], bool],
+  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """A stage's beginning; `at` is where the stage before it ended.
 
@@ -138,7 +143,7 @@ def enter(
   at = at._replace(state=first_state(stage, at), progress=progress)
   for domain, own in stage.filters.items():
     if own.of:
-      at = probe_lib.probe(run, stage, domain, at, tools, interrupted)
+      at = probe_lib.probe(run, stage, domain, at, tools, asked_to_stop)
   return look_ahead(run, stage, at, tools)
 
 
@@ -166,7 +171,7 @@ def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
     return at
   try:
     step_lib.draw(run, stage, at, tools, cursor, stage.prompts)
-  except selection.NothingLeft as e:
+  except filtering.NothingLeft as e:
     over = f'config.filter.{e}'
     return at._replace(progress=at.progress._replace(over=over))
   return at
@@ -213,7 +218,7 @@ def is_due(domain: Domain, step: int) -> bool:
 
 
 def newest_values(
-  stop: selection.Stop, history: Sequence[float], values: Mapping[str, float]
+  stop: ending.Stop, history: Sequence[float], values: Mapping[str, float]
 ) -> list[float]:
   """The newest values of the stop rule's metric, as many as it looks at."""
   if stop.metric not in values:
@@ -225,7 +230,7 @@ def stop_reason(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> str | None:
   """Why a stage is over, or None."""
-  reason = selection.should_stop(
+  reason = ending.should_stop(
     stage.stop,
     progress.stage_step,
     selection.epochs_done(progress.cursor or {}),
@@ -237,8 +242,8 @@ def stop_reason(
 def rise(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> plateau.Rise | None:
-  """What the stop rule goes by; see `selection.rise`."""
-  return selection.rise(
+  """What the stop rule goes by; see `ending.rise`."""
+  return ending.rise(
     stage.stop,
     progress.history,
     known,

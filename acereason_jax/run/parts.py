@@ -13,7 +13,7 @@ import optax
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
-from acereason_jax.curriculum import selection
+from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import base, lora, sharding
 from acereason_jax.rl import control, losses, objective, optim, update
 from acereason_jax.run import values
@@ -86,14 +86,14 @@ def build_groups(c: reader.Reader) -> control.Control:
 
 def build_filters(
   c: reader.Reader, stage: ml_collections.ConfigDict
-) -> dict[str, selection.Filter]:
+) -> dict[str, filtering.Filter]:
   """By domain of the stage's mix."""
   c.filter.kwargs()
   found = {}
   for domain, fields in stages_lib.filters(stage).items():
     if fields['max_difficulty'] < 0:
       fields['max_difficulty'] = None
-    found[domain] = selection.Filter(**fields)
+    found[domain] = filtering.Filter(**fields)
   return found
 
 
@@ -101,13 +101,13 @@ def check_metric(
   name: str,
   domains: Mapping[str, values.Domain],
   field: str,
-  filters: Mapping[str, selection.Filter],
+  filters: Mapping[str, filtering.Filter],
 ) -> None:
   """Raises ValueError for a metric that no step has, or that does not measure
   the model."""
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
-    known = [*selection.OF_BATCHES, selection.SAME_PROMPTS, *known]
+    known = [*ending.OF_BATCHES, ending.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
   asked = domains.get(name.removeprefix('heldout/'))
@@ -121,11 +121,11 @@ def check_metric(
     for domain, f in filters.items()
     if f.drop_solved or not f.keep_unsolved
   ]
-  if name in selection.OF_BATCHES and leaving:
+  if name in ending.OF_BATCHES and leaving:
     raise ValueError(
       f'config.{field}={name!r}: the filter of {leaving[0]!r} takes prompts '
       'out for how they were answered, so that later batches are other ones; '
-      f'give {selection.SAME_PROMPTS!r}, or {known[-1]!r}'
+      f'give {ending.SAME_PROMPTS!r}, or {known[-1]!r}'
     )
 
 
@@ -161,7 +161,7 @@ def build_training(
 ) -> Training:
   optimizer = optim.make_optimizer(
     optimizer_component(c),
-    abstract_params,
+    parts.trained,
     warmup_steps=c.optim.warmup_steps,
     clip_norm=c.optim.clip_norm,
   )
@@ -195,7 +195,7 @@ def build_training(
 
 
 def build_carry(
-  c: reader.Reader, training: Training
+  c: reader.Reader, specs: base.Tree, training: Training
 ) -> Callable[[update.TrainState], update.TrainState]:
   """(the state at the end of the stage before) -> that at this one's beginning.
 
@@ -207,7 +207,7 @@ def build_carry(
   optimizer, _, abstract = training
   flags = optim.restarts(
     optimizer_component(c),
-    abstract.params,
+    specs,
     warmup_steps=c.optim.warmup_steps,
     clip_norm=c.optim.clip_norm,
   )

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger, outcomes, selection
+from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.data import references
 from acereason_jax.models import base
 from acereason_jax.run import collect, judged, metrics
@@ -24,7 +24,7 @@ def probe(
   domain: str,
   at: Standing,
   tools: Tools,
-  interrupted: Callable[[], bool],
+  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """Asks every prompt of a domain as often as the stage's filter of it says,
   and adds what became of them to the ledger.
@@ -47,7 +47,7 @@ def probe(
   for places in np.array_split(np.arange(len(missing)), count):
     if not len(places):
       break
-    if interrupted():
+    if asked_to_stop():
       raise Interrupted(step)
     chunk = [missing[i] for i in places]
     for found in probe_chunk(run, stage, at, tools, params, chunk, times):
@@ -122,10 +122,10 @@ def easy_prompts(
   Raises:
     ValueError: one line that begins with the name of a field of the filter.
   """
-  return selection.survivors(
+  return filtering.survivors(
     prompts,
     ledger.Ledger(),
-    selection.Filter(max_difficulty=stage.filters[domain].max_difficulty),
+    filtering.Filter(max_difficulty=stage.filters[domain].max_difficulty),
     stage=stage.name,
     epoch=0,
     before_step=0,

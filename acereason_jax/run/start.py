@@ -16,15 +16,20 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax.config import renamed, resume
+from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits
-from acereason_jax.curriculum import ledger, outcomes, parquet, selection
+from acereason_jax.curriculum import (
+  filtering,
+  ledger,
+  outcomes,
+  parquet,
+)
 from acereason_jax.data import records, references
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import loop, metrics, probe
+from acereason_jax.run import loop, metrics, probe, resume
 from acereason_jax.run.values import Progress, Run, Stage, Standing, Tools
 
 _MAX_SUMMARY_BYTES = 16 << 20
@@ -46,12 +51,14 @@ def read_meta(
   meta = dict(meta, config=renamed.today(meta['config']))
   progress = checkpoints.latest_progress()
   step_of(progress)
-  steered, wrong = resume.steered(meta['config'], run.config, progress['stage'])
+  steered, wrong = steering.steered(
+    meta['config'], run.config, progress['stage']
+  )
   before, after = (
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
   )
-  checkpoint_lib.check_resume(before, after, may_change=())
+  resume.check(before, after, may_change=())
   # As JSON, because a stored tuple comes back as a list.
   now = json.loads(json.dumps(run.digests))
   for name, value in now.items():
@@ -69,7 +76,7 @@ def read_meta(
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    metrics.say(f'from step {progress["step"]} on: {resume.shown(change)}')
+    metrics.say(f'from step {progress["step"]} on: {steering.describe(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -219,9 +226,9 @@ def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     with contextlib.ExitStack() as stack:
       pool = None
       if domain.open_reference_pool is not None:
-        with exits.mendable(ValueError, RuntimeError, where=where):
+        with exits.one_line_for(ValueError, RuntimeError, where=where):
           pool = stack.enter_context(domain.open_reference_pool())
-      with exits.mendable(ValueError):
+      with exits.one_line_for(ValueError):
         dropped = references.find(domain.prompts, domain.digests, pool)
     for line in references.report(domain.prompts, dropped, file):
       metrics.say(domain.where + line)
@@ -246,19 +253,19 @@ def open_tools(
   prompts, judges = {}, {}
   for name, domain in run.domains.items():
     prompts[name] = references.without(domain.prompts, dropped[name])
-    with exits.mendable(
+    with exits.one_line_for(
       ValueError, RuntimeError, where=f'config.{domain.where}judge: '
     ):
       judges[name] = domain.open_judges()
       stack.enter_context(judges[name].pool)
     metrics.say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
   for stage in run.stages:
-    with exits.mendable(
+    with exits.one_line_for(
       ValueError, where=f'stage {stage.name!r}: config.filter.'
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        selection.check(stage.filters[domain], train)
+        filtering.check(stage.filters[domain], train)
         probe.easy_prompts(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
@@ -298,7 +305,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = checkpoint_lib.fixed(resume.by_name(run.config), resume.MAY_CHANGE)
+  fields = resume.fixed(steering.by_name(run.config), steering.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
@@ -359,10 +366,10 @@ def begin(run: Run) -> Standing:
     state = first.init(run.load_params()).replace(frozen=run.load_frozen())
     return Standing(state, Progress(first.name), ledger.Ledger())
   with named_field('config.start.run'):
-    return goes_on_from(run, first)
+    return begin_from(run, first)
 
 
-def goes_on_from(run: Run, first: Stage) -> Standing:
+def begin_from(run: Run, first: Stage) -> Standing:
   abstract = first.abstract_state
   wanted = dict(params=abstract.params, step=abstract.step)
   if first.carry is not None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger, outcomes, selection
+from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import references
 from acereason_jax.rl import control, objective, packing, update
 from acereason_jax.run import collect, judged, metrics
@@ -97,7 +97,7 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
       break
     try:
       drawn, cursor = draw(run, stage, at, tools, cursor, stage.prompts - kept)
-    except selection.NothingLeft:
+    except filtering.NothingLeft:
       # The first batch of a step was looked for when the step before ended.
       assert rounds, 'a stage that is over takes no step'
       break
@@ -131,7 +131,7 @@ def draw(
   """The next prompts, each with its epoch, and the cursor after them.
 
   Raises:
-    selection.NothingLeft: they would begin an epoch that has none.
+    filtering.NothingLeft: they would begin an epoch that has none.
     Stopped: the data are not those that the stage began with.
   """
   try:
@@ -148,7 +148,7 @@ def draw(
       step=at.progress.step + 1,
       since=at.progress.step - at.progress.stage_step,
     )
-  except selection.NothingLeft:
+  except filtering.NothingLeft:
     raise
   except ValueError as e:
     raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax import types
+from acereason_jax.curriculum import ending, filtering, selection
 from acereason_jax.curriculum import ledger as ledger_lib
-from acereason_jax.curriculum import selection
 from acereason_jax.models import base
 from acereason_jax.rl import control, objective, packing
 from acereason_jax.rl import update as update_lib
@@ -104,9 +104,9 @@ class Stage(NamedTuple):
 
   name: str
   index: int
-  stop: selection.Stop
+  stop: ending.Stop
   mix: dict[str, float]
-  filters: dict[str, selection.Filter]
+  filters: dict[str, filtering.Filter]
   prompts: int
   groups: control.Control
   refill: int

@@ -1,7 +1,7 @@
 """A run's checkpoint as weights to serve, beside model directories.
 
-It stands here and not in rollout/, because a folder there may not know of
-runs: rollout/serve.py takes a function that loads, whatever it loads from.
+It is here and not in rollout/, because that folder may not know of runs:
+rollout/serve.py takes a function that loads, whatever it loads from.
 """
 
 import os
@@ -18,7 +18,7 @@ from acereason_jax.run import checkpoint
 
 
 class Trained(NamedTuple):
-  """What a checkpoint holds, read without its arrays.
+  """A checkpoint, read without its arrays.
 
   path: the folder RUN/checkpoints/STEP.
   step: how many batches were trained on.

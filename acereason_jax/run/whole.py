@@ -3,13 +3,12 @@
 import contextlib
 import json
 import pathlib
-import signal
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from acereason_jax.console import exits
+from acereason_jax import files
+from acereason_jax.console import exits, signals
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, judged, loop, metrics, start, writing
 from acereason_jax.run import heldout as heldout_lib
@@ -21,7 +20,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
   """Trains to the end, or until asked to stop; returns the exit status."""
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
-    exits.mendable(*kinds, where=f'{workdir}: '),
+    exits.one_line_for(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     # Before anything is swept or written: no two runs in one folder.
@@ -35,7 +34,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
         workdir, keep=run.checkpoint_keep, best=run.best
       )
     )
-    with exits.mendable(ValueError):
+    with exits.one_line_for(ValueError):
       meta = start.read_meta(run, checkpoints)
       if meta is not None and (
         done := start.finished(run, checkpoints, workdir)
@@ -66,10 +65,10 @@ def go_on(
   saved = checkpoints.latest_step()
   tools = start.open_tools(run, workdir, meta['dropped'], saved, stack)
   metrics.say(f'attention of the update: {run.attention}')
-  with exits.mendable(ValueError):
+  with exits.one_line_for(ValueError):
     at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
   if is_new:
-    with heeded_interrupt():
+    with signals.StopRequest() as stop, stop.interruptible():
       at = start.first_look(run, at, tools)
   writer = open_writer(run, workdir, meta, at, stack)
   records = writing.Records(workdir, checkpoints, writer, meta)
@@ -99,11 +98,12 @@ def open_writer(
   """
   if jax.process_index() != 0:
     return None
-  (workdir / 'config.json').write_text(json.dumps(run.config, indent=2))
+  config = json.dumps(run.config, indent=2)
+  files.write_atomically(workdir / 'config.json', config)
   file = workdir / 'changes.json'
   # Those of a try that saved nothing are none, once they are taken back.
   if meta['changes'] or file.exists():
-    file.write_text(json.dumps(meta['changes'], indent=2))
+    files.write_atomically(file, json.dumps(meta['changes'], indent=2))
   return stack.enter_context(
     metrics.Writer(workdir, resume_step=at.progress.step + 1)
   )
@@ -128,24 +128,3 @@ def summarise(run: Run, records: writing.Records, at: Standing) -> None:
     metrics.summary(records.workdir, values)
     file = records.workdir / 'summary.json'
     metrics.say(f'{file}: {json.dumps(values)}')
-
-
-@contextlib.contextmanager
-def heeded_interrupt() -> Iterator[None]:
-  """Raises KeyboardInterrupt at the end if a library swallowed it inside.
-
-  While jax compiles, Python may stand in a callback that ignores errors.
-  """
-  seen = []
-
-  def handle(number: int, frame: Any) -> None:
-    seen.append(number)
-    raise KeyboardInterrupt
-
-  previous = signal.signal(signal.SIGINT, handle)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, previous)
-  if seen:
-    raise KeyboardInterrupt

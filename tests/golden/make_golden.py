@@ -50,6 +50,13 @@ SIZES = {
   'eos_token_id': 2,
   'rope_parameters': PLAIN,
 }
+EXPERTS = {
+  'head_dim': 8,
+  'hidden_size': 32,
+  'moe_intermediate_size': 20,
+  'num_experts': 5,
+  'num_experts_per_tok': 2,
+}
 # name: model class, settings, dtype, transformers version of config.json.
 CASES = {
   'qwen2': ('Qwen2', {'tie_word_embeddings': False}, 'bfloat16', 5),
@@ -64,6 +71,13 @@ CASES = {
   ),
   'llama3': ('Llama', {'rope_parameters': LLAMA3}, 'bfloat16', 4),
   'llama3_v5': ('Llama', {'rope_parameters': LLAMA3}, 'float16', 5),
+  'qwen3_moe': ('Qwen3Moe', EXPERTS | {'norm_topk_prob': True}, 'bfloat16', 4),
+  'qwen3_moe_v5': (
+    'Qwen3Moe',
+    EXPERTS | {'norm_topk_prob': False, 'tie_word_embeddings': True},
+    'float32',
+    5,
+  ),
 }
 SHARDED = 'qwen2'
 SMOLLM = 'smollm2'
@@ -83,7 +97,7 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
     elif 'embed' in name or 'lm_head' in name:
       p.data = 0.5 * noise
     else:
-      p.data = noise * 1.5 / p.shape[1] ** 0.5
+      p.data = noise * 1.5 / p.shape[-1] ** 0.5
 
 
 def as_version_4(file: pathlib.Path) -> None:
@@ -93,13 +107,15 @@ def as_version_4(file: pathlib.Path) -> None:
   config['rope_theta'] = rope.pop('rope_theta')
   config['transformers_version'] = '4.57.6'
   config['torch_dtype'] = config.pop('dtype')
+  if 'num_local_experts' in config:
+    config['num_experts'] = config.pop('num_local_experts')
   scaled = rope['rope_type'] != 'default'
   config['rope_scaling'] = rope if scaled else None
   file.write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
 
 
 def logits(directory: pathlib.Path, tokens_T: np.ndarray) -> np.ndarray:
-  """float32 [T, V], from the files alone."""
+  """float32 [T, V], from the files only."""
   model = transformers.AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32, attn_implementation='eager'
   )

@@ -46,7 +46,7 @@ class Change(NamedTuple):
   after: Any
 
 
-def shown(change: Change) -> str:
+def describe(change: Change) -> str:
   """'steps: 4 -> 6'."""
   before, after = (
     'absent' if value is None else json.dumps(value)
