@@ -25,8 +25,8 @@ from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
-# The libraries' news stay out: Orbax logs twenty lines for every save.
 NO_FIELD = 'no such field; acereason_jax/config/base.py has them all'
+# The libraries' news stay out: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
 config_flags.DEFINE_config_file(
   'config', None, 'A file of configs/.', flag_values=FLAGS.values
@@ -93,9 +93,8 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
     while isinstance(reason, Exception):  # ml_collections wraps them.
       reason = reason.args[0]
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
-    raise command_line.refused(
-      f'{place_of(e)}: {reason}', renamed.hint(reason, argv) or NO_FIELD
-    ) from e
+    remedy = renamed.hint(reason, argv) or NO_FIELD
+    raise command_line.refused(f'{place_of(e)}: {reason}', remedy) from e
 
 
 def place_of(error: Exception) -> str:

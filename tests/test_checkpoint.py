@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from acereason_jax.config import resume
+from acereason_jax.config import steering
 from acereason_jax.run import checkpoint
 
 REPLICATED = PartitionSpec()
@@ -331,18 +331,18 @@ def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
 
 def test_check_resume_lists_what_changed():
   stored = {'model': {'layers': 2, 'dtype': 'bf16'}, 'seed': 0, 'old': {}}
-  resume.check(stored, stored, may_change=())
+  steering.check(stored, stored, may_change=())
   now = {'model': {'layers': 3, 'dtype': 'bf16'}, 'seed': 0, 'new': None}
   with pytest.raises(ValueError, match='another --workdir') as e:
-    resume.check(stored, now, may_change={'mod', 'model.layer'})
+    steering.check(stored, now, may_change={'mod', 'model.layer'})
   assert 'model.layers: 2 -> 3; new: absent -> null; old: {} -> absent;' in (
     message_of(e)
   )
   may_change = {'model', 'new', 'old'}
-  resume.check(stored, now, may_change=may_change)
+  steering.check(stored, now, may_change=may_change)
 
 
 def test_check_resume_takes_a_tuple_for_the_list_that_json_made_of_it():
-  resume.check({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
+  steering.check({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
   with pytest.raises(ValueError, match=r'a: \[1, 2\] -> \[1, 3\]'):
-    resume.check({'a': [1, 2]}, {'a': (1, 3)}, may_change=())
+    steering.check({'a': [1, 2]}, {'a': (1, 3)}, may_change=())

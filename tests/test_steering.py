@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import tiny
 
-from acereason_jax.config import checks, resume
+from acereason_jax.config import checks, steering
 
 STAGED = tiny.staged(pathlib.Path('/data'))
 PLAIN = tiny.config(pathlib.Path('/data'))
@@ -24,7 +24,7 @@ def told(config, stage, stages=None, flat=()):
   new.update_from_flattened_dict(dict(flat))
   checks.validate(new)
   before, after = (json.loads(c.to_json()) for c in (config, new))
-  changes, wrong = resume.steered(before, after, stage)
+  changes, wrong = steering.steered(before, after, stage)
   return {c.field for c in changes}, {c.field for c in wrong}
 
 
@@ -155,9 +155,9 @@ def test_what_only_changes_speed_may_change_with_stages_too(field, value):
 
 def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
   """Of the whole config a run may change what each of its stages may."""
-  whole = {f for f in resume.MAY_CHANGE if f.startswith('engine.')}
+  whole = {f for f in steering.MAY_CHANGE if f.startswith('engine.')}
   assert whole == {
     f.removeprefix('stages.*.')
-    for f in resume.MAY_CHANGE
+    for f in steering.MAY_CHANGE
     if f.startswith('stages.*.engine.')
   }

@@ -86,8 +86,10 @@ def build(config: ml_collections.ConfigDict) -> Run:
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
-  every_stage = stages_lib.every_stage(config).values()
-  longest = max(stage.rollout.max_tokens for stage in every_stage)
+  longest = max(
+    stage.rollout.max_tokens
+    for stage in stages_lib.every_stage(config).values()
+  )
   run = Run(
     config=json.loads(config.to_json()),
     attention=network.attention,

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax.config import renamed, resume
+from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits
 from acereason_jax.curriculum import (
   filtering,
@@ -51,12 +51,14 @@ def read_meta(
   meta = dict(meta, config=renamed.today(meta['config']))
   progress = checkpoints.latest_progress()
   step_of(progress)
-  steered, wrong = resume.steered(meta['config'], run.config, progress['stage'])
+  steered, wrong = steering.steered(
+    meta['config'], run.config, progress['stage']
+  )
   before, after = (
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
   )
-  resume.check(before, after, may_change=())
+  steering.check(before, after, may_change=())
   # As JSON, because a stored tuple comes back as a list.
   now = json.loads(json.dumps(run.digests))
   for name, value in now.items():
@@ -74,7 +76,7 @@ def read_meta(
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    metrics.say(f'from step {progress["step"]} on: {resume.describe(change)}')
+    metrics.say(f'from step {progress["step"]} on: {steering.describe(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -303,7 +305,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = resume.fixed(resume.by_name(run.config), resume.MAY_CHANGE)
+  fields = steering.fixed(steering.by_name(run.config), steering.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
