@@ -122,12 +122,13 @@ def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
 
 
 def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
-  """The same, in about 2 / E of those products.
+  """The same with about 2 P products, for P = M K pairs of token and expert.
 
-  The P pairs of a token and an expert are sorted by expert, and each expert's
-  are filled up to whole blocks of C pairs. The J blocks are enough for any
-  routing. `lax.ragged_dot` would do without fill, but XLA makes E copies of its
-  rows, on TPUs too.
+  The pairs are sorted by expert, and each expert's are filled up to whole
+  blocks of C pairs. The J blocks are enough for any routing. Each block gets a
+  copy of its expert's weights: about two layers of experts are held.
+  `lax.ragged_dot` would need no fill, but XLA computes all its rows for each
+  expert, on TPUs too.
   """
   (M, K), (E, _, D) = expert_MK.shape, w['gate'].shape
   P = M * K
