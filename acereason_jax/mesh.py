@@ -16,8 +16,8 @@ AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
 
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
-# are sharded too. Their tokens are spread over 'sequence'; only attention
-# needs all tokens of a row, and splits heads instead (arXiv 2309.14509).
+# are sharded too. Their tokens are spread over 'sequence'. Only attention
+# needs all tokens of a row; it splits heads instead (arXiv 2309.14509).
 PACKED = ('data', 'fsdp')
 
 
@@ -32,7 +32,7 @@ SHARDED = ('fsdp', 'sequence')
 HEADS = ('tensor', 'sequence')
 
 
-# A memory that a device can address; copies to and from it are direct.
+# The memory of the host that a device can copy to and from directly.
 HOST = 'pinned_host'
 
 
@@ -56,12 +56,12 @@ def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """The sharding of rollouts: leading dimension over the batch axes."""
+  """For rollouts: the leading dimension over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def packed(mesh: Mesh) -> NamedSharding:
-  """The sharding of packed rows [B, T, ..]."""
+  """For packed rows [B, T, ..]."""
   return NamedSharding(mesh, PartitionSpec(PACKED, 'sequence'))
 
 
@@ -70,12 +70,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def row_shards(mesh: Mesh) -> int:
-  """The number of rollouts decoded at once is a multiple of this."""
+  """The number of rollouts decoded at once must be a multiple of this."""
   return size(mesh, BATCH)
 
 
 def packed_shards(mesh: Mesh) -> int:
-  """The number of packed rows is a multiple of this."""
+  """The number of packed rows must be a multiple of this."""
   return size(mesh, PACKED)
 
 
@@ -134,7 +134,7 @@ def split_tokens(
 
 
 def pins(mesh: Mesh) -> dict[str, Callable[..., jax.Array]]:
-  """What `make_model` needs to know of a mesh.
+  """The options of `make_model` that depend on a mesh.
 
   `pin_*` pin activations, where GSPMD would spread D instead. `split_*` are
   `split_tokens` of rollouts and of packed rows.
@@ -167,9 +167,9 @@ def split_attention(
 
   attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH; B leads in every array of
   `layout` and is a multiple of `packed_shards`. Heads are split over HEADS:
-  where tokens lie over 'sequence', the compiler trades them for heads, and
-  back. Of kv heads that HEADS are a multiple of, each device picks the one of
-  its queries; if they fit in neither way, each computes all heads.
+  where tokens are spread over 'sequence', the compiler trades them for heads,
+  and back. If HEADS are a multiple of the kv heads, each device picks the kv
+  head of its queries. If they fit in neither way, each computes all heads.
   """
   shards = size(mesh, HEADS)
   by_rows = PartitionSpec(PACKED)
@@ -224,7 +224,7 @@ def spread(x, sharding: NamedSharding) -> jax.Array:
 
 
 def device_bytes(tree: Any) -> int:
-  """Bytes of each device's own memory that shapes with shardings take."""
+  """The bytes that shapes with shardings take of each device's own memory."""
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x in jax.tree.leaves(tree)

@@ -4,9 +4,9 @@ A row holds several segments, and a query sees its own segment up to itself
 and one other, its `prefix`: the prompt that the rollouts of a group share.
 Segment 0 is padding: nothing sees it, and what comes out for it is 0.
 
-The kernels of `KERNELS` compute the same, but for this: only 'xla' knows
-prefixes. For the others every rollout needs its own copy of the prompt.
-No array of theirs has T * T elements.
+The kernels of `KERNELS` compute the same, except that only 'xla' knows
+prefixes. For the others every rollout needs its own copy of the prompt. None
+of them makes an array of T * T elements.
 """
 
 import functools
@@ -19,14 +19,14 @@ from jax.ad_checkpoint import checkpoint_name
 
 from acereason_jax.kernels import attention_gpu, attention_tpu
 
-# What the backward pass of attention needs, by name for remat policies.
+# The name by which remat policies keep what attention's backward pass needs.
 SAVED = 'attention'
-# Rows of up to as many tokens are one block, and all rows go at once.
+# Rows of up to this many tokens are one block, and all rows go at once.
 SHORT = 128
-# The least and the greatest tokens of a block of longer rows. The scores of the
-# least stay in the cache of a CPU: twice as fast as with 256.
+# The fewest and the most tokens of a block of longer rows. The scores of the
+# smallest stay in the cache of a CPU: twice as fast as with 256.
 BLOCK = 64, 512
-# As many blocks a row are wanted.
+# The blocks that a long row should have.
 BLOCKS = 64
 # Finite, so that no difference of two is NaN.
 MASKED = -1e30
@@ -37,12 +37,13 @@ _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 class Layout(NamedTuple):
-  """Who sees whom; arrays that lead with B, made once for all layers.
+  """Who sees whom; int32 arrays that lead with B, made once for all layers.
 
-  segment_BT, prefix_BT: as `layout` got them.
+  segment_BT: the token's segment; 0 is padding.
+  prefix_BT: the segment that it sees beside its own; 0 is none.
   start_BT: where the token's segment begins.
-  order_BIJ: for each block of queries the blocks of keys, those first that it
-    sees anything of; count_BI says how many those are.
+  order_BIJ: for each block of queries all blocks of keys, visible ones first.
+  count_BI: for each block of queries how many blocks of keys are visible.
   """
 
   segment_BT: jax.Array
@@ -56,11 +57,12 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array, Layout], jax.Array]
 
 
 class Kernel(NamedTuple):
-  """attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH in q's dtype.
+  """One way to compute attention over packed rows.
 
-  Scores are scaled by H**-0.5 and normalised in float32. `prefixes`: whether
-  it knows them; one that does not takes no notice of `layout.prefix_BT`.
-  `platforms` it is for, as jax names them; none: every one.
+  attend: attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH in q's dtype.
+    Scores are scaled by H**-0.5 and normalized in float32.
+  prefixes: whether it knows prefixes; if not, it ignores `layout.prefix_BT`.
+  platforms: those that it is for, as jax names them; () is every one.
   """
 
   attend: Attend
@@ -80,8 +82,8 @@ def choose(
     ValueError: no such kernel, not for this platform, or its package is not
       installed.
   """
-  # Of those that need more than their platform: what they lack, and what does
-  # the same without.
+  # Kernels that need more than their platform: a function that says what is
+  # missing, and the kernel to take then.
   mosaic_lacks = functools.partial(
     attention_gpu.mosaic_lacks, capability, dtype
   )
@@ -116,8 +118,8 @@ def choose(
 def layout(segment_BT: jax.Array, prefix_BT: jax.Array) -> Layout:
   """Query t sees key s <= t if it is of segment_t, or of prefix_t, above 0.
 
-  Both int32; prefix 0 is none. The ids of a row do not decrease but for
-  padding, a segment is in one piece, and a prefix stands before the segments
+  Both int32; prefix 0 is none. The ids of a row do not decrease, except for
+  padding. A segment is in one piece, and a prefix comes before the segments
   that name it.
   """
   T = segment_BT.shape[1]
@@ -141,7 +143,7 @@ def _range(id_BT, counts_BT):
   least = jnp.where(counts_BT, id_BT, jnp.iinfo(jnp.int32).max)
   greatest = jnp.where(counts_BT, id_BT, 0)
   least, greatest = (_blocks(x, 1) for x in (least, greatest))
-  # What a last block lacks is filled up with 0: no id.
+  # The last block is filled up with 0, which is no id.
   least = jnp.where(greatest > 0, least, jnp.iinfo(jnp.int32).max)
   return jnp.min(least, axis=2), jnp.max(greatest, axis=2)
 
@@ -220,7 +222,7 @@ def _is_short(layout: Layout) -> bool:
 
 
 # One block of queries against one of keys. The leading dimensions are B, K or
-# K alone; C queries, S keys.
+# only K; C queries, S keys.
 
 
 def _bias(query, key):
@@ -254,7 +256,7 @@ def _forward_block(q_MCH, k_SH, v_SH, bias_CS):
 
 
 def _merge(one, other):
-  """What `_forward_block` gives for the keys of both (arXiv 2205.14135)."""
+  """`_forward_block` for the keys of both (arXiv 2205.14135)."""
   top = jnp.maximum(one[0], other[0])
   fades = [jnp.exp(part[0] - top) for part in (one, other)]
   total, product = (one[i] * fades[0] + other[i] * fades[1] for i in (1, 2))
@@ -272,9 +274,9 @@ def _finish(softmax, dtype):
 
 
 def _backward_block(queries, k_SH, v_SH, bias_CS):
-  """dq, dk and dv of this block alone, float32: sums of many follow.
+  """dq, dk and dv of this block, float32.
 
-  In bfloat16 their error would grow with T.
+  They are added up over many blocks; in bfloat16 the error would grow with T.
   """
   q_MCH, dout_MCH, norm_MC1, inner_MC1 = queries
   probs_MCS = jnp.exp(_scores(q_MCH, k_SH, bias_CS) - norm_MC1)
@@ -315,7 +317,7 @@ def _short_backward(queries, k_BKSH, v_BKSH, layout):
 
 
 def _rows(layout: Layout):
-  """Of each block of each row: index, segment, prefix; and what it sees."""
+  """((index, segment, prefix) of each row's blocks, (order, count) of them)."""
   B, T = layout.segment_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
   arrays = index_BT, layout.segment_BT, layout.prefix_BT

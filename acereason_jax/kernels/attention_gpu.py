@@ -1,7 +1,7 @@
 """Attention over packed rows on NVIDIA GPUs: tokamax's kernels, or jax's.
 
-Of tokamax (Mosaic GPU; Hopper and Blackwell, bfloat16 or float16) this uses
-modules that are not public: all of that is here, and its version in `pinned`.
+tokamax's kernels (Mosaic GPU; Hopper and Blackwell, bfloat16 or float16) are in
+modules that are not public. Only this file uses them; `pinned` has the version.
 """
 
 import functools
@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from acereason_jax.kernels import pinned
 
-# Hopper's and Blackwell's, of data centres.
+# Data-center Hopper and Blackwell.
 CAPABILITIES = ('9.0', '10.0')
 # Queries of two warp groups: T is filled up to a multiple, so that no kernel
 # reads past the end of a row.
@@ -20,7 +20,7 @@ BLOCK = 128
 
 
 def mosaic_lacks(capability: str, dtype: str) -> str:
-  """What `mosaic` would need and has not; '' if it can run."""
+  """What `mosaic` needs that is missing; '' if it can run."""
   if not pinned.has_tokamax():
     return f"`pip install '{pinned.TOKAMAX}'`"
   if capability not in CAPABILITIES:
@@ -29,7 +29,7 @@ def mosaic_lacks(capability: str, dtype: str) -> str:
 
 
 def triton_lacks() -> str:
-  """What `triton` would need and has not; '' if it can run."""
+  """What `triton` needs that is missing; '' if it can run."""
   return pinned.lacks(pinned.TRITON)
 
 
@@ -56,7 +56,7 @@ def mosaic(
 
   `saved` names what the backward pass needs, for remat policies.
   """
-  # What is filled up is seen by itself alone: the mask is causal.
+  # Only fill sees fill: the mask is causal.
   arrays = (_fill(x) for x in (q_BTNH, k_BTKH, v_BTKH, start_BT))
   return _clear(_mosaic(saved, *arrays), segment_BT)
 
@@ -125,6 +125,6 @@ def _fill(x_BT):
 
 
 def _clear(out_BTNH, segment_BT):
-  """Without what was filled up, and 0 for padding."""
+  """Without the fill, and 0 for padding."""
   out_BTNH = out_BTNH[:, : segment_BT.shape[1]]
   return jnp.where((segment_BT > 0)[..., None, None], out_BTNH, 0)

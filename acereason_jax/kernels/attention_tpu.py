@@ -6,8 +6,8 @@ segments that do not meet are computed and masked. Their backward pass is two
 kernels, which both compute the scores.
 
 tokamax's skip blocks of two segments that do not meet, and have one kernel for
-the backward pass. Its modules are not public: all of that is here, and its
-version in `pinned`.
+the backward pass. Its modules are not public. Only this file uses them, and
+`pinned` has the version.
 """
 
 import functools
@@ -23,9 +23,9 @@ from acereason_jax.kernels import pinned
 # Two thousand run out of the default VMEM of v5e and v5p, and a thousand spill
 # registers on v6e (static schedules); 512 compiles on all.
 BLOCK = 512
-# Of tokamax's kernels, tokens of a block in memory: each block of queries reads
-# all that it sees of keys, and in the backward pass each of keys all queries
-# and their gradients. On v6e 512 would wait for that.
+# Tokens of a block that tokamax's kernels hold in memory. Each block of queries
+# reads all keys that it sees; in the backward pass each block of keys reads all
+# queries and their gradients. With 512, v6e would wait for those reads.
 HELD = 1024
 LANES = 128
 SUBLANES = 8
@@ -58,7 +58,7 @@ def splash(
 
 
 def splash_lacks() -> str:
-  """What `splash` would need and has not; '' if it can run."""
+  """What `splash` needs that is missing; '' if it can run."""
   return pinned.lacks(pinned.SPLASH)
 
 
@@ -70,7 +70,7 @@ def _heads_first(x_BTNH, length: int):
 
 
 def _cleared(out_BNTH, segment_BT, H: int):
-  """[B, T, N, H] without what was filled up, and 0 for padding."""
+  """[B, T, N, H] without the fill, and 0 for padding."""
   out_BTNH = out_BNTH.swapaxes(1, 2)[:, : segment_BT.shape[1], :, :H]
   return jnp.where((segment_BT > 0)[..., None, None], out_BTNH, 0)
 
@@ -111,7 +111,7 @@ def _kernel(T: int, heads: int, block: int, saved: str, interpret: bool):
 
 
 def fused_lacks() -> str:
-  """What `fused_splash` would need and has not; '' if it can run."""
+  """What `fused_splash` needs that is missing; '' if it can run."""
   if not pinned.NEW:
     return 'Python 3.12 or newer'
   if not pinned.has_tokamax():
@@ -141,8 +141,8 @@ def fused_splash(
   # The kernel's exponentials have base 2. Scaled once: rounded once.
   q_BTNH = q_BTNH * (H**-0.5 * LOG2E)
   arrays = [_heads_first(x, length) for x in (q_BTNH, k_BTKH, v_BTKH)]
-  # Ids that do not decrease, whatever padding there is: what it prunes by are
-  # ranges. What is filled up is a segment of its own.
+  # The kernel prunes by ranges of ids, so ids must not decrease, whatever
+  # padding there is. The fill is a segment of its own.
   pad = (0, 0), (0, length - T)
   id_BT = jnp.pad(start_BT, pad, constant_values=T)
   kernel = _fused_kernel(
@@ -165,10 +165,10 @@ def _tokamax_splash() -> types.ModuleType:
 def fused_costs(
   T: int, heads: int, block: int, held: int, itemsize: int
 ) -> tuple[pallas.CostEstimate, pallas.CostEstimate]:
-  """Of the forward and the backward kernel, for a row of one segment.
+  """The costs of the forward and the backward kernel, for a row of one segment.
 
-  Of the tiles that causality leaves, diagonal ones whole; each reads what is
-  not held anew. The kernels' own estimates are of all tiles.
+  They count the tiles that causality leaves, diagonal ones whole; each tile
+  reads again what is not held. The kernels' own estimates count all tiles.
   """
   blocks, parts = T // held, held // block
   # Block i of those held meets parts * (i + 1) others, in either pass.

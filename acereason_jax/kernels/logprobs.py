@@ -18,14 +18,16 @@ from acereason_jax import mesh as mesh_lib
 
 ROWS = PartitionSpec(mesh_lib.PACKED, 'sequence')
 ONE = PartitionSpec()
-# No infinity: its product with a sum of 0 must be 0.
+# Finite: its product with a sum of 0 must be 0.
 LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
 class _Sums(NamedTuple):
-  """Of the logits z seen so far; float32 [B, T] each.
+  """Sums over the logits z seen so far; float32 [B, T] each.
 
-  top: max z. total: sum of exp(z - top). moment: sum of exp(z - top) (z - top).
+  top: max z.
+  total: sum of exp(z - top).
+  moment: sum of exp(z - top) (z - top).
   chosen: the target's z, or 0 if it is not among them.
   """
 
@@ -36,7 +38,12 @@ class _Sums(NamedTuple):
 
 
 class _Axes(NamedTuple):
-  """Mesh axes over which rows of x, rows of w and columns of w really lie."""
+  """Mesh axes of more than one device over which arrays are spread.
+
+  rows: for the rows of x.
+  vocab: for the rows of w.
+  embed: for the columns of w.
+  """
 
   rows: tuple[str, ...] = ()
   vocab: tuple[str, ...] = ()
@@ -60,10 +67,11 @@ def token_logp(
   nothing is kept or computed for one. `chunk` rows of w are taken at a time, as
   x's dtype; products add up in float32, and the gradient of w has w's dtype.
 
-  `placed` is where w lies on a mesh (`sharding.param_shardings`), None for one
-  device; x lies as `mesh_lib.packed`, whose axes must divide B and T. In each
-  pass a device gathers V / tensor rows of w, and their gradient is summed over
-  the batch axes once. If 'tensor' does not divide V, its devices do the same.
+  `placed` is the sharding of w (`sharding.param_shardings`), None for one
+  device; x is placed as `mesh_lib.packed`, whose axes must divide B and T. In
+  each pass a device gathers V / tensor rows of w, and their gradient is summed
+  over the batch axes once. If 'tensor' does not divide V, its devices do the
+  same.
 
   Temporaries of a device with N = B T / (data fsdp sequence) tokens, C = chunk,
   where b is the bytes of x's dtype: at most
@@ -174,7 +182,7 @@ def _local_forward(chunk, axes, x_BTD, w_VD, target_BT, temperature):
   if axes.vocab:
     sums = _rescaled(sums, jax.lax.pmax(sums.top, axes.vocab))
     sums = _Sums(sums.top, *jax.lax.psum(sums[1:], axes.vocab))
-  # Of z - top, not of z: no large numbers cancel.
+  # With z - top instead of z no large numbers cancel.
   log_BT = jnp.log(sums.total)
   entropy_BT = log_BT - sums.moment / sums.total
   norm_BT = sums.top + log_BT
@@ -193,9 +201,9 @@ def _local_backward(
   grad_BT,
   slope_BT,
 ):
-  """The gradients of x and of w.
+  """The gradients of x and of w, from those of logp and of the entropy.
 
-  From those of logp and, where they are not None, of the entropy.
+  The latter may be None.
   """
   V = w_VD.shape[0]
   row_BT = _row_of(target_BT, V, axes)

@@ -2,8 +2,8 @@
 
 A part is (out, lse): the mean of the values it saw and the log of the sum of
 their weights. Cache positions are not token positions: between a prompt and
-its response the pages hold a hole that nothing sees, so that the rollouts of
-a prompt share its pages and each starts on a page of its own.
+its response the pages have a hole that nothing sees, so that the rollouts of a
+prompt share its pages and each starts on a page of its own.
 """
 
 import functools
@@ -16,8 +16,8 @@ from acereason_jax.kernels.attention import MASKED
 
 Part = tuple[jax.Array, jax.Array]
 
-# Tokens of a row that the plain implementation takes at once: on a CPU what
-# was gathered is still in the cache when it is multiplied.
+# Tokens of a row that the plain implementation takes at once: a CPU then still
+# has in its cache what it gathered when it multiplies.
 BLOCK = 64
 
 _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -39,12 +39,12 @@ def paged_attention(
 
   The pool holds X pages of S tokens for each of L layers and K kv heads; C is
   key and value. Position p is visible if p < length and either p < prefix or
-  p >= start; it lies at p % S of page table[p // S]. Whatever lies elsewhere,
-  NaN too, has no effect. A row that sees nothing gives 0 and MASKED. Both are
+  p >= start; it is at p % S of page table[p // S]. Anything elsewhere, NaN too,
+  has no effect. A row that sees nothing gives 0 and MASKED. Both are
   float32. The layer is an index, so that the pool is never sliced.
 
-  `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'; `cores` of a
-  device is for the first alone.
+  `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'. Only a TPU uses
+  `cores`, those of a device.
   """
   fast = {
     'tpu': (
@@ -75,7 +75,7 @@ def plain_attention(
   """`paged_attention` in plain JAX, for any platform.
 
   Walks blocks of about `block` tokens up to the longest row in use. A block
-  that a row sees nothing of changes no bit of it.
+  that a row does not see changes no bit of the row's result.
   """
   B, N, H = q_BNH.shape
   L, X, K, _, S, _ = pool_LXKCSH.shape
@@ -94,7 +94,7 @@ def plain_attention(
     position = j * width + jnp.arange(width)
     seen = _visible(position, prefix_B, start_B, length_B)
     seen_BPS = seen.reshape(B, pages, S)
-    # 0 times NaN is NaN: what lies in a hole must not get that far.
+    # 0 times NaN is NaN, so values in a hole must not get that far.
     v = jnp.where(seen_BPS[:, :, None, :, None], kv[:, :, :, 1], 0)
     scores = _dot('bkmh,bpksh->bkmps', q_BKMH, kv[:, :, :, 0])
     scores = jnp.where(seen_BPS[:, None, None], scores, MASKED)
@@ -160,7 +160,7 @@ def piece_attention(
 ) -> jax.Array:
   """A piece of a prompt over itself, causally, and the `first` tokens before.
 
-  Those stand in the pool from position 0 on. [B, T, N, H] in q's dtype; a
+  Those are in the pool from position 0 on. [B, T, N, H] in q's dtype; a
   prompt is cut into pieces of T tokens to be cached with one shape.
   """
   B, T, N, H = q_BTNH.shape

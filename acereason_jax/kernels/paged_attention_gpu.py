@@ -55,7 +55,7 @@ def paged_attention(
   """One query per row against its pages: out [B, N, H] and lse [B, N], float32.
 
   A row sees positions < prefix and start <= position < length of its cache;
-  position p stands in page table[b, p // S] of the pool, where C is key and
+  position p is in page table[b, p // S] of the pool, where C is key and
   value. A row that sees nothing gives out 0, lse MASKED.
   Scores are scaled by H**-0.5; lse is the log of the sum of their exponents.
 
@@ -124,7 +124,7 @@ def _check(q_BNH: jax.Array, pool_LXKCSH: jax.Array, T: int) -> None:
 def _cost(
   q_BNH: jax.Array, pool_LXKCSH: jax.Array, tokens: int, splits: int
 ) -> pl.CostEstimate:
-  """Of `tokens` a row. Pallas for Triton drops it: there XLA has no costs."""
+  """The cost for `tokens` a row. Pallas for Triton drops it."""
   B, N, H = q_BNH.shape
   read = 2 * B * pool_LXKCSH.shape[2] * tokens * H * pool_LXKCSH.dtype.itemsize
   return pl.CostEstimate(

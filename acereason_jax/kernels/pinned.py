@@ -1,8 +1,8 @@
-"""Modules of other packages that are private, or deprecated, and in use.
+"""Private or deprecated modules of other packages that the kernels use.
 
-tokamax is pinned, to the newest that each Python has; the bounds of the others
-are in setup.py. All are imported only by who needs them: a CPU has no use for
-any, and a deprecated one warns. A test says where they have moved.
+tokamax is pinned to the newest version that each Python has; the bounds of the
+others are in setup.py. A module is imported only where it is needed: a CPU
+needs none, and a deprecated one warns. A test says where they have moved.
 """
 
 import functools
@@ -13,7 +13,7 @@ import sys
 import types
 import warnings
 
-# 0.0.13 and newer want Python 3.12.
+# 0.0.13 and newer need Python 3.12.
 NEW = sys.version_info >= (3, 12)
 TOKAMAX = 'tokamax==0.0.17' if NEW else 'tokamax==0.0.12'
 
@@ -40,9 +40,9 @@ def has_tokamax() -> bool:
 
 
 def lacks(*paths: str) -> str:
-  """The first module that is not there, and the version of its package; ''.
+  """The first missing module, and the version of its package; or ''.
 
-  Whether that package is installed at all, is another question.
+  A package that is not installed at all is skipped.
   """
   for path in paths:
     if importlib.util.find_spec(path.partition('.')[0]) is None:
@@ -60,8 +60,8 @@ def lacks(*paths: str) -> str:
 
 @functools.cache
 def module(path: str) -> types.ModuleType:
-  """One of the modules above. `lacks` tells before whether it is there."""
+  """One of the modules above; `lacks` says whether it is there."""
   with warnings.catch_warnings():
-    # Of its deprecation this file knows.
+    # This file knows of its deprecation.
     warnings.simplefilter('ignore', DeprecationWarning)
     return importlib.import_module(path)

@@ -1,4 +1,4 @@
-"""What a model is: pure functions over a tree of `ParamSpec`.
+"""A model: pure functions over a tree of `ParamSpec`.
 
 The spec tree is all that is known about the parameters. Init in shards,
 abstract state, shardings, import, export, LoRA, the optimizer's masks and

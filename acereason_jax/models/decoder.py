@@ -320,15 +320,12 @@ def make_model(
   frequencies, scale = rope_lib.frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
   rotation = functools.partial(rope_lib.rotation, frequencies, scale)
-
-  def embed(params, tokens):
-    return jnp.take(params['embed'], tokens, axis=0)
-
-  def finish(params, x):
-    return rms_norm(x, params['final_norm'], c.norm_epsilon)
-
-  def run(pin, split, *args):
-    return block(c, pin, functools.partial(mlp.apply, c, split), *args)
+  embed = lambda params, tokens: jnp.take(params['embed'], tokens, axis=0)
+  finish = lambda params, x: rms_norm(x, params['final_norm'], c.norm_epsilon)
+  packed_mlp = functools.partial(mlp.apply, c, split_packed)
+  packed_block = functools.partial(block, c, pin_packed, packed_mlp)
+  rows_mlp = functools.partial(mlp.apply, c, split_rows)
+  rows_block = functools.partial(block, c, pin_rows, rows_mlp)
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
     turn = rotation(position_BT)
@@ -336,9 +333,7 @@ def make_model(
 
     def body(x_BTD, w):
       within_rows = lambda q, k, v: attend(q, k, v, layout)
-      x_BTD, _ = run(
-        *(pin_packed, split_packed, x_BTD, layer_weights(w), turn, within_rows)
-      )
+      x_BTD, _ = packed_block(x_BTD, layer_weights(w), turn, within_rows)
       return x_BTD, None
 
     body = jax.checkpoint(body, policy=remat_lib.POLICIES[remat])
@@ -351,8 +346,7 @@ def make_model(
 
     def body(x_XD, layer):
       index, w = layer
-      attend_here = functools.partial(attend, index)
-      return run(pin_rows, split_rows, x_XD, w, turn, attend_here)
+      return rows_block(x_XD, w, turn, functools.partial(attend, index))
 
     layers = jnp.arange(c.layers), params['layers']
     x_XD = pin_rows(embed(params, tokens_X))

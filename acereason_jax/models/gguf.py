@@ -1,7 +1,7 @@
 """Turns a GGUF file into a Hugging Face directory.
 
 llama.cpp reorders the rows of Llama's q and k projections for its own
-rotary embedding; they are put back here. Qwen's are stored as they were.
+rotary embedding; this puts them back. Qwen's are stored as they were.
 """
 
 import json
@@ -40,7 +40,8 @@ MODULES = {
   'ffn_up': 'mlp.up_proj',
   'ffn_down': 'mlp.down_proj',
 }
-# Of a header; the largest vocabularies have 1.3 million values in all.
+# The most that a header may have. The largest vocabularies have 1.3 million
+# values in all.
 _MAX_COUNT, _MAX_VALUES, _MAX_TEXT_BYTES = 100_000, 4_000_000, 1 << 20
 # Types of fields, by number, with their bytes: u8 i8 u16 i16 u32 i32 f32 bool,
 # text and array, u64 i64 f64.
@@ -54,6 +55,12 @@ QWEN2_SPLIT = (
 
 
 class Value(NamedTuple):
+  """A tensor to write.
+
+  dtype: a key of `tensorfiles.DTYPES`.
+  shape: as Hugging Face has it.
+  """
+
   dtype: str
   shape: tuple[int, ...]
 

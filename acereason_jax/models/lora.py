@@ -1,8 +1,8 @@
 """LoRA: a matrix changes by the product of two thin ones (arXiv 2106.09685).
 
-The model reads W + alpha / rank * b @ a, where W is the model's as it came. b
-starts at zero, so that training starts at that model. Adapters of layers.q lie
-beside it in the tree of parameters, as layers.q_a and layers.q_b.
+The model reads W + alpha / rank * b @ a, where W is the matrix of the model's
+files. b starts at zero, so training starts at that model. The adapters of
+layers.q are beside it in the tree of parameters, as layers.q_a and layers.q_b.
 """
 
 import re
@@ -35,7 +35,7 @@ def split(specs: base.Tree, *, rank: int, alpha: float, on: str) -> Parts:
   """The adapters of the matrices of layers that `on` matches, and the rest.
 
   `on` is a regex of whole names, such as 'layers.q'. A rank of 0 trains all
-  parameters as they are, and freezes none.
+  parameters and freezes none.
 
   Raises:
     ValueError: one line; `on` matches no matrix.
@@ -90,9 +90,10 @@ def _adapters(
 
 
 def merged(params: base.Tree, *, scale: float) -> base.Tree:
-  """`params` with its adapters in its matrices: a tree as without them.
+  """`params` with its adapters merged into its matrices.
 
-  Layer by layer, as training does, so that nothing is in float32 as a whole.
+  It goes layer by layer, as training does, so that no whole stack of layers is
+  in float32.
   """
   layers = params['layers']
   names = _adapted(layers)
@@ -107,7 +108,7 @@ def merged(params: base.Tree, *, scale: float) -> base.Tree:
 def merged_layer(
   w: Mapping[str, jax.Array], *, scale: float
 ) -> dict[str, jax.Array]:
-  """The same of one layer, each matrix in its own dtype, added in float32."""
+  """The same for one layer; added in float32, each matrix keeps its dtype."""
   new = dict(w)
   for n in _adapted(w):
     new[n] = _sum(w[n], new.pop(n + B), new.pop(n + A), scale)
@@ -123,7 +124,7 @@ def _sum(
 ) -> jax.Array:
   """W + scale * b @ a; all may have an E in front."""
   b_1FR, a_1RD = (x.astype(jnp.float32)[None] for x in (b_FR, a_RD))
-  # With a dimension of a batch, though of one: remat='dots' keeps products that
-  # have none, and this one, of all layers, is as large as the model.
+  # The leading 1 makes it a product with a batch dimension. remat='dots' keeps
+  # those without one, and for all layers this one is as large as the model.
   product_FD = jnp.einsum('z...fr,z...rd->z...fd', b_1FR, a_1RD)[0]
   return (w_FD.astype(jnp.float32) + scale * product_FD).astype(w_FD.dtype)

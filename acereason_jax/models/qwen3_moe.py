@@ -6,7 +6,6 @@ balances the experts.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +16,9 @@ from acereason_jax.models import base, decoder
 from acereason_jax.models import config_json as fields
 
 MOST_EXPERTS = 4096
-# [out, in] of every expert: rows of tokens times w.T, in groups by expert.
-_BY_EXPERT = jax.lax.RaggedDotDimensionNumbers(
-  dot_dimension_numbers=(((1,), (2,)), ((), ())),
-  lhs_ragged_dimensions=(0,),
-  rhs_group_dimensions=(0,),
-)
+# With fewer tokens on a device, time goes into reading weights, not into
+# products.
+MANY = 256
 # The dimension of each weight [E, out, in] that is F, the width of an expert.
 _CUT = dict(gate=1, up=1, down=2)
 
@@ -105,47 +101,57 @@ def route(
   return weight_XK, expert_XK
 
 
-def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
+def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
   """The experts' outputs, weighted and summed, float32 [M, D].
 
-  Pairs of a token and an expert are sorted by expert; each product then is one
-  of ragged groups, of which a TPU computes nothing twice.
+  Each expert is computed for all tokens, one after the other. That is E / K
+  times as many products as needed, but each weight is read once.
   """
-  K = expert_MK.shape[1]
-  expert_P = expert_MK.reshape(-1)
-  order_P = jnp.argsort(expert_P)
-  sizes_E = jnp.bincount(expert_P, length=w['gate'].shape[0])
-  product = functools.partial(
-    jax.lax.ragged_dot_general,
-    group_sizes=sizes_E.astype(jnp.int32),
-    ragged_dot_dimension_numbers=_BY_EXPERT,
-  )
-  x_PD = x_MD[order_P // K]
-  h_PF = jax.nn.silu(product(x_PD, w['gate'])) * product(x_PD, w['up'])
-  y_PD = product(h_PF, w['down']).astype(jnp.float32)
-  y_PD *= weight_MK.reshape(-1)[order_P, None]
-  return jnp.zeros(x_MD.shape, jnp.float32).at[order_P // K].add(y_PD)
-
-
-def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
-  """The same, with each expert computed for all tokens, one after the other.
-
-  It computes E / K times as much, yet needs no more memory than one expert
-  does. Platforms other than a TPU turn ragged groups into E copies of them.
-  """
-  E = w['gate'].shape[0]
 
   @jax.checkpoint
   def add(y_MD, expert):
     index, w = expert
-    h_MF = decoder.linear(x_MD, w['gate'])
-    h_MF = jax.nn.silu(h_MF) * decoder.linear(x_MD, w['up'])
+    h_MF = jax.nn.silu(x_MD @ w['gate'].T) * (x_MD @ w['up'].T)
     share_M = jnp.where(expert_MK == index, weight_MK, 0.0).sum(-1)
-    out_MD = decoder.linear(h_MF, w['down']).astype(jnp.float32)
+    out_MD = (h_MF @ w['down'].T).astype(jnp.float32)
     return y_MD + share_M[:, None] * out_MD, None
 
   start = jnp.zeros(x_MD.shape, jnp.float32)
-  return jax.lax.scan(add, start, (jnp.arange(E), w))[0]
+  experts = jnp.arange(w['gate'].shape[0]), w
+  return jax.lax.scan(add, start, experts)[0]
+
+
+def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
+  """The same with about 2 P products, for P = M K pairs of token and expert.
+
+  The pairs are sorted by expert, and each expert's are filled up to whole
+  blocks of C pairs. The J blocks are enough for any routing. Each block gets a
+  copy of its expert's weights: about two layers of experts are held.
+  `lax.ragged_dot` would need no fill, but XLA computes all its rows for each
+  expert, on TPUs too.
+  """
+  (M, K), (E, _, D) = expert_MK.shape, w['gate'].shape
+  P = M * K
+  C = max(8, -(-P // E))
+  J = P // C + E
+  order_P = jnp.argsort(expert_MK.reshape(-1))
+  expert_P = expert_MK.reshape(-1)[order_P]
+  count_E = jnp.bincount(expert_P, length=E)
+  blocks_E = -(-count_E // C)
+  end_E = jnp.cumsum(blocks_E)
+  # Where each pair goes: its expert's first block, and its place among those.
+  place_P = jnp.arange(P) - (jnp.cumsum(count_E) - count_E)[expert_P]
+  slot_P = (end_E - blocks_E)[expert_P] * C + place_P
+  token_S = jnp.full(J * C, M).at[slot_P].set(order_P // K)
+  share_S = jnp.zeros(J * C).at[slot_P].set(weight_MK.reshape(-1)[order_P])
+  x_JCD = x_MD.at[token_S].get(mode='fill', fill_value=0).reshape(J, C, D)
+  expert_J = jnp.searchsorted(end_E, jnp.arange(J), side='right')
+  w = {n: jnp.take(v, expert_J, axis=0, mode='clip') for n, v in w.items()}
+  h_JCF = jax.nn.silu(jnp.einsum('jcd,jfd->jcf', x_JCD, w['gate']))
+  h_JCF *= jnp.einsum('jcd,jfd->jcf', x_JCD, w['up'])
+  y_JCD = jnp.einsum('jcf,jdf->jcd', h_JCF, w['down']).astype(jnp.float32)
+  y_SD = share_S[:, None] * y_JCD.reshape(J * C, D)
+  return jnp.zeros(x_MD.shape, jnp.float32).at[token_S].add(y_SD, mode='drop')
 
 
 def _experts(c: MoeConfig, split, h, w) -> jax.Array:
@@ -155,9 +161,8 @@ def _experts(c: MoeConfig, split, h, w) -> jax.Array:
     x_MD = h.reshape(-1, h.shape[-1])
     w = dict(w)
     weight_MK, expert_MK = route(c, x_MD, w.pop('router'))
-    y_MD = jax.lax.platform_dependent(
-      *(x_MD, weight_MK, expert_MK, w), tpu=grouped, default=every_expert
-    )
+    compute = every_expert if len(x_MD) < MANY else grouped
+    y_MD = compute(x_MD, weight_MK, expert_MK, w)
     return y_MD.astype(h.dtype).reshape(h.shape)
 
   with jax.named_scope('experts'):

@@ -30,7 +30,7 @@ def param_shardings(
   """A tree of NamedSharding like `specs`.
 
   `gathered` leaves out SHARDED: each token of a rollout reads every weight, so
-  a rollout wants them whole, up to tensor parallelism.
+  rollouts need them whole, up to tensor parallelism.
   """
 
   def one(spec: base.ParamSpec) -> NamedSharding:
@@ -38,7 +38,7 @@ def param_shardings(
     for size, axis in zip(spec.shape, spec.axes):
       names = () if axis is None else RULES[axis]
       names = () if gathered and names == mesh_lib.SHARDED else names
-      # An axis of one device is none: spelt the same whatever the mesh.
+      # An axis of one device is left out, so that specs are spelled alike.
       names = tuple(n for n in names if mesh.shape[n] > 1)
       fits = names and size % mesh_lib.size(mesh, names) == 0
       places.append(names if fits else None)
@@ -48,7 +48,7 @@ def param_shardings(
 
 
 def is_gathered(mesh: Mesh) -> bool:
-  """Whether parameters are whole, up to tensor parallelism, as they are."""
+  """Whether this mesh keeps parameters whole, up to tensor parallelism."""
   return mesh_lib.size(mesh, mesh_lib.SHARDED) == 1
 
 
@@ -60,11 +60,11 @@ def like_params(
   *,
   offload: bool = False,
 ) -> base.Tree:
-  """Where an optimiser's state lies, whatever its structure.
+  """Where each leaf of an optimizer's state is placed, whatever its structure.
 
-  A leaf whose path ends like a parameter's and that has its shape lies where
-  the parameter does, any other `otherwise`. With `offload` the former lie in
-  the memory of that device's host.
+  A leaf with the shape of a parameter, whose path ends like that parameter's,
+  is placed as the parameter. Any other leaf is placed as `otherwise`. With
+  `offload` the former are in the memory of that device's host.
   """
   leaves = zip(
     jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(placed)
@@ -82,6 +82,6 @@ def like_params(
 
 
 def abstract(specs: base.Tree, placed: base.Tree, dtype) -> base.Tree:
-  """Parameters as shapes that know where they lie."""
+  """Parameters as shapes with shardings."""
   one = lambda s, place: jax.ShapeDtypeStruct(s.shape, dtype, sharding=place)
   return jax.tree.map(one, specs, placed, is_leaf=base.is_spec)

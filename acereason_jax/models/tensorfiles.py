@@ -25,14 +25,21 @@ INDEX = 'model.safetensors.index.json'
 # As the format says, and as its own library refuses more.
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_JSON_BYTES = 16 << 20
-# What Python makes of JSON is larger than its text; real headers have a tenth.
+# Python's values are larger than their JSON. Real headers have a tenth of this.
 _MAX_JSON_PARTS = 2_000_000
-# The largest dense models have under 2,000.
+# The largest dense models have under 2,000; one of 128 experts in each of 94
+# layers has 37,000.
 _MAX_TENSORS = 100_000
 
 
 class Tensor(NamedTuple):
-  """Where one tensor lies: bytes [start, stop) of the file `path`."""
+  """Where one tensor is stored.
+
+  path: its file.
+  dtype: a key of `DTYPES`.
+  shape: its dimensions.
+  start, stop: its bytes are [start, stop) of the file.
+  """
 
   path: str
   dtype: str
@@ -126,7 +133,7 @@ def read_header(path: str) -> dict[str, Tensor]:
   Nothing in the file is trusted: the tensors must tile it exactly.
 
   Raises:
-    ValueError: the header lies about anything.
+    ValueError: anything in the header is wrong.
   """
   with open_regular(path) as f:
     size = os.fstat(f.fileno()).st_size

@@ -84,7 +84,7 @@ def load(directory: str) -> PreTrainedTokenizerFast:
 
 
 def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-  """What the parent needs to decode, and to name the end token."""
+  """All that the parent needs to decode, and the end token."""
   backend = tokenizer.backend_tokenizer
   if getattr(backend.model, 'dropout', None):
     raise ValueError(

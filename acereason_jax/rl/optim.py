@@ -14,11 +14,11 @@ arguments are the transform's own, except these:
   of it; transforms that take none (sgd, adam) decay nothing or everything.
 - a dtype is its name: mu_dtype='bfloat16'.
 
-Layers are stacked, so a leaf under 'layers' has one dimension too many for a
-transform that goes by shape. Muon is told: matrices of layers are its own,
-embeddings, head, norms and biases go to its Adam, whose adam_weight_decay
-takes no mask. lamb, lars, novograd, fromage and sm3 take a stack of layers
-for one parameter.
+Layers, and experts, are stacked, so their leaves have more dimensions than a
+transform that goes by shape expects. Muon is told which are matrices
+(`ParamSpec.role`): embeddings, head, norms and biases go to its Adam, whose
+adam_weight_decay takes no mask. lamb, lars, novograd, fromage and sm3 take a
+stack for one parameter.
 """
 
 import functools
@@ -98,17 +98,17 @@ def restarts(
   warmup_steps: int,
   clip_norm: float,
 ) -> list[bool]:
-  """Of each leaf of the state, whether a stage that takes it over starts anew.
+  """For each leaf of the state, whether a stage that takes it over resets it.
 
-  A stage takes over moments: what has the names of parameters. It also takes
-  over what stands beside moments in their own NamedTuple or dict, such as the
-  count that corrects their bias. All else starts as `init` has it: counts of
+  A stage takes over moments: leaves with the names of parameters. It also takes
+  over what is beside moments in their own NamedTuple or dict, such as the count
+  that corrects their bias. All else starts as `init` makes it: counts of
   schedules, of warm-ups and of transforms without moments, hyperparameters that
-  are in the state, and the gradients that optax.MultiSteps has added up. What
-  a schedule of the learning rate is given starts anew wherever it stands.
+  are in the state, and the gradients that optax.MultiSteps has added up. The
+  input of a learning-rate schedule always starts anew.
 
   In a plain tuple a number beside moments may be theirs or that of the next
-  transform of a chain. Both then start anew, which is right in either case.
+  transform of a chain. Then both start anew, which is right in either case.
 
   Raises:
     ValueError: a count serves both moments and the schedule.
@@ -145,7 +145,7 @@ def restarts(
 
 
 def _moments(state: Tree, params: Tree) -> list[bool]:
-  """Of each leaf of a state, whether it is of moments or stands beside some."""
+  """For each leaf of a state, whether it is in or beside a tree of moments."""
   names = {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
   paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
   whole = {path: _moments_tree(path, names) for path in paths}
@@ -170,7 +170,7 @@ def _moments(state: Tree, params: Tree) -> list[bool]:
 
 
 def _moments_tree(path: tuple, names: set[tuple]) -> tuple | None:
-  """The path of the tree of moments that a leaf is of; None: of none.
+  """The path of the tree of moments that a leaf belongs to, or None.
 
   A parameter's name may be followed by more, where its moments are several
   arrays.
@@ -197,7 +197,7 @@ def _accumulated(state: Tree) -> list[tuple]:
 def _used(
   optimizer: optax.GradientTransformation, params: Tree, updates: bool = True
 ) -> list[bool]:
-  """Of each leaf of the state, whether the updates depend on it.
+  """For each leaf of the state, whether the updates depend on it.
 
   updates=False: whether an effect of the update does.
   """
@@ -301,7 +301,7 @@ def _transform(
   except TypeError as e:
     raise ValueError(
       f'{where}.fn={component["fn"]!r}: takes no learning_rate, expected an '
-      "optimiser such as 'optax:adamw'; it accepts: "
+      "optimizer such as 'optax:adamw'; it accepts: "
       f'{", ".join(takes.parameters)}'
     ) from e
   rate = _learning_rate(
@@ -324,7 +324,7 @@ def _transform(
 def _learning_rate(
   rate: Any, field: str, named: Named, warmup_steps: int
 ) -> float | optax.Schedule:
-  """A number, or where it changes a schedule."""
+  """A number, or a schedule where it changes."""
   if isinstance(rate, Mapping) and 'fn' in rate:
     schedule = _build(rate, field, named)
     try:
@@ -359,7 +359,7 @@ def _learning_rate(
 
 
 def _build(component: Mapping[str, Any], field: str, named: Named) -> Any:
-  """What a component gives, of arguments that are components too."""
+  """The result of a component, whose arguments may be components too."""
   kwargs = {
     name: _argument(name, value, f'{field}.{name}', named)
     for name, value in component.items()
