@@ -46,7 +46,7 @@ COLUMNS = (
 class Case(NamedTuple):
   """A row of `TOKENS` on each of `fsdp` shards of tensor x sequence devices.
 
-  `mfu` is the least mfu_bound that is wanted; with `offload` the optimiser's
+  `mfu` is the least mfu_bound that is wanted; with `offload` the optimizer's
   moments lie in the hosts' memory.
   """
 

@@ -249,7 +249,7 @@ def flops(
   A prompt is passed once for its group, both times. The backward pass costs
   twice the forward one. `again` is the logits that the backward pass computes
   a second time to hold few of them: a choice, so it is not in the floor. The
-  optimiser and all that is linear in activations are left out.
+  optimizer and all that is linear in activations are left out.
   """
   Q, KV = c.heads * c.head_dim, c.kv_heads * c.head_dim
   W = c.layers * (2 * c.embed * (Q + KV) + 3 * c.embed * c.mlp)

@@ -327,7 +327,7 @@ def test_a_row_is_cut_evenly(config):
 @pytest.mark.parametrize(
   'fn', ['optax:adafactor', 'optax:novograd', 'optax:sgd', 'optax.contrib:muon']
 )
-def test_an_optimiser_whose_state_is_no_copy_of_the_parameters(config, fn):
+def test_an_optimizer_whose_state_is_no_copy_of_the_parameters(config, fn):
   config.optim.transform = dict(fn=fn)
   run = train.build(config)
   state = start.begin(run).state

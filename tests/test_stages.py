@@ -122,7 +122,7 @@ def test_temperature_follows_the_entropy(reference):
   assert rows[0]['temperature'] == rows[6]['temperature'] == 1.0
 
 
-def test_an_optimiser_is_carried_or_new(reference):
+def test_an_optimizer_is_carried_or_new(reference):
   counts = {}
   for step in ENDS:
     leaves = jax.tree.leaves(state_of(reference[0], step)['opt_state'])
@@ -300,7 +300,7 @@ def test_a_bad_stage(folder, tmp_path, changes, message):
   refused(config, tmp_path, message)
 
 
-def test_an_optimiser_that_cannot_be_carried(folder, tmp_path):
+def test_an_optimizer_that_cannot_be_carried(folder, tmp_path):
   config = tiny.staged(folder)
   lion = dict(transform=dict(fn='optax:lion'))
   config.stages = (

@@ -234,7 +234,7 @@ def test_rows_that_no_judge_can_read_are_left_out_for_good(
   assert_same_run(workdir, straight, 4, but=('heldout',))
 
 
-def test_another_optimiser_by_flag(folder, command):
+def test_another_optimizer_by_flag(folder, command):
   workdir = folder / 'lion'
   command(
     workdir, '--config.optim.transform.fn=optax:lion', '--config.steps=1'

@@ -232,7 +232,7 @@ def check_mesh(sizes, remat, rows):
   assert_placed(state.params, placed)
 
 
-def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
+def test_the_optimizers_state_stays_where_it_is_and_takes_no_new_room():
   placed = sharding.param_shardings(MODEL.specs, make_mesh((1, 2, 2)))
   params = jax.tree.map(jax.device_put, PARAMS, placed)
   optimizer = optax.adamw(1e-3)
@@ -836,7 +836,7 @@ def test_any_optax_transform_by_its_path(component, want):
     ({'fn': 'sgd'}, "config.optim.transform.fn='sgd'"),
   ],
 )
-def test_a_wrong_optimiser_is_one_line(change, said):
+def test_a_wrong_optimizer_is_one_line(change, said):
   with pytest.raises(ValueError, match=r'^config\.optim') as e:
     stepper(SGD | change)
   assert said in str(e.value)

@@ -11,11 +11,7 @@ import pyarrow.parquet
 from acereason_jax.curriculum import ledger as ledger_lib
 
 MAX_BYTES = 1 << 30
-
-
 _CODED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-
-
 _SCHEMA = pyarrow.schema(
   [
     pyarrow.field(name, ledger_lib.WIDTHS.get(name, _CODED), nullable=False)

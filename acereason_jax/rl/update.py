@@ -1,4 +1,4 @@
-"""One optimiser step: microbatches add gradients, then one update.
+"""One optimizer step: microbatches add gradients, then one update.
 
 Weights are over the whole batch (`packing.token_weights`), so gradients of
 microbatches simply add and any split gives the same step.

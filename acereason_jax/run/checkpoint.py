@@ -464,7 +464,7 @@ def _check_leaves(
   if wrong:
     raise ValueError(
       f'{where}: {wrong[0]} ({len(wrong)} of {len(names)} arrays differ); '
-      'use the model and optimiser it was saved with, or another --workdir'
+      'use the model and optimizer it was saved with, or another --workdir'
     )
 
 

@@ -234,14 +234,14 @@ def build_carry(
 
 
 def check_carried(stages: Sequence[values.Stage]) -> None:
-  """Raises ValueError if a stage cannot take over the optimiser before it."""
+  """Raises ValueError if a stage cannot take over the optimizer before it."""
   shape = lambda stage: jax.tree.map(
     lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )
   for before, stage in itertools.pairwise(stages):
     if stage.carry and shape(before) != shape(stage):
       raise ValueError(
-        f'stage {stage.name!r}: config.optim.carry=True: its optimiser has '
+        f'stage {stage.name!r}: config.optim.carry=True: its optimizer has '
         f'another state than that of stage {before.name!r}; set it False, or '
         'give both the same config.optim; where one of them has a schedule or '
         'warmup_steps and the other a constant rate, give that as a schedule '

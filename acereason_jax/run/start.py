@@ -359,7 +359,7 @@ def begin(run: Run) -> Standing:
   """Where a new run stands: at its model, or where `start.run` ended.
 
   Raises:
-    ValueError: that run is of another model, optimiser or data set.
+    ValueError: that run is of another model, optimizer or data set.
   """
   first = run.stages[0]
   if not run.start_run:

@@ -24,8 +24,6 @@ from acereason_jax.verifiers.answers.tree import Node
 MAX_CHARS = 400
 MAX_CELLS = 100
 _TOLERANCE = 1e-4
-
-
 # What the toolkit's parsers stumble over, though others read it.
 _UNREAD = re.compile(
   r'\\(?:boxed|cfrac|displaystyle|text|math|mbox|operatorname|overline)'
