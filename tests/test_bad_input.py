@@ -200,7 +200,7 @@ def test_longer_than_the_context(config):
 
 def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
   config.rollout = dict(prompt=4, per_prompt=4, max_tokens=8, temperature=1.0)
-  refused(config, r'config\.rollout\.prompt=4: no such field; .* has max_')
+  refused(config, r'config\.rollout\.prompt=4: no such field; .* has prompts')
 
 
 def test_a_field_left_out_of_a_section(config):
@@ -585,6 +585,24 @@ def test_a_damaged_checkpoint_is_one_line(spoiled, damage):
     train.train(run, workdir)
   said = error.value.code
   assert said.startswith('error: ') and '\n' not in said and len(said) < 900
+
+
+def test_a_run_recorded_with_old_names_goes_on(spoiled):
+  config, workdir, _ = spoiled
+
+  def rename(path):
+    whole = json.loads(path.read_text())
+    c = whole['config']
+    c['updates'], c['carry_optimizer'] = (
+      c['optim'].pop(name) for name in ('updates', 'carry')
+    )
+    c['optim'] |= c['optim'].pop('transform')
+    del c['optim']['groups'], c['optim']['decay_on']
+    c['rollout']['groups'] = c['rollout'].pop('per_prompt')
+    path.write_text(json.dumps(whole))
+
+  damaged(META, rename)(workdir)
+  assert earlier(config, workdir)['changes'] == []
 
 
 def without(name, *keys):
