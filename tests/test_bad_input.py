@@ -78,7 +78,7 @@ def test_the_tiny_config_builds(config):
     ('rollout', 'temperature', 0.0, r'config\.rollout\.temperature=0\.0: .*'),
     ('engine', 'slots', 6, r'config\.engine\.slots=6: not a multiple of 4, '),
     ('engine', 'chunk', 3, r'config\.engine\.chunk=3: give a divisor of .*=4'),
-    ('engine', 'pages', 10, r'config\.engine: pages=.* alone, .* needs 6'),
+    ('engine', 'pages', 10, r'config\.engine: pages=.* rollout, .* needs 6'),
     ('engine', 'pages', 10**9, r'config\.engine: pages=.* or slots=\d+ of 12 '),
     ('engine', 'prefill_tokens', 6, r'prefill_tokens=6: give a multiple of'),
     ('engine', 'kv_dtype', 'int4', r"kv_dtype='int4':  or float32 or"),
