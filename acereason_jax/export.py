@@ -9,20 +9,26 @@ Adapters are merged as for rollouts: what is written is what the run's dtype
 made of them.
 """
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.console import exits, terminal
-from acereason_jax.models import base, embedded, families, hf, lora, sharding
+from acereason_jax.console import command_line, exits, terminal
+from acereason_jax.models import base, families, hf, lora, sharding
 from acereason_jax.rl import update
-from acereason_jax.run import checkpoint
+from acereason_jax.run import weights
+
+FLAGS = command_line.Flags()
+FLAGS.string(
+  'checkpoint',
+  None,
+  "A run's folder, or one of its checkpoints.",
+  required=True,
+)
+FLAGS.string('out', None, 'The directory to make.', required=True)
 
 
 def export(path: str | os.PathLike, out: str) -> int:
@@ -31,82 +37,36 @@ def export(path: str | os.PathLike, out: str) -> int:
   Raises:
     ValueError, OSError: one line for the user.
   """
-  meta = checkpoint.load_meta(path)
-  if meta is None:
-    raise FileNotFoundError(
-      f'{path}: holds no checkpoint; give the folder of a run that has saved '
-      'one, or RUN/checkpoints/STEP'
-    )
-  match meta:
-    case {
-      'config': {
-        'model': str(),
-        'dtype': 'float32' | 'bfloat16',
-        'lora': {'rank': int(), 'alpha': int() | float(), 'on': str()},
-      },
-      'data': dict(),
-    }:
-      run = meta['config']
-    case _:
-      raise ValueError(
-        f'{path}: its meta is not that of a run; give RUN/checkpoints/STEP of '
-        'one that is whole'
-      )
-  directory = embedded.resolve_model(run['model'])
-  specs = families.read(directory).specs
-  parts = lora.split(specs, **run['lora'])
+  trained = weights.read(path)
+  specs = families.read(trained.directory).specs
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
-  abstract = sharding.abstract(
-    parts.trained, sharding.param_shardings(parts.trained, mesh), jnp.float32
-  )
-  restored = checkpoint.load(path, {'params': abstract})
-  params = restored.state['params']
+  parts, params = weights.restore(trained, specs, mesh)
   if parts.frozen:
-    if restored.meta['data'].get('model') != hf.model_digest(directory):
-      raise ValueError(
-        f'{directory}: not the model that the adapters of {path} were '
-        'trained beside; put that back'
-      )
-    params = merged(params, parts, jnp.dtype(run['dtype']), mesh, directory)
-  hf.export(params, specs, directory, out)
-  return restored.step
+    params = merged(params, parts, jnp.dtype(trained.dtype), mesh)
+  hf.export(params, specs, trained.directory, out)
+  return trained.step
 
 
 def merged(
-  adapters: base.Tree,
+  params: base.Tree,
   parts: lora.Parts,
   dtype: jnp.dtype,
   mesh: jax.sharding.Mesh,
-  directory: str,
 ) -> base.Tree:
-  """The model of `directory` with the adapters in its matrices."""
+  """A model with its adapters in its matrices, in `dtype`."""
   placed = sharding.param_shardings(parts.frozen, mesh)
-  frozen = hf.load(directory, parts.frozen, dtype=dtype, shardings=placed)
-  merge = lambda frozen, adapters: lora.merged(
-    base.overlaid(frozen, update.cast(adapters, dtype)), scale=parts.scale
-  )
-  return jax.jit(merge, out_shardings=placed)(frozen, adapters)
+  merge = lambda x: lora.merged(update.cast(x, dtype), scale=parts.scale)
+  return jax.jit(merge, out_shardings=placed)(params)
 
 
-def make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(prog='acereason_jax.export')
-  parser.add_argument(
-    '--checkpoint',
-    required=True,
-    help="a run's folder, or one of its checkpoints",
-  )
-  parser.add_argument('--out', required=True, help='the directory to make')
-  return parser
-
-
-def main(argv: Sequence[str]) -> None:
-  args = make_parser().parse_args(argv)
-  logging.set_verbosity(logging.ERROR)
+def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  with exits.mendable(ValueError, OSError):
+  args = command_line.parse(FLAGS, argv, __doc__)
+  with exits.one_line_for(ValueError, OSError):
     step = export(args.checkpoint, args.out)
   terminal.say(f'{args.out}: the parameters after step {step}')
+  return 0
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  command_line.run(main)

@@ -1,13 +1,123 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all.
 
+What is written goes to a temporary name beside the path, to the disk, and only
+then takes the path's place. So a reader, a second writer, a full disk, a kill
+or a power cut finds the old file or the new one, never a part. When a call has
+returned, it is the new one. A link at the path is replaced, not followed.
+"""
+
+import contextlib
 import os
-import pathlib
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from typing import IO
+
+Path = str | os.PathLike
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('w') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+def write_atomically(path: Path, content: str | bytes) -> None:
+  """Writes the file whole; text as UTF-8. Raises: OSError, naming `path`."""
+  with replacing(path, 'w' if isinstance(content, str) else 'wb') as file:
+    file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
+  """A file to write, mode 'w' or 'wb', that becomes `path` after the block.
+
+  An error in the block removes what was written and leaves `path` as it was; a
+  kill leaves a file `.NAME.*.partial`. Of several writers the last one wins.
+
+  Raises:
+    OSError: it names `path`, not the temporary file.
+  """
+  temporary = _temporary(path, digits=8)
+  try:
+    with _opened(os.open(temporary, _NEW, 0o666), mode) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException as e:
+    with contextlib.suppress(OSError):
+      os.unlink(temporary)
+    # A full disk is told of without a name.
+    if isinstance(e, OSError) and e.errno and e.filename in (None, temporary):
+      e.filename, e.filename2 = os.fspath(path), None
+    raise
+  _sync_folder(os.path.dirname(temporary))
+
+
+@contextlib.contextmanager
+def output(path: Path, mode: str = 'w') -> Iterator[IO]:
+  """`replacing` for a path that a user named: it may be a stream.
+
+  /dev/stdout, a pipe or a device is written to as it is.
+  """
+  if _is_stream(path):
+    with _opened(path, mode) as file:
+      yield file
+    return
+  with replacing(path, mode) as file:
+    yield file
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[str]:
+  """A temporary folder that becomes `path` if the block succeeds.
+
+  Raises:
+    FileExistsError: `path` exists and is not an empty folder.
+  """
+  refuse_existing(path)
+  temporary = _temporary(path, digits=32)
+  os.makedirs(temporary)
+  try:
+    yield temporary
+    os.rename(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+  """Raises FileExistsError: `path` exists and is not an empty folder."""
+  if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
+    raise FileExistsError(
+      f'{path}: already exists and is not empty; remove it or choose '
+      'another output directory'
+    )
+
+
+def _temporary(path: Path, digits: int) -> str:
+  folder, name = os.path.split(os.path.abspath(path))
+  return os.path.join(folder, f'.{name}.{uuid.uuid4().hex[:digits]}.partial')
+
+
+def _opened(file: int | Path, mode: str) -> IO:
+  text = {} if 'b' in mode else dict(encoding='utf-8', newline='')
+  return open(file, mode, **text)
+
+
+def _sync_folder(folder: str) -> None:
+  """Puts the new name on the disk; some file systems cannot be asked to."""
+  with contextlib.suppress(OSError):
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
+
+
+def _is_stream(path: Path) -> bool:
+  # /dev/stdout leads to a file where a shell redirects it.
+  if os.path.abspath(path).startswith(('/dev/', '/proc/')):
+    return True
+  try:
+    mode = os.stat(path).st_mode
+  except OSError:
+    return False
+  return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

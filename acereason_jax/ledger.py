@@ -1,26 +1,41 @@
 """Shows what became of every prompt of a run.
 
-python -m acereason_jax.ledger runs/quickstart
-python -m acereason_jax.ledger runs/quickstart --prompt=sum-3-4
-python -m acereason_jax.ledger ledger.parquet --became_solvable
+    python -m acereason_jax.ledger runs/quickstart
+    python -m acereason_jax.ledger runs/quickstart --prompt=sum-3-4
+    python -m acereason_jax.ledger ledger.parquet --became_solvable
+
+Exit status 1 means something for the user to fix, in one line; 2, a command
+line that cannot be read.
 """
 
-import argparse
 import os
-import pathlib
-import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from absl import logging
-
-from acereason_jax.console import oserrors, terminal
+from acereason_jax import files
+from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.data import records as record_files
 from acereason_jax.run import checkpoint
 
 _SHOWN_CHARS = 80
+
+FLAGS = command_line.Flags()
+FLAGS.string('prompt', None, 'Shows the history of this id.')
+FLAGS.boolean(
+  'became_solvable',
+  False,
+  'Shows what was never solved at first, and the step at which it was.',
+)
+FLAGS.boolean(
+  'lost',
+  False,
+  'Shows what was solved at first, and the step at which it last was.',
+)
+FLAGS.string('stage', None, 'Only this stage.')
+FLAGS.string('out', None, 'Writes the records to this Parquet file.')
 
 
 def read(path: str) -> bytes:
@@ -71,7 +86,7 @@ def _show_steps(found: Mapping[str, int]) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-  """Lines whose columns stand below each other; the last one is as it is."""
+  """Lines with aligned columns; the last column is not padded."""
   widths = [max(map(len, column)) for column in zip(*rows)]
   for row in rows:
     yield '  '.join(map(str.ljust, row, widths)).rstrip()
@@ -81,31 +96,8 @@ def _safe(value: Any) -> str:
   return terminal.one_line(str(value), _SHOWN_CHARS)
 
 
-def make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m acereason_jax.ledger',
-    description='What became of every prompt of a run.',
-  )
-  parser.add_argument('run', help='a ledger, as a Parquet file')
-  what = parser.add_mutually_exclusive_group()
-  what.add_argument('--prompt', help='shows the history of this id')
-  what.add_argument(
-    '--became_solvable',
-    action='store_true',
-    help='shows what was solved at first never, and at which step it was',
-  )
-  what.add_argument(
-    '--lost',
-    action='store_true',
-    help='shows what was solved at first, and at which step last',
-  )
-  parser.add_argument('--stage', help='of this stage alone')
-  parser.add_argument('--out', help='writes the records to this Parquet file')
-  return parser
-
-
-def _lines(args: argparse.Namespace, ledger: Ledger) -> Iterator[str]:
-  """What the command shows."""
+def _lines(args: types.SimpleNamespace, ledger: Ledger) -> Iterator[str]:
+  """The lines that the command shows."""
   if args.prompt is not None:
     return _show_prompt(ledger, args.prompt)
   if args.became_solvable:
@@ -124,33 +116,31 @@ def _of_stage(ledger: Ledger, stage: str) -> Ledger:
   return Ledger(ledger.at(outcomes.chosen(ledger, stage=stage)))
 
 
+def _read_args(argv: Sequence[str]) -> types.SimpleNamespace:
+  args = command_line.parse(FLAGS, argv, __doc__, places=('run',))
+  chosen = [args.prompt is not None, args.became_solvable, args.lost]
+  if sum(chosen) > 1:
+    raise ValueError('give one of --prompt, --became_solvable and --lost')
+  return args
+
+
 def main(argv: Sequence[str]) -> int:
   """Shows what the command line asks for; returns the exit status."""
-  args = make_parser().parse_args(argv)
   terminal.use_stdout()
-  try:
+  with exits.one_line_for(ValueError, OSError):
+    args = _read_args(argv)
     data = read(args.run)
-    try:
+    with exits.one_line_for(ValueError, where=f'{args.run}: '):
       ledger = parquet.from_bytes(data)
-    except ValueError as e:
-      raise ValueError(f'{args.run}: {e}') from e
     if args.stage is not None:
       ledger = _of_stage(ledger, args.stage)
     for line in _lines(args, ledger):
       terminal.say(line)
     if args.out is not None:
-      path = pathlib.Path(args.out)
-      temporary = path.with_name(path.name + '.tmp')
-      temporary.write_bytes(parquet.to_bytes(ledger))
-      os.replace(temporary, path)
-  except (ValueError, OSError) as e:
-    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
-    text = terminal.printable(' '.join(said.split()))
-    sys.stderr.write(f'error: {text}\n')
-    return 1
+      with files.output(args.out, 'wb') as file:
+        file.write(parquet.to_bytes(ledger))
   return 0
 
 
 if __name__ == '__main__':
-  logging.set_verbosity(logging.ERROR)
-  sys.exit(main(sys.argv[1:]))
+  command_line.run(main)

@@ -13,25 +13,15 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tensor', 'sequence')
-
-
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
 # are sharded too. Their tokens are spread over 'sequence'. Only attention
 # needs all tokens of a row; it splits heads instead (arXiv 2309.14509).
 PACKED = ('data', 'fsdp')
-
-
 # A rollout has one token at a time, so 'sequence' holds other rollouts.
 BATCH = (*PACKED, 'sequence')
-
-
 # Parameters are sharded over what else is data parallelism to them.
 SHARDED = ('fsdp', 'sequence')
-
-
 HEADS = ('tensor', 'sequence')
-
-
 # The memory of the host that a device can copy to and from directly.
 HOST = 'pinned_host'
 

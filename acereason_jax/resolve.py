@@ -47,7 +47,7 @@ def resolve(path: str, field: str = 'fn') -> Callable[..., Any]:
 
 
 def signature(path: str, field: str = 'fn') -> inspect.Signature:
-  """Of what 'module:function' names. Raises ValueError as `resolve` does."""
+  """The signature of 'module:function'. Raises ValueError as `resolve` does."""
   target = resolve(path, field)
   try:
     return inspect.signature(target)

@@ -7,31 +7,25 @@ what HTML would take for its own.
 """
 
 import html
-import json
-import os
-import pathlib
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from acereason_jax.console import oserrors, terminal
-from acereason_jax.data import records
-from acereason_jax.rollout import schedule
+from acereason_jax import files
+from acereason_jax.console import command_line, exits, terminal
+from acereason_jax.rollout import trace
 
+FLAGS = command_line.Flags()
 # Told apart by the colour-blind too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',
   'length': '#ccbb44',
   'error': '#ee6677',
-  schedule.PREEMPTED: '#aa3377',
+  trace.PREEMPTED: '#aa3377',
 }
 # Pixels: of a slot, above the bars, beside them, and least and most across.
 ROW, TOP, LEFT = 14, 20, 60
 NARROW, WIDE, A_STAY = 1000, 20_000, 20
-_MAX_SLOTS = 1 << 16
-_MAX_STEPS = 1 << 53
 _MAX_CHARS = 100
-_MAX_LINE_BYTES = 1 << 20
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -55,70 +49,7 @@ rect {{ stroke: white; stroke-width: 0.5; }}
 """
 
 
-def write_events(
-  path: str | os.PathLike, events: Iterable[schedule.Event], **header: Any
-) -> None:
-  """Writes JSON lines: the header, then one an event; all of it or nothing."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(path.name + '.tmp')
-  with temporary.open('w') as file:
-    for line in (header, *(event._asdict() for event in events)):
-      file.write(json.dumps(line) + '\n')
-  os.replace(temporary, path)
-
-
-def read_events(
-  path: str | os.PathLike,
-) -> tuple[dict[str, Any], list[schedule.Event]]:
-  """(header, events) as `write_events` was given them.
-
-  Raises:
-    ValueError: one line naming the file, and its line where there is one.
-  """
-  header, events = None, []
-  with records.opened(path) as file:
-    lines = iter(lambda: file.readline(_MAX_LINE_BYTES + 1), b'')
-    for number, line in enumerate(lines, 1):
-      where = f'{path}:{number}'
-      if len(line) > _MAX_LINE_BYTES:
-        raise ValueError(f'{where}: longer than {_MAX_LINE_BYTES:,} bytes')
-      try:
-        record = json.loads(line)
-      except (ValueError, RecursionError) as e:
-        raise ValueError(f'{where}: not one JSON object ({e})') from e
-      if not isinstance(record, dict):
-        raise ValueError(f'{where}: expected an object, got {record!r:.60}')
-      if header is None:
-        header = record
-      else:
-        events.append(_event(where, record))
-  if header is None:
-    raise ValueError(f'{path}: holds no header; is it a timeline?')
-  return header, events
-
-
-def _event(where: str, record: dict[str, Any]) -> schedule.Event:
-  if set(record) != set(schedule.Event._fields):
-    raise ValueError(
-      f'{where}: an event has {", ".join(schedule.Event._fields)}; got '
-      f'{", ".join(map(repr, record))[:200]}'
-    )
-  event = schedule.Event(**record)
-  numbers = event.slot, event.index, event.began, event.ended
-  good = (
-    all(type(n) is int and 0 <= n < _MAX_STEPS for n in numbers)
-    and event.slot < _MAX_SLOTS
-    and event.began <= event.ended
-    and isinstance(event.prompt_id, str)
-    and isinstance(event.reason, str)
-    and event.reason in COLOURS
-  )
-  if not good:
-    raise ValueError(f'{where}: no event: {record!r:.200}')
-  return event
-
-
-def to_html(header: dict[str, Any], events: Sequence[schedule.Event]) -> str:
+def to_html(header: dict[str, Any], events: Sequence[trace.Event]) -> str:
   """A page: a row a slot, decode steps to the right, a bar a stay."""
   styles = [f'.{name} {{ fill: {c}; }}' for name, c in COLOURS.items()]
   legend = [
@@ -135,7 +66,7 @@ def to_html(header: dict[str, Any], events: Sequence[schedule.Event]) -> str:
   )
 
 
-def _svg(events: Sequence[schedule.Event]) -> Iterator[str]:
+def _svg(events: Sequence[trace.Event]) -> Iterator[str]:
   slots = max((e.slot for e in events), default=0) + 1
   steps = max((e.ended for e in events), default=0) or 1
   across = min(max(NARROW, A_STAY * len(events) // slots), WIDE)
@@ -171,20 +102,14 @@ def _safe(value: Any) -> str:
 
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
-  if len(argv) != 3:
-    sys.stderr.write('error: give a file of events and the page to make\n')
-    return 1
-  try:
-    header, events = read_events(argv[1])
-    pathlib.Path(argv[2]).write_text(to_html(header, events), encoding='utf-8')
-  except (ValueError, OSError) as e:
-    said = oserrors.explained(e) if isinstance(e, OSError) else str(e)
-    text = terminal.printable(' '.join(said.split()))
-    sys.stderr.write(f'error: {text}\n')
-    return 1
-  terminal.say(f'{terminal.printable(argv[2])}: {len(events)} stays in slots')
+  args = command_line.parse(FLAGS, argv, __doc__, places=('events', 'page'))
+  with exits.one_line_for(ValueError, OSError):
+    header, events = trace.read_events(args.events)
+    with files.output(args.page) as file:
+      file.write(to_html(header, events))
+  terminal.say(f'{terminal.printable(args.page)}: {len(events)} stays in slots')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  command_line.run(main)

@@ -17,7 +17,7 @@ Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """One question. `id` is stable: sampling keys hang on it.
+  """One question. `id` is stable: sampling keys depend on it.
 
   `tokens` is the whole templated model input, int32 [S]; `question` is the
   bare problem text and `answer` its reference. `domain` says who judges it;
@@ -54,6 +54,11 @@ class Rollout:
   entropy: float = 0.0
   forced: tuple[int, int] = (0, 0)
   detail: str = ''
+
+  @property
+  def key(self) -> tuple[str, int]:
+    """(prompt id, index): no other rollout of a step has the same."""
+    return self.prompt_id, self.index
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,13 +23,13 @@ The chunk is compiled as it is, with the compiler's dumps switched on, and a
 second time with its layers unrolled: XLA counts the body of a loop once. What
 is done once a chunk is taken off.
 
-Of the update, one microbatch and the optimiser's step, with a row of 33,792
+Of the update, one microbatch and the optimizer's step, with a row of 33,792
 tokens on each data x fsdp shard; its memory is the greater of `add`'s, with the
-optimiser's moments if they stay there, and `apply`'s:
+optimizer's moments if they stay there, and `apply`'s:
 
   mfu_bound         FLOPs of use at the vendor's peak, of the time that XLA and
                     the links' bandwidth allow
-  largest_share     the largest array but for stacks of layers, to tokens times
+  largest_share     the largest array except stacks of layers, to tokens times
                     the least of tokens and a device's vocabulary
   sent_gb           what a device sends in all
   ici_seconds       that, at the bandwidth of all of its links, hiding nothing

@@ -16,7 +16,7 @@ from acereason_jax.kernels import paged_attention_tpu
 from acereason_jax.models import decoder, sharding
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
 from benchmarks import aot_machines, hlo, llo, ptx
 from benchmarks.aot_machines import MACHINES, MODELS
 
@@ -90,14 +90,14 @@ def make_program(case: Case) -> Program:
     rows=4 * case.data,
     piece=256,
     window=WINDOW,
-    room=ROOM,
+    max_tokens=ROOM,
   )
   engine = engine_lib.make_engine(
     model,
     mesh,
     sizes=sizes,
     sampling=sampling.Sampling(),
-    ending=engine_lib.Ending((config.vocab - 1,)),
+    ending=programs.Ending((config.vocab - 1,)),
     kv_dtype=DTYPE,
     to_text=str,
   )

@@ -18,7 +18,7 @@ class Machine(NamedTuple):
   `sends` is what its links carry away a second, all of them together. Memory
   of v5e and v6e is what libtpu leaves a program; bandwidths and FLOPs are the
   vendors' (half a chip's for a v7x, whose chips are two devices); GHz and
-  cores matter to the decode kernel alone, and clocks are our assumption.
+  cores matter only to the decode kernel, and clocks are our assumption.
   """
 
   platform: str

@@ -46,7 +46,7 @@ COLUMNS = (
 class Case(NamedTuple):
   """A row of `TOKENS` on each of `fsdp` shards of tensor x sequence devices.
 
-  `mfu` is the least mfu_bound that is wanted; with `offload` the optimiser's
+  `mfu` is the least mfu_bound that is wanted; with `offload` the optimizer's
   moments lie in the hosts' memory.
   """
 
@@ -253,7 +253,7 @@ def xla_seconds(machine, compiled: jax.stages.Compiled) -> float:
   So this must be under a second.
 
   Raises:
-    ValueError: it is less than the products alone take.
+    ValueError: it is less than what the products take.
   """
   costs = compiled.cost_analysis()
   seconds = costs['optimal_seconds'] % 1.0

@@ -8,12 +8,12 @@ time limits. `batch` is the paper's 1,024 responses (128 prompts x 8) on all
 cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
 of those texts against six references each. `memory` is what one worker grows by
 over 100,000 verdicts. Rates are verdicts a CPU second of a worker; the floor of
-the exact tier is finding </think> and the box alone.
+the exact tier only finds </think> and the box.
 
 `code`: problems of 1, 20 and 100 trivial tests (runs a CPU second of all
 processes, worker and zygote too), the CPU time beside the programs' own for one
 that computes for about 70 ms, how long a run and a worker take to start, and
-`--runs` verdicts of new programs for what they leave behind.
+`--runs` verdicts of new programs for what they leave.
 """
 
 import argparse
@@ -33,9 +33,9 @@ import math_verify
 import psutil
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers import code, math
+from acereason_jax.verifiers import math
 from acereason_jax.verifiers.pool.pool import VerifierPool
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import jail, tasks
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
 import hostile_math
@@ -89,7 +89,7 @@ def _find_boxes(pairs: Iterable[Pair]) -> int:
 
 
 def _direct(pairs: Iterable[Pair]) -> int:
-  """math-verify on the boxes alone; what it cannot do counts as wrong."""
+  """math-verify on only the boxes; what it cannot do counts as wrong."""
   logging.disable(logging.ERROR)
   parse = functools.partial(
     math_verify.parse,
@@ -211,10 +211,10 @@ _BUSY_N = 1_500_000
 
 
 def sum_task(tests: int) -> str:
-  return code.CodeTask(
+  return tasks.CodeTask(
     'stdin',
     tuple(
-      code.Test(f'{i} {i + 1}\n', (), f'{2 * i + 1}\n') for i in range(tests)
+      tasks.Test(f'{i} {i + 1}\n', (), f'{2 * i + 1}\n') for i in range(tests)
     ),
   ).to_json()
 
@@ -255,8 +255,8 @@ def code_cases(workers: int, runs: int, tier: str) -> dict[str, Any]:
     found['worker_start_s'] = time.monotonic() - began
     found['confinement'] = pool.confinement
     for tests, programs in ((1, 400), (20, 20), (100, 4)):
-      tasks = [(program(_SUM, i), sum_task(tests)) for i in range(programs)]
-      verdicts, seconds = code_judged(pool, tasks)
+      pairs = [(program(_SUM, i), sum_task(tests)) for i in range(programs)]
+      verdicts, seconds = code_judged(pool, pairs)
       assert all(v.status == 'right' for v in verdicts), verdicts
       name = 'trivial_per_s' if tests == 1 else f'trivial_{tests}_tests_per_s'
       found[name] = tests * programs / seconds
@@ -274,16 +274,16 @@ def overhead(pool: VerifierPool) -> dict[str, float]:
     idle = [own.run(b'pass', b'', limits).cpu_seconds for _ in range(15)]
     walls = [own.run(b'pass', b'', limits).wall_seconds for _ in range(15)]
   busy = statistics.median(o.cpu_seconds for o in outcomes)
-  task = code.CodeTask(
-    'stdin', (code.Test(stdin.decode(), (), outcomes[0].stdout.decode()),)
+  task = tasks.CodeTask(
+    'stdin', (tasks.Test(stdin.decode(), (), outcomes[0].stdout.decode()),)
   ).to_json()
-  tasks = [(program(_BUSY, i), task) for i in range(60)]
-  verdicts, seconds = code_judged(pool, tasks)
+  pairs = [(program(_BUSY, i), task) for i in range(60)]
+  verdicts, seconds = code_judged(pool, pairs)
   assert all(v.status == 'right' for v in verdicts), verdicts
   pure = busy - statistics.median(idle)
   return dict(
     program_ms=pure * 1e3,
-    overhead_share=seconds / len(tasks) / pure - 1,
+    overhead_share=seconds / len(pairs) / pure - 1,
     start_ms=statistics.median(walls) * 1e3,
   )
 

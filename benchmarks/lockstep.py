@@ -26,7 +26,11 @@ class Cache(NamedTuple):
 
 
 def make_sampler(
-  model: base.Model, *, groups: int, room: int, sampling: sampling_lib.Sampling
+  model: base.Model,
+  *,
+  groups: int,
+  max_tokens: int,
+  sampling: sampling_lib.Sampling,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """sample(params, tokens_PS, length_P, limit_B, keys_B) -> (tokens, logp).
 
@@ -37,7 +41,7 @@ def make_sampler(
   @jax.jit
   def sample(params, tokens_PS, length_P, limit_B, keys_B):
     P, S = tokens_PS.shape
-    B, R = P * groups, room
+    B, R = P * groups, max_tokens
     w_VD = model.head(params)
     index_S = jnp.arange(S)
     segment_PS = (index_S < length_P[:, None]).astype(jnp.int32)

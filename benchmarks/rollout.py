@@ -33,7 +33,9 @@ from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
+from acereason_jax.rollout import requests as requests_lib
+from acereason_jax.rollout import trace as trace_lib
 from benchmarks import lockstep, step
 
 MODEL = 'smollm2-135m'
@@ -89,19 +91,27 @@ def make_engine(
   page: int,
   chunk: int,
   window: int,
-  room: int,
+  max_tokens: int,
   kv_dtype: str = 'float32',
 ) -> engine_lib.Engine:
   piece = -(-window // page) * page
   sizes = schedule.Sizes(
-    slots, 1, page, chunk, 0, rows=8, piece=piece, window=window, room=room
+    slots,
+    1,
+    page,
+    chunk,
+    0,
+    rows=8,
+    piece=piece,
+    window=window,
+    max_tokens=max_tokens,
   )
   return engine_lib.make_engine(
     s.model,
     s.mesh,
     sizes=sizes._replace(pages=slots * sizes.table + 1),
     sampling=PLAIN,
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.dtype(kv_dtype),
     to_text=lambda tokens: '',
   )
@@ -140,14 +150,14 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   prompts = make_prompts(s, args.rollouts // groups, 64)
   lengths = tail_lengths(args.rollouts, args.cap)
   engine = make_engine(
-    s, slots=args.slots, page=64, chunk=4, window=64, room=args.cap
+    s, slots=args.slots, page=64, chunk=4, window=64, max_tokens=args.cap
   )
-  asked = schedule.requests(prompts, groups, args.cap)
+  asked = requests_lib.for_prompts(prompts, groups, args.cap)
   flat = [r for group in asked for r in group]
   flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
   warm = [r._replace(limit=8) for r in flat[: args.slots]]
   list(engine.stream(s.params, warm, seed=0, step=0, temperature=1.0))
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   rollouts = engine.stream(
     s.params, flat, seed=0, step=0, temperature=1.0, trace=trace
   )
@@ -177,13 +187,13 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   )
 
 
-def lockstep_runner(s: Setup, groups: int, room: int):
+def lockstep_runner(s: Setup, groups: int, max_tokens: int):
   """run(requests, limits): one batch of whole groups."""
   sample = lockstep.make_sampler(
-    s.model, groups=groups, room=room, sampling=PLAIN
+    s.model, groups=groups, max_tokens=max_tokens, sampling=PLAIN
   )
 
-  def run(requests: Sequence[schedule.Request], limits: np.ndarray) -> None:
+  def run(requests: Sequence[requests_lib.Request], limits: np.ndarray) -> None:
     prompts = [r.prompt for r in requests]
     tokens_PS = np.stack([p.tokens for p in prompts[::groups]])
     keys_B = sampling.rollout_keys(
@@ -218,8 +228,10 @@ def short_of(
 ) -> dict[str, float]:
   """CPU seconds; a group shares its prompt, except in Hugging Face's."""
   prompts = make_prompts(s, count // groups, 64)
-  engine = make_engine(s, slots=count, page=64, chunk=8, window=64, room=64)
-  asked = schedule.requests(prompts, groups, 64)
+  engine = make_engine(
+    s, slots=count, page=64, chunk=8, window=64, max_tokens=64
+  )
+  asked = requests_lib.for_prompts(prompts, groups, 64)
   flat = [r for group in asked for r in group]
   lockstep_run = lockstep_runner(s, groups, 64)
   ours = lambda: list(
@@ -248,7 +260,7 @@ def hf_seconds(
   case = dict(
     model=s.directory,
     tokens_BS=tokens_BS,
-    room=64,
+    max_tokens=64,
     repeats=args.repeats,
   )
   done = subprocess.run(
@@ -276,7 +288,7 @@ def kv(s: Setup) -> dict[str, float]:
   result: dict[str, Any] = dict(case='kv')
   for dtype in ('float32', 'bfloat16', 'float8_e4m3fn'):
     engine = make_engine(
-      s, slots=64, page=16, chunk=8, window=64, room=64, kv_dtype=dtype
+      s, slots=64, page=16, chunk=8, window=64, max_tokens=64, kv_dtype=dtype
     )
     groups = engine.sample(
       s.params, prompts, groups=8, seed=0, step=0, temperature=1.0
@@ -319,7 +331,7 @@ def long(
   """A decoding step of 64 slots with `context` tokens in use in each."""
   slots, chunk, page = 64, 16, 64
   engine = make_engine(
-    s, slots=slots, page=page, chunk=chunk, window=2, room=context + page
+    s, slots=slots, page=page, chunk=chunk, window=2, max_tokens=context + page
   )
   table_BP = np.zeros((slots, engine.sizes.table), np.int32)
   pages = np.arange(slots * (engine.sizes.table - 1)) + 1

@@ -38,7 +38,7 @@ from acereason_jax.models import decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule
 from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
@@ -132,14 +132,14 @@ def build(case: dict[str, Any]) -> Step:
     rows=8,
     piece=-(-window // page) * page,
     window=window,
-    room=case['tokens'],
+    max_tokens=case['tokens'],
   )
   engine = engine_lib.make_engine(
     model,
     mesh,
     sizes=sizes._replace(pages=sizes.slots * sizes.table + 1),
     sampling=sampling.Sampling(),
-    ending=engine_lib.Ending(()),
+    ending=programs.Ending(()),
     kv_dtype=jnp.float32,
     to_text=functools.partial(tokens.decode, tokenizer),
   )
@@ -249,7 +249,7 @@ def flops(
   A prompt is passed once for its group, both times. The backward pass costs
   twice the forward one. `again` is the logits that the backward pass computes
   a second time to hold few of them: a choice, so it is not in the floor. The
-  optimiser and all that is linear in activations are left out.
+  optimizer and all that is linear in activations are left out.
   """
   Q, KV = c.heads * c.head_dim, c.kv_heads * c.head_dim
   W = c.layers * (2 * c.embed * (Q + KV) + 3 * c.embed * c.mlp)

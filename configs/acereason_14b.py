@@ -1,4 +1,4 @@
-"""AceReason-Nemotron-14B: as the 7B model, but for what the paper tells apart.
+"""AceReason-Nemotron-14B: as the 7B model, except where the paper differs.
 
     python -m acereason_jax.train --config=configs/acereason_14b.py \\
       --config.model=/models/DeepSeek-R1-Distill-Qwen-14B --coordinator=auto
@@ -8,7 +8,9 @@ start, 76.6 after math_24k, 78.6 at the end. Not measured by us: no accelerator
 ran this yet.
 """
 
-from configs import acereason_7b
+from acereason_jax.config import base
+
+acereason_7b = base.beside(__file__, 'acereason_7b')
 
 
 def get_config(order=''):

@@ -15,7 +15,9 @@ count it, or name all prompts for the first stage too:
     ... --config=configs/acereason_1_1_7b.py:without_difficulty
 """
 
-from configs import acereason_7b
+from acereason_jax.config import base
+
+acereason_7b = base.beside(__file__, 'acereason_7b')
 
 # The next words of the released 1.1 prompts [K]; code is asked as in 1.0.
 SYSTEM = (

@@ -8,7 +8,7 @@ file's; docs/recipe.md lists them:
 
     ... --config=configs/acereason_7b.py:math_only
 
-One stage alone, from where another run ended:
+One stage, from where another run ended:
 
     ... --config.start.run=runs/before --config.start.stages="('math_24k',)"
 
@@ -21,7 +21,7 @@ failures in 8 attempts of R1 [P 3.3.1], and, where a program must begin with
 given code, a `starter`; they were not released.
 """
 
-from configs import base
+from acereason_jax.config import base
 
 # As released for evaluation [K]; that of training is not reported.
 _PROGRAM = (
@@ -56,7 +56,7 @@ def by_epoch(*values):
 # one [P 3.4]. An order without stages of code needs no files of code.
 ORDERS = {
   '': ('math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k', 'math_32k'),
-  # [P Fig. 2, Table 1]: math alone, up to 24K; and code alone.
+  # [P Fig. 2, Table 1]: math only, up to 24K; and code only.
   'math_only': ('math_8k', 'math_16k', 'math_24k'),
   'code_only': ('code_24k', 'code_32k'),
   # The order of the two swapped.
@@ -98,7 +98,7 @@ def stages(first_difficulty, max_solved=6):
       'math_16k',
       16384,
       steps=1000,
-      rollout=dict(groups=16),
+      rollout=dict(per_prompt=16),
       **math,
       **PLATEAU,
     ),
@@ -107,7 +107,7 @@ def stages(first_difficulty, max_solved=6):
       'math_24k',
       24576,
       steps=500,
-      rollout=dict(groups=16),
+      rollout=dict(per_prompt=16),
       **hard(max_solved),
       **math,
       **PLATEAU,
@@ -117,7 +117,7 @@ def stages(first_difficulty, max_solved=6):
       'code_24k',
       24000,
       steps=500,
-      rollout=dict(groups=8, temperature=0.6),
+      rollout=dict(per_prompt=8, temperature=0.6),
       filter=dict(max_difficulty=first_difficulty),
       **code,
     ),
@@ -129,19 +129,19 @@ def stages(first_difficulty, max_solved=6):
       32768,
       steps=500,
       rollout=dict(
-        groups=by_epoch(8, 12, 16),
+        per_prompt=by_epoch(8, 12, 16),
         temperature=by_epoch(0.6, 0.7, 0.8, 0.9, 1.0),
       ),
       filter=dict(drop_solved=True),
-      truncated='zero',
+      objective=dict(truncated='zero'),
       **code,
     ),
     stage(
       'math_32k',
       32768,
       steps=500,
-      rollout=dict(groups=16),
-      truncated='zero',
+      rollout=dict(per_prompt=16),
+      objective=dict(truncated='zero'),
       **hard(6),
       **math,
       **PLATEAU,
@@ -182,13 +182,13 @@ def recipe(order, first_difficulty):
       heldout_data=dict(fn=jsonl, path='livecodebench_v5.jsonl'),
       prompt=dict(suffix=CODE_SUFFIX, starter=CODE_STARTER),
       judge=dict(
-        fn='acereason_jax.verifiers.code:verify',
+        verify=dict(fn='acereason_jax.verifiers.code:verify'),
         reference='acereason_jax.verifiers.code:reference',
         confine=False,
         timeout_seconds=300.0,
       ),
       # A look at 279 problems costs nine times one at 30 questions.
-      evaluate_every=100,
+      heldout=dict(every=100),
     ),
   )
   c.domains = {name: domains[name] for name in domains if name in used}
@@ -198,7 +198,6 @@ def recipe(order, first_difficulty):
   c.rollout.temperature = 0.85
   # At every 50 steps the held-out questions; the best checkpoint is kept.
   # 30 questions, 16 times each: a standard error of 2 points.
-  c.heldout.groups = 16
-  c.evaluate_every = 50
-  c.best = 'heldout/math' if 'math' in used else 'heldout/code'
+  c.heldout.update(per_prompt=16, every=50)
+  c.checkpoint.best = 'heldout/math' if 'math' in used else 'heldout/code'
   return c

@@ -5,7 +5,7 @@
 Two example turns teach it \\boxed{}: without them it never writes one.
 """
 
-from configs import base
+from acereason_jax.config import base
 
 
 def get_config():
@@ -33,15 +33,15 @@ def get_config():
   )
   c.train_data = dict(sums, split='train', count=300)
   c.heldout_data = dict(sums, split='heldout', count=128)
-  c.rollout = dict(prompts=8, groups=8, max_tokens=32, temperature=1.0)
-  c.heldout.update(groups=1, temperature=1.0, top_p=1.0, top_k=0)
+  c.rollout.update(prompts=8, per_prompt=8, max_tokens=32, temperature=1.0)
+  c.heldout.update(per_prompt=1, temperature=1.0, top_p=1.0, top_k=0)
   c.engine.update(
     slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=96
   )
   c.judge.workers = 1
-  c.truncated = 'score'
+  c.objective.truncated = 'score'
   c.optim.learning_rate = 5e-6
   c.microbatch = dict(rows=2, columns=384, vocab_chunk=2048)
-  c.checkpoint = dict(every=6, keep=2)
+  c.checkpoint.update(every=6, keep=2)
   c.samples = dict(every=6, count=3, characters=200)
   return c

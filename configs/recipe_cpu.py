@@ -9,7 +9,9 @@ them work together; lengths are too short to teach longer thinking.
 docs/measured.md has its curves.
 """
 
-from configs import quickstart
+from acereason_jax.config import base
+
+quickstart = base.beside(__file__, 'quickstart')
 
 SOURCES = 'acereason_jax.data.sources:'
 ask = 'Write a Python function f(x) that returns {}.'.format
@@ -47,8 +49,9 @@ def get_config():
         window=208,
       ),
       judge=dict(
-        fn='acereason_jax.verifiers.code:verify',
-        arguments=dict(budget_seconds=10.0),
+        verify=dict(
+          fn='acereason_jax.verifiers.code:verify', budget_seconds=10.0
+        ),
         reference='acereason_jax.verifiers.code:reference',
         timeout_seconds=300.0,
         confine=False,
@@ -59,9 +62,10 @@ def get_config():
   length = lambda tokens: dict(max_tokens=tokens)
   # Dropped when all of 4 are right: Hard drops more than 6 of 16.
   hard = dict(of=4, max_solved=3)
+  masked = dict(objective=dict(truncated='mask'))
   c.stages = (
-    dict(name='math_16', steps=6, rollout=length(16), truncated='mask', **math),
-    dict(name='math_24', steps=6, rollout=length(24), truncated='mask', **math),
+    dict(name='math_16', steps=6, rollout=length(16), **masked, **math),
+    dict(name='math_24', steps=6, rollout=length(24), **masked, **math),
     dict(name='math_32', steps=4, rollout=length(32), filter=hard, **math),
     dict(
       name='code_32',
@@ -80,7 +84,7 @@ def get_config():
         ),
       ),
       filter=dict(drop_solved=True),
-      truncated='zero',
+      objective=dict(truncated='zero'),
       **code,
     ),
     dict(
@@ -88,7 +92,7 @@ def get_config():
       steps=4,
       rollout=length(48),
       filter=hard,
-      truncated='zero',
+      objective=dict(truncated='zero'),
       **math,
     ),
   )

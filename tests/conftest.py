@@ -18,11 +18,14 @@ import pathlib
 import signal
 from collections.abc import Iterator
 
+import forked
+import jax
+import properties  # noqa: F401
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from acereason_jax.models import embedded
-from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.models import embedded, tokens
+from acereason_jax.verifiers.programs import jail, running
 
 
 @pytest.fixture(scope='session')
@@ -31,18 +34,51 @@ def smollm_dir() -> pathlib.Path:
   return pathlib.Path(embedded.path('smollm2-135m'))
 
 
+@pytest.fixture(scope='module', autouse=True)
+def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Except where the start of their processes is what is tested."""
+  started = tokens.subprocess
+  if request.module.__name__ not in ('test_children', 'test_tokens'):
+    forked.fork_tokenizers()
+  yield
+  tokens.subprocess = started
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Where commands keep compiled programs, those of a session for the next."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+@pytest.fixture(scope='module')
+def compiled_once(compiled: pathlib.Path) -> Iterator[None]:
+  """For modules whose tests compile the same programs over and over."""
+  values = dict(
+    jax_compilation_cache_dir=str(compiled),
+    jax_persistent_cache_min_compile_time_secs=0.0,
+  )
+  before = {name: getattr(jax.config, name) for name in values}
+  for settings in (values, before):
+    for name, value in settings.items():
+      jax.config.update(name, value)
+    # jax looks once where its cache is.
+    compilation_cache.reset_cache()
+    if settings is values:
+      yield
+
+
 @pytest.fixture(scope='module')
 def jails() -> Iterator[None]:
   """For modules whose tests run programs in this process's own jails."""
   try:
-    code._jail('auto')
+    running.started_jail('auto')
   except jail.SandboxError as e:
     pytest.skip(f'this host refuses jails: {e}')
   yield
   # Other tests count this process's children.
-  for started in vars(code._jails).values():
+  for started in vars(running.jails).values():
     started.close()
-  vars(code._jails).clear()
+  vars(running.jails).clear()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,9 +92,23 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
 
 
+# The longest first: two processes share the files, and neither should end with
+# one of these while the other has nothing left to do.
+LONGEST = (
+  'test_train',
+  'test_stages',
+  'test_generate',
+  'test_engine',
+  'test_attention',
+  'test_jail',
+)
+
+
 def pytest_collection_modifyitems(
   config: pytest.Config, items: list[pytest.Item]
 ) -> None:
+  order = {name: i for i, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: order.get(item.path.stem, len(order)))
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:

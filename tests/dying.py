@@ -10,9 +10,8 @@ import os
 import signal
 import sys
 
-from absl import app
-
 from acereason_jax import train
+from acereason_jax.console import command_line
 from acereason_jax.rl import update
 from acereason_jax.rollout import engine
 from acereason_jax.run import checkpoint, collect
@@ -56,4 +55,4 @@ collect.collect = dying('judge', collect.collect)
 update.make_update = make_dying_update
 # A save goes on in the background after it returns.
 checkpoint.Checkpoints.save = dying('save', checkpoint.Checkpoints.save)
-app.run(train.main, flags_parser=train.parse_flags)
+command_line.run(train.main)

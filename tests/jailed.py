@@ -3,7 +3,7 @@
     python jailed.py serve T3          answers pickled calls of Jail.run
     python jailed.py programs T3       judges code_programs, prints JSON
     python jailed.py attacks T3        judges code_attacks, prints JSON
-    python jailed.py attacks T2 3      the same as if Landlock had ABI 3 alone
+    python jailed.py attacks T2 3      the same as if Landlock had only ABI 3
     python jailed.py attacks T2 3 leak escape     those of two categories
 
 It needs no more than the standard library, so that any interpreter serves.
@@ -26,9 +26,9 @@ import code_attacks
 import code_programs
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import jail, running
 
-# What a stopped clock decides; these alone take most of the time.
+# What a stopped clock decides; they take most of the time.
 _SLOW = 1.0
 
 
@@ -71,7 +71,7 @@ def attack(chosen, tier):
   with code_attacks.Context(_SLOW) as context:
     if chosen.category == 'leak':
       # Environment and descriptors leak only into what starts after them.
-      vars(code._jails).clear()
+      vars(running.jails).clear()
     expected = context.expected(chosen)
     if chosen.kind == 'call':
       task = {'fn': 'solve', 'tests': [{'args': [], 'expected': expected}]}

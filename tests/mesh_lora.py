@@ -26,7 +26,7 @@ import test_update
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base, decoder, lora, sharding
 from acereason_jax.rl import packing, update
-from acereason_jax.run import build
+from acereason_jax.rollout import serve
 
 
 def main(file: str) -> None:
@@ -56,7 +56,7 @@ def main(file: str) -> None:
       packing.PackedBatch(*map(spread, batch)),
       test_update.KNOBS,
     )
-  read, _ = build.build_rollout_params(
+  read, _ = serve.rollout_params(
     test_update.MODEL.specs, parts, mesh, jnp.float32
   )
   draw = functools.partial(base.init_params, parts.trained)

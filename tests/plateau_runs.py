@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from acereason_jax.curriculum import ending, plateau
 from acereason_jax.curriculum import ledger as ledger_lib
-from acereason_jax.curriculum import plateau, selection
-from acereason_jax.curriculum.selection import Filter, Stop
+from acereason_jax.curriculum.ending import Stop
+from acereason_jax.curriculum.filtering import Filter
 
 KEEP_ALL = Filter()
 RULE = Stop(metric='same_prompts', window=200, gain=0.01)
@@ -123,7 +124,7 @@ def run(
     rise = None
     if not step % every:
       every_row = [np.concatenate(every_row)]
-      rise = selection.rise(
+      rise = ending.rise(
         stop,
         (),
         Rows(every_row[0]),
@@ -139,7 +140,7 @@ def run(
 def stopped(stop: Stop = RULE, **kwargs) -> int | None:
   """The step at which a run's stage would have ended, or None."""
   for look in run(stop=stop, **kwargs):
-    if selection.should_stop(stop._replace(steps=0), 1, 0, look.rise):
+    if ending.should_stop(stop._replace(steps=0), 1, 0, look.rise):
       return look.step
   return None
 

@@ -1,13 +1,12 @@
-"""Commands over the tiny model, and what their runs left behind.
+"""Commands over the tiny model, and what their runs left.
 
 Waiting has a guard, which says that a run hangs; nothing here is timed.
 """
 
 import json
-import subprocess
-import sys
 import threading
 
+import forked
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -16,7 +15,7 @@ import tiny
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, metrics
 
-GUARD = 180
+GUARD = 600
 
 
 class Command:
@@ -30,18 +29,17 @@ class Command:
     *flags,
     script=None,
     devices=1,
+    fresh=False,
     config='tiny_config',
   ):
     head = [tiny.TESTS / 'dying.py', script] if script else []
     head = head or ['-m', 'acereason_jax.train']
     flags = [f'--config={folder / config}.py', *flags]
     self.output = ''
-    self.process = subprocess.Popen(
-      [sys.executable, *map(str, head), *flags, f'--workdir={workdir}'],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=tiny.environment(cache, devices),
+    self.process = forked.command(
+      [*map(str, head), *flags, f'--workdir={workdir}'],
+      tiny.environment(cache, devices),
+      fresh,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()

@@ -5,9 +5,8 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
+import forked
 import hostile_files
 import jax
 import jax.monitoring
@@ -17,9 +16,10 @@ import tiny
 
 from acereason_jax import export, train
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, reader
+from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
-from acereason_jax.run import checkpoint, loop, start
+from acereason_jax.run import checkpoint, start, values
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +54,7 @@ def refused(config, match):
   """Checks that `config` ends with one line before anything is compiled."""
   errors = ValueError, OSError
   with compiled() as seen, pytest.raises(errors, match=match) as caught:
-    settings.validate(config)
+    checks.validate(config)
     train.build(config)
   assert '\n' not in str(caught.value)
   assert not seen
@@ -67,14 +67,14 @@ def test_what_is_compiled_is_seen():
 
 
 def test_the_tiny_config_builds(config):
-  settings.validate(config)
+  checks.validate(config)
   assert train.build(config).stages[0].stop.steps == 4
 
 
 @pytest.mark.parametrize(
   'section, field, value, message',
   [
-    ('rollout', 'groups', 1, r'config\.rollout\.groups=1: a group of 1 has'),
+    ('rollout', 'per_prompt', 1, r'\.rollout\.per_prompt=1: a group of 1 has'),
     ('rollout', 'temperature', 0.0, r'config\.rollout\.temperature=0\.0: .*'),
     ('engine', 'slots', 6, r'config\.engine\.slots=6: not a multiple of 4, '),
     ('engine', 'chunk', 3, r'config\.engine\.chunk=3: give a divisor of .*=4'),
@@ -82,27 +82,72 @@ def test_the_tiny_config_builds(config):
     ('engine', 'pages', 10**9, r'config\.engine: pages=.* or slots=\d+ of 12 '),
     ('engine', 'prefill_tokens', 6, r'prefill_tokens=6: give a multiple of'),
     ('engine', 'kv_dtype', 'int4', r"kv_dtype='int4':  or float32 or"),
-    (None, 'policy', 'raw', r"config\.policy='raw': tempered or full"),
+    (
+      'objective',
+      'policy',
+      'raw',
+      r"\.objective\.policy='raw': tempered or full",
+    ),
     ('microbatch', 'columns', 19, r'config\.microbatch\.columns=19: .* 20'),
     ('microbatch', 'rows', 0, r'config\.microbatch\.rows=0: give at least 1'),
     ('mesh', 'data', 3, r'config\.mesh: data=3 .* does not cover 4 devices'),
     ('mesh', 'fsdp', 0, r'config\.mesh: .*fsdp=0.* does not cover 4 devices'),
     ('rollout', 'max_tokens', 60, r'config\.microbatch\.columns=32: .* 72'),
     ('optim', 'learning_rate', float('nan'), r'learning_rate=nan: give more'),
-    ('optim', 'fn', 'optax:adamv', r"config\.optim\.fn='optax:adamv': .* no"),
-    ('optim', 'fn', 'adamw', r"config\.optim\.fn='adamw': expected 'package"),
-    ('optim', 'fn', 'optax:contrib', r'fn=.*: of type module, .* a function'),
-    ('optim', 'fn', 'optax:softmax_cross_entropy', r'\.fn=.* no learning_rate'),
-    ('optim', 'fn', 'acereason_jax.rl.losses:clipped', r'optim\.fn=.*: clip_l'),
-    ('optim', 'fn', 'builtins:dict', r"optim\.fn='builtins:dict': expected a"),
-    ('optim', 'fn', 'collections:Counter', r'fn=.*Counter.*: gave a Counter'),
     (
-      'loss',
+      'optim.transform',
+      'fn',
+      'optax:adamv',
+      r"config\.optim\.transform\.fn='optax:adamv': .* no",
+    ),
+    (
+      'optim.transform',
+      'fn',
+      'adamw',
+      r"config\.optim\.transform\.fn='adamw': expected 'package",
+    ),
+    (
+      'optim.transform',
+      'fn',
+      'optax:contrib',
+      r'fn=.*: of type module, .* a function',
+    ),
+    (
+      'optim.transform',
+      'fn',
+      'optax:softmax_cross_entropy',
+      r'\.fn=.* no learning_rate',
+    ),
+    (
+      'optim.transform',
+      'fn',
+      'acereason_jax.rl.losses:clipped',
+      r'transform\.fn=.*: clip_l',
+    ),
+    (
+      'optim.transform',
       'fn',
       'builtins:dict',
-      r"config\.loss\.fn='builtins:dict': expect",
+      r"transform\.fn='builtins:dict': expected a",
     ),
-    ('loss', 'fn', 'none_such:f', r"config\.loss\.fn='none_such:f': cannot"),
+    (
+      'optim.transform',
+      'fn',
+      'collections:Counter',
+      r'fn=.*Counter.*: gave a Counter',
+    ),
+    (
+      'objective.loss',
+      'fn',
+      'builtins:dict',
+      r"config\.objective\.loss\.fn='builtins:dict': expect",
+    ),
+    (
+      'objective.loss',
+      'fn',
+      'none_such:f',
+      r"config\.objective\.loss\.fn='none_such:f': cannot",
+    ),
     ('train_data', 'fn', 'json:nope', r"config\.train_data\.fn='json:nope'"),
     ('train_data', 'path', '/none/train.jsonl', r'/none/train\.jsonl'),
     (None, 'model', '/none/such', r"model='/none/such': no such directory"),
@@ -110,7 +155,7 @@ def test_the_tiny_config_builds(config):
     ('lora', 'rank', -1, r'config\.lora\.rank=-1: give 0 \(full training\) or'),
     ('lora', 'alpha', 0.0, r'config\.lora\.alpha=0\.0: give more than 0'),
     ('lora', 'alpha', float('nan'), r'config\.lora\.alpha=nan: give more'),
-    (None, 'average', 'tokens', r"config\.average='tokens': token or group"),
+    ('objective', 'average', 'x', r"\.objective\.average='x': token or group"),
     (None, 'steps', 0, r'config\.steps=0: give at least 1'),
     (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
     ('judge', 'max_failed_share', -0.1, r'max_failed_share=-0\.1: give 0 to 1'),
@@ -118,7 +163,9 @@ def test_the_tiny_config_builds(config):
   ],
 )
 def test_a_bad_value(config, section, field, value, message):
-  (config[section] if section else config)[field] = value
+  config.update_from_flattened_dict(
+    {f'{section}.{field}' if section else field: value}
+  )
   refused(config, message)
 
 
@@ -137,12 +184,11 @@ def test_adapters_of_nothing(config, on, message):
 @pytest.mark.parametrize('name', ['groups', 'decay_on'])
 def test_a_parameter_that_adapters_leave_frozen(config, name):
   config.lora.update(rank=2, on=r'layers\.q')
-  optim = dict(fn='optax:adamw', learning_rate=1e-3)
   own = r'layers\.q_b'
-  value = lambda regex: [[regex, 16.0]] if name == 'groups' else regex
-  config.optim = optim | {name: value(own)}
+  value = lambda regex: ((regex, 16.0),) if name == 'groups' else regex
+  config.optim[name] = value(own)
   train.build(config)
-  config.optim = optim | {name: value('embed')}
+  config.optim[name] = value('embed')
   refused(config, r"config\.optim\..*'embed'.*matches no .* layers\.q_a, ")
 
 
@@ -153,23 +199,22 @@ def test_longer_than_the_context(config):
 
 
 def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
-  config.rollout = dict(prompt=4, groups=4, max_tokens=8, temperature=1.0)
-  refused(config, r'config\.rollout\.prompt=4: no such field; .* has groups, ')
+  config.rollout = dict(prompt=4, per_prompt=4, max_tokens=8, temperature=1.0)
+  refused(config, r'config\.rollout\.prompt=4: no such field; .* has prompts')
 
 
 def test_a_field_left_out_of_a_section(config):
   config.heldout = dict(temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
-  refused(config, r'config\.heldout\.groups: missing')
+  refused(config, r'config\.heldout\.every: missing')
 
 
 def test_a_field_left_out_of_the_judge(config):
-  # It has a `fn`, but its other fields are the run's, not that function's.
-  config.judge = dict(fn='tiny_judge:verify', arguments={}, workers=1)
+  config.judge = dict(verify=dict(fn='tiny_judge:verify'), workers=1)
   refused(config, r'config\.judge\.batch_seconds: missing')
 
 
 def test_a_value_of_another_type(config):
-  config.rollout = dict(prompts='4', groups=4, max_tokens=8, temperature=1)
+  config.rollout = dict(prompts='4', per_prompt=4, max_tokens=8, temperature=1)
   refused(config, r"config\.rollout\.prompts='4': give a value of type int")
 
 
@@ -180,14 +225,22 @@ def test_a_section_that_is_no_section(config):
 
 
 def test_an_argument_that_a_component_does_not_take(config):
-  config.optim = dict(fn='optax:adamw', learning_rate=1e-3, beta=0.9)
-  refused(config, r"config\.optim: optax:adamw .* 'beta'.* accepts: learning")
+  config.optim.transform = dict(fn='optax:adamw', beta=0.9)
+  refused(
+    config,
+    r"config\.optim\.transform: optax:adamw .* 'beta'.* accepts: learning",
+  )
 
 
 def test_a_field_that_nothing_reads(config):
-  # A component's section may hold anything that its function takes.
-  config.judge = ml_collections.ConfigDict({**config.judge, 'seconds': 3})
-  refused(config, r'config\.judge\.seconds: nothing reads it; remove it')
+  c = reader.Reader(config)
+  c.kwargs()
+  c.check_all_read([c], [c])
+  whole = ml_collections.ConfigDict({**config, 'knob': 3})
+  with pytest.raises(
+    ValueError, match=r'config\.knob: nothing reads it; remove it'
+  ):
+    c.check_all_read([c.over(whole)], [c])
 
 
 def test_a_file_without_rows(config, tmp_path):
@@ -274,8 +327,8 @@ def test_a_row_is_cut_evenly(config):
 @pytest.mark.parametrize(
   'fn', ['optax:adafactor', 'optax:novograd', 'optax:sgd', 'optax.contrib:muon']
 )
-def test_an_optimiser_whose_state_is_no_copy_of_the_parameters(config, fn):
-  config.optim = dict(fn=fn, learning_rate=1e-3)
+def test_an_optimizer_whose_state_is_no_copy_of_the_parameters(config, fn):
+  config.optim.transform = dict(fn=fn)
   run = train.build(config)
   state = start.begin(run).state
   for leaf, abstract in zip(
@@ -296,7 +349,7 @@ def test_moments_lie_where_their_parameters_do(config):
 
 def test_moments_lie_in_the_hosts_memory_if_told_to(config):
   state = train.build(config).stages[0].abstract_state
-  config.offload_moments = True
+  config.optim.offload = True
   run = train.build(config)
   offloaded, loaded = run.stages[0].abstract_state, start.begin(run).state
   adam = offloaded.opt_state[1][0]
@@ -338,15 +391,14 @@ def one_line_exit(run, workdir, match):
     ('--config=configs/base.py --configs.steps=3', "flag 'configs.steps'"),
   ],
 )
-def test_a_flag_that_is_no_good_is_one_line(flag, match):
-  done = subprocess.run(
-    [sys.executable, '-m', 'acereason_jax.train', *flag.split()],
-    capture_output=True,
-    text=True,
-    cwd=pathlib.Path(__file__).parent.parent,
+def test_a_flag_that_is_no_good_is_one_line(flag, match, folder):
+  process = forked.command(
+    ['-m', 'acereason_jax.train', *flag.split()],
+    tiny.environment(folder / 'compiled'),
+    cwd=forked.ROOT,
   )
-  assert done.returncode == 1
-  (line,) = done.stderr.splitlines()
+  (line,) = process.communicate()[0].splitlines()
+  assert process.returncode == exits.USAGE
   assert re.match(f'error: .*{match}', line)
 
 
@@ -361,7 +413,7 @@ def saved_run(config, workdir):
       dropped=dict(main=dict(train_data=[], heldout_data=[])),
       seconds=0.0,
     )
-    progress = loop.Progress('main', step=1, stage_step=1)._asdict()
+    progress = values.Progress('main', step=1, stage_step=1)._asdict()
     known = parquet.to_bytes(ledger.Ledger())
     checkpoints.save(1, state, progress | dict(cursor={}), meta, known)
   return run
@@ -392,7 +444,7 @@ def spoiled(saved):
 def earlier(config, workdir):
   run = train.build(config)
   with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
-    return start.earlier(run, checkpoints)
+    return start.read_meta(run, checkpoints)
 
 
 def reversed_letters(model):
@@ -535,6 +587,24 @@ def test_a_damaged_checkpoint_is_one_line(spoiled, damage):
   assert said.startswith('error: ') and '\n' not in said and len(said) < 900
 
 
+def test_a_run_recorded_with_old_names_goes_on(spoiled):
+  config, workdir, _ = spoiled
+
+  def rename(path):
+    whole = json.loads(path.read_text())
+    c = whole['config']
+    c['updates'], c['carry_optimizer'] = (
+      c['optim'].pop(name) for name in ('updates', 'carry')
+    )
+    c['optim'] |= c['optim'].pop('transform')
+    del c['optim']['groups'], c['optim']['decay_on']
+    c['rollout']['groups'] = c['rollout'].pop('per_prompt')
+    path.write_text(json.dumps(whole))
+
+  damaged(META, rename)(workdir)
+  assert earlier(config, workdir)['changes'] == []
+
+
 def without(name, *keys):
   def change(path):
     whole = part = json.loads(path.read_text())
@@ -608,7 +678,7 @@ def test_a_checkpoint_of_another_model_shape(config, tmp_path):
   ],
 )
 def test_a_judge_that_cannot_be_had(config, tmp_path, fn, match):
-  config.judge.fn = fn
+  config.judge.verify.fn = fn
   one_line_exit(train.build(config), tmp_path, match)
 
 

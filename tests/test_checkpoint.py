@@ -1,9 +1,7 @@
 import contextlib
-import os
 import pathlib
 import random
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -15,9 +13,9 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from acereason_jax.config import steering
 from acereason_jax.run import checkpoint
 
 REPLICATED = PartitionSpec()
@@ -25,7 +23,7 @@ REPLICATED = PartitionSpec()
 CHILD = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from acereason_jax import checkpoint
+from acereason_jax.run import checkpoint
 
 def state_at(step):
   return {'x': jnp.full((64, 1024), step), 'step': jnp.int32(step)}
@@ -333,71 +331,18 @@ def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
 
 def test_check_resume_lists_what_changed():
   stored = {'model': {'layers': 2, 'dtype': 'bf16'}, 'seed': 0, 'old': {}}
-  checkpoint.check_resume(stored, stored, may_change=())
+  steering.check(stored, stored, may_change=())
   now = {'model': {'layers': 3, 'dtype': 'bf16'}, 'seed': 0, 'new': None}
   with pytest.raises(ValueError, match='another --workdir') as e:
-    checkpoint.check_resume(stored, now, may_change={'mod', 'model.layer'})
+    steering.check(stored, now, may_change={'mod', 'model.layer'})
   assert 'model.layers: 2 -> 3; new: absent -> null; old: {} -> absent;' in (
     message_of(e)
   )
   may_change = {'model', 'new', 'old'}
-  checkpoint.check_resume(stored, now, may_change=may_change)
+  steering.check(stored, now, may_change=may_change)
 
 
 def test_check_resume_takes_a_tuple_for_the_list_that_json_made_of_it():
-  checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
+  steering.check({'a': [1, 2]}, {'a': (1, 2)}, may_change=())
   with pytest.raises(ValueError, match=r'a: \[1, 2\] -> \[1, 3\]'):
-    checkpoint.check_resume({'a': [1, 2]}, {'a': (1, 3)}, may_change=())
-
-
-SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-
-
-@pytest.mark.parametrize('number', SIGNALS)
-def test_a_signal_sets_the_flag_and_handlers_come_back(number):
-  before = [signal.getsignal(n) for n in SIGNALS]
-  with checkpoint.Preemption() as preemption:
-    assert not preemption.requested(0)
-    os.kill(os.getpid(), number)
-    assert preemption.requested(1)
-    assert preemption.requested(2)
-  assert [signal.getsignal(n) for n in SIGNALS] == before
-
-
-def test_a_hangup_that_nohup_has_ignored_stays_so():
-  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  try:
-    with checkpoint.Preemption() as preemption:
-      signal.raise_signal(signal.SIGHUP)
-      assert not preemption.requested(1)
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-  finally:
-    signal.signal(signal.SIGHUP, previous)
-
-
-def test_the_second_interrupt_is_immediate():
-  before = signal.getsignal(signal.SIGINT)
-  with pytest.raises(KeyboardInterrupt), checkpoint.Preemption():
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGINT)
-  assert signal.getsignal(signal.SIGINT) == before
-
-
-def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
-  asked, terminated = [], []
-  previous = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
-  monkeypatch.setattr(jax, 'process_count', lambda: 2)
-  monkeypatch.setattr(
-    multihost_utils,
-    'reached_preemption_sync_point',
-    lambda step: asked.append(step) or step == 5,
-  )
-  try:
-    with checkpoint.Preemption() as preemption:
-      os.kill(os.getpid(), signal.SIGINT)
-      assert terminated == [1]
-      assert [preemption.requested(step) for step in (4, 5)] == [False, True]
-  finally:
-    signal.signal(signal.SIGTERM, previous)
-  assert asked == [4, 5]
+    steering.check({'a': [1, 2]}, {'a': (1, 3)}, may_change=())

@@ -12,7 +12,13 @@ import sys
 import pytest
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import (
+  block,
+  compare,
+  jail,
+  running,
+  tasks,
+)
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)
@@ -82,13 +88,13 @@ def test_the_tables_are_there():
 
 @pytest.mark.parametrize('given, expected, equal, _', PRINTED)
 def test_printed(given, expected, equal, _):
-  difference = code.compare_text(_text(given).encode(), _text(expected), 0.0)
+  difference = compare.printed(_text(given).encode(), _text(expected), 0.0)
   assert (difference == '') == equal
 
 
 @pytest.mark.parametrize('given, expected, equal, head', TOLERATED)
 def test_tolerated(given, expected, equal, head):
-  difference = code.compare_text(
+  difference = compare.printed(
     given.encode(), expected, float(head[0]), head[1]
   )
   assert (difference == '') == equal
@@ -146,7 +152,7 @@ def test_returned(given, expected, equal, _):
   ],
 )
 def test_words_that_differ_without_a_tolerance(given, expected):
-  assert code.compare_text(given.encode(), expected, 0.0)
+  assert compare.printed(given.encode(), expected, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +170,14 @@ def test_words_that_differ_without_a_tolerance(given, expected):
   ],
 )
 def test_words_that_are_equal_without_a_tolerance(given, expected):
-  assert code.compare_text(given.encode(), expected, 0.0) == ''
+  assert compare.printed(given.encode(), expected, 0.0) == ''
 
 
 @pytest.mark.parametrize('value', ['either', 'absolute', 'relative'])
 def test_a_task_says_of_which_error_it_speaks(value):
   task = _stdin('', '1500000.5', float_tol=1e-6, float_error=value)
-  read = code.CodeTask.from_json(json.dumps(task))
-  assert code.CodeTask.from_json(read.to_json()) == read
+  read = tasks.CodeTask.from_json(json.dumps(task))
+  assert tasks.CodeTask.from_json(read.to_json()) == read
   verdict = _verify('print(1500000)', task)
   assert verdict.status == ('wrong' if value == 'absolute' else 'right')
 
@@ -179,7 +185,7 @@ def test_a_task_says_of_which_error_it_speaks(value):
 @pytest.mark.parametrize('value', ['both', None, 1, [], {}])
 def test_a_task_with_another_kind_of_error_is_refused(value):
   with pytest.raises(ValueError, match=r'^float_error='):
-    code.CodeTask.from_json(json.dumps(_stdin('', '1', float_error=value)))
+    tasks.CodeTask.from_json(json.dumps(_stdin('', '1', float_error=value)))
 
 
 # --- guards -----------------------------------------------------------------
@@ -594,8 +600,8 @@ WITHOUT_END = {
 
 
 def _run(program):
-  task = code.CodeTask.from_json(json.dumps(_stdin('', '1')))
-  return code.run_test(program, task, 0, 'auto', code._Budget(task, 60.0))
+  task = tasks.CodeTask.from_json(json.dumps(_stdin('', '1')))
+  return running.run_test(program, task, 0, 'auto', running.Budget(task, 60.0))
 
 
 @pytest.mark.parametrize('depth', [0, 10**5])
@@ -641,8 +647,8 @@ A = 'print(int(input()) + 1)'
 FENCED = {
   'in a list': f'1. Code:\n   ```python\n   {A}\n   ```\n',
   'in a list of points': f'- so\n\n  ```python\n  {A}\n  ```\n',
-  'behind a marker': f'- ```python\n  {A}\n  ```\n',
-  'behind a number': f'12) ```python\n    {A}\n    ```\n',
+  'after a marker': f'- ```python\n  {A}\n  ```\n',
+  'after a number': f'12) ```python\n    {A}\n    ```\n',
   'nested lists': f'- a\n  - b\n    ```python\n    {A}\n    ```\n',
   'by tabs': f'1.\ta\n\n\t```python\n\t{A}\n\t```\n',
   'a tab for four spaces': f'1.  a\n\n    ```python\n\t{A}\n    ```\n',
@@ -705,9 +711,8 @@ INSIDE = {
   'escaped quotes': 'x = """\\"""\n```\n"""\nprint(int(input()) + 1)',
   'a quote before the end': 'x = """\n```\n""\\""""\nprint(int(input()) + 1)',
   'formatted': 'y = 1\nx = f"""\n```\n{y!r}\n```\n"""\nprint(int(input()) + y)',
-  'behind a comment': '# don\'t """\nx = """\n```\n"""\n'
-  'print(int(input()) + 1)',
-  'behind short strings': 'a = "\'\'\'" + \'"""\' + "#"\nx = """\n```\n"""\n'
+  'after a comment': '# don\'t """\nx = """\n```\n"""\nprint(int(input()) + 1)',
+  'after short strings': 'a = "\'\'\'" + \'"""\' + "#"\nx = """\n```\n"""\n'
   'print(int(input()) + 1)',
   'in a short string': 'x = "```"\ny = "~~~ \\n```\\n"\n'
   'print(int(input()) + 1)',
@@ -727,15 +732,15 @@ def test_fences(name):
 @pytest.mark.parametrize('fence', ['```', '````', '~~~'])
 @pytest.mark.parametrize('name', INSIDE)
 def test_a_fence_inside_a_string_of_the_program(name, fence):
-  block = f'{fence}python\n{INSIDE[name]}\n{fence}\n'
-  response = f'</think>\n{block}\nDone: ```no```.\n'
-  assert code.extract(response, True) == f'{INSIDE[name]}\n'
+  fenced = f'{fence}python\n{INSIDE[name]}\n{fence}\n'
+  response = f'</think>\n{fenced}\nDone: ```no```.\n'
+  assert block.extract(response, True) == f'{INSIDE[name]}\n'
   verdict = code.verify(response, json.dumps(_stdin('1\n', '2\n')))
   assert verdict.status == 'right', verdict.detail
   # In a list, and after a block with an unfinished string.
-  lines = ''.join(f'   {line}\n' for line in block.splitlines())
+  lines = ''.join(f'   {line}\n' for line in fenced.splitlines())
   response = f'</think>\n1. So:\n{lines}'
-  assert code.extract(response, True) == f'{INSIDE[name]}\n'
+  assert block.extract(response, True) == f'{INSIDE[name]}\n'
 
 
 @pytest.mark.parametrize(
@@ -772,4 +777,4 @@ def test_a_fence_inside_a_string_of_the_program(name, fence):
   ],
 )
 def test_what_a_block_is(text, expected):
-  assert code.extract(f'</think>\n{text}', True) == expected
+  assert block.extract(f'</think>\n{text}', True) == expected

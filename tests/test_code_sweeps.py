@@ -18,7 +18,7 @@ import test_jail
 from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 1200
 COMBINATIONS = [

@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
-from acereason_jax.data import code_tasks
-from acereason_jax.verifiers import code
+from acereason_jax.data import code_tasks, tolerance, untrusted
+from acereason_jax.verifiers.programs import tasks
 
 TWO_SUM = """\
 class Solution:
@@ -76,7 +76,7 @@ def refusal(convert, *arguments):
 def accepted(task):
   """Returns the task if it is one, and JSON changes nothing in it."""
   text = json.dumps(task)
-  again = json.loads(code.CodeTask.from_json(text).to_json())
+  again = json.loads(tasks.CodeTask.from_json(text).to_json())
   assert again | task == again and json.loads(text) == task
   return task
 
@@ -260,7 +260,7 @@ def test_a_pickled_text_is_read_whoever_wrote_it(size):
     python = io.BytesIO()
     pickle._Pickler(python, protocol).dump(text)
     for data in (pickle.dumps(text, protocol), python.getvalue()):
-      assert code_tasks._pickled_text(data) == text
+      assert untrusted._pickled_text(data) == text
 
 
 def test_a_pickle_of_anything_else_is_refused(tmp_path):
@@ -306,7 +306,7 @@ def test_a_hostile_pickle_is_refused(data):
 
 
 def test_a_zip_bomb_is_not_unpacked(monkeypatch):
-  monkeypatch.setattr(code_tasks, '_PRIVATE_BYTES', 1000)
+  monkeypatch.setattr(untrusted, '_PRIVATE_BYTES', 1000)
   text = private(stdin_case('1' * 100, '2'))
   assert code_tasks.livecodebench('[]', text, '{}')['tests']
   bomb = private(stdin_case('1' * 10_000_000, '2'))
@@ -654,10 +654,10 @@ ALLOWED = [
 def test_the_error_that_a_statement_allows(allowed):
   statement, tol, kind = (*allowed, 'either')[:3]
   expected = {'float_tol': pytest.approx(tol), 'float_error': kind}
-  assert code_tasks.allowed_error(statement) == expected
+  assert tolerance.allowed_error(statement) == expected
   story = 'Alice has 0.5 apples and moves within 0.1 metres.'
   longer = f'{story}\n\nOutput\n\n{statement}\n\nExample\n\n0.25 0.001\n'
-  assert code_tasks.allowed_error(longer) == expected
+  assert tolerance.allowed_error(longer) == expected
 
 
 @pytest.mark.parametrize(
@@ -694,7 +694,7 @@ def test_the_error_that_a_statement_allows(allowed):
   ],
 )
 def test_no_error_is_allowed_that_no_statement_allows(statement):
-  assert code_tasks.allowed_error(statement) == {}
+  assert tolerance.allowed_error(statement) == {}
 
 
 @pytest.mark.parametrize(
@@ -704,12 +704,12 @@ def test_no_error_is_allowed_that_no_statement_allows(statement):
    '<a ' * 100_000, '1' * 300_000, '.0' * 100_000, '. ' * 100_000],
 )  # fmt: skip
 def test_a_hostile_statement_is_read_all_the_same(text):
-  assert code_tasks.allowed_error(text) == {}
+  assert tolerance.allowed_error(text) == {}
 
 
 def test_a_statement_that_is_no_text_is_refused():
   for statement in (None, 3, ['error 1e-6 in answers']):
-    assert 'not text' in refusal(code_tasks.allowed_error, statement)
+    assert 'not text' in refusal(tolerance.allowed_error, statement)
 
 
 ERROR = 'An absolute or relative error of 1e-4 is allowed in the answer.'

@@ -17,7 +17,13 @@ import pytest
 from acereason_jax.data import sources
 from acereason_jax.verifiers import code
 from acereason_jax.verifiers.pool.pool import VerifierPool
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import (
+  block,
+  compare,
+  jail,
+  running,
+  tasks,
+)
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)
@@ -110,13 +116,13 @@ def runs(monkeypatch):
 def test_extraction(response, expected):
   # A fence begins a line.
   response = response.replace('</think>```', '</think>\n```')
-  assert code.extract(response, reasons=True) == expected
+  assert block.extract(response, reasons=True) == expected
 
 
 def test_without_reasons_the_whole_response_counts():
   response = '```python\na\n```\nso </think>'
-  assert code.extract(response, reasons=False) == 'a\n'
-  assert code.extract(response, reasons=True) is None
+  assert block.extract(response, reasons=False) == 'a\n'
+  assert block.extract(response, reasons=True) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_without_reasons_the_whole_response_counts():
 )
 def test_extraction_is_linear(text):
   begin = time.process_time()
-  code.extract(f'</think>\n{text}', reasons=True)
+  block.extract(f'</think>\n{text}', reasons=True)
   # A quadratic one takes minutes.
   assert time.process_time() - begin < 10
 
@@ -173,8 +179,8 @@ def test_extraction_is_linear(text):
   ],
 )
 def test_tasks_survive_json(task):
-  read = code.CodeTask.from_json(json.dumps(task))
-  assert code.CodeTask.from_json(read.to_json()) == read
+  read = tasks.CodeTask.from_json(json.dumps(task))
+  assert tasks.CodeTask.from_json(read.to_json()) == read
   given = json.loads(read.to_json())
   for field in task:
     assert field == 'tests' or given[field] == task[field]
@@ -182,13 +188,13 @@ def test_tasks_survive_json(task):
 
 
 def test_defaults():
-  task = code.CodeTask.from_json(json.dumps(SUMS))
+  task = tasks.CodeTask.from_json(json.dumps(SUMS))
   assert task.time_limit_seconds == 6.0
   assert task.memory_bytes == 1 << 30
   assert task.float_tol == 0.0
   assert task.float_error == 'either'
   assert task.fn == ''
-  assert task.tests[1] == code.Test('10 -4\n', (), '6\n')
+  assert task.tests[1] == tasks.Test('10 -4\n', (), '6\n')
 
 
 BAD = [
@@ -265,7 +271,7 @@ BAD = [
 @pytest.mark.parametrize('text', BAD, ids=lambda text: ascii(text[:70]))
 def test_a_bad_task_is_one_line(text, runs):
   with pytest.raises(ValueError) as e:
-    code.CodeTask.from_json(text)
+    tasks.CodeTask.from_json(text)
   message = str(e.value)
   assert message.strip()
   assert '\n' not in message
@@ -327,7 +333,7 @@ def test_reference():
   ],
 )
 def test_texts_that_are_the_same(given, expected):
-  assert code.compare_text(given.encode(), expected, 1e-6) == ''
+  assert compare.printed(given.encode(), expected, 1e-6) == ''
 
 
 @pytest.mark.parametrize(
@@ -373,29 +379,29 @@ def test_texts_that_are_the_same(given, expected):
   ],
 )
 def test_texts_that_differ(given, expected):
-  difference = code.compare_text(given.encode(), expected, 1e-6)
+  difference = compare.printed(given.encode(), expected, 1e-6)
   assert difference
   assert difference.isprintable()
   assert difference.isascii()
 
 
 def test_the_first_difference_is_named():
-  difference = code.compare_text(b'1\n2\n4\n', '1\n3\n5', 1e-6)
+  difference = compare.printed(b'1\n2\n4\n', '1\n3\n5', 1e-6)
   assert difference == "line 2: got '2', expected '3'"
-  difference = code.compare_text(b'1\n2\n', '1', 1e-6)
+  difference = compare.printed(b'1\n2\n', '1', 1e-6)
   assert difference == '2 lines, expected 1'
 
 
 def test_bytes_that_are_no_text():
-  assert code.compare_text(b'\xff\xfe3', '3', 1e-6)
+  assert compare.printed(b'\xff\xfe3', '3', 1e-6)
 
 
 def test_tolerance():
-  assert code.compare_text(b'0.51', '0.5', 0.1) == ''
-  assert code.compare_text(b'0.5000001', '0.5', 0.0)
-  assert code.compare_text(b'0.50', '0.5', 0.0) == ''
-  assert code.compare_values(b'0.51', 0.5, 0.1) == ''
-  assert code.compare_values(b'0.5000001', 0.5, 0.0)
+  assert compare.printed(b'0.51', '0.5', 0.1) == ''
+  assert compare.printed(b'0.5000001', '0.5', 0.0)
+  assert compare.printed(b'0.50', '0.5', 0.0) == ''
+  assert compare.returned(b'0.51', 0.5, 0.1) == ''
+  assert compare.returned(b'0.5000001', 0.5, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +432,7 @@ def test_tolerance():
   ],
 )
 def test_values_that_are_the_same(given, expected):
-  assert code.compare_values(given.encode(), expected, 1e-6) == ''
+  assert compare.returned(given.encode(), expected, 1e-6) == ''
 
 
 @pytest.mark.parametrize(
@@ -473,7 +479,7 @@ def test_values_that_are_the_same(given, expected):
   ],
 )
 def test_values_that_differ(given, expected):
-  difference = code.compare_values(given.encode('latin-1'), expected, 1e-6)
+  difference = compare.returned(given.encode('latin-1'), expected, 1e-6)
   assert difference
   assert difference.isprintable()
   assert difference.isascii()
@@ -483,7 +489,7 @@ def test_deep_values_are_not_the_same_for_fear_of_their_depth():
   nested = []
   for _ in range(70):
     nested = [nested]
-  assert code.compare_values(json.dumps(nested).encode(), nested, 1e-6)
+  assert compare.returned(json.dumps(nested).encode(), nested, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -493,10 +499,10 @@ def test_deep_values_are_not_the_same_for_fear_of_their_depth():
 def test_much_output_takes_little_memory(stdout):
   """Else programs would choose to have no verdict."""
   before = psutil.Process().memory_info().rss
-  difference = code.compare_text(stdout * (20 << 20), 'a\nb', 1e-6)
+  difference = compare.printed(stdout * (20 << 20), 'a\nb', 1e-6)
   assert difference
   value = b'[' + b'[],' * (20 << 20) + b'0]'
-  assert code.compare_values(value, [0], 1e-6)
+  assert compare.returned(value, [0], 1e-6)
   assert psutil.Process().memory_info().rss < before + (600 << 20)
 
 
@@ -706,7 +712,7 @@ def test_the_budget_of_sleep_is_bounded_by_that_of_all_tests(runs):
   task = _asleep_task(50, seconds=100.0)
   verdict = _verify('import time\ntime.sleep(1)', task, budget_seconds=2.0)
   assert verdict.detail.startswith('TLE')
-  # By wall time alone, 12 seconds, it would be twelve.
+  # By wall time, 12 seconds, it would be twelve.
   assert 4 <= len(runs) < 11
 
 
@@ -725,11 +731,11 @@ def test_a_busy_machine_is_no_sleep():
     for _ in range(3 * len(os.sched_getaffinity(0)))
   ]
   try:
-    budget = code._Budget(code.CodeTask('stdin', ()), 60.0)
-    task = code.CodeTask('stdin', (code.Test('', (), 'x'),))
+    budget = running.Budget(tasks.CodeTask('stdin', ()), 60.0)
+    task = tasks.CodeTask('stdin', (tasks.Test('', (), 'x'),))
     left = budget.asleep_seconds
     for _ in range(40):
-      ran = code.run_test('print("x")', task, 0, 'auto', budget)
+      ran = running.run_test('print("x")', task, 0, 'auto', budget)
       assert ran.status == 'AC', ran
   finally:
     for hog in hogs:
@@ -766,7 +772,7 @@ def test_near_the_limit_it_runs_again(seconds, count, monkeypatch):
       used = seconds[len(asked) - 1]
       return jail.Outcome(0, False, used, used, 1 << 20, '', b'3', b'', b'')
 
-  monkeypatch.setattr(code, '_jail', lambda tier: Measured())
+  monkeypatch.setattr(running, 'started_jail', lambda tier: Measured())
   task = _stdin_task('', '3', time_limit_seconds=1)
   verdict = _verify('any', task)
   assert len(asked) == count
@@ -783,7 +789,7 @@ def test_each_run_is_paid_for(monkeypatch):
       used = next(seconds)
       return jail.Outcome(0, False, used, used, 1 << 20, '', b'3', b'', b'')
 
-  monkeypatch.setattr(code, '_jail', lambda tier: Measured())
+  monkeypatch.setattr(running, 'started_jail', lambda tier: Measured())
   tests = [{'stdin': '', 'expected': '3'}] * 3
   task = {'kind': 'stdin', 'tests': tests, 'time_limit_seconds': 1}
   verdict = _verify('any', task, budget_seconds=3.5)
@@ -819,7 +825,7 @@ class Failing:
 
 
 def _with(monkeypatch, failing):
-  monkeypatch.setattr(code, '_jail', lambda tier: failing)
+  monkeypatch.setattr(running, 'started_jail', lambda tier: failing)
 
 
 def test_a_jail_that_fails_is_asked_again(monkeypatch):
@@ -910,7 +916,8 @@ def test_who_ends_its_zygote_is_wrong(name, monkeypatch):
     *_, descriptor, tier, _ = command
     lines = f"""
 import sys
-from acereason_jax.verifiers import sandbox, zygote
+from acereason_jax.verifiers.isolation import sandbox
+from acereason_jax.verifiers.programs import zygote
 sys.orig_argv[:] = [sys.executable, '-c', '']
 sandbox.seccomp = lambda *arguments: 'yes'
 zygote._STACK_BYTES = 0
@@ -920,7 +927,7 @@ zygote.main({os.getpid()}, {descriptor}, {tier!r}, 5)
 
   monkeypatch.setattr(jail.subprocess, 'Popen', unfiltered)
   monkeypatch.setattr(jail, '_SELF_TEST', b'print("nothing of 1")')
-  vars(code._jails).clear()
+  vars(running.jails).clear()
   program = (
     'import fcntl, os, resource, signal, socket, struct, time\n'
     f'{ENDS[name]}\ntime.sleep(0.5)\nprint(input())'
@@ -934,7 +941,7 @@ zygote.main({os.getpid()}, {descriptor}, {tier!r}, 5)
     honest = _verify('print(input())', _stdin_task('1', '1'), tier='T2')
     assert honest.status == 'right'
   finally:
-    vars(code._jails).clear()
+    vars(running.jails).clear()
 
 
 def test_a_host_without_jails_has_no_verdicts(monkeypatch):
@@ -942,7 +949,7 @@ def test_a_host_without_jails_has_no_verdicts(monkeypatch):
     raise jail.SandboxError('T3: no; T2: no')
 
   monkeypatch.setattr(jail.Jail, '__init__', refuse)
-  vars(code._jails).clear()
+  vars(running.jails).clear()
   verdict = _verify(ADD)
   assert verdict.status == 'error'
   assert 'T3: no' in verdict.detail
@@ -950,7 +957,7 @@ def test_a_host_without_jails_has_no_verdicts(monkeypatch):
 
 def test_a_killed_zygote_is_replaced():
   assert _verify(ADD).status == 'right'
-  code._jail('auto')._process.kill()
+  running.started_jail('auto')._process.kill()
   assert _verify(f'{ADD} #').status == 'right'
 
 
@@ -1060,7 +1067,7 @@ def test_a_killed_parent_leaves_nothing():
   program = 'import time\ntime.sleep(99)'
   script = f"""
 import json
-from acereason_jax.verifiers.pool import VerifierPool
+from acereason_jax.verifiers.pool.pool import VerifierPool
 pool = VerifierPool(
   'acereason_jax.verifiers.code:verify', {{}}, 1, 300.0, confine=False
 )

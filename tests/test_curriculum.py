@@ -7,13 +7,21 @@ import random
 import grain
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
 from acereason_jax import types
-from acereason_jax.curriculum import parquet, plateau, selection
+from acereason_jax.curriculum import (
+  ending,
+  filtering,
+  parquet,
+  plateau,
+  selection,
+)
+from acereason_jax.curriculum.ending import Stop
+from acereason_jax.curriculum.filtering import Filter
 from acereason_jax.curriculum.ledger import Ledger, Record
-from acereason_jax.curriculum.selection import Filter, Stop
 
 TOKENS = np.zeros(1, np.int32)
 
@@ -51,7 +59,7 @@ def probe(prompt, right, rollouts=16, **changes):
 
 
 def kept(prompts, ledger, filter, epoch=1, before_step=9, seed=0, stage='s'):
-  found = selection.survivors(
+  found = filtering.survivors(
     prompts,
     ledger,
     filter,
@@ -84,9 +92,7 @@ def ids(drawn):
 
 def checked(f):
   # Of a handful of prompts grain takes 4 ms to find the next one.
-  return hypothesis.settings(max_examples=40, deadline=None, derandomize=True)(
-    f
-  )
+  return properties.tried(40, derandomize=True)(f)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,7 @@ def test_a_batch_that_nothing_is_left_for():
   assert cursor['a']['position'] == cursor['a']['size'] == 4
   before = json.dumps(cursor)
   with pytest.raises(
-    selection.NothingLeft, match='drop_solved=True: nothing is left of 4'
+    filtering.NothingLeft, match='drop_solved=True: nothing is left of 4'
   ):
     draw_next(3)
   assert json.dumps(cursor) == before
@@ -350,7 +356,7 @@ def test_every_domain_is_within_one_of_its_share_at_every_time(weights):
   mix = {f'd{i}': w for i, w in enumerate(weights)}
   prompts = {d: some_prompts(500, d) for d in mix}
   total = sum(map(fractions.Fraction, weights))
-  # Tijdeman's bound; one domain alone has what there is.
+  # Tijdeman's bound; a single domain has what there is.
   bound = 1 - fractions.Fraction(1, max(2 * len(mix) - 2, 1))
   drawn, cursor = draw(60, prompts, {}, mix=mix)
   seen = collections.Counter()
@@ -511,7 +517,7 @@ def test_an_epoch_holds_each_survivor_once_and_nothing_changes_it(seed):
     if (domain, epoch) not in began:
       continue  # It began and ended within a batch.
     # With the whole ledger, most of which is of later steps.
-    expected = selection.survivors(
+    expected = filtering.survivors(
       case.prompts[domain],
       ledger,
       case.options['filters'][domain],
@@ -589,7 +595,7 @@ def test_epochs_done_and_progress():
 
 
 def test_when_a_stage_stops():
-  stop, flat = selection.should_stop, plateau.Rise(0.0, 0.0)
+  stop, flat = ending.should_stop, plateau.Rise(0.0, 0.0)
   assert stop(Stop(), 10**9, 10**9, None) is None
   assert stop(Stop(steps=5), 4, 9, None) is None
   assert stop(Stop(steps=5), 5, 0, None) == '5 steps'
@@ -616,7 +622,7 @@ def test_when_a_stage_stops():
     ([0.9, 0.0, 0.0, 0.25, 0.25, 0.25], False),  # It fell, as noise does.
     ([0.9, 0.8, 0.9, 0.25, 0.25, 0.25], True),
     ([0.0] * 9 + [0.5] * 3, False),
-    ([0.0] * 3 + [0.5] * 6, True),  # The newest alone count.
+    ([0.0] * 3 + [0.5] * 6, True),  # Only the newest count.
     ([0.25] * 3 + [0.375] * 3, False),  # Just the gain.
     ([0.25] * 3 + [0.3749] * 3, True),
     ([0.5, math.nan] * 5 + [math.inf], False),  # Five values.
@@ -628,9 +634,9 @@ def test_a_plateau(history, stops):
 
   def rises(rule):
     place = dict(stage='s', since=0, newest=9, temperatures=())
-    return selection.rise(rule, history, Ledger(), {}, **place)
+    return ending.rise(rule, history, Ledger(), {}, **place)
 
-  found = selection.should_stop(rule, 1, 0, rises(rule))
+  found = ending.should_stop(rule, 1, 0, rises(rule))
   assert (found is not None) == stops
   if stops:
     assert 'pass_rate rose by' in found and 'less than 0.125' in found

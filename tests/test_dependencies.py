@@ -97,7 +97,7 @@ def names_of(files):
     (str(f.relative_to(ROOT)), name)
     for f in files
     for name in used(ast.parse(f.read_text()))
-    if name.split('.')[0] not in {PACKAGE, 'configs', *sys.stdlib_module_names}
+    if name.split('.')[0] not in {PACKAGE, *sys.stdlib_module_names}
   }
 
 

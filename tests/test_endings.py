@@ -18,10 +18,11 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import train, types
+from acereason_jax import types
 from acereason_jax.console import exits, oserrors
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.data import sources
+from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import journal, metrics
 
 STOPPED = 75
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 TALKS = """
 import os, signal, sys
-from acereason_jax import metrics
+from acereason_jax.console import terminal
 {before}
 terminal.use_stdout()
 for _ in range(1000):
@@ -83,7 +84,8 @@ def test_output_that_nobody_reads_is_a_hangup():
 def test_output_that_was_never_open():
   """The next file that is opened must not take its place."""
   code = (
-    'import os, sys; from acereason_jax import metrics; terminal.use_stdout(); '
+    'import os, sys; from acereason_jax.console import terminal; '
+    'terminal.use_stdout(); '
     'file = open(sys.argv[1], "w"); assert file.fileno() > 2; '
     'terminal.say("a"); os.write(1, b"b"); file.write("mine")'
   )
@@ -106,7 +108,7 @@ def test_a_terminal_that_is_closed_takes_nothing_along(tmp_path):
   """Output and errors go nowhere from then on; what is saved is saved."""
   code = """
 import fcntl, pathlib, signal, sys, termios, time
-from acereason_jax import metrics
+from acereason_jax.console import terminal
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
@@ -181,18 +183,18 @@ def test_a_folder_that_is_deleted_under_a_run(folder, tmp_path):
 
 
 def test_errors_of_a_folder_that_is_gone_say_so(tmp_path):
-  lock = train.lock_of(tmp_path)
+  lock = folder_lib.lock_of(tmp_path)
   lock.touch()
   with (
     pytest.raises(ValueError, match='of another kind'),
-    train.told_if_gone(tmp_path),
+    folder_lib.told_if_gone(tmp_path),
   ):
     raise ValueError('of another kind')
   for error in (ValueError('no such array'), OSError(errno.EIO, 'odd')):
     lock.touch()
     with (
       pytest.raises(OSError, match='the folder was deleted'),
-      train.told_if_gone(tmp_path),
+      folder_lib.told_if_gone(tmp_path),
     ):
       lock.unlink()
       raise error
@@ -329,7 +331,7 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
     sources.jsonl(path)
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
-    exits.mendable(OSError),
+    exits.one_line_for(OSError),
     journal.locked(tmp_path / 'lock'),
   ):
     pass

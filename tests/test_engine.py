@@ -22,9 +22,10 @@ from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, requests, schedule
 from acereason_jax.rollout import sampling as sampling_lib
-from acereason_jax.rollout import schedule
-from acereason_jax.run import collect
+from acereason_jax.rollout import trace as trace_lib
+from acereason_jax.run import judged as judged_lib
 
 WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()
@@ -42,12 +43,12 @@ SIZES = schedule.Sizes(
   rows=2,
   piece=8,
   window=WINDOW,
-  room=ROOM,
+  max_tokens=ROOM,
 )
 
 
 def prompt(name):
-  """Its tokens and length hang on its name, one letter, alone.
+  """Its tokens and length depend only on its name, one letter.
 
   Capitals are long: of several pieces.
   """
@@ -85,7 +86,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
     mesh,
     sizes=SIZES._replace(**dict(shards=shards, rows=max(2, shards)) | sizes),
     sampling=sampling_lib.Sampling(greedy=greedy),
-    ending=ending or engine_lib.Ending(STOPS),
+    ending=ending or programs.Ending(STOPS),
     kv_dtype=kv,
     to_text=to_text,
   )
@@ -94,7 +95,7 @@ def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
 @functools.cache
 def engine(stops=STOPS, **kwargs):
   """On one device."""
-  ending = kwargs.pop('ending', engine_lib.Ending(stops))
+  ending = kwargs.pop('ending', programs.Ending(stops))
   return build(one_device(), ending=ending, **kwargs)
 
 
@@ -283,7 +284,7 @@ def test_preemption_changes_no_bit(spare):
     tight = dataclasses.replace(whole, sizes=SIZES._replace(pages=pages))
   else:
     tight = engine(stops=(), pages=pages)
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   got = tight.sample(
     PARAMS,
     prompts(names),
@@ -399,11 +400,11 @@ def test_a_temperature_of_another_engine_is_one_line(
 
 
 def test_the_trace_is_that_of_the_rollouts():
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   groups = sample('abcA', groups=3, trace=trace)
   every = list(flat(groups).values())
   judged = [types.Group(prompt('a'), group, ()) for group in groups]
-  got = trace.metrics() | collect.said(judged)
+  got = trace.metrics() | judged_lib.response_metrics(judged)
   lengths = [len(r.tokens) for r in every]
   assert got['response_tokens'] == sum(lengths)
   assert got['response_length'] == pytest.approx(np.mean(lengths), rel=1e-6)
@@ -453,8 +454,8 @@ def test_a_mesh_samples_what_one_device_samples(sizes):
 def test_logits_stay_sharded_over_the_vocabulary():
   """No collective of one decode step has as many numbers as the logits."""
   mesh_engine, params = on_mesh((1, 1, 4))
-  asked = schedule.requests(prompts('a'), 1, ROOM)[0]
-  plan = schedule.Schedule(mesh_engine.sizes, asked, schedule.Trace())
+  asked = requests.for_prompts(prompts('a'), 1, ROOM)[0]
+  plan = schedule.Schedule(mesh_engine.sizes, asked, trace_lib.Trace())
   plan.admit(sampling_lib.prompt_seed)
   control = map(mesh_engine.place, plan.control())
   text = mesh_engine.decode.lower(
@@ -488,7 +489,9 @@ def test_two_engines_on_parts_of_the_devices_sample_the_same():
   for first in (0, 2):
     mesh = sub_mesh((1, 1, 2), first)
     half = build(mesh)
-    asked = [r for g in schedule.requests(prompts('abAB'), 2, ROOM) for r in g]
+    asked = [
+      r for g in requests.for_prompts(prompts('abAB'), 2, ROOM) for r in g
+    ]
     stream = half.stream(
       placed(mesh), asked, seed=3, step=5, temperature=TEMPERATURE
     )
@@ -523,8 +526,8 @@ def test_only_the_first_batch_compiles(caplog):
 
 
 def test_rollouts_come_while_others_still_wait():
-  trace = schedule.Trace()
-  asked = [r for g in schedule.requests(prompts('abcA'), 5, ROOM) for r in g]
+  trace = trace_lib.Trace()
+  asked = [r for g in requests.for_prompts(prompts('abcA'), 5, ROOM) for r in g]
   stream = engine().stream(
     PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
   )
@@ -545,7 +548,7 @@ def test_rollouts_come_while_others_still_wait():
 def test_each_request_has_a_limit_of_its_own():
   free = flat(sample('abA', stops=()))
   asked = [
-    schedule.Request(prompt(n), 0, limit)
+    requests.Request(prompt(n), 0, limit)
     for n, limit in (('a', 1), ('b', 5), ('A', ROOM))
   ]
   for r in engine(stops=()).stream(
@@ -574,9 +577,9 @@ def tokens_prompt(name, tokens):
   ],
 )
 def test_a_bad_request_is_an_error_and_changes_no_bit(tokens, limit, said):
-  good = [r for g in schedule.requests(prompts('abA'), 2, ROOM) for r in g]
-  bad = schedule.Request(tokens_prompt('bad', tokens), 0, limit)
-  trace = schedule.Trace()
+  good = [r for g in requests.for_prompts(prompts('abA'), 2, ROOM) for r in g]
+  bad = requests.Request(tokens_prompt('bad', tokens), 0, limit)
+  trace = trace_lib.Trace()
   asked = [*good[:3], bad, *good[3:]]
   came = list(
     engine().stream(
@@ -604,7 +607,7 @@ def test_only_bad_requests_need_no_device():
 
 
 def poisoned():
-  """Parameters in which token 95 alone gives NaN, and prompts without it."""
+  """Parameters in which only token 95 gives NaN, and prompts without it."""
   embed = PARAMS['embed'].copy()
   embed[95] = np.nan
   names = [n for n in 'abcdABCDEF' if 95 not in prompt(n).tokens]
@@ -624,7 +627,7 @@ def test_logits_that_are_not_finite_end_their_own_rollouts(place):
   tokens = prompt('A').tokens.copy()[:20]
   tokens[place] = 95
   bad = tokens_prompt('bad', tokens)
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   asked = [*prompts(names[:2]), bad, *prompts(names[2:])]
   got = flat(
     engine().sample(
@@ -734,7 +737,7 @@ def thinking(budget=5):
   free = flat(sample('abcdAB', stops=()))
   close = int(free['a', 0].tokens[2])
   forced = (7, 9, close)
-  ending = engine_lib.Ending((), (), budget, close, forced)
+  ending = programs.Ending((), (), budget, close, forced)
   return free, ending
 
 
@@ -768,7 +771,7 @@ def test_thinking_past_its_budget_is_closed():
 
 def test_the_end_of_thinking_is_cut_where_the_rollout_ends():
   _, ending = thinking()
-  asked = [schedule.Request(prompt('b'), 0, limit) for limit in (3, 5, 6, 12)]
+  asked = [requests.Request(prompt('b'), 0, limit) for limit in (3, 5, 6, 12)]
   asked = [r._replace(index=i) for i, r in enumerate(asked)]
   came = engine(ending=ending).stream(
     PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
@@ -785,7 +788,7 @@ def test_preemption_amid_the_end_of_thinking_changes_no_bit():
   tight = dataclasses.replace(
     engine(ending=ending), sizes=SIZES._replace(pages=SIZES.table + 2)
   )
-  trace = schedule.Trace()
+  trace = trace_lib.Trace()
   got = tight.sample(
     PARAMS,
     prompts('abcdAB'),
@@ -834,11 +837,11 @@ def test_every_process_has_the_pages_of_the_one_with_least(monkeypatch):
     (dict(pages=3), 'pages=3 on each of 1 shards'),
     (dict(chunk=3), 'page=4: give a multiple of chunk, 3'),
     (
-      dict(ending=engine_lib.Ending((), ('ok', ''))),
+      dict(ending=programs.Ending((), ('ok', ''))),
       'a stop string is empty: it would end every rollout',
     ),
     (
-      dict(ending=engine_lib.Ending((), budget=5, close=3)),
+      dict(ending=programs.Ending((), budget=5, close=3)),
       'a thinking budget of 5 tokens needs the tokens to end it',
     ),
   ],

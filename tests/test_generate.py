@@ -8,24 +8,25 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
 
+import forked
 import hostile_files
 import jax
 import numpy as np
 import pytest
+import test_serve
 import tiny
-from absl import flags
-from absl.testing import flagsaver
 
-from acereason_jax import generate, timeline
+from acereason_jax import export, generate, timeline
 from acereason_jax.console import exits
 from acereason_jax.models import tokens
+from acereason_jax.rollout import output, trace
 
-GUARD = 180
+pytestmark = pytest.mark.usefixtures('compiled_once')
+GUARD = 600
 N, QUESTIONS = 60, 4
 HOSTILE = '\x1b[2J</script>\u202e\n'
 
@@ -40,10 +41,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, tmp_path, capsys):
-  """(exit status, its one line) of a run in this process, with flags.
-
-  A status of 1 has its line on stderr, as absl would print it.
-  """
+  """(exit status, its one line) of a run in this process, with flags."""
   precision = jax.config.jax_default_matmul_precision
 
   def call(**given):
@@ -55,18 +53,19 @@ def run(folder, tmp_path, capsys):
       temperature=1.0,
       top_p=1.0,
     ) | dict(given)
-    text = lambda x: x if isinstance(x, list) else str(x)
-    with flagsaver.as_parsed(**{k: text(x) for k, x in given.items()}):
-      flags.FLAGS.mark_as_parsed()
-      try:
-        status = generate.run()
-      except SystemExit as e:
-        assert '\n' not in e.code and e.code.startswith('error: ')
-        return 1, e.code
+    words = [
+      f'--{name}={x}'
+      for name, value in given.items()
+      for x in (value if isinstance(value, list) else [value])
+    ]
+    try:
+      status = generate.run(generate.read_settings(['', *words]))
+    except SystemExit as e:
+      assert '\n' not in e.code and e.code.startswith('error: ')
+      return 1, e.code
     return status, capsys.readouterr().out
 
   yield call
-  flags.FLAGS.unparse_flags()
   jax.config.update('jax_default_matmul_precision', precision)
 
 
@@ -93,7 +92,7 @@ def write_prompts(path, *records):
 class Command:
   """The command in a process of its own."""
 
-  def __init__(self, folder, out, **given):
+  def __init__(self, folder, out, fresh=False, **given):
     given = dict(
       model=folder / 'model',
       prompts=folder / 'q.jsonl',
@@ -104,15 +103,11 @@ class Command:
       slots=4,
     ) | dict(given)
     self.out = out
-    self.process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'acereason_jax.generate'),
-        *(f'--{name}={value}' for name, value in given.items()),
-      ],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      env=tiny.environment(folder / 'compiled'),
+    flags = [f'--{name}={value}' for name, value in given.items()]
+    self.process = forked.command(
+      ['-m', 'acereason_jax.generate', *flags],
+      tiny.environment(folder / 'compiled'),
+      fresh,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()
@@ -147,7 +142,7 @@ def test_a_run_leaves_a_line_a_rollout(reference):
   }
   assert len(lines_of(out)) == len(records)
   assert {r['stop'] for r in records.values()} == {'stop', 'length'}
-  header, events = timeline.read_events(f'{out}.timeline.jsonl')
+  header, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(events) == len(records)
   assert header['tokens'] == sum(r['length'] for r in records.values())
 
@@ -170,8 +165,8 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   assert said.splitlines()[-1].startswith('stopped; ')
   there = by_key(out)
   assert before + 5 <= len(there) < N * QUESTIONS
-  # The events of that run alone.
-  _, events = timeline.read_events(f'{out}.timeline.jsonl')
+  # Only the events of that run.
+  _, events = trace.read_events(f'{out}.timeline.jsonl')
   assert len(there) - before <= len(events)
   # So few pages that rollouts give way and begin again, too.
   said = Command(folder, out, pages=8).ends(0)
@@ -186,7 +181,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
   run, tmp_path, monkeypatch
 ):
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def interrupted(self, record):
     write(self, record)
@@ -194,7 +189,7 @@ def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(
       with contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
-  monkeypatch.setattr(generate.Output, 'write', interrupted)
+  monkeypatch.setattr(output.Output, 'write', interrupted)
   status, said = run()
   assert status == exits.STOPPED and said.startswith('stopped; ')
   assert len(lines_of(out)) == 3
@@ -314,7 +309,7 @@ def test_a_line_that_is_no_rollout(run, tmp_path):
 
 
 def test_two_runs_do_not_share_a_file(run, tmp_path):
-  with generate.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
+  with output.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
     refused(run, 'another process writes it')
 
 
@@ -373,6 +368,22 @@ def test_an_incomplete_model_directory(run, tmp_path, missing):
   model = tiny.write_model(tmp_path / 'model')
   (model / missing).unlink()
   refused(run, missing, model=model)
+
+
+def test_a_run_generates_what_its_export_does(run, folder, tmp_path):
+  """And goes on only from the checkpoint it began with."""
+  workdir = test_serve.save_run(
+    tmp_path / 'run', folder / 'model', test_serve.ADAPTERS, 3
+  )
+  export.export(workdir, str(tmp_path / 'exported'))
+  out, other = tmp_path / 'out.jsonl', tmp_path / 'other.jsonl'
+  assert run(model=workdir, n=2)[0] == 0
+  assert run(model=tmp_path / 'exported', n=2, out=other)[0] == 0
+  assert by_key(out) == by_key(other)
+  by_step = workdir / 'checkpoints' / '3'
+  assert 'finished already' in run(model=by_step, n=2)[1]
+  test_serve.save_run(workdir, folder / 'model', test_serve.ADAPTERS, 4)
+  refused(run, 'checkpoint: "[3, ', model=workdir, n=2)
 
 
 def test_a_tokenizer_of_another_model(run, tmp_path):
@@ -452,23 +463,10 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   assert timeline.main(['', f'{out}.timeline.jsonl', str(page)]) == 0
   assert '</script' not in page.read_text()
   # What a model wrote: a line, whatever is in it.
-  with generate.Output(str(tmp_path / 'more.jsonl'), {}) as output:
+  with output.Output(str(tmp_path / 'more.jsonl'), {}) as file:
     record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
-    output.write(record)
+    file.write(record)
   assert lines_of(tmp_path / 'more.jsonl') == [record]
-
-
-def test_a_hangup_stops_as_others_do_unless_it_is_ignored():
-  with pytest.raises(KeyboardInterrupt), generate.Stop() as stop:
-    signal.raise_signal(signal.SIGHUP)
-  assert stop.asked
-  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  try:
-    with generate.Stop() as stop:
-      signal.raise_signal(signal.SIGHUP)
-    assert not stop.asked
-  finally:
-    signal.signal(signal.SIGHUP, previous)
 
 
 def test_a_file_that_is_deleted_meanwhile_is_one_line(
@@ -476,20 +474,20 @@ def test_a_file_that_is_deleted_meanwhile_is_one_line(
 ):
   """What was written to it after that, nobody would find."""
   out = tmp_path / 'out.jsonl'
-  write = generate.Output.write
+  write = output.Output.write
 
   def deleting(self, record):
     write(self, record)
     out.unlink()
 
-  monkeypatch.setattr(generate.Output, 'write', deleting)
+  monkeypatch.setattr(output.Output, 'write', deleting)
   refused(run, f'{out}: it was deleted while it was written')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs /dev/full')
 def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
   full = open('/dev/full', 'ab')  # noqa: SIM115, Output closes it.
-  enter = generate.Output.__enter__
+  enter = output.Output.__enter__
 
   def entered(self):
     enter(self)
@@ -497,6 +495,6 @@ def test_a_full_disk_is_one_line(run, monkeypatch, tmp_path):
     self._file = full
     return self
 
-  monkeypatch.setattr(generate.Output, '__enter__', entered)
+  monkeypatch.setattr(output.Output, '__enter__', entered)
   said = refused(run, 'o space left on')
   assert str(tmp_path / 'out.jsonl') in said

@@ -26,7 +26,7 @@ LINES = [
     'all-gather-start(%x, %y)',
     36,
   ),
-  # Two arrays as one: twice 3/4 of 4 + 8. Its start has outputs alone.
+  # Two arrays as one: twice 3/4 of 4 + 8. Its start has only outputs.
   ('(f32[1], f32[2]) all-reduce-start(%x, %y), to_apply=%sum', 18),
   ('f32[8,16]{1,0} all-gather-done(%x)', 0),
   ('f32[8,16]{1,0} add(%x, %y)', 0),

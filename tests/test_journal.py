@@ -17,6 +17,7 @@ import zlib
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 import tiny
 import writing_journal as writing
@@ -151,7 +152,7 @@ VERDICTS = st.builds(
     max_size=4,
   )
 )
-@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@properties.tried(150, derandomize=True)
 def test_what_is_read_is_what_was_written(tmp_path_factory, entries):
   folder = tmp_path_factory.mktemp('journal')
   with opened(folder) as kept:
@@ -217,7 +218,7 @@ def test_twice_the_first_rollout_and_the_last_verdict_stand(
 ):
   right, wrong = (types.Verdict(s, '', 0.0) for s in ('right', 'wrong'))
   with opened(tmp_path) as kept:
-    # A verdict alone is known too: its rollout may have been lost.
+    # A verdict without a rollout is known too: its rollout may have been lost.
     kept.verdict('train', 1, 'q', 1, right)
     for verdict in (right, wrong):
       kept.rollout('train', 1, small(0))
@@ -301,7 +302,7 @@ def test_no_flipped_bit_gives_a_wrong_value(tmp_path):
       entries, notes = found(tmp_path)
       check_small(entries, records)
       assert len(notes) == 1
-      # Another process's files are not mended, but not believed either.
+      # Another process's files are not repaired, and not believed.
       if bit == place % 8:
         path.write_bytes(broken)
         entries, notes = found(tmp_path, process=1)
@@ -310,7 +311,7 @@ def test_no_flipped_bit_gives_a_wrong_value(tmp_path):
 
 
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@properties.tried(300, derandomize=True)
 def test_no_damage_gives_a_wrong_value(tmp_path_factory, data):
   folder = tmp_path_factory.mktemp('journal')
   path, ends = write_small(folder)
@@ -394,7 +395,7 @@ def test_what_is_no_record_is_cut_and_asks_for_no_memory(tmp_path, record):
 
 def test_another_configuration_finds_nothing_of_this_one(tmp_path):
   path, _ = write_small(tmp_path)
-  # Another process leaves it alone: it may be that one's by now.
+  # Another process does not touch it: it may be that one's by now.
   entries, notes = found(tmp_path, fingerprint='other', process=1)
   assert entries == {} and 'not used' in notes[0]
   check_small(found(tmp_path)[0], 3)

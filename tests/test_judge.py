@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from acereason_jax import judge
+from acereason_jax.data import rollouts
 
 FN = '--fn=tiny_judge:explain'
 SLOW = '--timeout_seconds=600'
@@ -31,7 +32,7 @@ def call(capsys):
   """Runs the command; returns the lines of its standard output."""
 
   def call(*args):
-    assert judge.main([str(a) for a in args]) == 0
+    assert judge.main(['', *map(str, args)]) == 0
     out = capsys.readouterr().out
     assert all(c.isprintable() or c == '\n' for c in out)
     return out.splitlines()
@@ -41,7 +42,7 @@ def call(capsys):
 
 def refused(match, *args):
   with pytest.raises(SystemExit, match=match) as e:
-    judge.main([str(a) for a in args])
+    judge.main(['', *map(str, args)])
   message = str(e.value)
   assert message.startswith('error: ') and message.isprintable()
 
@@ -288,6 +289,6 @@ def test_a_file_without_rollouts(tmp_path):
 
 def test_lines_are_read_one_at_a_time(tmp_path):
   file = write(tmp_path / 'a.jsonl', rollout(), 'nonsense')
-  lines = judge.read_rollouts(str(file))
+  lines = rollouts.read_records(str(file))
   where, record = next(lines)
   assert where == f'{file}:1' and record == rollout()

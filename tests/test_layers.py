@@ -5,7 +5,6 @@ From the source only, except one look at what the judges really load.
 
 import ast
 import graphlib
-import importlib
 import itertools
 import pathlib
 import subprocess
@@ -14,8 +13,7 @@ import sys
 import pytest
 import tiny
 
-from acereason_jax.config import reader as settings
-from configs import base
+from acereason_jax.config import base, checks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = 'acereason_jax'
@@ -27,7 +25,7 @@ ORDER = (
   *('rollout', 'config', 'run', 'commands'),
 )
 COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
-# These alone know of ml_collections and of configs/.
+# Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')
 WITHOUT_JAX = ('types', 'resolve', 'verifiers', 'models.tokens_worker')
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
@@ -129,9 +127,7 @@ def test_loading_the_judges_loads_no_jax():
 @pytest.mark.parametrize('name', sorted(FILES.keys() - {PACKAGE}))
 def test_who_knows_of_configs(name):
   found = {
-    m
-    for m in imported(TREES[name])
-    if m.split('.')[0] in ('ml_collections', 'configs')
+    m for m in imported(TREES[name]) if m.split('.')[0] == 'ml_collections'
   }
   assert folder(name) in KNOW_CONFIGS or not found
 
@@ -156,21 +152,21 @@ def test_every_knob_has_a_comment():
     near = [text.strip() for text in itertools.islice(block, 4)]
     explained = any(text.startswith('#') for text in near)
     # What `fn` is, the docstring says.
-    assert explained or name.endswith('.fn'), f'configs/base.py:{line}: {name}'
+    assert explained or name.endswith('.fn'), f'config/base.py:{line}: {name}'
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
 def test_every_config_is_valid(path, tmp_path):
-  config = importlib.import_module(f'configs.{path.stem}').get_config()
+  config = tiny.shipped(path.stem).get_config()
   assert config.is_locked
   if path.stem == 'base':
     # Not a run by itself: it names no model.
     with pytest.raises(ValueError, match=r"config\.model=''"):
-      settings.validate(config)
+      checks.validate(config)
     config.model = 'somewhere'
-  settings.validate(config)
+  checks.validate(config)
   assert ast.get_docstring(ast.parse(path.read_text()))
 
 
 def test_the_tiny_config_of_these_tests_is_valid(tmp_path):
-  settings.validate(tiny.config(tmp_path))
+  checks.validate(tiny.config(tmp_path))

@@ -12,11 +12,16 @@ import runs
 import tiny
 
 from acereason_jax import train, types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks
 from acereason_jax.curriculum import ledger
-from acereason_jax.rollout import schedule
-from acereason_jax.run import build, journal, loop
+from acereason_jax.rl import objective
+from acereason_jax.rollout import requests
+from acereason_jax.rollout import trace as trace_lib
+from acereason_jax.run import build, journal, probe
+from acereason_jax.run import step as step_lib
+from acereason_jax.run import values as run_values
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 LOSSES = 'acereason_jax.rl.losses:'
 # As narrow as a step moves the tiny model.
 CLIPPED = dict(fn=LOSSES + 'clipped', clip_low=0.01, clip_high=0.01)
@@ -40,8 +45,12 @@ def staged(folder, *stages, **changes):
   return config
 
 
+def of_loss(loss):
+  return dict(objective=dict(loss=loss))
+
+
 def built(config):
-  settings.validate(config)
+  checks.validate(config)
   return build.build(config)
 
 
@@ -52,18 +61,18 @@ def several(folder):
   run = built(
     staged(
       folder,
-      dict(loss=CLIPPED),
-      dict(loss=dict(fn=LOSSES + 'truncated_importance', limit=2.0, **around)),
-      dict(loss=dict(fn=LOSSES + 'icepop', low=0.5, high=5.0, **around)),
-      dict(loss=dict(CLIPPED, clip_low=0.9, clip_high=9.0)),
-      **{'updates': 4, 'optim.learning_rate': 3e-2},
+      of_loss(CLIPPED),
+      of_loss(dict(fn=LOSSES + 'truncated_importance', limit=2.0, **around)),
+      of_loss(dict(fn=LOSSES + 'icepop', low=0.5, high=5.0, **around)),
+      of_loss(dict(CLIPPED, clip_low=0.9, clip_high=9.0)),
+      **{'optim.updates': 4, 'optim.learning_rate': 3e-2},
     )
   )
   stage = run.stages[0]
   # An update gives its state away.
   state = jax.device_get(stage.init(run.load_params()))
   prompts = run.domains['main'].prompts['train_data'][:4]
-  asked = schedule.requests(prompts, 4, 8, types.EMPTY)
+  asked = requests.for_prompts(prompts, 4, 8, types.EMPTY)
   rollouts = {}
   for rollout in stage.engine.stream(
     state.params,
@@ -71,7 +80,7 @@ def several(folder):
     seed=0,
     step=0,
     temperature=1.0,
-    trace=schedule.Trace(),
+    trace=trace_lib.Trace(),
   ):
     rollouts[rollout.prompt_id, rollout.index] = rollout
   groups = [
@@ -91,12 +100,14 @@ def learnt(several, i):
   """The parameters after a batch of stage i, in one vector."""
   run, state, groups = several
   stage = run.stages[i]
-  at = loop.Standing(
+  at = run_values.Standing(
     jax.tree.map(jax.numpy.array, state),
-    loop.Progress(stage.name, temperature=1.0),
+    run_values.Progress(stage.name, temperature=1.0),
     ledger.Ledger(),
   )
-  after, values = loop.learn(stage, at, groups, 1.0)
+  trained = objective.assign_advantages(groups, stage.objective)
+  microbatches = objective.pack(trained, stage.layout)
+  after, values = step_lib.update_policy(stage, at, microbatches, 1.0)
   assert after.step == 4 and values['nonfinite'] == 0
   params = jax.device_get(after.params)
   return np.concatenate([x.ravel() for x in jax.tree.leaves(params)])
@@ -136,11 +147,13 @@ def test_only_losses_that_read_it_are_scored_before_the_first_update(several):
   ],
 )
 def test_several_updates_without_a_ratio_are_refused(folder, loss):
-  config = staged(folder, dict(loss=loss, updates=2))
-  with pytest.raises(ValueError, match=r"^stage 'a': config\.updates=2") as e:
+  config = staged(folder, of_loss(loss) | dict(optim=dict(updates=2)))
+  with pytest.raises(
+    ValueError, match=r"^stage 'a': config\.optim\.updates=2"
+  ) as e:
     built(config)
   assert '\n' not in str(e.value) and ':clipped' in str(e.value)
-  assert built(staged(folder, dict(loss=loss))).stages[0].has_first is False
+  assert built(staged(folder, of_loss(loss))).stages[0].has_first is False
 
 
 @pytest.mark.parametrize(
@@ -153,8 +166,10 @@ def test_several_updates_without_a_ratio_are_refused(folder, loss):
   ],
 )
 def test_what_is_no_loss_is_refused_before_anything_runs(folder, loss, match):
-  with pytest.raises(ValueError, match=r"'a': config\.loss\.fn='") as e:
-    built(staged(folder, dict(loss=loss)))
+  with pytest.raises(
+    ValueError, match=r"'a': config\.objective\.loss\.fn='"
+  ) as e:
+    built(staged(folder, of_loss(loss)))
   assert e.match(match) and '\n' not in str(e.value)
 
 
@@ -181,9 +196,12 @@ def counts(workdir, step):
 def faded(folder):
   """A run of two stages whose learning rate is 0 when they end."""
   config = staged(
-    folder, {}, {}, **{'steps': 4, 'checkpoint.keep': 9, 'warmup_steps': 1}
+    folder,
+    {},
+    {},
+    **{'steps': 4, 'checkpoint.keep': 9, 'optim.warmup_steps': 1},
   )
-  config.optim = dict(fn='optax:adamw', learning_rate=COSINE, weight_decay=0.0)
+  config.optim.learning_rate = COSINE
   workdir = folder / 'faded'
   assert train.train(built(config), workdir) == 0
   return config, workdir
@@ -219,7 +237,7 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
   """Stopped after steps 2 and 6, by taking no more."""
   config, workdir = faded
   target = folder / 'again'
-  take_step, taken = loop.take_step, []
+  take_step, taken = step_lib.take_step, []
 
   class Enough(Exception):
     pass
@@ -235,7 +253,7 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
     return found
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, 'take_step', interrupted)
+    patch.setattr(step_lib, 'take_step', interrupted)
     for _ in range(2):
       with pytest.raises(Enough):
         train.train(built(config), target)
@@ -249,18 +267,18 @@ def test_in_the_middle_of_a_stage_a_schedule_goes_on(faded, folder):
 
 
 def test_a_schedule_that_moments_share_a_count_with(folder):
-  own = dict(fn='optax.contrib:prodigy', learning_rate=1.0)
-  shared = dict(optim=own, warmup_steps=2)
+  prodigy = dict(transform=dict(fn='optax.contrib:prodigy'), learning_rate=1.0)
+  own = prodigy | dict(warmup_steps=2)
+  shared, alone = dict(optim=own), dict(optim=own | dict(carry=False))
   # Alone it may have one, and so may a stage that takes over nothing.
   assert built(staged(folder, shared)).stages[0].carry is None
-  built(staged(folder, shared, shared | dict(carry_optimizer=False)))
+  built(staged(folder, shared, alone))
   with pytest.raises(ValueError, match=r"^stage 'b': .* counts steps once"):
     built(staged(folder, shared, shared))
 
 
 def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
   """In a later epoch, and before the first step; the run goes on."""
-  easy = dict(fn='tiny_judge:all_right')
   config = staged(
     folder,
     dict(filter=dict(drop_solved=True)),
@@ -268,7 +286,7 @@ def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
     dict(steps=1),
     **{'steps': 9, 'checkpoint.keep': 9},
   )
-  config.judge.update(easy)
+  config.judge.verify.fn = 'tiny_judge:all_right'
   workdir = folder / 'emptied'
   assert train.train(built(config), workdir) == 0
   said = capsys.readouterr().out
@@ -295,7 +313,7 @@ def test_a_filter_that_leaves_nothing_ends_its_stage_only(folder, capsys):
 
 def test_a_run_of_one_stage_says_why_it_ended(folder, capsys):
   config = tiny.config(folder)
-  config.judge.fn = 'tiny_judge:all_right'
+  config.judge.verify.fn = 'tiny_judge:all_right'
   config.filter.drop_solved = True
   config.steps = 9
   workdir = folder / 'emptied_alone'
@@ -309,7 +327,7 @@ def test_a_run_of_one_stage_says_why_it_ended(folder, capsys):
 def test_an_end_that_is_put_off_may_find_nothing_left(folder, capsys):
   """Where its steps end a stage, nobody looks for the batch after them."""
   config = tiny.config(folder)
-  config.judge.fn = 'tiny_judge:all_right'
+  config.judge.verify.fn = 'tiny_judge:all_right'
   config.filter.drop_solved = True
   # Ten questions, four at a time: the third batch ends the epoch, and no
   # second is left except the two that it asked already.
@@ -338,17 +356,17 @@ def test_a_change_that_is_taken_back_before_a_save_is_none(folder, capsys):
   def enough(*args):
     raise Enough
 
-  config.steps, config.evaluate_every = 2, 2
+  config.steps, config.heldout.every = 2, 2
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, 'take_step', enough)
+    patch.setattr(step_lib, 'take_step', enough)
     with pytest.raises(Enough):
       train.train(built(config), workdir)
   fields = lambda: {
     change['field']
     for change in json.loads((workdir / 'changes.json').read_text())
   }
-  assert fields() == {'steps', 'evaluate_every'}
-  config.evaluate_every = 0
+  assert fields() == {'steps', 'heldout.every'}
+  config.heldout.every = 0
   assert train.train(built(config), workdir) == 0
   assert fields() == {'steps'}
 
@@ -370,7 +388,7 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
     key = journal.Key('probe', 0, prompt.id, 0)
     verdict = types.Verdict('right', json.dumps(record), 0.0)
     noted[key] = journal.Entry(None, verdict)
-  kept = loop.noted_probes(run.stages[1], 0, questions, noted)
+  kept = probe.read_probes(run.stages[1], 0, questions, noted)
   assert not kept
-  kept = loop.noted_probes(run.stages[0], 0, questions, noted)
+  kept = probe.read_probes(run.stages[0], 0, questions, noted)
   assert set(kept) == {p.id for p in questions}

@@ -7,6 +7,7 @@ import random
 
 import hypothesis
 import numpy as np
+import properties
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -17,7 +18,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
-from acereason_jax.rl import advantages
+from acereason_jax.rl import objective
 
 SCHEMA = pyarrow.schema(
   [
@@ -117,9 +118,7 @@ def some_records():
 
 
 def checked(f):
-  return hypothesis.settings(max_examples=150, deadline=None, derandomize=True)(
-    f
-  )
+  return properties.tried(150, derandomize=True)(f)
 
 
 def judged(records):
@@ -142,7 +141,7 @@ def test_a_record_counts_what_its_group_holds():
     ),
     group(a, ('right', 4, 'stop'), ('right', 4, 'stop'), ('wrong', 4, 'stop')),
   ]
-  rules = advantages.Rules('score', 0, 9)
+  rules = objective.Rules('score', 0, 9)
   found = ledger_lib.records(groups, 'train', 's', [0, 3, 1], 7, rules)
   # right wrong unparsed timeout error truncated tokens longest solved
   assert found == [
@@ -226,7 +225,7 @@ def test_parquet_gives_the_same_ledger_and_equal_ledgers_equal_bytes(
   found = parquet.from_bytes(data)
   assert found == ledger and list(found) == records
   pieces = Ledger(records[:cut])
-  # A branch left behind: its texts are none of this ledger's.
+  # An abandoned branch: its texts are none of this ledger's.
   pieces.extended([record('elsewhere', 9, 1)])
   assert parquet.to_bytes(pieces.extended(records[cut:])) == data
   assert parquet.to_bytes(found) == data
@@ -570,18 +569,17 @@ def file(tmp_path):
 
 
 def said(capsys, *argv):
-  assert command.main([*map(str, argv)]) == 0
+  assert command.main(['', *map(str, argv)]) == 0
   found = capsys.readouterr().out
   assert all(c.isprintable() or c == '\n' for c in found)
   return [line.split() for line in found.splitlines()]
 
 
 def failed(capsys, *argv):
-  assert command.main([*map(str, argv)]) == 1
-  found = capsys.readouterr().err
-  assert found.startswith('error: ') and found.count('\n') == 1
-  assert found[:-1].isprintable()
-  return found
+  with pytest.raises(SystemExit) as e:
+    command.main(['', *map(str, argv)])
+  assert e.value.code.startswith('error: ') and e.value.code.isprintable()
+  return e.value.code
 
 
 def test_the_command_shows_the_summary(capsys, file):

@@ -5,8 +5,9 @@ Each rule by what it accepts and by what is just outside of it.
 
 import time
 
+import properties
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import lenient, math
@@ -325,7 +326,7 @@ def test_detail_is_one_short_line():
   assert len(verdict.detail) < 600
 
 
-@settings(deadline=None, max_examples=200)
+@properties.tried(200)
 @given(st.text(), st.text(max_size=12))
 def test_no_text_raises(response, answer):
   for judge in (lenient.verify, lenient.verify_math500):
@@ -334,7 +335,7 @@ def test_no_text_raises(response, answer):
     judge(f'**{response}**', response)
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(
   st.lists(
     st.sampled_from(

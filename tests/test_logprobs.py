@@ -198,7 +198,7 @@ def test_no_gradient_flows_through_the_entropy():
 )
 def test_the_entropys_gradient_equals_float64(V, chunk, temperature):
   x, w, target, cotangent = inputs(3, 7, 16, V)
-  # Of the entropy alone, and of both.
+  # Of the entropy only, and of both.
   for other in (0 * cotangent, cotangent):
     args = x, w, target, other, slope_of(cotangent), temperature
     got = both_grads(*args, chunk)

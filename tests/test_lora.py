@@ -296,7 +296,7 @@ def test_any_mesh_gives_one_gradient_and_one_model(tmp_path):
       np.testing.assert_allclose(got[f'drawn.{n}'], drawn[n], rtol=1e-6)
     for n, x in want.items():
       assert oracles.relative_error(got[f'merged.{n}'], x) < 2e-7, n
-    # rank 3 of 8 devices: shards of the other dimensions alone.
+    # rank 3 of 8 devices: shards of only the other dimensions.
     placed = {n: str(got[f'placed.{n}']) for n in ('q_a', 'q_b', 'down_b')}
   assert placed == dict(
     q_a="(None, None, 'fsdp')",

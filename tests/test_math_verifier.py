@@ -14,8 +14,9 @@ import math_pairs
 import math_pairs_found
 import math_pairs_signs
 import math_pairs_styles
+import properties
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import math
@@ -58,8 +59,8 @@ def _policy():
   for row in re.findall(r'^\|(.*)\|$', section, re.MULTILINE)[2:]:
     _, _, right, wrong = re.split(r' *\| *', row.strip())
     for status, cell in (('right', right), ('other', wrong)):
-      for example in filter(None, cell.split('; ')):
-        given, reference = re.fullmatch('`(.+)` = `(.+)`', example).groups()
+      for pair in filter(None, cell.split('; ')):
+        given, reference = re.fullmatch('`(.+)` = `(.+)`', pair).groups()
         yield status, given, reference
 
 
@@ -78,21 +79,22 @@ def test_there_are_enough_cases():
   assert len(hostile_math.HOSTILE) >= 300
 
 
-@pytest.mark.parametrize(
-  ('given', 'reference', 'right'),
-  [pair[1:] for pair in PAIRS],
-  ids=[f'{pair[0]}-{i}' for i, pair in enumerate(PAIRS)],
-)
-def test_pair(given, reference, right):
-  verdict = _verify(given, reference)
-  assert (verdict.status == 'right') == right, verdict
-  assert verdict.judged or math.reference('', reference).status == 'error'
+@pytest.mark.parametrize('kind', sorted({pair[0] for pair in PAIRS}))
+def test_pairs(kind):
+  def check(_, given, reference, right):
+    verdict = _verify(given, reference)
+    assert (verdict.status == 'right') == right, verdict
+    assert verdict.judged or math.reference('', reference).status == 'error'
+
+  properties.each([pair for pair in PAIRS if pair[0] == kind], check)
 
 
-@pytest.mark.parametrize(('status', 'given', 'reference'), POLICY)
-def test_policy(status, given, reference):
-  verdict = _verify(given, reference)
-  assert (verdict.status == 'right') == (status == 'right'), verdict
+def test_policy():
+  def check(status, given, reference):
+    verdict = _verify(given, reference)
+    assert (verdict.status == 'right') == (status == 'right'), verdict
+
+  properties.each(POLICY, check)
 
 
 @pytest.mark.parametrize(('status', 'layer', 'box', 'answer'), LAYERS)
@@ -275,14 +277,14 @@ _RESPELL = (
 )
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS)
 def test_everything_equals_itself(text):
   assert math.reference('', text).status == 'right'
   assert math.compare(f'{text} ', text) == ('right', 'string')
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS, st.integers(0, 2 ** len(_RESPELL) - 1))
 def test_spelling_does_not_matter(text, mask):
   other = text
@@ -292,15 +294,19 @@ def test_spelling_does_not_matter(text, mask):
   assert _verify(f'$ {other} $', text).status == 'right'
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(ANSWERS, ANSWERS)
 def test_symmetric(a, b):
   """A name may be given on either side, so all of these are symmetric."""
   assert math.compare(a, b)[0] == math.compare(b, a)[0]
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(EXPRESSIONS, EXPRESSIONS)
+@example(
+  r'\left(\left(\left(\sin\left(\pi\right)\right)^{3}\right)^{3}\right)^{3}',
+  r'\left(\sin\left(x\right)\right)^{3}',
+)
 def test_sums_commute_and_differ(a, b):
   assert math.compare(f'({a})+({b})', f'({b})+({a})')[0] == 'right'
   assert math.compare(f'({a})+1', f'{a}')[0] == 'wrong'
@@ -329,14 +335,14 @@ def test_lists_have_no_order_and_tuples_have(numbers, random):
   assert right == (shuffled == numbers)
 
 
-@settings(deadline=None, max_examples=300)
+@properties.tried(300)
 @given(st.text(), st.text(max_size=12))
 def test_no_text_raises(response, answer):
   math.verify(response, answer)
   math.verify(rf'</think>\boxed{{{response}}}', answer)
 
 
-@settings(deadline=None, max_examples=500)
+@properties.tried(500)
 @given(st.lists(st.sampled_from(_PIECES), max_size=14).map(''.join))
 def test_no_mathlike_text_raises(text):
   math.verify(rf'\boxed{{{text}}}', '3', reasons=False)
@@ -371,14 +377,41 @@ def test_depth_is_bounded_before_pythons_stack():
 # --- hostile ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', [name for name, _ in hostile_math.HOSTILE])
-def test_hostile_text_is_judged(name):
+# References that the parser and the comparison take each its own way.
+_REFERENCES = '42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]'
+# math-verify reads none of these, our own grammar all.
+_OWN_REFERENCES = (
+  '1234567',
+  '5!',
+  r'\binom{10}{3}',
+  '2^{1000}',
+  r'\text{May 4}',
+)
+
+
+def _in_turn(texts, references):
+  """Each text with one reference, each reference with as many texts."""
+  for i, text in enumerate(texts):
+    yield text, references[i % len(references)]
+
+
+def _hostile_is_judged(text, answer):
+  verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
+  assert verdict.status in ('wrong', 'unparsed'), verdict.detail
+  assert len(verdict.detail) < 1000
+
+
+def test_hostile_text_is_judged():
   """Judged, never right, and without the pool's help."""
-  text = dict(hostile_math.HOSTILE)[name]
-  for answer in ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]'):
-    verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
-    assert verdict.status in ('wrong', 'unparsed'), verdict.detail
-    assert len(verdict.detail) < 1000
+  texts = [text for _, text in hostile_math.HOSTILE]
+  properties.each(_in_turn(texts, _REFERENCES), _hostile_is_judged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('answer', _REFERENCES)
+def test_hostile_text_is_judged_next_to_every_reference(answer):
+  texts = [text for _, text in hostile_math.HOSTILE]
+  properties.each([(text, answer) for text in texts], _hostile_is_judged)
 
 
 @pytest.mark.parametrize(('name', 'text'), hostile_math.COSTLY)
@@ -389,23 +422,25 @@ def test_costly_reference_is_dropped(name, text):
   assert 'arithmetic' in verdict.detail or 'gamma' in verdict.detail
 
 
-def test_no_text_excuses_itself_from_its_group():
-  """Where the reference is good, what cannot be judged is the model's doing.
+def _no_excuse(text, answer):
+  verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
+  assert verdict.judged, verdict
 
-  math-verify reads none of these references, our own grammar all.
-  """
-  texts = [*(text for _, text in hostile_math.HOSTILE), r'\foo', '5 x =', '@']
-  for answer in (
-    '1234567',
-    '5!',
-    r'\binom{10}{3}',
-    '2^{1000}',
-    r'\text{May 4}',
-  ):
+
+_EXCUSES = [text for _, text in hostile_math.HOSTILE] + [r'\foo', '5 x =', '@']
+
+
+def test_no_text_excuses_itself_from_its_group():
+  """Where the reference is good, what cannot be judged is the model's doing."""
+  for answer in _OWN_REFERENCES:
     assert math.reference('', answer).status == 'right'
-    for text in texts:
-      verdict = math.verify(rf'\boxed{{{text}}}', answer, reasons=False)
-      assert verdict.judged, (text[:80], answer, verdict)
+  properties.each(_in_turn(_EXCUSES, _OWN_REFERENCES), _no_excuse)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('answer', _OWN_REFERENCES)
+def test_no_text_excuses_itself_next_to_any_reference(answer):
+  properties.each([(text, answer) for text in _EXCUSES], _no_excuse)
 
 
 @pytest.mark.parametrize('text', math_pairs_found.SLOW_OR_FATAL)

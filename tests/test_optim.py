@@ -22,7 +22,7 @@ import tiny
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import train, types
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import losses, optim, update
 from acereason_jax.run import checkpoint, start
@@ -498,9 +498,7 @@ def test_a_count_of_moments_and_of_a_schedule_cannot_be_taken_over(fn):
   assert restarts(component, 0, SMALL_SPECS)
   for learning_rate, warmup_steps in ((1.0, 2), (COSINE, 0)):
     component = dict(fn=fn, learning_rate=learning_rate)
-    with pytest.raises(
-      ValueError, match=r'give config\.carry_optimizer=F'
-    ) as e:
+    with pytest.raises(ValueError, match=r'give config\.optim\.carry=F') as e:
       restarts(component, warmup_steps, SMALL_SPECS)
     assert '\n' not in str(e.value) and fn in str(e.value)
 
@@ -611,7 +609,9 @@ def test_a_schedule_that_starts_at_0_is_its_own_warm_up():
     transition_steps=4,
   )
   make(SGD | dict(learning_rate=rising))
-  with pytest.raises(ValueError, match=r'expected config\.warmup_steps=0'):
+  with pytest.raises(
+    ValueError, match=r'expected config\.optim\.warmup_steps=0'
+  ):
     make(SGD | dict(learning_rate=rising), warmup_steps=2)
 
 
@@ -635,11 +635,10 @@ def judged(prompt, rewards):
 
 def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   config = tiny.config(folder)
-  config.optim = dict(
-    fn='own_parts:sign_descent', learning_rate=0.5, decay=0.75
-  )
-  config.loss = dict(fn='own_parts:squared', strength=0.0)
-  settings.validate(config)
+  config.optim.transform = dict(fn='own_parts:sign_descent', decay=0.75)
+  config.optim.learning_rate = 0.5
+  config.objective.loss = dict(fn='own_parts:squared', strength=0.0)
+  checks.validate(config)
   run = train.build(config)
   state = start.begin(run).state
   before = jax.device_get(state.params)
@@ -678,16 +677,14 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
 
 def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   config = tiny.config(folder)
-  config.optim = dict(
-    fn='optax:adamw',
-    learning_rate=dict(COSINE),
-    weight_decay=0.1,
-    mu_dtype='bfloat16',
-    decay_on='.*',
-    groups=(('embed', 0.1), (r'layers\..*_norm', dict(SGD))),
+  config.optim.transform = dict(
+    fn='optax:adamw', weight_decay=0.1, mu_dtype='bfloat16'
   )
-  config.warmup_steps = 2
-  settings.validate(config)
+  config.optim.learning_rate = dict(COSINE)
+  config.optim.decay_on = '.*'
+  config.optim.groups = (('embed', 0.1), (r'layers\..*_norm', dict(SGD)))
+  config.optim.warmup_steps = 2
+  checks.validate(config)
   run = train.build(config)
   state = start.begin(run).state
   abstract_state = run.stages[0].abstract_state
@@ -702,6 +699,6 @@ def test_schedules_groups_and_dtypes_come_through_a_config(folder):
   assert moment['layers']['q'].sharding.is_equivalent_to(placed, 3)
   assert moment['layers']['q'].dtype == jnp.bfloat16
   config.optim.groups = (('embeds', 0.1),)
-  settings.validate(config)
+  checks.validate(config)
   with pytest.raises(ValueError, match=r"config\.optim\.groups\[0\]='embeds'"):
     train.build(config)

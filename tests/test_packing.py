@@ -6,6 +6,7 @@ import math
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
@@ -254,7 +255,7 @@ def packed_cases(draw):
 
 
 @hypothesis.given(packed_cases(), st.booleans())
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@properties.tried(200, derandomize=True)
 def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   groups, rows, columns = case
   batches = packing.pack(
@@ -296,7 +297,7 @@ def seen_pairs(segment_T, prefix_T):
 
 
 @hypothesis.given(packed_cases(), st.booleans(), st.floats(1.0, 1e6))
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@properties.tried(60, derandomize=True)
 def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
   groups, rows, columns = case
   kwargs = dict(
@@ -320,7 +321,7 @@ def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
 
 
 @hypothesis.given(packed_cases(), st.booleans(), st.randoms())
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@properties.tried(60, derandomize=True)
 def test_the_order_of_groups_and_rollouts_changes_nothing(case, share, random):
   groups, rows, columns = case
   # A name for each group, else two rollouts may have the same one.
@@ -347,7 +348,7 @@ def drawn_groups(mean, cap, groups, window=1024, masked=False):
   """1,024 rollouts of log-normal lengths (sigma 0.8), cut at `cap`.
 
   Prompts are log-normal too, 150 tokens on average. `masked` leaves out what
-  was cut, as config.truncated='mask' does.
+  was cut, as config.objective.truncated='mask' does.
   """
   rng = np.random.default_rng(0)
   draw = lambda mean, n: rng.lognormal(np.log(mean) - 0.8**2 / 2, 0.8, n)
@@ -467,7 +468,7 @@ ONE_GROUP = np.array([[False] * 3, [True] * 3])
   ],
 )
 def test_token_weights_by_hand(average, counted, want):
-  got = packing.token_weights(LENGTH, counted, average, room=16)
+  got = packing.token_weights(LENGTH, counted, average, max_tokens=16)
   np.testing.assert_allclose(got, want, rtol=1e-15)
   if average != 'constant':
     assert np.sum(got * LENGTH) == pytest.approx(1.0, rel=1e-14)
@@ -475,7 +476,7 @@ def test_token_weights_by_hand(average, counted, want):
 
 @pytest.mark.parametrize('average', packing.AVERAGES)
 def test_nothing_counted_weighs_nothing(average):
-  got = packing.token_weights(LENGTH, COUNTED & False, average, room=16)
+  got = packing.token_weights(LENGTH, COUNTED & False, average, max_tokens=16)
   assert (got == 0).all()
 
 
@@ -602,7 +603,7 @@ def test_a_batch_that_no_judge_could_judge_has_no_advantage(scale):
 @pytest.mark.parametrize('scale', [True, False, 'std', ''])
 def test_another_scale_is_one_line(scale):
   with pytest.raises(
-    ValueError, match=r'^config\.advantage\.scale=.*: give'
+    ValueError, match=r'^config\.objective\.advantage\.scale=.*: give'
   ) as e:
     normalised([[1, 0]], scale=scale)
   assert 'group, batch, none' in str(e.value)
@@ -610,7 +611,7 @@ def test_another_scale_is_one_line(scale):
 
 def test_the_overlong_penalty_by_hand():
   length = np.array([[0, 60, 80], [81, 90, 100]])
-  got = advantages.overlong_penalty(length, room=100, soft_tokens=20)
+  got = advantages.overlong_penalty(length, max_tokens=100, soft_tokens=20)
   np.testing.assert_allclose(got, [[0, 0, 0], [-0.05, -0.5, -1]])
   # Nothing soft: no penalty, though the room is full.
   assert not advantages.overlong_penalty(length, 100, 0).any()

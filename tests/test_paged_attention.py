@@ -264,7 +264,7 @@ def test_own_attention_equals_the_oracle(heads, kv_heads):
 
 @pytest.mark.parametrize('heads, kv_heads', [(4, 4), (9, 3), (7, 1)])
 def test_pieces_of_a_prompt_equal_the_oracle(heads, kv_heads):
-  """Prompts in pages, from any first token on; what is behind it is NaN."""
+  """Prompts in pages, from any first token on; what is after it is NaN."""
   B, T, H, S, P = 5, 6, 8, 4, 5
   first = np.array([0, 3, 4, 17, 20], np.int32)
   rng = np.random.default_rng(2)

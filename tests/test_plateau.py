@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from plateau_runs import RULE, Filter, run, stopped
 
-from acereason_jax.curriculum import plateau, selection
+from acereason_jax.curriculum import ending, plateau
+from acereason_jax.curriculum.ending import Stop
 from acereason_jax.curriculum.ledger import Ledger, Record
-from acereason_jax.curriculum.selection import Stop
 
 SOLVED = Filter(drop_solved=True)
 MIXED = Filter(drop_solved=True, keep_unsolved=False)
@@ -65,7 +65,7 @@ def test_a_reward_that_falls_because_solved_prompts_leave_ends_nothing():
   rewards = [look.reward for look in looks]
   # What ended the stage before: newer batches have a lower mean.
   assert np.mean(rewards[200:]) < np.mean(rewards[:200])
-  ends = [selection.should_stop(RULE, 1, 0, look.rise) for look in looks]
+  ends = [ending.should_stop(RULE, 1, 0, look.rise) for look in looks]
   assert not any(ends)
   # With the same prompts, filter and noise, and no gain, it ends.
   assert stopped(RULE, keep=SOLVED, every=10, **size | dict(gain=0.0))
@@ -96,7 +96,7 @@ def rows_of(**kwargs):
     seen.append(ledger.rows)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr('plateau_runs.selection.rise', note)
+    patch.setattr('plateau_runs.ending.rise', note)
     for _ in run(every=kwargs['steps'], **kwargs):
       pass
   return seen[-1]
@@ -213,5 +213,5 @@ def test_noise_ends_nothing_by_values(window):
       0, 0.02, 2 * window
     )
     rise = plateau.of_values(list(values), window)
-    ends += selection.should_stop(rule, 1, 0, rise) is not None
+    ends += ending.should_stop(rule, 1, 0, rise) is not None
   assert ends <= 1

@@ -11,11 +11,16 @@ import pytest
 import tiny
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, fields
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.curriculum import ledger
 from acereason_jax.data import sources
 from acereason_jax.models import tokens
-from acereason_jax.run import build, loop
-from configs import acereason_1_1_7b, acereason_7b, acereason_14b
+from acereason_jax.run import build, loop, values
+
+acereason_7b = tiny.shipped('acereason_7b')
+acereason_14b = tiny.shipped('acereason_14b')
+acereason_1_1_7b = tiny.shipped('acereason_1_1_7b')
 
 CHATML = (
   "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] "
@@ -96,7 +101,7 @@ def prompt_of(config, domain, row, folder, template):
   """The text of the prompt that a run of `config` makes of a row of a file."""
   tokenizer = tokenizer_of(folder, template)
   (folder / 'rows.jsonl').write_text(json.dumps(row) + '\n')
-  c = settings.domains(config)[domain].prompt
+  c = stages_lib.domains(config)[domain].prompt
   tokens.check_thinking(tokenizer, (1,), opens=c.opens, reasons=c.reasons)
   (prompt,), _ = sources.to_prompts(
     sources.jsonl(folder / 'rows.jsonl'),
@@ -165,7 +170,7 @@ def test_words_for_a_starter_have_one_place_for_it(tmp_path):
     with pytest.raises(
       ValueError, match=r'config\.prompt\.starter=.* with one'
     ):
-      settings.validate(config)
+      checks.validate(config)
 
 
 PUBLISHED = ['math_8k', 'math_16k', 'math_24k', 'code_24k', 'code_32k']
@@ -173,8 +178,8 @@ PUBLISHED += ['math_32k']
 
 
 def resolved(config):
-  settings.validate(config)
-  return settings.stages(config)
+  checks.validate(config)
+  return stages_lib.stages(config)
 
 
 @pytest.mark.parametrize('module', [acereason_7b, acereason_14b])
@@ -196,23 +201,23 @@ def test_orders_of_stages(module, order, names, domains):
   # A stage is the same in each order that has it.
   published = resolved(module.get_config())
   for name, stage in stages.items():
-    whole = {f: stage[f] for f in settings.STAGE_FIELDS}
-    assert whole == {f: published[name][f] for f in settings.STAGE_FIELDS}
-  assert config.best.removeprefix('heldout/') in domains
+    whole = {f: stage[f] for f in fields.STAGE}
+    assert whole == {f: published[name][f] for f in fields.STAGE}
+  assert config.checkpoint.best.removeprefix('heldout/') in domains
 
 
 def test_what_the_stages_of_1_0_are():
   stages = resolved(acereason_7b.get_config())
   tokens_of = [c.rollout.max_tokens for c in stages.values()]
   assert tokens_of == [8192, 16384, 24576, 24000, 32768, 32768]
-  filters = [next(iter(settings.filters(c).items())) for c in stages.values()]
+  filters = [next(iter(stages_lib.filters(c).items())) for c in stages.values()]
   assert [domain for domain, _ in filters] == [n[:4] for n in PUBLISHED]
   probes = [(f['of'], f['max_solved']) for _, f in filters]
   assert probes == [(0, 0), (0, 0), (16, 6), (0, 0), (0, 0), (16, 6)]
   assert [f['drop_solved'] for _, f in filters] == [False] * 4 + [True, False]
   rates = [c.optim.learning_rate for c in stages.values()]
   assert rates == [1e-6, 1e-6, 1e-6, 5e-6, 5e-6, 1e-6]
-  sizes = [c.rollout.groups for c in stages.values()]
+  sizes = [c.rollout.per_prompt for c in stages.values()]
   assert sizes[:4] + sizes[5:] == [8, 16, 16, 8, 16]
   assert tuple(sizes[4]['values']) == (8, 12, 16)
   ends = [c.stop.metric for c in stages.values()]
@@ -226,16 +231,16 @@ def test_what_the_stages_of_1_0_are():
 def test_prompts_of_table_3(name, of, max_solved):
   stages = resolved(acereason_7b.get_config(name))
   assert list(stages) == PUBLISHED[:3]
-  own = settings.filters(stages['math_24k'])['math']
+  own = stages_lib.filters(stages['math_24k'])['math']
   assert (own['of'], own['max_solved']) == (of, max_solved)
   # The stages before are those of every other one: they can be shared.
   for before in PUBLISHED[:2]:
-    assert settings.filters(stages[before])['math']['of'] == 0
+    assert stages_lib.filters(stages[before])['math']['of'] == 0
 
 
 def test_difficulty_of_14b():
   stages = resolved(acereason_14b.get_config())
-  assert settings.filters(stages['code_24k'])['code']['max_difficulty'] == 7.0
+  assert stages_lib.filters(stages['code_24k'])['code']['max_difficulty'] == 7.0
   assert acereason_14b.get_config().model.endswith('14B')
 
 
@@ -248,7 +253,7 @@ def test_an_order_that_there_is_not():
 def test_what_the_stages_of_1_1_are():
   stages = resolved(acereason_1_1_7b.get_config())
   assert list(stages) == PUBLISHED
-  own = {n: settings.filters(c)[n[:4]] for n, c in stages.items()}
+  own = {n: stages_lib.filters(c)[n[:4]] for n, c in stages.items()}
   assert own['math_8k']['max_difficulty'] == 4.0
   assert own['math_16k']['max_difficulty'] == -1.0
   # Of those solved by every one of 16 only.
@@ -260,7 +265,7 @@ def test_what_the_stages_of_1_1_are():
     'acereason_jax.rl.control:near_entropy'
   }
   other = resolved(acereason_1_1_7b.get_config('without_difficulty'))
-  assert settings.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
+  assert stages_lib.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
 
 
 @pytest.fixture(scope='module')
@@ -280,7 +285,7 @@ def of_tiny(config, folder):
     for name in config.domains
   }
   small.stages = tuple(
-    {f: v for f, v in stage.items() if f not in ('microbatch', 'truncated')}
+    {f: v for f, v in stage.items() if f not in ('microbatch', 'objective')}
     | dict(rollout={**stage['rollout'], 'max_tokens': 8})
     for stage in config.stages
   )
@@ -303,14 +308,14 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
   )
   run = build.build(config)
   prompts = {name: domain.prompts for name, domain in run.domains.items()}
-  tools = loop.Tools(prompts, judges={}, journal=None)
+  tools = values.Tools(prompts, judges={}, journal=None)
   state = run.stages[0].init(run.load_params())
-  at = loop.Standing(
+  at = values.Standing(
     state,
-    loop.Progress(
+    values.Progress(
       'math_8k', step=3, stage_step=3, carried=dict(temperature=0.93)
     ),
-    loop.ledger.Ledger(),
+    ledger.Ledger(),
   )
   at = loop.enter(run, run.stages[1], at, tools, bool)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16
@@ -335,11 +340,14 @@ def test_filters_by_domain(folder):
     dict(
       name='both',
       mix=dict(math=1, code=1),
-      filter=dict(drop_solved=True, readmit=0.1),
-      filters=dict(math=dict(of=16, max_solved=6, drop_solved=False)),
+      filter=dict(
+        drop_solved=True,
+        readmit=0.1,
+        domains=dict(math=dict(of=16, max_solved=6, drop_solved=False)),
+      ),
     ),
   )
-  settings.validate(config)
+  checks.validate(config)
   (stage,) = build.build(config).stages
   assert (
     stage.filters['math'].max_solved == 6 and stage.filters['math'].of == 16
@@ -352,19 +360,30 @@ def test_filters_by_domain(folder):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    (dict(poetry={}), r'config\.filters\.poetry: no such domain; there are: '),
-    (dict(code=dict(maxsolved=3)), r'config\.filters\.code\.maxsolved=3: no'),
-    (dict(code=dict(max_solved=3)), r'config\.filters\.code\.max_solved=3: gi'),
-    (dict(code=dict(of=2.5)), r'config\.filters\.code\.of=2\.5: .* type int'),
-    (dict(code=3), r'config\.filters\.code=3: give a dict of what it changes'),
-    (dict(code=dict(readmit=2.0)), r'config\.filters\.code\.readmit=2\.0: giv'),
+    (dict(poetry={}), r'config\.filter\.domains\.poetry: no such domain; '),
+    (dict(code=dict(maxsolved=3)), r'\.filter\.domains\.code\.maxsolved=3: no'),
+    (
+      dict(code=dict(max_solved=3)),
+      r'\.filter\.domains\.code\.max_solved=3: gi',
+    ),
+    (dict(code=dict(of=2.5)), r'\.filter\.domains\.code\.of=2\.5: .* type int'),
+    (
+      dict(code=3),
+      r'\.filter\.domains\.code=3: give a dict of what it changes',
+    ),
+    (
+      dict(code=dict(readmit=2.0)),
+      r'\.filter\.domains\.code\.readmit=2\.0: giv',
+    ),
   ],
 )
 def test_a_bad_filter_of_a_domain(folder, changes, message):
   config = tiny.staged(folder)
-  config.stages = (dict(name='x', mix=dict(code=1), filters=changes),)
+  config.stages = (
+    dict(name='x', mix=dict(code=1), filter=dict(domains=changes)),
+  )
   with pytest.raises(ValueError, match=message):
-    settings.validate(config)
+    checks.validate(config)
 
 
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
@@ -373,14 +392,20 @@ BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 @pytest.mark.parametrize(
   'rollout, message',
   [
-    (dict(groups=BY_EPOCH | dict(values=(1, 4))), 'goes down to 1; a group of'),
-    (dict(groups=BY_EPOCH | dict(values=())), r'config\.rollout\.groups: '),
+    (
+      dict(per_prompt=BY_EPOCH | dict(values=(1, 4))),
+      'goes down to 1; a group of',
+    ),
+    (
+      dict(per_prompt=BY_EPOCH | dict(values=())),
+      r'config\.rollout\.per_prompt: ',
+    ),
   ],
 )
 def test_a_bad_number_of_rollouts(folder, rollout, message):
   config = tiny.config(folder)
   config.stages = (dict(name='x', rollout=rollout),)
-  settings.validate(config)
+  checks.validate(config)
   with pytest.raises(ValueError, match=message):
     build.build(config)
 
@@ -404,11 +429,13 @@ def test_an_end_that_the_filter_would_bring_about(folder, metric, leave):
 
 def test_looks_by_domain(folder):
   config = tiny.staged(folder)
-  config.domains.math.evaluate_every = 2
+  config.domains.math.heldout = dict(every=2)
   run = build.build(config)
   assert {n: d.evaluate_every for n, d in run.domains.items()} == dict(
     math=2, code=3
   )
-  config.domains.code.evaluate_every = 0
-  with pytest.raises(ValueError, match=r"config\.best='heldout/code' needs lo"):
+  config.domains.code.heldout = dict(every=0)
+  with pytest.raises(
+    ValueError, match=r"config\.checkpoint\.best='heldout/code' needs"
+  ):
     build.build(config)

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 import tiny
 
-from acereason_jax.data import parquet_rows, sources
+from acereason_jax.data import parquet_rows, questions, sources
 
 
 def write_lines(path, *rows):
@@ -455,9 +455,9 @@ def test_a_line_without_end(tmp_path):
 def test_more_text_than_is_held(tmp_path, monkeypatch):
   rows = [dict(problem='12345', answer='1')] * 3
   path = write_lines(tmp_path / 'a.jsonl', *rows)
-  monkeypatch.setattr(sources, '_MAX_TOTAL_CHARS', 17)
+  monkeypatch.setattr(questions, '_MAX_TOTAL_CHARS', 17)
   refused(sources.jsonl, path, 'the first 3 rows have more than 17 characters')
-  monkeypatch.setattr(sources, '_MAX_TOTAL_CHARS', 18)
+  monkeypatch.setattr(questions, '_MAX_TOTAL_CHARS', 18)
   assert len(sources.jsonl(path)) == 1
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger, outcomes, selection
-from acereason_jax.rl import advantages
-from acereason_jax.run import collect, loop
+from acereason_jax.curriculum import filtering, ledger, outcomes
+from acereason_jax.rl import objective
+from acereason_jax.run import judged as judged_lib
+from acereason_jax.run import step as step_lib
 
 ROOM = 10
-SCORE = advantages.Rules('score', 0, ROOM)
+SCORE = objective.Rules('score', 0, ROOM)
 ZERO = SCORE._replace(truncated='zero')
 MASK = SCORE._replace(truncated='mask')
 # The last 4 tokens cost a quarter each.
@@ -62,16 +63,16 @@ RIGHT_BUT_CUT, WRONG_AND_CUT = ('right', ROOM), ('wrong', ROOM)
 )
 def test_reward_by_hand(outcome, rules, want):
   g = group(outcome)
-  assert advantages.reward(g.rollouts[0], g.verdicts[0], rules) == want
-  reward_PG, judged_PG = advantages.rewards([g, g], rules)
+  assert objective.reward(g.rollouts[0], g.verdicts[0], rules) == want
+  reward_PG, judged_PG = objective.rewards([g, g], rules)
   assert reward_PG.tolist() == [[want], [want]] and judged_PG.all()
 
 
 def test_what_the_judge_failed_on_has_no_reward():
   g = group(RIGHT, LATE, ('error', 0))
   with pytest.raises(ValueError, match='has no reward'):
-    advantages.reward(g.rollouts[1], g.verdicts[1], ZERO)
-  reward_PG, judged_PG = advantages.rewards([g], ZERO)
+    objective.reward(g.rollouts[1], g.verdicts[1], ZERO)
+  reward_PG, judged_PG = objective.rewards([g], ZERO)
   assert judged_PG.tolist() == [[True, False, False]]
   assert reward_PG.tolist() == [[1.0, 0.0, 0.0]]
 
@@ -106,12 +107,12 @@ def test_what_the_judge_failed_on_has_no_reward():
 )
 def test_a_group_has_signal_if_it_has_a_gradient(outcomes, rules, signal):
   g = group(*outcomes)
-  assert advantages.has_signal(g, rules) == signal
+  assert objective.has_signal(g, rules) == signal
   # And so do refills, and the metric that a limit looks at.
   others = [group(RIGHT, RIGHT), group(WRONG, WRONG)]
-  (chosen,) = loop.filled([*others, g], 1, rules)
+  (chosen,) = step_lib.choose_groups([*others, g], 1, rules)
   assert (chosen is g) == signal
-  found = collect.judge_metrics([g], rules)
+  found = judged_lib.judge_metrics([g], rules)
   assert found['zero_signal_share'] == 1.0 - signal
 
 
@@ -120,17 +121,17 @@ def test_reward_is_what_trains_and_pass_is_the_judges():
     group(RIGHT, RIGHT_BUT_CUT, WRONG, LATE),
     group(RIGHT_BUT_CUT, WRONG_AND_CUT, WRONG, WRONG, name='q'),
   ]
-  found = collect.judge_metrics(groups, ZERO)
+  found = judged_lib.judge_metrics(groups, ZERO)
   assert found['reward'] == pytest.approx(1 / 7)
   assert found['pass_rate'] == pytest.approx(3 / 7)
   assert found['solved_share'] == 0.5
   assert found['judge_failed_share'] == pytest.approx(1 / 8)
-  found = collect.judge_metrics(groups, SCORE)
+  found = judged_lib.judge_metrics(groups, SCORE)
   assert found['reward'] == found['pass_rate'] == pytest.approx(3 / 7)
   assert found['solved_share'] == 1.0
   # Rewards below 0 are none that was earned.
   long = [group(('wrong', 9), ('wrong', 8)), group(('right', 9), WRONG)]
-  found = collect.judge_metrics(long, SOFT)
+  found = judged_lib.judge_metrics(long, SOFT)
   assert found['reward'] == pytest.approx((-0.75 - 0.5 + 0.25) / 4)
   assert found['pass_rate'] == 0.25 and found['solved_share'] == 0.5
 
@@ -140,7 +141,7 @@ def test_domains_have_the_same_rules():
     group(RIGHT_BUT_CUT, domain='math'),
     group(RIGHT, domain='code', name='q'),
   ]
-  found = collect.judge_metrics(groups, ZERO)
+  found = judged_lib.judge_metrics(groups, ZERO)
   assert (found['math/reward'], found['code/reward']) == (0.0, 1.0)
   assert (found['math/pass_rate'], found['code/pass_rate']) == (1.0, 1.0)
 
@@ -151,7 +152,7 @@ def survivors(groups, rules, filter, kind='train'):
   known = ledger.Ledger(
     ledger.records(groups, kind, 's', [0] * len(groups), step, rules)
   )
-  kept = selection.survivors(
+  kept = filtering.survivors(
     [g.prompt for g in groups],
     known,
     filter,
@@ -171,15 +172,15 @@ def test_filters_go_by_what_trains():
     group(WRONG, WRONG, name='d'),
     group(('right', 9), ('right', 8), name='e'),
   ]
-  solved = selection.Filter(drop_solved=True)
-  unsolved = selection.Filter(keep_unsolved=False)
+  solved = filtering.Filter(drop_solved=True)
+  unsolved = filtering.Filter(keep_unsolved=False)
   assert survivors(groups, SCORE, solved) == ['d']
   assert survivors(groups, ZERO, solved) == ['a', 'b', 'd']
   # What is long but solved is solved; at full length nothing is left of it.
   assert survivors(groups, SOFT, solved) == ['a', 'b', 'd']
   assert survivors(groups, ZERO, unsolved) == ['a', 'c', 'e']
   assert survivors(groups, SCORE, unsolved) == ['a', 'b', 'c', 'e']
-  probe = selection.Filter(of=2, max_solved=1)
+  probe = filtering.Filter(of=2, max_solved=1)
   assert survivors(groups, SCORE, probe, 'probe') == ['d']
   assert survivors(groups, ZERO, probe, 'probe') == ['a', 'b', 'd']
 
@@ -216,8 +217,8 @@ def test_the_ledger_holds_the_judges_word_and_what_trains():
   ],
 )
 def test_a_held_out_rate_is_of_what_was_judged(statuses, rate, judged, failed):
-  found = collect.pass_rate([group(*((s, 3) for s in statuses))])
+  found = judged_lib.pass_rate([group(*((s, 3) for s in statuses))])
   assert found == pytest.approx((rate, judged, failed), nan_ok=True)
   # However they stand in groups.
   apart = [group((s, 3), name=str(i)) for i, s in enumerate(statuses)]
-  assert collect.pass_rate(apart) == pytest.approx(found, nan_ok=True)
+  assert judged_lib.pass_rate(apart) == pytest.approx(found, nan_ok=True)

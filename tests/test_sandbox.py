@@ -21,7 +21,7 @@ from acereason_jax.verifiers.isolation import sandbox, syscalls
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
-  pytest.skip('Linux alone confines', allow_module_level=True)
+  pytest.skip('only Linux confines', allow_module_level=True)
 
 GUARD = 120
 HERE = pathlib.Path(__file__).parent
@@ -46,7 +46,7 @@ RARE = {
   'vm read',
   'vm write',
 }
-# What Landlock alone refuses, by the ABI that brought it, ...
+# What only Landlock refuses, by the ABI that brought it, ...
 LANDLOCK = {
   'append': 1,
   'descriptors': 1,
@@ -87,7 +87,7 @@ LANDLOCK = {
   'tgkill': 6,
   'tkill': 6,
 }
-# ... and what the filter alone cannot: it sees no paths.
+# ... and what the filter cannot: it sees no paths.
 READING = {
   'descriptors',
   'environ',
@@ -119,7 +119,7 @@ def _results(layer, user):
 
 def _confined(code):
   """The output of `code` after `confine`, whose line is `line`."""
-  head = 'from acereason_jax.verifiers import sandbox\n'
+  head = 'from acereason_jax.verifiers.isolation import sandbox\n'
   return _python('-c', f'{head}line = sandbox.confine()\n{code}').strip()
 
 
@@ -255,7 +255,7 @@ def test_the_filter_holds_threads_that_were_there_before():
     pytest.skip(f'this host has less: {_line()}')
   code = """
 import os, threading
-from acereason_jax.verifiers import sandbox
+from acereason_jax.verifiers.isolation import sandbox
 go, found = threading.Event(), []
 def work():
   go.wait()
@@ -286,7 +286,7 @@ def test_the_line_names_every_layer():
 def test_a_kernel_without_landlock_and_seccomp_still_runs():
   code = """
 import ctypes, errno
-from acereason_jax.verifiers import sandbox
+from acereason_jax.verifiers.isolation import sandbox
 def none(*arguments):
   ctypes.set_errno(errno.ENOSYS)
   return -1
@@ -300,7 +300,7 @@ print(sandbox.confine())
 
 def test_an_unknown_machine_still_runs():
   code = 'syscalls.NUMBERS.clear(); print(sandbox.confine())'
-  head = 'from acereason_jax.verifiers import sandbox, syscalls; '
+  head = 'from acereason_jax.verifiers.isolation import sandbox, syscalls; '
   line = _python('-c', head + code)
   assert f'seccomp=no({MACHINE})' in line
   assert 'network=open' in line
@@ -309,7 +309,7 @@ def test_an_unknown_machine_still_runs():
 def test_another_system_still_runs():
   code = """
 import sys
-from acereason_jax.verifiers import sandbox
+from acereason_jax.verifiers.isolation import sandbox
 sys.platform = 'darwin'
 print(sandbox.confine())
 """
@@ -503,7 +503,7 @@ def test_a_low_limit_on_open_files_is_kept(files):
   """What cannot be raised stays; it used to end the worker in silence."""
   code = (
     'import resource\n'
-    'from acereason_jax.verifiers import sandbox\n'
+    'from acereason_jax.verifiers.isolation import sandbox\n'
     f'resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n'
     'sandbox.drop_capabilities()\n'
     'sandbox.confine()\n'

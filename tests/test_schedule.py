@@ -10,11 +10,14 @@ import itertools
 
 import hypothesis
 import numpy as np
+import properties
 import pytest
 from hypothesis import strategies as st
 
 from acereason_jax import types
+from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.rollout import trace as trace_lib
 
 JUNK = (-1, -1)
 SIZES = schedule.Sizes(
@@ -26,12 +29,12 @@ SIZES = schedule.Sizes(
   rows=2,
   piece=8,
   window=20,
-  room=24,
+  max_tokens=24,
 )
 
 
 def prompt(name, length):
-  """Its tokens hang on its name and length; no two prompts share a prefix."""
+  """Its tokens depend on its name and length; no two prompts share a prefix."""
   rng = np.random.default_rng([*name.encode(), length])
   tokens = rng.integers(100, 10**6, length)
   return types.Prompt(name, '', '', tokens.astype(np.int32))
@@ -116,8 +119,8 @@ class Device:
 
 
 def run(sizes, requests, lengths, inspect=lambda plan: None, find_stop=None):
-  """All rollouts in the order of their ends, with what was left behind."""
-  trace = schedule.Trace()
+  """All rollouts in the order of their ends, with what was left."""
+  trace = trace_lib.Trace()
   plan = schedule.Schedule(sizes, requests, trace)
   device = Device(sizes, lengths)
   ended = []
@@ -178,7 +181,7 @@ def check_reads(plan, device, control_BF, table_BP):
       assert slot.length == max(positions, default=-1) + 1
       seen = device.seen(shard_index, table_BP[b], positions)
       assert seen == list(zip(past[:-1], range(slot.position)))
-      # What this call adds has room on a page that is the rollout's alone.
+      # What this call adds has room on a page of only that rollout.
       assert slot.page in live.pages
       assert slot.offset + s.chunk <= s.page
       assert table_BP[b, (slot.start + slot.drawn) // s.page] == slot.page
@@ -217,7 +220,7 @@ def check_trace(trace, sizes, requests, ended):
     times.sort()
     for (_, end), (begin, _) in itertools.pairwise(times):
       assert end <= begin
-  final = [e for e in trace.events if e.reason != schedule.PREEMPTED]
+  final = [e for e in trace.events if e.reason != trace_lib.PREEMPTED]
   asked = sorted((r.prompt.id, r.index) for r in requests)
   assert sorted((e.prompt_id, e.index) for e in final) == asked
   assert len(trace.events) - len(final) == trace.preempted
@@ -236,7 +239,7 @@ def check_trace(trace, sizes, requests, ended):
 
 
 def check_left(plan):
-  """All pages are back, but for prompts that a later rollout could use."""
+  """All pages are back, except prompts that a later rollout could use."""
   for shard in plan.shards:
     assert shard.live() == []
     assert shard.available(None) == plan.sizes.pages - 1
@@ -257,24 +260,24 @@ def workloads(draw):
     rows=shards * number(1, 2),
     piece=page * number(1, 3),
     window=number(1, 14),
-    room=number(1, 20),
+    max_tokens=number(1, 20),
   )
   sizes = sizes._replace(pages=sizes.table + 1 + number(0, 12))
   schedule.check(sizes)
   asked = []
   for i in range(number(0, 6)):
     one = prompt(f'p{i}', number(1, sizes.window))
-    limit = number(1, sizes.room)
-    asked += schedule.requests([one], number(1, 5), limit)[0]
+    limit = number(1, sizes.max_tokens)
+    asked += requests_lib.for_prompts([one], number(1, 5), limit)[0]
   asked = draw(st.permutations(asked))
   lengths = {
-    (seed_of(r.prompt.id), r.index): number(1, sizes.room) for r in asked
+    (seed_of(r.prompt.id), r.index): number(1, sizes.max_tokens) for r in asked
   }
   return sizes, asked, lengths
 
 
 @hypothesis.given(workloads())
-@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@properties.tried(200, derandomize=True)
 def test_every_request_ends_once_with_its_tokens(workload):
   sizes, asked, lengths = workload
   ended, trace, plan, _ = run(sizes, asked, lengths)
@@ -284,8 +287,8 @@ def test_every_request_ends_once_with_its_tokens(workload):
     check_trace(trace, sizes, asked, ended)
 
 
-def group_of(one, groups, limit=SIZES.room):
-  return schedule.requests([one], groups, limit)[0]
+def group_of(one, groups, limit=SIZES.max_tokens):
+  return requests_lib.for_prompts([one], groups, limit)[0]
 
 
 def constant(requests, length):
@@ -302,7 +305,7 @@ def test_nothing_asked_is_nothing_done():
 def test_tight_pools_preempt_the_youngest_and_end_all():
   """Room for one whole rollout and a little: the worst that `check` allows."""
   asked = [r for n in 'abc' for r in group_of(prompt(n, 17), 3)]
-  lengths = constant(asked, SIZES.room)
+  lengths = constant(asked, SIZES.max_tokens)
   preempted = []
   for spare in range(8):
     sizes = SIZES._replace(pages=SIZES.table + 1 + spare)
@@ -320,7 +323,7 @@ def test_a_preempted_rollout_goes_before_those_that_never_ran():
   """Both of the youngest leave, and come back in their old order."""
   sizes = SIZES._replace(pages=SIZES.table + 1 + 1, slots=3)
   asked = [r for n in 'abcd' for r in group_of(prompt(n, 1), 1)]
-  lengths = constant(asked, SIZES.room)
+  lengths = constant(asked, SIZES.max_tokens)
   queues = []
 
   def watch(plan):
@@ -369,10 +372,10 @@ def test_each_shard_prefills_a_prompt_for_itself():
 
 @pytest.mark.parametrize('count, most', [(3, 1), (6, 2), (12, 3), (40, 4)])
 def test_shards_are_filled_evenly(count, most):
-  """A shard's pages and its time are its own: none runs alone."""
+  """A shard's pages and its time are its own: none runs for another."""
   sizes = SIZES._replace(slots=16, shards=4, rows=4)
-  asked = [schedule.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
-  plan = schedule.Schedule(sizes, asked, schedule.Trace())
+  asked = [requests_lib.Request(prompt(str(i), 5), 0, 8) for i in range(count)]
+  plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
   plan.admit(seed_of)
   assert max(len(shard.live()) for shard in plan.shards) == most
   assert sum(len(shard.live()) for shard in plan.shards) == min(count, 16)
@@ -380,7 +383,7 @@ def test_shards_are_filled_evenly(count, most):
 
 def test_a_prompt_of_one_token_needs_no_prefill():
   asked = group_of(prompt('a', 1), 2)
-  plan = schedule.Schedule(SIZES, asked, schedule.Trace())
+  plan = schedule.Schedule(SIZES, asked, trace_lib.Trace())
   assert plan.admit(seed_of) == []
   control, _ = plan.control()
   first = schedule.Slot(*control[0].tolist())
@@ -393,7 +396,7 @@ def test_prefill_calls_go_piece_by_piece_over_full_batches():
   lengths = [17, 5, 10, 9, 20]
   prompts = [prompt(n, length) for n, length in zip('abcde', lengths)]
   asked = [r for one in prompts for r in group_of(one, 1)]
-  plan = schedule.Schedule(sizes, asked, schedule.Trace())
+  plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
   calls = plan.admit(seed_of)
   firsts = [call.first_A.tolist() for call in calls]
   # Of 9 tokens the last is no part of the prefix: 8 are one piece.
@@ -409,7 +412,7 @@ def test_prefill_calls_go_piece_by_piece_over_full_batches():
 
 def test_idle_prompts_give_way_least_recently_used_first():
   # Each prompt takes 2 of 9 pages, and each rollout one.
-  sizes = SIZES._replace(pages=10, slots=1, window=9, room=4)
+  sizes = SIZES._replace(pages=10, slots=1, window=9, max_tokens=4)
   names = 'abcaded'
   asked = [r for n in names for r in group_of(prompt(n, 9), 1)]
   asked = [r._replace(index=i) for i, r in enumerate(asked)]
@@ -422,18 +425,18 @@ def test_idle_prompts_give_way_least_recently_used_first():
 
 
 HEAVY = SIZES._replace(
-  slots=16, chunk=4, page=32, piece=32, pages=600, room=512
+  slots=16, chunk=4, page=32, piece=32, pages=600, max_tokens=512
 )
 
 
 def heavy_tailed(sizes, count, seed=0):
-  """Log-normal lengths with a mean of 0.3 of `room`, cut off there."""
+  """Log-normal lengths with a mean of 0.3 of `max_tokens`, cut off there."""
   rng = np.random.default_rng(seed)
   asked = [
     r for i in range(count // 4) for r in group_of(prompt(f'{i}', 9), 4, 512)
   ]
-  drawn = rng.lognormal(np.log(0.3 * sizes.room) - 0.5, 1.0, count)
-  drawn = np.clip(drawn, 1, sizes.room).astype(int).tolist()
+  drawn = rng.lognormal(np.log(0.3 * sizes.max_tokens) - 0.5, 1.0, count)
+  drawn = np.clip(drawn, 1, sizes.max_tokens).astype(int).tolist()
   return asked, {
     (seed_of(r.prompt.id), r.index): n for r, n in zip(asked, drawn)
   }
@@ -458,7 +461,7 @@ def test_longest_first_shortens_the_makespan():
     mean[r.prompt.id] += of(r) / 4
   steps = lambda order: run(HEAVY, order, lengths)[1].steps
   given = steps(asked)
-  sorted_by_mean = schedule.longest_first(asked, mean)
+  sorted_by_mean = requests_lib.longest_first(asked, mean)
   assert steps(sorted_by_mean) < 0.9 * given
   # No order can do better than this.
   least = max(sum(map(of, asked)) / HEAVY.slots, max(map(of, asked)))
@@ -467,7 +470,7 @@ def test_longest_first_shortens_the_makespan():
 
 def test_longest_first_keeps_order_and_puts_the_unknown_in_front():
   asked = [r for n in 'abcd' for r in group_of(prompt(n, 3), 2)]
-  got = schedule.longest_first(asked, dict(a=5.0, b=9.0, d=5.0))
+  got = requests_lib.longest_first(asked, dict(a=5.0, b=9.0, d=5.0))
   assert [(r.prompt.id, r.index) for r in got] == [
     (n, i) for n in 'cbad' for i in range(2)
   ]
@@ -475,7 +478,7 @@ def test_longest_first_keeps_order_and_puts_the_unknown_in_front():
 
 def test_a_prompt_that_stands_twice_goes_on_with_its_indices():
   a, b = prompt('a', 3), prompt('b', 4)
-  got = schedule.requests([a, b, a], 2, 7)
+  got = requests_lib.for_prompts([a, b, a], 2, 7)
   names = [[(r.prompt.id, r.index, r.limit) for r in group] for group in got]
   assert names == [
     [('a', 0, 7), ('a', 1, 7)],
@@ -486,10 +489,10 @@ def test_a_prompt_that_stands_twice_goes_on_with_its_indices():
 
 def test_a_stop_string_cuts_what_was_drawn_past_it():
   asked = group_of(prompt('a', 5), 2)
-  lengths = constant(asked, SIZES.room)
+  lengths = constant(asked, SIZES.max_tokens)
 
   def find_stop(live, fresh):
-    # Rollout 0 alone, at its 7th token: the first of its call.
+    # Only rollout 0, at its 7th token: the first of its call.
     if live.request.index or live.drawn < 7:
       return None
     assert fresh == 2
@@ -499,8 +502,8 @@ def test_a_stop_string_cuts_what_was_drawn_past_it():
   ended, trace, plan, _ = run(SIZES, asked, lengths, find_stop=find_stop)
   (first, why), (second, then) = ended
   assert (first.request.index, first.drawn, why) == (0, 7, schedule.STOP)
-  assert (second.drawn, then) == (SIZES.room, schedule.LENGTH)
-  assert trace.tokens == 7 + SIZES.room
+  assert (second.drawn, then) == (SIZES.max_tokens, schedule.LENGTH)
+  assert trace.tokens == 7 + SIZES.max_tokens
   assert trace.events[0][3:] == (0, 7, 'stop')
   # The cut token was drawn, and is wasted.
   assert trace.busy == trace.tokens + 1
@@ -509,8 +512,8 @@ def test_a_stop_string_cuts_what_was_drawn_past_it():
 
 def test_an_error_ends_a_rollout_with_the_tokens_before_it():
   asked = group_of(prompt('a', 5), 2)
-  plan = schedule.Schedule(SIZES, asked, trace := schedule.Trace())
-  device = Device(SIZES, constant(asked, SIZES.room))
+  plan = schedule.Schedule(SIZES, asked, trace := trace_lib.Trace())
+  device = Device(SIZES, constant(asked, SIZES.max_tokens))
   for pieces in plan.admit(seed_of):
     device.prefill(pieces)
   drawn = device.decode(*plan.control())
@@ -547,8 +550,8 @@ def test_the_same_requests_make_the_same_schedule():
     (dict(page=6, chunk=4), 'page=6: give a multiple of chunk, 4'),
     (dict(chunk=0), 'page=4: give a multiple of chunk, 0'),
     (dict(page=8, piece=12), 'piece=12: give a multiple of page, 8'),
-    (dict(room=0), 'window=20 room=0: give at least 1'),
-    (dict(window=0), 'window=0 room=24: give at least 1'),
+    (dict(max_tokens=0), 'window=20 max_tokens=0: give at least 1'),
+    (dict(window=0), 'window=0 max_tokens=24: give at least 1'),
   ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, said):

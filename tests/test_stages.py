@@ -24,9 +24,10 @@ from runs import (
 )
 
 from acereason_jax import ledger, train
-from acereason_jax.config import reader as settings
-from acereason_jax.run import checkpoint, loop
+from acereason_jax.config import checks
+from acereason_jax.run import checkpoint, values
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
 # Of the three stages of `tiny.staged`.
 ENDS = 2, 5, 7
@@ -40,11 +41,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def command(folder, tmp_path_factory):
+def command(folder, compiled):
   """A run of the three stages, given its workdir and flags."""
-  cache = tmp_path_factory.mktemp('compiled')
   return lambda *args, **kwargs: Command(
-    folder, cache, *args, **dict(config='staged_config') | kwargs
+    folder, compiled, *args, **dict(config='staged_config') | kwargs
   )
 
 
@@ -122,7 +122,7 @@ def test_temperature_follows_the_entropy(reference):
   assert rows[0]['temperature'] == rows[6]['temperature'] == 1.0
 
 
-def test_an_optimiser_is_carried_or_new(reference):
+def test_an_optimizer_is_carried_or_new(reference):
   counts = {}
   for step in ENDS:
     leaves = jax.tree.leaves(state_of(reference[0], step)['opt_state'])
@@ -231,8 +231,11 @@ def phase_of(said):
       'give stages that follow each',
     ),
     ({'start.stages': ('maths',)}, "config.start.stages: no stage 'maths'; "),
-    ({'best': 'heldout/poetry'}, "config.best='heldout/poetry': heldout/"),
-    ({'best': 'heldout/code', 'evaluate_every': 0}, 'config.evaluate_every=0'),
+    (
+      {'checkpoint.best': 'heldout/poetry'},
+      "config.checkpoint.best='heldout/poetry': heldout/",
+    ),
+    ({'heldout.every': 0}, 'config.heldout.every=0: config.checkpoint.best='),
     ({'start.run': '/none'}, 'config.start.run: /none: holds no checkpoint'),
   ],
 )
@@ -250,7 +253,10 @@ def test_a_bad_recipe(folder, tmp_path, changes, message):
       dict(rollout=dict(max_tokens=60), microbatch=dict(columns=72)),
       "stage 'x': config.rollout.max_tokens=60: with .* longer than the cont",
     ),
-    (dict(rollout=dict(groups=1)), "stage 'x': config.rollout.groups=1: a gr"),
+    (
+      dict(rollout=dict(per_prompt=1)),
+      "stage 'x': config.rollout.per_prompt=1: a ",
+    ),
     (dict(filter=dict(of=4, max_solved=4)), 'filter.max_solved=4: give 0, or'),
     (dict(filter=dict(max_solved=2)), 'filter.max_solved=2: give 0, or less'),
     (dict(stop=dict(gain=float('nan'))), 'config.stop.gain=nan: give a numb'),
@@ -263,8 +269,10 @@ def test_a_bad_recipe(folder, tmp_path, changes, message):
       "stage 'x': config.rollout.temperature: ",
     ),
     (
-      dict(entropy_bonus=dict(fn='optax:sgd', learning_rate=1.0)),
-      "stage 'x': config.entropy_bonus: gave no control",
+      dict(
+        objective=dict(entropy_bonus=dict(fn='optax:sgd', learning_rate=1.0))
+      ),
+      "stage 'x': config.objective.entropy_bonus: gave no control",
     ),
     (
       dict(filter=dict(max_difficulty=3.0)),
@@ -276,8 +284,14 @@ def test_a_bad_recipe(folder, tmp_path, changes, message):
     (dict(name=''), "config.stages[0].name='': give each stage a name"),
     (dict(stop=dict(metric='fun', window=2)), "config.stop.metric='fun': rew"),
     (dict(stop=dict(metric='reward')), 'config.stop.window=0: give at least'),
-    (dict(updates=5), "stage 'x': config.updates=5: give 1 to rollout.pro"),
-    (dict(optim=dict(fn='optax:none')), "stage 'x': config.optim"),
+    (
+      dict(optim=dict(updates=5)),
+      "stage 'x': config.optim.updates=5: give 1 to ",
+    ),
+    (
+      dict(optim=dict(transform=dict(fn='optax:none'))),
+      "stage 'x': config.optim",
+    ),
   ],
 )
 def test_a_bad_stage(folder, tmp_path, changes, message):
@@ -286,33 +300,33 @@ def test_a_bad_stage(folder, tmp_path, changes, message):
   refused(config, tmp_path, message)
 
 
-def test_an_optimiser_that_cannot_be_carried(folder, tmp_path):
+def test_an_optimizer_that_cannot_be_carried(folder, tmp_path):
   config = tiny.staged(folder)
-  lion = dict(fn='optax:lion', learning_rate=1e-3)
+  lion = dict(transform=dict(fn='optax:lion'))
   config.stages = (
     dict(name='a', mix=dict(math=1)),
     dict(name='b', mix=dict(math=1), optim=lion),
   )
-  refused(config, tmp_path, "stage 'b': config.carry_optimizer=True: its optim")
+  refused(config, tmp_path, "stage 'b': config.optim.carry=True: its optim")
 
 
 def test_a_warm_up_after_a_constant_rate(folder, tmp_path):
   """Refused with the way to have both, which then is taken."""
   config = tiny.staged(folder)
   first = dict(name='a', mix=dict(math=1))
-  second = dict(name='b', mix=dict(math=1), warmup_steps=2)
+  second = dict(name='b', mix=dict(math=1), optim=dict(warmup_steps=2))
   config.stages = (first, second)
   refused(config, tmp_path, "dict(fn='optax:constant_schedule', value=1e-6)")
   rate = dict(fn='optax:constant_schedule', value=1e-2)
   config.stages = (first | dict(optim=dict(learning_rate=rate)), second)
-  settings.validate(config)
+  checks.validate(config)
   assert train.build(config).stages[1].carry is not None
 
 
 def refused(config, workdir, message):
   """Checks that a run of `config` ends with one line before it compiles."""
   with pytest.raises((ValueError, SystemExit)) as caught:
-    settings.validate(config)
+    checks.validate(config)
     train.train(train.build(config), workdir / 'refused')
   said = str(caught.value)
   assert re.search(re.escape(message).replace(r'\.\*', '.*'), said), said
@@ -348,15 +362,15 @@ def test_what_a_stage_may_change_when_a_run_goes_on(reference, folder):
   config.stages = (first | dict(limits=limits, engine=dict(slots=8)), *rest)
   config.domains.code.judge = dict(workers=2)
   assert train.train(train.build(config), reference[0]) == 0
-  config.stages = (first | dict(average='group'), *rest)
-  changed = r'other configuration: stages\.math_short\.average: absent -> "gr'
+  config.stages = (first | dict(objective=dict(average='group')), *rest)
+  changed = r'other configuration: stages\.math_short\.objective\.average: abs'
   with pytest.raises(SystemExit, match=changed):
     train.train(train.build(config), reference[0])
 
 
 STEERED = (
-  '--config.evaluate_every=2',
-  '--config.best=heldout/math',
+  '--config.heldout.every=2',
+  '--config.checkpoint.best=heldout/math',
   '--config.heldout.temperature=0.5',
 )
 
@@ -370,9 +384,10 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
     '  short, long, _ = c.stages\n'
     "  long = long | dict(steps=4, stop=dict(metric='same_prompts', window=2,"
     ' gain=-9.0))\n'
-    "  last = dict(name='last', mix=dict(code=1), steps=1, updates=2,\n"
-    "    loss=dict(fn='tiny_losses:clipped'),\n"
-    '    optim=dict(learning_rate=1e-3), rollout=dict(max_tokens=6))\n'
+    "  last = dict(name='last', mix=dict(code=1), steps=1,\n"
+    "    objective=dict(loss=dict(fn='tiny_losses:clipped')),\n"
+    '    optim=dict(learning_rate=1e-3, updates=2),\n'
+    '    rollout=dict(max_tokens=6))\n'
     '  c.stages = (short, long, last)\n'
     '  return c\n'
   )
@@ -392,9 +407,9 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
   asked = [r['step'] for r in rows if 'heldout/math' in r]
   assert asked == ([2, 4, 6, 7] if at == 2 else [2, 3, 4, 6, 7])
   by_field = {c['field']: (c['before'], c['after']) for c in changes}
-  assert by_field['evaluate_every'] == (3, 2)
+  assert by_field['heldout.every'] == (3, 2)
   assert by_field['heldout.temperature'] == (1.0, 0.5)
-  assert by_field['best'] == ('heldout/code', 'heldout/math')
+  assert by_field['checkpoint.best'] == ('heldout/code', 'heldout/math')
   assert by_field['stages.math_long.steps'] == (3, 4)
   assert by_field['stages.last.optim.learning_rate'] == (None, 1e-3)
   for field in by_field:
@@ -420,12 +435,11 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
     f'  c = tiny.config(pathlib.Path({str(folder)!r}))\n'
     f'  c.train_data.path = {str(folder / "others.jsonl")!r}\n'
     '  c.steps = 4\n'
-    '  with c.ignore_type():\n'
-    '    c.rollout.groups = dict(\n'
-    "      fn='acereason_jax.rl.control:by_epoch', values=(2, 4))\n"
+    '  c.rollout.per_prompt = dict(\n'
+    "    fn='acereason_jax.rl.control:by_epoch', values=(2, 4))\n"
     '  c.rollout.prompts = 2\n'
     '  c.filter.drop_solved = True\n'
-    "  c.judge.fn = 'tiny_judge:known'\n"
+    "  c.judge.verify.fn = 'tiny_judge:known'\n"
     '  return c\n'
   )
   run = command(tmp_path, config=tmp_path / 'grows')
@@ -458,10 +472,10 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
     'import pathlib, tiny\n'
     'def get_config():\n'
     f'  c = tiny.staged(pathlib.Path({str(folder)!r}))\n'
-    '  c.domains.math.evaluate_every = 1\n'
-    '  c.domains.code.evaluate_every = 2\n'
+    '  c.domains.math.heldout = dict(every=1)\n'
+    '  c.domains.code.heldout = dict(every=2)\n'
     '  c.stages = (dict(name="both", steps=3, mix=dict(math=1, code=1),\n'
-    '    filters=dict(code=dict(of=4, max_solved=3))),)\n'
+    '    filter=dict(domains=dict(code=dict(of=4, max_solved=3)))),)\n'
     '  return c\n'
   )
   said = command(tmp_path, config=tmp_path / 'own').ends(0)
@@ -480,7 +494,7 @@ def test_a_judge_that_was_mended_is_asked_again(command, tmp_path):
   """Its failures are no part of the journal."""
   run = lambda seconds: command(
     tmp_path,
-    '--config.judge.fn=tiny_judge:slow',
+    '--config.judge.verify.fn=tiny_judge:slow',
     f'--config.judge.timeout_seconds={seconds}',
     '--config.steps=1',
     config='tiny_config',
@@ -528,7 +542,10 @@ def test_a_limit_stops_the_run(folder, command, tmp_path, limit, message):
 
 
 def test_gradients_that_are_not_finite(folder, command, tmp_path):
-  flags = '--config.loss.fn=tiny_losses:not_finite', '--config.steps=9'
+  flags = (
+    '--config.objective.loss.fn=tiny_losses:not_finite',
+    '--config.steps=9',
+  )
   said = command(tmp_path, *flags, config='tiny_config').ends(1)
   assert said.count('WARNING: the gradient was not finite') == 3
   last = said.splitlines()[-1]
@@ -545,9 +562,9 @@ def test_gradients_that_are_not_finite(folder, command, tmp_path):
 @pytest.mark.parametrize('updates', [2, 4])
 def test_several_updates_a_batch(folder, command, tmp_path, updates):
   flags = [
-    f'--config.updates={updates}',
+    f'--config.optim.updates={updates}',
     '--config.steps=2',
-    '--config.loss.fn=tiny_losses:clipped',
+    '--config.objective.loss.fn=tiny_losses:clipped',
   ]
   command(tmp_path, *flags, config='tiny_config').ends(0)
   leaves = jax.tree.leaves(state_of(tmp_path, 2)['opt_state'])
@@ -560,15 +577,15 @@ def test_several_updates_a_batch(folder, command, tmp_path, updates):
 
 def test_the_ledger_is_told(reference, capsys):
   workdir, _ = reference
-  ledger.main([str(workdir)])
+  ledger.main(['', str(workdir)])
   said = capsys.readouterr().out
   assert 'math_long' in said and 'probe' in said
 
 
 def test_a_reference_is_reset(folder, command, tmp_path):
   flags = [
-    '--config.loss.fn=tiny_losses:with_kl',
-    '--config.reset_reference_every=2',
+    '--config.objective.loss.fn=tiny_losses:with_kl',
+    '--config.objective.reset_reference_every=2',
     '--config.steps=3',
   ]
   command(tmp_path, *flags, config='tiny_config').ends(0)
@@ -581,6 +598,6 @@ def test_a_reference_is_reset(folder, command, tmp_path):
 
 
 def test_progress_is_plain_json():
-  progress = loop.Progress('a', history=[0.1], temperature=0.7)
-  again = loop.Progress(**json.loads(json.dumps(progress._asdict())))
+  progress = values.Progress('a', history=[0.1], temperature=0.7)
+  again = values.Progress(**json.loads(json.dumps(progress._asdict())))
   assert again == progress._replace(heldout=[], temperatures=[])

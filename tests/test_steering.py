@@ -6,12 +6,14 @@ import pathlib
 import pytest
 import tiny
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import checks, steering
 
 STAGED = tiny.staged(pathlib.Path('/data'))
 PLAIN = tiny.config(pathlib.Path('/data'))
 SHORT, LONG, BOTH = STAGED.stages
-NEW = dict(name='new', mix=dict(code=1), steps=9, truncated='mask')
+NEW = dict(
+  name='new', mix=dict(code=1), steps=9, objective=dict(truncated='mask')
+)
 
 
 def told(config, stage, stages=None, flat=()):
@@ -20,9 +22,9 @@ def told(config, stage, stages=None, flat=()):
   if stages is not None:
     new.stages = stages
   new.update_from_flattened_dict(dict(flat))
-  settings.validate(new)
+  checks.validate(new)
   before, after = (json.loads(c.to_json()) for c in (config, new))
-  changes, wrong = settings.steered(before, after, stage)
+  changes, wrong = steering.steered(before, after, stage)
   return {c.field for c in changes}, {c.field for c in wrong}
 
 
@@ -32,9 +34,13 @@ def told(config, stage, stages=None, flat=()):
     {'steps': 9},
     {'stop.epochs': 2},
     {'stop.metric': 'same_prompts', 'stop.window': 5, 'stop.gain': 0.1},
-    {'evaluate_every': 7},
-    {'best': 'heldout/main'},
-    {'heldout.groups': 4, 'heldout.temperature': 0.2, 'heldout.max_tokens': 5},
+    {'heldout.every': 7},
+    {'checkpoint.best': 'heldout/main'},
+    {
+      'heldout.per_prompt': 4,
+      'heldout.temperature': 0.2,
+      'heldout.max_tokens': 5,
+    },
     {'limits.zero_signal': 0.5},
     {'judge.workers': 3},
   ],
@@ -48,10 +54,10 @@ def test_what_a_run_may_always_change(flat):
   [
     {'seed': 1},
     {'optim.learning_rate': 0.5},
-    {'rollout.groups': 8},
+    {'rollout.per_prompt': 8},
     {'filter.drop_solved': True},
     {'prompt.suffix': '!'},
-    {'advantage.scale': 'batch', 'truncated': 'mask'},
+    {'objective.advantage.scale': 'batch', 'objective.truncated': 'mask'},
   ],
 )
 def test_what_a_run_of_one_stage_may_not(flat):
@@ -61,7 +67,11 @@ def test_what_a_run_of_one_stage_may_not(flat):
 @pytest.mark.parametrize(
   'stages',
   [
-    (SHORT, LONG, BOTH | dict(updates=2, average='group', refill=0)),
+    (
+      SHORT,
+      LONG,
+      BOTH | dict(optim=dict(updates=2), objective=dict(average='group')),
+    ),
     (SHORT, LONG, BOTH | dict(optim=dict(learning_rate=1e-4))),
     (SHORT, LONG, BOTH, NEW),
     (SHORT, LONG, NEW, BOTH),
@@ -83,8 +93,14 @@ def test_what_has_not_begun_may_change(stages):
       (SHORT | dict(stop=dict(epochs=8)), LONG, BOTH),
       'stages.math_short.stop.epochs',
     ),
-    ((SHORT | dict(updates=2), LONG, BOTH), 'stages.math_short.updates'),
-    ((SHORT, LONG | dict(refill=3), BOTH), 'stages.math_long.refill'),
+    (
+      (SHORT | dict(optim=dict(updates=2)), LONG, BOTH),
+      'stages.math_short.optim.updates',
+    ),
+    (
+      (SHORT, LONG | dict(rollout=LONG['rollout'] | dict(refill=3)), BOTH),
+      'stages.math_long.rollout.refill',
+    ),
     ((SHORT, LONG | dict(mix=dict(code=1)), BOTH), 'stages.math_long.mix.code'),
     ((LONG, SHORT, BOTH), 'order_of_stages'),
     ((SHORT, NEW, LONG, BOTH), 'order_of_stages'),
@@ -99,9 +115,9 @@ def test_what_happened_stays(stages, field):
 
 def test_the_whole_configs_fields_are_those_of_its_stages():
   """Of stages that began; one that gives them itself does not mind."""
-  flat = {'carry_optimizer': False}
+  flat = {'optim.carry': False}
   _, wrong = told(STAGED, 'math_short', flat=flat)
-  assert wrong == {'stages.math_short.carry_optimizer'}
+  assert wrong == {'stages.math_short.optim.carry'}
   flat = {'rollout.max_tokens': 6}
   _, wrong = told(STAGED, 'math_short', flat=flat)
   assert not wrong
@@ -139,9 +155,9 @@ def test_what_only_changes_speed_may_change_with_stages_too(field, value):
 
 def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
   """Of the whole config a run may change what each of its stages may."""
-  whole = {f for f in settings.MAY_CHANGE if f.startswith('engine.')}
+  whole = {f for f in steering.MAY_CHANGE if f.startswith('engine.')}
   assert whole == {
     f.removeprefix('stages.*.')
-    for f in settings.MAY_CHANGE
+    for f in steering.MAY_CHANGE
     if f.startswith('stages.*.engine.')
   }

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from acereason_jax import timeline
-from acereason_jax.rollout.schedule import Event
+from acereason_jax.rollout import trace
+from acereason_jax.rollout.trace import Event
 
 HOSTILE = '</title></script><script>\x1b[2J\x00"\'&\u202e\n]]>\ud800'
 EVENTS = [
@@ -29,23 +30,24 @@ def bars(page):
 
 
 def refused(capsys, path, match):
-  assert timeline.main(['', str(path), str(path.parent / 'out.html')]) == 1
-  said = capsys.readouterr().err
-  assert said.startswith('error: ') and said.count('\n') == 1
-  assert match in said and said[:-1].isprintable()
+  with pytest.raises(SystemExit) as e:
+    timeline.main(['', str(path), str(path.parent / 'out.html')])
+  said = e.value.code
+  assert said.startswith('error: ') and said.isprintable()
+  assert match in said
 
 
 def test_events_come_back_as_they_were(tmp_path):
   path = tmp_path / 'events.jsonl'
   events = [*EVENTS, Event(2, HOSTILE, 3, 1, 2, 'stop')]
-  timeline.write_events(path, events, slots=3, occupancy=0.5)
+  trace.write_events(path, events, slots=3, occupancy=0.5)
   assert path.read_bytes().isascii()
   assert len(path.read_text().splitlines()) == 6
-  header, found = timeline.read_events(path)
+  header, found = trace.read_events(path)
   assert header == dict(slots=3, occupancy=0.5)
   assert found == events
-  timeline.write_events(path, [])
-  assert timeline.read_events(path) == ({}, [])
+  trace.write_events(path, [])
+  assert trace.read_events(path) == ({}, [])
 
 
 def test_a_bar_a_stay():
@@ -92,7 +94,7 @@ def test_ten_thousand_stays(tmp_path):
     for i in range(10_000)
   ]
   path, page = tmp_path / 'events.jsonl', tmp_path / 'page.html'
-  timeline.write_events(path, events, slots=64)
+  trace.write_events(path, events, slots=64)
   assert timeline.main(['', str(path), str(page)]) == 0
   found = bars(page.read_text())
   assert len(found) == 10_000
@@ -146,5 +148,7 @@ def test_a_pipe_is_no_timeline(tmp_path, capsys):
 
 def test_a_missing_file_and_missing_arguments(tmp_path, capsys):
   refused(capsys, tmp_path / 'none\x1b.jsonl', 'none')
-  assert timeline.main(['', 'one']) == 1
-  assert capsys.readouterr().err.startswith('error: give a file of events')
+  with pytest.raises(SystemExit, match='2'):
+    timeline.main(['', 'one'])
+  said = capsys.readouterr().err
+  assert 'got 1 arguments without a flag, expected EVENTS PAGE' in said

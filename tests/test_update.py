@@ -232,7 +232,7 @@ def check_mesh(sizes, remat, rows):
   assert_placed(state.params, placed)
 
 
-def test_the_optimisers_state_stays_where_it_is_and_takes_no_new_room():
+def test_the_optimizers_state_stays_where_it_is_and_takes_no_new_room():
   placed = sharding.param_shardings(MODEL.specs, make_mesh((1, 2, 2)))
   params = jax.tree.map(jax.device_put, PARAMS, placed)
   optimizer = optax.adamw(1e-3)
@@ -609,7 +609,7 @@ TARGET = np.random.default_rng(4).integers(0, CONFIG.vocab, T)
 
 
 def may_see(t, s):
-  """Whether the logp of a real token t may hang on the input s."""
+  """Whether the logp of a real token t may depend on the input s."""
   return s <= t and SEGMENT[s] in (SEGMENT[t], PREFIX[t]) and SEGMENT[s] > 0
 
 
@@ -683,7 +683,9 @@ def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
 def test_token_mean_is_the_mean_over_all_tokens():
   every = [t for group in GROUPS for t in group]
   lengths = np.array([[len(t.rollout.tokens) for t in every]])
-  weight = packing.token_weights(lengths, lengths > 0, 'token', room=10)[0]
+  weight = packing.token_weights(lengths, lengths > 0, 'token', max_tokens=10)[
+    0
+  ]
   table, head = PARAMS['embed'], PARAMS['head']
   terms = []
   for t in every:
@@ -830,11 +832,11 @@ def test_any_optax_transform_by_its_path(component, want):
   'change, said',
   [
     ({'momentun': 0.9}, 'momentun'),
-    ({'fn': 'optax:sdg'}, "config.optim.fn='optax:sdg'"),
-    ({'fn': 'sgd'}, "config.optim.fn='sgd'"),
+    ({'fn': 'optax:sdg'}, "config.optim.transform.fn='optax:sdg'"),
+    ({'fn': 'sgd'}, "config.optim.transform.fn='sgd'"),
   ],
 )
-def test_a_wrong_optimiser_is_one_line(change, said):
+def test_a_wrong_optimizer_is_one_line(change, said):
   with pytest.raises(ValueError, match=r'^config\.optim') as e:
     stepper(SGD | change)
   assert said in str(e.value)

@@ -14,8 +14,8 @@ import safetensors.numpy
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from acereason_jax.config import base as base_config
 from acereason_jax.models import base, families
-from configs import base as base_config
 
 TESTS = pathlib.Path(__file__).parent
 SPECIAL = ('<pad>', '<eos>', '<user>', '<assistant>')
@@ -38,6 +38,11 @@ LLAMA = {
   'tie_word_embeddings': True,
   'hidden_act': 'silu',
 }
+
+
+def shipped(name: str) -> Any:
+  """The module of configs/`name`.py."""
+  return base_config.beside(str(TESTS.parent / 'configs' / 'any'), name)
 
 
 def write_tokenizer(directory: pathlib.Path) -> None:
@@ -96,18 +101,18 @@ def config(folder: pathlib.Path) -> Any:
   c.prompt.update(suffix='', window=12, reasons=False)
   c.train_data.path = str(folder / 'train.jsonl')
   c.heldout_data.path = str(folder / 'heldout.jsonl')
-  c.rollout.update(prompts=4, groups=4, max_tokens=8, temperature=1.0)
+  c.rollout.update(prompts=4, per_prompt=4, max_tokens=8, temperature=1.0)
   c.heldout.update(temperature=1.0, top_p=1.0)
   c.engine.update(
     slots=4, page=4, chunk=2, prefill_prompts=2, prefill_tokens=12
   )
   c.judge.update(
-    fn='tiny_judge:verify',
+    verify=dict(fn='tiny_judge:verify'),
     reference='tiny_judge:reference',
     workers=1,
     timeout_seconds=60.0,
   )
-  c.truncated = 'score'
+  c.objective.truncated = 'score'
   c.optim.learning_rate = 1e-2
   c.microbatch.update(rows=4, columns=32, vocab_chunk=32)
   c.checkpoint.every = 1
@@ -143,20 +148,18 @@ def staged(folder: pathlib.Path) -> Any:
         )
       ),
       filter=dict(of=4, max_solved=3),
-      carry_optimizer=False,
+      optim=dict(carry=False),
     ),
     dict(
       name='both',
       mix=dict(math=1, code=2),
-      rollout=dict(prompts=3),
+      rollout=dict(prompts=3, refill=2),
       filter=dict(drop_solved=True, readmit=0.5),
-      refill=2,
-      truncated='zero',
+      objective=dict(truncated='zero'),
     ),
   )
-  c.evaluate_every = 3
-  c.best = 'heldout/code'
-  c.checkpoint.every = 2
+  c.heldout.every = 3
+  c.checkpoint.update(every=2, best='heldout/code')
   return c
 
 

@@ -1,4 +1,12 @@
-"""How commands end: exit codes, and one line for errors of these kinds."""
+"""How commands end: their exit statuses, and one line for what a user can fix.
+
+0   done (for `judge`, whatever the verdict)
+1   something for the user to fix, told in one line: 'error: ...'; also a
+    traceback, which is a bug
+2   a command line that cannot be read; `--help` lists the flags
+70  a bug in one process of several: a traceback, and all of them end
+75  stopped by a signal, nothing lost: the same command goes on
+"""
 
 import contextlib
 import os
@@ -8,21 +16,23 @@ from absl import logging
 
 from acereason_jax.console import oserrors, terminal
 
-# The exit status of a command that a signal stopped and that can go on.
+USAGE = 2
 STOPPED = os.EX_TEMPFAIL
+BUG = os.EX_SOFTWARE
 
 
 @contextlib.contextmanager
-def mendable(*kinds: type[Exception], where: str = '') -> Iterator[None]:
-  """Ends the run with one line for errors of these kinds.
+def one_line_for(*kinds: type[Exception], where: str = '') -> Iterator[None]:
+  """Ends the command, status 1, with one line for errors of these kinds.
 
-  Wraps the reading of what a user gave, and known ends of a run; anything
-  else is a bug, which keeps its traceback.
+  Put it around the reading of what a user gave, and around known ends of a
+  run. Any other error is a bug and keeps its traceback. `where` goes before
+  the error's own words. --verbosity=1 shows the traceback too.
   """
   try:
     yield
   except kinds as e:
     logging.debug('where the error below comes from', exc_info=True)
-    said = oserrors.explained(e) if isinstance(e, OSError) else e
-    text = terminal.printable(' '.join(f'{where}{said}'.split()))
+    words = oserrors.explained(e) if isinstance(e, OSError) else e
+    text = terminal.printable(' '.join(f'{where}{words}'.split()))
     raise SystemExit(f'error: {text}') from e

@@ -1,6 +1,6 @@
-"""What a command prints: text that is safe to show, lines, a progress bar.
+"""Printing: text made safe to show, lines, a progress bar.
 
-Text that a model wrote is hostile: nothing here prints it unescaped.
+Text that a model wrote is hostile: print it only through `printable`.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import rich.progress
 
 
 def printable(text: str) -> str:
-  """`text` with all but printable characters and newlines escaped.
+  """`text` with everything escaped except printable characters and newlines.
 
-  That takes in terminal escape sequences, carriage returns, and characters
-  that reorder or hide others on a screen.
+  Escaped are terminal sequences, carriage returns, and characters that reorder
+  or hide others on a screen.
   """
   return ''.join(
     c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode()
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def cut(text: str, max_chars: int) -> str:
-  """`text` of at most `max_chars`, plus a note of how many were cut."""
+  """At most `max_chars` of `text`, with a note of how many were cut."""
   lost = len(text) - max_chars
   if lost <= 0:
     return text
@@ -42,7 +42,7 @@ def one_line(text: str, max_chars: int) -> str:
 
 
 class _Terminal:
-  """A terminal that may go away: what is written then is lost."""
+  """A terminal that may go away; what is written after that is lost."""
 
   def __init__(self, file: Any):
     self._file = file
@@ -66,8 +66,8 @@ class _Terminal:
 def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
   """Yields a function to call after each step.
 
-  Draws a bar with the time left when stderr is a terminal, else nothing:
-  a log gets the step lines alone. print() works while the bar is drawn.
+  Draws a bar with the time left if stderr is a terminal, so that a log gets
+  only the step lines. print() works while the bar is drawn.
   """
   if not sys.stderr.isatty():
     yield lambda: None
@@ -89,10 +89,10 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
 
 
 def use_stdout() -> None:
-  """Makes standard output fit to be written to, closed or not.
+  """Makes standard output safe to write to, even if it was closed.
 
-  Where it was closed, a file that is opened next would take its place. A text
-  may hold what its encoding has not.
+  If it was closed, the next file that is opened would take its place. A text
+  may hold characters that its encoding does not have.
   """
   for descriptor in range(3):
     try:
@@ -107,8 +107,8 @@ def use_stdout() -> None:
 def say(*args: Any, to_stderr: bool = False) -> None:
   """Prints a line at once.
 
-  Where standard output is gone, this is as if the terminal had hung up: a
-  command that saves at SIGHUP does so, and one that ignores it goes on.
+  If standard output is gone, this acts as if the terminal had hung up: a
+  command that saves at SIGHUP does so, and one that ignores SIGHUP goes on.
 
   Raises:
     SystemExit: it is gone, and the command does neither.
@@ -123,7 +123,7 @@ def say(*args: Any, to_stderr: bool = False) -> None:
 
 
 def _silence(file: Any) -> None:
-  """What is written from now on is lost, without an error."""
+  """From now on, what is written is lost without an error."""
   null = os.open(os.devnull, os.O_WRONLY)
   os.dup2(null, file.fileno())
   os.close(null)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acereason_jax import types
-from acereason_jax.rl import advantages
+from acereason_jax.rl import objective
 
 KINDS = TRAIN, PROBE = 'train', 'probe'
 
@@ -27,12 +27,18 @@ _MAX_CHARS = 1024
 class Record(NamedTuple):
   """A judged group: how many rollouts of a prompt got which verdict.
 
-  `kind` is 'train', of the batch of `step` (from 1, over all stages), or
-  'probe', asked after `step` steps (0: before the first). `prompt` is its id,
-  `epoch` that of its domain in the stage, from 0. `truncated` rollouts ran
-  out of room; `tokens` is the sum of the lengths of all responses, `longest`
-  the largest of them. `solved` of the right ones had a reward above 0 by the
-  rules of their stage.
+  kind: 'train', of the batch of `step`, or 'probe', asked after `step`.
+  stage: the name of the stage that asked.
+  epoch: the epoch of the domain in the stage, from 0.
+  step: counts from 1, over all stages; 0 is before the first step.
+  domain: the name of the prompt's domain.
+  prompt: the prompt's id.
+  right, wrong, unparsed, timeout, error: rollouts of each status.
+  truncated: rollouts that were cut off at the longest length.
+  tokens: the sum of the lengths of all responses.
+  longest: the longest of these lengths, tokens.
+  solved: how many of the right ones had a reward above 0 by the rules of their
+    stage.
   """
 
   kind: str
@@ -72,7 +78,7 @@ def records(
   stage: str,
   epochs: Sequence[int],
   step: int,
-  rules: advantages.Rules,
+  rules: objective.Rules,
 ) -> list[Record]:
   """A record a group, in order; `epochs` holds that of each group's prompt.
 
@@ -97,7 +103,7 @@ def _record(
   stage: str,
   epoch: int,
   step: int,
-  rules: advantages.Rules,
+  rules: objective.Rules,
 ) -> Record:
   statuses = [verdict.status for verdict in group.verdicts]
   lengths = [len(rollout.tokens) for rollout in group.rollouts]
@@ -117,7 +123,7 @@ def _record(
     tokens=sum(lengths),
     longest=max(lengths),
     solved=sum(
-      verdict.judged and advantages.reward(rollout, verdict, rules) > 0
+      verdict.judged and objective.reward(rollout, verdict, rules) > 0
       for rollout, verdict in zip(group.rollouts, group.verdicts)
     ),
   )
@@ -127,7 +133,7 @@ class Ledger:
   """Records in order of their steps; equal to another with the same records.
 
   To extend the newest of a line of ledgers costs what the new records cost:
-  they share memory, and each sees its own first records alone. To extend an
+  they share memory, and each sees only its own first records. To extend an
   older one copies it.
   """
 
@@ -170,7 +176,7 @@ class Ledger:
     return view
 
   def texts(self, name: str) -> list[str]:
-    """What the codes 0, 1, ... of a column stand for, as far as used here."""
+    """The texts of the codes 0, 1, ... of a column, as far as used here."""
     used = int(self.rows[name].max(initial=-1)) + 1
     return list(itertools.islice(self._memory.texts[name], used))
 
@@ -191,7 +197,7 @@ class Ledger:
 
 
 class _Memory:
-  """What a line of ledgers shares: rows, and a code for each text of a column.
+  """Memory that a line of ledgers shares: rows, and codes of a column's texts.
 
   `rows` is longer than `count`: it doubles where it is full.
   """
@@ -251,7 +257,7 @@ def _check(
 ) -> None:
   """Raises ValueError if there is a text or a row that cannot be.
 
-  `rows` stand at `first` and on, behind a row of `step`.
+  `rows` stand at `first` and on, after a row of `step`.
   """
   for name, values in texts.items():
     for text in values:

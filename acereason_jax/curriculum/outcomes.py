@@ -1,4 +1,4 @@
-"""What a ledger tells of each prompt: newest record, counts, what changed.
+"""Questions to a ledger: a prompt's newest record, its counts, what changed.
 
 `right` is the judge's word, and what `solvable`, `lost` and `summary` count:
 what the model can do. `solved` is what the stage gave a reward for, and what
@@ -65,7 +65,7 @@ def mean_lengths(ledger: Ledger) -> dict[str, float]:
 
 
 def _last_of_each_prompt(ledger: Ledger, chosen: np.ndarray) -> np.ndarray:
-  """Of chosen places those with a prompt's last record; int [P]."""
+  """The chosen places that have a prompt's last record; int [P]."""
   last = np.full(len(ledger.texts('prompt')), -1)
   np.maximum.at(last, ledger.rows['prompt'][chosen], chosen)
   return last[last >= 0]
@@ -88,7 +88,11 @@ def asked(
 
 
 class Counts(NamedTuple):
-  """Of `judged` rollouts, 1 or more, `solved` had a reward above 0."""
+  """How a prompt fared.
+
+  solved: rollouts with a reward above 0.
+  judged: rollouts with a verdict, 1 or more.
+  """
 
   solved: int
   judged: int
@@ -103,7 +107,7 @@ def counts(
   since_step: int = 0,
   min_judged: float = 0.0,
 ) -> dict[str, Counts]:
-  """What a stage knows of each prompt: the sums over its newest epoch.
+  """The sums over each prompt's newest epoch in a stage.
 
   Records of steps before `since_step` are of another stage of that name.
 
@@ -180,11 +184,15 @@ def _first_step(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
 
 
 class Summary(NamedTuple):
-  """An epoch of a stage. Shares of groups are of those with a verdict.
+  """An epoch of a stage. Groups without a verdict are in no share of groups.
 
-  `pass_rate` is of the `rollouts` that were judged, `truncated` a share of
-  them all, `failed` a count; `mean_length` is in tokens. A share of nothing
-  is nan.
+  stage, kind, epoch: as in `Record`.
+  prompts, rollouts: how many.
+  pass_rate: right answers among the rollouts that were judged.
+  all_right, mixed, all_wrong: shares of the groups.
+  truncated: the share of all rollouts that were cut off at the longest length.
+  mean_length: tokens a response.
+  failed: how many verdicts failed. A share of nothing is nan.
   """
 
   stage: str

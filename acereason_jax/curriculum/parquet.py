@@ -11,11 +11,7 @@ import pyarrow.parquet
 from acereason_jax.curriculum import ledger as ledger_lib
 
 MAX_BYTES = 1 << 30
-
-
 _CODED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-
-
 _SCHEMA = pyarrow.schema(
   [
     pyarrow.field(name, ledger_lib.WIDTHS.get(name, _CODED), nullable=False)
@@ -84,7 +80,7 @@ def from_bytes(data: bytes) -> ledger_lib.Ledger:
 def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
   """The columns of a file whose own words about itself were checked first.
 
-  Texts stay behind their codes: a long one that is said to stand in each of
+  Texts stay codes: a long one that is said to stand in each of
   many rows would else fill the memory.
   """
   source = pyarrow.BufferReader(data)

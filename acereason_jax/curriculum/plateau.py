@@ -22,8 +22,12 @@ SAME_TEMPERATURE = 0.05
 
 
 class Rise(NamedTuple):
-  """`gain`: by how much a rate (0 to 1) rises over a window; `error`: its
-  standard error; `prompts`: how many were compared (0: it is no such rate)."""
+  """How much a rate rises.
+
+  gain: by how much it rises over a window; a rate is 0 to 1.
+  error: the standard error of that.
+  prompts: how many prompts were compared; 0: it is no rate of prompts.
+  """
 
   gain: float
   error: float
@@ -33,7 +37,8 @@ class Rise(NamedTuple):
 def of_values(values: Sequence[float], window: int) -> Rise | None:
   """The mean of the newest `window` values, over that of those before.
 
-  What is not finite says nothing; None: there are not two windows of 2 or more.
+  Values that are not finite are left out. None: there are not two windows of 2
+  or more.
   """
   finite = [value for value in values if math.isfinite(value)]
   before, newest = finite[-2 * window : -window], finite[-window:]
@@ -60,8 +65,8 @@ def of_same_prompts(
   Solved is what filters go by (`ledger.Record`), since they choose who is asked
   again.
 
-  Of a stage that began after step `since` and stands at step `newest`: each
-  group of the newest `window` steps is compared with the one before it of the
+  The stage began after step `since` and stands at step `newest`. Each group
+  of the newest `window` steps is compared with the one before it of the
   same prompt, whenever that was. Probes are no part of it: who stays was
   chosen by them. `temperatures` are those of the stage's steps.
 

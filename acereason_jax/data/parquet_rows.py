@@ -1,6 +1,6 @@
 """Rows of a Parquet file, read in a process of its own.
 
-A small file can unpack to any size, and its metadata can lie about that. So a
+A small file can unpack to any size, and its metadata may say otherwise. So a
 child with limited memory unpacks it, refuses what is too large, and sends rows
 as JSON; if it fails, or dies, the caller gets one line.
 
@@ -31,7 +31,7 @@ from acereason_jax.data import records
 # Unpacked, of the columns that are read: all their text is kept in memory.
 MAX_BYTES = 4 << 30
 MAX_ROWS = 10_000_000
-# Of the child's address space: a batch, its text, and a page of a column.
+# The child's address space, bytes: a batch, its text, and a page of a column.
 MEMORY_BYTES = 3 << 30
 _BATCH_BYTES = 64 << 20
 _BATCH_ROWS = 256
@@ -113,7 +113,7 @@ def _end(child: subprocess.Popen) -> None:
 
 
 class Refused(Exception):
-  """What is wrong, after the file's name."""
+  """The reason why a file is refused, after its name."""
 
 
 def _send(
@@ -175,7 +175,7 @@ def _check_names(columns: Sequence[str]) -> None:
 def _check_sizes(
   file: pyarrow.parquet.ParquetFile, columns: Sequence[str]
 ) -> None:
-  """What the metadata say, then what is there: a run may repeat a value."""
+  """Checks the metadata, then the pages: a run may repeat a value."""
   about = file.metadata
   if about.num_rows > MAX_ROWS:
     raise Refused(
@@ -192,7 +192,7 @@ def _check_sizes(
 
 
 def _spread_bytes(values: pyarrow.Array) -> int:
-  """Of an array's values, each for itself: those of a dictionary share."""
+  """Bytes of an array's values, each counted: those of a dictionary share."""
   if kinds.is_dictionary(values.type):
     parts = values.indices.drop_null().value_counts()
     return sum(

@@ -5,8 +5,8 @@ rollouts of its question: 'error' each time, hours later. So a new run asks for
 every distinct answer once, before its first step. References are data from
 elsewhere, as hostile as responses: a `VerifierPool` reads them.
 
-A verdict can hang on the clock (a slow machine, a deadline), and the order of
-batches hangs on which rows there are. So a run asks once and its checkpoints
+A verdict can depend on the clock (a slow machine, a deadline), and the order of
+batches depends on which rows there are. So a run asks once and its checkpoints
 hold the answer; one that has none yet has nothing to contradict.
 """
 
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import types
+from acereason_jax import files, types
 from acereason_jax.console import terminal
 from acereason_jax.verifiers.pool import pool as pool_lib
 
@@ -34,7 +34,13 @@ _SHOWN_CHARS = 80
 
 
 class Dropped(NamedTuple):
-  """A row left out; `source` is 'train_data' or 'heldout_data'."""
+  """A row left out.
+
+  source: 'train_data' or 'heldout_data'.
+  id: of the row.
+  answer: its reference answer.
+  reason: why its answer cannot be read, or that it is held out.
+  """
 
   source: str
   id: str
@@ -87,7 +93,7 @@ def unreadable(
 def _everyones(
   mine: Mapping[str, str], digests: Mapping[str, str]
 ) -> dict[str, str]:
-  """What the processes of a run found, together; each asked for a share."""
+  """The findings of all processes of a run; each asked for a share."""
   every = _gather(dict(rows=dict(digests), failed=dict(mine)))
   for name in digests:
     if len({each['rows'][name] for each in every}) > 1:
@@ -99,7 +105,7 @@ def _everyones(
 
 
 def _gather(mine: dict) -> list[dict]:
-  """What each process of the run gives, as JSON values, on all of them."""
+  """The JSON values that the processes of the run give, on all of them."""
   if jax.process_count() == 1:
     return [mine]
   data = np.frombuffer(json.dumps(mine).encode(), np.uint8)
@@ -117,7 +123,7 @@ def _check_some_left(prompts: Prompts, dropped: Sequence[Dropped]) -> None:
       remedy = 'give it other questions'
       if unread:
         remedy = (
-          'expected answers that config.judge.reference can read; mend them, '
+          'expected answers that config.judge.reference can read; fix them, '
           "or set it to '' for a judge that reads others"
         )
       first = (unread or gone)[0]
@@ -176,7 +182,7 @@ def write(dropped: Sequence[Dropped], file: pathlib.Path) -> None:
   file.unlink(missing_ok=True)
   if dropped:
     lines = [json.dumps(d._asdict()) + '\n' for d in dropped]
-    file.write_text(''.join(lines))
+    files.write_atomically(file, ''.join(lines))
 
 
 def first_few(names: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ llama.cpp reorders the rows of Llama's q and k projections for its own
 rotary embedding; this puts them back. Qwen's are stored as they were.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from acereason_jax import files
+from acereason_jax.console import damage
 from acereason_jax.models import families, hf, tensorfiles
 
 ARCHITECTURES = {
@@ -46,13 +47,6 @@ _MAX_COUNT, _MAX_VALUES, _MAX_TEXT_BYTES = 100_000, 4_000_000, 1 << 20
 # text and array, u64 i64 f64.
 _STRING, _ARRAY, _LONG = 8, 9, 12
 _SIZES = dict(enumerate((1, 1, 2, 2, 4, 4, 4, 1))) | {10: 8, 11: 8, 12: 8}
-_DAMAGE = (
-  ArithmeticError,
-  AttributeError,
-  LookupError,
-  TypeError,
-  ValueError,
-)
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # tokenizer.ggml.token_type
 QWEN2_SPLIT = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
@@ -79,36 +73,24 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
     ValueError: no GGUF file, or one of a model that is not supported.
   """
   check_header(gguf_path)
-  with _readable(gguf_path):
+  unreadable = lambda reason: ValueError(
+    f'{gguf_path}: its metadata cannot be read ({reason}); expected a GGUF '
+    'file of a whole model: download it again'
+  )
+  with damage.told(unreadable):
     reader = gguf.GGUFReader(gguf_path)
     fields = {key: field.contents() for key, field in reader.fields.items()}
     tensors = {_hf_name(t.name, gguf_path): t for t in reader.tensors}
     config = _config(fields, tensors)
     families.from_config(config)
     tokenizer, tokenizer_config = _tokenizer(fields)
-  with hf.new_directory(out_directory) as directory:
+  with files.new_folder(out_directory) as directory:
     _write_weights(directory, tensors, config)
     tokenizer.save(os.path.join(directory, 'tokenizer.json'))
     ids = {k: v for k, v in config.items() if k.endswith('_token_id')}
     _write_json(directory, 'config.json', config)
     _write_json(directory, 'generation_config.json', ids)
     _write_json(directory, 'tokenizer_config.json', tokenizer_config)
-
-
-@contextlib.contextmanager
-def _readable(path: str) -> Iterator[None]:
-  """Turns an error about a field, missing or of another type, into one line."""
-  try:
-    yield
-  except Exception as e:
-    # tokenizers raises a bare Exception.
-    if type(e) is not Exception and not isinstance(e, _DAMAGE):
-      raise
-    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
-    raise ValueError(
-      f'{path}: its metadata cannot be read ({reason}); expected a GGUF file '
-      'of a whole model: download it again'
-    ) from e
 
 
 class _Header:

@@ -13,7 +13,6 @@ import operator
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acereason_jax import files
 from acereason_jax.models import base, tensorfiles
 
 # Copied from the source as they are, where it has them.
@@ -165,7 +165,7 @@ def export(
   """
   tensors = tensorfiles.read_tensors(source_directory)
   _check(tensors, specs, source_directory)
-  _refuse_existing(out_directory)
+  files.refuse_existing(out_directory)
   companions = _companions(source_directory)
   fetch = _fetcher(params, specs) | _kept(tensors)
   fetch.setdefault(HEAD, fetch[EMBED])
@@ -185,10 +185,10 @@ def export(
 def _destination(
   directory: str,
 ) -> contextlib.AbstractContextManager[str | None]:
-  """`new_directory` on the first process, None on the others."""
+  """`files.new_folder` on the first process, None on the others."""
   if jax.process_index():
     return contextlib.nullcontext()
-  return new_directory(directory)
+  return files.new_folder(directory)
 
 
 def _as_stored(value: np.ndarray, tensor: tensorfiles.Tensor) -> np.ndarray:
@@ -260,31 +260,3 @@ def _copy(paths: list[str], out: str) -> None:
     name = os.path.basename(path)
     if not (single and name == tensorfiles.INDEX):
       shutil.copyfile(path, os.path.join(out, name))
-
-
-def _refuse_existing(directory: str) -> None:
-  if os.path.exists(directory) and (
-    not os.path.isdir(directory) or os.listdir(directory)
-  ):
-    raise FileExistsError(
-      f'{directory}: already exists and is not empty; remove it or choose '
-      'another output directory'
-    )
-
-
-@contextlib.contextmanager
-def new_directory(directory: str) -> Iterator[str]:
-  """A temporary directory that becomes `directory` if the block succeeds.
-
-  Raises:
-    FileExistsError: `directory` exists and is not empty.
-  """
-  _refuse_existing(directory)
-  parent, name = os.path.split(os.path.abspath(directory))
-  temporary = os.path.join(parent, f'.{name}.{uuid.uuid4().hex}.partial')
-  os.makedirs(temporary)
-  try:
-    yield temporary
-    os.rename(temporary, directory)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

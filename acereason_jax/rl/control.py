@@ -1,8 +1,8 @@
 """One number that changes between steps, such as a temperature.
 
-A `Control` is two or three pure functions, and all of its state is that number:
-save it, and the run goes on as it would have. What it is a component of,
-dict(fn='acereason_jax.rl.control:near_entropy', first=1.0, ...), is built once.
+A `Control` is pure functions, and all of its state is that number: save it, and
+the run goes on as it would have. The config names one as a component,
+dict(fn='acereason_jax.rl.control:near_entropy', first=1.0, ...).
 """
 
 import itertools
@@ -16,9 +16,10 @@ import numpy as np
 class Seen(NamedTuple):
   """What is known between two steps.
 
-  step, epoch: steps taken in this stage, and epochs done. entropy: the mean
-  of the last batch's entropy of softmax(logits / T), nats a token; NaN before
-  there is one.
+  step: steps taken in this stage.
+  epoch: epochs done in this stage.
+  entropy: the last batch's mean entropy of softmax(logits / T), nats a token;
+    NaN before there is one.
   """
 
   step: int
@@ -27,12 +28,15 @@ class Seen(NamedTuple):
 
 
 class Control(NamedTuple):
-  """first: the number at the start of a stage. after(number, seen): the next.
+  """How a number changes between steps.
 
-  used(number, seen) is what a step takes for it, the number itself unless a
-  control says otherwise. It is never below `low`. carried(number): where a
-  stage begins with the number that the stage before ended with, if both have
-  such a control; None: at `first`.
+  first: the number at the start of a stage.
+  after: (number, seen) -> the number of the next step.
+  used: (number, seen) -> what a step uses in its place; the number itself
+    unless a control says otherwise.
+  low: the number is never below this.
+  carried: the number that the stage before ended with -> the one that this
+    stage begins with, if both have such a control; None: it begins at `first`.
   """
 
   first: float
@@ -57,7 +61,7 @@ def by_epoch(values: Sequence[float]) -> Control:
 
 
 def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
-  """Linear between values[i] at steps[i]; constant before and behind."""
+  """Linear between values[i] at steps[i]; constant outside."""
   _check_values('by_step', values)
   rising = all(a < b for a, b in itertools.pairwise(steps))
   if len(steps) != len(values) or not rising:

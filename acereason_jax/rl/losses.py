@@ -1,9 +1,10 @@
 """Policy losses: (logp_BT, batch) -> loss_BT, one number a token.
 
 A factory returns the loss. Averaging is not done here: the update takes
-sum(loss_BT * batch.weight_BT), and `config.average` fills the weights; each
-docstring names the one of its paper. `batch.logp_old_BT` is the sampler's logp,
-`batch.logp_first_BT` the trainer's own before the first update of the batch.
+sum(loss_BT * batch.weight_BT), and `config.objective.average` fills the
+weights; each docstring names the one of its paper. `batch.logp_old_BT` is the
+sampler's logp, `batch.logp_first_BT` the trainer's own before the first update
+of the batch.
 A loss that takes another is a component in a component:
 dict(fn='...:with_kl', weight=1e-3, loss=dict(fn='...:on_policy')).
 
@@ -232,7 +233,7 @@ def _traced(loss: Loss):
   try:
     got = jax.eval_shape(loss, number, batch)
     if not _is_loss(got):
-      raise TypeError(f'its result is {_shown(got)}')
+      raise TypeError(f'its result is {_describe(got)}')
     program = jax.make_jaxpr(value_and_gradient)(batch, number, number).jaxpr
   # It is the user's function, which may raise anything.
   except Exception as e:
@@ -253,7 +254,7 @@ def _is_loss(got: Any) -> bool:
   return jnp.issubdtype(got.dtype, jnp.floating)
 
 
-def _shown(got: Any) -> str:
+def _describe(got: Any) -> str:
   if isinstance(got, jax.ShapeDtypeStruct):
     return f'{got.dtype}{list(got.shape)}'
   return f'a {type(got).__name__}'

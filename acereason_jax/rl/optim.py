@@ -1,4 +1,4 @@
-"""The optimizer: any optax transform by import path, behind a clip.
+"""The optimizer: any optax transform by import path, after a clip.
 
 A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...), and its
 arguments are the transform's own, except these:
@@ -37,6 +37,9 @@ from acereason_jax import resolve
 from acereason_jax.models import base
 
 FIELD = 'config.optim'
+# Where the config has the transform that learning_rate, groups and decay_on of
+# its section are about.
+TRANSFORM = f'{FIELD}.transform'
 Tree = Any
 # Specs by the whole names of parameters.
 Named = Mapping[str, base.ParamSpec]
@@ -133,10 +136,10 @@ def restarts(
   of_updates = _used(make(follow=lambda rate: lambda step: rate(0)), params)
   if any(map(all, zip(kept, of_schedules, of_updates))):
     raise ValueError(
-      f'{FIELD}.fn={component["fn"]!r}: it counts steps once for its moments '
-      "and for its learning rate's schedule, so a stage cannot take over the "
-      'one without the other; give config.carry_optimizer=False, or a constant '
-      'learning_rate and config.warmup_steps=0'
+      f'{TRANSFORM}.fn={component["fn"]!r}: it counts steps once for its '
+      "moments and for its learning rate's schedule, so a stage cannot take "
+      'over the one without the other; give config.optim.carry=False, or a '
+      'constant learning_rate and config.optim.warmup_steps=0'
     )
   return [not k or s for k, s in zip(kept, of_schedules)]
 
@@ -291,12 +294,13 @@ def _transform(
   for needed in ('fn', 'learning_rate'):
     if needed not in component:
       raise ValueError(f'{field}: {dict(component)} lacks {needed!r}; give it')
-  takes = resolve.signature(component['fn'], f'{field}.fn')
+  where = TRANSFORM if field == FIELD else field
+  takes = resolve.signature(component['fn'], f'{where}.fn')
   try:
     takes.bind_partial(learning_rate=component['learning_rate'])
   except TypeError as e:
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: takes no learning_rate, expected an '
+      f'{where}.fn={component["fn"]!r}: takes no learning_rate, expected an '
       "optimizer such as 'optax:adamw'; it accepts: "
       f'{", ".join(takes.parameters)}'
     ) from e
@@ -308,10 +312,10 @@ def _transform(
     scaled = lambda step: factor * followed(step)
   else:
     scaled = factor * rate
-  built = _build({**component, 'learning_rate': scaled}, field, named)
+  built = _build({**component, 'learning_rate': scaled}, where, named)
   if not isinstance(built, optax.GradientTransformation):
     raise ValueError(
-      f'{field}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
+      f'{where}.fn={component["fn"]!r}: gave a {type(built).__name__}, '
       'expected an optax.GradientTransformation (init, update)'
     )
   return built
@@ -337,7 +341,7 @@ def _learning_rate(
     if first == 0:
       raise ValueError(
         f'{field}={dict(rate)}: starts at 0, so it has a warm-up of its own; '
-        'expected config.warmup_steps=0'
+        'expected config.optim.warmup_steps=0'
       )
     warmup = optax.linear_schedule(
       first / (warmup_steps + 1), first, warmup_steps
@@ -367,8 +371,8 @@ def _build(component: Mapping[str, Any], field: str, named: Named) -> Any:
     kwargs = {masks.pop(): _decay_mask(component, field, named)} | kwargs
   elif 'decay_on' in component:
     raise ValueError(
-      f'{field}.decay_on={component["decay_on"]!r}: {component["fn"]} takes no '
-      'mask of weight decay; leave it out'
+      f'{_of_decay(field)}={component["decay_on"]!r}: {component["fn"]} takes '
+      'no mask of weight decay; leave it out'
     )
   if 'muon_weight_dimension_numbers' in takes:
     kwargs = {'muon_weight_dimension_numbers': _muon_dimensions(named)} | kwargs
@@ -396,6 +400,10 @@ def _argument(name: str, value: Any, field: str, named: Named) -> Any:
   return value
 
 
+def _of_decay(field: str) -> str:
+  return f'{FIELD if field == TRANSFORM else field}.decay_on'
+
+
 def _decay_mask(
   component: Mapping[str, Any],
   field: str,
@@ -403,7 +411,7 @@ def _decay_mask(
 ) -> Callable[[Tree], Tree]:
   """Parameters -> whether each decays."""
   if 'decay_on' in component:
-    chosen = _matches(component['decay_on'], f'{field}.decay_on', named)
+    chosen = _matches(component['decay_on'], _of_decay(field), named)
   else:
     chosen = [name for name, spec in named.items() if spec.role.decays]
   decays = lambda path, _: base.path_name(path) in chosen
@@ -413,7 +421,7 @@ def _decay_mask(
 def _muon_dimensions(
   named: Named,
 ) -> Callable[[Tree], Tree]:
-  """Parameters -> which axes of each are its matrix; None goes to Adam."""
+  """Parameters -> which axes of each are its matrix; Muon skips None."""
 
   def one(path, leaf):
     if not named[base.path_name(path)].role.matrix:
@@ -465,12 +473,12 @@ def _shapes(tree: Tree) -> str:
 
 
 def _doubt(has_schedule: bool) -> str:
-  """Advice for the few transforms that take no schedule."""
+  """A few transforms take only a number as learning rate."""
   if not has_schedule:
     return ''
   return (
     '; if it takes no schedule, give learning_rate a number, and '
-    'config.warmup_steps=0'
+    'config.optim.warmup_steps=0'
   )
 
 

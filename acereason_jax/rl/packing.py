@@ -34,12 +34,22 @@ WHOLE = 'tokens_BT', 'target_BT', 'segment_BT', 'prefix_BT', 'position_BT'
 
 
 class PackedBatch(NamedTuple):
-  """Rows of T tokens; all [B, T], `WHOLE` int32 and the others float32.
+  """B rows of T tokens; all [B, T], `WHOLE` int32 and the others float32.
 
-  weight_BT is 0 wherever target_BT is nothing the policy said. logp_old_BT is
-  the sampler's. logp_ref_BT is 0 until a reference model has scored the batch
-  (`update.Update.score`), and logp_first_BT until the policy has, before the
-  first of several updates (`update.Update.first_pass`).
+  tokens_BT: what the model reads.
+  target_BT: the token that each position predicts.
+  segment_BT: the number of the token's segment in its row, from 1; 0 is
+    padding.
+  prefix_BT: the segment that the token's segment sees too; 0 for none.
+  position_BT: the token's place in its prompt and response, from 0.
+  logp_old_BT: the sampler's logp of the target, nats.
+  adv_BT: the advantage of the rollout.
+  weight_BT: the token's weight in the loss; 0 wherever the target is nothing
+    that the policy said.
+  logp_ref_BT: the reference model's logp; 0 until it has scored the batch
+    (`update.Update.score`).
+  logp_first_BT: the policy's logp before the first of several updates; 0 until
+    it has scored the batch (`update.Update.first_pass`).
   """
 
   tokens_BT: np.ndarray
@@ -55,9 +65,12 @@ class PackedBatch(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """One rollout to train on: its prompt, advantage and weight a token.
+  """One rollout to train on.
 
-  The rollout has at least one token, and so has its prompt.
+  prompt: has at least one token.
+  rollout: has at least one token.
+  adv: its advantage.
+  weight: the weight of each of its tokens in the loss.
   """
 
   prompt: types.Prompt
@@ -66,15 +79,32 @@ class Trained(NamedTuple):
   weight: float
 
 
+class Layout(NamedTuple):
+  """How rollouts are cut into microbatches; see `pack`.
+
+  rows: rows of a microbatch, a multiple of the mesh's row shards.
+  columns: tokens of a row.
+  pad_token: what padding holds.
+  share_prompts: whether a row holds a prompt once for all of its rollouts.
+  even_tokens: see `row_cost`.
+  """
+
+  rows: int
+  columns: int
+  pad_token: int
+  share_prompts: bool
+  even_tokens: float
+
+
 def token_weights(
-  length_PG: np.ndarray, counted_PG: np.ndarray, average: str, room: int
+  length_PG: np.ndarray, counted_PG: np.ndarray, average: str, max_tokens: int
 ) -> np.ndarray:
   """The weight of each token of each rollout, [P, G]; 0 where not counted.
 
   token: 1 / tokens of the whole batch (DAPO's token-level loss).
   group: each prompt's tokens share 1 / P (arXiv 2505.16400, equation 1).
   sequence: each rollout's tokens share 1 / rollouts (GRPO, 2402.03300).
-  constant: 1 / (rollouts * room) (Dr. GRPO, 2503.20783).
+  constant: 1 / (rollouts * max_tokens) (Dr. GRPO, 2503.20783).
   """
   length_PG = np.where(counted_PG, length_PG, 0).astype(np.float64)
   rollouts = max(counted_PG.sum(), 1)
@@ -84,7 +114,7 @@ def token_weights(
     'token': np.full(length_PG.shape, 1 / max(length_PG.sum(), 1)),
     'group': np.broadcast_to(1 / (groups * group_P1), length_PG.shape),
     'sequence': 1 / (rollouts * np.maximum(length_PG, 1)),
-    'constant': np.full(length_PG.shape, 1 / (rollouts * room)),
+    'constant': np.full(length_PG.shape, 1 / (rollouts * max_tokens)),
   }[average]
   return np.where(counted_PG, weight_PG, 0.0)
 
@@ -127,7 +157,9 @@ Row = list[Trained]
 class _Unit(NamedTuple):
   """Rollouts of one prompt that are placed as one.
 
-  They take `tokens`, and `prefix` more in a row that does not hold the prompt.
+  members: the rollouts.
+  prefix: columns that the prompt takes in a row that does not hold it yet.
+  tokens: columns that the rollouts take.
   """
 
   members: list[Trained]
@@ -136,7 +168,7 @@ class _Unit(NamedTuple):
 
 
 def _order(t: Trained) -> tuple:
-  """Longest first; ties hang on names, never on the order of groups."""
+  """Longest first; names decide between equals, never the order of groups."""
   return -len(t.rollout.tokens), t.prompt.id, t.rollout.index
 
 
@@ -155,7 +187,7 @@ def _first_fit(units: Sequence[_Unit], columns: int) -> list[Row]:
   there pays no prefix.
   """
   key = lambda u: (-u.prefix - u.tokens, *_order(u.members[0]))
-  # As many rows as can be needed; those behind the last one used are empty.
+  # As many rows as can be needed; those after the last one used are empty.
   room_U = np.full(len(units), columns)
   rows = [collections.defaultdict(list) for _ in units]
   holding = collections.defaultdict(list)
@@ -196,7 +228,7 @@ def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
 
   A token costs 1 and a pair of a query and a key that it sees
   2 / `even_tokens`: a segment of that many tokens then costs as much in
-  attention as in products with weights (`decoder.even_tokens`).
+  attention as in products with weights (`Model.even_tokens`).
   """
   cost = 0.0
   for own, seen in _segments(row, share_prompts):
@@ -224,7 +256,7 @@ def plan(
   microbatches, then of cheaper dearest rows, is taken: long rollouts leave
   smaller holes one by one, short ones are less than the prompts they repeat.
 
-  The same on every process: it hangs on lengths, prompt ids and indices alone.
+  The same on every process: only lengths, prompt ids and indices decide.
 
   Raises:
     ValueError: a prompt and one response are longer than a row.
@@ -315,7 +347,7 @@ def pack(
   of its group in a row, so it pays where prompts are long beside responses or
   rows hold many of a group (sums with examples: 7 times fewer tokens); with
   150 tokens before 10,000 it saves less than 1 in 100, and a kernel that knows
-  segments alone is worth more. `even_tokens` is that of `row_cost`; inf is
+  only segments is worth more. `even_tokens` is that of `row_cost`; inf is
   attention that costs nothing.
 
   Raises:

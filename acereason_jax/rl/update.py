@@ -1,4 +1,4 @@
-"""One optimiser step: microbatches add gradients, then one update.
+"""One optimizer step: microbatches add gradients, then one update.
 
 Weights are over the whole batch (`packing.token_weights`), so gradients of
 microbatches simply add and any split gives the same step.
@@ -7,7 +7,7 @@ microbatches simply add and any split gives the same step.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -25,11 +25,15 @@ from acereason_jax.rl.packing import PackedBatch
 
 @flax.struct.dataclass
 class TrainState:
-  """float32 parameters, the optimiser's state, steps taken.
+  """What training changes.
 
-  `frozen` holds what the model reads beside `params` and no step changes, in
-  the compute dtype: nothing in full training. `reference` is `params` as they
-  once were, in that dtype, for a loss that reads logp_ref; else nothing.
+  params: what is trained, float32.
+  opt_state: the optimizer's state.
+  step: updates taken, int32.
+  frozen: what the model reads beside `params` and no update changes, in the
+    compute dtype; {} in full training.
+  reference: `params` as they once were, in the compute dtype, for a loss that
+    reads logp_ref; else {}.
   """
 
   params: base.Tree
@@ -56,8 +60,8 @@ class TrainState:
 class Knobs(NamedTuple):
   """What may change at any step; float32 scalars, so that nothing compiles.
 
-  temperature: that of the policy that is trained. entropy_weight: of the
-  entropy bonus; read by an update that is made with one.
+  temperature: that of the policy that is trained.
+  entropy_weight: of the entropy bonus, for an update that is made with one.
   """
 
   temperature: jax.Array
@@ -65,9 +69,16 @@ class Knobs(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """What microbatches add up to; scalars but for grads.
+  """What microbatches add up to; scalars, except the gradients.
 
-  kl is 0 where the loss reads no reference.
+  grads: of the loss, in the shape of what is trained.
+  loss: the weighted loss.
+  tokens: response tokens that were trained on.
+  entropy: the sum over these tokens of the policy's entropy, nats.
+  mismatch: the sum over them of |logp - the sampler's logp|, nats.
+  mismatch_max: the largest of these, nats.
+  kl: the sum over them of the KL to the reference, nats; 0 where the loss reads
+    none.
   """
 
   grads: base.Tree
@@ -79,16 +90,38 @@ class Sums(NamedTuple):
   kl: jax.Array
 
 
+class Places(NamedTuple):
+  """Where an update's values are placed on a mesh.
+
+  XLA has to be told: nothing in `zeros` says where gradients go, and the new
+  state of `apply` would be whole on every GPU.
+
+  params: shardings of what is trained.
+  frozen: shardings of what is not; {} if there is nothing.
+  everywhere: the sharding of a scalar.
+  rows: the sharding of packed rows.
+  head: the sharding of the head.
+  """
+
+  params: base.Tree
+  frozen: base.Tree
+  everywhere: NamedSharding
+  rows: NamedSharding
+  head: NamedSharding
+
+
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """zeros(params) -> Sums; add(weights, Sums, batch, knobs) -> Sums (donated);
-  apply(state, Sums) -> (state, metrics), state donated.
+  """The jitted functions of an update.
 
-  For a loss that reads logp_ref: score(reference_weights, batch, knobs) ->
-  the batch with it; reset_reference(state) -> state (donated) whose reference
-  is its parameters. For one that reads logp_first, where a batch has several
-  updates: first_pass(weights, batch, knobs) -> the batch with it, to be called
-  before the first of them.
+  zeros: (params) -> Sums.
+  add: (weights, Sums, batch, knobs) -> Sums; the Sums are donated.
+  apply: (state, Sums) -> (state, metrics); the state is donated.
+  score: (reference weights, batch, knobs) -> the batch with logp_ref.
+  first_pass: (weights, batch, knobs) -> the batch with logp_first; to be called
+    before the first of several updates, if the loss reads it.
+  reset_reference: (state) -> the state whose reference is its parameters; the
+    state is donated.
   """
 
   zeros: Callable[[base.Tree], Sums]
@@ -132,7 +165,7 @@ def token_logp(
   """(logp_BT, entropy_BT) of a batch's targets, float32; one forward pass.
 
   The logits of `vocab_chunk` tokens of the vocabulary are held at once; `head`
-  is where the head lies on a mesh, None for one device. It goes in uncast:
+  is the head's sharding on a mesh, None for one device. It goes in uncast:
   `logprobs.token_logp` casts it chunk by chunk, and gives its gradient in its
   own dtype.
   """
@@ -160,63 +193,85 @@ def add(
   sums: Sums,
   batch: PackedBatch,
   knobs: Knobs,
+  **how: Any,
+) -> Sums:
+  """Adds the gradient and the metrics of one microbatch.
+
+  The gradient is that of those weights that `sums.grads` has. `how` is the
+  keywords of `weighted_loss`.
+  """
+  trained = base.part_of(weights, sums.grads)
+  loss = functools.partial(weighted_loss, **how)
+  (value, found), grads = jax.value_and_grad(loss, has_aux=True)(
+    trained, weights, batch, knobs
+  )
+  return Sums(
+    jax.tree.map(jnp.add, sums.grads, grads),
+    sums.loss + value,
+    sums.tokens + found.tokens,
+    sums.entropy + found.entropy,
+    sums.mismatch + found.mismatch,
+    jnp.maximum(sums.mismatch_max, found.mismatch_max),
+    sums.kl + found.kl,
+  )
+
+
+class Measured(NamedTuple):
+  """What a microbatch adds to the fields of `Sums` that have these names."""
+
+  tokens: jax.Array
+  entropy: jax.Array
+  mismatch: jax.Array
+  mismatch_max: jax.Array
+  kl: jax.Array
+
+
+def weighted_loss(
+  params: base.Tree,
+  weights: base.Tree,
+  batch: PackedBatch,
+  knobs: Knobs,
   *,
   forward: Callable[..., tuple[jax.Array, jax.Array]],
   loss: losses.Loss,
   entropy_bonus: bool = False,
   reference: bool = False,
   has_first: bool = False,
-) -> Sums:
-  """Adds the gradient and the metrics of one microbatch.
+) -> tuple[jax.Array, Measured]:
+  """The sum of a microbatch's loss_BT * weight_BT, at `params` of the weights.
 
-  The gradient is that of those weights that `sums.grads` has; `forward` is
-  `token_logp` of a model. With `entropy_bonus` the loss of a token is less by
-  entropy_weight * its entropy. `reference` says that the batch has logp_ref,
-  `has_first` that it has logp_first; without, this is the trainer's first pass
-  over the batch, so that logp_first is logp as a number.
+  `forward` is `token_logp` of a model. With `entropy_bonus` the loss of a token
+  is less by entropy_weight * its entropy. `reference` says that the batch has
+  logp_ref, `has_first` that it has logp_first; without, this is the trainer's
+  first pass over the batch, so that logp_first is logp as a number.
 
-  The mismatch is |logp - sampler's logp| over the response tokens: the
-  forward is the same function, so it should be rounding alone.
+  The mismatch is |logp - sampler's logp| over the response tokens: the forward
+  is the same function, so it should be rounding only.
   """
-
-  def objective(params):
-    logp_BT, entropy_BT = forward(
-      base.overlaid(weights, params),
-      batch,
-      knobs.temperature,
-      entropy_gradient=entropy_bonus,
-    )
-    said_BT = batch.weight_BT > 0
-    # Before the loss: a `where` after it alone leaves 0 * inf in the gradient.
-    logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
-    seen = batch
-    if not has_first:
-      seen = batch._replace(logp_first_BT=jax.lax.stop_gradient(logp_BT))
-    loss_BT = loss(logp_BT, seen)
-    if entropy_bonus:
-      loss_BT -= knobs.entropy_weight * entropy_BT
-    loss_BT = jnp.where(said_BT, loss_BT, 0.0)
-    gap_BT = jnp.abs(logp_BT - batch.logp_old_BT)
-    entropy = jnp.where(said_BT, entropy_BT, 0.0).sum()
-    kl = jnp.float32(0.0)
-    if reference:
-      kl_BT = losses.kl(logp_BT, batch.logp_ref_BT)
-      kl = jnp.where(said_BT, kl_BT, 0.0).sum()
-    total = jnp.sum(loss_BT * batch.weight_BT)
-    return total, (said_BT.sum(), entropy, gap_BT.sum(), gap_BT.max(), kl)
-
-  (value, (tokens, entropy, gap, gap_max, kl)), grads = jax.value_and_grad(
-    objective, has_aux=True
-  )(base.part_of(weights, sums.grads))
-  return Sums(
-    jax.tree.map(jnp.add, sums.grads, grads),
-    sums.loss + value,
-    sums.tokens + tokens,
-    sums.entropy + entropy,
-    sums.mismatch + gap,
-    jnp.maximum(sums.mismatch_max, gap_max),
-    sums.kl + kl,
+  logp_BT, entropy_BT = forward(
+    base.overlaid(weights, params),
+    batch,
+    knobs.temperature,
+    entropy_gradient=entropy_bonus,
   )
+  said_BT = batch.weight_BT > 0
+  # Before the loss: only a `where` after it leaves 0 * inf in the gradient.
+  logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
+  seen = batch
+  if not has_first:
+    seen = batch._replace(logp_first_BT=jax.lax.stop_gradient(logp_BT))
+  loss_BT = loss(logp_BT, seen)
+  if entropy_bonus:
+    loss_BT -= knobs.entropy_weight * entropy_BT
+  loss_BT = jnp.where(said_BT, loss_BT, 0.0)
+  gap_BT = jnp.abs(logp_BT - batch.logp_old_BT)
+  entropy = jnp.where(said_BT, entropy_BT, 0.0).sum()
+  kl = jnp.float32(0.0)
+  if reference:
+    kl_BT = losses.kl(logp_BT, batch.logp_ref_BT)
+    kl = jnp.where(said_BT, kl_BT, 0.0).sum()
+  total = jnp.sum(loss_BT * batch.weight_BT)
+  return total, Measured(said_BT.sum(), entropy, gap_BT.sum(), gap_BT.max(), kl)
 
 
 def apply(
@@ -266,102 +321,151 @@ def make_update(
   frozen_shardings: base.Tree | None = None,
   offload: bool = False,
 ) -> Update:
-  """The jitted functions; see `add` for `entropy_bonus`.
+  """The jitted functions; see `weighted_loss` for `entropy_bonus`.
 
-  `several` says that a batch has several updates: where the loss reads
-  logp_first, batches then come from `first_pass`.
-  Gradients and the state are placed as `param_shardings`, a tree of
-  NamedSharding; None is for one device. Nothing in `zeros` would tell the
-  compiler where to, and without being told XLA makes the new state of `apply`
-  whole on every GPU.
-  `frozen_shardings` is where a state's `frozen` lies, None if it has none.
-  With `offload` a state's moments lie in the hosts' memory
-  (`sharding.like_params`); `apply` has them on the devices while it runs.
+  `several` says that a batch has several updates. Gradients and the state are
+  placed as `param_shardings`, None for one device, and what is frozen as
+  `frozen_shardings`. With `offload` a state's moments are in the hosts' memory
+  (`sharding.like_params`), except while `apply` runs.
   """
-  placed = head = rows = None
+  places, sums, rows = None, None, None
   if param_shardings is not None:
-    head = model.head(base.overlaid(frozen_shardings, param_shardings))
-    mesh = jax.tree.leaves(param_shardings)[0].mesh
-    everywhere = mesh_lib.replicated(mesh)
-    placed = Sums(param_shardings, *(everywhere for _ in Sums._fields[1:]))
-    rows = mesh_lib.packed(mesh)
+    places = _places(model, param_shardings, frozen_shardings)
+    scalars = (places.everywhere for _ in Sums._fields[1:])
+    sums, rows = Sums(param_shardings, *scalars), places.rows
+  read = losses.reads(loss)
+  reference = 'logp_ref_BT' in read
+  head = None if places is None else places.head
   forward = functools.partial(
     token_logp, model=model, vocab_chunk=vocab_chunk, dtype=dtype, head=head
   )
-  read = losses.reads(loss)
-  reference = 'logp_ref_BT' in read
-  has_first = several and 'logp_first_BT' in read
-
-  def add_one(weights, sums, batch, knobs):
-    return add(
-      weights,
-      sums,
-      batch,
-      knobs,
-      forward=forward,
-      loss=loss,
-      entropy_bonus=entropy_bonus,
-      reference=reference,
-      has_first=has_first,
-    )
-
-  def moments(state, offload):
-    """Where the optimiser's state lies."""
-    return sharding.like_params(
-      state.opt_state,
-      state.params,
-      param_shardings,
-      everywhere,
-      offload=offload,
-    )
-
-  def keep(state, opt_state):
-    """The same, where it lies but for its moments, which are at `opt_state`."""
-    where = TrainState(
-      param_shardings,
-      opt_state,
-      everywhere,
-      frozen_shardings or {},
-      param_shardings if state.reference else {},
-    )
-    return jax.lax.with_sharding_constraint(state, where)
-
-  def moved(state, offload):
-    to = moments(state, offload)
-    return state.replace(opt_state=jax.device_put(state.opt_state, to))
-
-  def apply_one(state, sums):
-    if offload:
-      state = moved(state, False)
-    after, metrics = apply(state, sums, optimizer=optimizer)
-    if not reference:
-      del metrics['kl']
-    if param_shardings is not None:
-      after = keep(after, moments(after, False))
-    return moved(after, True) if offload else after, metrics
-
-  def score_one(weights, batch, knobs):
-    logp_BT, _ = forward(weights, batch, knobs.temperature)
-    return jnp.where(batch.weight_BT > 0, logp_BT, 0.0)
-
-  scored = jax.jit(score_one, out_shardings=rows)
-
-  def reset_one(state):
-    state = state.replace(reference=cast(state.params, dtype))
-    if param_shardings is None:
-      return state
-    return keep(state, moments(state, offload))
-
-  return Update(
-    jax.jit(zeros, out_shardings=placed),
-    jax.jit(add_one, out_shardings=placed, donate_argnums=1),
-    jax.jit(apply_one, donate_argnums=0),
-    lambda weights, batch, knobs: batch._replace(
-      logp_ref_BT=scored(weights, batch, knobs)
-    ),
-    lambda weights, batch, knobs: batch._replace(
-      logp_first_BT=scored(weights, batch, knobs)
-    ),
-    # The old reference is not read: only kept has it room to give away.
-    jax.jit(reset_one, donate_argnums=0, keep_unused=True),
+  how = dict(
+    forward=forward,
+    loss=loss,
+    entropy_bonus=entropy_bonus,
+    reference=reference,
+    has_first=several and 'logp_first_BT' in read,
   )
+  step = dict(optimizer=optimizer, reference=reference)
+  placed = dict(places=places, offload=offload)
+  scored = jax.jit(
+    functools.partial(_score, forward=forward), out_shardings=rows
+  )
+  return Update(
+    zeros=jax.jit(zeros, out_shardings=sums),
+    add=jax.jit(
+      functools.partial(add, **how), out_shardings=sums, donate_argnums=1
+    ),
+    apply=jax.jit(
+      functools.partial(_apply, **step, **placed), donate_argnums=0
+    ),
+    score=functools.partial(_scored, 'logp_ref_BT', scored),
+    first_pass=functools.partial(_scored, 'logp_first_BT', scored),
+    # The old reference is not read: it gives its memory only if it is kept.
+    reset_reference=jax.jit(
+      functools.partial(_reset, dtype=dtype, **placed),
+      donate_argnums=0,
+      keep_unused=True,
+    ),
+  )
+
+
+def _places(
+  model: base.Model,
+  param_shardings: base.Tree,
+  frozen_shardings: base.Tree | None,
+) -> Places:
+  mesh = jax.tree.leaves(param_shardings)[0].mesh
+  return Places(
+    params=param_shardings,
+    frozen=frozen_shardings or {},
+    everywhere=mesh_lib.replicated(mesh),
+    rows=mesh_lib.packed(mesh),
+    head=model.head(base.overlaid(frozen_shardings, param_shardings)),
+  )
+
+
+def _apply(
+  state: TrainState,
+  sums: Sums,
+  *,
+  optimizer: optax.GradientTransformation,
+  reference: bool,
+  places: Places | None,
+  offload: bool,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """`apply` on a mesh; without the kl where there is no `reference`."""
+  if offload:
+    state = _with_moments(state, places, offload=False)
+  after, metrics = apply(state, sums, optimizer=optimizer)
+  if not reference:
+    del metrics['kl']
+  if places is not None:
+    after = _pinned(after, places, _moments(after, places, offload=False))
+  return _with_moments(after, places, offload) if offload else after, metrics
+
+
+def _reset(
+  state: TrainState, *, dtype: jnp.dtype, places: Places | None, offload: bool
+) -> TrainState:
+  """The state with its parameters as the reference."""
+  state = state.replace(reference=cast(state.params, dtype))
+  if places is None:
+    return state
+  return _pinned(state, places, _moments(state, places, offload))
+
+
+def _score(
+  weights: base.Tree,
+  batch: PackedBatch,
+  knobs: Knobs,
+  *,
+  forward: Callable[..., tuple[jax.Array, jax.Array]],
+) -> jax.Array:
+  """logp_BT of a batch's response tokens, else 0."""
+  logp_BT, _ = forward(weights, batch, knobs.temperature)
+  return jnp.where(batch.weight_BT > 0, logp_BT, 0.0)
+
+
+def _scored(
+  field: str,
+  score: Callable[[base.Tree, PackedBatch, Knobs], jax.Array],
+  weights: base.Tree,
+  batch: PackedBatch,
+  knobs: Knobs,
+) -> PackedBatch:
+  """The batch with its score as a field."""
+  return batch._replace(**{field: score(weights, batch, knobs)})
+
+
+def _moments(state: TrainState, places: Places, offload: bool) -> base.Tree:
+  """Where the optimizer's state is placed."""
+  return sharding.like_params(
+    state.opt_state,
+    state.params,
+    places.params,
+    places.everywhere,
+    offload=offload,
+  )
+
+
+def _with_moments(
+  state: TrainState, places: Places, offload: bool
+) -> TrainState:
+  """The state with its moments moved to the hosts, or to the devices."""
+  to = _moments(state, places, offload)
+  return state.replace(opt_state=jax.device_put(state.opt_state, to))
+
+
+def _pinned(
+  state: TrainState, places: Places, opt_state: base.Tree
+) -> TrainState:
+  """The state where it is, with its moments placed as `opt_state`."""
+  where = TrainState(
+    places.params,
+    opt_state,
+    places.everywhere,
+    places.frozen,
+    places.params if state.reference else {},
+  )
+  return jax.lax.with_sharding_constraint(state, where)

@@ -1,8 +1,8 @@
 """The paged key-value cache on the mesh: its shape, reads and writes.
 
-Pages are spread over the batch axes and each shard numbers its own, so that
-page tables hold local numbers and nothing here crosses shards. kv heads are
-repeated where the tensor axis has more shards than there are heads.
+Pages are spread over the batch axes and each shard numbers its own, so page
+tables hold local numbers and nothing here crosses shards. kv heads are repeated
+if the tensor axis has more shards than there are kv heads.
 """
 
 import math
@@ -28,10 +28,13 @@ ROWS = PartitionSpec(mesh_lib.BATCH)
 class Cache(NamedTuple):
   """Functions of one mesh and one model; the pool is [L, X, K, 2, S, H].
 
-  shape: of the pool for X pages of S tokens in all. spread_kv(k_XKH): as the
-  pool has them. read and prefix_read: the two of `kernels.paged_attention`
-  that read pages. write(pool, kv_LWKCTH, page_W, offset_W): pieces of T
-  tokens to their pages, in place where the pool is donated.
+  shape: (X pages over all shards, S tokens a page) -> shape of the pool.
+  sharding: of the pool.
+  spread_kv: k_XKH -> the same with heads repeated as the pool has them.
+  read: `kernels.paged_attention.paged_attention` on this mesh.
+  prefix_read: `kernels.paged_attention.piece_attention` on this mesh.
+  write: (pool, kv_LWKCTH, page_W, offset_W) -> the pool with W pieces of T
+    tokens in their pages; in place if the pool is donated.
   """
 
   shape: Callable[[int, int], tuple[int, ...]]
@@ -72,7 +75,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
-  # Of a TPU: each must be given its rows.
+  # A TPU may have several cores; each is given its own rows.
   cores = getattr(device, 'num_cores', 1)
   heads = PartitionSpec(mesh_lib.BATCH, 'tensor')
   pool = PartitionSpec(None, mesh_lib.BATCH, 'tensor')
@@ -109,7 +112,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
 
 
 def write(pool_LXKCSH, kv_LWKCTH, page_W, offset_W) -> jax.Array:
-  """Puts W pieces of T <= S tokens at offsets of pages, one by one."""
+  """The pool with W pieces of T <= S tokens at offsets of pages."""
 
   def one(w, pool):
     piece = jax.lax.dynamic_slice_in_dim(kv_LWKCTH, w, 1, 1)
@@ -120,9 +123,9 @@ def write(pool_LXKCSH, kv_LWKCTH, page_W, offset_W) -> jax.Array:
 
 
 def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  """`x` as `dtype`; what is out of float8's range becomes its largest.
+  """`x` as `dtype`; values out of the range of float8 become its largest.
 
-  The cast alone makes NaN of it; what is not finite stays so.
+  A plain cast would make them NaN. What is not finite stays so.
   """
   if dtype == jnp.float8_e4m3fn:
     most = float(jnp.finfo(dtype).max)
@@ -131,10 +134,10 @@ def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def device_bytes(mesh: Mesh) -> int:
-  """Memory of a device, whole MiB: the least of all processes.
+  """Bytes of memory of a device, in whole MiB: the least of all processes.
 
-  All must make the same schedule, so all must have the same pages. CPUs share
-  what their host, or container, has.
+  All processes make the same schedule, so all need the same number of pages.
+  CPU devices share the memory of their host or container.
   """
   devices = list(mesh.local_mesh.devices.flat)
   stats = devices[0].memory_stats()
@@ -148,7 +151,7 @@ def device_bytes(mesh: Mesh) -> int:
 
 
 def _host_bytes() -> int:
-  """The machine's memory, or less if a control group limits it."""
+  """Bytes of the machine's memory, or of its control group's limit if less."""
   limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
   for name in ('memory.max', 'memory/memory.limit_in_bytes'):
     file = pathlib.Path('/sys/fs/cgroup') / name
@@ -164,10 +167,10 @@ def fit_pages(
   dtype: jnp.dtype,
   reserved: int,
 ) -> schedule.Sizes:
-  """`sizes` whose `pages`, of all shards, become those of each.
+  """The sizes with `pages` of each shard; before, they are of all shards.
 
-  0 pages asked for are as many as the slots can ever use, or as fit beside
-  `reserved` bytes in 90% of a device's memory, where that is less.
+  0 asks for as many pages as the slots can ever use, or as fit beside
+  `reserved` bytes into 90% of a device's memory, if those are fewer.
 
   Raises:
     ValueError: more pages asked for than fit, or not even one rollout does.
@@ -185,8 +188,8 @@ def fit_pages(
       f'pages={sizes.pages}: {least} pages of {sizes.page} tokens take '
       f'{least * one / 1e9:.1f} GB of each device, where {free / 1e9:.1f} GB '
       f'are free; {fit * sizes.shards} pages fit, or slots={slots} of '
-      f'{sizes.window} + {sizes.room} tokens: ask for fewer pages or shorter '
-      'rollouts, or take a larger mesh'
+      f'{sizes.window} + {sizes.max_tokens} tokens: ask for fewer pages or '
+      'shorter rollouts, or take a larger mesh'
     )
   most = sizes.slots // sizes.shards * sizes.table
   return sizes._replace(pages=(asked or min(most, fit)) + 1)

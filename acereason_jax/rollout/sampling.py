@@ -1,4 +1,4 @@
-"""One token a row from logits, with the log-probability it was drawn with.
+"""Draws a token for each row of logits, with its log-probability.
 
 `logp` is under the distribution drawn from: after temperature, top-k, top-p
 and min-p. `full_logp` is under softmax(logits): temperature 1, nothing cut
@@ -22,11 +22,14 @@ SHARDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """0 < top_p <= 1; top_k of 0 keeps all tokens.
+  """Which tokens may be drawn; compiled in.
 
-  `min_p`, 0 to 1, drops tokens less likely than that share of the likeliest
-  (arXiv 2407.01082). `greedy` is temperature 0: the likeliest token. These
-  are compiled in; any other temperature is an argument of `draw`.
+  top_p: probability mass of the likeliest tokens that are kept, above 0 to 1.
+  top_k: how many of the likeliest tokens are kept; 0 keeps all.
+  min_p: 0 to 1; tokens less likely than this share of the likeliest one's
+    probability are dropped (arXiv 2407.01082).
+  greedy: temperature 0, which takes the likeliest token. Any other temperature
+    is an argument of `draw`.
   """
 
   top_p: float = 1.0
@@ -40,10 +43,13 @@ class Sampling:
 
 
 class Draw(NamedTuple):
-  """What was drawn in each row; all [B]. Natural logs, float32.
+  """The draws of B rows.
 
-  `entropy_B` is that of the distribution drawn from. `sound_B` is False
-  where the logits were not finite: the token then means nothing.
+  token_B: token ids, int32.
+  logp_B: natural log-probability under the distribution drawn from, float32.
+  full_logp_B: the same under softmax(logits), float32.
+  entropy_B: of the distribution drawn from, nats, float32.
+  sound_B: whether the logits were finite; if not, the token means nothing.
   """
 
   token_B: jax.Array
@@ -61,7 +67,7 @@ def prompt_seed(prompt_id: str) -> int:
 def rollout_keys(
   seed: jax.Array, step: jax.Array, prompt_B: jax.Array, index_B: jax.Array
 ) -> jax.Array:
-  """Keys [B] that hang on (seed, step, prompt id, rollout index) alone.
+  """Keys [B] that depend only on (seed, step, prompt id, rollout index).
 
   `prompt_B` holds the `prompt_seed` of each row's prompt, uint32.
   """
@@ -74,10 +80,11 @@ def rollout_keys(
 
 
 def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
-  """-inf outside the top_k largest, the smallest set of mass >= top_p, min_p.
+  """The logits, with -inf for the tokens that `s` cuts off.
 
-  Tokens tied with the last one kept are kept. top_p (arXiv 1904.09751) counts
-  the mass that is left after min_p and top_k.
+  Kept are the top_k largest, of them the smallest set of mass >= top_p (arXiv
+  1904.09751), all at least min_p. top_p counts the mass that is left after
+  min_p and top_k. Tokens tied with the last one kept are kept.
   """
   if s.min_p > 0.0:
     least_B1 = jnp.max(logits_BV, -1, keepdims=True) + math.log(s.min_p)
@@ -100,7 +107,7 @@ def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
 def block_size(vocab: int) -> int:
   """The largest power of two up to BLOCK that keeps blocks on one shard.
 
-  It hangs on the vocabulary alone: every mesh draws the same tokens.
+  It depends only on the vocabulary, so that every mesh draws the same tokens.
   """
   sizes = (BLOCK >> i for i in range(BLOCK.bit_length()))
   return next((n for n in sizes if vocab % (n * SHARDS) == 0), BLOCK)
@@ -109,10 +116,11 @@ def block_size(vocab: int) -> int:
 def draw(
   keys_B: jax.Array, logits_BV: jax.Array, s: Sampling, temperature: jax.Array
 ) -> Draw:
-  """A token a row; `temperature`, a float32 scalar above 0, may be traced.
+  """Draws a token for each row.
 
-  A greedy draw does not read it. Others are exact: a block is drawn by its
-  total mass, the token by its share of that block (Gumbel-max both times).
+  `temperature` is a float32 scalar above 0 and may be traced; a greedy draw
+  does not read it. Other draws are exact: a block of tokens is drawn by its
+  total mass, then a token by its share of the block, by Gumbel-max both times.
   """
   logits_BV = logits_BV.astype(jnp.float32)
   full_norm_B = jax.nn.logsumexp(logits_BV, axis=-1)
@@ -122,7 +130,7 @@ def draw(
     zero_B = jnp.zeros_like(full_norm_B)
     full_logp_B = jnp.max(logits_BV, -1) - full_norm_B
     return Draw(token_B, zero_B, full_logp_B, zero_B, sound_B)
-  # A product, as XLA makes of a division by a constant: the bits are those.
+  # A product, as XLA makes of a division by a constant, for the same bits.
   logits_BV *= 1.0 / temperature
   if s.cuts:
     logits_BV = keep_top(logits_BV, s)
@@ -145,7 +153,7 @@ def draw(
     logp_B=chosen_B - norm_B,
     full_logp_B=chosen_B * temperature - full_norm_B,
     entropy_B=-jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1),
-    # A tiny temperature can take finite logits out of float32's range.
+    # A tiny temperature can take finite logits out of the range of float32.
     sound_B=sound_B & jnp.isfinite(norm_B),
   )
 

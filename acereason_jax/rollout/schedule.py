@@ -1,32 +1,37 @@
-"""Which rollout stands in which slot, and which page holds what; no jax.
+"""Which rollout is in which slot, and which page holds what; no jax.
 
-Everything here is a function of the requests and of what was drawn, so that
-every process of a run makes the same schedule. Page 0 of a shard is nobody's:
+Everything here is a function of the requests and of what was drawn, so every
+process of a run makes the same schedule. Page 0 of a shard belongs to nobody:
 slots without a rollout write there.
 """
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from acereason_jax import types
+from acereason_jax.rollout import requests as requests_lib
+from acereason_jax.rollout import trace as trace_lib
 
-# How a rollout left its slot; what the device says of each slot after a call.
+# How a rollout left its slot: what the device reports of each after a call.
 RUNNING, STOP, LENGTH, ERROR = range(4)
 REASONS = ('running', 'stop', 'length', 'error')
-PREEMPTED = 'preempted'
 
 
 class Sizes(NamedTuple):
-  """Static sizes. Slots and `rows` are over all `shards`, evenly.
+  """Static sizes of an engine.
 
-  page: cache positions a page. chunk: decode steps a call, divides page.
-  pages: of each shard, page 0 included. rows x piece: prompts, and tokens of
-  each, that one prefill call takes; page divides piece. window and room: most
-  tokens of a prompt and of a response.
+  slots: rollouts decoded at once, over all shards.
+  shards: groups of devices with slots and pages of their own; divides slots.
+  page: cache positions of a page, in tokens.
+  chunk: decode steps of one call; divides page.
+  pages: cache pages of each shard, page 0 included.
+  rows: prompts of one prefill call, over all shards; shards divide it.
+  piece: tokens of each prompt that one prefill call takes; page divides it.
+  window: most tokens of a prompt.
+  max_tokens: most tokens of a response.
   """
 
   slots: int
@@ -37,7 +42,7 @@ class Sizes(NamedTuple):
   rows: int
   piece: int
   window: int
-  room: int
+  max_tokens: int
 
   @property
   def prefix_pages(self) -> int:
@@ -47,7 +52,7 @@ class Sizes(NamedTuple):
   @property
   def table(self) -> int:
     """Pages of the longest prompt and response."""
-    return self.prefix_pages + -(-self.room // self.page)
+    return self.prefix_pages + -(-self.max_tokens // self.page)
 
 
 def check(s: Sizes) -> None:
@@ -63,64 +68,32 @@ def check(s: Sizes) -> None:
       raise ValueError(
         f'{name}={getattr(s, name)}: give a multiple of {of}, {getattr(s, of)}'
       )
-  if min(s.window, s.room) < 1:
-    raise ValueError(f'window={s.window} room={s.room}: give at least 1')
+  if min(s.window, s.max_tokens) < 1:
+    raise ValueError(
+      f'window={s.window} max_tokens={s.max_tokens}: give at least 1'
+    )
   if s.pages < (least := s.table + 1):
     raise ValueError(
-      f'pages={s.pages} on each of {s.shards} shards: one rollout alone, with '
-      f'a prompt of {s.window} and a response of {s.room} tokens, needs '
+      f'pages={s.pages} on each of {s.shards} shards: one rollout, with '
+      f'a prompt of {s.window} and a response of {s.max_tokens} tokens, needs '
       f'{least}, that of empty slots included'
     )
 
 
-class Request(NamedTuple):
-  """Rollout `index` of a prompt, of at most `limit` tokens."""
-
-  prompt: types.Prompt
-  index: int
-  limit: int
-
-
-def requests(
-  prompts: Sequence[types.Prompt],
-  groups: int,
-  limit: int,
-  taken: Mapping[str, int] = types.EMPTY,
-) -> list[list[Request]]:
-  """`groups` requests a prompt.
-
-  A prompt that stands twice, or of which so many are `taken` already, goes on
-  with the next indices: the same key would give it the same rollouts again.
-  """
-  seen = collections.Counter(taken)
-  asked = []
-  for prompt in prompts:
-    first = seen[prompt.id]
-    seen[prompt.id] += groups
-    indices = range(first, first + groups)
-    asked.append([Request(prompt, index, limit) for index in indices])
-  return asked
-
-
-def longest_first(
-  requests: Iterable[Request], expected: Mapping[str, float]
-) -> list[Request]:
-  """In order of the expected length of their prompts' rollouts.
-
-  Long ones that start last would run alone at the end. Prompts of which
-  nothing is known count as the longest: they may be.
-  """
-  length = lambda r: expected.get(r.prompt.id, float('inf'))
-  return sorted(requests, key=length, reverse=True)
-
-
 class Slot(NamedTuple):
-  """What the device is told of a slot before a call; int32 each.
+  """The state of a slot that a call starts from; int32 each.
 
-  `token` goes in next, at `position`. `prefix`, `start` and `length` are
-  `paged_attention`'s; this call's keys and values go to `page` at `offset`.
-  `drawn` tokens so far of at most `limit`, `forced` of them the end of
-  thinking, which is over if `closed`. `seed` and `index` make the key.
+  live: 1 if it holds a rollout.
+  token: id of the token that goes in next.
+  position: of that token in prompt and response.
+  prefix, start, length: see `paged_attention.paged_attention`.
+  page, offset: where this call's keys and values go.
+  drawn: tokens of the response so far.
+  limit: most tokens of the response.
+  forced: how many of the drawn tokens are the end of thinking, put in.
+  closed: 1 if the thinking is over.
+  seed: `sampling.prompt_seed` of the prompt's id.
+  index: which of the prompt's rollouts it is; makes the key, with `seed`.
   """
 
   live: int = 0
@@ -140,7 +113,17 @@ class Slot(NamedTuple):
 
 
 class Drawn(NamedTuple):
-  """What a call drew; of row b the first count_B[b] columns."""
+  """The result of a call for B slots and at most T steps.
+
+  steps: decode steps that the call took, int32.
+  tokens_BT: token ids, int32; the first count_B[b] columns of row b are valid.
+  logp_BT: natural log-probability under the distribution drawn from, float32.
+  full_logp_BT: the same under softmax(logits), float32.
+  entropy_BT: of the distribution drawn from, nats, float32.
+  count_B: tokens drawn, int32.
+  ended_B: RUNNING, STOP, LENGTH or ERROR, int32.
+  forced_B, closed_B: as in `Slot`, after the call.
+  """
 
   steps: np.ndarray
   tokens_BT: np.ndarray
@@ -154,7 +137,13 @@ class Drawn(NamedTuple):
 
 
 class Pieces(NamedTuple):
-  """One prefill call; [A, ...]. Rows without a piece write to page 0."""
+  """One prefill call of A prompts; int32. Rows without a piece use page 0.
+
+  tokens_AT: token ids of the piece.
+  first_A: position of its first token in the prompt.
+  table_AP: pages of the whole prompt.
+  page_AP: pages that the piece fills.
+  """
 
   tokens_AT: np.ndarray
   first_A: np.ndarray
@@ -164,7 +153,12 @@ class Pieces(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Prefix:
-  """A prompt without its last token, in pages that its rollouts share."""
+  """A prompt without its last token, in pages that its rollouts share.
+
+  tokens: ids, int32 [S].
+  pages: numbers of its pages, in order.
+  users: rollouts in slots that read it.
+  """
 
   tokens: np.ndarray
   pages: list[int]
@@ -173,9 +167,21 @@ class Prefix:
 
 @dataclasses.dataclass(eq=False)
 class Live:
-  """A rollout in a slot. Its last prompt token is the first it takes in."""
+  """A rollout in a slot. It takes in its prompt's last token first.
 
-  request: Request
+  request: what was asked for.
+  seed: `sampling.prompt_seed` of the prompt's id.
+  prefix: the prompt's pages.
+  order: how many rollouts were admitted before it.
+  began: decode steps of the stream before it was admitted.
+  pages: of its response, in order.
+  parts: what each call drew of it: tokens, logp, full_logp, entropy.
+  drawn: tokens so far.
+  forced, closed: as in `Slot`.
+  last: id of the token that goes in next.
+  """
+
+  request: requests_lib.Request
   seed: int
   prefix: Prefix
   order: int
@@ -189,65 +195,6 @@ class Live:
 
   def tokens(self) -> np.ndarray:
     return np.concatenate([part[0] for part in self.parts])
-
-
-class Event(NamedTuple):
-  """A rollout's stay in a slot, in decode steps of this stream."""
-
-  slot: int
-  prompt_id: str
-  index: int
-  began: int
-  ended: int
-  reason: str
-
-
-@dataclasses.dataclass
-class Trace:
-  """What happened: counters, and one event a stay."""
-
-  slots: int = 0
-  steps: int = 0
-  busy: int = 0
-  full_steps: int = 0
-  full_busy: int = 0
-  finished: int = 0
-  truncated: int = 0
-  tokens: int = 0
-  recomputed: int = 0
-  preempted: int = 0
-  errors: int = 0
-  prompt_tokens: int = 0
-  peak_pages: int = 0
-  pages: int = 0
-  seconds: float = 0.0
-  prefill_seconds: float = 0.0
-  host_seconds: float = 0.0
-  events: list[Event] = dataclasses.field(default_factory=list)
-
-  def metrics(self) -> dict[str, float]:
-    """Shares of slot steps, of pages and of time: of these calls, that is.
-
-    What was decoded before a restart is in none of them (`collect.said`
-    counts all). occupancy_waiting looks at the calls during which a rollout
-    waited. wasted_steps are slot steps that gave no token of any finished
-    rollout.
-    """
-    steps = max(self.slots * self.steps, 1)
-    waited = max(self.slots * self.full_steps, 1)
-    seconds = max(self.seconds, 1e-9)
-    return dict(
-      decoded_tokens=float(self.tokens),
-      occupancy=self.busy / steps,
-      occupancy_waiting=self.full_busy / waited,
-      wasted_steps=float(self.slots * self.steps - self.tokens),
-      preempted=float(self.preempted),
-      recomputed_tokens=float(self.recomputed),
-      prefill_tokens=float(self.prompt_tokens),
-      page_use=self.peak_pages / max(self.pages, 1),
-      prefill_share=self.prefill_seconds / seconds,
-      host_share=self.host_seconds / seconds,
-    )
 
 
 class Shard:
@@ -270,7 +217,7 @@ class Shard:
     return len(self.free) + sum(len(p.pages) for p in idle)
 
   def take(self, count: int, keep: Prefix | None) -> list[int]:
-    """Pages, if need be those of prompts that no rollout uses."""
+    """`count` free pages; prompts that no rollout uses give theirs up."""
     while len(self.free) < count:
       key = next(
         k for k, p in self.prefixes.items() if not p.users and p is not keep
@@ -279,7 +226,7 @@ class Shard:
     return [self.free.pop() for _ in range(count)]
 
   def leave(self, live: Live) -> int:
-    """Takes a rollout out; returns its place."""
+    """Takes a rollout out of its slot; returns the slot's place."""
     self.free += live.pages
     live.prefix.users -= 1
     place = self.slots.index(live)
@@ -290,7 +237,12 @@ class Shard:
 class Schedule:
   """Continuous batching: `admit`, `control`, call the device, `record`."""
 
-  def __init__(self, sizes: Sizes, requests: Iterable[Request], trace: Trace):
+  def __init__(
+    self,
+    sizes: Sizes,
+    requests: Iterable[requests_lib.Request],
+    trace: trace_lib.Trace,
+  ):
     self.sizes = sizes
     self.waiting = collections.deque(requests)
     self.trace = trace
@@ -307,15 +259,15 @@ class Schedule:
   def admit(self, seed_of: Callable[[str], int]) -> list[Pieces]:
     """Gives each rollout the page it will fill, and free slots to waiting ones.
 
-    `seed_of` gives the number of a prompt's id that keys hang on.
+    `seed_of` maps a prompt's id to the number that its keys depend on.
 
-    Where pages run out, the youngest rollouts go back to the front of the
-    queue. They start again, and as their keys say, draw the same tokens.
+    When pages run out, the youngest rollouts go back to the front of the
+    queue. They start again later and draw the same tokens from the same keys.
     Returns the prefill calls that new prompts need, in order.
     """
     for shard in self.shards:
       self._grow(shard)
-    # Evenly, yet group by group: rollouts of a prompt share its pages.
+    # Evenly, but in order: rollouts of a prompt share its pages.
     busy = len(self.waiting) + sum(len(s.live()) for s in self.shards)
     most = -(-busy // self.sizes.shards)
     new = [self._fill(shard, seed_of, most) for shard in self.shards]
@@ -336,14 +288,16 @@ class Schedule:
         live.pages += shard.take(1, None)
 
   def _preempt(self, shard: Shard, live: Live) -> None:
-    self._event(shard, shard.leave(live), live, PREEMPTED)
+    self._event(shard, shard.leave(live), live, trace_lib.PREEMPTED)
     self.waiting.appendleft(live.request)
     self.trace.preempted += 1
     self.trace.recomputed += live.drawn
 
   def _fill(self, shard: Shard, seed_of, most: int) -> list[Prefix]:
-    """Admits what fits, up to `most` rollouts; returns the prompts whose pages
-    must be filled."""
+    """Admits what fits, up to `most` rollouts in the shard.
+
+    Returns the prompts whose pages must be filled.
+    """
     new = []
     for place, there in enumerate(shard.slots):
       if there is not None or not self.waiting:
@@ -355,7 +309,7 @@ class Schedule:
       prefix = shard.prefixes.get(key)
       count = -(-(len(prompt.tokens) - 1) // self.sizes.page)
       need = 1 + (count if prefix is None else 0)
-      # A page in hand for each that runs on: one would soon be preempted.
+      # A page is kept for each rollout that grows: else one is soon preempted.
       if shard.available(prefix) < need + self._growing(shard):
         break
       if prefix is None:
@@ -380,7 +334,7 @@ class Schedule:
     return new
 
   def _growing(self, shard: Shard) -> int:
-    """Rollouts whose pages do not hold their longest response yet."""
+    """How many rollouts may need more pages than they have."""
     page = self.sizes.page
     return sum(
       len(live.pages) * page < live.request.limit for live in shard.live()
@@ -409,7 +363,7 @@ class Schedule:
       for row, prefix in enumerate(prefixes, shard * rows):
         tokens = prefix.tokens[first : first + s.piece]
         pages = prefix.pages[first // s.page :][: s.piece // s.page]
-        # Padded with a token of its own: another's could be NaN, which
+        # Padded with its own token: another one's embedding could be NaN, which
         # causal weights of 0 do not stop.
         call.tokens_AT[row] = tokens[-1]
         call.tokens_AT[row, : len(tokens)] = tokens
@@ -453,9 +407,9 @@ class Schedule:
     return np.array(rows, np.int64).astype(np.int32), table_BP
 
   def record(self, drawn: Drawn, find_stop=None) -> list[tuple[Live, int]]:
-    """Takes in what a call drew; the rollouts that ended, and how.
+    """Takes in what a call drew; returns the rollouts that ended, and how.
 
-    `find_stop(live, fresh)` gives the length at which a stop string ends a
+    `find_stop(live, fresh)` returns the length at which a stop string ends a
     rollout whose last `fresh` tokens are new, or None.
     """
     trace, steps = self.trace, int(drawn.steps)
@@ -499,7 +453,7 @@ class Schedule:
   def _event(self, shard: Shard, place: int, live: Live, reason: str) -> None:
     request = live.request
     self.trace.events.append(
-      Event(
+      trace_lib.Event(
         shard.first + place,
         request.prompt.id,
         request.index,

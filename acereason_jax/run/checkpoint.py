@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and the signal that asks for a last one.
+"""Checkpoints of a run.
 
 A save returns before it is on disk; whether it got there is known only after
 `wait`, or when the next `save` raises.
@@ -6,16 +6,14 @@ A save returns before it is on disk; whether it got there is known only after
 
 import contextlib
 import errno
-import fnmatch
 import functools
 import json
 import logging
 import math
 import os
 import pathlib
-import signal
 import stat as stat_lib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,15 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.console import oserrors
+from acereason_jax.console import damage, oserrors
 
 Tree = Any
 
+# In warnings of Orbax that say nothing new.
 _NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
-# Small files that Orbax reads whole; the largest has the ids that were dropped.
+# Small files that Orbax reads whole. The largest holds the ids that a run left
+# out.
 _JSON_FILES = (
   'metadata',
   'metrics',
@@ -41,24 +40,20 @@ _JSON_FILES = (
 )
 _MAX_JSON_BYTES = 64 << 20
 _MAX_LEDGER_BYTES = 1 << 30
-# What reading a damaged checkpoint ends in; of a bug of ours, too, the line
-# names the kind and the words.
-_DAMAGE = (
-  AttributeError,
-  KeyError,
-  OSError,
-  RecursionError,
-  TypeError,
-  ValueError,
-)
 
 
 class Damaged(ValueError):
-  """A checkpoint that no run has left so: one line for the user."""
+  """A checkpoint that no run writes like this: one line for the user."""
 
 
 class Restored(NamedTuple):
-  """`state` on its devices; `progress` and `meta` as saved, plain JSON."""
+  """What a checkpoint holds.
+
+  step: the steps done when it was saved.
+  state: the tree of arrays, on its devices.
+  progress, meta: as they were saved, plain JSON.
+  ledger: the bytes of a Parquet file.
+  """
 
   step: int
   state: Tree
@@ -68,14 +63,15 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-  """The checkpoints under `workdir`/checkpoints, of which `keep` are kept.
+  """Context manager: the checkpoints under `workdir`/checkpoints.
 
-  Beside the newest ones that of the highest score of `best` is kept, if any had
-  one: scores of another name, from before a run was told to follow this one,
-  count for nothing.
-  For the one run that owns `workdir`: opening it removes what an interrupted
-  save left. Others read with `load`. The disk needs room for `keep` + 2.
-  All processes of a run call every method.
+  The newest `keep` are kept, and the one with the highest score of the metric
+  `best`, if any has a score. Scores of another metric, from before `best` was
+  changed, do not count. The disk needs room for `keep` + 2.
+
+  Only the run that owns `workdir` opens this, because opening removes what an
+  interrupted save left; others read with `load`. All processes of a run call
+  every method.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
@@ -102,11 +98,11 @@ class Checkpoints:
     self.close()
 
   def latest_step(self) -> int | None:
-    """The newest step saved; it may still be on its way to disk."""
+    """The newest step saved; it may not be on disk yet."""
     return self._manager.latest_step()
 
   def latest_meta(self) -> dict[str, Any] | None:
-    """`meta` of the newest checkpoint, read without its state, or None."""
+    """`meta` of the newest checkpoint, or None; its state is not read."""
     step = self._manager.latest_step()
     return None if step is None else _read_json(self._manager, step, 'meta')
 
@@ -118,7 +114,7 @@ class Checkpoints:
     return _read_json(self._manager, step, 'progress')
 
   def best_step(self) -> int | None:
-    """The step of the highest score, the newest of equals; None without one."""
+    """The step with the highest score, the newest of equals, or None."""
     with _reading(self._manager.directory, 'scores'):
       metrics = {s: self._manager.metrics(s) for s in self._manager.all_steps()}
       scores = {s: self._score(m) for s, m in metrics.items() if m}
@@ -134,10 +130,16 @@ class Checkpoints:
     ledger: bytes,
     score: float | None = None,
   ) -> None:
-    """Starts saving a tree of arrays, two JSON values and a file (of a byte at
-    least) as `step`.
+    """Starts to save as `step`; it is on disk when `wait` has returned.
 
-    The arrays are copied before this returns: the next step may donate them.
+    The arrays are copied before this returns, so the next step may donate them.
+
+    Args:
+      step: steps done.
+      state: a tree of arrays.
+      progress, meta: JSON values.
+      ledger: the bytes of a file, at least one.
+      score: of the metric `best`; None if it was not measured at this step.
 
     Raises:
       ValueError: this step is saved already.
@@ -158,7 +160,7 @@ class Checkpoints:
           meta=ocp.args.JsonSave(dict(meta)),
         ),
         metrics=None if score is None else dict(score=score, of=self._best),
-        force=True,  # When to save is the caller's decision alone.
+        force=True,  # Only the caller decides when to save.
       )
 
   def restore(self, abstract: Tree) -> Restored | None:
@@ -167,7 +169,7 @@ class Checkpoints:
     `abstract` is a tree of jax.ShapeDtypeStruct, each with its sharding.
 
     Raises:
-      ValueError: one line naming a leaf that the checkpoint has otherwise.
+      ValueError: one line naming a leaf that differs in the checkpoint.
     """
     step = self._manager.latest_step()
     return _restore(self._manager, abstract, step, partial=False)
@@ -215,14 +217,15 @@ class Checkpoints:
 
 
 def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
-  """A checkpoint of a run, read only, or None if there is none.
+  """A checkpoint, read only, or None if there is none.
 
-  `path` is a run's folder, for the newest one, or that of one step in it:
-  `workdir`/checkpoints/120. Leaves a run that goes on alone. `abstract` may
-  hold a part of the state, for example {'params': ...}: the rest is not read.
+  `path` is a run's folder, which stands for its newest checkpoint, or the
+  folder of one step: `workdir`/checkpoints/120. The run may still be going on.
+  `abstract` may hold a part of the state, for example {'params': ...}; the rest
+  is not read.
 
   Raises:
-    ValueError: one line naming a leaf that the checkpoint has otherwise.
+    ValueError: one line naming a leaf that differs in the checkpoint.
   """
   with _opened(path) as (manager, step):
     if step is None:
@@ -243,7 +246,7 @@ def load_progress(path: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def stamp(path: str | os.PathLike) -> str:
-  """Tells a checkpoint that `load` would read from others of the same step."""
+  """A text that differs between two checkpoints of the same step."""
   with _opened(path) as (manager, step):
     if step is None:
       return ''
@@ -261,7 +264,7 @@ def load_ledger(path: str | os.PathLike) -> bytes | None:
 def _opened(
   path: str | os.PathLike,
 ) -> Iterator[tuple[ocp.CheckpointManager | None, int | None]]:
-  """(what reads a run, the step asked for); None if it has not that."""
+  """(manager, step) of the checkpoint that `path` names; None if absent."""
   workdir, step = pathlib.Path(os.path.abspath(path)), None
   if workdir.name.isdigit() and workdir.parent.name == 'checkpoints':
     workdir, step = workdir.parent.parent, int(workdir.name)
@@ -278,96 +281,11 @@ def _opened(
     yield manager, step if step in steps else None
 
 
-def check_resume(
-  stored: Mapping[str, Any],
-  current: Mapping[str, Any],
-  may_change: Collection[str],
-) -> None:
-  """Checks that a run goes on under the configuration it began with.
-
-  Both are nested dicts of JSON values; `may_change` holds
-  dotted prefixes, in which * is any name.
-
-  Raises:
-    ValueError: one line naming every other field that differs.
-  """
-  before, now = fixed(stored, may_change), fixed(current, may_change)
-  changed = [
-    f'{field}: {_show(before, field)} -> {_show(now, field)}'
-    for field in sorted(before.keys() | now.keys())
-    if _show(before, field) != _show(now, field)
-  ]
-  if changed:
-    raise ValueError(
-      f'this workdir holds a run of another configuration: '
-      f'{"; ".join(changed)}; use another --workdir, or put the old '
-      'values back'
-    )
-
-
-def fixed(
-  config: Mapping[str, Any], may_change: Collection[str]
-) -> dict[str, Any]:
-  """The fields of a run's configuration that it must go on with, by path."""
-  return {
-    field: value
-    for field, value in _flat(config).items()
-    if not any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in may_change)
-  }
-
-
-class Preemption:
-  """Context manager: SIGTERM, SIGINT or SIGHUP asks the run to save and stop.
-
-  The handlers only set a flag; a second SIGINT raises KeyboardInterrupt at
-  once. SIGHUP stays ignored where it is, as nohup has it. Enter it after
-  jax.distributed.initialize, in the main thread.
-  """
-
-  def __enter__(self) -> 'Preemption':
-    self._flag = False
-    self._interrupts = 0
-    # With many processes jax owns SIGTERM: it brings all to one common step.
-    self._distributed = jax.process_count() > 1
-    numbers = [signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    if not self._distributed:
-      numbers.append(signal.SIGTERM)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    return self
-
-  def __exit__(self, *exc) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def flagged(self) -> bool:
-    """Whether a signal came, where one process alone has to know."""
-    return self._flag and not self._distributed
-
-  def requested(self, step: int) -> bool:
-    """Whether to save at `step` and stop: the same answer on all processes.
-
-    With several processes each must ask at every step, in order.
-    """
-    if self._distributed:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._flag
-
-  def _handle(self, number: int, frame: Any) -> None:
-    self._interrupts += number == signal.SIGINT
-    if self._interrupts > 1:
-      raise KeyboardInterrupt
-    self._flag = True
-    if self._distributed:
-      os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _kept(leaf: Any) -> Any:
-  """A copy of what lies in a host's memory, shard by shard, else the leaf.
+  """A copy of a leaf that is in host memory, shard by shard; else the leaf.
 
-  Orbax writes such arrays from where they are, and holds on to them until they
-  are on disk; what is held cannot be donated.
+  Orbax writes such arrays from where they are and holds them until they are on
+  disk, and an array that is held cannot be donated.
   """
   if (
     not isinstance(leaf, jax.Array)
@@ -417,14 +335,16 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
 
 
 def _check_files(directory: epath.Path) -> None:
-  """Raises Damaged for what would be read without end: a checkpoint may be a
-  stranger's."""
+  """Raises Damaged for a file that would be read without end.
+
+  A checkpoint may come from a stranger.
+  """
   if not os.path.isdir(directory):
     return
   for folder, _, names in os.walk(directory):
     for name in names:
       path = os.path.join(folder, name)
-      with contextlib.suppress(FileNotFoundError):  # A save goes on meanwhile.
+      with contextlib.suppress(FileNotFoundError):  # A save may be going on.
         found = os.stat(path)
         is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
         large = is_json and found.st_size > _MAX_JSON_BYTES
@@ -436,25 +356,19 @@ def _check_files(directory: epath.Path) -> None:
           )
 
 
-@contextlib.contextmanager
-def _reading(directory: Any, what: str) -> Iterator[None]:
+def _reading(directory: Any, what: str) -> contextlib.AbstractContextManager:
   """Turns whatever Orbax makes of a damaged checkpoint into one line."""
-  try:
-    yield
-  except Exception as e:
-    # jax says that an array cannot be read with a bare Exception.
-    if type(e) is not Exception and not isinstance(e, _DAMAGE):
-      raise
-    reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:300]
-    raise Damaged(
+  return damage.told(
+    lambda reason: Damaged(
       f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
-      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and go '
-      'on from the one before'
-    ) from e
+      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and '
+      'resume from the one before'
+    )
+  )
 
 
 def _score(best: str, metrics: Mapping[str, Any]) -> float:
-  # Before there was `of`, a run followed one metric to its end.
+  # Checkpoints without `of` are of versions that followed one metric.
   return metrics['score'] if metrics.get('of', best) == best else -math.inf
 
 
@@ -523,7 +437,7 @@ def _leaves(tree: Tree) -> dict[str, str]:
 
 
 def _as_stored(leaf: Any) -> Any:
-  """A key's data, which is what its metadata tells of; else the leaf."""
+  """The data of a PRNG key, which its metadata describes; else the leaf."""
   if isinstance(leaf, jax.ShapeDtypeStruct | jax.Array) and jnp.issubdtype(
     leaf.dtype, jax.dtypes.prng_key
   ):
@@ -550,31 +464,16 @@ def _check_leaves(
   if wrong:
     raise ValueError(
       f'{where}: {wrong[0]} ({len(wrong)} of {len(names)} arrays differ); '
-      'use the model and optimiser it was saved with, or another --workdir'
+      'use the model and optimizer it was saved with, or another --workdir'
     )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-  """Orbax logs as pages of traceback what the caller gets as an error too.
+  """False for what the caller gets as an error anyway.
 
-  It also warns of each checkpoint without a score, and of reading only.
+  Orbax logs such errors as pages of traceback. It also warns of each checkpoint
+  without a score, and of each that is opened to be read only.
   """
   if any(words in str(record.msg) for words in _NO_NEWS):
     return False
   return record.levelno < logging.ERROR or not record.exc_info
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} -> {'a.b': 1}; an empty dict stays a value."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping) and value:
-      flat |= _flat(value, f'{prefix}{key}.')
-    else:
-      flat[f'{prefix}{key}'] = value
-  return flat
-
-
-def _show(flat: Mapping[str, Any], field: str) -> str:
-  # As JSON, because a stored tuple came back as a list.
-  return json.dumps(flat[field]) if field in flat else 'absent'

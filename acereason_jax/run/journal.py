@@ -1,14 +1,14 @@
-"""Finished rollouts and their verdicts on disk: a killed step goes on.
+"""Finished rollouts and their verdicts on disk, so that a killed step goes on.
 
-A file for each process and step, `<process>-<step>.journal`, written at its end
-alone. What is read is what was written, bit for bit, or it is not read: then it
-is decoded and judged again. Numbers are little-endian.
+There is a file for each process and step, `<process>-<step>.journal`, and it is
+only appended to. A record is read back bit for bit, or not at all: then its
+rollout is decoded and judged again. Numbers are little-endian.
 
     file    8 bytes of magic, version (u32), SHA-256 of the fingerprint; records
     record  bytes of JSON (u64), bytes of numbers (u64), CRC-32 of all else in
             the record (u32), JSON, numbers
-    numbers of a verdict its seconds (float64); of a rollout its entropy
-            (float64), tokens (int32), logp and full_logp (float32)
+    numbers of a verdict: seconds (float64); of a rollout: entropy (float64),
+            tokens (int32), logp and full_logp (float32)
 """
 
 import contextlib
@@ -39,13 +39,19 @@ _CRC = struct.Struct('<I')
 _NUMBER = struct.Struct('<d')
 _NAME = re.compile(r'(0|[1-9][0-9]*)-(0|-?[1-9][0-9]*)\.journal')
 _ARRAYS = dict(tokens='int32', logp='float32', full_logp='float32')
-# A link is refused, and a pipe waits for nobody.
+# A link is refused, and a pipe does not wait for a reader.
 _NO_DETOUR = os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
 
 
 class Key(NamedTuple):
-  """Where an entry belongs; `phase` is a word: 'train', 'heldout'."""
+  """Which rollout an entry is about.
+
+  phase: a word, 'train' or 'heldout'.
+  step: the step that draws the rollout.
+  prompt_id: its prompt's.
+  index: which rollout of the prompt it is, from 0.
+  """
 
   phase: str
   step: int
@@ -54,26 +60,30 @@ class Key(NamedTuple):
 
 
 class Entry(NamedTuple):
-  """What is known at a key; a verdict's rollout may have been lost."""
+  """What is known of a key.
+
+  rollout: None if it is not finished, or was lost.
+  verdict: None if it is not judged; it may be there without its rollout.
+  """
 
   rollout: types.Rollout | None = None
   verdict: types.Verdict | None = None
 
 
 class Journal:
-  """Context manager; the entries of the steps since the last checkpoint.
+  """Context manager: the entries of the steps since the last checkpoint.
 
-  At its opening `found` is what all processes of the last run left in
-  `folder`, read into memory. `notes` says what of it was damaged, torn or of
-  another `fingerprint`: this process's files are cut or removed there, others'
-  only read. The same key twice: the first rollout stands (a draw hangs on its
-  key, so they are equal) and the last verdict, in the order of writing and,
-  between files, of processes.
+  When it is opened, `found` is everything that all processes of the last run
+  left in `folder`, read into memory. `notes` says what was damaged, torn or of
+  another `fingerprint`: this process's files are cut or removed at that place,
+  files of others are only read. If a key was written twice, the first rollout
+  counts (a draw depends only on its key, so they are equal) and the last
+  verdict. The order is that of writing and, between files, of processes.
 
-  Several processes share `folder`. All of them must be open before one of them
-  writes; else one may find more than another.
+  Several processes share `folder`. All of them must have opened it before one
+  of them writes; otherwise one may find more than another.
 
-  A kill loses nothing that a call returned from; a lost host or a power cut
+  A kill loses nothing that a call returned from. A lost host or a power cut
   loses what its system had not yet put on the disk. Any thread may write.
 
   Raises:
@@ -113,8 +123,8 @@ class Journal:
 
     Raises:
       ValueError: arrays of other dtypes or shapes than `types.Rollout` says.
-      OSError: one line. It is not kept; what was kept before it is, and what
-        is written after it will be.
+      OSError: one line. This rollout is not kept; those before it are, and
+        those after it will be.
     """
     key = Key(phase, int(step), rollout.prompt_id, int(rollout.index))
     self._append(key.step, _rollout_record(key, rollout))
@@ -127,17 +137,18 @@ class Journal:
     index: int,
     verdict: types.Verdict,
   ) -> None:
-    """Keeps a verdict. Raises: OSError, see `rollout`."""
+    """Keeps a verdict. Raises: OSError, as `rollout` does."""
     key = Key(phase, int(step), prompt_id, int(index))
     head = dict(key=key, status=verdict.status, detail=verdict.detail)
     record = _record(head, _NUMBER.pack(verdict.seconds))
     self._append(key.step, record)
 
   def forget(self, before_step: int) -> None:
-    """Drops the entries of earlier steps, here and in `found`.
+    """Drops the entries of earlier steps, on disk and in `found`.
 
-    For when a checkpoint of `before_step` is on disk. Process 0 also removes
-    other processes' files: a run of fewer processes has nobody else to do it.
+    Call it when a checkpoint of `before_step` is on disk. Process 0 also
+    removes other processes' files, because a run of fewer processes has nobody
+    else to do it.
     """
     with self._writing:
       if self._file is not None and self._file[0] < before_step:
@@ -151,7 +162,7 @@ class Journal:
       }
 
   def _read(self) -> dict[Key, Entry]:
-    """All entries, this process's files mended, notes taken."""
+    """All entries; repairs this process's files and takes notes."""
     found: dict[Key, Entry] = {}
     for step, process, path in sorted(_files(self.folder)):
       mine = process == self._process
@@ -187,14 +198,14 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
         self._file = step, os.open(path, flags, 0o666)
       if not os.fstat(self._file[1]).st_nlink:
-        # What is written to it now, nobody finds.
+        # Nobody would find what is written to it now.
         raise OSError(errno.ENOENT, 'it was deleted while it was written')
       end = self._ends.get(step, 0)
       data = record if end else self._head + record
       try:
         _write(self._file[1], data, end)
       except BaseException:
-        # A part of it would hide what comes after it.
+        # A part of a record would hide the records after it.
         with contextlib.suppress(OSError):
           os.ftruncate(self._file[1], end)
         raise
@@ -203,18 +214,20 @@ class Journal:
   def _close(self) -> None:
     if self._file is not None:
       (_, descriptor), self._file = self._file, None
-      # A record that a network disk loses so late is decoded again.
+      # If a network disk loses a record so late, it is decoded again.
       with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path) -> Iterator[list[str]]:
-  """Holds `path` for this process, whose name it then tells; gives notes.
+  """Locks `path` for this process and writes into it which process that is.
+
+  Yields notes for the user: a file system may have no locks.
 
   Raises:
-    OSError: one line; another process holds it, or it is no file of its own: a
-      link there would have another file cut and written over.
+    OSError: one line; another process holds the lock, or `path` is a link or no
+      regular file: through a link another file would be written over.
   """
   notes = []
   with _own_file(path) as file:
@@ -231,7 +244,7 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
       if e.errno not in _NO_LOCKS:
         raise
       notes.append(
-        f'{path}: no locks on this file system ({e.strerror}): see to it that '
+        f'{path}: no locks on this file system ({e.strerror}): make sure that '
         'no two runs use this folder'
       )
     file.truncate(0)
@@ -241,7 +254,7 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
 
 
 def _own_file(path: pathlib.Path) -> IO[str]:
-  """The file of that name, made if need be; never through a link."""
+  """The file of that name, created if it is missing; never through a link."""
   flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
   try:
     file = os.fdopen(os.open(path, flags, 0o666), 'a+', errors='replace')
@@ -265,7 +278,7 @@ def _no_file(path: pathlib.Path) -> OSError:
 
 @contextlib.contextmanager
 def _one_line(path: pathlib.Path) -> Iterator[None]:
-  """Says in an OSError which file it was and what to do."""
+  """Makes an OSError say which file it was and what to do."""
   try:
     yield
   except OSError as e:
@@ -273,7 +286,7 @@ def _one_line(path: pathlib.Path) -> Iterator[None]:
     raise OSError(
       e.errno,
       f'{path}: an entry was not kept: {e.strerror}; {remedy} and start the '
-      'same command again: it goes on from those that were',
+      'same command again: it goes on from those that were kept',
     ) from e
 
 
@@ -290,7 +303,7 @@ def _is_own(path: pathlib.Path) -> bool:
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
-  """All of it: where space runs out, the system first writes a part."""
+  """Writes all of it; where space runs out, the system first writes a part."""
   view = memoryview(data)
   while view:
     written = os.pwrite(descriptor, view, offset)
@@ -298,7 +311,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 
 
 def _record(head: Mapping, numbers: bytes) -> bytes:
-  # Not escaped: two lone surrogates in a row would come back as one letter.
+  # Not escaped, because two lone surrogates would come back as one letter.
   text = json.dumps(head, ensure_ascii=False).encode('utf-8', 'surrogatepass')
   sizes = _SIZES.pack(len(text), len(numbers))
   crc = _CRC.pack(_checksum(sizes, text, numbers))
@@ -336,7 +349,7 @@ def _rollout_record(key: Key, rollout: types.Rollout) -> bytes:
 def _read_file(
   path: pathlib.Path, head: bytes
 ) -> tuple[list[tuple[Key, types.Rollout | types.Verdict]], int, str]:
-  """(whole records, the bytes they end at, what follows them if it is bad).
+  """(whole records, the byte at which they end, what is wrong there or '').
 
   Nothing larger than the file is read, whatever sizes it names.
   """
@@ -368,7 +381,7 @@ def _read_file(
 def _parse(
   text: bytes, numbers: bytes
 ) -> tuple[Key, types.Rollout | types.Verdict]:
-  """Raises ValueError or RecursionError: no record of ours."""
+  """Raises ValueError or RecursionError: not a record of this format."""
   match json.loads(text.decode('utf-8', 'surrogatepass')):
     case {
       'key': [str(phase), int(step), str(prompt_id), int(index)],

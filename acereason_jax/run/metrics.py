@@ -1,4 +1,4 @@
-"""What a run tells the world: metrics files, one line a step, samples.
+"""The metrics files of a run, its line for each step, and samples of rollouts.
 
 Text that a model wrote is hostile: nothing here prints it unescaped.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from tensorboardX import event_file_writer
 from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
@@ -35,8 +36,8 @@ _COLUMNS = (
   ('seconds_update', 'update ', '.1f', 's'),
 )
 
-# Beginnings of names of metrics that tell of this machine and this start of the
-# run; all others are the same, bit for bit, whatever interrupted it.
+# Prefixes of metrics that measure this machine and this start of the run. All
+# other metrics are bit-identical, whatever interrupted the run.
 MEASURED = (
   'seconds_',
   'tokens_per_second',
@@ -54,10 +55,10 @@ MEASURED = (
 
 
 class Writer:
-  """Context manager; writes `workdir`/metrics.jsonl and TensorBoard events.
+  """Context manager: writes `workdir`/metrics.jsonl and TensorBoard events.
 
-  `resume_step` is the first step this run will write: lines of that step and
-  later, left by a run that was killed, are dropped, and so is a torn line.
+  `resume_step` is the first step that will be written. A run that was killed
+  may have left lines of that step and later, or half a line: those are dropped.
   Only one process of a run may have a Writer.
   """
 
@@ -80,7 +81,7 @@ class Writer:
     self._events.close()
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds a line; a value that is not finite is null in the file."""
+    """Adds a line; a value that is not finite becomes null in the file."""
     record = {'step': step} | {k: float(v) for k, v in metrics.items()}
     self._file.write(_dumps(record) + '\n')
     self._file.flush()
@@ -91,10 +92,10 @@ class Writer:
 
 
 class _Events:
-  """A file of TensorBoard events in `folder`, written at once.
+  """A file of TensorBoard events in `folder`, written without a thread.
 
   tensorboardX's own SummaryWriter writes from a thread, which ends in a
-  traceback where the disk is full, by a queue that needs /dev/shm.
+  traceback when the disk is full, and through a queue that needs /dev/shm.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -103,7 +104,7 @@ class _Events:
     self.flush, self.close = self._file.flush, self._file.close
 
   def purge(self, step: int) -> None:
-    """Has readers forget what earlier files say of `step` and later."""
+    """Makes readers forget what earlier files say about `step` and later."""
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._write(step, session_log=start)
 
@@ -116,17 +117,17 @@ class _Events:
 
 
 def summary(workdir: str | os.PathLike, values: Mapping[str, Any]) -> None:
-  """Writes `workdir`/summary.json: the old file or the new, never a part."""
+  """Writes `workdir`/summary.json, atomically."""
   path = pathlib.Path(workdir) / 'summary.json'
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_atomically(path, _dumps(values, indent=2) + '\n')
 
 
 def step_line(step: int, total: int, metrics: Mapping[str, float]) -> str:
-  """One readable line after `step` of `total` steps are done.
+  """One readable line, when `step` of `total` steps are done.
 
-  Reads the metrics named in `_COLUMNS` and `seconds_step`, the whole step's
-  wall time, from which the time left is estimated.
+  Reads the metrics named in `_COLUMNS`, and `seconds_step`, the wall time of
+  the whole step, from which the time left is estimated.
 
   Raises:
     KeyError: one of them is missing.
@@ -144,7 +145,7 @@ def format_rollouts(
 ) -> str:
   """The first rollouts of up to `count` groups, with their verdicts.
 
-  Text longer than `max_chars` loses its middle, and says how much.
+  Text longer than `max_chars` loses its middle; a note says how much.
   """
   blocks = []
   for group in groups[:count]:
@@ -167,6 +168,26 @@ def format_rollouts(
     ]
     blocks.append('\n'.join([title, *lines]))
   return '\n'.join(blocks)
+
+
+def say(*args: Any) -> None:
+  """Prints a line, on the first process only."""
+  if jax.process_index() == 0:
+    terminal.say(*args)
+
+
+def merge(*parts: Mapping[str, float]) -> dict[str, float]:
+  """All metrics in one dict.
+
+  Raises:
+    ValueError: two parts have a metric of the same name.
+  """
+  merged = {}
+  for part in parts:
+    if twice := merged.keys() & part.keys():
+      raise ValueError(f'{", ".join(sorted(twice))}: a metric of two values')
+    merged |= part
+  return merged
 
 
 def peak_gb() -> float:
@@ -192,7 +213,7 @@ def _duration(seconds: float) -> str:
 
 
 def _strict(value: Any) -> Any:
-  """JSON has no NaN or infinity: they become None."""
+  """The value with None for NaN and infinity, which JSON does not have."""
   if isinstance(value, Mapping):
     return {k: _strict(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
@@ -207,7 +228,7 @@ def _dumps(value: Any, indent: int | None = None) -> str:
 
 
 def _lines_before(path: pathlib.Path, step: int) -> str:
-  """The whole lines of steps before `step`, one a step: the latest."""
+  """The whole lines of steps before `step`, the latest line of each step."""
   kept = {}
   for line in path.read_text(errors='replace').splitlines():
     # A run killed while it wrote leaves half a line.

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,24 +16,31 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax.config import reader as settings
+from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits
-from acereason_jax.curriculum import ledger, outcomes, parquet, selection
+from acereason_jax.curriculum import (
+  filtering,
+  ledger,
+  outcomes,
+  parquet,
+)
 from acereason_jax.data import records, references
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import loop
-from acereason_jax.run.build import Run, Stage, say
+from acereason_jax.run import loop, metrics, probe
+from acereason_jax.run.values import Progress, Run, Stage, Standing, Tools
 
 _MAX_SUMMARY_BYTES = 16 << 20
 
 
-def earlier(run: Run, checkpoints) -> dict | None:
-  """What the newest checkpoint says of its run, if there is one.
+def read_meta(
+  run: Run, checkpoints: checkpoint_lib.Checkpoints
+) -> dict[str, Any] | None:
+  """What the newest checkpoint says of its run; None if there is none.
 
-  Says what is changed from here on, and has it in `changes`, behind what was
-  changed before.
+  What changes of the config from here on is said, and added to `changes`.
 
   Raises:
     ValueError: this run cannot go on from it.
@@ -40,16 +48,17 @@ def earlier(run: Run, checkpoints) -> dict | None:
   if (meta := checkpoints.latest_meta()) is None:
     return None
   check_meta(meta)
+  meta = dict(meta, config=renamed.today(meta['config']))
   progress = checkpoints.latest_progress()
   step_of(progress)
-  steered, wrong = settings.steered(
+  steered, wrong = steering.steered(
     meta['config'], run.config, progress['stage']
   )
   before, after = (
     {c.field: v for c in wrong if (v := getattr(c, side)) is not None}
     for side in ('before', 'after')
   )
-  checkpoint_lib.check_resume(before, after, may_change=())
+  steering.check(before, after, may_change=())
   # As JSON, because a stored tuple comes back as a list.
   now = json.loads(json.dumps(run.digests))
   for name, value in now.items():
@@ -67,7 +76,7 @@ def earlier(run: Run, checkpoints) -> dict | None:
       'earlier one, RUN/checkpoints/STEP, or another --workdir'
     )
   for change in steered:
-    say(f'from step {progress["step"]} on: {settings.shown(change)}')
+    metrics.say(f'from step {progress["step"]} on: {steering.describe(change)}')
   changes = [dict(step=progress['step'], **c._asdict()) for c in steered]
   return dict(
     meta, config=run.config, changes=[*meta.get('changes', ()), *changes]
@@ -133,10 +142,10 @@ def check_meta(meta: Mapping[str, Any]) -> None:
   )
 
 
-def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
+def progress_of(run: Run, values: Mapping[str, Any]) -> Progress:
   """Raises Damaged for what no run has saved; see `check_meta`."""
   stages = [stage.name for stage in run.stages]
-  defaults = loop.Progress(stage='')._asdict()
+  defaults = Progress(stage='')._asdict()
   for what, names in (
     ('lacks', defaults.keys() - values.keys()),
     ('has', values.keys() - defaults.keys()),
@@ -154,7 +163,7 @@ def progress_of(run: Run, values: Mapping[str, Any]) -> loop.Progress:
       f'({", ".join(wrong) or values["stage"]!r:.200}); use an earlier one, '
       'RUN/checkpoints/STEP, or another --workdir'
     )
-  return loop.Progress(**values)
+  return Progress(**values)
 
 
 def another_version(what: str) -> checkpoint_lib.Damaged:
@@ -181,7 +190,7 @@ def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
   return None
 
 
-def check_steps(stage: Stage, progress: loop.Progress) -> None:
+def check_steps(stage: Stage, progress: Progress) -> None:
   """Raises ValueError if a stage has taken more steps than it may."""
   if progress.stage_step > stage.stop.steps:
     raise ValueError(
@@ -217,12 +226,12 @@ def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     with contextlib.ExitStack() as stack:
       pool = None
       if domain.open_reference_pool is not None:
-        with exits.mendable(ValueError, RuntimeError, where=where):
+        with exits.one_line_for(ValueError, RuntimeError, where=where):
           pool = stack.enter_context(domain.open_reference_pool())
-      with exits.mendable(ValueError):
+      with exits.one_line_for(ValueError):
         dropped = references.find(domain.prompts, domain.digests, pool)
     for line in references.report(domain.prompts, dropped, file):
-      say(domain.where + line)
+      metrics.say(domain.where + line)
     gone[domain.name] = references.ids(dropped)
     every += dropped
   if jax.process_index() == 0:
@@ -236,7 +245,7 @@ def open_tools(
   dropped: Mapping[str, Mapping[str, Sequence[str]]],
   saved: int | None,
   stack: contextlib.ExitStack,
-) -> loop.Tools:
+) -> Tools:
   """Starts the judges, opens the journal; says what it found.
 
   The journal forgets what the checkpoint of step `saved` holds.
@@ -244,36 +253,36 @@ def open_tools(
   prompts, judges = {}, {}
   for name, domain in run.domains.items():
     prompts[name] = references.without(domain.prompts, dropped[name])
-    with exits.mendable(
+    with exits.one_line_for(
       ValueError, RuntimeError, where=f'config.{domain.where}judge: '
     ):
       judges[name] = domain.open_judges()
       stack.enter_context(judges[name].pool)
-    say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
+    metrics.say(f'{domain.where}judge workers: {judges[name].pool.confinement}')
   for stage in run.stages:
-    with exits.mendable(
+    with exits.one_line_for(
       ValueError, where=f'stage {stage.name!r}: config.filter.'
     ):
       for domain in stage.mix:
         train = prompts[domain][references.TRAIN]
-        selection.check(stage.filters[domain], train)
-        loop.easy_ones(stage, domain, train)
+        filtering.check(stage.filters[domain], train)
+        probe.easy_prompts(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
       workdir / 'journal', fingerprint(run, dropped), jax.process_index()
     )
   )
-  for note in (*journal.notes, *agree(journal)):
-    say(note)
-  # A kill may have come between a save and that.
+  for note in (*journal.notes, *agree_on_journal(journal)):
+    metrics.say(note)
+  # A kill may have come after a save and before the journal forgot.
   if saved is not None:
     journal.forget(saved)
   first = saved if saved is not None else first_step(run)
   if journal.found and min(k.step for k in journal.found) != first:
     # Steps are missing in between: those would be drawn by other parameters.
-    say(f'{journal.folder}: does not begin at step {first}: not used')
+    metrics.say(f'{journal.folder}: does not begin at step {first}: not used')
     journal.forget(max(k.step for k in journal.found) + 1)
-  return loop.Tools(prompts, judges, journal)
+  return Tools(prompts, judges, journal)
 
 
 def first_step(run: Run) -> int:
@@ -296,9 +305,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 def fingerprint(run: Run, dropped: Any) -> str:
   """Hash of what rollouts depend on: config, data, where the run began."""
-  fields = checkpoint_lib.fixed(
-    settings.by_name(run.config), settings.MAY_CHANGE
-  )
+  fields = steering.fixed(steering.by_name(run.config), steering.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
     began = checkpoint_lib.stamp(run.start_run)
@@ -306,7 +313,7 @@ def fingerprint(run: Run, dropped: Any) -> str:
   return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def agree(journal: journal_lib.Journal) -> list[str]:
+def agree_on_journal(journal: journal_lib.Journal) -> list[str]:
   """Has all processes start from the same journal, or from none.
 
   They share a folder, which a network may show to each in its own way.
@@ -325,9 +332,11 @@ def agree(journal: journal_lib.Journal) -> list[str]:
 
 
 def restore(
-  run: Run, checkpoints, changes: Sequence[Mapping[str, Any]]
-) -> loop.Standing:
-  """Where the newest checkpoint stands; `changes` were made in its steps.
+  run: Run,
+  checkpoints: checkpoint_lib.Checkpoints,
+  meta: Mapping[str, Any],
+) -> Standing:
+  """Where the newest checkpoint stands, which has `meta`.
 
   Raises:
     ValueError: it is of another model, or of other stages.
@@ -338,29 +347,29 @@ def restore(
   restored = checkpoints.restore(stage.abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
   known = parquet.from_bytes(restored.ledger)
-  now = [c['field'] for c in changes if c['step'] == progress.step]
+  now = [c['field'] for c in meta['changes'] if c['step'] == progress.step]
   if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
     # Its values are of another metric, or of one that is measured otherwise.
     progress = progress._replace(history=())
-  say(f'going on after step {progress.step}')
-  return loop.Standing(state, progress, known)
+  metrics.say(f'going on after step {progress.step}')
+  return Standing(state, progress, known, meta['seconds'])
 
 
-def begin(run: Run) -> loop.Standing:
+def begin(run: Run) -> Standing:
   """Where a new run stands: at its model, or where `start.run` ended.
 
   Raises:
-    ValueError: that run is of another model, optimiser or data set.
+    ValueError: that run is of another model, optimizer or data set.
   """
   first = run.stages[0]
   if not run.start_run:
     state = first.init(run.load_params()).replace(frozen=run.load_frozen())
-    return loop.Standing(state, loop.Progress(first.name), ledger.Ledger())
+    return Standing(state, Progress(first.name), ledger.Ledger())
   with named_field('config.start.run'):
-    return goes_on_from(run, first)
+    return begin_from(run, first)
 
 
-def goes_on_from(run: Run, first: Stage) -> loop.Standing:
+def begin_from(run: Run, first: Stage) -> Standing:
   abstract = first.abstract_state
   wanted = dict(params=abstract.params, step=abstract.step)
   if first.carry is not None:
@@ -396,18 +405,20 @@ def goes_on_from(run: Run, first: Stage) -> loop.Standing:
   else:
     state = first.init(found.state['params'])
     state = state.replace(step=found.state['step'])
-  progress = loop.Progress(
+  progress = Progress(
     first.name, step=step, carried=found.progress.get('carried')
   )
-  say(f'going on from step {found.step} of {run.start_run}')
-  return loop.Standing(state.replace(frozen=run.load_frozen()), progress, known)
+  metrics.say(f'going on from step {found.step} of {run.start_run}')
+  return Standing(state.replace(frozen=run.load_frozen()), progress, known)
 
 
 def check_order(run: Run, first: Stage, found: Mapping[str, Any]) -> None:
   """Raises ValueError if a run did not end with the stage before `first`."""
   order = [stage['name'] for stage in run.config['stages']]
   stood = found['stage']
-  say(f'{run.start_run}: stands at step {found["step"]}, in stage {stood!r}')
+  metrics.say(
+    f'{run.start_run}: stands at step {found["step"]}, in stage {stood!r}'
+  )
   if first.index and stood in order and stood != order[first.index - 1]:
     raise ValueError(
       f'{run.start_run}: stands in stage {stood!r}, and {first.name!r} goes on '
@@ -423,37 +434,21 @@ def named_field(field: str) -> Iterator[None]:
     raise ValueError(f'{field}: {e}') from e
 
 
-def first_look(run: Run, at: loop.Standing, tools: loop.Tools) -> loop.Standing:
-  """What a new run could do before."""
+def first_look(run: Run, at: Standing, tools: Tools) -> Standing:
+  """Asks the held-out questions before the first step."""
+  began = time.monotonic()
   count = sum(len(p[references.HELDOUT]) for p in tools.prompts.values())
-  say(
+  metrics.say(
     f'compiling, then asking {count} held-out '
     'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
-  before = loop.ask_heldout(
+  before = heldout_lib.ask_heldout(
     run, at.state, at.progress.step, tools, [*run.domains], 'before'
   )
-  say(f'held-out pass rate before: {shown(before)}')
+  metrics.say(f'held-out pass rate before: {heldout_lib.format_rates(before)}')
   progress = at.progress._replace(
     heldout=[dict(stage='', step=at.progress.step, **before)]
   )
-  return at._replace(progress=progress)
-
-
-def shown(heldout: Mapping[str, Any]) -> str:
-  """'41.0%', and of several domains 'math 52.0%, code 30.0%'."""
-  rates = {
-    k.removeprefix('heldout/'): f'{v:.1%}'
-    for k, v in heldout.items()
-    if k.startswith('heldout/')
-  }
-  if len(rates) == 1:
-    return next(iter(rates.values()))
-  return ', '.join(f'{k} {v}' for k, v in rates.items())
-
-
-def rate_of(heldout: Mapping[str, Any]) -> float:
-  """The mean of the domains' rates."""
-  rates = [v for k, v in heldout.items() if k.startswith('heldout/')]
-  return sum(rates) / len(rates)
+  seconds = at.seconds + time.monotonic() - began
+  return at._replace(progress=progress, seconds=seconds)

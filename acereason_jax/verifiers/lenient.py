@@ -39,25 +39,18 @@ function there, and \sqrt[3]{-8} complex. Answers over 4,000 characters are
 """
 
 import collections
-import math
 import re
 import time
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import mpmath
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers.answers import latex, spelling, values, vocabulary
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers import toolkit, values
 
 _EXTRACT_CHARS = 4000
-# What is parsed and evaluated is shorter: both go as deep as a sum is long.
-_SYMBOLIC_CHARS = 400
-_CELLS = 100
 _DEPTH = 4
-_TOLERANCE = 1e-4
 
 Rule = Callable[[str, str], str]
 
@@ -106,9 +99,7 @@ def _judge(
   return 'right' if name else 'wrong', f'{place}, {name or "-"}: {text[:80]!a}'
 
 
-# --- extraction -------------------------------------------------------------
-
-# Braces count even behind a backslash. Every step of it is determined by the
+# Braces count even after a backslash. Every step of it is determined by the
 # next character, so that a failure costs one pass, and at most three boxes can
 # be open at one character.
 _BOX = re.compile(
@@ -146,8 +137,6 @@ def _last_between(text: str, opening: str, closing: str) -> str | None:
   return found
 
 
-# --- cleaning ---------------------------------------------------------------
-
 _ALL_TEXT = re.compile(r'\\text\{(.*)\}')
 _CLEANING = tuple(
   (re.compile(pattern), replacement)
@@ -183,8 +172,6 @@ def clean(text: str) -> str:
   return value if equals and named else text
 
 
-# --- equality ---------------------------------------------------------------
-
 _BEGIN = (r'\begin{pmatrix}', r'\begin{bmatrix}')
 _END = (r'\end{pmatrix}', r'\end{bmatrix}')
 _BRACES = str.maketrans('', '', '{}()')
@@ -209,7 +196,7 @@ def _equal(given: str, wanted: str, depth: int = 0) -> str:
       return 'matrix'
     if _equal_values(given, wanted, depth + 1):
       return 'value'
-  return 'symbolic' if _equal_symbolically(given, wanted) else ''
+  return 'symbolic' if toolkit.equal(given, wanted) else ''
 
 
 def _number(text: str) -> float | None:
@@ -230,11 +217,9 @@ def _number(text: str) -> float | None:
 
 
 def _near_percent(given: float, wanted: float) -> bool:
-  return any(_near(given, x) for x in (wanted / 100, wanted, wanted * 100))
-
-
-def _near(a: float, b: float) -> bool:
-  return math.isclose(a, b, rel_tol=_TOLERANCE)
+  return any(
+    toolkit.near(given, x) for x in (wanted / 100, wanted, wanted * 100)
+  )
 
 
 def _equal_without_brackets(given: str, wanted: str) -> bool:
@@ -254,7 +239,7 @@ def _equal_inside(given: str, wanted: str, depth: int) -> bool:
 
 
 def _bracketed(text: str) -> bool:
-  """Whether it begins with a bracket and closes one somewhere behind it."""
+  """Whether it begins with a bracket and closes one somewhere after it."""
   return text[:1] in ('(', '[') and max(text.rfind(')'), text.rfind(']')) > 1
 
 
@@ -264,7 +249,7 @@ def _equal_cells(given: str, wanted: str, depth: int) -> bool:
   if not a or [len(row) for row in a] != [len(row) for row in b]:
     return False
   pairs = [pair for rows in zip(a, b) for pair in zip(*rows)]
-  if len(pairs) > _CELLS:
+  if len(pairs) > toolkit.MAX_CELLS:
     return False
   return all(_equal(x, y, depth) for x, y in pairs)
 
@@ -292,165 +277,6 @@ def _unnamed(text: str) -> str:
   short = len(name.strip()) < _SHORT_NAME
   return value if value and short and '=' not in value else text
 
-
-# --- symbolic equality ------------------------------------------------------
-
-# What the toolkit's parsers stumble over, though others read it.
-_UNREAD = re.compile(
-  r'\\(?:boxed|cfrac|displaystyle|text|math|mbox|operatorname|overline)'
-  r'|\\(?:bmod|pmod|gcd|max|min|emptyset|varnothing|in|cup|cap|pm|mp)(?![a-z])'
-  r'|\\sqrt[^\[{]|(?<!\\)%|(?<!\d)\\%|\*\*|\\\Z|[^\x00-\x7f]'
-)
-_COMMAND_OR_LETTER = re.compile(
-  r'(?P<kept>\\(?:begin|end)\{[a-z]*\}|\\[^a-z])|\\(?P<name>[a-z]+)|[a-z]'
-)
-_STRUCTURE = re.compile(
-  '[dt]?frac|sqrt|binom|left|right|cdot|times|div|leq?|geq?|lt|gt|infty'
-  '|[lr]?vert|[lr](?:floor|ceil)|pi'
-)
-# The cleaning joined base and argument.
-_BASE = re.compile(r'\\log_(\d)')
-_MIXED = re.compile(r'(?<![_\d])(\d+)(?=\\frac)')
-_HUNDRED = Node('number', (Fraction(100), 0))
-_RELATION_SIGNS = (('=',), ('<',), ('>',), ('<=',), ('>=',))
-
-
-def _equal_symbolically(given: str, wanted: str) -> bool:
-  """Whether both can be read as mathematics and are the same."""
-  if max(len(given), len(wanted)) > _SYMBOLIC_CHARS:
-    return False
-  try:
-    return _same(_read(given), _read(wanted))
-  except (
-    vocabulary.Ambiguous,
-    vocabulary.Unreadable,
-    vocabulary.TooLarge,
-    values.Refused,
-  ):
-    return False
-
-
-def _read(text: str) -> Node:
-  r"""Returns the tree of a cleaned text, as the toolkit understands it.
-
-  Letters are variables, never words, and so are unknown commands, such as the
-  `\pir` that is left of `\pi r`; 1\frac{1}{2} is a product.
-
-  Raises:
-    Unreadable: the toolkit or our parser cannot read it.
-  """
-  if 'matrix' not in text:
-    text = text.replace(r'\\', '\\')
-  if _UNREAD.search(text):
-    raise vocabulary.Unreadable('not in the grammar')
-  text = spelling.normalise(_BASE.sub(r'\\log_{\1}', text.replace('$', '')))
-  text = _COMMAND_OR_LETTER.sub(_spelled, _MIXED.sub(r'\1*', text))
-  return _reinterpreted(latex.parse(text))
-
-
-def _spelled(match: re.Match) -> str:
-  """Returns a letter or a command so that no neighbour can join it."""
-  name = match['name']
-  if name is None:
-    return match[0] + ' ' * (match['kept'] is None)
-  known = name in vocabulary.FUNCTIONS or _STRUCTURE.fullmatch(name)
-  return f'{match[0]} ' if known else f'u_{{{name}}} '
-
-
-def _reinterpreted(item: Any) -> Any:
-  """Returns a tree without constants, percents, bases, ratios, sets of one."""
-  if not isinstance(item, tuple):
-    return item
-  if not isinstance(item, Node):
-    return tuple(_reinterpreted(part) for part in item)
-  args = tuple(_reinterpreted(arg) for arg in item.args)
-  match item.op, args:
-    case 'constant', (name,) if name != 'infinity':
-      return Node('symbol', (f'constant {name}',))
-    case 'quantity', (value, 'percent'):
-      return Node('divide', (value, _HUNDRED))
-    case 'based', (digits, _):
-      return Node('number', (Fraction(digits), 0))
-    case 'set', (element,):
-      return element
-    case 'ratio', (above, below):
-      return Node('divide', (above, below))
-    case 'call', ('log', argument):
-      return Node('call', ('ln', argument))
-  return Node(item.op, args)
-
-
-def _same(a: Node, b: Node) -> bool:
-  """Whether two trees are equal.
-
-  Raises:
-    Unreadable: one of them means nothing here.
-    TooLarge: one would take too long.
-  """
-  if a == b:
-    return True
-  if a.op == b.op == 'relation':
-    return _same_relation(a, b)
-  if a.op == b.op == 'matrix':
-    return _same_matrix(a, b)
-  return _same_expression(a, b)
-
-
-def _same_relation(a: Node, b: Node) -> bool:
-  """Whether left - right is the same but for its sign; = and < are alike."""
-  if not {a.args[0], b.args[0]} <= set(_RELATION_SIGNS):
-    return False
-  _, left, right = b.args
-  difference = _difference(*a.args[1:])
-  return _same_expression(difference, _difference(left, right)) or (
-    _same_expression(difference, _difference(right, left))
-  )
-
-
-def _difference(left: Node, right: Node) -> Node:
-  return Node('add', (left, Node('negate', (right,))))
-
-
-def _same_matrix(a: Node, b: Node) -> bool:
-  """Whether the cells are equal, or alike in three decimals."""
-  if [len(row) for row in a.args] != [len(row) for row in b.args]:
-    return False
-  pairs = [pair for rows in zip(a.args, b.args) for pair in zip(*rows)]
-  return len(pairs) <= _CELLS and all(
-    _same_expression(x, y) or _same_thousandths(x, y) for x, y in pairs
-  )
-
-
-def _same_thousandths(a: Node, b: Node) -> bool:
-  x, y = _double(a), _double(b)
-  return x is not None and y is not None and round(x, 3) == round(y, 3)
-
-
-def _same_expression(a: Node, b: Node) -> bool:
-  """Whether two values are near, or two expressions the same function."""
-  x, y = _double(a), _double(b)
-  if x is not None and y is not None:
-    return _near(x, y)
-  return values.equal(a, b)
-
-
-def _double(node: Node) -> float | None:
-  """Returns the value of an expression without variables, if a float is.
-
-  Raises:
-    TooLarge: it would take too long.
-  """
-  value = values.constant(node)
-  if not isinstance(value, Fraction | mpmath.mpf):
-    return None
-  try:
-    number = float(value)
-  except OverflowError:
-    return None
-  return number if math.isfinite(number) else None
-
-
-# --- further rules ----------------------------------------------------------
 
 _FRACTION = re.compile(r'\\frac\{(.*?)\}\{([^}]*)\}')
 _ARITHMETIC = re.compile(r'[-+*/().0-9e]+')
@@ -482,7 +308,7 @@ def _arithmetic(given: str, wanted: str) -> str:
 
 def _computed(text: str) -> Fraction | mpmath.mpf | None:
   """Returns the value of a sum or product in Python's spelling, or None."""
-  if len(text) > _SYMBOLIC_CHARS:
+  if len(text) > toolkit.MAX_CHARS:
     return None
   text = _FRACTION.sub(r'(\1/\2)', text)
   if not _ARITHMETIC.fullmatch(text) or _IMPLICIT_PRODUCT.search(text):

@@ -3,7 +3,7 @@ r"""Judges a math response: its last `\boxed{}` against the reference answer.
 Layers, the first that can decide does: the box is found (`last_box`), both
 texts get one spelling, equal strings are right, plain numbers are compared as
 rationals, words as words, then trees of our own grammar by value, and what it
-does not read by math-verify behind guards (`symbolic`). Text is never
+does not read by math-verify after a screen (`symbolic`). Text is never
 evaluated as code. Time is bounded by sizes up to math-verify, whose sympy can
 still run away: so judge in a `VerifierPool`, whose parent holds the deadline.
 
@@ -22,18 +22,21 @@ from typing import NamedTuple
 from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers.answers import (
   equality,
+  forms,
   latex,
   numerals,
   options,
   spelling,
   symbolic,
+  tree,
   units,
   values,
   vocabulary,
 )
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
+  Refused,
   TooLarge,
   Unreadable,
 )
@@ -62,7 +65,7 @@ _PARTS = re.compile(
   r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
   r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
 )
-# Words, maybe with a number behind them: no solution, July 4.
+# Words, maybe with a number after them: no solution, July 4.
 _PHRASE = re.compile(
   r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
 )
@@ -121,7 +124,7 @@ def _reading(text: str) -> list[str]:
   try:
     found, _ = numerals.readings(normal, _parse)
     for _, node in found:
-      lines.append(f'read as: {latex.show(node)[:1000]}')
+      lines.append(f'read as: {tree.show(node)[:1000]}')
       if (value := values.constant(node)) is not None:
         lines.append(f'value: {values.show(value)}')
   except (Ambiguous, Unreadable, TooLarge) as e:
@@ -255,7 +258,7 @@ def _known(normal: str) -> _Reference:
       problem = 'reference: commas between digits can be read in two ways'
     elif not equality.same(node, node):
       problem = 'a reference that does not equal itself'
-  except (Ambiguous, values.Refused, TooLarge) as e:
+  except (Ambiguous, Refused, TooLarge) as e:
     problem = f'reference: {e}'
   except Unreadable as e:
     text = numerals.texts(normal).texts[0]
@@ -356,7 +359,7 @@ def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
       return _status(
         any(equality.same(n, wanted.node) for _, n in found)
       ), 'value'
-  except values.Refused as e:
+  except Refused as e:
     return 'wrong', str(e)
   except TooLarge as e:
     return 'unparsed', str(e)
@@ -396,7 +399,7 @@ def _parse(normal: str) -> Node:
     known = {'and', 'or', 'pi', *vocabulary.FUNCTIONS}
     priced = units.is_currency(words[0]) and words[-1].isdigit()
     if known.isdisjoint(words) and max(map(len, words)) > 3 and not priced:
-      return Node('text', (latex.fold(normal),))
+      return Node('text', (tree.fold(normal),))
   return latex.parse(normal)
 
 
@@ -424,7 +427,7 @@ def _are_words(a: str, b: str, raw: str) -> bool:
   if not (_LETTERS.fullmatch(a) and _LETTERS.fullmatch(b)):
     return False
   if {a.casefold(), b.casefold()} & _WORDS or '\\text' in raw:
-    return not {a.casefold(), b.casefold()} & equality.WORDS.keys()
+    return not {a.casefold(), b.casefold()} & forms.WORDS.keys()
   alone = a.isalpha() and b.isalpha()
   if alone and {a.isupper(), b.isupper()} == {True} and len(a) == len(b) == 2:
     return False

@@ -6,7 +6,7 @@
 
 On a machine with a GPU take torch from download.pytorch.org/whl/cpu. Reads
 the case from stdin, prints its measurements as the last line. TRL's defaults
-but for float32, no gradient checkpointing (less CPU time; it has more memory
+except float32, no gradient checkpointing (less CPU time; it has more memory
 than it needs) and a constant learning rate.
 """
 

@@ -5,7 +5,7 @@
     python -m benchmarks.step --peer tunix=/tmp/tunix/bin/python
 
 Reads the case from stdin, prints its measurements as the last line. Tunix's
-defaults but for float32, no KL penalty, and a stop token that is no token.
+defaults except float32, no KL penalty, and a stop token that is no token.
 Steps overlap inside `train`, so a step is measured from the end of one
 sampling to the end of the next: an update and a sampling.
 """

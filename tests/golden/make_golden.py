@@ -115,7 +115,7 @@ def as_version_4(file: pathlib.Path) -> None:
 
 
 def logits(directory: pathlib.Path, tokens_T: np.ndarray) -> np.ndarray:
-  """float32 [T, V], from the files alone."""
+  """float32 [T, V], from the files only."""
   model = transformers.AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32, attn_implementation='eager'
   )

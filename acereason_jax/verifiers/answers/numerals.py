@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from acereason_jax.verifiers.answers import vocabulary
-from acereason_jax.verifiers.answers.latex import Node
+from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import (
   Ambiguous,
   TooLarge,
   Unreadable,
 )
 
-# Commas without a space behind them; what stands in an index is a name.
+# Commas without a space after them; a text in an index is a name.
 _RUN = re.compile(r'(?<![0-9._^])(?<![_^]\{)[0-9]+(?:,[0-9]+)+')
 _CANDIDATE = re.compile(r'[0-9],[0-9]{3}')
 _HEAD = re.compile('[1-9][0-9]{0,2}')
@@ -45,7 +45,11 @@ _INFINITY = Node('constant', ('infinity',))
 
 
 class Reading(NamedTuple):
-  """A text read in one way: in `text` commas only separate."""
+  """A text read in one way.
+
+  text: the text, in which commas only separate.
+  node: its tree.
+  """
 
   text: str
   node: Node

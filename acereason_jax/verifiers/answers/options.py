@@ -1,4 +1,4 @@
-r"""The letter of a multiple-choice answer, and what stands behind it.
+r"""The letter of a multiple-choice answer, and the text after it.
 
 `(B) 14`, `\textbf{(B)}\ 14`, `B. 14` and `B) 14` are a letter and a value, no
 product. One box holds one option: of `(A) 5 (B) 6` and `(A) B` nobody can say
@@ -54,8 +54,10 @@ _DOUBT = re.compile(
 
 
 class Option(NamedTuple):
-  """A letter and the text of its value, '' without one.
+  """An option of a multiple-choice question.
 
+  letter: its letter.
+  value: the text of its value, '' without one.
   colon: whether a colon divides them, which may be a ratio or a name.
   """
 

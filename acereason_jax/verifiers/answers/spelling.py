@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 (the signs that this file is about)
-r"""Brings a LaTeX answer to one spelling, by text alone.
+r"""Brings a LaTeX answer to one spelling, from its text only.
 
 No meaning is decided here but that of typography: sizes, spaces, wrappers, the
 names one sign has, thousands separators. Patterns are linear in the text.
@@ -64,7 +64,7 @@ WORD_COMMAND = (
   r'\\(?:text(?:bf|it|rm|sf|tt|sc|sl|md|normal|up)?'
   r'|math(?:rm|bf|sf|it|tt|normal)|mbox|hbox|emph|operatorname\*?)'
 )
-# What may stand around an answer, and says nothing about it.
+# Text that may stand around an answer and says nothing about it.
 _WRAPPER = re.compile(
   rf'(?:{WORD_COMMAND}|\\(?:boxed|fbox|framebox|boldsymbol|bm|pmb|underline'
   r'|uline))\s*\{'
@@ -191,7 +191,7 @@ def normalise(text: str) -> str:
 def packed(text: str) -> str:
   """Returns a typeset text without loose spacing."""
   if _MAYBE_GROUPS.search(text):
-    # There the space behind a comma tells it from that of 1,234.
+    # There the space after a comma tells it from that of 1,234.
     return ', '.join(map(_tight, _COMMA.split(text)))
   return _tight(text)
 

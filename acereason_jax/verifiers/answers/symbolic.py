@@ -46,8 +46,8 @@ _CHARS = 200
 _OPERATORS = 40
 # Its parser takes seconds at a depth of 25.
 _BRACKETS = 10
-# What sympy may take for ever over, what math-verify drops or misreads, and
-# what no answer is written with.
+# Sympy may take for ever over some of these, math-verify drops or misreads
+# others, and no answer is written with the rest.
 _WILD = re.compile(
   r'[0-9]{7}|!|\^\s*\{?[^{}]{0,20}[\^!]|\^\s*\{?\s*-?[0-9]{4}|[eE][-+]?[0-9]{4}'
   r'|\\(?:int|oint|iint|prod|lim|partial|Gamma|zeta|binom|nabla|boxed|fbox|gcd'
@@ -58,7 +58,7 @@ _WILD = re.compile(
   r'|\\equiv(?!.*\\pmod)'
   r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|gcd|lcm|[0-9)]\s*_"""
 )
-# Of matrices, those of plain numbers alone.
+# Only matrices of plain numbers are given to it.
 _MATRIX = re.compile(r'\\begin')
 _NUMBERS = re.compile(
   r'(?:\\(?:begin|end)\{[bpvV]?matrix\}|\\\\|\\frac|[-+0-9&/.,{}\s()])*'

@@ -13,6 +13,10 @@ class TooLarge(ValueError):
   """What would take too long to read or to compute; the message says where."""
 
 
+class Refused(ValueError):
+  """An answer that says nothing, or contradicts itself: it equals nothing."""
+
+
 def words(text: str) -> frozenset[str]:
   return frozenset(text.split())
 

@@ -16,6 +16,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 import stat
 import struct
 import sys
@@ -25,6 +26,7 @@ from acereason_jax.verifiers.isolation import syscalls
 
 _OPEN_FILES = 64
 
+_PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_THREAD = 0x10000
 
@@ -107,7 +109,7 @@ def confine() -> str:
   calls = f'no({machine})'
   if machine in syscalls.NUMBERS:
     calls = seccomp(program(machine, os.getpid()))
-  # Landlock alone knows of TCP only, so this claims nothing for it.
+  # Landlock knows only of TCP, so this claims nothing for it.
   network = 'denied' if calls == 'yes' else 'open'
   return (
     f'landlock={rules} seccomp={calls} no_new_privs={privileges} '
@@ -122,7 +124,7 @@ def no_new_privs() -> str:
 
 
 def drop_capabilities(kept: int = READING) -> str:
-  """Root's rights go, but for reading files, which stays as it was.
+  """Root's rights go, except to read files, which stays as it was.
 
   With CAP_PERFMON, newer kernels let root read the memory and environment of
   any process, Landlock or not. Returns 'dropped' or 'no(reason)'.
@@ -146,7 +148,7 @@ def landlock(
 
   With them go the memory, environment and descriptors of processes outside
   (/proc/PID/mem and the like), which count as tracing. Reading is free unless
-  `readable` says what may be read: these paths, and what lies below them; all
+  `readable` says what may be read: these paths, and all below them; all
   of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
 
   Nothing newer than `newest_abi` is asked for, and nothing at all with 0: so
@@ -209,7 +211,7 @@ def program(
 ) -> bytes:
   """Returns the filter for process `pid`, as the kernel reads it.
 
-  `allowed` are calls that it does not look at, but for what `_bounded` says,
+  `allowed` are calls that it does not look at, except for what `_bounded` says,
   which Landlock, or an older one, lets pass.
 
   Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
@@ -290,7 +292,7 @@ def _test(
 ) -> list[tuple[int, int, int, int]]:
   """Returns instructions that look at the low 32 bits of one argument.
 
-  The kernel reads these arguments as 32 bits too, but for `clone`'s flags, of
+  The kernel reads these arguments as 32 bits too, except `clone`'s flags, of
   which all have a place there.
   """
   code = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)]
@@ -306,6 +308,18 @@ def _null(argument: int) -> list[tuple[int, int, int, int]]:
     code += [(_LOAD, 0, 0, half), (_ANY_BIT, 0, 1, 0xFFFFFFFF)]
     code.append((_RETURN, 0, 0, _REFUSE))
   return [*code, (_RETURN, 0, 0, _ALLOW)]
+
+
+def die_with_parent() -> None:
+  """Has the kernel kill this process when the thread that started it ends."""
+  libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def check(what: str, done: int) -> None:
+  """Raises OSError, with what the kernel said, unless `done` is 0."""
+  if done != 0:
+    code = ctypes.get_errno()
+    raise OSError(code, f'{what}: {os.strerror(code)}')
 
 
 # Each CDLL is a class, which nothing but a garbage collector takes away.

@@ -42,12 +42,17 @@ _MAX_SECONDS = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-  """What a pool did since it was opened, and what it is doing.
+  """The work of a pool since it was opened, and what it does now.
 
-  `restarts` counts workers replaced because they died or were killed,
-  `recycled` those replaced between tasks for their age, growth or an
-  exhausted memory. `busy_seconds` is the sum of verdicts' running times, and
-  `worker_bytes` the largest resident size of a worker that was seen.
+  verdicts: how many there were of each status.
+  restarts: workers replaced because they died or were killed.
+  recycled: workers replaced between tasks for their age, growth or an
+    exhausted memory.
+  queued: tasks that wait for a worker.
+  running: tasks that a worker has.
+  busy_seconds: the sum of the verdicts' running times.
+  slowest_seconds: the longest of them.
+  worker_bytes: the largest resident size of a worker that was seen.
   """
 
   verdicts: dict[str, int]
@@ -62,6 +67,13 @@ class Stats:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
+  """A response to judge.
+
+  id: its number in this pool.
+  message: what the worker is sent.
+  future: gets the verdict.
+  """
+
   id: int
   message: bytes
   future: concurrent.futures.Future[Verdict]

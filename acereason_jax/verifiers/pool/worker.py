@@ -3,13 +3,11 @@
 Its own limits are a second line: what stops a task is the parent's kill.
 """
 
-import ctypes
 import functools
 import inspect
 import json
 import os
 import resource
-import signal
 import struct
 import sys
 import time
@@ -21,7 +19,6 @@ from acereason_jax.types import Verdict
 from acereason_jax.verifiers.isolation import sandbox
 
 _MEMORY_BYTES = 2 << 30
-_PR_SET_PDEATHSIG = 1
 
 LENGTH = struct.Struct('>I')
 
@@ -48,8 +45,8 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
 def _limit(parent: int) -> None:
   """Dies with the parent's thread, and holds memory and integers small."""
   if sys.platform == 'linux':
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The soft limit alone: the code judge's programs have limits of their own.
+    sandbox.die_with_parent()
+    # Only the soft limit: the code judge's programs have limits of their own.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
   if os.getppid() != parent:
@@ -88,7 +85,7 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
   # A failing judge is data: it becomes the status 'error', never a reward.
   except Exception as e:  # noqa: BLE001
     detail = ascii(f'{type(e).__name__}: {e}')[1:-1][:200]
-    # Nobody knows what state running out of memory left behind.
+    # Running out of memory leaves an unknown state.
     spent = isinstance(e, MemoryError)
   return encode(dict(id=task['id'], status='error', detail=detail, spent=spent))
 

@@ -29,7 +29,7 @@ import sys
 import time
 
 from acereason_jax.verifiers.isolation import sandbox
-from acereason_jax.verifiers.programs import zygote
+from acereason_jax.verifiers.programs import descriptors, zygote
 
 # Tried in this order; the weak are not tried.
 TIERS = ('T3', 'T2')
@@ -52,8 +52,15 @@ class Broke(SandboxError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Of one run; CPU time decides, and what is spent neither on a core nor
-  waiting for one, asleep. `wall_seconds` is for machines that are too busy.
+  """The limits of one run.
+
+  cpu_seconds: CPU time, which decides.
+  wall_seconds: a last resort, for machines that are too busy.
+  memory_bytes: of the program, beyond the interpreter's own.
+  asleep_seconds: time spent neither on a core nor waiting for one.
+  output_bytes: of stdout, and of the result.
+  stderr_bytes: how much of its end is kept.
+  threads: how many may run at once.
   """
 
   cpu_seconds: float
@@ -67,14 +74,22 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a program did: `exit` is its status, or -signal.
+  """What a program did.
 
-  `asleep_seconds` is what it slept beyond what reading libraries takes on this
-  host; 0 where the kernel does not say how long it waited for a core.
+  Outputs are at most a byte longer than allowed, which says that there was
+  more.
 
-  `result` is what a called function returned, JSON or b''. The outputs are at
-  most a byte longer than allowed, which says that there was more. `confined`
-  says by what, as `sandbox.confine` does.
+  exit: its status, or -signal.
+  timed_out: whether it slept too long, or its wall time was over.
+  cpu_seconds: of all its threads.
+  wall_seconds: from its start to its end.
+  peak_bytes: the most memory it had.
+  confined: what held it, as `sandbox.confine` says it.
+  stdout: what it printed.
+  result: what the called function returned, JSON or b''.
+  stderr: the end of it.
+  asleep_seconds: how long it slept, beyond what reading libraries takes on this
+    host; 0 where the kernel does not say how long it waited for a core.
   """
 
   exit: int
@@ -166,16 +181,7 @@ class Jail:
         raise ValueError(happened['broken'])
       slept = max(0.0, happened['asleep_seconds'] - free)
       happened['asleep_seconds'] = slept
-      _, out, err, result, _ = files
-      most = limits.output_bytes + 1
-      tail = os.fstat(err).st_size - limits.stderr_bytes
-      return Outcome(
-        **happened,
-        stdout=_read(out, 0, most),
-        result=_read(result, 0, most),
-        # The end says most.
-        stderr=_read(err, max(0, tail), most),
-      )
+      return _outcome(happened, files, limits)
     except (OSError, ValueError) as e:
       self.close()
       raise failure(f'the zygote failed: {e}') from e
@@ -252,7 +258,7 @@ class Jail:
     return bytes(data)
 
   def _test(self, leaks: set[str]) -> str:
-    """Runs what must fail, but for `leaks`; returns what held it.
+    """Runs what must fail, except `leaks`; returns what held it.
 
     Raises:
       SandboxError: something else worked.
@@ -287,11 +293,22 @@ class Jail:
     return f'numpy=no({_one_line(last) or outcome.exit})'
 
 
+def _outcome(happened: dict, files: list[int], limits: Limits) -> Outcome:
+  _, out, err, result, _ = files
+  most = limits.output_bytes + 1
+  tail = os.fstat(err).st_size - limits.stderr_bytes
+  return Outcome(
+    **happened,
+    stdout=_read(out, 0, most),
+    result=_read(result, 0, most),
+    # The end says most.
+    stderr=_read(err, max(0, tail), most),
+  )
+
+
 def _fill(file: int, content: bytes) -> None:
   """Writes a new file, and goes back to its start."""
-  rest = memoryview(content)
-  while rest:
-    rest = rest[os.write(file, rest) :]
+  descriptors.write_all(file, content)
   os.lseek(file, 0, os.SEEK_SET)
 
 
@@ -359,5 +376,5 @@ attempt('signal-kind', lambda: command(10, int(signal.SIGURG)))
 attempt('async', lambda: command(4, os.O_ASYNC))
 print(','.join(broke) or 'nothing', 'of', tried)
 """
-# What Landlock alone prevents.
+# Only Landlock prevents these.
 _LEAKS = {'read', 'list', 'proc'}

@@ -1,7 +1,7 @@
 """Names that programs of data sets use without importing them.
 
 Graders prepend such imports as text; as globals they leave line numbers and
-`from __future__` alone. None hides a builtin, as `from math import *` would
+`from __future__` only. None hides a builtin, as `from math import *` would
 hide pow.
 """
 

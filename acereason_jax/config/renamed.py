@@ -1,0 +1,131 @@
+"""The fields that had another name, and what is said of it.
+
+A config with an old name is refused with a line that has the new one. A run
+that was recorded with old names goes on: its record is read with today's.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from acereason_jax.config import fields
+
+# Old path -> path; what is inside a section moves with it.
+RENAMED = {
+  'advantage': 'objective.advantage',
+  'average': 'objective.average',
+  'best': 'checkpoint.best',
+  'carry_optimizer': 'optim.carry',
+  'clip_norm': 'optim.clip_norm',
+  'entropy_bonus': 'objective.entropy_bonus',
+  'evaluate_every': 'heldout.every',
+  'filters': 'filter.domains',
+  'heldout.groups': 'heldout.per_prompt',
+  'judge.arguments': 'judge.verify',
+  'judge.fn': 'judge.verify.fn',
+  'loss': 'objective.loss',
+  'offload_moments': 'optim.offload',
+  'optim.b1': 'optim.transform.b1',
+  'optim.b2': 'optim.transform.b2',
+  'optim.eps': 'optim.transform.eps',
+  'optim.fn': 'optim.transform.fn',
+  'optim.momentum': 'optim.transform.momentum',
+  'optim.mu_dtype': 'optim.transform.mu_dtype',
+  'optim.weight_decay': 'optim.transform.weight_decay',
+  'overlong_tokens': 'objective.overlong_tokens',
+  'policy': 'objective.policy',
+  'refill': 'rollout.refill',
+  'reset_reference_every': 'objective.reset_reference_every',
+  'rollout.groups': 'rollout.per_prompt',
+  'truncated': 'objective.truncated',
+  'updates': 'optim.updates',
+  'warmup_steps': 'optim.warmup_steps',
+}
+# Fields that records with old names lack, and what they then were.
+_ADDED = {'optim.groups': [], 'optim.decay_on': ''}
+
+
+def new_name(path: str) -> str | None:
+  """Today's path of a field by its old one; None: it is no old one."""
+  for old, new in RENAMED.items():
+    if path == old or path.startswith(f'{old}.'):
+      return new + path.removeprefix(old)
+  return None
+
+
+def check(values: Any, where: str) -> None:
+  """Raises ValueError for an old name in nested dicts of a config."""
+  for path, _ in _paths(values):
+    if (new := new_name(path)) is not None:
+      raise ValueError(f'{where}.{path}: is called {new} now')
+
+
+def hint(complaint: str, argv: Sequence[str]) -> str:
+  """'config.loss is called objective.loss now', '' where nothing was renamed.
+
+  Of what ml_collections says of a field that is not there, which names only its
+  last part; flags have the whole path.
+  """
+  given = re.findall(r'--config\.([\w.]+)', ' '.join(argv))
+  found = {path: new for path in given if (new := new_name(path))}
+  if not found:
+    name = re.search(r'["\'](\w+)["\']', complaint)
+    found = {
+      old: new
+      for old, new in RENAMED.items()
+      if name and old.rpartition('.')[2] == name[1]
+    }
+  return ', '.join(f'config.{o} is called {n} now' for o, n in found.items())
+
+
+def today(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A config of a run's record, as JSON values, with the names of today."""
+  config = copy.deepcopy(dict(record))
+  if not any(new_name(path) for path, _ in _paths(config)):
+    return config
+  domains = config.get('domains', {})
+  for part in (config, *config.get('stages', ()), *domains.values()):
+    _move(part)
+  for path, value in _ADDED.items():
+    _put(config, path.split('.'), value, over=False)
+  return config
+
+
+def _move(values: dict[str, Any]) -> None:
+  """Gives what stands at old paths of a config or a stage their new ones."""
+  for old, new in RENAMED.items():
+    *section, name = old.split('.')
+    part = values
+    for key in section:
+      part = part.get(key, {}) if isinstance(part, dict) else {}
+    if isinstance(part, dict) and name in part:
+      _put(values, new.split('.'), part.pop(name))
+  # The optimizer's section was the transform, whose arguments have any name.
+  if isinstance(optim := values.get('optim'), dict):
+    for name in optim.keys() - set(fields.parts_of('optim')):
+      _put(values, ['optim', 'transform', name], optim.pop(name))
+
+
+def _put(
+  values: dict[str, Any], path: list[str], value: Any, over: bool = True
+) -> None:
+  for name in path[:-1]:
+    values = values.setdefault(name, {})
+  there = values.get(path[-1])
+  if isinstance(there, dict) and isinstance(value, dict):
+    there.update(value)
+  elif over or path[-1] not in values:
+    values[path[-1]] = value
+
+
+def _paths(values: Any, section: str = '') -> Iterator[tuple[str, Any]]:
+  """(path, value) of all that nested dicts hold, sections before their parts.
+
+  What is inside a component or a section of the user's own has no old name.
+  """
+  for name, value in values.items():
+    path = f'{section}.{name}' if section else name
+    yield path, value
+    if fields.is_dict(value) and path not in fields.BY_PATH:
+      yield from _paths(value, path)

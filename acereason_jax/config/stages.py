@@ -1,0 +1,184 @@
+"""Stages and domains: configs of their own, made of what they change.
+
+A stage and a domain are dicts of overrides. Each gives a whole config, which is
+checked and read like any other.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from acereason_jax.config import fields, renamed
+
+# The one stage, and the one domain, of a config that names none.
+MAIN = 'main'
+
+
+def with_overrides(
+  config: ml_collections.ConfigDict, changes: Any
+) -> ml_collections.ConfigDict:
+  """A copy of `config` with `changes`, section by section.
+
+  A component that names its `fn`, and a section of names that users choose, are
+  taken whole.
+  """
+  whole = config.copy_and_resolve_references()
+  # checks.py is stricter, and names the field.
+  with whole.unlocked(), whole.ignore_type():
+    _override(whole, changes, '')
+  return whole.lock()
+
+
+def _override(
+  section: ml_collections.ConfigDict, changes: Any, start: str
+) -> None:
+  for name, value in changes.items():
+    there, row = section.get(name), fields.BY_PATH.get(start + name)
+    free = row is not None and row.kind is dict and not row.component
+    both = fields.is_dict(value) and fields.is_dict(there)
+    if free or not both or fields.is_component(value):
+      section[name] = value
+    else:
+      _override(there, value, f'{start}{name}.')
+
+
+def stages(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each stage to run: of `start.stages`, or of all.
+
+  Raises:
+    ValueError: a stage that is no dict of fields that stages may change.
+  """
+  found, chosen = every_stage(config), config.start.stages
+  if unknown := [n for n in chosen if n not in found]:
+    raise ValueError(
+      f'config.start.stages: no stage {unknown[0]!r}; there are: '
+      f'{", ".join(found)}'
+    )
+  return {n: c for n, c in found.items() if not chosen or n in chosen}
+
+
+def every_stage(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each stage, in order. Raises: see `stages`."""
+  if not config.stages:
+    return {MAIN: config}
+  found = {}
+  for i, stage in enumerate(config.stages):
+    where = f'config.stages[{i}]'
+    if not fields.is_dict(stage) or not isinstance(stage.get('name'), str):
+      raise ValueError(f'{where}: give a dict with a name and what it changes')
+    changes = {
+      field: value for field, value in stage.items() if field != 'name'
+    }
+    if stage['name'] in found or not stage['name'].isidentifier():
+      raise ValueError(
+        f'{where}.name={stage["name"]!r}: give each stage a name of its own, '
+        'of letters, digits and _'
+      )
+    _check_may_change(changes, fields.STAGE, where, 'a stage')
+    found[stage['name']] = with_overrides(config, changes)
+  return found
+
+
+def domains(
+  config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of each domain of prompts.
+
+  Raises:
+    ValueError: a domain that changes what domains may not.
+  """
+  if not len(config.domains):
+    return {MAIN: config}
+  for name, changes in config.domains.items():
+    where = f'config.domains.{name}'
+    if not fields.is_dict(changes):
+      raise ValueError(f'{where}={changes!r}: give a dict of what it changes')
+    _check_may_change(changes, fields.DOMAIN, where, 'a domain')
+  return {
+    name: with_overrides(config, changes)
+    for name, changes in config.domains.items()
+  }
+
+
+def _check_may_change(
+  changes: Any, allowed: tuple[str, ...], where: str, what: str
+) -> None:
+  renamed.check(changes, where)
+  for path, _ in fields.leaves(changes):
+    # A name that its section lacks is refused with those that it has.
+    known = '.' not in path or path in fields.BY_PATH
+    if known and path not in allowed:
+      raise ValueError(
+        f'{where}.{path}: {what} cannot change that; it can: '
+        f'{fields.told(allowed)}'
+      )
+
+
+def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
+  """Each domain's share of a stage's prompts; they add up to 1.
+
+  Raises:
+    ValueError: a share of no domain, or shares that are none.
+  """
+  names = list(config.domains) or [MAIN]
+  if not len(config.mix):
+    if len(names) == 1:
+      return {names[0]: 1.0}
+    raise ValueError(
+      f'config.mix: give the share of each domain; there are: '
+      f'{", ".join(names)}'
+    )
+  for name, share in config.mix.items():
+    if name not in names:
+      raise ValueError(
+        f'config.mix.{name}: no such domain; there are: {", ".join(names)}'
+      )
+    if type(share) not in (int, float) or not 0 < share < math.inf:
+      raise ValueError(f'config.mix.{name}={share!r}: give more than 0')
+  total = sum(config.mix.values())
+  return {name: config.mix[name] / total for name in config.mix}
+
+
+def filtered(
+  stage: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """The config of a stage by domain of its mix, with that domain's filter.
+
+  Raises:
+    ValueError: a filter of no domain.
+  """
+  names = list(stage.domains) or [MAIN]
+  for name, changes in stage.filter.domains.items():
+    path = f'config.filter.domains.{name}'
+    if name not in names:
+      raise ValueError(f'{path}: no such domain; there are: {", ".join(names)}')
+    if not fields.is_dict(changes) or 'domains' in changes:
+      raise ValueError(f'{path}={changes!r}: give a dict of what it changes')
+  return {
+    name: with_overrides(stage, dict(filter=stage.filter.domains.get(name, {})))
+    for name in mix(stage)
+  }
+
+
+def filters(stage: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+  """The filter's fields by domain of a stage's mix. Raises: see `filtered`."""
+  return {
+    name: {k: v for k, v in c.filter.to_dict().items() if k != 'domains'}
+    for name, c in filtered(stage).items()
+  }
+
+
+@contextlib.contextmanager
+def named(what: str, name: str) -> Iterator[None]:
+  """Errors say which stage or domain they are about, if there are several."""
+  try:
+    yield
+  except ValueError as e:
+    raise ValueError(str(e) if name == MAIN else f'{what} {name!r}: {e}') from e

@@ -1,0 +1,323 @@
+"""A model, a file of prompts and settings to the rollouts that are asked for.
+
+Everything is checked here before anything large is loaded.
+"""
+
+import functools
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
+from acereason_jax.data import sources
+from acereason_jax.models import hf, tokens
+from acereason_jax.rollout import programs, requests, sampling, serve
+
+
+class Settings(NamedTuple):
+  """The settings of generate: a field for each flag, of the same name.
+
+  model: a model directory, an embedded model's name, a run or its checkpoint.
+  prompts: path of JSON lines.
+  out: path of the file of rollouts.
+  n: rollouts of each prompt.
+  tokens: whether lines hold token ids and their log-probabilities.
+  seed: of the random keys, 0 to 2**31 - 1.
+  system: the system turn; '' for none.
+  suffix: what follows each question.
+  starter: what follows it in place of `suffix` where the row has a starter.
+  opens: what the reply begins after, if the chat template leaves it out.
+  max_tokens: most tokens of a response.
+  window: most tokens of a prompt; 0 for the longest that fits the context.
+  temperature: 0 takes the likeliest token.
+  top_p: mass of the likeliest tokens that are kept, above 0 to 1.
+  top_k: how many of them are kept; 0 for all.
+  min_p: least probability that is kept, as a share of the largest.
+  stop: texts that end a response.
+  thinking_budget: tokens before the end of thinking is put in; 0 for no limit.
+  thinking_end: the text that is put in.
+  slots, page, chunk, pages: see `serve.Asked`.
+  dtype: of weights and compute; None for what suits the device.
+  kv_dtype: of the cache; None for `dtype`.
+  data, fsdp, tensor: sizes of the mesh; one may be -1, for what is left.
+  """
+
+  model: str
+  prompts: str
+  out: str
+  n: int
+  tokens: bool
+  seed: int
+  system: str
+  suffix: str
+  starter: str
+  opens: str
+  max_tokens: int
+  window: int
+  temperature: float
+  top_p: float
+  top_k: int
+  min_p: float
+  stop: list[str]
+  thinking_budget: int
+  thinking_end: str
+  slots: int
+  page: int
+  chunk: int
+  pages: int
+  dtype: str | None
+  kv_dtype: str | None
+  data: int
+  fsdp: int
+  tensor: int
+
+
+class Job(NamedTuple):
+  """Rollouts that are asked for, checked.
+
+  settings: what the user gave.
+  weights: where the model's parameters come from.
+  files: the rest of the model.
+  mesh: the devices.
+  prompts: all of them; the engine refuses those that are too long one by one.
+  ending: what ends a rollout.
+  window: most tokens of a prompt.
+  dtype: of weights and compute.
+  kv_dtype: of the cache.
+  header: all that the rollouts depend on, as JSON; the file of rollouts keeps
+    it beside them.
+  """
+
+  settings: Settings
+  weights: serve.Weights
+  files: serve.ModelFiles
+  mesh: jax.sharding.Mesh
+  prompts: list[types.Prompt]
+  ending: programs.Ending
+  window: int
+  dtype: jnp.dtype
+  kv_dtype: jnp.dtype
+  header: dict[str, Any]
+
+  @property
+  def rollouts(self) -> int:
+    return self.settings.n * len(self.prompts)
+
+
+def check(s: Settings) -> None:
+  """Raises ValueError with flag, value and remedy of the first bad one."""
+  one, zero = 'give at least 1', 'give 0 or more'
+  checks = [
+    ('n', s.n >= 1, one),
+    ('seed', 0 <= s.seed < 2**31, 'give 0 to 2**31 - 1'),
+    ('max_tokens', s.max_tokens >= 1, one),
+    ('window', s.window >= 0, zero),
+    ('temperature', 0 <= s.temperature < float('inf'), zero),
+    ('top_p', 0 < s.top_p <= 1, 'give more than 0, at most 1'),
+    ('top_k', s.top_k >= 0, zero),
+    ('min_p', 0 <= s.min_p <= 1, 'give 0 to 1'),
+    ('thinking_budget', s.thinking_budget >= 0, zero),
+    ('slots', s.slots >= 0, zero),
+    ('page', s.page >= 0, zero),
+    ('chunk', s.chunk >= 0, zero),
+    ('pages', s.pages >= 0, zero),
+  ]
+  for name, good, remedy in checks:
+    if not good:
+      raise ValueError(f'--{name}={getattr(s, name)}: {remedy}')
+
+
+def read(s: Settings, weights: serve.Weights) -> Job:
+  """Raises ValueError or OSError, one line, for what a user can fix."""
+  mesh = mesh_lib.make_mesh(data=s.data, fsdp=s.fsdp, tensor=s.tensor)
+  files = serve.read_model(weights.directory)
+  prompts = read_prompts(s, files.tokenizer)
+  tokens.check_thinking(files.tokenizer, (), opens=s.opens, reasons=False)
+  window = find_window(s, prompts, files.network.config.context)
+  ending = make_ending(s, files)
+  files.tokenizer.close()
+  if files.tokenizer.reads_clock:
+    print(tokens.clock_line(files.tokenizer), file=sys.stderr)
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  dtype = s.dtype or ('float32' if on_cpu else 'bfloat16')
+  kv_dtype = s.kv_dtype or dtype
+  return Job(
+    settings=s,
+    weights=weights,
+    files=files,
+    mesh=mesh,
+    prompts=prompts,
+    ending=ending,
+    window=window,
+    dtype=jnp.dtype(dtype),
+    kv_dtype=jnp.dtype(kv_dtype),
+    header=weights.digests()
+    | prompt_digests(s, files, prompts)
+    | sampling_settings(s)
+    | dict(
+      stop_tokens=list(ending.tokens),
+      window=window,
+      dtype=dtype,
+      kv_dtype=kv_dtype,
+    ),
+  )
+
+
+def read_prompts(s: Settings, tokenizer: Any) -> list[types.Prompt]:
+  prompts, _ = sources.to_prompts(
+    sources.jsonl(s.prompts, answers=False),
+    tokenizer,
+    chat_tokens=functools.partial(tokens.chat_tokens, opens=s.opens),
+    system=s.system or None,
+    examples=(),
+    suffix=s.suffix,
+    starter=s.starter,
+    max_tokens=sys.maxsize,
+  )
+  return prompts
+
+
+def prompt_digests(
+  s: Settings, files: serve.ModelFiles, prompts: list[types.Prompt]
+) -> dict[str, str]:
+  return dict(
+    prompts=hf.digest([pathlib.Path(s.prompts)]),
+    prompt_tokens=tokens.digest(prompts),
+    tokenizer=files.tokenizer.digest,
+  )
+
+
+def sampling_settings(s: Settings) -> dict[str, Any]:
+  """Settings that say what the rollouts are samples of.
+
+  The mesh, slots, pages and chunks are not among them: they move a logit by a
+  rounding, which changes rollouts, but not their distribution.
+  """
+  # A file from before there were these two does not name them.
+  newer = {
+    name: text
+    for name, text in dict(starter=s.starter, opens=s.opens).items()
+    if text
+  }
+  return newer | dict(
+    n=s.n,
+    tokens=s.tokens,
+    seed=s.seed,
+    system=s.system,
+    suffix=s.suffix,
+    max_tokens=s.max_tokens,
+    temperature=s.temperature,
+    top_p=s.top_p,
+    top_k=s.top_k,
+    min_p=s.min_p,
+    stop=list(s.stop),
+    thinking_budget=s.thinking_budget,
+    thinking_end=s.thinking_end if s.thinking_budget else '',
+  )
+
+
+def make_ending(s: Settings, files: serve.ModelFiles) -> programs.Ending:
+  """Raises ValueError: tokens that the model or the tokenizer has not."""
+  tokenizer = files.tokenizer
+  for text in filter(None, s.stop):
+    ids = np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
+    if text not in tokens.decode(tokenizer, ids):
+      raise ValueError(
+        f'--stop={text!r}: responses never hold it; is it a special token, '
+        'which is left out of their text?'
+      )
+  ending = programs.Ending(tokens=files.stops, strings=tuple(s.stop))
+  if s.thinking_budget:
+    close, forced = _end_of_thinking(s, files)
+    ending = ending._replace(
+      budget=s.thinking_budget, close=close, forced=forced
+    )
+  serve.check_vocabulary(
+    files.directory,
+    files.network.config.vocab,
+    [*ending.tokens, *ending.forced],
+  )
+  return ending
+
+
+def _end_of_thinking(
+  s: Settings, files: serve.ModelFiles
+) -> tuple[int, tuple[int, ...]]:
+  """(id of the token that closes the thinking, ids of what is put in)."""
+  where = f'--thinking_budget={s.thinking_budget}'
+  close = files.tokenizer.get_vocab().get(tokens.CLOSE)
+  if close is None:
+    raise ValueError(f'{where}: {files.directory} has no token {tokens.CLOSE}')
+  forced = files.tokenizer.encode(s.thinking_end, add_special_tokens=False)
+  if close not in forced:
+    raise ValueError(
+      f'--thinking_end={s.thinking_end!r}: holds no {tokens.CLOSE}'
+    )
+  if s.thinking_budget + len(forced) >= s.max_tokens:
+    raise ValueError(
+      f'{where}: with {len(forced)} tokens to end it, it leaves nothing of '
+      f'--max_tokens={s.max_tokens}'
+    )
+  return close, tuple(forced)
+
+
+def find_window(s: Settings, prompts: list[types.Prompt], context: int) -> int:
+  """Most tokens of a prompt: as given, or of the longest that fits."""
+  if (fits := context - s.max_tokens) < 1:
+    raise ValueError(
+      f'--max_tokens={s.max_tokens}: the context of {s.model} is {context}; '
+      'give less'
+    )
+  lengths = {'--window': s.window, '--max_tokens': s.max_tokens}
+  serve.check_context(lengths, s.model, context)
+  longest = max(len(prompt.tokens) for prompt in prompts)
+  return s.window or max(1, min(longest, fits))
+
+
+def load(job: Job) -> serve.Served:
+  """The engine and the weights; raises as `serve.serve` does."""
+  s = job.settings
+  sizes = serve.choose_sizes(
+    serve.Asked(s.slots, s.page, s.chunk, s.pages),
+    job.mesh,
+    window=job.window,
+    max_tokens=s.max_tokens,
+    rollouts=job.rollouts,
+  )
+  return serve.serve(
+    job.weights,
+    job.files,
+    job.mesh,
+    sizes=sizes,
+    sampling=sampling.Sampling(
+      s.top_p, s.top_k, s.min_p, greedy=s.temperature == 0
+    ),
+    ending=job.ending,
+    dtype=job.dtype,
+    kv_dtype=job.kv_dtype,
+  )
+
+
+def missing(
+  job: Job, done: Mapping[tuple[str, int], int]
+) -> list[requests.Request]:
+  """The rollouts that are not `done`, in the order to start them.
+
+  `done` maps (id, index) to a length in tokens, which tells how long the other
+  rollouts of that prompt may be.
+  """
+  lengths: dict[str, list[int]] = {}
+  for (name, _), length in done.items():
+    lengths.setdefault(name, []).append(length)
+  s = job.settings
+  asked = requests.for_prompts(job.prompts, s.n, s.max_tokens)
+  return requests.longest_first(
+    (r for group in asked for r in group if r.key not in done),
+    {name: float(np.mean(found)) for name, found in lengths.items()},
+  )

@@ -1,0 +1,203 @@
+"""The file of rollouts that generate writes: a JSON line each, and its header.
+
+A line is written when its rollout ends, so that a process killed at any time
+loses what was in the slots and nothing else.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from acereason_jax import files, types
+from acereason_jax.console import terminal
+from acereason_jax.data import records
+from acereason_jax.rollout import trace as trace_lib
+
+# Between two lines of progress where no bar can be drawn.
+SECONDS_PER_LINE = 30.0
+_MAX_HEADER_BYTES = 16 << 20
+
+
+class Output:
+  """Context manager: the file of rollouts and, beside it, what made them.
+
+  `<path>.json` holds `settings`. `done` maps (id, index) of each rollout that
+  the file has to its length in tokens. A torn last line is dropped. Only one
+  process may write.
+
+  Raises:
+    ValueError: the file is of other settings, or not of this program.
+  """
+
+  def __init__(self, path: str, settings: Mapping[str, Any]):
+    self.path = pathlib.Path(path)
+    self._header = pathlib.Path(f'{path}.json')
+    self._settings = dict(settings)
+    self.done: dict[tuple[str, int], int] = {}
+
+  def __enter__(self) -> 'Output':
+    if self.path.exists() and not self.path.is_file():
+      raise ValueError(f'{self.path}: not a file; give another --out')
+    self._file = self.path.open('a+b')
+    try:
+      self._open()
+    except BaseException:
+      self._file.close()
+      raise
+    return self
+
+  def __exit__(self, *exc) -> None:
+    # `write` has told of a full disk already.
+    with contextlib.suppress(OSError):
+      self._file.close()
+
+  def _open(self) -> None:
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      raise ValueError(f'{self.path}: another process writes it') from e
+    # Before a byte is dropped: the file may be a stranger's.
+    if os.fstat(self._file.fileno()).st_size:
+      self._check_same()
+    self._file.seek(0)
+    whole = 0
+    for number, line in enumerate(self._file, 1):
+      if not line.endswith(b'\n'):
+        break  # A process killed while it wrote leaves half a line.
+      whole += len(line)
+      key, length = _done(f'{self.path}:{number}', line)
+      self.done[key] = length
+    self._file.truncate(whole)
+    files.write_atomically(
+      self._header, json.dumps(self._settings, indent=2) + '\n'
+    )
+
+  def _check_same(self) -> None:
+    if not self._header.exists():
+      raise ValueError(
+        f'{self.path}: has no {self._header} that tells what made it; give '
+        'another --out'
+      )
+    try:
+      with records.opened(self._header, _MAX_HEADER_BYTES) as file:
+        old = dict(json.loads(file.read()))
+    except (ValueError, TypeError, RecursionError) as e:
+      raise ValueError(f'{self._header}: not readable ({e})') from e
+    new = self._settings
+    changed = [
+      f'{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}'
+      for name in sorted(old.keys() | new.keys())
+      if old.get(name) != new.get(name)
+      and not (name == 'n' and _fewer(old.get(name), new[name]))
+    ]
+    if changed:
+      raise ValueError(
+        f'{self.path}: holds rollouts of other settings: '
+        f'{"; ".join(changed)}; give another --out, or put them back'
+      )
+
+  def write(self, record: Mapping[str, Any]) -> None:
+    """Raises OSError: the disk is full, or the file was deleted."""
+    line = json.dumps(record, allow_nan=False) + '\n'
+    if not os.fstat(self._file.fileno()).st_nlink:
+      raise OSError(errno.ENOENT, 'it was deleted while it was written')
+    self._file.write(line.encode())
+    self._file.flush()
+    self.done[record['id'], record['index']] = record['length']
+
+
+def _fewer(old: Any, new: int) -> bool:
+  return type(old) is int and old < new
+
+
+def _done(where: str, line: bytes) -> tuple[tuple[str, int], int]:
+  """((id, index), length) of a line of rollouts."""
+  try:
+    match json.loads(line):
+      case {'id': str(name), 'index': int(index), 'length': int(length)}:
+        return (name, index), length
+  except (ValueError, RecursionError):
+    pass
+  raise ValueError(f'{where}: no rollout; give another --out, or fix it')
+
+
+def to_record(rollout: types.Rollout, with_tokens: bool) -> dict[str, Any]:
+  """The rollout as a line of the file.
+
+  `logp` is the sum over the response's `length` tokens, natural log. With
+  tokens, `tokens` holds their ids and `logps` the log-probability of each, as
+  in `types.Rollout`. `forced` is as there too, and is left out if it is empty.
+  """
+  record = dict(
+    id=rollout.prompt_id,
+    index=rollout.index,
+    stop=rollout.stop,
+    length=len(rollout.tokens),
+    logp=float(rollout.logp.sum(dtype=np.float64)),
+    text=rollout.text,
+  )
+  if rollout.detail:
+    record['detail'] = rollout.detail
+  if rollout.forced[0] < rollout.forced[1]:
+    record['forced'] = [int(place) for place in rollout.forced]
+  if with_tokens:
+    # As text, a float32 has no more digits than it needs.
+    logps = [float(x) for x in rollout.logp.astype(str)]
+    record |= dict(tokens=rollout.tokens.tolist(), logps=logps)
+  return record
+
+
+def write_timeline(path: str | os.PathLike, trace: trace_lib.Trace) -> None:
+  """Writes the events of a stream, for `acereason_jax.timeline`."""
+  trace_lib.write_events(
+    path,
+    trace.events,
+    slots=trace.slots,
+    steps=trace.steps,
+    tokens=trace.tokens,
+    seconds=trace.seconds,
+    occupancy=trace.metrics()['occupancy'],
+    preempted=trace.preempted,
+  )
+
+
+@contextlib.contextmanager
+def progress(
+  total: int, done: int, trace: trace_lib.Trace
+) -> Iterator[Callable[[], None]]:
+  """Yields a function to call after each rollout.
+
+  It draws a bar if stderr is a terminal, else it writes a line now and then.
+  """
+  last = time.monotonic()
+
+  def line() -> None:
+    nonlocal done, last
+    done += 1
+    if time.monotonic() - last >= SECONDS_PER_LINE:
+      last = time.monotonic()
+      speed = f'{trace.tokens_per_second:.0f} tok/s'
+      terminal.say(f'{done}/{total} rollouts  {speed}', to_stderr=True)
+
+  with terminal.progress_bar(total, done=done) as advance:
+    yield advance if sys.stderr.isatty() else line
+
+
+def summary(trace: trace_lib.Trace) -> str:
+  """One line on a stream that has ended."""
+  return (
+    f'{trace.tokens} tokens  '
+    f'{trace.tokens_per_second:.0f} tok/s  '
+    f'occupancy {trace.metrics()["occupancy"]:.2f}  '
+    f'truncated {trace.truncated}  errors {trace.errors}  '
+    f'preempted {trace.preempted}'
+  )

@@ -1,0 +1,198 @@
+"""The two programs of an engine that run on the device: prefill and decode.
+
+Inside a chunk of decode steps the pool is read-only: new keys and values are
+staged, and written at the end of the chunk.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from acereason_jax.kernels import paged_attention
+from acereason_jax.models import base
+from acereason_jax.rollout import cache as cache_lib
+from acereason_jax.rollout import sampling as sampling_lib
+from acereason_jax.rollout import schedule
+
+
+class Ending(NamedTuple):
+  """How a rollout, or its thinking, ends.
+
+  tokens: ids of stop tokens; each is the last token of its rollout.
+  strings: stop texts; the token that completes one is the last.
+  budget: tokens without `close` after which `forced` is put in; 0: no budget.
+  close: id of '</think>'.
+  forced: ids of the tokens that end the thinking.
+  """
+
+  tokens: tuple[int, ...]
+  strings: tuple[str, ...] = ()
+  budget: int = 0
+  close: int = -1
+  forced: tuple[int, ...] = ()
+
+
+class _Carry(NamedTuple):
+  """State of the decode loop.
+
+  step: steps taken, int32.
+  token_B: ids of the tokens that go in next, int32.
+  drawn: what the steps drew.
+  staged_LBKCTH: their keys and values, before they go to the pool.
+  """
+
+  step: jax.Array
+  token_B: jax.Array
+  drawn: schedule.Drawn
+  staged_LBKCTH: jax.Array
+
+
+def prefill(
+  model: base.Model,
+  cache: cache_lib.Cache,
+  params: base.Tree,
+  pool: jax.Array,
+  pieces: schedule.Pieces,
+) -> jax.Array:
+  """The pool with the keys and values of one piece of each row's prompt."""
+  A, T = pieces.tokens_AT.shape
+  P, S = pieces.page_AP.shape[1], pool.shape[4]
+
+  def attend(layer, q, k, v):
+    k, v = cache.spread_kv(k), cache.spread_kv(v)
+    return cache.prefix_read(
+      q, k, v, pool, layer, pieces.table_AP, pieces.first_A
+    )
+
+  position_AT = pieces.first_A[:, None] + jnp.arange(T)
+  _, kv = model.extend(params, pieces.tokens_AT, position_AT, attend)
+  kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
+  L, _, _, K, _, H = kv.shape
+  pages = kv.reshape(L, A, P, S, K, 2, H).transpose(0, 1, 2, 4, 5, 3, 6)
+  page_W = pieces.page_AP.reshape(-1)
+  return cache.write(
+    pool, pages.reshape(L, A * P, K, 2, S, H), page_W, jnp.zeros_like(page_W)
+  )
+
+
+def decode(
+  model: base.Model,
+  cache: cache_lib.Cache,
+  params: base.Tree,
+  pool: jax.Array,
+  origin: jax.Array,
+  temperature: jax.Array,
+  control_BF: jax.Array,
+  table_BP: jax.Array,
+  *,
+  chunk: int,
+  sampling: sampling_lib.Sampling,
+  ending: Ending,
+) -> tuple[jax.Array, schedule.Drawn]:
+  """Up to `chunk` tokens of every live slot, and the pool with their kv.
+
+  `origin` is (seed, step); the token of a rollout at place i is drawn with
+  fold_in(its key, i). The loop ends early once no slot is live. `control_BF`
+  holds the fields of `schedule.Slot`, `table_BP` the pages of each slot.
+  """
+  slot = schedule.Slot(*control_BF.T)
+  B, T = control_BF.shape[0], chunk
+  keys_B = sampling_lib.rollout_keys(
+    origin[0], origin[1], slot.seed.astype(jnp.uint32), slot.index
+  )
+  w_VD = model.head(params)
+  stops = jnp.array(ending.tokens, jnp.int32)
+
+  def step(carry: _Carry) -> _Carry:
+    i, drawn = carry.step, carry.drawn
+
+    def attend(layer, q, k, v):
+      k, v = cache.spread_kv(k), cache.spread_kv(v)
+      staged = carry.staged_LBKCTH[layer]
+      own = paged_attention.own_attention(q, k, v, staged, i)
+      where = table_BP, slot.prefix, slot.start, slot.length
+      return paged_attention.merge(
+        own, cache.read(q, pool, layer, *where)
+      ).astype(q.dtype)
+
+    x_BD, kv = model.extend(params, carry.token_B, slot.position + i, attend)
+    kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
+    staged = jax.lax.dynamic_update_slice_in_dim(
+      carry.staged_LBKCTH, kv[:, :, :, :, None], i, 4
+    )
+    logits_BV = jnp.einsum(
+      'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
+    )
+    keys = jax.vmap(jax.random.fold_in)(keys_B, slot.drawn + i)
+    new = sampling_lib.draw(keys, logits_BV, sampling, temperature)
+    new, drawn = _force(ending, slot, new, drawn, i)
+    return _Carry(i + 1, new.token_B, _note(stops, slot, new, drawn, i), staged)
+
+  L, _, K, _, _, H = pool.shape
+  staged = jnp.zeros((L, B, K, 2, T, H), w_VD.dtype)
+  more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == schedule.RUNNING)
+  carry = _Carry(jnp.int32(0), slot.token, _nothing(slot, T), staged)
+  carry = jax.lax.while_loop(more, step, carry)
+  pool = cache.write(pool, carry.staged_LBKCTH, slot.page, slot.offset)
+  return pool, carry.drawn._replace(steps=carry.step)
+
+
+def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
+  """The result of T steps before the first of them."""
+  B = slot.token.shape[0]
+  zeros = lambda dtype: jnp.zeros((B, T), dtype)
+  return schedule.Drawn(
+    jnp.int32(0),
+    zeros(jnp.int32),
+    *(zeros(jnp.float32) for _ in range(3)),
+    count_B=jnp.zeros(B, jnp.int32),
+    ended_B=jnp.where(slot.live > 0, schedule.RUNNING, schedule.STOP),
+    forced_B=slot.forced,
+    closed_B=slot.closed,
+  )
+
+
+def _force(ending: Ending, slot, new, drawn, i):
+  """Replaces what was drawn by the end of thinking, where that is due."""
+  if not ending.budget:
+    return new, drawn
+  forced = jnp.array(ending.forced, jnp.int32)
+  due_B = (drawn.closed_B == 0) & (slot.drawn + i >= ending.budget)
+  token_B = forced[jnp.minimum(drawn.forced_B, len(forced) - 1)]
+  zero = lambda x: jnp.where(due_B, 0.0, x)
+  new = new._replace(
+    token_B=jnp.where(due_B, token_B, new.token_B),
+    logp_B=zero(new.logp_B),
+    full_logp_B=zero(new.full_logp_B),
+    entropy_B=zero(new.entropy_B),
+  )
+  count_B = drawn.forced_B + due_B
+  over_B = (count_B == len(forced)) | (~due_B & (new.token_B == ending.close))
+  closed_B = drawn.closed_B | over_B.astype(jnp.int32)
+  return new, drawn._replace(forced_B=count_B, closed_B=closed_B)
+
+
+def _note(stops, slot, new, drawn, i) -> schedule.Drawn:
+  """`drawn` with one more column; rows that have ended do not change."""
+  put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
+  running_B = drawn.ended_B == schedule.RUNNING
+  count_B = drawn.count_B + (running_B & new.sound_B)
+  ended_B = jnp.select(
+    [
+      ~running_B,
+      ~new.sound_B,
+      jnp.isin(new.token_B, stops),
+      slot.drawn + count_B >= slot.limit,
+    ],
+    [drawn.ended_B, schedule.ERROR, schedule.STOP, schedule.LENGTH],
+    schedule.RUNNING,
+  )
+  return drawn._replace(
+    tokens_BT=put(drawn.tokens_BT, new.token_B),
+    logp_BT=put(drawn.logp_BT, new.logp_B),
+    full_logp_BT=put(drawn.full_logp_BT, new.full_logp_B),
+    entropy_BT=put(drawn.entropy_BT, new.entropy_B),
+    count_B=count_B,
+    ended_B=ended_B.astype(jnp.int32),
+  )

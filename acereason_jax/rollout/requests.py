@@ -1,0 +1,59 @@
+"""Requests to an engine, one for each rollout, and their order."""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from acereason_jax import types
+
+
+class Request(NamedTuple):
+  """One rollout to draw.
+
+  prompt: what the model reads.
+  index: which of the prompt's rollouts it is; part of its random key.
+  limit: most tokens of the response.
+  """
+
+  prompt: types.Prompt
+  index: int
+  limit: int
+
+  @property
+  def key(self) -> tuple[str, int]:
+    """(prompt id, index): no other request of a stream has the same."""
+    return self.prompt.id, self.index
+
+
+def for_prompts(
+  prompts: Sequence[types.Prompt],
+  per_prompt: int,
+  limit: int,
+  taken: Mapping[str, int] = types.EMPTY,
+) -> list[list[Request]]:
+  """`per_prompt` requests for each prompt, of at most `limit` tokens each.
+
+  `taken` is how many rollouts of a prompt id exist already. A prompt that is
+  listed twice, or that has some already, goes on with the next indices: the
+  same index would give it the same rollout again.
+  """
+  seen = collections.Counter(taken)
+  asked = []
+  for prompt in prompts:
+    first = seen[prompt.id]
+    seen[prompt.id] += per_prompt
+    indices = range(first, first + per_prompt)
+    asked.append([Request(prompt, index, limit) for index in indices])
+  return asked
+
+
+def longest_first(
+  requests: Iterable[Request], expected: Mapping[str, float]
+) -> list[Request]:
+  """The requests, ordered by the length that their prompt is `expected` to get.
+
+  A long rollout that starts last would run by itself at the end. A prompt
+  without an expectation counts as the longest, because it may be.
+  """
+  length = lambda r: expected.get(r.prompt.id, float('inf'))
+  return sorted(requests, key=length, reverse=True)

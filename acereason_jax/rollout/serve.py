@@ -1,0 +1,293 @@
+"""From a model to an engine that serves it: for train, generate and evaluate.
+
+`read_model` reads the small files, so that prompts can be made and lengths
+checked; `serve` then makes the engine and loads the weights. Where the weights
+come from is a function, `Weights.load`: a model directory's is here, that of a
+run's checkpoint is in run/weights.py, since this folder knows no runs.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax import types
+from acereason_jax.models import (
+  base,
+  embedded,
+  families,
+  hf,
+  lora,
+  sharding,
+  tokens,
+)
+from acereason_jax.rl import update
+from acereason_jax.rollout import cache as cache_lib
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, schedule
+from acereason_jax.rollout import sampling as sampling_lib
+
+
+class Weights(NamedTuple):
+  """Where the parameters of a model come from.
+
+  directory: the Hugging Face directory of its config.json and tokenizer.
+  load: (specs, mesh, dtype) -> all parameters in `dtype`, placed as `placed`
+    says; raises ValueError or OSError, one line.
+  digests: () -> names and hashes of all that the parameters depend on, for who
+    writes down what it served.
+  """
+
+  directory: str
+  load: Callable[[base.Tree, Mesh, jnp.dtype], base.Tree]
+  digests: Callable[[], dict[str, str]]
+
+
+class ModelFiles(NamedTuple):
+  """The small files of a model's directory.
+
+  directory: the Hugging Face directory.
+  network: its family and sizes.
+  tokenizer: encodes and decodes; `close` ends the process that encodes.
+  stops: ids of the tokens that end a response, sorted.
+  """
+
+  directory: str
+  network: families.Network
+  tokenizer: tokens.Tokenizer
+  stops: tuple[int, ...]
+
+
+class Asked(NamedTuple):
+  """Sizes of an engine that a user gives; 0 is for `choose_sizes` to choose.
+
+  slots: rollouts at a time, over all devices.
+  page: tokens of a cache page.
+  chunk: decode steps of a call; divides `page`.
+  pages: cache pages, over all devices.
+  """
+
+  slots: int = 0
+  page: int = 0
+  chunk: int = 0
+  pages: int = 0
+
+
+class Served(NamedTuple):
+  """A model that is ready to answer.
+
+  engine: the compiled sampler.
+  params: its parameters on the mesh, as `Engine.stream` takes them.
+  tokenizer: the model's.
+  """
+
+  engine: engine_lib.Engine
+  params: base.Tree
+  tokenizer: tokens.Tokenizer
+
+
+def from_directory(model: str) -> Weights:
+  """The weights of a Hugging Face directory or of an embedded model's name.
+
+  Raises:
+    OSError: there is no such model.
+  """
+  directory = embedded.resolve_model(model)
+
+  def load(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> base.Tree:
+    return hf.load(directory, specs, dtype=dtype, shardings=placed(specs, mesh))
+
+  digests = lambda: dict(model=hf.model_digest(directory))
+  return Weights(directory, load, digests)
+
+
+def read_model(directory: str) -> ModelFiles:
+  """Raises ValueError or OSError, one line: missing or damaged files."""
+  tokenizer = tokens.load_tokenizer(directory)
+  return ModelFiles(
+    directory=directory,
+    network=families.read(directory),
+    tokenizer=tokenizer,
+    stops=tokens.stop_token_ids(tokenizer, directory),
+  )
+
+
+def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
+  """The functions of a model that is served and not trained."""
+  return files.network.make_model(**mesh_lib.pins(mesh))
+
+
+def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:
+  """Shardings of parameters for rollouts: whole along fsdp.
+
+  Each token reads every weight, so only tensor parallelism splits them.
+  """
+  return sharding.param_shardings(specs, mesh, gathered=True)
+
+
+def param_bytes(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> int:
+  """Bytes of each device that parameters so placed take."""
+  return mesh_lib.device_bytes(
+    sharding.abstract(specs, placed(specs, mesh), dtype)
+  )
+
+
+def rollout_params(
+  specs: base.Tree, parts: lora.Parts, mesh: Mesh, dtype: jnp.dtype
+) -> tuple[Callable[[base.Tree], base.Tree], int]:
+  """(weights of a train state -> parameters of rollouts, their extra bytes).
+
+  Rollouts read weights in `dtype`, with adapters merged, and whole along fsdp.
+  The bytes are of each device, beside those of the state: 0 where rollouts
+  read the state's own arrays.
+  """
+  if dtype == jnp.float32 and sharding.is_gathered(mesh) and not parts.frozen:
+    return (lambda weights: weights), 0
+
+  def read(weights: base.Tree) -> base.Tree:
+    return lora.merged(update.cast(weights, dtype), scale=parts.scale)
+
+  made = jax.jit(read, out_shardings=placed(specs, mesh))
+  return made, param_bytes(specs, mesh, dtype)
+
+
+def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
+  """Raises ValueError if two lengths do not fit into the context together.
+
+  `lengths` are tokens by the name that the user knows; the first is blamed.
+  """
+  if sum(lengths.values()) > context:
+    (name, value), (other, rest) = lengths.items()
+    raise ValueError(
+      f'{name}={value}: with {other}={rest} longer than the context of '
+      f'{model}, {context}; lower one of them'
+    )
+
+
+def check_vocabulary(name: str, vocab: int, ids: Iterable[int]) -> None:
+  """Raises ValueError for a token that the model has no embedding of."""
+  used = set(ids)
+  if min(used) < 0 or max(used) >= vocab:
+    raise ValueError(
+      f'{name}: token {max(used)} is outside its vocabulary of {vocab}; '
+      'is the tokenizer that of another model?'
+    )
+
+
+def check_prompts(
+  name: str, vocab: int, prompts: Sequence[types.Prompt]
+) -> None:
+  """Raises ValueError for a prompt that is empty or outside the vocabulary."""
+  for prompt in prompts:
+    if len(prompt.tokens) == 0:
+      raise ValueError(f'{name}: the chat template gave {prompt.id} no tokens')
+  check_vocabulary(name, vocab, [int(p.tokens.max()) for p in prompts])
+
+
+def choose_sizes(
+  asked: Asked, mesh: Mesh, *, window: int, max_tokens: int, rollouts: int
+) -> schedule.Sizes:
+  """The sizes asked for; those that are 0 become what suits the device.
+
+  `window` and `max_tokens` are the most tokens of a prompt and of a response,
+  `rollouts` how many there are to draw. `pages` stay as asked: `fit_sizes`
+  fits them to the memory.
+  """
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  shards = mesh_lib.row_shards(mesh)
+  page = asked.page or (16 if on_cpu else 128)
+  # No more slots than rollouts, whether or not some are done already: the
+  # number of slots, too, can move a logit by a rounding.
+  each = min(16 if on_cpu else 64, -(-rollouts // shards))
+  return schedule.Sizes(
+    slots=asked.slots or each * shards,
+    shards=shards,
+    page=page,
+    chunk=asked.chunk or math.gcd(page, 8 if on_cpu else 128),
+    pages=asked.pages,
+    rows=4 * shards,
+    piece=min(-(-window // page), 4) * page,
+    window=window,
+    max_tokens=max_tokens,
+  )
+
+
+def fit_sizes(
+  sizes: schedule.Sizes,
+  model: base.Model,
+  mesh: Mesh,
+  kv_dtype: jnp.dtype,
+  reserved: int,
+) -> schedule.Sizes:
+  """The sizes with `pages` of each shard, to fit into a device's memory.
+
+  Before, `pages` are of all shards, and 0 asks for as many as are of use or
+  fit. `reserved` bytes of each device stay free.
+
+  Raises:
+    ValueError: sizes that do not fit each other, the model or the memory.
+  """
+  sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved)
+  schedule.check(sizes)
+  return sizes
+
+
+def make_engine(
+  model: base.Model,
+  mesh: Mesh,
+  tokenizer: tokens.Tokenizer,
+  *,
+  sizes: schedule.Sizes,
+  sampling: sampling_lib.Sampling,
+  ending: programs.Ending,
+  kv_dtype: jnp.dtype,
+) -> engine_lib.Engine:
+  """An engine of sizes that fit; texts are as the tokenizer decodes them."""
+  return engine_lib.make_engine(
+    model,
+    mesh,
+    sizes=sizes,
+    sampling=sampling,
+    ending=ending,
+    kv_dtype=kv_dtype,
+    to_text=functools.partial(tokens.decode, tokenizer),
+  )
+
+
+def serve(
+  weights: Weights,
+  files: ModelFiles,
+  mesh: Mesh,
+  *,
+  sizes: schedule.Sizes,
+  sampling: sampling_lib.Sampling,
+  ending: programs.Ending,
+  dtype: jnp.dtype,
+  kv_dtype: jnp.dtype,
+) -> Served:
+  """The engine of a model directory or of a run's checkpoint, and its weights.
+
+  `sizes` are those of `choose_sizes`; `dtype` is that of weights and compute,
+  `kv_dtype` that of the cache.
+
+  Raises:
+    ValueError, OSError: one line, see `fit_sizes` and `Weights.load`.
+  """
+  model = make_model(files, mesh)
+  reserved = param_bytes(model.specs, mesh, dtype)
+  engine = make_engine(
+    model,
+    mesh,
+    files.tokenizer,
+    sizes=fit_sizes(sizes, model, mesh, kv_dtype, reserved),
+    sampling=sampling,
+    ending=ending,
+    kv_dtype=kv_dtype,
+  )
+  params = weights.load(model.specs, mesh, dtype)
+  return Served(engine, params, files.tokenizer)

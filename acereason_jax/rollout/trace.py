@@ -1,0 +1,171 @@
+"""The trace of an engine's slots: counters, events, and their file.
+
+`acereason_jax.timeline` draws the file as a page.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from acereason_jax import files
+from acereason_jax.data import records
+
+# Why a stay in a slot ended. A preempted rollout starts again later.
+PREEMPTED = 'preempted'
+REASONS = ('stop', 'length', 'error', PREEMPTED)
+
+_MAX_SLOTS = 1 << 16
+_MAX_STEPS = 1 << 53
+_MAX_LINE_BYTES = 1 << 20
+
+
+class Event(NamedTuple):
+  """A rollout's stay in a slot.
+
+  slot: number of the slot, from 0.
+  prompt_id: id of the rollout's prompt.
+  index: which of the prompt's rollouts it is.
+  began: decode steps of the stream before the stay.
+  ended: the same after its last token.
+  reason: one of REASONS.
+  """
+
+  slot: int
+  prompt_id: str
+  index: int
+  began: int
+  ended: int
+  reason: str
+
+
+@dataclasses.dataclass
+class Trace:
+  """Counters of one stream, and one event for each stay in a slot.
+
+  slots: slots of the engine.
+  steps: decode steps so far, of all slots together.
+  busy: tokens drawn: steps x slots at most.
+  full_steps, full_busy: the same of calls during which a rollout waited.
+  finished: rollouts that ended.
+  truncated: those of them that reached their limit.
+  tokens: tokens of the rollouts that ended.
+  recomputed: tokens that preempted rollouts lost.
+  preempted: stays that ended for lack of pages.
+  errors: rollouts that could not be served or go on.
+  prompt_tokens: tokens prefilled.
+  peak_pages: most cache pages in use at once.
+  pages: cache pages that rollouts can use.
+  seconds: wall time until the last call's tokens came.
+  prefill_seconds: of it, prefill.
+  host_seconds: of it, the device waited for the host.
+  events: in the order in which the stays ended.
+  """
+
+  slots: int = 0
+  steps: int = 0
+  busy: int = 0
+  full_steps: int = 0
+  full_busy: int = 0
+  finished: int = 0
+  truncated: int = 0
+  tokens: int = 0
+  recomputed: int = 0
+  preempted: int = 0
+  errors: int = 0
+  prompt_tokens: int = 0
+  peak_pages: int = 0
+  pages: int = 0
+  seconds: float = 0.0
+  prefill_seconds: float = 0.0
+  host_seconds: float = 0.0
+  events: list[Event] = dataclasses.field(default_factory=list)
+
+  @property
+  def tokens_per_second(self) -> float:
+    return self.tokens / max(self.seconds, 1e-9)
+
+  def metrics(self) -> dict[str, float]:
+    """Shares of slot steps, pages and time; only this stream's calls count.
+
+    Tokens decoded before a restart are not included (the run's metrics count
+    all). `occupancy_waiting` is of the calls during which a rollout waited.
+    `wasted_steps` are slot steps that gave no token of a finished rollout.
+    """
+    steps = max(self.slots * self.steps, 1)
+    waited = max(self.slots * self.full_steps, 1)
+    seconds = max(self.seconds, 1e-9)
+    return dict(
+      decoded_tokens=float(self.tokens),
+      occupancy=self.busy / steps,
+      occupancy_waiting=self.full_busy / waited,
+      wasted_steps=float(self.slots * self.steps - self.tokens),
+      preempted=float(self.preempted),
+      recomputed_tokens=float(self.recomputed),
+      prefill_tokens=float(self.prompt_tokens),
+      page_use=self.peak_pages / max(self.pages, 1),
+      prefill_share=self.prefill_seconds / seconds,
+      host_share=self.host_seconds / seconds,
+    )
+
+
+def write_events(
+  path: str | os.PathLike, events: Iterable[Event], **header: Any
+) -> None:
+  """Writes JSON lines, whole or not at all: the header, then each event."""
+  lines = (header, *(event._asdict() for event in events))
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  files.write_atomically(pathlib.Path(path), text)
+
+
+def read_events(
+  path: str | os.PathLike,
+) -> tuple[dict[str, Any], list[Event]]:
+  """(header, events) as `write_events` was given them.
+
+  Raises:
+    ValueError: one line naming the file, and its line where there is one.
+  """
+  header, events = None, []
+  with records.opened(path) as file:
+    lines = iter(lambda: file.readline(_MAX_LINE_BYTES + 1), b'')
+    for number, line in enumerate(lines, 1):
+      where = f'{path}:{number}'
+      if len(line) > _MAX_LINE_BYTES:
+        raise ValueError(f'{where}: longer than {_MAX_LINE_BYTES:,} bytes')
+      try:
+        record = json.loads(line)
+      except (ValueError, RecursionError) as e:
+        raise ValueError(f'{where}: not one JSON object ({e})') from e
+      if not isinstance(record, dict):
+        raise ValueError(f'{where}: expected an object, got {record!r:.60}')
+      if header is None:
+        header = record
+      else:
+        events.append(_event(where, record))
+  if header is None:
+    raise ValueError(f'{path}: holds no header; is it a timeline?')
+  return header, events
+
+
+def _event(where: str, record: dict[str, Any]) -> Event:
+  if set(record) != set(Event._fields):
+    raise ValueError(
+      f'{where}: an event has {", ".join(Event._fields)}; got '
+      f'{", ".join(map(repr, record))[:200]}'
+    )
+  event = Event(**record)
+  numbers = event.slot, event.index, event.began, event.ended
+  good = (
+    all(type(n) is int and 0 <= n < _MAX_STEPS for n in numbers)
+    and event.slot < _MAX_SLOTS
+    and event.began <= event.ended
+    and isinstance(event.prompt_id, str)
+    and isinstance(event.reason, str)
+    and event.reason in REASONS
+  )
+  if not good:
+    raise ValueError(f'{where}: no event: {record!r:.200}')
+  return event

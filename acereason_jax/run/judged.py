@@ -1,0 +1,125 @@
+"""What judged groups say: metrics, pass rates, and whether the judge failed.
+
+A verdict that failed is no answer: means and rates are of what was judged.
+"""
+
+import collections
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from acereason_jax import types
+from acereason_jax.rl import objective
+from acereason_jax.run.values import Judges
+
+
+class JudgeFailed(RuntimeError):
+  """Too many verdicts failed: the judge is what has to be fixed."""
+
+
+class PassRate(NamedTuple):
+  """How many rollouts were right.
+
+  rate: the share of the judged ones that were right; nan where none was judged.
+  judged: how many were judged.
+  failed: how many verdicts failed.
+  """
+
+  rate: float
+  judged: int
+  failed: int
+
+
+def response_metrics(groups: Sequence[types.Group]) -> dict[str, float]:
+  """How long the rollouts are, and the entropy of what they were drawn from.
+
+  Added up in order: the same bits whichever rollout ended first.
+  """
+  rollouts = [r for g in groups for r in g.rollouts]
+  tokens = sum(len(r.tokens) for r in rollouts)
+  stops = [r.stop for r in rollouts]
+  return dict(
+    response_tokens=float(tokens),
+    response_length=tokens / len(rollouts),
+    truncated_share=stops.count('length') / len(rollouts),
+    rollout_errors=float(stops.count('error')),
+    entropy=sum(r.entropy for r in rollouts) / max(tokens, 1),
+  )
+
+
+def judge_metrics(
+  groups: Sequence[types.Group], rules: objective.Rules
+) -> dict[str, float]:
+  """Mean reward and shares of verdicts; by domain too, if there are several.
+
+  `reward` is what the stage trains with, by its rules, and `solved_share` the
+  share of groups with a reward above 0; `pass_rate` is the judge's.
+  `zero_signal_share` is the share of groups without a gradient.
+  """
+  parts = by_domain(groups)
+  each = {}
+  if len(parts) > 1:
+    for domain, part in sorted(parts.items()):
+      each |= {
+        f'{domain}/{k}': v for k, v in judge_metrics(part, rules).items()
+      }
+  reward, judged = objective.rewards(groups, rules)
+  statuses = [v.status for g in groups for v in g.verdicts]
+  return each | dict(
+    reward=float(reward.sum() / max(judged.sum(), 1)),
+    pass_rate=statuses.count('right') / max(judged.sum(), 1),
+    solved_share=float((reward > 0).any(1).mean()),
+    unparsed_share=statuses.count('unparsed') / len(statuses),
+    judge_failed_share=1.0 - float(judged.mean()),
+    zero_signal_share=zero_signal_share(groups, rules),
+  )
+
+
+def zero_signal_share(
+  groups: Sequence[types.Group], rules: objective.Rules
+) -> float:
+  """The share of groups that have no gradient."""
+  dull = [not objective.has_signal(g, rules) for g in groups]
+  return sum(dull) / len(dull)
+
+
+def pass_rate(groups: Sequence[types.Group]) -> PassRate:
+  statuses = [v.status for g in groups for v in g.verdicts]
+  judged = sum(v.judged for g in groups for v in g.verdicts)
+  rate = statuses.count('right') / judged if judged else math.nan
+  return PassRate(rate, judged, len(statuses) - judged)
+
+
+def by_domain(
+  groups: Sequence[types.Group],
+) -> dict[str, list[types.Group]]:
+  parts = collections.defaultdict(list)
+  for group in groups:
+    parts[group.prompt.domain].append(group)
+  return dict(parts)
+
+
+def check_judged(
+  groups: Sequence[types.Group], judges: Mapping[str, Judges]
+) -> None:
+  """Raises JudgeFailed if more than a domain's share of verdicts failed."""
+  for domain, part in by_domain(groups).items():
+    _check_judged(part, judges[domain].max_failed_share)
+
+
+def _check_judged(
+  groups: Sequence[types.Group], max_failed_share: float
+) -> None:
+  pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts)]
+  failed = [(r, v) for r, v in pairs if not v.judged]
+  if len(failed) > max_failed_share * len(pairs):
+    rollout, verdict = failed[0]
+    broken = sum(r.stop == 'error' for r, _ in failed)
+    remedy = 'fix the judge config.judge.verify'
+    if broken:
+      remedy = f'{broken} are rollouts that could not end, whoever judges'
+    raise JudgeFailed(
+      f'{len(failed)} of {len(pairs)} verdicts failed, a larger share than '
+      f'config.judge.max_failed_share={max_failed_share}; {remedy}; the first: '
+      f'{rollout.prompt_id}: {verdict.status}: {verdict.detail}'
+    )

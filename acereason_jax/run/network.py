@@ -1,0 +1,206 @@
+"""The model of a run, from the config: its functions, parameters, engines.
+
+What serves a model in general is in rollout/serve.py; here are the parts that
+training adds, and the fields of the config that say them.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.config import reader
+from acereason_jax.kernels import attention
+from acereason_jax.models import (
+  base,
+  embedded,
+  hf,
+  lora,
+  sharding,
+  tokens,
+)
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import programs, sampling, schedule, serve
+from acereason_jax.run import metrics
+
+
+class Network(NamedTuple):
+  """The model of a run and its tokenizer.
+
+  files: what is small of the model: its sizes, tokenizer and stop tokens.
+  mesh: the devices.
+  attention: the name of the kernel that trains.
+  kernel: that kernel.
+  model: the functions of the model.
+  parts: what of its parameters is trained, and what is frozen.
+  """
+
+  files: serve.ModelFiles
+  mesh: Mesh
+  attention: str
+  kernel: attention.Kernel
+  model: base.Model
+  parts: lora.Parts
+
+
+class Params(NamedTuple):
+  """Where the parameters of a new run come from.
+
+  load: () -> what is trained, float32, on the devices.
+  load_frozen: () -> what is not, in the compute dtype; {} in full training.
+  abstract: shapes, dtypes and places of what is trained.
+  """
+
+  load: Callable[[], base.Tree]
+  load_frozen: Callable[[], base.Tree]
+  abstract: base.Tree
+
+
+def build_network(c: reader.Reader) -> Network:
+  """Raises ValueError or OSError, one line."""
+  mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
+  files = serve.read_model(embedded.resolve_model(c.model))
+  try:
+    capability = getattr(jax.devices()[0], 'compute_capability', '')
+    name, kernel = attention.choose(
+      c.attention, jax.default_backend(), c.dtype, str(capability)
+    )
+  except ValueError as e:
+    raise ValueError(f'config.{e}') from e
+  config = files.network.config
+  mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
+  parts = lora.split(files.network.specs, **c.lora.kwargs())
+  model = files.network.make_model(
+    remat=c.remat,
+    attend=mesh_lib.split_attention(mesh, kernel.attend),
+    layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
+    **mesh_lib.pins(mesh),
+  )
+  return Network(files, mesh, name, kernel, model, parts)
+
+
+def digests_of(network: Network) -> dict[str, Any]:
+  """Digests of the model's files that a run reads again when it goes on.
+
+  Closes the tokenizer's worker, which nothing asks after this.
+  """
+  files, parts = network.files, network.parts
+  digests = dict(
+    decoder=dataclasses.asdict(files.network.config),
+    tokenizer=files.tokenizer.digest,
+    stop_tokens=list(files.stops),
+  )
+  files.tokenizer.close()
+  if files.tokenizer.reads_clock:
+    metrics.say(tokens.clock_line(files.tokenizer))
+  if parts.frozen:
+    # Checkpoints lack it, so a run that goes on must find it as it was.
+    digests['model'] = hf.model_digest(files.directory)
+    metrics.say(
+      f'trains {base.param_count(parts.trained):,} parameters beside '
+      f'{base.param_count(parts.frozen):,} frozen ones'
+    )
+  return digests
+
+
+def stamp(directory: str) -> str:
+  """Tells the weights of a directory from others that are put there later."""
+  files = sorted(pathlib.Path(directory).glob('*.safetensors'))
+  told = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+  return json.dumps(told)
+
+
+def build_params(c: reader.Reader, network: Network) -> Params:
+  """The parameters that a new run begins with."""
+  seed, dtype, parts = c.seed, jnp.dtype(c.dtype), network.parts
+  directory, mesh = network.files.directory, network.mesh
+  placed = sharding.param_shardings(parts.trained, mesh)
+  frozen = sharding.param_shardings(parts.frozen, mesh)
+
+  def load_frozen() -> base.Tree:
+    if not parts.frozen:
+      return {}
+    return hf.load(directory, parts.frozen, dtype=dtype, shardings=frozen)
+
+  def load() -> base.Tree:
+    if parts.frozen:
+      draw = functools.partial(base.init_params, parts.trained)
+      return jax.jit(draw, out_shardings=placed)(jax.random.key(seed))
+    return hf.load(
+      directory, parts.trained, dtype=jnp.float32, shardings=placed
+    )
+
+  abstract = sharding.abstract(parts.trained, placed, jnp.float32)
+  return Params(load, load_frozen, abstract)
+
+
+def check_lengths(c: reader.Reader, network: Network, window: int) -> None:
+  """Raises ValueError if the context cannot hold a rollout of a stage, or the
+  mesh cannot cut its slots or rows."""
+  lengths = {
+    'config.rollout.max_tokens': c.rollout.max_tokens,
+    'config.prompt.window': window,
+  }
+  serve.check_context(lengths, c.model, network.files.network.config.context)
+  rollouts = mesh_lib.row_shards(network.mesh)
+  if c.engine.slots % rollouts:
+    raise ValueError(
+      f'config.engine.slots={c.engine.slots}: not a multiple of {rollouts}, '
+      'the data x fsdp x sequence shards of config.mesh; give one'
+    )
+  shards = network.mesh.shape['sequence']
+  if c.microbatch.columns % shards:
+    raise ValueError(
+      f'config.microbatch.columns={c.microbatch.columns}: not a multiple of '
+      f'config.mesh.sequence={shards}; give one'
+    )
+
+
+def build_engine(
+  c: reader.Reader,
+  network: Network,
+  *,
+  window: int,
+  max_tokens: int,
+  own: sampling.Sampling,
+  reserved: int,
+) -> engine_lib.Engine:
+  """An engine for prompts of `window` and responses of `max_tokens` tokens.
+
+  It leaves `reserved` bytes of each device free.
+  """
+  shards = mesh_lib.row_shards(network.mesh)
+  sizes = schedule.Sizes(
+    slots=c.engine.slots,
+    shards=shards,
+    page=c.engine.page,
+    chunk=c.engine.chunk,
+    pages=c.engine.pages,
+    rows=c.engine.prefill_prompts * shards,
+    piece=c.engine.prefill_tokens,
+    window=window,
+    max_tokens=max_tokens,
+  )
+  kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
+  try:
+    sizes = serve.fit_sizes(
+      sizes, network.model, network.mesh, kv_dtype, reserved
+    )
+  except ValueError as e:
+    raise ValueError(f'config.engine: {e}') from e
+  return serve.make_engine(
+    network.model,
+    network.mesh,
+    network.files.tokenizer,
+    sizes=sizes,
+    sampling=own,
+    ending=programs.Ending(network.files.stops),
+    kv_dtype=kv_dtype,
+  )

@@ -1,0 +1,133 @@
+"""Before a stage begins: every prompt is asked, for its filter to go by."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from acereason_jax import types
+from acereason_jax.curriculum import filtering, ledger, outcomes
+from acereason_jax.data import references
+from acereason_jax.models import base
+from acereason_jax.run import collect, judged, metrics
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run.values import Interrupted, Run, Stage, Standing, Tools
+
+# Steps of keys for what is not trained on; a run never takes so many.
+_PROBES = 1 << 30
+
+
+def probe(
+  run: Run,
+  stage: Stage,
+  domain: str,
+  at: Standing,
+  tools: Tools,
+  asked_to_stop: Callable[[], bool],
+) -> Standing:
+  """Asks every prompt of a domain as often as the stage's filter of it says,
+  and adds what became of them to the ledger.
+
+  The journal stores only the counts, after each chunk of prompts; a chunk that
+  is interrupted is asked again.
+
+  Raises:
+    Interrupted: between chunks.
+  """
+  step, times = at.progress.step, stage.filters[domain].of
+  asked = easy_prompts(stage, domain, tools.prompts[domain][references.TRAIN])
+  noted = read_probes(stage, step, asked, tools.journal.found)
+  missing = [p for p in asked if p.id not in noted]
+  where = f'stage {stage.name}: asking {len(asked):,} prompts {times} times'
+  metrics.say(where + (f', {len(noted):,} of them before' if noted else ''))
+  params = run.rollout_params(at.state.weights)
+  # Chunks of one size: of a few verdicts a failed one would be a large share.
+  count = max(1, -(-len(missing) // stage.prompts))
+  for places in np.array_split(np.arange(len(missing)), count):
+    if not len(places):
+      break
+    if asked_to_stop():
+      raise Interrupted(step)
+    chunk = [missing[i] for i in places]
+    for found in probe_chunk(run, stage, at, tools, params, chunk, times):
+      noted[found.prompt] = found
+      if jax.process_index() == 0:
+        note = types.Verdict('right', json.dumps(found), 0.0)
+        tools.journal.verdict('probe', step, found.prompt, 0, note)
+    metrics.say(
+      f'stage {stage.name}: {len(noted):,} of {len(asked):,} prompts asked'
+    )
+  records = [noted[prompt.id] for prompt in asked]
+  return at._replace(ledger=at.ledger.extended(records))
+
+
+def probe_chunk(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  params: base.Tree,
+  prompts: Sequence[types.Prompt],
+  times: int,
+) -> list[ledger.Record]:
+  """What became of `times` rollouts of each of the prompts."""
+  groups = collect.collect(
+    stage.engine,
+    params,
+    prompts,
+    tools.judges,
+    tools.journal,
+    collect.Asking(
+      (run.seed, _PROBES + stage.index),
+      '',
+      at.progress.step,
+      at.progress.temperature,
+    ),
+    groups=times,
+    expected=outcomes.mean_lengths(at.ledger),
+  ).groups
+  judged.check_judged(groups, tools.judges)
+  zeros = [0] * len(groups)
+  rules = stage.objective.rules
+  return ledger.records(
+    groups, 'probe', stage.name, zeros, at.progress.step, rules
+  )
+
+
+def read_probes(
+  stage: Stage,
+  step: int,
+  prompts: Sequence[types.Prompt],
+  found: Mapping[journal_lib.Key, journal_lib.Entry],
+) -> dict[str, ledger.Record]:
+  """What an interrupted probe of a stage at `step` left in the journal, by
+  prompt."""
+  noted = {}
+  for prompt in prompts:
+    key = journal_lib.Key('probe', step, prompt.id, 0)
+    if (entry := found.get(key)) is not None:
+      record = ledger.Record(*json.loads(entry.verdict.detail))
+      # A stage before it that was over at once asked at the same step.
+      if record.stage == stage.name:
+        noted[prompt.id] = record
+  return noted
+
+
+def easy_prompts(
+  stage: Stage, domain: str, prompts: Sequence[types.Prompt]
+) -> list[types.Prompt]:
+  """The prompts that a domain's filter leaves before the model is asked.
+
+  Raises:
+    ValueError: one line that begins with the name of a field of the filter.
+  """
+  return filtering.survivors(
+    prompts,
+    ledger.Ledger(),
+    filtering.Filter(max_difficulty=stage.filters[domain].max_difficulty),
+    stage=stage.name,
+    epoch=0,
+    before_step=0,
+    seed=0,
+  )

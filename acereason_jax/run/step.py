@@ -1,0 +1,327 @@
+"""One step: draw, sample, judge, assign advantages, pack, update, record.
+
+Read `take_step` first, then down: each function is called by one above it, and
+what a step calls of other folders never calls back. Prompts are drawn in
+curriculum/, sampled in rollout/ and judged in verifiers/ (run/collect.py does
+both at once); advantages, packed rows and updates are made in rl/.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from acereason_jax import types
+from acereason_jax.curriculum import filtering, ledger, outcomes, selection
+from acereason_jax.data import references
+from acereason_jax.rl import control, objective, packing, update
+from acereason_jax.run import collect, judged, metrics
+from acereason_jax.run.values import (
+  CONTROLS,
+  Run,
+  Stage,
+  Standing,
+  Step,
+  Stopped,
+  Tools,
+)
+
+
+class Batch(NamedTuple):
+  """The judged groups of a step.
+
+  groups: those to train on.
+  asked: all of them, in the order that their prompts were drawn in.
+  epochs: the epoch of each one's prompt.
+  cursor: where the stage stands in its data after them.
+  rounds: how they were collected.
+  """
+
+  groups: list[types.Group]
+  asked: list[types.Group]
+  epochs: list[int]
+  cursor: selection.Cursor
+  rounds: list[collect.Collected]
+
+
+def take_step(
+  run: Run, stage: Stage, at: Standing, tools: Tools
+) -> tuple[Standing, Step]:
+  """One batch: from prompts to a gradient, and what is known after it.
+
+  Raises:
+    Stopped, judged.JudgeFailed: one line for the user.
+  """
+  began = time.monotonic()
+  batch = fill_batch(run, stage, at, tools)
+  collected = time.monotonic()
+  values = batch_metrics(stage, batch)
+  trained = objective.assign_advantages(batch.groups, stage.objective)
+  microbatches = objective.pack(trained, stage.layout)
+  state, updated = update_policy(stage, at, microbatches, values['entropy'])
+  ended = time.monotonic()
+  state = reset_reference(stage, state, at.progress.stage_step + 1)
+  values = metrics.merge(
+    values,
+    updated,
+    setting_metrics(stage, at, batch),
+    dict(
+      seconds_update=ended - collected,
+      seconds_step=ended - began,
+      judge_wait_share=values['seconds_judge'] / max(ended - began, 1e-9),
+      peak_gb=metrics.peak_gb(),
+    ),
+  )
+  at = record(stage, at, state, batch, values)
+  return at, Step(values, batch.groups, batch.rounds[0].trace)
+
+
+def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
+  """Draws prompts, and has their rollouts sampled and judged.
+
+  Groups without a gradient are replaced by those of further prompts, in at most
+  `refill` rounds and as long as there are prompts: a batch that is still not
+  full is trained on as it is.
+  """
+  progress, rules = at.progress, stage.objective.rules
+  params = run.rollout_params(at.state.weights)
+  asking = collect.Asking(
+    (run.seed, progress.step), 'train', progress.step, progress.temperature
+  )
+  cursor, asked, epochs, rounds = progress.cursor or {}, [], [], []
+  while len(rounds) <= stage.refill:
+    kept = sum(objective.has_signal(g, rules) for g in asked)
+    if kept >= stage.prompts:
+      break
+    try:
+      drawn, cursor = draw(run, stage, at, tools, cursor, stage.prompts - kept)
+    except filtering.NothingLeft:
+      # The first batch of a step was looked for when the step before ended.
+      assert rounds, 'a stage that is over takes no step'
+      break
+    found = collect.collect(
+      stage.engine,
+      params,
+      [prompt for prompt, _ in drawn],
+      tools.judges,
+      tools.journal,
+      asking._replace(taken=collect.count_rollouts(asked)),
+      groups=round(progress.groups),
+      expected=outcomes.mean_lengths(at.ledger),
+    )
+    asked += found.groups
+    epochs += [epoch for _, epoch in drawn]
+    rounds.append(found)
+  judged.check_judged(asked, tools.judges)
+  collect.keep_failed(asked, tools.journal, asking)
+  chosen = choose_groups(asked, stage.prompts, rules)
+  return Batch(chosen, asked, epochs, cursor, rounds)
+
+
+def draw(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  cursor: selection.Cursor,
+  count: int,
+) -> tuple[list[tuple[types.Prompt, int]], selection.Cursor]:
+  """The next prompts, each with its epoch, and the cursor after them.
+
+  Raises:
+    filtering.NothingLeft: they would begin an epoch that has none.
+    Stopped: the data are not those that the stage began with.
+  """
+  try:
+    return selection.draw(
+      count,
+      {d: tools.prompts[d][references.TRAIN] for d in stage.mix},
+      stage.mix,
+      stage.filters,
+      at.ledger,
+      cursor,
+      seed=run.seed,
+      stage=stage.name,
+      stage_seed=run.seed + stage.index,
+      step=at.progress.step + 1,
+      since=at.progress.step - at.progress.stage_step,
+    )
+  except filtering.NothingLeft:
+    raise
+  except ValueError as e:
+    raise Stopped(f'stage {stage.name!r}: config.filter: {e}') from e
+
+
+def choose_groups(
+  groups: Sequence[types.Group], count: int, rules: objective.Rules
+) -> list[types.Group]:
+  """`count` of the groups as they were drawn, those with a gradient first."""
+  dull = lambda i: not objective.has_signal(groups[i], rules)
+  best = sorted(range(len(groups)), key=dull)[:count]
+  return [groups[i] for i in sorted(best)]
+
+
+def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
+  """Of all groups that were asked; speed, slots and pages of the first round.
+
+  In a stage that refills its batches `zero_signal_share` is of the groups that
+  are trained on: what the refills left.
+  """
+  rules, first = stage.objective.rules, batch.rounds[0]
+  values = metrics.merge(
+    first.trace.metrics(),
+    judged.response_metrics(batch.asked),
+    dict(
+      tokens_per_second=first.trace.tokens / max(first.seconds_sample, 1e-9),
+      seconds_sample=sum(r.seconds_sample for r in batch.rounds),
+      seconds_judge=sum(r.seconds_judge for r in batch.rounds),
+    ),
+    judged.judge_metrics(batch.asked, rules),
+  )
+  if stage.refill:
+    values['zero_signal_share'] = judged.zero_signal_share(batch.groups, rules)
+    values['rounds'] = float(len(batch.rounds))
+    values['asked'] = float(len(batch.asked))
+  return values
+
+
+def setting_metrics(
+  stage: Stage, at: Standing, batch: Batch
+) -> dict[str, float]:
+  """What the step was taken with."""
+  return dict(
+    stage=float(stage.index),
+    epoch=float(selection.epochs_done(batch.cursor)),
+    temperature=at.progress.temperature,
+    entropy_bonus=at.progress.entropy_bonus,
+    rollouts_a_prompt=float(round(at.progress.groups)),
+  )
+
+
+def update_policy(
+  stage: Stage,
+  at: Standing,
+  microbatches: Sequence[Sequence[packing.PackedBatch]],
+  entropy: float,
+) -> tuple[update.TrainState, dict[str, float]]:
+  """One update for each list of microbatches; metrics of all of them.
+
+  `entropy` is the batch's, nats a token. `at.state` is given away.
+  """
+  state, progress = at.state, at.progress
+  seen = control.Seen(
+    progress.stage_step, selection.epochs_done(progress.cursor or {}), entropy
+  )
+  knobs = update.make_knobs(
+    progress.temperature if stage.tempered else 1.0,
+    stage.entropy_bonus.used(progress.entropy_bonus, seen),
+  )
+  parts = [[stage.place(batch) for batch in part] for part in microbatches]
+  if stage.has_first:
+    # pi_old of all updates is the policy before the first of them.
+    first_pass = stage.update.first_pass
+    parts = [
+      [first_pass(state.weights, batch, knobs) for batch in part]
+      for part in parts
+    ]
+  found = []
+  for part in parts:
+    state, values = update_once(stage, state, part, knobs)
+    found.append(values)
+  return state, merge_updates(found)
+
+
+def update_once(
+  stage: Stage,
+  state: update.TrainState,
+  batches: Sequence[packing.PackedBatch],
+  knobs: update.Knobs,
+) -> tuple[update.TrainState, dict[str, np.ndarray]]:
+  """Adds up the gradients of the microbatches and applies them."""
+  sums = stage.update.zeros(state.params)
+  for batch in batches:
+    if stage.has_reference:
+      batch = stage.update.score(state.reference_weights, batch, knobs)
+    sums = stage.update.add(state.weights, sums, batch, knobs)
+  state, values = stage.update.apply(state, sums)
+  return state, jax.device_get(values)
+
+
+def merge_updates(
+  found: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, float]:
+  """A batch's metrics, from those of its updates: means, with exceptions.
+
+  The mismatch is the first update's: later ones train another policy than the
+  one that sampled.
+  """
+  first = lambda values: values[0]
+  rules = dict(
+    trained_tokens=sum, nonfinite=max, mismatch=first, mismatch_max=first
+  )
+  return {
+    name: float(rules.get(name, np.mean)([values[name] for values in found]))
+    for name in found[0]
+  }
+
+
+def reset_reference(
+  stage: Stage, state: update.TrainState, stage_step: int
+) -> update.TrainState:
+  """The policy as the new reference, if it is due after `stage_step` steps."""
+  every = stage.reset_reference_every
+  if stage.has_reference and every and not stage_step % every:
+    return stage.update.reset_reference(state)
+  return state
+
+
+def record(
+  stage: Stage,
+  at: Standing,
+  state: update.TrainState,
+  batch: Batch,
+  values: Mapping[str, float],
+) -> Standing:
+  """Where the run stands after the step: the ledger and the next settings."""
+  progress = at.progress
+  stage_step = progress.stage_step + 1
+  seen = control.Seen(
+    stage_step, selection.epochs_done(batch.cursor), values['entropy']
+  )
+  settings = {
+    name: getattr(stage, name).after(getattr(progress, name), seen)
+    for name in CONTROLS
+  }
+  records = ledger.records(
+    batch.asked,
+    'train',
+    stage.name,
+    batch.epochs,
+    progress.step + 1,
+    stage.objective.rules,
+  )
+  progress = progress._replace(
+    step=progress.step + 1,
+    stage_step=stage_step,
+    cursor=batch.cursor,
+    carried=carried_settings(stage, settings),
+    temperatures=[*progress.temperatures, progress.temperature],
+    nonfinite=progress.nonfinite + 1 if values['nonfinite'] else 0,
+    **settings,
+  )
+  return at._replace(
+    state=state, progress=progress, ledger=at.ledger.extended(records)
+  )
+
+
+def carried_settings(
+  stage: Stage, settings: Mapping[str, float]
+) -> dict[str, float]:
+  """Those that the next stage goes on with, if its controls take them over."""
+  return {
+    name: value
+    for name, value in settings.items()
+    if getattr(stage, name).carried is not None
+  }

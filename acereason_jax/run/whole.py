@@ -1,0 +1,130 @@
+"""A whole run, from its folder to its summary."""
+
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from acereason_jax import files
+from acereason_jax.console import exits, signals
+from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import folder, judged, loop, metrics, start, writing
+from acereason_jax.run import heldout as heldout_lib
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run.values import Interrupted, Run, Standing, Stopped
+
+
+def train(run: Run, workdir: pathlib.Path) -> int:
+  """Trains to the end, or until asked to stop; returns the exit status."""
+  kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
+  with (
+    exits.one_line_for(*kinds, where=f'{workdir}: '),
+    contextlib.ExitStack() as stack,
+  ):
+    # Before anything is swept or written: no two runs in one folder.
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = folder.lock_of(workdir)
+    for note in stack.enter_context(journal_lib.locked(lock)):
+      metrics.say(note)
+    stack.enter_context(folder.told_if_gone(workdir))
+    checkpoints = stack.enter_context(
+      checkpoint_lib.Checkpoints(
+        workdir, keep=run.checkpoint_keep, best=run.best
+      )
+    )
+    with exits.one_line_for(ValueError):
+      meta = start.read_meta(run, checkpoints)
+      if meta is not None and (
+        done := start.finished(run, checkpoints, workdir)
+      ):
+        more = '' if run.config['stages'] else '; a larger config.steps goes on'
+        metrics.say(f'finished already: {done}{more}')
+        return 0
+    return go_on(run, workdir, checkpoints, meta, stack)
+
+
+def go_on(
+  run: Run,
+  workdir: pathlib.Path,
+  checkpoints: checkpoint_lib.Checkpoints,
+  meta: dict[str, Any] | None,
+  stack: contextlib.ExitStack,
+) -> int:
+  """Goes on from the newest checkpoint, which has `meta`; None: there is none.
+
+  Returns the exit status.
+  """
+  is_new = meta is None
+  if is_new:
+    dropped = start.screen(run, workdir)
+    meta = dict(
+      config=run.config, data=run.digests, dropped=dropped, changes=[]
+    )
+  saved = checkpoints.latest_step()
+  tools = start.open_tools(run, workdir, meta['dropped'], saved, stack)
+  metrics.say(f'attention of the update: {run.attention}')
+  with exits.one_line_for(ValueError):
+    at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
+  if is_new:
+    with signals.StopRequest() as stop, stop.interruptible():
+      at = start.first_look(run, at, tools)
+  writer = open_writer(run, workdir, meta, at, stack)
+  records = writing.Records(workdir, checkpoints, writer, meta)
+  try:
+    at = loop.run_stages(run, at, tools, records)
+  except Interrupted as e:
+    checkpoints.wait()
+    # Who closed the terminal reads it no more.
+    with contextlib.suppress(SystemExit):
+      metrics.say(f'stopped and saved after step {e.step}; run it again')
+    return exits.STOPPED
+  checkpoints.wait()
+  summarise(run, records, at)
+  return 0
+
+
+def open_writer(
+  run: Run,
+  workdir: pathlib.Path,
+  meta: dict[str, Any],
+  at: Standing,
+  stack: contextlib.ExitStack,
+) -> metrics.Writer | None:
+  """Writes the config and its changes; opens the metrics of later steps.
+
+  Only the first process does.
+  """
+  if jax.process_index() != 0:
+    return None
+  config = json.dumps(run.config, indent=2)
+  files.write_atomically(workdir / 'config.json', config)
+  file = workdir / 'changes.json'
+  # Those of a try that saved nothing are none, once they are taken back.
+  if meta['changes'] or file.exists():
+    files.write_atomically(file, json.dumps(meta['changes'], indent=2))
+  return stack.enter_context(
+    metrics.Writer(workdir, resume_step=at.progress.step + 1)
+  )
+
+
+def summarise(run: Run, records: writing.Records, at: Standing) -> None:
+  """Says and writes what became of a run that is over."""
+  first, last = at.progress.heldout[0], at.progress.heldout[-1]
+  before, after = map(heldout_lib.format_rates, (first, last))
+  metrics.say(f'held-out pass rate: {before} before, {after} after')
+  if jax.process_index() == 0:
+    values = dict(
+      heldout_before=heldout_lib.mean_rate(first),
+      heldout_after=heldout_lib.mean_rate(last),
+      heldout=at.progress.heldout,
+      best_step=records.checkpoints.best_step(),
+      steps=at.progress.step,
+      seconds=round(at.seconds, 1),
+      peak_gb=round(metrics.peak_gb(), 2),
+      seed=run.seed,
+    )
+    metrics.summary(records.workdir, values)
+    file = records.workdir / 'summary.json'
+    metrics.say(f'{file}: {json.dumps(values)}')

@@ -1,0 +1,109 @@
+"""What a run writes: lines, metrics, sample rollouts, checkpoints."""
+
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from acereason_jax import types
+from acereason_jax.curriculum import parquet
+from acereason_jax.rollout import trace
+from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import journal as journal_lib
+from acereason_jax.run import metrics
+from acereason_jax.run.values import Run, Standing, Step
+
+
+class Records(NamedTuple):
+  """Where a run writes what it does.
+
+  workdir: its folder.
+  checkpoints: its checkpoints.
+  writer: of its metrics; None on all processes but the first.
+  meta: what every checkpoint says of the run: config, data, dropped, changes.
+  advance: moves the progress bar on by a step.
+  """
+
+  workdir: pathlib.Path
+  checkpoints: checkpoint_lib.Checkpoints
+  writer: metrics.Writer | None
+  meta: Mapping[str, Any]
+  advance: Callable[[], None] = lambda: None
+
+
+def write_step(
+  run: Run, records: Records, at: Standing, step: Step, total: int
+) -> None:
+  """Says and writes what a step found; `total` is the run's last step."""
+  done = at.progress.step
+  if records.writer is not None:
+    records.writer.write(done, step.values)
+    trace.write_events(
+      records.workdir / 'timeline.jsonl',
+      step.trace.events,
+      step=done,
+      **step.trace.metrics(),
+    )
+  line = metrics.step_line(done, total, step.values)
+  if len(run.stages) > 1:
+    line = f'{at.progress.stage}  {line}'
+  metrics.say(line)
+  if done % run.samples['every'] == 0:
+    metrics.say(
+      metrics.format_rollouts(
+        step.groups,
+        count=run.samples['count'],
+        max_chars=run.samples['characters'],
+      )
+    )
+  records.advance()
+  if step.values['nonfinite'] and records.writer is not None:
+    # What a gradient that is not finite came from.
+    path = records.workdir / f'nonfinite_{done}.npz'
+    np.savez(path, **batch_arrays(step.groups))
+
+
+def batch_arrays(groups: Sequence[types.Group]) -> dict[str, np.ndarray]:
+  """A batch as arrays by name, for a file: all rollouts one after the other."""
+  pairs = [(g, r, v) for g in groups for r, v in zip(g.rollouts, g.verdicts)]
+  return dict(
+    prompt_id=np.array([r.prompt_id for _, r, _ in pairs]),
+    index=np.array([r.index for _, r, _ in pairs]),
+    status=np.array([v.status for _, _, v in pairs]),
+    prompt_length=np.array([len(g.prompt.tokens) for g, _, _ in pairs]),
+    prompt_tokens=np.concatenate([g.prompt.tokens for g, _, _ in pairs]),
+    length=np.array([len(r.tokens) for _, r, _ in pairs]),
+    tokens=np.concatenate([r.tokens for _, r, _ in pairs]),
+    logp=np.concatenate([r.logp for _, r, _ in pairs]),
+  )
+
+
+def save(
+  run: Run,
+  records: Records,
+  journal: journal_lib.Journal,
+  at: Standing,
+  step: Step,
+) -> None:
+  """Starts a checkpoint of where the run stands after a step.
+
+  Its score is the step's `run.best`; a rate of nothing that was judged is none.
+  """
+  checkpoints, score = records.checkpoints, step.values.get(run.best)
+  # In this order. Only after the wait is the checkpoint before this one on the
+  # disk for sure, and only what such a checkpoint holds may the journal forget.
+  # This one is on its way when `save` returns: a kill may leave it torn, and
+  # then the journal still has all steps since the one before.
+  checkpoints.wait()
+  if (saved := checkpoints.latest_step()) is not None:
+    journal.forget(saved)
+  checkpoints.save(
+    at.progress.step,
+    at.state.saved(),
+    at.progress._asdict(),
+    {**records.meta, 'seconds': at.seconds},
+    parquet.to_bytes(at.ledger),
+    score if score is not None and math.isfinite(score) else None,
+  )

@@ -1,0 +1,224 @@
+"""Runs a program as the interpreter would, or as a module that is called."""
+
+import atexit
+import builtins
+import decimal
+import fractions
+import gc
+import importlib.machinery
+import io
+import json
+import linecache
+import sys
+import threading
+import traceback
+import types
+from typing import Any
+
+from acereason_jax.verifiers.programs import descriptors, prelude
+
+# The names of a program's file, and of its module if its function is called.
+_NAME, _MODULE = 'solution.py', 'solution'
+# What LiveCodeBench sets; LeetCode allows more. A key of `sorted` that sorts
+# takes most of the stack, 5 kB a call, and the zygote leaves room for so many.
+_RECURSION_LIMIT = 50_000
+# A traceback shows the last calls of the last exceptions.
+_CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
+# Files that a program may leave unwritten.
+_FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+
+
+def run(fn: str, args: list, program: bytes) -> int:
+  """Runs the program, calls fn; returns its exit status.
+
+  It is `__main__`, as a script is. A program whose function is called is a
+  module that something else imported, as LeetCode and LiveCodeBench have it:
+  what it guards with `if __name__ == '__main__'` does not run.
+  """
+  sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
+  sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
+  sys.stderr = sys.__stderr__ = _stream(2, 'stderr', 'w', 'backslashreplace')
+  sys.argv = ['' if fn else _NAME]
+  sys.path[:0] = ['']
+  # Programs print numbers of any length; the limit guards servers.
+  sys.set_int_max_str_digits(0)
+  sys.setrecursionlimit(_RECURSION_LIMIT)
+  module = types.ModuleType(_MODULE if fn else '__main__')
+  module.__dict__.update(
+    prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
+  )
+  # What is asked for, the program has to write itself.
+  name = fn.rpartition('.')[2]
+  module.__dict__.pop(name, None)
+  module.__loader__ = importlib.machinery.SourceFileLoader(
+    module.__name__, _NAME
+  )
+  # Else a program that is a module would find the zygote there.
+  sys.modules['__main__'] = types.ModuleType('__main__')
+  # Pickles, data classes and type hints look a program up by its name.
+  sys.modules[module.__name__] = module
+  # Tracebacks show the program's lines, of which there is no file.
+  lines = program.decode('utf-8', 'replace').splitlines(keepends=True)
+  linecache.cache[_NAME] = (len(program), None, lines, _NAME)
+  gc.enable()
+  try:
+    code = compile(program, _NAME, 'exec', dont_inherit=True)
+    exec(code, module.__dict__)
+    if fn:
+      _call(module.__dict__, name, args)
+    status = 0
+  except SystemExit as e:
+    status = _exit_status(e.code)
+  except BaseException as e:  # noqa: BLE001 (the program's own affair)
+    _report(e)
+    status = 1
+  return _finish(status, module.__dict__ if b'__del__' in program else {})
+
+
+def _report(error: BaseException) -> None:
+  """Writes a traceback, without the frame that ran the program."""
+  error.__traceback__ = error.__traceback__.tb_next
+  if sys.excepthook is not sys.__excepthook__:
+    sys.excepthook(type(error), error, error.__traceback__)
+  else:
+    _shorten(error)
+    # The interpreter's own would look for the file.
+    traceback.print_exception(error, limit=-_CALLS_SHOWN)
+
+
+def _shorten(error: BaseException) -> None:
+  """Leaves the last calls of an exception and of those before it.
+
+  To format 100,000 takes seconds in Python, and next to nothing in C, which a
+  bare interpreter does.
+  """
+  for left in reversed(range(_EXCEPTIONS_SHOWN)):
+    last = shown = error.__traceback__
+    for _ in range(_CALLS_SHOWN):
+      last = last and last.tb_next
+    while last:
+      last, shown = last.tb_next, shown.tb_next
+    error.__traceback__ = shown
+    if not left:
+      error.__cause__ = error.__context__ = None
+    before = error.__cause__
+    before = error.__context__ if before is None else before
+    if before is None:
+      return
+    error = before
+
+
+def _stream(
+  descriptor: int, name: str, mode: str, errors: str = 'surrogateescape'
+) -> io.TextIOWrapper:
+  """Returns what the interpreter makes of a descriptor in a UTF-8 locale."""
+  buffering = 1 if descriptor == 2 else -1
+  stream = open(  # noqa: SIM115 (it stays open)
+    descriptor, mode, buffering, 'utf-8', errors, newline='\n', closefd=False
+  )
+  stream.buffer.raw.name = f'<{name}>'
+  return stream
+
+
+def _call(names: dict, name: str, args: list) -> None:
+  """Writes what the named function returns, as JSON, where it is read.
+
+  It may be a method of a class Solution: problems ask for either, and either
+  is answered with the other. Nothing is written if JSON cannot say it.
+  """
+  if callable(owner := names.get('Solution')) and hasattr(owner, name):
+    function = getattr(owner(), name)
+  else:
+    function = names[name]
+  result = function(*args)
+  sys.setrecursionlimit(_RECURSION_LIMIT)
+  try:
+    text = _as_json(result)
+  except (TypeError, ValueError, OverflowError, RecursionError) as e:
+    # A wrong answer, not an error of the program's.
+    print(f'{name} returned: {e}', file=sys.stderr)
+    return
+  descriptors.write_all(3, text.encode())
+
+
+def _as_json(result: Any) -> str:
+  try:
+    return json.dumps(result)
+  except TypeError:
+    return json.dumps(_plain(result))
+
+
+def _plain(value: Any) -> Any:
+  """Returns numbers and arrays that JSON does not know as those it knows.
+
+  They are numpy's, and the library's exact ones: what `==` of a benchmark calls
+  equal to a plain value. What it does not (a deque, a set, a range) stays.
+  """
+  if isinstance(value, dict):
+    plain = {_plain(k): _plain(v) for k, v in value.items()}
+    if len(plain) < len(value):
+      raise ValueError('two of its keys are one in JSON')
+    return plain
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  kind = type(value)
+  if kind in (decimal.Decimal, fractions.Fraction):
+    whole = int(value)
+    return whole if whole == value else float(value)
+  numpy = sys.modules.get('numpy')
+  if numpy is None:
+    return value
+  if kind is numpy.ndarray:
+    if value.dtype.char in '?d' + numpy.typecodes['AllInteger']:
+      return value.tolist()
+    return _plain(list(value) if value.ndim else value[()])
+  numbers = numpy.bool_ | numpy.integer | numpy.floating
+  # Not a class of the program's own. To numpy a time span is an integer.
+  if (
+    not issubclass(kind, numbers)
+    or issubclass(kind, numpy.timedelta64)
+    or numpy.dtype(kind).type is not kind
+  ):
+    return value
+  # 0.1 in 32 bits is 0.1, as it is for `==`.
+  is_float = issubclass(kind, numpy.floating)
+  return float(str(value)) if is_float else value.item()
+
+
+def _exit_status(code: object) -> int:
+  if code is None:
+    return 0
+  if isinstance(code, int):
+    return code & 0xFF
+  print(code, file=sys.stderr)
+  return 1
+
+
+def _finish(status: int, names: dict) -> int:
+  """Does what the interpreter does at its end, without tearing it down.
+
+  `names` are forgotten, so that what destructors print is there.
+  """
+  for step in (threading._shutdown, atexit._run_exitfuncs):
+    try:
+      step()
+    except BaseException:  # noqa: BLE001 (the program's own affair)
+      traceback.print_exc()
+  for name in names.keys() - {'__builtins__'}:
+    names[name] = None
+  flushed = _flush(sys.stdout)
+  # A file that nobody closed is written when it is collected.
+  for value in gc.get_objects():
+    if isinstance(value, _FILES):
+      _flush(value)
+  return status if flushed else 120
+
+
+def _flush(stream: Any) -> bool:
+  """Returns whether it could be flushed; what is closed or None needs none."""
+  try:
+    if stream is not None and not stream.closed:
+      stream.flush()
+  except BaseException:  # noqa: BLE001 (a full file, a closed descriptor)
+    return False
+  return True

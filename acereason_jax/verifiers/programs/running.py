@@ -1,0 +1,164 @@
+"""Runs a program on a task's tests, within a budget, and says what it did.
+
+A program under which the jail fails twice is RE if an empty program then runs.
+"""
+
+import threading
+import time
+from typing import Literal, NamedTuple
+
+from acereason_jax.verifiers.programs import compare, jail, tasks
+
+CodeStatus = Literal[
+  'AC', 'WA', 'TLE', 'MLE', 'RE', 'OLE', 'NO_CODE', 'SANDBOX_ERROR'
+]
+# Wall time a program may take over its CPU limit, on a busy machine, and time
+# asleep, which reading its modules may take.
+_WALL_FACTOR, _WALL_SECONDS = 4.0, 4.0
+_ASLEEP_SECONDS = 2.0
+# As far over the limit as measuring may be off: such a run is tried again.
+_NEAR = 1.25
+
+
+class TestRun(NamedTuple):
+  """One test's outcome.
+
+  number: which test of the task, from 0.
+  status: 'AC' if it passed.
+  note: the first difference, or the error.
+  cpu_seconds: what the program used.
+  peak_bytes: the most memory it had.
+  stderr: the end of it.
+  broke: whether the jail failed while the program ran.
+  """
+
+  number: int
+  status: CodeStatus
+  note: str
+  cpu_seconds: float
+  peak_bytes: int
+  stderr: str
+  broke: bool = False
+
+
+def longest_seconds(budget_seconds: float) -> float:
+  """Returns the wall time that a submission with this budget may take."""
+  return _WALL_FACTOR * budget_seconds + _WALL_SECONDS
+
+
+# A jail serves one thread, and ends with the thread that started it.
+jails = threading.local()
+
+
+def started_jail(tier: str) -> jail.Jail:
+  """Returns this thread's jail of a tier, which is started on first use."""
+  started = vars(jails)
+  if tier not in started:
+    started[tier] = jail.Jail(tier)
+  return started[tier]
+
+
+class Budget:
+  """The time that a submission has left; as for a test, CPU time decides.
+
+  It may sleep as long in all of its tests as in one: who sleeps holds a worker.
+  """
+
+  def __init__(self, task: tasks.CodeTask, seconds: float):
+    self.cpu_seconds = seconds
+    asleep = min(task.time_limit_seconds, seconds) + _ASLEEP_SECONDS
+    self.asleep_seconds = asleep
+    self._deadline = time.monotonic() + longest_seconds(seconds)
+
+  def limits(self, task: tasks.CodeTask) -> jail.Limits | None:
+    """Returns the limits of the next run; None if nothing is left."""
+    cpu = min(task.time_limit_seconds, self.cpu_seconds)
+    wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
+    if min(cpu, wall, self.asleep_seconds) <= 0:
+      return None
+    return jail.Limits(cpu, wall, task.memory_bytes, self.asleep_seconds)
+
+
+def run_test(
+  program: str, task: tasks.CodeTask, number: int, tier: str, budget: Budget
+) -> TestRun:
+  """Runs one test; again if it was near the limit, or the jail broke."""
+  ran = _run_once(program, task, number, tier, budget)
+  near = task.time_limit_seconds < ran.cpu_seconds
+  near &= ran.cpu_seconds < _NEAR * task.time_limit_seconds
+  if ran.status == 'SANDBOX_ERROR' or (ran.status == 'TLE' and near):
+    first, ran = ran, _run_once(program, task, number, tier, budget)
+    ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
+    if first.broke and ran.broke and _empty_runs(task, number, tier):
+      # Else who breaks jails would have no wrong answers.
+      note = f'it breaks the jail, an empty program does not: {ran.note}'
+      ran = ran._replace(status='RE', note=note)
+  return ran
+
+
+def _empty_runs(task: tasks.CodeTask, number: int, tier: str) -> bool:
+  """Whether a fresh jail runs an empty program on a test's input."""
+  limits = Budget(task, task.time_limit_seconds).limits(task)
+  stdin = task.tests[number].stdin.encode('utf-8', 'surrogatepass')
+  try:
+    return started_jail(tier).run(b'', stdin, limits).exit == 0
+  except jail.SandboxError:
+    vars(jails).clear()
+    return False
+
+
+def _run_once(
+  program: str, task: tasks.CodeTask, number: int, tier: str, budget: Budget
+) -> TestRun:
+  test, limits = task.tests[number], budget.limits(task)
+  if limits is None:
+    return TestRun(number, 'TLE', 'the budget of all tests', 0.0, 0, '')
+  source = program.encode('utf-8', 'surrogatepass')
+  stdin = test.stdin.encode('utf-8', 'surrogatepass')
+  try:
+    outcome = started_jail(tier).run(source, stdin, limits, task.fn, test.args)
+  except jail.SandboxError as e:
+    vars(jails).clear()
+    note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
+    return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
+  # Every run counts, the one that is tried again too: a program whose time is
+  # chance would have some of it for nothing.
+  budget.cpu_seconds -= outcome.cpu_seconds
+  budget.asleep_seconds -= outcome.asleep_seconds
+  status, note = _status(outcome, limits, task, test)
+  return TestRun(
+    number,
+    status,
+    note,
+    outcome.cpu_seconds,
+    outcome.peak_bytes,
+    outcome.stderr.decode('utf-8', 'replace'),
+  )
+
+
+def _status(
+  outcome: jail.Outcome,
+  limits: jail.Limits,
+  task: tasks.CodeTask,
+  test: tasks.Test,
+) -> tuple[CodeStatus, str]:
+  """Returns the status of a run and a note."""
+  if outcome.cpu_seconds > limits.cpu_seconds:
+    return 'TLE', f'{outcome.cpu_seconds:.2f} s of CPU time'
+  if outcome.timed_out:
+    return 'TLE', f'{outcome.wall_seconds:.1f} s, mostly asleep'
+  if max(len(outcome.stdout), len(outcome.result)) > limits.output_bytes:
+    return 'OLE', f'over {limits.output_bytes} bytes'
+  if outcome.exit != 0:
+    last = outcome.stderr.decode('utf-8', 'replace').strip().splitlines()[-1:]
+    note = ascii(''.join(last))[1:-1][:200]
+    full = outcome.peak_bytes >= limits.memory_bytes
+    if full or note.startswith('MemoryError'):
+      return 'MLE', f'{outcome.peak_bytes >> 20} MiB'
+    return 'RE', note or f'exit status {outcome.exit}'
+  if task.kind == 'call':
+    differ, given = compare.returned, outcome.result
+  else:
+    differ, given = compare.printed, outcome.stdout
+  difference = differ(given, test.expected, task.float_tol, task.float_error)
+  return ('WA', difference) if difference else ('AC', '')

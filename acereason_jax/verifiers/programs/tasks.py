@@ -1,0 +1,141 @@
+"""What a program has to do: tests and limits, and their JSON."""
+
+import dataclasses
+import json
+import re
+from typing import Any, Literal, NamedTuple
+
+from acereason_jax.verifiers.programs import compare
+
+
+class Test(NamedTuple):
+  """One test of a task.
+
+  stdin: the input, for kind 'stdin'.
+  args: the arguments, JSON values, for kind 'call'.
+  expected: the output, or the value that is returned.
+  """
+
+  stdin: str
+  args: tuple[Any, ...]
+  expected: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeTask:
+  """What a program has to do.
+
+  kind: 'stdin': the program reads `stdin` and prints `expected`. 'call': its
+    function is called with `args` and returns `expected`.
+  tests: all must pass.
+  fn: the function, 'f' or 'Solution().f'; '' for kind 'stdin'.
+  time_limit_seconds: CPU time of one test.
+  memory_bytes: memory of one test.
+  float_tol: the error that the problem allows where two numbers are not both
+    integers; 0 is exact.
+  float_error: what it limits: the absolute error, the relative, or either.
+  """
+
+  kind: Literal['stdin', 'call']
+  tests: tuple[Test, ...]
+  fn: str = ''
+  time_limit_seconds: float = 6.0
+  memory_bytes: int = 1 << 30
+  float_tol: float = 0.0
+  float_error: compare.FloatError = 'either'
+
+  def to_json(self) -> str:
+    """Returns what `from_json` reads."""
+    tests = [
+      dict(stdin=t.stdin, expected=t.expected)
+      if self.kind == 'stdin'
+      else dict(args=list(t.args), expected=t.expected)
+      for t in self.tests
+    ]
+    return json.dumps(dataclasses.asdict(self) | dict(tests=tests))
+
+  @staticmethod
+  def from_json(text: str) -> 'CodeTask':
+    """Reads a task.
+
+    Raises:
+      ValueError: one line that says what is wrong with it.
+    """
+    try:
+      record = json.loads(text)
+    except (ValueError, RecursionError) as e:
+      raise ValueError(f'a code task that is no JSON ({e})') from e
+    if not isinstance(record, dict) or not isinstance(
+      record.get('tests'), list
+    ):
+      raise ValueError('a code task needs an object with a list of tests')
+    known = {f.name for f in dataclasses.fields(CodeTask)}
+    if unknown := sorted(set(record) - known):
+      raise ValueError(f'a code task has no field {unknown[0]!r:.60}')
+    tests = tuple(_test(t, record.get('kind')) for t in record['tests'])
+    task = CodeTask(**{**record, 'tests': tests})
+    _check(task)
+    return task
+
+
+def _test(record: Any, kind: Any) -> Test:
+  if not isinstance(record, dict) or 'expected' not in record:
+    raise ValueError(f'a test without what is expected: {record!r:.60}')
+  stdin, args = record.get('stdin', ''), record.get('args', [])
+  if not isinstance(stdin, str) or not isinstance(args, list):
+    raise ValueError(
+      f'a test needs text for stdin, a list of args: {record!r:.60}'
+    )
+  expected = record['expected']
+  if kind == 'stdin' and not isinstance(expected, str):
+    raise ValueError(f'expected output must be text: {expected!r:.60}')
+  if not compare.same_value(expected, expected, lambda a, b: False, 0):
+    # Else no program could be right.
+    raise ValueError(
+      f'an expected value must be equal to itself, without NaN, and nested at '
+      f'most {compare.DEPTH} deep'
+    )
+  return Test(stdin, tuple(args), expected)
+
+
+def _check(task: CodeTask) -> None:
+  """Raises ValueError for a field that is no good."""
+  name = r'(?:Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*'
+  for field, good, expected in (
+    ('kind', task.kind in ('stdin', 'call'), "'stdin' or 'call'"),
+    (
+      'fn',
+      isinstance(task.fn, str)
+      and (re.fullmatch(name, task.fn) if task.kind == 'call' else not task.fn),
+      "'f' or 'Solution().f' for kind 'call', '' for 'stdin'",
+    ),
+    (
+      'time_limit_seconds',
+      _is_number(task.time_limit_seconds)
+      and 0 < task.time_limit_seconds <= 600,
+      'more than 0, at most 600',
+    ),
+    (
+      'memory_bytes',
+      isinstance(task.memory_bytes, int)
+      and 1 << 20 <= task.memory_bytes <= 1 << 36,
+      'at least a mebibyte, at most 64 gibibytes',
+    ),
+    (
+      'float_tol',
+      _is_number(task.float_tol) and 0 <= task.float_tol < 1,
+      'at least 0, less than 1',
+    ),
+    (
+      'float_error',
+      task.float_error in ('either', 'absolute', 'relative'),
+      "'either', 'absolute' or 'relative'",
+    ),
+  ):
+    if not good:
+      value = getattr(task, field)
+      raise ValueError(f'{field}={value!r:.60} of a code task: {expected}')
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)

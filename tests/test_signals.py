@@ -1,0 +1,112 @@
+"""Signals that ask a command to stop: what each does, and when."""
+
+import contextlib
+import os
+import signal
+
+import jax
+import pytest
+from jax.experimental import multihost_utils
+
+from acereason_jax.console import signals
+
+SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_signal_sets_the_flag_and_handlers_come_back(number):
+  before = [signal.getsignal(n) for n in SIGNALS]
+  with signals.StopRequest() as stop:
+    assert not stop.agreed(0)
+    os.kill(os.getpid(), number)
+    assert stop.agreed(1)
+    assert stop.agreed(2)
+  assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_a_hangup_that_nohup_has_ignored_stays_so():
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with signals.StopRequest() as stop:
+      signal.raise_signal(signal.SIGHUP)
+      assert not stop.agreed(1)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, previous)
+
+
+def test_the_second_interrupt_is_immediate():
+  before = signal.getsignal(signal.SIGINT)
+  with pytest.raises(KeyboardInterrupt), signals.StopRequest():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_only_a_second_interrupt_is():
+  """`timeout` sends SIGTERM twice, and a closed terminal SIGHUP."""
+  with signals.StopRequest() as stop:
+    for number in (signal.SIGTERM, signal.SIGHUP) * 3:
+      signal.raise_signal(number)
+    signal.raise_signal(signal.SIGINT)
+    assert stop.asked()
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
+  with signals.StopRequest() as stop:
+    with pytest.raises(KeyboardInterrupt), stop.interruptible():
+      signal.raise_signal(number)
+      raise AssertionError('not reached')
+    assert stop.asked()
+    # What is written on the way out is not cut short by the same signal.
+    for again in (signal.SIGTERM, signal.SIGHUP):
+      signal.raise_signal(again)
+
+
+def test_a_signal_that_a_library_swallowed_is_heeded():
+  with signals.StopRequest() as stop:
+    with (
+      pytest.raises(KeyboardInterrupt),
+      stop.interruptible(),
+      contextlib.suppress(KeyboardInterrupt),
+    ):
+      signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop.interruptible():
+      raise AssertionError('not reached: it was asked before')
+  with signals.StopRequest() as stop, stop.interruptible():
+    pass
+  assert not stop.asked()
+
+
+def test_an_error_of_the_work_is_not_hidden_by_a_signal():
+  with (
+    signals.StopRequest() as stop,
+    pytest.raises(ValueError, match='bad'),
+    stop.interruptible(),
+  ):
+    with contextlib.suppress(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGTERM)
+    raise ValueError('bad')
+
+
+def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
+  asked, terminated = [], []
+  previous = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    multihost_utils,
+    'reached_preemption_sync_point',
+    lambda step: asked.append(step) or step == 5,
+  )
+  try:
+    with signals.StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert terminated == [1]
+      assert not stop.asked()
+      assert [stop.agreed(step) for step in (4, 5)] == [False, True]
+  finally:
+    signal.signal(signal.SIGTERM, previous)
+  assert asked == [4, 5]
