@@ -35,7 +35,7 @@ FORKS = sys.platform == 'linux'
 COMMANDS = 'acereason_jax.train', 'acereason_jax.generate'
 TOKENS = 'acereason_jax.models.tokens_worker'
 # Imports jax, which a tokenizer's server must not have.
-STARTS_TOKENS = 'acereason_jax.models.tokens'
+STARTS_TOKENS = 'acereason_jax.models.tokens_process'
 # jax reads their variables when it is imported, before a command has its own.
 CACHE = {
   'jax_compilation_cache_dir': str,
