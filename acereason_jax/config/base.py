@@ -21,7 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
   _model(c)
   _questions(c)
   _rollouts(c)
-  _update(c)
+  _judge(c)
+  _objective(c)
+  _optim(c)
   _records(c)
   return c.lock()
 
@@ -183,6 +185,9 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # at a mismatch of sampler and trainer (docs/measured.md).
     kv_dtype='',
   )
+
+
+def _judge(c: ml_collections.ConfigDict) -> None:
   c.judge = dict(
     # verify(response, answer, reasons=..., **arguments) -> Verdict; see
     # verifiers/math.py, and verifiers/code.py, which takes the sandbox's
@@ -208,7 +213,7 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
   )
 
 
-def _update(c: ml_collections.ConfigDict) -> None:
+def _objective(c: ml_collections.ConfigDict) -> None:
   c.objective = dict(
     # Strictly on-policy, no KL, no entropy bonus [P 3.1]; 'losses:clipped' is
     # the clipped ratio against the sampler's logp.
@@ -239,6 +244,9 @@ def _update(c: ml_collections.ConfigDict) -> None:
     # policy, then the newest one every so many steps (ProRL); 0: never.
     reset_reference_every=0,
   )
+
+
+def _optim(c: ml_collections.ConfigDict) -> None:
   c.optim = dict(
     # AdamW at 1e-6 [P]; betas and weight decay are [open]: optax's betas, none.
     transform=dict(fn='optax:adamw', weight_decay=0.0),

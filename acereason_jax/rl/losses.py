@@ -44,7 +44,7 @@ def on_policy() -> Loss:
 
   pi_old is pi, so the ratio is 1 and the gradient that of REINFORCE; no
   earlier logp is read, and a sampler's rounding cannot bias it. The paper's
-  average is 'token' or 'group' (configs/base.py).
+  average is 'token' or 'group' (config/base.py).
   """
 
   def loss(logp_BT, batch):

@@ -71,7 +71,7 @@ class Domain(NamedTuple):
 
 
 class Stage(NamedTuple):
-  """What a run does for a while; configs/base.py explains each choice.
+  """What a run does for a while; config/base.py explains each choice.
 
   name: is unique in the run.
   index: its place among all stages of the config, from 0.
