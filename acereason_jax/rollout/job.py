@@ -16,7 +16,7 @@ import numpy as np
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.data import sources
-from acereason_jax.models import hf, tokens
+from acereason_jax.models import hf, tokens, tokens_decode
 from acereason_jax.rollout import programs, requests, sampling, serve
 
 
@@ -251,13 +251,15 @@ def _end_of_thinking(
 ) -> tuple[int, tuple[int, ...]]:
   """(id of the token that closes the thinking, ids of what is put in)."""
   where = f'--thinking_budget={s.thinking_budget}'
-  close = files.tokenizer.get_vocab().get(tokens.CLOSE)
+  close = files.tokenizer.get_vocab().get(tokens_decode.CLOSE)
   if close is None:
-    raise ValueError(f'{where}: {files.directory} has no token {tokens.CLOSE}')
+    raise ValueError(
+      f'{where}: {files.directory} has no token {tokens_decode.CLOSE}'
+    )
   forced = files.tokenizer.encode(s.thinking_end, add_special_tokens=False)
   if close not in forced:
     raise ValueError(
-      f'--thinking_end={s.thinking_end!r}: holds no {tokens.CLOSE}'
+      f'--thinking_end={s.thinking_end!r}: holds no {tokens_decode.CLOSE}'
     )
   if s.thinking_budget + len(forced) >= s.max_tokens:
     raise ValueError(
