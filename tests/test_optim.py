@@ -24,7 +24,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import train, types
 from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
-from acereason_jax.rl import losses, optim, update
+from acereason_jax.rl import losses, objective, optim, update
 from acereason_jax.run import checkpoint, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
@@ -646,7 +646,10 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   sums = own.zeros(state.params)
   prompts = run.domains['main'].prompts['train_data']
   groups = [judged(p, [1, 0, 0, 1]) for p in prompts[:2]]
-  (batches,) = run.stages[0].pack(groups)
+  stage = run.stages[0]
+  trained = objective.assign_advantages(groups, stage.objective)
+  (packed,) = objective.pack(trained, stage.layout)
+  batches = [stage.place(batch) for batch in packed]
   for batch in batches:
     sums = own.add(state.params, sums, batch, update.make_knobs(1.0))
   grads = jax.device_get(sums.grads)
