@@ -24,7 +24,7 @@ import properties  # noqa: F401
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from acereason_jax.models import embedded, tokens
+from acereason_jax.models import embedded, tokens_process
 from acereason_jax.verifiers.programs import jail, running
 
 
@@ -37,11 +37,11 @@ def smollm_dir() -> pathlib.Path:
 @pytest.fixture(scope='module', autouse=True)
 def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
   """Except where the start of their processes is what is tested."""
-  started = tokens.subprocess
+  started = tokens_process.subprocess
   if request.module.__name__ not in ('test_children', 'test_tokens'):
     forked.fork_tokenizers()
   yield
-  tokens.subprocess = started
+  tokens_process.subprocess = started
 
 
 @pytest.fixture(scope='session')

@@ -35,7 +35,7 @@ FORKS = sys.platform == 'linux'
 COMMANDS = 'acereason_jax.train', 'acereason_jax.generate'
 TOKENS = 'acereason_jax.models.tokens_worker'
 # Imports jax, which a tokenizer's server must not have.
-STARTS_TOKENS = 'acereason_jax.models.tokens'
+STARTS_TOKENS = 'acereason_jax.models.tokens_process'
 # jax reads their variables when it is imported, before a command has its own.
 CACHE = {
   'jax_compilation_cache_dir': str,
@@ -131,7 +131,7 @@ def command(
 
 
 def fork_tokenizers(server: socket.socket | None = None) -> None:
-  """From here on, those that models/tokens.py starts in this process."""
+  """From here on, those that models/tokens_process.py starts in this process."""
   if not FORKS:
     return
   server = server or _tokens_server()
