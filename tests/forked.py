@@ -131,7 +131,7 @@ def command(
 
 
 def fork_tokenizers(server: socket.socket | None = None) -> None:
-  """From here on, those that models/tokens_process.py starts in this process."""
+  """From here on, those that tokens_process.py starts in this process."""
   if not FORKS:
     return
   server = server or _tokens_server()
