@@ -25,7 +25,10 @@ from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
-NO_FIELD = 'no such field; acereason_jax/config/base.py has them all'
+NO_FIELD = (
+  'no such field; acereason_jax/config/base.py has them all, and an argument '
+  'of a component is given with its whole dict: --config.X="{\'fn\': ...}"'
+)
 # The libraries' news stay out: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
 config_flags.DEFINE_config_file(

@@ -25,13 +25,13 @@ from acereason_jax.config import base
 
 # As released for evaluation [K]; that of training is not reported.
 _PROGRAM = (
-  'lease place the solution code in the following format:\n'
+  'Please place the solution code in the following format:\n'
   '```python\n# Your solution code here\n```'
 )
-CODE_SUFFIX = '\n\nWrite Python code to solve the problem. P' + _PROGRAM
+CODE_SUFFIX = '\n\nWrite Python code to solve the problem. ' + _PROGRAM
 CODE_STARTER = (
   '\n\nSolve the problem starting with the provided function header.\n\n'
-  'Function header:\n```\n{starter}\n```\n\nP' + _PROGRAM
+  'Function header:\n```\n{starter}\n```\n\n' + _PROGRAM
 )
 # Room for a prompt before the response, in a row of the update.
 WINDOW = 1024

@@ -22,7 +22,8 @@ def get_config():
     fn='acereason_jax.rl.losses:clipped', clip_low=0.2, clip_high=0.28
   )
   c.optim.updates = 2
-  # Section 3.2, dynamic sampling: until the batch is full; here, three rounds.
+  # Section 3.2, dynamic sampling: until the batch is full; here, at most three
+  # further rounds.
   c.rollout.refill = 3
   # Section 3.3.
   c.objective.average = 'token'

@@ -8,11 +8,15 @@ import shlex
 import sys
 
 import pytest
+import tiny
 import walk
 from absl import flags
 from ml_collections import config_flags
 
-from acereason_jax.config import checks
+from acereason_jax.config import checks, reader, stages
+from acereason_jax.models import families
+from acereason_jax.rl import optim
+from acereason_jax.run import parts
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -106,6 +110,46 @@ def test_flags_and_lines_of_configs_are_valid(line, code, monkeypatch):
   exec(code, dict(c=config))  # Our own page.
   if 'domains' not in code:
     checks.validate(config)
+  if 'my_' not in line + code:
+    c = reader.Reader(config)
+    parts.build_loss(c)
+    parts.build_control(c.objective, 'entropy_bonus', 'objective.entropy_bonus')
+    optim.make_optimizer(
+      parts.optimizer_component(c),
+      families.from_config(tiny.LLAMA).specs,
+      warmup_steps=c.optim.warmup_steps,
+      clip_norm=c.optim.clip_norm,
+    )
+
+
+def stages_in(block):
+  """The arguments of every dict(name=...) in a block of Python."""
+  for node in ast.walk(ast.parse(block)):
+    if isinstance(node, ast.Call) and 'name' in [w.arg for w in node.keywords]:
+      yield ', '.join(map(ast.unparse, node.keywords))
+
+
+def overrides():
+  """What the pages say that stages change, in lines and in tables."""
+  for name, text in TEXTS.items():
+    found = re.findall(
+      r'`((?:rollout|filter|optim|objective)=dict\([^`]*\))`', text
+    )
+    for block in blocks(text):
+      if 'dict(name=' in block:
+        found += stages_in(block.replace(', ...)', ')'))
+    for each in found:
+      yield pytest.param(each, id=f'{name}:{each[:40]}')
+
+
+@pytest.mark.parametrize('text', list(overrides()))
+def test_what_the_pages_have_stages_change_may_be_changed(text):
+  changes = dict(name='one') | eval(f'dict({text.replace(", ...", "")})')
+  config = tiny.shipped('recipe_cpu').get_config()
+  with config.unlocked():
+    config.stages = (changes,)
+  config = stages.every_stage(config)[changes['name']]
+  checks.check_shape(config)
 
 
 def test_all_blocks_with_lines_of_configs_parse():
