@@ -1,0 +1,1 @@
+"""The config: its fields in one table, its checks, stages and domains."""

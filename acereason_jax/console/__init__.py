@@ -1,0 +1,1 @@
+"""Commands and their terminal: flags, lines, signals, errors, exit codes."""

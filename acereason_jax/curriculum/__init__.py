@@ -1,0 +1,1 @@
+"""Which prompts come next, and when a stage ends; the ledger of them all."""

@@ -75,7 +75,7 @@ def check(filter: Filter, prompts: Sequence[types.Prompt]) -> None:
     raise ValueError(
       f'max_difficulty={f.max_difficulty}: {len(unknown):,} of '
       f'{len(prompts):,} prompts have no difficulty, the first '
-      f"{unknown[0]!r:.60}; give each row a 'difficulty', or set this to None"
+      f"{unknown[0]!r:.60}; give each row a 'difficulty', or set this to -1"
     )
 
 

@@ -1,0 +1,1 @@
+"""Rows: sources that read or make them, code tasks, references, verdicts."""

@@ -1,0 +1,1 @@
+"""Attention and log-probabilities: plain JAX, Pallas for TPU and GPU."""

@@ -1,0 +1,1 @@
+"""Model families, their files and tokenizers, LoRA, sharding of parameters."""

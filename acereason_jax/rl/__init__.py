@@ -1,0 +1,1 @@
+"""The objective, losses, controls, the optimizer and the update."""

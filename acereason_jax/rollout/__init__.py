@@ -1,0 +1,1 @@
+"""The engine that samples: slots, a paged cache, requests, judged rollouts."""

@@ -1,0 +1,1 @@
+"""The judges of answers and programs; nothing here imports jax."""

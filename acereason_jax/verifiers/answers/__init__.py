@@ -1,0 +1,1 @@
+"""Answers of mathematics: read, evaluated and compared."""

@@ -1,0 +1,1 @@
+"""The processes that judge, and the pool that asks them."""

@@ -1,0 +1,1 @@
+"""The parser of answers, a level of the grammar a file."""
