@@ -20,11 +20,11 @@ _OPEN_FILES = 64
 _CONFINING, CONFINED = 4, b'confined: '
 # Address space that the interpreter and its libraries take before a program.
 _BASE_BYTES = 256 << 20
-# asyncio uses a socketpair. Files are Landlock's, and the mounts';
-# where there is neither, the filter lets files be opened only for reading.
+# asyncio uses a socketpair. Landlock and the mounts guard files; where neither
+# exists, the filter lets files be opened only for reading.
 _ALLOWED = {'T1': frozenset(('socketpair',))}
 _ALLOWED['T2'] = _ALLOWED['T1'] | {'open', 'openat'}
-# What Landlock knows nothing of (times, attributes), mounts keep from others.
+# Landlock does not cover times and attributes; mounts protect them.
 _ALLOWED['T3'] = _ALLOWED['T2'] | {
   *('creat', 'truncate', 'rename', 'renameat', 'renameat2', 'mkdir', 'mkdirat'),
   *('rmdir', 'unlink', 'unlinkat', 'utimensat'),

@@ -9,11 +9,11 @@ processes. A host that refuses seccomp runs no programs. docs/judges.md lists
 what each version of Landlock prevents.
 
 Covered: other processes (memory, signals, limits), files (writing any, reading
-any but the Python installation and system libraries), network, IPC, new
-processes and programs, memory, CPU, output, threads, descriptors, what outlives
-the run. Not covered: bugs of the kernel in the calls that stay, timing and
-cache side channels, and load on the machine within the limits. Below T3
-programs can read names, sizes and owners of files. Limits on threads, timers
+any except the Python installation and system libraries), network, IPC, new
+processes and programs, memory, CPU, output, threads, descriptors, processes
+that outlive the run. Not covered: bugs of the kernel in the allowed calls,
+timing and cache side channels, and load on the machine within the limits. Below
+T3 programs can read names, sizes and owners of files. Limits on threads, timers
 and pending signals are per user, so other jails of that user may use them up;
 each of root's jails has a user of its own. `Jail.run` has the interface that a
 remote backend needs: bytes in, bytes out.
@@ -278,7 +278,7 @@ class Jail:
     return f'{outcome.confined} {held}{failed} {self._numpy()}'
 
   def _numpy(self) -> str:
-    """Returns programs' version of numpy, or why there is none; times its use."""
+    """Returns programs' version of numpy, or why there is none; times it."""
     limits = Limits(cpu_seconds=20, wall_seconds=60, memory_bytes=1 << 30)
     program = b'import numpy\nprint(numpy.__version__)'
     outcome = self.run(program, b'', limits)
