@@ -33,7 +33,7 @@ class Loop(NamedTuple):
 
 
 def flags(directory: str | os.PathLike) -> str:
-  """LIBTPU_INIT_ARGS for dumps of all that is compiled to `directory`."""
+  """LIBTPU_INIT_ARGS that dump everything compiled to `directory`."""
   return f'--xla_jf_dump_to={directory} --xla_jf_dump_llo_text=true'
 
 
@@ -42,7 +42,7 @@ def loops_of(directory: str | os.PathLike, kernel: str) -> list[Loop]:
 
   Raises:
     FileNotFoundError: the dump has no such kernel.
-    ValueError: a listing that this does not understand.
+    ValueError: a listing in an unknown format.
   """
   names = pathlib.Path(directory).glob(f'*{kernel}*-final_bundles.txt')
   listings = sorted(names)
@@ -72,7 +72,7 @@ def _parse_bundles(text: str) -> list[tuple[str | None, str]]:
 
 
 def _parse_usage(text: str) -> list[list[int]]:
-  """Slots used by each bundle, a number a unit."""
+  """Slots used by each bundle, one number per unit."""
   rows = text.split('== UTILIZATION:')[1].split('\n')
   return [[int(x) for x in row.split()] for row in rows if row.strip()]
 
