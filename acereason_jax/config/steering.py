@@ -36,9 +36,11 @@ def by_name(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Change(NamedTuple):
-  """A field that differs between two stored configs; None: it is absent.
+  """A field that differs between two stored configs.
 
-  In `field` a stage goes by its name: stages.math_8k.steps.
+  field: dotted path, with a stage by its name: stages.math_8k.steps.
+  before: its value in the first config; None if it is absent.
+  after: its value in the second config; None if it is absent.
   """
 
   field: str
