@@ -36,9 +36,15 @@ COLUMNS = ('hbm_share', 'alias_share', *list(TARGETS)[1:], 'compile_seconds')
 
 
 class Case(NamedTuple):
-  """Slots on data x tensor devices, with a mean context of `context` tokens.
+  """A decode program on data x tensor devices.
 
-  The cache holds `pool` tokens per slot, in pages of `page` tokens.
+  model: key of `aot_machines.MODELS`.
+  machine: key of `aot_machines.MACHINES`.
+  data, tensor: sizes of the mesh.
+  slots: number of slots over all devices.
+  context: mean context of a slot, tokens.
+  pool: room in the cache per slot, tokens.
+  page: tokens of a cache page.
   """
 
   model: str
@@ -67,7 +73,14 @@ CASES = {
 
 
 class Program(NamedTuple):
-  """The engine's decode function, and the shapes of its arguments."""
+  """The engine's decode function, and the shapes of its arguments.
+
+  mesh: mesh of absent devices.
+  decode: jitted decode function.
+  params: parameters, as shapes.
+  pool: cache pool, as a shape.
+  rest: other arguments of decode, as shapes.
+  """
 
   mesh: Mesh
   decode: Any

@@ -13,12 +13,20 @@ from benchmarks import ptx
 
 
 class Machine(NamedTuple):
-  """One device: bytes of memory, bytes per second, bfloat16 FLOPs per second.
+  """One device.
 
-  `sends` is the bytes per second that all its links send together. Memory of
-  v5e and v6e is the part that libtpu leaves to a program; bandwidths and FLOPs
-  are the vendors' (half a chip's for a v7x, whose chips are two devices); GHz
-  and cores matter only to the decode kernel, and clocks are our assumption.
+  Memory of v5e and v6e is the part that libtpu leaves to a program. Bandwidths
+  and FLOPs are the vendors' (half a chip's for a v7x, whose chips are two
+  devices). Clock and cores matter only to the decode kernel.
+
+  platform: platform by jax's name, 'tpu' or 'gpu'.
+  topology: the devices of the machine, by the compiler's name.
+  memory: memory of the device, bytes.
+  bandwidth: bandwidth of its memory, bytes per second.
+  flops: bfloat16 FLOPs per second.
+  sends: bytes per second that all its links send together.
+  clock: clock rate, GHz; our assumption.
+  cores: number of its cores.
   """
 
   platform: str

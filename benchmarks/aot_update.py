@@ -47,8 +47,13 @@ COLUMNS = (
 class Case(NamedTuple):
   """A row of `TOKENS` on each of `fsdp` shards of tensor x sequence devices.
 
-  `mfu` is the target for mfu_bound; with `offload` the optimizer's moments are
-  in the hosts' memory.
+  model: key of `aot_machines.MODELS`.
+  machine: key of `aot_machines.MACHINES`.
+  fsdp, tensor, sequence: sizes of the mesh.
+  remat: name in `remat.POLICIES`.
+  kernel: name of the attention kernel.
+  mfu: target for mfu_bound.
+  offload: whether the optimizer's moments are in the hosts' memory.
   """
 
   model: str
@@ -83,7 +88,14 @@ if pinned.has_tokamax():
 
 
 class Program(NamedTuple):
-  """The update's functions, and the shapes of their arguments."""
+  """The update's functions, and the shapes of their arguments.
+
+  update: jitted functions.
+  state: train state, as shapes.
+  sums: sums over microbatches, as shapes.
+  batch: one microbatch, as shapes.
+  knobs: scalars that may change at any step, as shapes.
+  """
 
   update: update.Update
   state: update.TrainState

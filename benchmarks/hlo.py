@@ -34,7 +34,15 @@ _NAMES = (
 
 
 class Op(NamedTuple):
-  """One op: its place, its kind and its outputs' bytes."""
+  """One op of a module.
+
+  computation: name of the computation that it is in.
+  entry: whether that is the entry.
+  kind: name of its operation.
+  shape: its output shapes, as in the text.
+  outputs: bytes of each output.
+  line: its whole line.
+  """
 
   computation: str
   entry: bool

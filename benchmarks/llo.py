@@ -16,10 +16,11 @@ _FILL, _SPILL = 6, 8
 
 
 class Loop(NamedTuple):
-  """One loop of a kernel: its first and last bundle, both in the body.
+  """One loop of a kernel.
 
-  always: bundles of the body that no forward branch can skip. spills: vector
-  spill stores and fill loads of the whole body.
+  first, last: its first and last bundle, both in the body.
+  always: number of bundles of the body that no forward branch can skip.
+  spills: number of vector spill stores and fill loads in the whole body.
   """
 
   first: int

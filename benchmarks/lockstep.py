@@ -17,7 +17,11 @@ from acereason_jax.rollout import sampling as sampling_lib
 
 
 class Cache(NamedTuple):
-  """Keys and values of prompts [L,P,S,K,H] and responses [L,B,K,R,H]."""
+  """Keys and values of prompts and responses.
+
+  prompt_k, prompt_v: those of prompts, shared by a group, [L, P, S, K, H].
+  k, v: those of responses, [L, B, K, R, H].
+  """
 
   prompt_k: jax.Array
   prompt_v: jax.Array

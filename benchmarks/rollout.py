@@ -61,7 +61,14 @@ def parse_args() -> argparse.Namespace:
 
 
 class Setup(NamedTuple):
-  """The model in float32 on a mesh of one device."""
+  """The model in float32 on a mesh of one device.
+
+  directory: Hugging Face directory of the model.
+  config: sizes of the model.
+  model: functions of the model.
+  params: parameters, float32.
+  mesh: mesh of one device.
+  """
 
   directory: str
   config: decoder.DecoderConfig

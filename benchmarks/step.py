@@ -77,7 +77,15 @@ def parse_args() -> argparse.Namespace:
 
 
 class Step(NamedTuple):
-  """The parts of a step of ours."""
+  """The parts of a step of ours.
+
+  prompts: prompts of the step.
+  groups: number of rollouts per prompt.
+  engine: engine that draws the rollouts.
+  pack: groups of rollouts to train on -> microbatches.
+  update: jitted functions of an update.
+  state: train state before the step.
+  """
 
   prompts: list[types.Prompt]
   groups: int
