@@ -433,7 +433,7 @@ def test_costs_of_fused_splash_by_hand():
   assert forward.bytes_accessed == (
     12 * 256 * 128 * (2 + 2) + 2 * 1024 * 128 * (2 + 2 + 4 + 4)
   )
-  # Of 256 queries q, dout, dq twice, and two numbers eightfold; k and v, and
+  # For 256 queries: q, dout, dq twice, and two numbers eightfold; k and v, and
   # two gradients in float32, read and written.
   assert backward.bytes_accessed == (
     12 * 256 * (128 * 4 * 2 + 8 * 2 * 4)

@@ -741,7 +741,7 @@ def test_a_busy_machine_is_no_sleep():
     for hog in hogs:
       hog.kill()
       hog.wait()
-  # Of 8 seconds.
+  # It had 8 seconds.
   assert budget.asleep_seconds > left - 1
 
 

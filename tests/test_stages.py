@@ -456,8 +456,8 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
   command(tmp_path, '--config.steps=6', config=tmp_path / 'grows').ends(0)
   records = list(ledger_of(tmp_path, 6))
   assert [r.rollouts for r in records[8:]] == [4] * 4
-  # What all of 2 solved before the second epoch began is not asked again; all
-  # other questions of the first are, by 4.
+  # Questions that both rollouts solved before the second epoch began are not
+  # asked again; all others of the first epoch are, with 4 rollouts.
   solved = {r.prompt for r in records[:6] if r.right == r.judged}
   later = [r for r in records if r.epoch]
   assert solved and not solved & {r.prompt for r in later}
