@@ -121,14 +121,13 @@ def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
 
 
 def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
-  """As `every_expert`, with about 2 P products for P = M K (token, expert)
-  pairs.
+  """As `every_expert`, with about 2 P products for P = M K pairs.
 
-  The pairs are sorted by expert, and each expert's pairs are padded to whole
-  blocks of C pairs. The J blocks are enough for any routing. Each block gets a
-  copy of its expert's weights, so memory holds about two layers of experts.
-  `lax.ragged_dot` would need no padding, but XLA computes all its rows for each
-  expert, on TPUs too.
+  The pairs (token, expert) are sorted by expert, and each expert's pairs are
+  padded to whole blocks of C pairs. The J blocks are enough for any routing.
+  Each block gets a copy of its expert's weights, so memory holds about two
+  layers of experts. `lax.ragged_dot` would need no padding, but XLA computes
+  all its rows for each expert, on TPUs too.
   """
   (M, K), (E, _, D) = expert_MK.shape, w['gate'].shape
   P = M * K

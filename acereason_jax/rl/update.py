@@ -372,8 +372,7 @@ def make_update(
     ),
     score=functools.partial(_scored, 'logp_ref_BT', scored),
     first_pass=functools.partial(_scored, 'logp_first_BT', scored),
-    # The old reference is not read, but its memory is donated only if it is
-    # kept as an argument.
+    # An unused argument, the old reference, is donated only if it is kept.
     reset_reference=jax.jit(
       functools.partial(_reset, dtype=dtype, **placed),
       donate_argnums=0,

@@ -180,8 +180,7 @@ def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
 def look_back(
   run: Run, stage: Stage, at: Standing, tools: Tools, step: Step
 ) -> tuple[Standing, Step]:
-  """Asks the held-out questions due after a step; checks whether the stage
-  ends.
+  """Asks held-out questions due after a step; checks whether the stage ends.
 
   At a stage's end the questions of all domains are asked.
 

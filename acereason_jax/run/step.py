@@ -320,9 +320,7 @@ def record(
 def carried_settings(
   stage: Stage, settings: Mapping[str, float]
 ) -> dict[str, float]:
-  """The settings that the next stage continues with, if its controls carry
-  them.
-  """
+  """The settings that the next stage continues with, if controls carry them."""
   return {
     name: value
     for name, value in settings.items()

@@ -186,9 +186,7 @@ def _judge(
   tier: str,
   budget_seconds: float,
 ) -> tuple[running.CodeStatus, str]:
-  """Runs the tests until one fails, starting with those that failed other
-  programs.
-  """
+  """Runs tests until one fails, starting with those that failed others."""
   problem = _digest(answer)
   submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:

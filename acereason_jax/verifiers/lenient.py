@@ -200,8 +200,7 @@ def _equal(given: str, wanted: str, depth: int = 0) -> str:
 
 
 def _number(text: str) -> float | None:
-  r"""Returns the value that float() reads; a number with % or \% is divided by
-  100.
+  r"""Returns what float() reads; a number with % or \% is divided by 100.
 
   float() reads more than digits, and so does the toolkit: `1_0` is 10.
   """

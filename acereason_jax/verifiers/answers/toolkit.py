@@ -170,8 +170,7 @@ def _same_expression(a: Node, b: Node) -> bool:
 
 
 def _double(node: Node) -> float | None:
-  """Returns the value of an expression without variables, if a float can hold
-  it.
+  """Returns the value of a constant expression, if a float can hold it.
 
   Raises:
     TooLarge: it would take too long.

@@ -30,9 +30,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def _receive(pipe: BinaryIO) -> dict[str, Any]:
-  """Returns the next message; EOF means the parent is gone and ends this
-  process.
-  """
+  """Returns the next message; at EOF, when the parent is gone, it exits."""
   header = pipe.read(LENGTH.size)
   if len(header) < LENGTH.size:
     sys.exit(0)
@@ -45,9 +43,7 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
 
 
 def _limit(parent: int) -> None:
-  """Makes this process die with the parent's thread; limits memory and
-  integers.
-  """
+  """Makes this process die with its parent; limits memory and integers."""
   if sys.platform == 'linux':
     sandbox.die_with_parent()
     # Sets only the soft limit: the code judge's programs have their own limits.
@@ -81,9 +77,7 @@ def _allow_cpu(seconds: float) -> None:
 
 
 def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
-  """Returns the reply to one task; `spent` says that this worker must be
-  replaced.
-  """
+  """Returns the reply to one task; `spent` says to replace this worker."""
   try:
     verdict = verify(task['response'], task['answer'])
     reply = dict(status=verdict.status, detail=verdict.detail)

@@ -216,9 +216,7 @@ def _finish(status: int, names: dict) -> int:
 
 
 def _flush(stream: Any) -> bool:
-  """Returns whether it could be flushed; a closed stream or None needs no
-  flush.
-  """
+  """Returns whether flushing worked; a closed stream or None needs none."""
   try:
     if stream is not None and not stream.closed:
       stream.flush()

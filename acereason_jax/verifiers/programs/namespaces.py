@@ -30,8 +30,7 @@ _SCRATCH_OPTIONS = b'size=64m,nr_inodes=1024,mode=1777'
 
 
 def enter() -> None:
-  """Enters new namespaces: no network, no other process's IPC, a read-only
-  root.
+  """Enters namespaces without network and others' IPC, with a read-only root.
 
   The root holds `system_paths` and an empty scratch folder, nothing else.
 
