@@ -195,7 +195,7 @@ def tokamax_for_h100():
 
 
 def memory_worker(case: Case) -> dict[str, float]:
-  """Measures training programs: time to compile, memory, arrays, collectives."""
+  """Measures training programs: compile time, memory, arrays, collectives."""
   machine = aot_machines.MACHINES[case.machine]
   config = aot_machines.MODELS[case.model]
   program = make_program(case, config)
