@@ -2,6 +2,6 @@
 
 import os
 
-# transformers, used only for tokenizers, else says at every start that torch
-# is missing. Read when it is imported, so it must be set before.
+# transformers is used only for tokenizers. Without this it says at every start
+# that torch is missing. It reads this when it is imported.
 os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')

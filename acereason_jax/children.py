@@ -1,6 +1,7 @@
 """The environment of processes that read what strangers wrote.
 
-Only what their interpreter needs: no secret of the trainer's can leave by it.
+It holds only the variables that their interpreter needs, so no secret of the
+trainer can leak through it.
 """
 
 import os
@@ -10,7 +11,7 @@ _KEPT = ('PATH', 'LD_LIBRARY_PATH', 'PYTHONHOME', 'TMPDIR')
 
 
 def environment(**more: str) -> dict[str, str]:
-  """All of a child's environment variables; it imports what this one can."""
+  """All environment variables of a child, which imports from the same paths."""
   kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
   return kept | {
     'PYTHONPATH': os.pathsep.join(os.path.abspath(p) for p in sys.path),

@@ -1,12 +1,11 @@
-"""A run's checkpoint as a Hugging Face directory.
+"""Exports a run's checkpoint as a Hugging Face directory.
 
     python -m acereason_jax.export --checkpoint=runs/quickstart --out=my_model
 
-A run's folder is its newest checkpoint; runs/quickstart/checkpoints/6 is that
-of step 6, while the run keeps it. Tensors get the types they have in the model
-the run started from, and its config and tokenizer files are copied as they are.
-Adapters are merged as for rollouts: what is written is what the run's dtype
-made of them.
+A run's folder stands for its newest checkpoint; runs/quickstart/checkpoints/6
+is the checkpoint of step 6, while the run keeps it. Tensors get the types they
+have in the model the run started from, and its config and tokenizer files are
+copied unchanged. Adapters are merged in the run's dtype, as for rollouts.
 """
 
 import os

@@ -1,9 +1,10 @@
 """Files and folders that are there whole or not at all.
 
-What is written goes to a temporary name beside the path, to the disk, and only
-then takes the path's place. So a reader, a second writer, a full disk, a kill
-or a power cut finds the old file or the new one, never a part. When a call has
-returned, it is the new one. A link at the path is replaced, not followed.
+The content is written to a temporary name next to the path, synced to the disk,
+and only then renamed to the path. So after a second writer, a full disk, a kill
+or a power cut a reader finds the old file or the new one, never a part. After a
+call has returned, it finds the new one. A link at the path is replaced, not
+followed.
 """
 
 import contextlib
@@ -30,10 +31,10 @@ def replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
   """A file to write, mode 'w' or 'wb', that becomes `path` after the block.
 
   An error in the block removes what was written and leaves `path` as it was; a
-  kill leaves a file `.NAME.*.partial`. Of several writers the last one wins.
+  kill leaves a file `.NAME.*.partial`. The last of several writers wins.
 
   Raises:
-    OSError: it names `path`, not the temporary file.
+    OSError: with the name of `path`, not of the temporary file.
   """
   temporary = _temporary(path, digits=8)
   try:
@@ -45,7 +46,7 @@ def replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
   except BaseException as e:
     with contextlib.suppress(OSError):
       os.unlink(temporary)
-    # A full disk is told of without a name.
+    # The error for a full disk has no file name.
     if isinstance(e, OSError) and e.errno and e.filename in (None, temporary):
       e.filename, e.filename2 = os.fspath(path), None
     raise
@@ -113,7 +114,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-  # /dev/stdout leads to a file where a shell redirects it.
+  # /dev/stdout is a link to a file if a shell redirects it.
   if os.path.abspath(path).startswith(('/dev/', '/proc/')):
     return True
   try:

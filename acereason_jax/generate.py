@@ -1,9 +1,9 @@
-"""Rollouts of a file of prompts: `n` of each prompt, a JSON line each.
+"""Samples `n` rollouts of each prompt in a file, one JSON line each.
 
     python -m acereason_jax.generate --model=smollm2-135m \\
       --prompts=prompts.jsonl --n=16 --out=rollouts.jsonl
 
-A line is written when its rollout ends. The same command again goes on where
+A line is written when its rollout ends. The same command again resumes where
 the file stops: a rollout depends only on the seed, its prompt's id and its
 index, so the lines are the same as those of a run that nothing stopped. Exit
 status 75 means stopped by a signal; 1, something for the user to fix, in one
@@ -113,7 +113,7 @@ FLAGS.integer('tensor', 1, 'Size of the mesh.')
 
 
 def read_settings(argv: Sequence[str]) -> job_lib.Settings:
-  """Each setting is the flag of its name."""
+  """Reads each setting from the flag of its name."""
   args = command_line.parse(FLAGS, argv, __doc__)
   return job_lib.Settings(
     **{name: getattr(args, name) for name in job_lib.Settings._fields}
@@ -158,7 +158,7 @@ def generate(
 
 
 def run(settings: job_lib.Settings) -> int:
-  """Reads what the settings name, generates; returns the exit status."""
+  """Reads model and prompts and generates; returns the exit status."""
   with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
     try:
       with stop.interruptible():
@@ -169,7 +169,7 @@ def run(settings: job_lib.Settings) -> int:
         jax_setup.use_precision(job.dtype)
         return generate(job, out, stop.asked)
     except KeyboardInterrupt:
-      # Who closed the terminal reads it no more.
+      # Nobody reads a terminal that was closed.
       with contextlib.suppress(KeyboardInterrupt):
         terminal.say(
           f'stopped; what has ended is in {terminal.printable(settings.out)}; '

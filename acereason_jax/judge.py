@@ -3,7 +3,7 @@ r"""Judges a response, or a file of rollouts, and says why.
     python -m acereason_jax.judge --answer='5/10' \
       --response='so </think> \boxed{0.5}'
 
-explains one verdict. So it does for a rollout that `generate` wrote:
+explains one verdict. So does this, for a rollout that `generate` wrote:
 
     python -m acereason_jax.judge --rollouts=rollouts.jsonl \
       --data=problems.jsonl --id=sum-1-2 --index=3
@@ -28,7 +28,7 @@ from acereason_jax.verifiers.pool import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
-# For one verdict, in seconds: a program has all its tests to run.
+# Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 _SHOWN_CHARS = 8000
 
@@ -92,7 +92,7 @@ def check(args: types.SimpleNamespace) -> None:
 def open_pool(
   args: types.SimpleNamespace, name: str, workers: int
 ) -> pool_lib.VerifierPool:
-  """A pool of the judge that --fn names; ends the command if it has none."""
+  """A pool of the judge that --fn names; ends the command if there is none."""
   fn = args.fn or (_CODE if args.code else _MATH) + name
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
@@ -103,13 +103,13 @@ def open_pool(
       arguments,
       workers,
       args.timeout_seconds,
-      # The code judge starts processes, which it confines itself.
+      # The code judge starts processes, and confines them itself.
       confine=args.confine and not args.code,
     )
 
 
 def read_one(args: types.SimpleNamespace) -> tuple[str, str]:
-  """(response, reference answer) of the one that the arguments name."""
+  """(response, reference answer) of the rollout that the arguments name."""
   if args.rollouts is not None:
     answers = rollouts.read_answers(args.data)
     one = rollouts.find(args.rollouts, answers, args.id, args.index or 0)
@@ -125,11 +125,11 @@ def read_one(args: types.SimpleNamespace) -> tuple[str, str]:
 
 
 def explain(args: types.SimpleNamespace) -> None:
-  """Judges one response; prints what was found, then the verdict."""
+  """Judges one response; prints its findings, then the verdict."""
   response, answer = read_one(args)
   with open_pool(args, 'explain', workers=1) as pool:
     verdict = pool.submit(response, answer).result()
-  # Indented: what a model wrote cannot pass for the line below.
+  # Indented, so that a model's text cannot pass for the line below.
   detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
   terminal.say(textwrap.indent(detail, '  ', lambda line: True))
   terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')

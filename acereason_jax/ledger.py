@@ -1,4 +1,4 @@
-"""Shows what became of every prompt of a run.
+"""Shows the history of every prompt of a run.
 
     python -m acereason_jax.ledger runs/quickstart
     python -m acereason_jax.ledger runs/quickstart --prompt=sum-3-4
@@ -97,7 +97,7 @@ def _safe(value: Any) -> str:
 
 
 def _lines(args: types.SimpleNamespace, ledger: Ledger) -> Iterator[str]:
-  """The lines that the command shows."""
+  """The lines that the command prints."""
   if args.prompt is not None:
     return _show_prompt(ledger, args.prompt)
   if args.became_solvable:
@@ -125,7 +125,7 @@ def _read_args(argv: Sequence[str]) -> types.SimpleNamespace:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Shows what the command line asks for; returns the exit status."""
+  """Prints what the command line requests; returns the exit status."""
   terminal.use_stdout()
   with exits.one_line_for(ValueError, OSError):
     args = _read_args(argv)

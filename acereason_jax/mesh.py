@@ -1,7 +1,7 @@
-"""The mesh: its axes, how arrays are spread over it, what a device holds.
+"""The mesh: its axes, how arrays are sharded over it, bytes on each device.
 
-A dimension that its mesh axis does not divide is replicated, so that the same
-code serves 3 kv heads on a laptop and 8 on a pod.
+A dimension that its mesh axis does not divide is replicated, so the same code
+serves 3 kv heads on a laptop and 8 on a pod.
 """
 
 import functools
@@ -19,7 +19,7 @@ AXES = ('data', 'fsdp', 'tensor', 'sequence')
 PACKED = ('data', 'fsdp')
 # A rollout has one token at a time, so 'sequence' holds other rollouts.
 BATCH = (*PACKED, 'sequence')
-# Parameters are sharded over what else is data parallelism to them.
+# Parameters are sharded over the other axes of data parallelism.
 SHARDED = ('fsdp', 'sequence')
 HEADS = ('tensor', 'sequence')
 # The memory of the host that a device can copy to and from directly.
@@ -27,7 +27,7 @@ HOST = 'pinned_host'
 
 
 def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
-  """A mesh of all devices; one of the sizes may be -1: what is left.
+  """A mesh of all devices; one size may be -1: all devices that are left.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.
@@ -77,7 +77,7 @@ Split = Callable[..., jax.Array]
 
 
 def unsplit(fn, x_XD, weights, cut) -> jax.Array:
-  """`split_tokens` of one device."""
+  """`split_tokens` for one device."""
   return fn(x_XD, weights)
 
 
@@ -91,10 +91,11 @@ def split_tokens(
 ) -> jax.Array:
   """fn(x_XD, weights) -> y_XD on each device's own tokens, with whole weights.
 
-  It is for what GSPMD cannot split, such as a sort of tokens. `tokens` is where
-  the tokens are. `cut` names weights and a dimension of each: a part of all of
-  them gives a term of y. They are split over 'tensor' where it divides them.
-  Tokens that the mesh does not divide are computed on every device.
+  Use it for functions that GSPMD cannot split, such as a sort of tokens.
+  `tokens` is the sharding of the tokens. `cut` names weights and a dimension of
+  each: a slice of all of them along it gives one term of the sum y. They are
+  split over 'tensor' where it divides them. Tokens that the mesh does not
+  divide are computed on every device.
   """
   shards = mesh.shape['tensor']
   cuts = shards > 1 and not any(
@@ -126,12 +127,12 @@ def split_tokens(
 def pins(mesh: Mesh) -> dict[str, Callable[..., jax.Array]]:
   """The options of `make_model` that depend on a mesh.
 
-  `pin_*` pin activations, where GSPMD would spread D instead. `split_*` are
-  `split_tokens` of rollouts and of packed rows.
+  `pin_*` pin activations, where GSPMD would shard D instead. `split_*` are
+  `split_tokens` for rollouts and for packed rows.
 
-  The rows of a spread embedding are spread over SHARDED in D, and go to packed
-  rows by one axis at a time: by both at once GSPMD would first hold the rows of
-  all devices on each.
+  Rows read from a sharded embedding are sharded over SHARDED in D. They are
+  resharded to packed rows one axis at a time: for both at once GSPMD would
+  first gather the rows of all devices on each.
   """
   pin = jax.lax.with_sharding_constraint
   halfway = NamedSharding(mesh, PartitionSpec('data', 'sequence', 'fsdp'))
@@ -159,7 +160,7 @@ def split_attention(
   `layout` and is a multiple of `packed_shards`. Heads are split over HEADS:
   where tokens are spread over 'sequence', the compiler trades them for heads,
   and back. If HEADS are a multiple of the kv heads, each device picks the kv
-  head of its queries. If they fit in neither way, each computes all heads.
+  head of its queries. If neither holds, each device computes all heads.
   """
   shards = size(mesh, HEADS)
   by_rows = PartitionSpec(PACKED)

@@ -1,9 +1,8 @@
-"""Which rollout stood in which slot, as one page that needs no other file.
+"""Draws which rollout was in which slot, as one page without other files.
 
     python -m acereason_jax.timeline rollouts.jsonl.timeline.jsonl out.html
 
-Ids are strangers' text: what a screen would not show is escaped first, then
-what HTML would take for its own.
+Ids are strangers' text: unprintable characters are escaped first, then HTML.
 """
 
 import html
@@ -15,14 +14,15 @@ from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.rollout import trace
 
 FLAGS = command_line.Flags()
-# Told apart by the colour-blind too (Paul Tol's bright scheme).
+# The colour-blind can distinguish these too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',
   'length': '#ccbb44',
   'error': '#ee6677',
   trace.PREEMPTED: '#aa3377',
 }
-# Pixels: of a slot, above the bars, beside them, and least and most across.
+# Pixels: height of a slot, space above the bars, space beside them, and least
+# and greatest width.
 ROW, TOP, LEFT = 14, 20, 60
 NARROW, WIDE, A_STAY = 1000, 20_000, 20
 _MAX_CHARS = 100
@@ -50,7 +50,7 @@ rect {{ stroke: white; stroke-width: 0.5; }}
 
 
 def to_html(header: dict[str, Any], events: Sequence[trace.Event]) -> str:
-  """A page: a row a slot, decode steps to the right, a bar a stay."""
+  """A page: one row per slot, decode steps to the right, one bar per stay."""
   styles = [f'.{name} {{ fill: {c}; }}' for name, c in COLOURS.items()]
   legend = [
     f'<span style="color:{c}">&#9632;</span> {name} '
@@ -83,7 +83,7 @@ def _svg(events: Sequence[trace.Event]) -> Iterator[str]:
   for slot in range(slots):
     yield f'<text x="0" y="{TOP + ROW * slot + 10}">slot {slot}</text>'
   for e in events:
-    # A stay that gave no token is still to be seen.
+    # A stay that gave no token stays visible.
     width = max((e.ended - e.began) * scale, 1.0)
     yield (
       f'<rect class="{e.reason}" x="{LEFT + e.began * scale:.1f}" '

@@ -2,10 +2,11 @@
 
     python -m acereason_jax.train --config=configs/quickstart.py
 
-The same command again goes on where the run stopped. The end of a stage, the
-looks at held-out questions and stages that have not begun may differ then: see
-docs/recipe.md. Exit status 75 means stopped by a signal and saved; 1, something
-for the user to fix, in one line (--verbosity=1 shows the traceback too).
+The same command again resumes where the run stopped. The end of a stage, the
+evaluation of held-out questions and stages that have not begun may differ then:
+see docs/recipe.md. Exit status 75 means stopped by a signal and saved; 1,
+something for the user to fix, in one line (--verbosity=1 shows the traceback
+too).
 """
 
 import contextlib
@@ -29,7 +30,7 @@ NO_FIELD = (
   'no such field; acereason_jax/config/base.py has them all, and an argument '
   'of a component is given with its whole dict: --config.X="{\'fn\': ...}"'
 )
-# The libraries' news stay out: Orbax logs twenty lines for every save.
+# Hides the libraries' messages: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
 config_flags.DEFINE_config_file(
   'config', None, 'A file of configs/.', flag_values=FLAGS.values
@@ -49,7 +50,7 @@ FLAGS.integer('process', 0, 'Index of this process.')
 def ends_all() -> Iterator[None]:
   """Makes an error of one process end the others too, at once.
 
-  Python's own exit waits 300 seconds for them, as they wait for this one.
+  Python's own exit would wait 300 seconds for them, as they wait for this one.
   """
   try:
     yield

@@ -1,4 +1,4 @@
-"""The host values that flow through a run: frozen, plain, without jax.
+"""The host values of a run: frozen, plain, without jax.
 
 A `Verdict` of `timeout` or `error` says that the *judge* failed, never that
 the answer is wrong: such a rollout has no reward at all (see `reward`).
@@ -19,9 +19,9 @@ Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
 class Prompt:
   """One question. `id` is stable: sampling keys depend on it.
 
-  `tokens` is the whole templated model input, int32 [S]; `question` is the
-  bare problem text and `answer` its reference. `domain` says who judges it;
-  `difficulty` is what its data set says of it, None for nothing.
+  `tokens` is the whole templated model input, int32 [S]; `question` is the bare
+  problem text and `answer` its reference. `domain` decides which judge it gets;
+  `difficulty` is the number that its data set gives, None for none.
   """
 
   id: str
@@ -37,11 +37,11 @@ class Rollout:
   """One sampled response, int32 `tokens` [R], stop token included.
 
   `logp` (float32 [R], natural log) is under the distribution each token was
-  drawn from, `full_logp` under softmax(logits) as the model gave them; both
-  are 0 for the tokens `forced[0]` to `forced[1]`, which nothing drew.
-  `entropy` is the sum, in nats, of those of the distributions drawn from.
-  `stop` is 'stop' (a stop token or string ended it), 'length' or 'error': it
-  could not go on, and `detail` says why.
+  drawn from, `full_logp` under softmax(logits) as the model gave them; both are
+  0 for the tokens `forced[0]` to `forced[1]`, which nothing drew. `entropy` is
+  the sum, in nats, of the entropies of the distributions drawn from. `stop` is
+  'stop' (a stop token or string ended it), 'length' or 'error' (it could not
+  continue, and `detail` says why).
   """
 
   prompt_id: str
@@ -57,13 +57,13 @@ class Rollout:
 
   @property
   def key(self) -> tuple[str, int]:
-    """(prompt id, index): no other rollout of a step has the same."""
+    """(prompt id, index), unique among the rollouts of a step."""
     return self.prompt_id, self.index
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What a judge found; `seconds` is running time, never queueing time.
+  """A judge's finding; `seconds` is running time, never queueing time.
 
   right | wrong: the answer was read and compared. unparsed: the response
   holds no readable answer (reward 0). timeout | error: the judge failed.

@@ -3,13 +3,13 @@
     python -m benchmarks.aot decode
     python -m benchmarks.aot update --cases 7b-v5p 7b-h100
 
-Compiles the decode chunk as the engine runs it, or the whole update, for
-machines that are not there (ahead of time, AOT) and reads what the compilers
-say. TPUs need `pip install libtpu`, H100s `pip install 'jax[cuda12]'`; cases
-that lack theirs are left out. Nothing runs, and no network is timed.
+Compiles the decode chunk as the engine runs it, or the whole update, for absent
+machines (ahead of time, AOT) and reads the compilers' reports. TPUs need `pip
+install libtpu`, H100s `pip install 'jax[cuda12]'`; cases without their compiler
+are left out. Nothing runs, and no network is timed.
 
-Of both, hbm_share: arguments, outputs not aliased and temporaries, of memory.
-Of decode:
+Both give hbm_share: arguments, outputs not aliased and temporaries, as a share
+of memory. decode gives:
 
   alias_share       of the cache: 1 if it is updated in place
   copy_share        the largest array written anew, of the cache
@@ -20,12 +20,12 @@ Of decode:
   spills            of the attention kernel: vectors on TPU, bytes on GPU
 
 The chunk is compiled as it is, with the compiler's dumps switched on, and a
-second time with its layers unrolled: XLA counts the body of a loop once. What
-is done once a chunk is taken off.
+second time with its layers unrolled: XLA counts the body of a loop once. Work
+done once per chunk is subtracted.
 
-Of the update, one microbatch and the optimizer's step, with a row of 33,792
-tokens on each data x fsdp shard; its memory is the greater of `add`'s, with the
-optimizer's moments if they stay there, and `apply`'s:
+update compiles one microbatch and the optimizer's step, with a row of 33,792
+tokens on each data x fsdp shard. Its memory is the larger of `add`'s, with the
+optimizer's moments if they stay there, and `apply`'s. It gives:
 
   mfu_bound         FLOPs of use at the vendor's peak, of the time that XLA and
                     the links' bandwidth allow
@@ -34,14 +34,14 @@ optimizer's moments if they stay there, and `apply`'s:
   sent_gb           what a device sends in all
   ici_seconds       that, at the bandwidth of all of its links, hiding nothing
 
-XLA's time is a line in layers and chunks of the vocabulary, by three small
-models whose loops are unrolled, the attention kernels priced by us for a row of
-one segment: a bound, no forecast. Of use are 6 FLOPs a token and weight and 3
-times causal attention.
+XLA's time is a linear function of layers and chunks of the vocabulary, fitted
+to three small models with unrolled loops. We price the attention kernels for a
+row of one segment. The result is a bound, not a forecast. Useful FLOPs are 6
+per token and weight and 3 times causal attention.
 
-XLA prices no op of a GPU. A line of a table as each case ends, and its figures
-as a JSON line at the end of the file --out; exits with 1 if a target is missed
-or a case fails.
+XLA prices no op of a GPU. Each case prints a line of a table as it ends, and
+appends its figures as a JSON line to the file --out. The exit status is 1 if a
+target is missed or a case fails.
 """
 
 import argparse
@@ -81,10 +81,10 @@ def parse_args() -> argparse.Namespace:
 def start(
   what: str, name: str, worker: str, environment: dict[str, str]
 ) -> dict[str, float]:
-  """Raises RuntimeError with the reason, if the case does not compile."""
+  """Raises RuntimeError with the reason if the case does not compile."""
   command = [sys.executable, '-m', __spec__.name, what]
   command += ['--cases', name, '--worker', worker]
-  # Nothing asks for the machine that this runs on, nor locks it.
+  # Nothing queries this machine, or locks its accelerator.
   environment = environment | dict(
     JAX_PLATFORMS='cpu',
     TPU_SKIP_MDS_QUERY='1',

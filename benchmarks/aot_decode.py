@@ -36,9 +36,15 @@ COLUMNS = ('hbm_share', 'alias_share', *list(TARGETS)[1:], 'compile_seconds')
 
 
 class Case(NamedTuple):
-  """Slots on data x tensor devices, with a mean context of `context` tokens.
+  """A decode program on data x tensor devices.
 
-  `pool` tokens a slot are in the cache, of pages of `page`.
+  model: key of `aot_machines.MODELS`.
+  machine: key of `aot_machines.MACHINES`.
+  data, tensor: sizes of the mesh.
+  slots: number of slots over all devices.
+  context: mean context of a slot, tokens.
+  pool: room in the cache per slot, tokens.
+  page: tokens of a cache page.
   """
 
   model: str
@@ -63,11 +69,18 @@ CASES = {
 }
 
 
-# In a process of its own, with the environment of `run_case`.
+# These run in a separate process, with the environment of `run_case`.
 
 
 class Program(NamedTuple):
-  """The engine's decode, and the shapes that it is called with."""
+  """The engine's decode function, and the shapes of its arguments.
+
+  mesh: mesh of absent devices.
+  decode: jitted decode function.
+  params: parameters, as shapes.
+  pool: cache pool, as a shape.
+  rest: other arguments of decode, as shapes.
+  """
 
   mesh: Mesh
   decode: Any
@@ -123,7 +136,7 @@ def make_program(case: Case) -> Program:
 
 
 def compile_decode(case: Case, program: Program) -> jax.stages.Compiled:
-  """With the kernel's costs those of the mean context, not of a full table."""
+  """Compiles with the kernel's costs for the mean context, not a full table."""
   kernel = functools.partial(
     paged_attention_tpu.paged_attention, estimate_tokens=case.context
   )
@@ -134,7 +147,7 @@ def compile_decode(case: Case, program: Program) -> jax.stages.Compiled:
 
 
 def chunk_worker(case: Case) -> dict[str, float]:
-  """The program that serves: time to compile it, memory, copies."""
+  """Measures the serving program: time to compile, memory, copies."""
   program = make_program(case)
   began = time.perf_counter()
   compiled = compile_decode(case, program)
@@ -155,7 +168,7 @@ def chunk_worker(case: Case) -> dict[str, float]:
 
 
 def step_worker(case: Case) -> dict[str, float]:
-  """One step with its layers unrolled: bytes, time, collectives."""
+  """Measures one step with unrolled layers: bytes, time, collectives."""
   machine, config = MACHINES[case.machine], MODELS[case.model]
   program = make_program(case)
   began = time.perf_counter()
@@ -169,7 +182,7 @@ def step_worker(case: Case) -> dict[str, float]:
   count = bytes_read(case, program)
   ops = hlo.parse(compiled.as_text())
   sent = hlo.collectives(ops)
-  # Not each step but once a chunk: weights get another layout, which XLA counts
+  # Once per chunk, not per step, weights get another layout, which XLA counts
   # four times, and the room for the chunk's tokens is cleared.
   relaid = hlo.relaid(ops)
   per_token = case.slots // case.data * token_bytes(case, program)
@@ -192,9 +205,9 @@ def step_worker(case: Case) -> dict[str, float]:
 
 
 def bytes_read(case: Case, program: Program) -> float:
-  """What a device must read for a step: weights, and its slots' context.
+  """Bytes that a device must read per step: weights, and its slots' context.
 
-  Of an embedding that is not the head too, next to nothing is read.
+  Almost nothing is read of an embedding that is not also the head.
   """
   weights = mesh_lib.device_bytes(program.params)
   if not MODELS[case.model].tied:
@@ -204,7 +217,7 @@ def bytes_read(case: Case, program: Program) -> float:
 
 
 def token_bytes(case: Case, program: Program) -> float:
-  """Of a token in the cache, on each of the devices that hold it."""
+  """Bytes of a token in the cache, on each device that holds it."""
   X, S = program.pool.shape[1], program.pool.shape[4]
   return mesh_lib.device_bytes(program.pool) / (X // case.data * S)
 
@@ -212,11 +225,11 @@ def token_bytes(case: Case, program: Program) -> float:
 WORKERS = {'chunk': chunk_worker, 'step': step_worker}
 
 
-# In the process that starts the others.
+# The functions below run in the process that starts the others.
 
 
 def run_case(name: str, start: Callable[..., dict]) -> dict[str, Any]:
-  """`start(name, worker, environment)` gives what the worker found."""
+  """`start(name, worker, environment)` returns the worker's measurements."""
   case = CASES[name]
   tpu = MACHINES[case.machine].platform == 'tpu'
   with tempfile.TemporaryDirectory() as dumps:
@@ -230,7 +243,7 @@ def _loop(case: Case, dumps: str) -> dict[str, float]:
   """The decode kernel's loop over blocks, by libtpu's own schedule."""
   machine, config = MACHINES[case.machine], MODELS[case.model]
   heads = max(1, config.kv_heads // case.tensor)
-  # As many tokens as the kernel takes by default.
+  # The kernel's default number of tokens.
   tokens = 2048 if heads == 1 else 1024
   block = tokens * heads * 2 * config.head_dim * DTYPE.itemsize
   seconds = block / (machine.bandwidth / machine.cores)
@@ -251,6 +264,6 @@ def _kernels(dumps: str) -> dict[str, float]:
 
 
 def missed(result: dict[str, Any]) -> list[str]:
-  """The targets that a result misses; one that it lacks is none."""
+  """The targets that a result misses; one that it lacks does not count."""
   over = [k for k, most in TARGETS.items() if result.get(k, 0) > most]
   return over + ['alias_share'] * (result['alias_share'] < 1)

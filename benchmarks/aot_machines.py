@@ -1,4 +1,4 @@
-"""The machines that are compiled for, and the models: sizes, no arrays."""
+"""The target machines and the models: sizes, no arrays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +13,20 @@ from benchmarks import ptx
 
 
 class Machine(NamedTuple):
-  """One device: bytes of memory, bytes a second, FLOPs a second in bfloat16.
+  """One device.
 
-  `sends` is what its links carry away a second, all of them together. Memory
-  of v5e and v6e is what libtpu leaves a program; bandwidths and FLOPs are the
-  vendors' (half a chip's for a v7x, whose chips are two devices); GHz and
-  cores matter only to the decode kernel, and clocks are our assumption.
+  Memory of v5e and v6e is the part that libtpu leaves to a program. Bandwidths
+  and FLOPs are the vendors' (half a chip's for a v7x, whose chips are two
+  devices). Clock and cores matter only to the decode kernel.
+
+  platform: platform by jax's name, 'tpu' or 'gpu'.
+  topology: the devices of the machine, by the compiler's name.
+  memory: memory of the device, bytes.
+  bandwidth: bandwidth of its memory, bytes per second.
+  flops: bfloat16 FLOPs per second.
+  sends: bytes per second that all its links send together.
+  clock: clock rate, GHz; our assumption.
+  cores: number of its cores.
   """
 
   platform: str
@@ -87,7 +95,7 @@ MODELS = {
 
 
 def make_mesh(machine: Machine, shape: Sequence[int]) -> Mesh:
-  """Of sizes data, fsdp, tensor and sequence."""
+  """A mesh of sizes data, fsdp, tensor and sequence."""
   if machine.platform == 'tpu':
     devices = topologies.get_topology_desc(
       platform='tpu', topology_name=machine.topology

@@ -26,11 +26,12 @@ DTYPE = jnp.dtype(jnp.bfloat16)
 # A prompt and a response of the longest stage, on each data x fsdp shard.
 TOKENS = 1024 + 32768
 VOCAB_CHUNK = 2048
-# Of scores that a tile of jax's splash kernels multiplies, its products: those
-# of the backward pass, in two kernels, compute the scores twice.
+# Products per tile of scores in jax's splash kernels. The two kernels of the
+# backward pass compute the scores twice.
 PRODUCTS = {'_fwd': 2, '_dq': 3, '_dkv': 4}
 SPLASH, _ = attention.choose('auto', 'tpu', DTYPE.name)
-# No loops of products and permutations, of which XLA would count one round.
+# Disables loops of products and permutations, of which XLA would count only one
+# round.
 WHOLE = dict(xla_jf_spmd_threshold_for_windowed_einsum_mib='1000000')
 TARGETS = dict(hbm_share=0.92, largest_share=1.0)
 COLUMNS = (
@@ -46,8 +47,13 @@ COLUMNS = (
 class Case(NamedTuple):
   """A row of `TOKENS` on each of `fsdp` shards of tensor x sequence devices.
 
-  `mfu` is the least mfu_bound that is wanted; with `offload` the optimizer's
-  moments lie in the hosts' memory.
+  model: key of `aot_machines.MODELS`.
+  machine: key of `aot_machines.MACHINES`.
+  fsdp, tensor, sequence: sizes of the mesh.
+  remat: name in `remat.POLICIES`.
+  kernel: name of the attention kernel.
+  mfu: target for mfu_bound.
+  offload: whether the optimizer's moments are in the hosts' memory.
   """
 
   model: str
@@ -78,11 +84,18 @@ if pinned.has_tokamax():
   CASES['7b-h100-mosaic'] = Case('7b', 'h100x8', 8, 1, 'block', 'mosaic_gpu')
 
 
-# In a process of its own.
+# The functions below run in a separate process.
 
 
 class Program(NamedTuple):
-  """The update's functions, and the shapes that they are called with."""
+  """The update's functions, and the shapes of their arguments.
+
+  update: jitted functions.
+  state: train state, as shapes.
+  sums: sums over microbatches, as shapes.
+  batch: one microbatch, as shapes.
+  knobs: scalars that may change at any step, as shapes.
+  """
 
   update: update.Update
   state: update.TrainState
@@ -92,7 +105,7 @@ class Program(NamedTuple):
 
 
 def make_program(case: Case, config: decoder.DecoderConfig) -> Program:
-  """As `build.build` makes it, on a mesh that is not there."""
+  """The program of `build.build`, on a mesh of absent devices."""
   machine = aot_machines.MACHINES[case.machine]
   shape = 1, case.fsdp, case.tensor, case.sequence
   mesh = aot_machines.make_mesh(machine, shape)
@@ -171,10 +184,10 @@ def _compile(
 
 @contextlib.contextmanager
 def tokamax_for_h100():
-  """It would ask the machine that compiles whether it has such a GPU."""
+  """tokamax would ask the compiling machine whether it has such a GPU."""
   module = functools.partial(importlib.import_module, package='tokamax')
   config, utils = (module(f'._src.{n}') for n in ('config', 'gpu_utils'))
-  # Its flags are not on our command line.
+  # tokamax's flags are not on our command line.
   flags.FLAGS.mark_as_parsed()
   capability = mock.patch.object(utils, '_compute_capability', lambda _=None: 9)
   with config.cross_compile(True), capability:
@@ -182,7 +195,7 @@ def tokamax_for_h100():
 
 
 def memory_worker(case: Case) -> dict[str, float]:
-  """The programs that train: time to compile, memory, arrays, collectives."""
+  """Measures training programs: compile time, memory, arrays, collectives."""
   machine = aot_machines.MACHINES[case.machine]
   config = aot_machines.MODELS[case.model]
   program = make_program(case, config)
@@ -216,10 +229,10 @@ def _needs(compiled: jax.stages.Compiled) -> int:
 
 
 def cost_worker(case: Case) -> dict[str, float]:
-  """XLA's time of one step, and the FLOPs that it is of use for.
+  """XLA's time of one step, and the useful FLOPs in it.
 
-  `add` is a line in layers and in chunks of the vocabulary; three small models
-  whose loops are unrolled give it. XLA counts a loop's body once.
+  The time of `add` is linear in layers and in chunks of the vocabulary; three
+  small models with unrolled loops determine it. XLA counts a loop's body once.
   """
   machine = aot_machines.MACHINES[case.machine]
   config = aot_machines.MODELS[case.model]
@@ -250,10 +263,10 @@ def cost_worker(case: Case) -> dict[str, float]:
 def xla_seconds(machine, compiled: jax.stages.Compiled) -> float:
   """XLA's estimate; it adds -1 s for each op that it cannot price.
 
-  So this must be under a second.
+  So the estimate must be below one second.
 
   Raises:
-    ValueError: it is less than what the products take.
+    ValueError: it is less than the products take.
   """
   costs = compiled.cost_analysis()
   seconds = costs['optimal_seconds'] % 1.0
@@ -273,8 +286,8 @@ def unrolled():
 def priced_kernels(heads: int):
   """jax's splash kernels with the costs of the tiles that causality leaves.
 
-  Each tile's blocks of keys, or queries, are read anew, as the kernels do.
-  tokamax's have costs.
+  Each tile reads its blocks of keys, or queries, again, as in the kernels.
+  tokamax's kernels have costs.
   """
   blocks = -(-TOKENS // attention_tpu.BLOCK)
   tiles = heads * blocks * (blocks + 1) // 2
@@ -297,10 +310,10 @@ def priced_kernels(heads: int):
 
 
 def model_flops(case: Case, config: decoder.DecoderConfig) -> float:
-  """Of a step, on each device: nothing is counted that is computed again.
+  """FLOPs of a step on each device, without recomputation.
 
-  6 for each token and weight but the input embedding; three times the forward
-  pass of causal attention.
+  6 for each token and weight except the input embedding, plus three times the
+  forward pass of causal attention.
   """
   specs = decoder.param_specs(config)
   weights = base.param_count(specs)
@@ -315,11 +328,11 @@ def model_flops(case: Case, config: decoder.DecoderConfig) -> float:
 WORKERS = {'memory': memory_worker, 'cost': cost_worker}
 
 
-# In the process that starts the others.
+# The functions below run in the process that starts the others.
 
 
 def run_case(name: str, start: Callable[..., dict]) -> dict[str, Any]:
-  """`start(name, worker, environment)` gives what the worker found."""
+  """`start(name, worker, environment)` returns the worker's measurements."""
   machine = aot_machines.MACHINES[CASES[name].machine]
   if machine.platform != 'tpu':
     with tempfile.TemporaryDirectory() as dumps:

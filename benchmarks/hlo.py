@@ -1,4 +1,4 @@
-"""What an optimised HLO module holds, copies and sends, read from its text."""
+"""Reads from an optimised HLO module's text what it holds, copies and sends."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _COLLECTIVES = (
   'collective-permute',
   'reduce-scatter',
 )
-# What gives arrays that are already there.
+# Ops whose outputs already exist.
 _NAMES = (
   'bitcast',
   'call',
@@ -34,7 +34,15 @@ _NAMES = (
 
 
 class Op(NamedTuple):
-  """One op: where it stands, its kind and its outputs' bytes."""
+  """One op of a module.
+
+  computation: name of the computation that it is in.
+  entry: whether that is the entry.
+  kind: name of its operation.
+  shape: its output shapes, as in the text.
+  outputs: bytes of each output.
+  line: its whole line.
+  """
 
   computation: str
   entry: bool
@@ -72,8 +80,8 @@ def _arrays(shape: str) -> list[tuple[str, list[int]]]:
 def biggest_copy(ops: list[Op]) -> int:
   """Bytes of the largest array that an op writes anew.
 
-  Updates of an array in place do not count: whether they really are in place,
-  the memory that the program needs shows.
+  Updates of an array in place do not count; the program's memory shows whether
+  they really are in place.
   """
   inside = _inside_fusions(ops)
   updates = {
@@ -98,7 +106,7 @@ def biggest_copy(ops: list[Op]) -> int:
 
 
 def collectives(ops: list[Op]) -> list[int]:
-  """Bytes of what each op that crosses devices gives, outside of the entry."""
+  """Output bytes of each op that crosses devices, outside of the entry."""
   return [
     sum(op.outputs)
     for op in ops
@@ -109,7 +117,7 @@ def collectives(ops: list[Op]) -> list[int]:
 def largest_array(ops: list[Op], *, stacked: int) -> int:
   """Elements of the largest array outside of fusions.
 
-  Of arrays that lead with `stacked` layers, those of one.
+  Arrays that lead with `stacked` layers count as one layer.
   """
   inside = _inside_fusions(ops)
   shapes = {op.shape for op in ops if op.computation not in inside}
@@ -120,12 +128,12 @@ def largest_array(ops: list[Op], *, stacked: int) -> int:
 
 
 def sent(ops: list[Op]) -> float:
-  """Bytes that a device sends in all, every loop run through.
+  """Bytes that a device sends in total, with all iterations of loops.
 
-  Of n devices in a ring: (n - 1) / n of what is gathered, summed and spread or
-  exchanged, and twice that of what is summed whole. A TPU's fused sum and
-  spread holds a whole sum in name only; the parts of one asynchronous op share
-  a channel, and count once.
+  In a ring of n devices it sends (n - 1) / n of the bytes that are gathered,
+  reduce-scattered or exchanged, and twice that of the bytes that are
+  all-reduced. A TPU's fused reduce-scatter holds a whole sum in name only; the
+  parts of one asynchronous op share a channel, and count once.
   """
   runs, by_channel = _runs(ops), {}
   for i, op in enumerate(ops):
@@ -148,13 +156,13 @@ def _sent_once(op: Op) -> float:
   elif kind == 'all-reduce' and 'all-reduce-scatter' not in op.computation:
     times *= 2
   if op.kind.endswith('-start') and kind != 'all-reduce':
-    # What goes in is among the outputs.
+    # The inputs are among the outputs.
     outputs = outputs[len(outputs) // 2 :]
   return times * sum(outputs)
 
 
 def _group_size(line: str) -> int:
-  """How many devices a collective is over, in one of the ways to say it."""
+  """The number of devices of a collective, in any of its notations."""
   if found := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
     return len(found[1].split(','))
   if found := re.search(r'replica_groups=\[\d+,(\d+)\]', line):
@@ -167,7 +175,7 @@ def _group_size(line: str) -> int:
 
 
 def _runs(ops: list[Op]) -> dict[str, int]:
-  """How often each computation is run; of a conditional, every branch is."""
+  """How often each computation is run; every branch of a conditional counts."""
   runs = {op.computation: 1 for op in ops if op.entry}
   # A text lists a computation before those that call it.
   for op in reversed(ops):
@@ -184,13 +192,13 @@ def _runs(ops: list[Op]) -> dict[str, int]:
 
 
 def _trips(ops: list[Op], loop: Op, condition: str) -> int:
-  """What is known of the loop, or what its condition compares with.
+  """The known trip count of the loop, or the bound in its condition.
 
   Counters start from 0. Those of a `lax.scan` or `fori_loop` grow by 1; XLA's
   loops of products and permutations do two steps at once.
 
   Raises:
-    ValueError: the condition compares with no constant.
+    ValueError: the condition does not compare with a constant.
   """
   if known := re.search(r'known_trip_count\W+n\W+(\d+)', loop.line):
     return int(known[1])
@@ -203,7 +211,7 @@ def _trips(ops: list[Op], loop: Op, condition: str) -> int:
 
 
 def _lines(ops: list[Op], computation: str) -> dict[str, str]:
-  """The lines of a computation, by what they define."""
+  """The lines of a computation, by the name that they define."""
   lines = (op.line for op in ops if op.computation == computation)
   return {re.search(r'%([\w.\-]+) = ', line)[1]: line for line in lines}
 
@@ -219,7 +227,7 @@ def _operands(line: str, kind: str) -> list[str]:
 
 
 def _step(condition: dict[str, str], body: dict[str, str]) -> int:
-  """What the element that a condition compares grows by in a body; else 1."""
+  """The increment in a body of the element that a condition compares, or 1."""
   compared = [x for c in condition.values() for x in _operands(c, 'compare')]
   texts = (condition[x] for x in compared)
   index = next((x for t in texts if (x := re.search(r'index=(\d+)', t))), None)
@@ -232,7 +240,7 @@ def _step(condition: dict[str, str], body: dict[str, str]) -> int:
 
 
 def relaid(ops: list[Op]) -> int:
-  """Bytes that a SparseCore gives another layout, in the entry."""
+  """Bytes to which a SparseCore gives another layout, in the entry."""
   return sum(
     max(op.outputs)
     for op in ops

@@ -1,19 +1,19 @@
-r"""What a verdict costs: `python -m benchmarks.judges math`, or `code`.
+r"""The cost of a verdict: `python -m benchmarks.judges math`, or `code`.
 
 Everything is judged in confined workers of a VerifierPool, as in training, with
-8,000 characters of thinking before the box. `exact` is what AIME-like data ask:
-integers, some decimals and fractions. `mixed` is every pair of
+8,000 characters of thinking before the box. `exact` has answers of AIME-like
+data: integers, some decimals and fractions. `mixed` is every pair of
 tests/math_pairs.py once, also through math-verify called directly with its own
 time limits. `batch` is the paper's 1,024 responses (128 prompts x 8) on all
 cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
-of those texts against six references each. `memory` is what one worker grows by
-over 100,000 verdicts. Rates are verdicts a CPU second of a worker; the floor of
-the exact tier only finds </think> and the box.
+of those texts against six references each. `memory` is the growth of one worker
+over 100,000 verdicts. Rates are verdicts per CPU second of a worker; the floor
+of the exact tier only finds </think> and the box.
 
-`code`: problems of 1, 20 and 100 trivial tests (runs a CPU second of all
-processes, worker and zygote too), the CPU time beside the programs' own for one
-that computes for about 70 ms, how long a run and a worker take to start, and
-`--runs` verdicts of new programs for what they leave.
+`code`: problems of 1, 20 and 100 trivial tests (runs per CPU second of all
+processes, including worker and zygote), the CPU time in addition to the
+program's own for one that computes for about 70 ms, the start times of a run
+and of a worker, and the remains of `--runs` verdicts of new programs.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def _find_boxes(pairs: Iterable[Pair]) -> int:
 
 
 def _direct(pairs: Iterable[Pair]) -> int:
-  """math-verify on only the boxes; what it cannot do counts as wrong."""
+  """Runs math-verify on only the boxes; its failures count as wrong."""
   logging.disable(logging.ERROR)
   parse = functools.partial(
     math_verify.parse,
@@ -122,7 +122,7 @@ def timed(response: str, answer: str) -> Verdict:
 
 
 def memory(response: str, answer: str) -> Verdict:
-  """A judge that judges `answer` times, and says what it grew by in MB."""
+  """A judge that judges `answer` times, and returns its growth in MB."""
   mixed = mixed_pairs()
   _ours(mixed[:500])
   before = _resident()
@@ -137,7 +137,7 @@ def _resident() -> float:
 
 
 def in_worker(name: str, pairs: list[Pair]) -> dict[str, float]:
-  """Returns what `timed` found, in a worker of its own."""
+  """Returns the result of `timed`, in a worker of its own."""
   with VerifierPool('benchmarks.judges:timed', {}, 1, 600.0) as pool:
     return json.loads(pool.submit(json.dumps(pairs), name).result().detail)
 
@@ -167,7 +167,7 @@ def judged(
 
 
 def batch(workers: int) -> dict[str, float]:
-  """The paper's batch of math responses, one of a hundred hostile."""
+  """The paper's batch of math responses, one in a hundred hostile."""
   rng = random.Random(0)
   pairs = rng.sample(mixed_pairs(), 512) + exact_pairs(512, seed=1)
   for i, (_, text) in zip(
@@ -220,7 +220,7 @@ def sum_task(tests: int) -> str:
 
 
 def program(text: str, number: int) -> str:
-  """A response whose program is no other's, so that none is remembered."""
+  """A response with a unique program, so no verdict is remembered."""
   return f'So.</think>\n```python\n# {number}\n{text}```\n'
 
 

@@ -16,10 +16,11 @@ _FILL, _SPILL = 6, 8
 
 
 class Loop(NamedTuple):
-  """One loop of a kernel: its first and last bundle, both in the body.
+  """One loop of a kernel.
 
-  always: bundles of the body that no forward branch can skip. spills: vector
-  spill stores and fill loads of the whole body.
+  first, last: its first and last bundle, both in the body.
+  always: number of bundles of the body that no forward branch can skip.
+  spills: number of vector spill stores and fill loads in the whole body.
   """
 
   first: int
@@ -33,7 +34,7 @@ class Loop(NamedTuple):
 
 
 def flags(directory: str | os.PathLike) -> str:
-  """LIBTPU_INIT_ARGS for dumps of all that is compiled to `directory`."""
+  """LIBTPU_INIT_ARGS that dump everything compiled to `directory`."""
   return f'--xla_jf_dump_to={directory} --xla_jf_dump_llo_text=true'
 
 
@@ -42,7 +43,7 @@ def loops_of(directory: str | os.PathLike, kernel: str) -> list[Loop]:
 
   Raises:
     FileNotFoundError: the dump has no such kernel.
-    ValueError: a listing that this does not understand.
+    ValueError: a listing in an unknown format.
   """
   names = pathlib.Path(directory).glob(f'*{kernel}*-final_bundles.txt')
   listings = sorted(names)
@@ -72,7 +73,7 @@ def _parse_bundles(text: str) -> list[tuple[str | None, str]]:
 
 
 def _parse_usage(text: str) -> list[list[int]]:
-  """Slots used by each bundle, a number a unit."""
+  """Slots used by each bundle, one number per unit."""
   rows = text.split('== UTILIZATION:')[1].split('\n')
   return [[int(x) for x in row.split()] for row in rows if row.strip()]
 

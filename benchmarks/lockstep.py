@@ -1,4 +1,4 @@
-"""The first sampler: a lockstep batch over a dense cache, to compare with.
+"""The first sampler, for comparison: a lockstep batch over a dense cache.
 
 Every rollout of a batch takes as many steps as its longest. The cache has
 room for all of them, and each step reads all of that room.
@@ -17,7 +17,11 @@ from acereason_jax.rollout import sampling as sampling_lib
 
 
 class Cache(NamedTuple):
-  """Of prompts [L,P,S,K,H], shared by a group, and responses [L,B,K,R,H]."""
+  """Keys and values of prompts and responses.
+
+  prompt_k, prompt_v: those of prompts, shared by a group, [L, P, S, K, H].
+  k, v: those of responses, [L, B, K, R, H].
+  """
 
   prompt_k: jax.Array
   prompt_v: jax.Array
@@ -34,8 +38,8 @@ def make_sampler(
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """sample(params, tokens_PS, length_P, limit_B, keys_B) -> (tokens, logp).
 
-  Both [B, R]: rollout b has `limit` tokens, what follows is junk. The loop
-  ends with the longest.
+  Both are [B, R]. Rollout b has `limit` tokens; the rest is junk. The loop ends
+  with the longest.
   """
 
   @jax.jit
@@ -112,8 +116,8 @@ def decode_attention(
 ) -> jax.Array:
   """One query per rollout against its cache and itself, [B, N, H].
 
-  The B = P * G rollouts stand group by group. `prompt_kv` [P, K, S, H] is
-  shared by the G rollouts of a prompt; `response_kv` [B, K, R, H] holds the
+  The B = P * G rollouts are in order of their groups. `prompt_kv` [P, K, S, H]
+  is shared by the G rollouts of a prompt; `response_kv` [B, K, R, H] holds the
   `index` tokens before this one, whose own key and value are k and v.
   """
   B, N, H = q_BNH.shape

@@ -1,4 +1,4 @@
-"""Compiling for H100s that are not there, and what ptxas says of the kernels.
+"""Compiles for absent H100s, and reads ptxas' report on the kernels.
 
 Needs `pip install 'jax[cuda12]'`. Two versions may be installed: the plugin's
 compiler and this assembler both come from the wheels.
@@ -13,7 +13,7 @@ import sysconfig
 import jax
 from jax.experimental import topologies
 
-# What the compiler asks of a device; values as in OpenXLA's
+# The facts about a device that the compiler asks for; values as in OpenXLA's
 # xla/backends/gpu/target_config/specs/h100_sxm.txtpb (Apache 2.0).
 H100 = """
 platform_name: "CUDA"
@@ -50,7 +50,7 @@ gpu_device_info {
 
 
 def flags(directory: str | os.PathLike) -> dict[str, str]:
-  """The environment for dumps of all that is compiled to `directory`.
+  """The environment that dumps everything compiled to `directory`.
 
   XLA reads its flags once, when jax first starts a backend.
   """
@@ -61,7 +61,7 @@ def flags(directory: str | os.PathLike) -> dict[str, str]:
 
 
 def h100s() -> list[jax.Device]:
-  """Eight, of one host."""
+  """Eight H100s of one host."""
   return topologies.get_topology_desc(
     platform='cuda',
     topology_name='h100',
@@ -73,9 +73,9 @@ def h100s() -> list[jax.Device]:
 def usage(
   directory: str | os.PathLike, pattern: str
 ) -> dict[str, dict[str, int]]:
-  """What became of the kernels of a dump whose names match `pattern`.
+  """The resources of the kernels of a dump whose names match `pattern`.
 
-  By 'module:kernel': `registers` a thread, and bytes of `spill_stores`,
+  By 'module:kernel': `registers` per thread, and bytes of `spill_stores`,
   `spill_loads` and `stack`.
 
   Raises:

@@ -1,11 +1,11 @@
-r"""Which reference answers of a data set the math judge cannot read, and why.
+r"""Lists the reference answers that the math judge cannot read, and why.
 
     python -m benchmarks.references problems.jsonl gsm8k.jsonl:answer
 
-A file is JSON lines or one JSON array of objects; after a colon, the field
-that holds the answer. The check is that of training: a reference must be
-readable and equal to itself. After `####`, as GSM8K has it, only the rest
-counts; of a list each element. Refused ones are printed as they are, escaped.
+A file is JSON lines or one JSON array of objects; after a colon, the field that
+holds the answer. The check is that of training: a reference must be readable
+and equal to itself. Only the text after `####` counts, as in GSM8K; each
+element of a list counts. Refused answers are printed, escaped.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a rollout costs: slots in use, against lockstep and Hugging Face.
+"""The cost of a rollout: slots in use, against lockstep and Hugging Face.
 
     python -m benchmarks.rollout
     python -m benchmarks.rollout --hf=hf/bin/python
@@ -7,11 +7,11 @@ Everything runs SmolLM2-135M in float32 on this machine's CPU. `tail` draws
 rollouts of heavy-tailed lengths, forced and unknown to the scheduler, through
 the engine and through lockstep batches. `short` is 64 prompt and 64 forced
 tokens, against the first sampler and against Hugging Face's generate
-(peers/hf_generate.py says how to install it); ours runs before and after, so
-that a machine that changes its speed shows. `long` times decoding steps at
-several context lengths, beside the bytes and multiplications they cannot do
-without. `kv` compares logp with the trainer's by the cache's dtype. A table,
-then a JSON line a case; seconds are medians.
+(peers/hf_generate.py says how to install it); ours runs before and after, to
+reveal a machine whose speed changes. `long` times decoding steps at several
+context lengths, next to the bytes and multiplications that they need at least.
+`kv` compares logp with the trainer's by the cache's dtype. It prints a table,
+then one JSON line per case; seconds are medians.
 """
 
 import argparse
@@ -61,7 +61,14 @@ def parse_args() -> argparse.Namespace:
 
 
 class Setup(NamedTuple):
-  """The model in float32 on a mesh of one."""
+  """The model in float32 on a mesh of one device.
+
+  directory: Hugging Face directory of the model.
+  config: sizes of the model.
+  model: functions of the model.
+  params: parameters, float32.
+  mesh: mesh of one device.
+  """
 
   directory: str
   config: decoder.DecoderConfig
@@ -145,7 +152,7 @@ def tail_lengths(count: int, cap: int) -> np.ndarray:
 
 
 def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
-  """The engine and lockstep over the same rollouts."""
+  """Times the engine and lockstep over the same rollouts."""
   groups = 8
   prompts = make_prompts(s, args.rollouts // groups, 64)
   lengths = tail_lengths(args.rollouts, args.cap)
@@ -215,7 +222,7 @@ def lockstep_runner(s: Setup, groups: int, max_tokens: int):
 
 
 def short(s: Setup, args: argparse.Namespace) -> dict[str, float]:
-  """8 and 64 rollouts."""
+  """Times 8 and 64 rollouts."""
   result = dict(case='short')
   for count, groups in ((8, 1), (64, 8)):
     values = short_of(s, args, count, groups)
@@ -274,7 +281,7 @@ def hf_seconds(
   return json.loads(done.stdout.strip().rpartition('\n')[-1])['seconds']
 
 
-# What narrow keys and values cost in accuracy.
+# Loss of accuracy by narrow keys and values.
 
 
 def kv(s: Setup) -> dict[str, float]:
@@ -300,7 +307,7 @@ def kv(s: Setup) -> dict[str, float]:
 
 
 def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
-  """Of every token, against teacher forcing over packed rows."""
+  """The gap of every token, against teacher forcing over packed rows."""
   trained = [
     [packing.Trained(prompt, r, 1.0, 1.0) for r in group]
     for prompt, group in zip(prompts, groups)
@@ -328,7 +335,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
 def long(
   s: Setup, args: argparse.Namespace, context: int, peak: float, band: float
 ) -> dict[str, float]:
-  """A decoding step of 64 slots with `context` tokens in use in each."""
+  """Times a decoding step of 64 slots with `context` tokens in use in each."""
   slots, chunk, page = 64, 16, 64
   engine = make_engine(
     s, slots=slots, page=page, chunk=chunk, window=2, max_tokens=context + page
@@ -383,7 +390,7 @@ def long(
 
 
 def bandwidth(size: int = 1 << 28, repeats: int = 5) -> float:
-  """Bytes read a second by a sum over more than the caches hold."""
+  """Bytes read per second by a sum over more data than the caches hold."""
   x = jnp.ones(size // 4, jnp.float32)
   total = jax.jit(jnp.sum)
   total(x).block_until_ready()

@@ -1,4 +1,4 @@
-"""What one GRPO step costs: CPU seconds, wall seconds and peak memory.
+"""The cost of one GRPO step: CPU seconds, wall seconds and peak memory.
 
     python -m benchmarks.step
     python -m benchmarks.step --peer trl=/tmp/trl/bin/python
@@ -8,11 +8,11 @@ makes one AdamW update, in float32. No token stops a rollout, and no advantage
 is zero, so all 4096 tokens are sampled and trained on: a real run is cheaper,
 as it leaves out groups whose rewards agree. Judging is left out.
 
-Each case is a process of its own: it reads the case from stdin as JSON, takes
-one step to warm up, then measures. The peers come between two runs of ours,
-so that a machine that changes its speed shows; peers/*.py say how to install
-them. The last line is JSON; seconds are medians over steps, peak_gb is the
-whole process's, loading and compilation included.
+Each case is a separate process: it reads the case from stdin as JSON, takes one
+step to warm up, then measures. The peers run between two runs of ours, to
+reveal a machine whose speed changes; peers/*.py say how to install them. The
+last line is JSON; seconds are medians over steps, peak_gb is the whole
+process's, loading and compilation included.
 """
 
 import argparse
@@ -73,11 +73,19 @@ def parse_args() -> argparse.Namespace:
   return parser.parse_args()
 
 
-# The case itself, in a process of its own.
+# The case itself, in a separate process.
 
 
 class Step(NamedTuple):
-  """What a step of ours is made of."""
+  """The parts of a step of ours.
+
+  prompts: prompts of the step.
+  groups: number of rollouts per prompt.
+  engine: engine that draws the rollouts.
+  pack: groups of rollouts to train on -> microbatches.
+  update: jitted functions of an update.
+  state: train state before the step.
+  """
 
   prompts: list[types.Prompt]
   groups: int
@@ -105,7 +113,7 @@ def random_advantages(
 
 
 def build(case: dict[str, Any]) -> Step:
-  """Everything that does not change from step to step, as train.py has it."""
+  """Everything that does not change from step to step, as in train.py."""
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   place = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   tokenizer = tokens.load_tokenizer(case['model'])
@@ -235,7 +243,7 @@ def work() -> None:
 def flops(
   c: decoder.DecoderConfig, P: int, G: int, S: int, R: int
 ) -> dict[str, float]:
-  """The multiplications and additions that a step cannot do without.
+  """The least multiplications and additions that a step needs.
 
   With W the weights of the layers, VD those of the head, A = 4 L N H for
   each pair of query and key, P prompts of S tokens, G rollouts of R tokens:
@@ -246,10 +254,10 @@ def flops(
                + G sum over 0 < i <= R of (S - 1 + i)))
     again    P G R 2 VD
 
-  A prompt is passed once for its group, both times. The backward pass costs
-  twice the forward one. `again` is the logits that the backward pass computes
-  a second time to hold few of them: a choice, so it is not in the floor. The
-  optimizer and all that is linear in activations are left out.
+  A prompt is processed once for its group, both times. The backward pass costs
+  twice the forward one. `again` is for the logits that the backward pass
+  recomputes to keep few in memory: a choice, so it is not in the floor. The
+  optimizer and all operations linear in activations are left out.
   """
   Q, KV = c.heads * c.head_dim, c.kv_heads * c.head_dim
   W = c.layers * (2 * c.embed * (Q + KV) + 3 * c.embed * c.mlp)
@@ -271,7 +279,7 @@ def flops(
 
 
 def peak_flops(size: int = 3072, repeats: int = 6) -> float:
-  """Of one core in a second: the best float32 product, by CPU time."""
+  """FLOPs per second of one core: the best float32 product, by CPU time."""
   x = jnp.ones((size, size), jnp.float32)
   product = jax.jit(jnp.dot)
   product(x, x).block_until_ready()
@@ -299,7 +307,7 @@ def prompt_texts(directory: str, count: int, length: int) -> list[str]:
 def measure(
   name: str, command: Sequence[str], case: dict[str, Any]
 ) -> dict[str, Any]:
-  """Runs a case in a process of its own; what its last line says."""
+  """Runs a case in a separate process; returns the content of its last line."""
   load = os.getloadavg()[0]
   done = subprocess.run(
     command,
@@ -358,7 +366,7 @@ def print_floor(count: dict[str, float], peak: float, cpu: float) -> float:
 
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:
-  """Runs all cases and prints the tables; returns what the last line says."""
+  """Runs all cases and prints the tables; returns the last line's content."""
   directory = embedded.path(MODEL)
   texts = prompt_texts(directory, args.prompts, args.prompt_tokens)
   case = dict(vars(args), model=directory, prompts=texts)

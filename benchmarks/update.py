@@ -1,15 +1,15 @@
-"""What one update costs, next to torch: CPU seconds and peak memory.
+"""The cost of one update, next to torch: CPU seconds and peak memory.
 
     python -m benchmarks.update --torch=PYTHON
 
 One update is forward, backward and AdamW on rows of random tokens of
 SmolLM2-135M, in float32: every token is trained on. PYTHON is an interpreter
 with torch and transformers (`pip install -e '.[parity]'`); without it torch is
-left out. Each run is a process of its own, torch's between two of ours; the
-last line is JSON. vs_torch_ROWSxTOKENS is ours over torch's in tokens a CPU
-second, memory_ that in peak memory, loading included. peak_share is the hand
-count of multiplications (`benchmarks.step.flops`, what is computed again left
-out) over the CPU time at the best product that the machine does.
+left out. Each run is a separate process, torch's between two of ours; the last
+line is JSON. vs_torch_ROWSxTOKENS is ours over torch's in tokens per CPU
+second, memory_ the same for peak memory, loading included. peak_share is the
+hand count of multiplications (`benchmarks.step.flops`, without recomputation)
+over the CPU time at the machine's best product.
 """
 
 import argparse

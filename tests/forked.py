@@ -31,7 +31,7 @@ from acereason_jax import children
 ROOT = pathlib.Path(__file__).parent.parent
 # A fork of jax before it has a backend; elsewhere than on Linux nobody tried.
 FORKS = sys.platform == 'linux'
-# What a server imports is what these do, which it then runs.
+# A server imports everything that these import, and then runs them.
 COMMANDS = 'acereason_jax.train', 'acereason_jax.generate'
 TOKENS = 'acereason_jax.models.tokens_worker'
 # Imports jax, which a tokenizer's server must not have.

@@ -56,7 +56,7 @@ def environment(response: str, answer: str) -> Verdict:
 
 
 def descriptors(response: str, answer: str) -> Verdict:
-  """What this process has open; `answer` is unused."""
+  """The open files of this process; `answer` is unused."""
   names = []
   for fd in os.listdir('/proc/self/fd'):
     # The one that listed them is gone.
@@ -499,7 +499,7 @@ def _in_a_child(function) -> int:
 
 
 def _result_of(name: str, layer: str, target: str) -> list[str]:
-  """What the attack came to, in a process of its own."""
+  """The result of the attack, in a process of its own."""
   read, write = os.pipe()
 
   def attempt():

@@ -28,7 +28,7 @@ import code_programs
 from acereason_jax.verifiers import code
 from acereason_jax.verifiers.programs import jail, running
 
-# What a stopped clock decides; they take most of the time.
+# Tests that the clock decides; they take most of the time.
 _SLOW = 1.0
 
 
@@ -47,7 +47,7 @@ def serve(tier):
 
 def judge(program, task, tier):
   """The verdict's status, and the detail."""
-  # Of another tier's verdicts nothing may be remembered.
+  # No verdict of another tier may be remembered.
   code._memo.clear()
   response = f'</think>\n```python\n{program}\n```\n'
   text = json.dumps(task)
@@ -89,7 +89,7 @@ def attack(chosen, tier):
 if __name__ == '__main__':
   work, tier, *more = sys.argv[1:]
   if more:
-    # Of Landlock what an older kernel has; whatever starts a jail here.
+    # Every jail here uses only features of Landlock that an older kernel has.
     jail.Jail = functools.partial(jail.Jail, newest_abi=int(more.pop(0)))
   if work == 'serve':
     serve(tier)

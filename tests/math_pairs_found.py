@@ -215,7 +215,7 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('domains', 'x^{1/3}', r'\sqrt[3]{x}', True),
   ('domains', 'x^{3/2}', r'x\sqrt x', True),
   ('domains', r'\frac{x^2-1}{x-1}', 'x+1', True),
-  # No sample point lies in these domains.
+  # No sample point is in these domains.
   ('domains', r'\sqrt{a-1000b}', r'(a-1000b)^{1/2}', True),
   ('domains', r'(P^{0.4}-4gz)^{2.5}', r'(P^{2/5}-4zg)^{5/2}', True),
   ('domains', r'(P^{0.4}-4gz)^{1.5}', r'(P^{2/5}-4zg)^{5/2}', False),
@@ -373,7 +373,7 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('once wrong', r'x<1 \text{ or } x>3', r'(-\infty,1)\cup(3,\infty)', True),
   ('once wrong', '|x|+|y|=1', '|y|+|x|=1', True),
   ('once wrong', r'n\cdot o', 'on', True),
-  # An option that is denied, and values in fonts behind a letter.
+  # An option that is denied, and values in fonts after a letter.
   ('options', '(B) is not correct', 'B', False),
   ('options', r'\text{(C) is not the right answer}', 'C', False),
   ('options', "(D) isn't right", 'D', False),
@@ -389,7 +389,8 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('options', '14', r'(D) \boldsymbol{14}', True),
   ('options', r'(D) \boldsymbol{15}', r'(D) 14', False),
   ('options', '€14', r'(D) \$14', False),
-  # What cancels is 0 in any power: its rounding is no part of its own size.
+  # A value that cancels is 0 in any power: its rounding is not part of its
+  # size.
   ('exact zeros', r'(\sin x)^3+(((\sin\pi)^3)^3)^3', r'(((\sin\pi)^3)^3)^3+(\sin x)^3', True),
   ('exact zeros', r'((\sin(\pi))^{3})^{3}+\sin^3x', r'\sin^3x', True),
   ('exact zeros', '0', r'(\sin\pi)^{100}', True),
@@ -413,7 +414,7 @@ PAIRS: tuple[tuple[str, str, str, bool], ...] = (
   ('exact zeros', r'(((x+1)^3)^3)^3+\sqrt2', r'\sqrt2+(x+1)^{27}', True),
   ('exact zeros', r'((((x+\pi)^3)^3)^3)^3', r'(\pi+x)^{81}', True),
   ('exact zeros', r'(\sqrt3+\sqrt2)^{100}(\sqrt3-\sqrt2)^{100}', '1', True),
-  # What is small is not 0, nor is a power of it.
+  # A small value is not 0, nor is a power of it.
   ('small parts', r'\sin\pi', '10^{-300}', False),
   ('small parts', r'(\sin\pi)^{27}', '10^{-300}', False),
   ('small parts', r'(\sin\pi)^{27}+10^{-400}\sqrt2', '0', False),
@@ -459,7 +460,7 @@ SLOW_OR_FATAL: tuple[str, ...] = (
   r'\begin{vmatrix}a&b&c&d&e&f\\g&h&i&j&k&l\\m&n&o&p&q&r\\s&t&u&v&w&x\\y&z&A&B&C&D\\E&F&G&H&I&J\end{vmatrix}',
 )
 
-# What a person cannot read in one way for sure can be no reference.
+# A text that a person cannot read in one certain way cannot be a reference.
 UNSURE_REFERENCES: tuple[str, ...] = (
   '1, 002',
   '(1, 000)',

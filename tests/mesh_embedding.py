@@ -1,4 +1,4 @@
-"""What embeddings take on meshes of eight devices; other tests have four.
+"""Memory of embeddings on meshes of eight devices; other tests have four.
 
     python mesh_embedding.py
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from acereason_jax import mesh as mesh_lib
 from benchmarks import hlo
 
-# Of tables that are no smaller than the embeddings, GSPMD moves the latter.
+# If the table is not smaller than the embeddings, GSPMD moves the embeddings.
 T, D, VOCAB = 512, 256, 1024
 MESHES = [
   dict(fsdp=8, tensor=1, sequence=1),

@@ -1,4 +1,4 @@
-"""What a researcher brings: a transform and a loss of their own."""
+"""A researcher's own parts: a transform and a loss."""
 
 from typing import NamedTuple
 

@@ -25,7 +25,7 @@ RULE = Stop(metric='same_prompts', window=200, gain=0.01)
 
 
 class Look(NamedTuple):
-  """What a run knows after a step; `skill` is the true rate of all prompts."""
+  """A run's knowledge after a step; `skill` is the true rate of all prompts."""
 
   step: int
   reward: float

@@ -10,7 +10,7 @@ from typing import Any
 
 import hypothesis
 
-# Of a hundred examples; those of a test that names no number.
+# Examples per hundred, and the number for a test that sets none.
 hypothesis.settings.register_profile('fast', max_examples=25, deadline=None)
 hypothesis.settings.register_profile('nightly', max_examples=400, deadline=None)
 hypothesis.settings.load_profile('fast')

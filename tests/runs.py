@@ -19,7 +19,7 @@ GUARD = 600
 
 
 class Command:
-  """A training command over the tiny model; `output` is what it has said."""
+  """A training command over the tiny model; `output` is its printed text."""
 
   def __init__(
     self,
@@ -57,7 +57,7 @@ class Command:
     finally:
       self._guard.cancel()
       self.process.kill()
-    # Of the libraries, on this machine, and no line of ours.
+    # Lines of libraries on this machine, not ours.
     self.output = ''.join(
       line
       for line in self.output.splitlines(keepends=True)

@@ -49,7 +49,7 @@ LAYOUT = np.stack(
   ],
   axis=1,
 )
-# Rows of 61: one segment; prompts whose rollouts lie blocks away, with segments
+# Rows of 61: one segment; prompts whose rollouts are blocks away, with segments
 # of one token; nothing; padding of more than a block on both sides.
 LONG = np.stack(
   [
@@ -173,7 +173,7 @@ def assert_equals_float64(fn, inputs, tolerance, wide=None):
   `wide` gives the oracle other q, k and v, which `inputs` are roundings of.
   """
   q, k, v, segment, prefix = inputs
-  # Of padding too: what is asked of it must not matter.
+  # Padding too: its queries must not matter.
   cotangent = normal(np.random.default_rng(1), *q.shape)
   got = out_and_gradients(fn, (q, k, v), segment, prefix, cotangent)
   with jax.enable_x64(True):
@@ -313,7 +313,7 @@ def test_no_array_grows_with_the_square_of_a_row():
   def dense(q, k):
     return jnp.sum(jnp.einsum('btnh,bsnh->bnts', q, k))
 
-  # What attention without blocks would have is found.
+  # The array of attention without blocks is found.
   assert max(tensors(dense, array, array)) == 2 * T * T
   sizes = tensors(gradients, array, array, array, ids, ids)
   assert max(sizes) == 2 * T * 8
@@ -414,7 +414,7 @@ def test_fused_splash_leaves_out_tiles_of_two_segments(kernel, monkeypatch):
   out, *grads = out_and_gradients(kernel, (q, k, v), segment, prefix, cotangent)
   for x in (out, *grads):
     assert np.isfinite(x[segment == 2]).all()
-  # What is not left out does show it.
+  # A part that is not left out does show it.
   out, *_ = out_and_gradients(splash, (q, k, v), segment, prefix, cotangent)
   assert np.isnan(out[segment == 2]).any()
 
@@ -433,7 +433,7 @@ def test_costs_of_fused_splash_by_hand():
   assert forward.bytes_accessed == (
     12 * 256 * 128 * (2 + 2) + 2 * 1024 * 128 * (2 + 2 + 4 + 4)
   )
-  # Of 256 queries q, dout, dq twice, and two numbers eightfold; k and v, and
+  # For 256 queries: q, dout, dq twice, and two numbers eightfold; k and v, and
   # two gradients in float32, read and written.
   assert backward.bytes_accessed == (
     12 * 256 * (128 * 4 * 2 + 8 * 2 * 4)
@@ -600,7 +600,7 @@ def test_auto_is_the_fastest_of_a_tpu(installed, new, name, monkeypatch):
   monkeypatch.setattr(pinned, 'NEW', new)
   chosen = attention.choose('auto', 'tpu', 'bfloat16')
   assert chosen == (name, attention.KERNELS[name])
-  # What is asked for by name is had.
+  # A kernel named in the config is used.
   for asked in ('splash', 'xla'):
     chosen = attention.choose(asked, 'tpu', 'bfloat16')
     assert chosen == (asked, attention.KERNELS[asked])

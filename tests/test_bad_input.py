@@ -1,4 +1,4 @@
-"""What a user can get wrong: each time one line, naming field and remedy."""
+"""Mistakes of users: each gives one line, naming field and remedy."""
 
 import contextlib
 import json

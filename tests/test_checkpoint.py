@@ -234,7 +234,8 @@ def test_kill_9_in_mid_save_leaves_the_last_committed_step(tmp_path):
       stderr=subprocess.PIPE,
       text=True,
     )
-    # What was on disk must be there; one more may have been just committed.
+    # Everything that was on disk must exist; one more may have been just
+    # committed.
     first = child.stdout.readline()
     assert first, child.stderr.read()
     assert int(first.split()[1]) in (committed, committed + 1)

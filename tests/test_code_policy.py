@@ -1,4 +1,4 @@
-"""What the code judge reads, runs and calls equal: docs/judges.md, row by row.
+"""How the code judge reads, runs and compares: docs/judges.md, row by row.
 
 Every example of the tables in docs is run; the other rows here are of the same
 kinds, and were written by hand.
@@ -313,7 +313,7 @@ def test_a_program_that_prints_is_main(tier):
 @pytest.mark.parametrize(
   'body',
   [
-    # What looks its module up by name.
+    # Code that looks its module up by name.
     'import pickle\nclass P:\n  def __init__(self, x): self.x = x\n'
     'def f(a): return pickle.loads(pickle.dumps(P(a))).x',
     'from __future__ import annotations\nimport dataclasses\n'

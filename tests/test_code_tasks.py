@@ -579,7 +579,7 @@ def test_asserts_must_call_the_entry_point():
   assert "call ['f']" in words
 
 
-# What error a statement allows
+# The error that a statement allows
 
 ALLOWED = [
   # Codeforces; its formulas, and what CodeContests left of them.

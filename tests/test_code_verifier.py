@@ -741,7 +741,7 @@ def test_a_busy_machine_is_no_sleep():
     for hog in hogs:
       hog.kill()
       hog.wait()
-  # Of 8 seconds.
+  # It had 8 seconds.
   assert budget.asleep_seconds > left - 1
 
 
@@ -893,7 +893,7 @@ def test_a_jail_that_breaks_for_all_is_no_wrong_answer(breakable, monkeypatch):
   assert verdict.detail.startswith('SANDBOX_ERROR test 1: the zygote failed')
 
 
-# What ends the zygote where the filter does not prevent it.
+# Attacks that end the zygote where the filter does not prevent it.
 ENDS = {
   'kill': 'os.kill(os.getppid(), 9)',
   'termination': 'os.kill(os.getppid(), signal.SIGTERM)',

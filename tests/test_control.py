@@ -82,7 +82,7 @@ def test_near_entropy_is_bounded_and_falls_with_entropy(gain):
 
 
 def test_near_entropy_settles_where_a_policy_has_the_target():
-  # Of two tokens whose logits differ by 2 the entropy at T is known.
+  # The entropy at T of two tokens whose logits differ by 2 is known.
   def entropy(t):
     p = 1 / (1 + math.exp(-2 / t))
     return -p * math.log(p) - (1 - p) * math.log(1 - p)

@@ -72,7 +72,7 @@ def kept(prompts, ledger, filter, epoch=1, before_step=9, seed=0, stage='s'):
 
 
 def draw(count, prompts, cursor, *, step=1, ledger=None, **changes):
-  """Of all domains in equal shares, with nothing left out."""
+  """A draw from all domains in equal shares, with nothing left out."""
   options = dict(
     mix=dict.fromkeys(prompts, 1.0),
     filters=dict.fromkeys(prompts, Filter()),
@@ -91,7 +91,7 @@ def ids(drawn):
 
 
 def checked(f):
-  # Of a handful of prompts grain takes 4 ms to find the next one.
+  # grain takes 4 ms to find the next of a few prompts.
   return properties.tried(40, derandomize=True)(f)
 
 
@@ -537,7 +537,7 @@ def test_an_epoch_holds_each_survivor_once_and_nothing_changes_it(seed):
 
 
 def test_an_epoch_begins_with_what_was_known_before_its_first_batch():
-  """Of the batch that ends an epoch nothing is, though it is drawn at once."""
+  """Nothing is known of an epoch's last batch, though it is drawn at once."""
   prompts = {'': some_prompts(6)}
   filters = {'': Filter(drop_solved=True)}
   ledger, cursor = Ledger(), {}

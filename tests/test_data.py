@@ -258,7 +258,7 @@ def all_programs(split, operations, **kwargs):
 
 
 def python_of(asked):
-  """What is asked for, read here, as a Python expression of x."""
+  """The requested function, read here, as a Python expression of x."""
   for pattern, expression in PHRASES:
     if match := re.fullmatch(pattern, asked):
       inner = match[1]

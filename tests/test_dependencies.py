@@ -1,4 +1,4 @@
-"""What this project uses of others is there, and within bounds that were tried.
+"""The parts of other packages that we use exist, in versions that were tried.
 
 After a package's upgrade, this says what has moved: its name, its version, and
 the file that wants it.
@@ -159,7 +159,7 @@ def test_a_kernel_whose_module_has_moved(
 
 
 def test_importing_everything_warns_of_nothing_and_loads_no_kernel():
-  """Of others' modules that are deprecated, a CPU needs none."""
+  """A CPU needs no deprecated module of another package."""
   code = (
     f'import sys, {", ".join(MODULES)}; '
     'print(*(m for m in sys.modules if ".pallas.ops" in m or "tokamax" in m))'
@@ -188,7 +188,7 @@ def test_every_requirement_has_an_upper_bound_that_this_is_within():
 
 @pytest.mark.slow
 def test_a_run_uses_nothing_deprecated(tmp_path):
-  """Of what other packages do among themselves, they may warn."""
+  """Other packages may warn about their own use of each other."""
   tiny.write(tmp_path)
   done = subprocess.run(
     [

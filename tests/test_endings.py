@@ -1,4 +1,4 @@
-"""Ends that no one asked for: one line names the cause, and nothing is lost.
+"""Unwanted ends: one line names the cause, and nothing is lost.
 
 Nothing here needs root; what mounts small disks is in test_train.py.
 """
@@ -276,7 +276,7 @@ def test_metrics_that_find_no_room_say_so_at_once(tmp_path):
   assert e.value.errno == errno.EFBIG
 
 
-# What a line says.
+# The content of a line.
 
 
 @pytest.mark.parametrize(

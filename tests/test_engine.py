@@ -1,4 +1,4 @@
-"""What the engine samples is what the trainer scores, wherever it stood.
+"""The trainer scores what the engine samples, wherever a rollout was.
 
 Engines compile in seconds, so that those of one kind are shared.
 """
@@ -208,7 +208,7 @@ def test_teacher_forced_logp_equals_the_engines_in_bfloat16():
 
 
 def test_logp_is_that_of_a_float64_decoder():
-  """Of prompts of one token to 24: up to three pieces, six pages."""
+  """Prompts of one token to 24: up to three pieces, six pages."""
   groups = sample('abcdbABCE', groups=1)
   lengths = {len(prompt(r.prompt_id).tokens) for (r,) in groups}
   assert {1, 22, 24} <= lengths
@@ -220,7 +220,7 @@ def test_logp_is_that_of_a_float64_decoder():
 
 
 def test_each_token_is_drawn_with_a_key_of_its_own():
-  """Of its name, index and place: a seed of 32 bits goes through whole."""
+  """A key depends on name, index and place; all 32 bits of a seed count."""
   names = 'abcdABCD'
   assert max(map(sampling_lib.prompt_seed, names)) >= 2**31
   draw = jax.jit(sampling_lib.draw, static_argnums=2)
@@ -440,7 +440,7 @@ def placed(mesh):
   return jax.tree.map(jax.device_put, PARAMS, shardings)
 
 
-# Of 2 kv heads tensor=4 repeats each.
+# tensor=4 repeats each of 2 kv heads.
 @pytest.mark.parametrize('sizes', [(2, 2, 1), (1, 1, 4), (2, 1, 2)])
 def test_a_mesh_samples_what_one_device_samples(sizes):
   mesh_engine, params = on_mesh(sizes)
@@ -733,7 +733,7 @@ def test_a_stop_string_that_never_comes_ends_by_length():
 
 
 def thinking(budget=5):
-  """What closes thinking is what ('a', 0) draws third; and the end of it."""
+  """The closing token is the third that ('a', 0) draws; and the forced end."""
   free = flat(sample('abcdAB', stops=()))
   close = int(free['a', 0].tokens[2])
   forced = (7, 9, close)

@@ -1,4 +1,4 @@
-"""What every family provides, and that nothing else knows the families."""
+"""Every family provides the same parts, and nothing else knows the families."""
 
 import ast
 import dataclasses

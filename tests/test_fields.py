@@ -211,7 +211,7 @@ def test_what_an_example_changes():
     },
     lora={'lora.rank': 16, 'optim.learning_rate': 5e-5},
   )
-  # What a paper needs of the defaults, which may change.
+  # The defaults that a paper needs, which may change.
   assert configs['dapo'].objective.average == 'token'
   assert configs['dapo'].objective.truncated == 'score'
 

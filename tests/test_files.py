@@ -62,7 +62,7 @@ def test_a_kill_leaves_the_old_one(tmp_path, at):
   )
   assert done.returncode == -signal.SIGKILL
   assert path.read_text() == 'old'
-  # What a kill left is in nobody's way.
+  # The remains of a kill disturb nobody.
   files.write_atomically(path, 'new')
   assert path.read_text() == 'new'
   left = names(tmp_path)

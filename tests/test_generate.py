@@ -127,7 +127,7 @@ class Command:
 
 @pytest.fixture(scope='module')
 def reference(folder):
-  """The file of a run that nothing stopped, and what the run said."""
+  """The file of a run that nothing stopped, and the run's printed text."""
   out = folder / 'reference.jsonl'
   return out, Command(folder, out).ends(0)
 
@@ -462,7 +462,7 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
   page = tmp_path / 'page.html'
   assert timeline.main(['', f'{out}.timeline.jsonl', str(page)]) == 0
   assert '</script' not in page.read_text()
-  # What a model wrote: a line, whatever is in it.
+  # A model's text is one line, whatever is in it.
   with output.Output(str(tmp_path / 'more.jsonl'), {}) as file:
     record = dict(id='q', index=0, length=1, text=HOSTILE + '\u2028\ud800')
     file.write(record)
@@ -472,7 +472,7 @@ def test_hostile_text_stays_in_the_file(run, tmp_path):
 def test_a_file_that_is_deleted_meanwhile_is_one_line(
   run, monkeypatch, tmp_path
 ):
-  """What was written to it after that, nobody would find."""
+  """Nobody would find text written to it after that."""
   out = tmp_path / 'out.jsonl'
   write = output.Output.write
 

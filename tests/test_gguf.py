@@ -179,7 +179,7 @@ def spoiled(at, content):
 
 
 def renamed(old, new):
-  """Of the same length: all that follows stays where it is."""
+  """It has the same length, so everything after it keeps its place."""
   assert len(old) == len(new)
   return lambda raw: raw.replace(old, new, 1)
 

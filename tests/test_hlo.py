@@ -11,7 +11,7 @@ GROUPS = [
   "replica_groups=mesh['data'=2,'model'=4] {'model'}",
   "replica_groups=mesh['data'=2,'model'=8] {'model':(2)4}",
 ]
-# Of one line in the entry, by what a device of a ring of 4 sends of it.
+# One line in the entry, and the bytes that a device in a ring of 4 sends.
 LINES = [
   # 3/4 of the 8 * 16 * 4 bytes that are gathered.
   ('f32[8,16]{1,0} all-gather(%x)', 384),
@@ -20,7 +20,7 @@ LINES = [
   # 3/4 of what goes in, 4 times the 4 * 4 bytes that come out.
   ('f32[4]{0} reduce-scatter(%x), to_apply=%sum', 48),
   ('(f32[2], f32[2], f32[2], f32[2]) all-to-all(%x, %x, %x, %x)', 24),
-  # What goes in is listed before what comes out: 3/4 of 16 + 32.
+  # Inputs are listed before outputs: 3/4 of 16 + 32.
   (
     '((bf16[2]{0}, bf16[4]{0}), (bf16[8]{0}, bf16[16]{0})) '
     'all-gather-start(%x, %y)',

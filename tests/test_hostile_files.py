@@ -31,7 +31,7 @@ def small_limits(monkeypatch):
 
 
 def use_tokenizer(directory):
-  """What a run does with it, to the end."""
+  """The work of a run with it, to the end."""
   tokenizer = tokens.load_tokenizer(str(directory))
   try:
     ids = tokens.chat_tokens(tokenizer, MESSAGES)
@@ -54,7 +54,7 @@ def test_a_hostile_tokenizer_is_one_line(name, model, small_limits):
   with pytest.raises((ValueError, OSError)) as error:
     use_tokenizer(model)
   assert str(model) in one_line(error)
-  # In KiB: what it asks for is asked for elsewhere.
+  # In KiB. Another process makes the tokenizer's requests for memory.
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   assert after - before < 300 << 10
 
@@ -185,7 +185,7 @@ C, J, G = 'tokenizer_config.json', 'tokenizer.json', 'generation_config.json'
     (hostile_files.raw('chat_template.jinja', 'a{{ messages }}'), {1}),
     (hostile_files.changed(C, eos_token='<user>'), {2}),
     (hostile_files.changed(G, eos_token_id=[5, 1]), {2}),
-    # Of letters that are in no prompt.
+    # Letters that are in no prompt.
     (hostile_files.tokenizer(model=swapped), {0}),
     (hostile_files.tokenizer(added_tokens=special), {0}),
     (hostile_files.tokenizer(decoder=None), {0}),

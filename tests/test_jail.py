@@ -1,4 +1,4 @@
-"""What programs may and may not do in a jail, in every tier, as every user.
+"""Programs in a jail: what they may and may not do, in every tier, as any user.
 
 Deadlines here are hang guards, not timings: the machine may be busy.
 """
@@ -30,7 +30,7 @@ HERE = pathlib.Path(__file__).parent
 NOBODY = 65534
 USERS = [os.getuid(), NOBODY] if os.getuid() == 0 else [os.getuid()]
 COMBINATIONS = [(user, tier) for user in USERS for tier in jail.TIERS]
-# Of Landlock what older kernels have, 0 being none: no signals in any of them.
+# Landlock ABIs of older kernels, 0 being none; none of them covers signals.
 OLDER = [
   (user, tier, abi)
   for user in USERS
@@ -57,7 +57,7 @@ def _until(condition):
 
 
 def as_user(user):
-  """What subprocess needs to run something as a user."""
+  """The arguments of subprocess to run something as a user."""
   path = os.pathsep.join([str(HERE), str(HERE.parent)])
   if user == os.getuid():
     path = os.pathsep.join([path, *sys.path])
@@ -1687,7 +1687,7 @@ def test_libraries_of_the_interpreter_are_there(
   """Root's, for example: no other user may enter `tmp_path`."""
   tmp_path.chmod(0o700)
   name, path = build(tmp_path)
-  # What lies beside it, and above.
+  # Files next to it, and above.
   (tmp_path / 'secret').write_text('secret')
   secrets = [tmp_path / 'secret']
   if path.name == 'path':

@@ -47,7 +47,7 @@ def put(kept, i):
 
 
 def bits(value):
-  """All of a rollout or verdict as comparable bytes, types told too."""
+  """A whole rollout or verdict as comparable bytes, with its types."""
   parts = []
   for field in dataclasses.fields(value):
     x = getattr(value, field.name)
@@ -262,7 +262,7 @@ def test_after_kill_9_every_entry_that_was_kept_is_there(tmp_path):
     entries, notes = found(tmp_path)
     first += len(kept)
     assert all(is_written(entries, i) for i in range(first))
-    # And no more than the one of which it had not said so yet.
+    # At most one more exists: the record that was not yet reported.
     assert entries.keys() <= {writing.key(i) for i in range(first + 1)}
     is_written(entries, first)
     torn += any('cut' in note or 'removed' in note for note in notes)
@@ -338,7 +338,7 @@ def test_no_damage_gives_a_wrong_value(tmp_path_factory, data):
 
 
 def forged(text, numbers=b'', sizes=None, crc=None):
-  """A record whose checksum is right, if not said otherwise."""
+  """A record whose checksum is right, unless one is given."""
   sizes = struct.pack('<QQ', *(sizes or (len(text), len(numbers))))
   crc = zlib.crc32(sizes + text + numbers) if crc is None else crc
   return sizes + struct.pack('<I', crc) + text + numbers

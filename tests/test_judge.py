@@ -208,7 +208,7 @@ def test_answers_from_the_file_of_questions(call, tmp_path):
   data = write(tmp_path / 'data.jsonl', dict(id='q', problem='What?', answer=7))
   args = f'--rollouts={file}', f'--data={data}'
   assert call(FN, *args, '--id=q')[1] == '  against 7, reasons=True'
-  # The file that was asked for has the last word.
+  # The named file has precedence.
   refused(r":2: --data has no id 'r'", *args, '--id=r')
   refused('No such file', f'--rollouts={file}', '--data=/no/such', '--id=q')
 

@@ -49,7 +49,7 @@ def test_nothing_to_wait_for():
 
 
 def test_a_verdict_comes_while_others_are_drawn():
-  """And is not asked for before its rollout has ended."""
+  """A verdict is not requested before its rollout has ended."""
   first = concurrent.futures.Future()
   log = []
 

@@ -1,4 +1,4 @@
-"""What may import what, and that every knob says what it is.
+"""Which module may import which, and that every knob is explained.
 
 From the source only, except one look at what the judges really load.
 """
@@ -151,7 +151,7 @@ def test_every_knob_has_a_comment():
     block = itertools.takewhile(str.strip, reversed(lines[: line - 1]))
     near = [text.strip() for text in itertools.islice(block, 4)]
     explained = any(text.startswith('#') for text in near)
-    # What `fn` is, the docstring says.
+    # The docstring explains `fn`.
     assert explained or name.endswith('.fn'), f'config/base.py:{line}: {name}'
 
 

@@ -1,4 +1,4 @@
-"""What a step makes of a batch, and a stage of the one before, with real parts.
+"""Steps learn from batches, and stages continue each other, with real parts.
 
 In one process, over the tiny model of `tiny`.
 """

@@ -68,7 +68,7 @@ def record(prompt, step, right, rollouts=4, **changes):
 
 
 def group(prompt, *rollouts):
-  """Of (status, length, stop) each."""
+  """A group of rollouts, (status, length, stop) each."""
   return types.Group(
     prompt,
     tuple(
@@ -379,7 +379,7 @@ def test_text_that_is_not_unicode():
 
 
 def test_a_small_file_that_says_it_is_large():
-  """Of one text a million times, and of more records than there may be."""
+  """Files with one text a million times, and with more records than allowed."""
   n = ledger_lib.MAX_RECORDS + 1
   one = pyarrow.DictionaryArray.from_arrays(
     np.zeros(1 << 20, np.int32), ['p' * (1 << 20)]
@@ -523,7 +523,7 @@ def test_solvable_and_lost_read_the_history_of_each_prompt(records, misses):
     if (
       any(r.right for r in first)
       and len(last) == misses
-      # Of a step that was solved by another record none is a miss.
+      # No record is a miss in a step that another record solved.
       and not any(r.right or r.step == right[-1].step for r in last)
     ):
       lost[prompt] = right[-1].step

@@ -313,7 +313,7 @@ def test_a_megabyte_takes_no_time(text):
 @pytest.mark.parametrize('answer', ['7', 'x+1', '(7)', r'9^{9^{9^8}}', '2**3'])
 def test_no_answer_takes_long(box, answer):
   start = time.process_time()
-  # Of bold text, for a box holds no more than three levels of braces.
+  # Bold text, because a box holds no more than three levels of braces.
   for judge in (lenient.verify, lenient.verify_math500):
     assert judge(f'**{box}**', answer).judged
     judge(f'**{answer}**', box)

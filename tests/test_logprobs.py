@@ -90,7 +90,7 @@ def naive64(x, w, target, cotangent, slope, temperature):
 
 
 def slope_of(cotangent):
-  """What flows into the entropy: not what flows into logp."""
+  """The cotangent of the entropy, which differs from that of logp."""
   return np.roll(cotangent, 1, axis=-1) * 0.7
 
 
@@ -198,7 +198,7 @@ def test_no_gradient_flows_through_the_entropy():
 )
 def test_the_entropys_gradient_equals_float64(V, chunk, temperature):
   x, w, target, cotangent = inputs(3, 7, 16, V)
-  # Of the entropy only, and of both.
+  # Gradients of the entropy only, and of both.
   for other in (0 * cotangent, cotangent):
     args = x, w, target, other, slope_of(cotangent), temperature
     got = both_grads(*args, chunk)
@@ -207,7 +207,7 @@ def test_the_entropys_gradient_equals_float64(V, chunk, temperature):
 
 
 def test_the_entropys_gradient_by_hand():
-  # Of two tokens whose logits differ by d, H' = -d p (1 - p).
+  # For two tokens whose logits differ by d, H' = -d p (1 - p).
   x, w = np.ones((1, 1, 1), np.float32), np.float32([[1.0], [0.0]])
   args = x, w, np.array([[0]]), np.zeros((1, 1)), np.ones((1, 1)), 1.0
   *_, dw = both_grads(*args, 1)
@@ -228,7 +228,7 @@ def test_the_entropys_gradient_of_extreme_logits_is_finite_and_right():
     got, want = both_grads(*args, 1.0, 5), naive64(*args, 1.0)
     for a, b in zip(got, want, strict=True):
       assert np.isfinite(a).all()
-      # Of dx = sum w dlogits, terms of 1e4 that cancel; float32 of 1e4 is 1e-3.
+      # In dx = sum w dlogits, terms of 1e4 cancel; float32 of 1e4 is 1e-3.
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=5e-3)
 
 

@@ -21,7 +21,7 @@ from acereason_jax.rl import update
 CONFIG, MODEL = test_update.CONFIG, test_update.MODEL
 RANK, ALPHA = 3, 4.5
 EVERY = r'layers\..*'
-# Of the largest entry; measured: 2.6e-6.
+# Relative to the largest entry; measured: 2.6e-6.
 TOLERANCE = 5e-6
 
 
@@ -119,7 +119,7 @@ def test_what_is_merged(dtype):
     assert error < (2**-8 if dtype == jnp.bfloat16 else 2e-7)
     changed = not np.array_equal(x, frozen['layers'][n])
     assert changed == (n in ('k', 'up'))
-  # What rollouts read is what training makes of each layer.
+  # Rollouts read the weights that training makes of each layer.
   layer = jax.jit(functools.partial(lora.merged_layer, scale=1.5))
   for i in range(CONFIG.layers):
     mine = layer(jax.tree.map(lambda x, i=i: x[i], weights['layers']))

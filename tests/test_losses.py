@@ -17,8 +17,9 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import resolve
 from acereason_jax.rl import losses, packing
 
-# (segment, tokens, of which not said); 0 is padding. Row by row: a prompt and
-# three responses, one with forced tokens inside; one whole; only padding.
+# (segment, tokens, indices of those not drawn by the policy); 0 is padding. Row
+# by row: a prompt and three responses, one with forced tokens inside; one
+# whole; only padding.
 ROWS = [
   [(1, 2, (0, 1)), (2, 3, ()), (3, 1, ()), (4, 4, (1, 2)), (0, 2, (0, 1))],
   [(1, 8, (0, 1, 2)), (0, 4, (0, 1, 2, 3))],
@@ -70,8 +71,8 @@ def clip(x, low, high):
   return min(max(x, low), high)
 
 
-# The papers' formulas, one response at a time, in float64: [its tokens'
-# losses] of (logp, was, old, first, ref, adv), lists of what was said. `was` is
+# The papers' formulas, one response at a time, in float64: [its tokens' losses]
+# of (logp, was, old, first, ref, adv), lists over response tokens. `was` is
 # logp where a formula stops the gradient.
 
 
@@ -250,7 +251,7 @@ def test_any_split_of_the_rows_adds_up_to_the_same(name):
 )
 @pytest.mark.parametrize('name', ['gspo', 'kl'])
 def test_any_mesh_gives_the_same(name, sizes):
-  """Also where a response's tokens lie on several devices."""
+  """Also where a response's tokens are on several devices."""
   loss, _ = CASES[name]
   mesh = mesh_lib.make_mesh(**dict(zip(mesh_lib.AXES, sizes)))
   rows = mesh_lib.packed(mesh)
@@ -278,7 +279,7 @@ def test_a_batch_of_padding_alone_has_no_loss_and_no_gradient(name):
 
 @pytest.mark.parametrize('name', sorted(set(CASES) - {'kl'}))
 def test_where_pi_is_the_samplers_all_are_reinforce(name):
-  """What a strictly on-policy step makes of each of them."""
+  """The result of a strictly on-policy step with each loss."""
   loss, _ = CASES[name]
   batch = BATCH._replace(logp_old_BT=LOGP, logp_first_BT=LOGP)
   _, grad_BT = value_and_grad(loss, LOGP, batch)

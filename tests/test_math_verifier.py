@@ -240,7 +240,7 @@ def _compound(inner):
     pair.map(lambda p: rf'{{{p[0]}}} \cdot \left({p[1]}\right)'),
     pair.map(lambda p: rf'\frac{{{p[0]}}}{{1+\left({p[1]}\right)^{{2}}}}'),
     inner.map(lambda e: rf'\left({e}\right)^{{3}}'),
-    # Of small numbers: that of 99^{27} is too large to be read.
+    # Small numbers only: that of 99^{27} is too large to be read.
     _ATOMS.map(lambda e: rf'\sin\left({e}\right)'),
     inner.map(lambda e: rf'-\left({e}\right)'),
   )

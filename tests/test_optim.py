@@ -1,4 +1,4 @@
-"""Any transform as data: what it is told, how it is refused, that it resumes.
+"""Any transform as data: its arguments, its errors, and that it resumes.
 
 That a step is right is optax's affair; here each transform is given the
 parameters of a real model, stacked and in shards.
@@ -358,7 +358,7 @@ def steps_of(component, state, count, warmup_steps=0):
 
 
 def two_stages(component, count, warmup_steps=0):
-  """What each step adds, in a stage and in the next one."""
+  """The update of each step, in a stage and in the next one."""
   state = make(component, SMALL_SPECS, warmup_steps).init(SMALL)
   first, state = steps_of(component, state, count, warmup_steps)
   state = taken_over(component, state, warmup_steps, SMALL, SMALL_SPECS)
@@ -454,7 +454,7 @@ def test_adam_with_a_cosine_keeps_its_moments_and_begins_its_cosine_again():
         'hyperparams.learning_rate',
       ],
     ),
-    # What it has added up is of the stage before.
+    # Its accumulated gradients are of the previous stage.
     (
       dict(fn='own_parts:accumulated', learning_rate=0.5, every=2),
       3,
@@ -514,7 +514,7 @@ def test_every_alias_begins_its_warm_up_again_and_keeps_its_moments(fn):
     return
   shapes = jax.eval_shape(make(component, warmup_steps=3).init, PARAMS)
   leaves = jax.tree.leaves(shapes)
-  # What starts anew has no moments in it, and there is a schedule's count.
+  # The restarted leaves hold no moments, and include a schedule's count.
   assert all(np.size(x) <= 2 for x, s in zip(leaves, flags) if s)
   assert any(x.dtype == jnp.int32 for x, s in zip(leaves, flags) if s)
 

@@ -173,7 +173,7 @@ def unpack(batches):
       for segment in range(1, max(order, default=0) + 1):
         own = np.flatnonzero(row.segment_BT == segment)
         if not row.weight_BT[own].any():
-          # A prefix: it is said by nobody, and stands at position 0.
+          # A prefix: the policy drew none of it, and it begins at position 0.
           assert (row.prefix_BT[own] == 0).all()
           assert row.position_BT[own].tolist() == list(range(len(own)))
           continue
@@ -566,7 +566,7 @@ def test_advantages_by_hand():
 
 
 def test_advantages_over_the_std_of_the_batch_by_hand():
-  # Of 1 1 0 0 1 0 0 0 the mean is 3/8 and the variance 15/64.
+  # The mean of 1 1 0 0 1 0 0 0 is 3/8 and the variance 15/64.
   root = np.sqrt(15) / 8
   got = normalised([[1, 1, 0, 0], [1, 0, 0, 0]], scale='batch')
   want = [[0.5, 0.5, -0.5, -0.5], [0.75, -0.25, -0.25, -0.25]]
@@ -576,7 +576,7 @@ def test_advantages_over_the_std_of_the_batch_by_hand():
   got = normalised([[1, 0], [1, 1]], epsilon=0.5, scale='batch')
   want = 0.5 / (np.sqrt(3) / 4 + 0.5)
   np.testing.assert_allclose(got, [[want, -want], [0, 0]], rtol=1e-6)
-  # What was not judged counts in none.
+  # Rollouts that were not judged count in neither.
   judged = [[True, True, False], [True, True, False]]
   got = normalised([[1, 0, 7], [0, 0, np.nan]], judged, 0.0, 'batch')
   want = 0.5 / (np.sqrt(3) / 4)

@@ -1,4 +1,4 @@
-"""Attention over pages equals float64, whatever lies where nobody looks.
+"""Attention over pages equals float64, whatever is in unseen positions.
 
 The kernels run interpreted, on the same cases as the plain implementation.
 """
@@ -105,7 +105,7 @@ class Case:
     self.where = [np.array(x, np.int32) for x in zip(*ROWS)]
 
   def _pages(self, rng):
-    """Of each row, in no order."""
+    """The pages of each row, in no order."""
     counts = [-(-length // SIZE) for _, _, length in ROWS]
     free = (1 + rng.permutation(sum(counts) - 2)).tolist()
     pages = [[free.pop() for _ in range(n)] for n in counts[:SHARED]]
@@ -250,7 +250,7 @@ def test_own_attention_equals_the_oracle(heads, kv_heads):
   staged = normal(rng, B, kv_heads, 2, T, H)
   own = jax.jit(paged_attention.own_attention)
   for count in range(T + 1):
-    # What comes later is not staged yet.
+    # Later tokens are not staged yet.
     cache = staged.copy()
     cache[:, :, :, count:] = 1e4
     out, lse = own(q, k, v, cache, np.int32(count))

@@ -63,7 +63,7 @@ def test_a_reward_that_falls_because_solved_prompts_leave_ends_nothing():
   looks = list(run(keep=SOLVED, every=10, **size))
   assert looks[0].skill < 0.54 and looks[-1].skill > 0.595
   rewards = [look.reward for look in looks]
-  # What ended the stage before: newer batches have a lower mean.
+  # This ended the previous stage: newer batches have a lower mean.
   assert np.mean(rewards[200:]) < np.mean(rewards[:200])
   ends = [ending.should_stop(RULE, 1, 0, look.rise) for look in looks]
   assert not any(ends)

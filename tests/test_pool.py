@@ -571,7 +571,7 @@ def test_as_completed_raises_what_its_tasks_raise():
     with pytest.raises(OSError, match='disk'):
       list(pool.as_completed(tasks()))
     assert _judge(pool, 'nothing').status == 'right'
-    # What waited was cancelled.
+    # Waiting tasks were cancelled.
     assert pool.stats().verdicts == {'right': 2}
 
 

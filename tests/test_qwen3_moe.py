@@ -74,7 +74,7 @@ def extended(model, params, count):
 
 @functools.cache
 def gradient():
-  """Of one device."""
+  """The gradient on one device."""
   made = updater(MODEL)
   (batch,) = batches(rows=8)
   sums = made.add(PARAMS, made.zeros(PARAMS), batch, test_update.KNOBS)
@@ -105,7 +105,7 @@ def test_what_a_token_passes(renormalized):
   c = oracles.tiny_moe_config(renormalized=renormalized)
   logits = np.float32([[1.0, 3.0, 0.0, 2.0, -9.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
   weight, expert = qwen3_moe.route(c, np.eye(2, dtype=np.float32), logits.T)
-  # Of equal ones the first, on every machine.
+  # Every machine takes the first of equal ones.
   np.testing.assert_array_equal(expert, [[1, 3], [0, 1]])
   top = np.exp([3.0, 2.0])
   rest = 0.0 if renormalized else np.exp([1.0, 0.0, -9.0]).sum()

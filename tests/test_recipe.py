@@ -256,7 +256,7 @@ def test_what_the_stages_of_1_1_are():
   own = {n: stages_lib.filters(c)[n[:4]] for n, c in stages.items()}
   assert own['math_8k']['max_difficulty'] == 4.0
   assert own['math_16k']['max_difficulty'] == -1.0
-  # Of those solved by every one of 16 only.
+  # Only for prompts that all of 16 rollouts solved.
   for name in ('math_24k', 'math_32k'):
     assert (own[name]['of'], own[name]['max_solved']) == (16, 15)
   assert own['code_32k']['drop_solved']

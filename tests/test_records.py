@@ -42,7 +42,7 @@ def asked(role, text):
   return {'role': role, 'content': text}
 
 
-# What rows look like in public data sets, each with what it means.
+# Rows as in public data sets, each with its meaning.
 FORMS = {
   'AceReason-Math': ({'problem': 'q?', 'answer': '5'}, ('q?', '5')),
   'DeepScaleR': (

@@ -151,7 +151,7 @@ def test_the_math_judge_refuses(answer):
 
 
 def play(monkeypatch, count, given):
-  """What every process of a run finds; here they are threads."""
+  """The findings of every process of a run; here they are threads."""
   local = threading.local()
   barrier = threading.Barrier(count, timeout=GUARD)
   slots = [None] * count

@@ -20,7 +20,7 @@ SOFT = SCORE._replace(soft_tokens=4)
 
 
 def group(*outcomes, name='p', domain=''):
-  """Of (status, tokens) each; a response of ROOM tokens was cut off."""
+  """Rollouts, (status, tokens) each; a response of ROOM tokens was cut off."""
   prompt = types.Prompt(name, '', '', np.zeros(1, np.int32), domain)
   rollouts = [
     types.Rollout(
@@ -94,9 +94,9 @@ def test_what_the_judge_failed_on_has_no_reward():
     ([WRONG, ('wrong', 8)], SOFT, True),
     ([('right', 7), ('right', 7)], SOFT, False),
     ([RIGHT, ('right', 6)], SOFT, False),
-    # What differs is in the mean, and the others are trained on.
+    # The different one is in the mean, and the others are trained on.
     ([RIGHT, RIGHT, WRONG_AND_CUT], MASK, True),
-    # What is in the loss has 0.5, what is cut off 0; or -1 and 0, mean -0.5.
+    # Those in the loss have 0.5, those cut off 0; or -1 and 0, mean -0.5.
     ([('right', 8), RIGHT_BUT_CUT, RIGHT_BUT_CUT], MASKED_SOFT, True),
     ([('wrong', 8), RIGHT_BUT_CUT, WRONG_AND_CUT], MASKED_SOFT, False),
     ([RIGHT_BUT_CUT, WRONG_AND_CUT], MASK, False),
@@ -176,7 +176,7 @@ def test_filters_go_by_what_trains():
   unsolved = filtering.Filter(keep_unsolved=False)
   assert survivors(groups, SCORE, solved) == ['d']
   assert survivors(groups, ZERO, solved) == ['a', 'b', 'd']
-  # What is long but solved is solved; at full length nothing is left of it.
+  # A long solved response counts as solved; at full length no reward is left.
   assert survivors(groups, SOFT, solved) == ['a', 'b', 'd']
   assert survivors(groups, ZERO, unsolved) == ['a', 'c', 'e']
   assert survivors(groups, SCORE, unsolved) == ['a', 'b', 'c', 'e']
@@ -198,7 +198,7 @@ def test_the_ledger_holds_the_judges_word_and_what_trains():
     (3, 2),
     (3, 2),
   ]
-  # What the model can do does not depend on a stage's rules.
+  # The model's ability does not depend on a stage's rules.
   first = ledger.records([group(WRONG)], 'train', 's', [0], 1, ZERO)
   then = ledger.records([group(RIGHT_BUT_CUT)], 'train', 's', [0], 2, ZERO)
   assert then[0].solved == 0

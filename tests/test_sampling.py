@@ -75,7 +75,7 @@ MIN = sampling.Sampling(min_p=0.3)
 ALL = sampling.Sampling(top_p=0.9, top_k=150, min_p=0.2)
 
 
-# Of 300 tokens the last block is short; 304 are 152 blocks, 40 as many as
+# With 300 tokens the last block is short; 304 are 152 blocks, 40 as many as
 # tokens.
 @pytest.mark.parametrize(
   'V, s, temperature',

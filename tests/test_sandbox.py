@@ -1,4 +1,4 @@
-"""What a confined process can no longer do, attack by attack.
+"""Attacks that a confined process can no longer make, one by one.
 
 Every attack is tried without confinement too: one that cannot succeed would
 prove nothing. As root, all is tried once more as another user.
@@ -46,7 +46,7 @@ RARE = {
   'vm read',
   'vm write',
 }
-# What only Landlock refuses, by the ABI that brought it, ...
+# Attacks that only Landlock refuses, by the ABI that brought this, ...
 LANDLOCK = {
   'append': 1,
   'descriptors': 1,
@@ -374,7 +374,7 @@ def test_the_filter_by_arguments(machine, architecture, calls):
   assert decide(openat, at_cwd, 7, 0o2000000) == ALLOWED  # O_CLOEXEC
   for flags in (0o1, 0o2, 0o3, 0o100, 0o1000, 0o102, 1 << 32 | 1):
     assert decide(openat, at_cwd, 7, flags) == 'EPERM'
-  # What pthread_create asks for, and what fork and vfork do.
+  # The flags of pthread_create, and those of fork and vfork.
   assert decide(clone, 0x3D0F00) == ALLOWED
   assert decide(clone, 0x1200011) == 'EPERM'
   assert decide(clone, 0x4111) == 'EPERM'
@@ -500,7 +500,7 @@ def test_the_table_agrees_with_the_kernel_headers(machine, header):
 
 @pytest.mark.parametrize('files', [20, 63])
 def test_a_low_limit_on_open_files_is_kept(files):
-  """What cannot be raised stays; it used to end the worker in silence."""
+  """A limit that cannot be raised stays; it used to end the worker silently."""
   code = (
     'import resource\n'
     'from acereason_jax.verifiers.isolation import sandbox\n'

@@ -68,7 +68,7 @@ class Device:
     for row in range(s.rows):
       shard = row // (s.rows // s.shards)
       first, table = int(pieces.first_A[row]), pieces.table_AP[row]
-      # What a piece attends to was written by calls before.
+      # Earlier calls wrote the keys that a piece attends to.
       before = self.seen(shard, table, range(first))
       assert [position for _, position in before] == list(range(first))
       for i, token in enumerate(pieces.tokens_AT[row].tolist()):
@@ -181,7 +181,7 @@ def check_reads(plan, device, control_BF, table_BP):
       assert slot.length == max(positions, default=-1) + 1
       seen = device.seen(shard_index, table_BP[b], positions)
       assert seen == list(zip(past[:-1], range(slot.position)))
-      # What this call adds has room on a page of only that rollout.
+      # The tokens of this call have room on a page of only that rollout.
       assert slot.page in live.pages
       assert slot.offset + s.chunk <= s.page
       assert table_BP[b, (slot.start + slot.drawn) // s.page] == slot.page
@@ -399,7 +399,7 @@ def test_prefill_calls_go_piece_by_piece_over_full_batches():
   plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
   calls = plan.admit(seed_of)
   firsts = [call.first_A.tolist() for call in calls]
-  # Of 9 tokens the last is no part of the prefix: 8 are one piece.
+  # The last of 9 tokens is not part of the prefix: 8 are one piece.
   assert firsts == [[0, 0], [0, 0], [0, 0], [8, 8], [8, 0], [16, 0]]
   for call in calls:
     assert {x.dtype for x in call} == {np.dtype(np.int32)}

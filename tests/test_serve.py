@@ -97,7 +97,7 @@ def test_a_run_is_found_by_folder_and_by_step(runs, model, tmp_path):
     for path in (run, run / 'checkpoints' / '5', run / 'checkpoints' / '3')
   ]
   assert told[0] == told[1] != told[2]
-  # Of a user who keeps models in a folder of that name.
+  # The folder of a user who keeps models in a folder of that name.
   mine = tiny.write_model(tmp_path / 'checkpoints' / '7')
   assert_equal(load(mine), load(model))
   assert weights.find(str(mine)).digests().keys() == {'model'}

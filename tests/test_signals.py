@@ -60,7 +60,7 @@ def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
       signal.raise_signal(number)
       raise AssertionError('not reached')
     assert stop.asked()
-    # What is written on the way out is not cut short by the same signal.
+    # The same signal does not cut short the writing on the way out.
     for again in (signal.SIGTERM, signal.SIGHUP):
       signal.raise_signal(again)
 

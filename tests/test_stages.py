@@ -29,7 +29,7 @@ from acereason_jax.run import checkpoint, values
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 BY_EPOCH = dict(fn='acereason_jax.rl.control:by_epoch')
-# Of the three stages of `tiny.staged`.
+# The three stages of `tiny.staged`.
 ENDS = 2, 5, 7
 
 
@@ -50,7 +50,7 @@ def command(folder, compiled):
 
 @pytest.fixture(scope='module')
 def reference(folder, command):
-  """(workdir, what it said) of the run that nothing disturbed."""
+  """(workdir, printed text) of the run that nothing disturbed."""
   workdir = folder / 'reference'
   keep = f'--config.checkpoint.keep={ENDS[-1]}'
   return workdir, command(workdir, keep).ends(0)
@@ -376,7 +376,7 @@ STEERED = (
 
 
 def test_a_run_is_steered(reference, folder, command, tmp_path):
-  """What is ahead changes, is said and is kept; what is past stays."""
+  """Future stages can change, which is printed and kept; past ones stay."""
   (tmp_path / 'steered.py').write_text(
     'import pathlib, tiny\n'
     'def get_config():\n'
@@ -456,8 +456,8 @@ def test_groups_grow_over_epochs_and_the_filter_remembers(
   command(tmp_path, '--config.steps=6', config=tmp_path / 'grows').ends(0)
   records = list(ledger_of(tmp_path, 6))
   assert [r.rollouts for r in records[8:]] == [4] * 4
-  # What all of 2 solved before the second epoch began is not asked again; all
-  # other questions of the first are, by 4.
+  # Questions that both rollouts solved before the second epoch began are not
+  # asked again; all others of the first epoch are, with 4 rollouts.
   solved = {r.prompt for r in records[:6] if r.right == r.judged}
   later = [r for r in records if r.epoch]
   assert solved and not solved & {r.prompt for r in later}
@@ -553,7 +553,7 @@ def test_gradients_that_are_not_finite(folder, command, tmp_path):
   with np.load(tmp_path / 'nonfinite_3.npz', allow_pickle=False) as batch:
     assert len(batch['tokens']) == batch['length'].sum() > 0
     assert len(batch['status']) == 16
-  # What was saved is the model as it was.
+  # The saved model is the model as it was.
   step = saved_steps(tmp_path)[-1]
   params = state_of(tmp_path, step)['params']
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""What a run that has begun may still change, and what it may not."""
+"""The fields that a run that has begun may still change, and the others."""
 
 import json
 import pathlib
@@ -114,7 +114,7 @@ def test_what_happened_stays(stages, field):
 
 
 def test_the_whole_configs_fields_are_those_of_its_stages():
-  """Of stages that began; one that gives them itself does not mind."""
+  """Fields of stages that began; a stage that sets them itself may differ."""
   flat = {'optim.carry': False}
   _, wrong = told(STAGED, 'math_short', flat=flat)
   assert wrong == {'stages.math_short.optim.carry'}
@@ -154,7 +154,7 @@ def test_what_only_changes_speed_may_change_with_stages_too(field, value):
 
 
 def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
-  """Of the whole config a run may change what each of its stages may."""
+  """A run may change fields of the whole config that each stage may change."""
   whole = {f for f in steering.MAY_CHANGE if f.startswith('engine.')}
   assert whole == {
     f.removeprefix('stages.*.')

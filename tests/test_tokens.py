@@ -35,7 +35,7 @@ def tiny(tmp_path):
 
 
 def configure(directory, **settings):
-  # The class is a lie that published checkpoints tell, and is to be ignored.
+  # Published checkpoints name a wrong class, which is to be ignored.
   settings |= {'tokenizer_class': 'LlamaTokenizerFast', 'bos_token': '<s>'}
   settings |= {'add_bos_token': True}
   (directory / 'tokenizer_config.json').write_text(json.dumps(settings))

@@ -49,7 +49,7 @@ def command(folder, compiled):
 
 @pytest.fixture(scope='module')
 def reference(folder, command):
-  """(workdir, what each start said): 4 steps, again, then up to STEPS."""
+  """(workdir, printed text of each start): 4 steps, again, then up to STEPS."""
   workdir, keep = folder / 'reference', f'--config.checkpoint.keep={STEPS}'
   said = [
     command(workdir, keep).ends(0),
@@ -262,7 +262,7 @@ ADAPTERS = '--config.lora.rank=4', '--config.lora.alpha=8'
 
 @pytest.fixture(scope='module')
 def adapted(folder, command):
-  """(workdir, what it said) of a run that trains adapters."""
+  """(workdir, printed text) of a run that trains adapters."""
   workdir = folder / 'adapted'
   return workdir, command(workdir, *ADAPTERS).ends(0)
 

@@ -27,8 +27,8 @@ TEMPERATURE = 0.8
 KNOBS = update.make_knobs(TEMPERATURE)
 ON_POLICY = losses.on_policy()
 CLIPPED = losses.clipped(0.2, 0.28)
-# Of the largest entry of each leaf; measured: 2.5e-6 in k_norm, whose terms
-# cancel, and 1.1e-6 of the norm of the whole gradient.
+# Relative to the largest entry of each leaf; measured: 2.5e-6 in k_norm, whose
+# terms cancel, and 1.1e-6 of the norm of the whole gradient.
 TOLERANCE = 4e-6
 
 
@@ -56,7 +56,7 @@ LONGEST = max(
   len(t.prompt.tokens) - 1 + len(t.rollout.tokens) for g in GROUPS for t in g
 )
 
-# Of the terms that add up to the loss, which partly cancel.
+# Relative to the terms that add up to the loss, which partly cancel.
 SIZE = sum(
   abs(t.adv) * t.weight * len(t.rollout.tokens)
   for group in GROUPS
@@ -175,7 +175,7 @@ def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
   assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
 
 
-# What is recomputed and what is kept may change no gradient either.
+# Recomputation and kept activations may not change a gradient either.
 @pytest.mark.parametrize(
   'sizes, remat',
   [
@@ -306,7 +306,7 @@ def assert_placed(tree, shardings):
 
 
 def said_logp(params):
-  """Of every rollout, with float64 logp and entropy of each token."""
+  """Every rollout, with the float64 logp and entropy of each of its tokens."""
   for t in (t for group in GROUPS for t in group):
     tokens = np.concatenate([t.prompt.tokens, t.rollout.tokens[:-1]])
     logits = oracles.logits(CONFIG, params, tokens)[-len(t.rollout.tokens) :]
@@ -454,7 +454,7 @@ def test_kl_is_0_at_the_reference_more_after_a_step_and_0_when_reset(dtype):
   state, grads, metrics, scored = pull_step(made, state, level(batch))
   said = batch.weight_BT > 0
   assert (np.asarray(scored.logp_ref_BT)[~said] == 0).all()
-  # What compiles in two ways differs by roundings, whose square this is.
+  # Two compilations differ by roundings, whose square this is.
   assert 0 <= metrics['kl'] < 1e-10
   none = norm(grads)
   # Away from it, by the policy's own gradient.
@@ -704,7 +704,7 @@ def test_token_mean_is_the_mean_over_all_tokens():
 
 
 def test_a_loss_that_overflows_at_padding_has_a_finite_gradient():
-  # logp of padding's target, 0, is about -600; of what is said, about -1.
+  # logp of padding's target, 0, is about -600; of response tokens, about -1.
   batch = packing.PackedBatch(
     tokens_BT=np.array([[1, 1, 2]]),
     target_BT=np.array([[0, 1, 0]]),

@@ -3,8 +3,8 @@
 Tags name the source: [P] arXiv 2505.16400, [1.1] arXiv 2506.13284, [open] not
 reported, our choice. An experiment is a file of configs/ that changes fields;
 `--config.field=value` changes one more. A component is
-dict(fn='package.module:function', **its arguments). A stage and a domain are
-dicts of what they change of all this; fields.py says what they may.
+dict(fn='package.module:function', **its arguments). A stage is a dict of
+overrides, and so is a domain; fields.py lists the fields that each may change.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  # fields.py has the types: a number may also be a component.
+  # fields.py has the types; a number may also be a component.
   c = ml_collections.ConfigDict(type_safe=False)
   _run(c)
   _model(c)
@@ -45,18 +45,18 @@ def _run(c: ml_collections.ConfigDict) -> None:
   c.seed = 0
   # Most steps of a stage: a step is one batch of rollouts and its updates.
   c.steps = 1000
-  # A stage also ends after so many epochs (0: no limit) of each of its domains,
-  # or when a metric ('': none) surely, two standard errors included, rises by
-  # less than `gain` [open]: 'same_prompts' (the pass rate of prompts asked
-  # again, over `window` steps), heldout/main or another domain's, reward,
-  # pass_rate or solved_share (means of `window` values; the last three are of
-  # batches, and no end of a stage whose filter takes prompts out by answers).
+  # A stage also ends after this many epochs of each of its domains (0: no
+  # limit), or when the rise of a metric ('': none) plus two standard errors is
+  # below `gain` [open]: 'same_prompts' (the pass rate of prompts asked again,
+  # over `window` steps), heldout/main or another domain's, reward, pass_rate or
+  # solved_share (means of `window` values; the last three are of batches, and
+  # cannot end a stage whose filter drops prompts by their answers).
   c.stop = dict(epochs=0, metric='', window=0, gain=0.0)
-  # The stages of a run in order, dicts of a name and of what each changes;
-  # () is one stage.
+  # The stages of a run, in order: dicts of a name and of overrides. () is one
+  # stage.
   c.stages = ()
-  # Begin with the newest weights and the ledger of another run's folder, and
-  # take only these stages; (): all.
+  # `run`: begin with the newest weights and the ledger of that run's folder.
+  # `stages`: run only these; (): all.
   c.start = dict(run='', stages=())
 
 
@@ -65,26 +65,28 @@ def _model(c: ml_collections.ConfigDict) -> None:
   # the name of an embedded model ('smollm2-135m').
   c.model = ''
   # 'bfloat16' or 'float32': compute and rollout weights. Trained weights are
-  # float32, and so is the optimizer's state unless it is told otherwise.
+  # float32, and so is the optimizer's state unless `optim` sets another type.
   c.dtype = 'bfloat16'
   c.lora = dict(
     # Rank of the adapters (arXiv 2106.09685). Only they are trained and saved,
-    # beside weights frozen in config.dtype; 0 trains all weights.
+    # next to weights frozen in config.dtype; 0 trains all weights.
     rank=0,
     # Their product is scaled by alpha / rank [open].
     alpha=32.0,
     # Regex of the matrices of layers that have them, 'layers.q' to
-    # 'layers.down' (q, k, v, o, gate, up, down); embedding and head have none.
+    # 'layers.down' (q, k, v, o, gate, up, down); the embedding and the head
+    # have none.
     on=r'layers\..*',
   )
-  # What the backward pass keeps of a block: 'dots' (all products), 'attention'
-  # (only its output) or 'block' (nothing); less memory, more time.
+  # Activations of a block that the backward pass keeps: 'dots' (all products),
+  # 'attention' (only its output) or 'block' (nothing); less memory, more time.
   c.remat = 'attention'
   # Training's attention: 'auto' is fused_splash on TPU and mosaic_gpu on GPU,
   # without tokamax splash and triton, else xla; see kernels/attention.py.
   c.attention = 'auto'
-  # Devices: data x fsdp x tensor x sequence = all of them; -1 is what is left.
-  # `sequence` spreads the tokens of a row, for rows too long for one device.
+  # Devices: data x fsdp x tensor x sequence = all of them; -1 takes the devices
+  # that are left. `sequence` spreads the tokens of a row, for rows too long for
+  # one device.
   c.mesh = dict(data=1, fsdp=-1, tensor=1, sequence=1)
 
 
@@ -99,11 +101,11 @@ def _questions(c: ml_collections.ConfigDict) -> None:
     system='',
     suffix='\nPlease reason step by step, and put your final answer within '
     '\\boxed{}.',
-    # In place of the suffix for rows with a `starter`, the code that a program
-    # must begin with; {starter} is it. '': such rows are refused.
+    # Replaces the suffix for rows with a `starter`, the code that a program
+    # must begin with; {starter} stands for it. '': such rows are refused.
     starter='',
-    # What the reply begins after, as '<think>\n', added where the chat template
-    # does not end with it.
+    # Text that the reply follows, such as '<think>\n'. It is added where the
+    # chat template does not end with it.
     opens='',
     # Example (user, assistant) turns before the question.
     examples=(),
@@ -113,37 +115,38 @@ def _questions(c: ml_collections.ConfigDict) -> None:
     # it is refused.
     reasons=True,
   )
-  # Kinds of prompts by name, each a dict of what it changes of train_data,
+  # Kinds of prompts by name, each a dict of overrides of train_data,
   # heldout_data, heldout.every, prompt and judge; {} is one domain.
   c.domains = ml_collections.ConfigDict()
   # Each domain's share of a stage's prompts.
   c.mix = ml_collections.ConfigDict()
-  # Which prompts a stage asks; curriculum/selection.py.
+  # Selects the prompts that a stage asks; see curriculum/selection.py.
   c.filter = dict(
     # The data set's difficulty (0 to 8 [P 3.3.1]); -1: all.
     max_difficulty=-1.0,
-    # Drops what the model solves more than `max_solved` times `of` that many,
-    # asked when the stage begins: 14, 10 or 6 of 16 [P]. of=0 asks nothing.
+    # Drops prompts that the model solves more than `max_solved` times in the
+    # `of` rollouts asked when the stage begins: 14, 10 or 6 of 16 [P]. of=0
+    # asks nothing.
     max_solved=0,
     of=0,
-    # Whether what was never solved stays [open].
+    # Whether prompts that were never solved stay [open].
     keep_unsolved=True,
-    # Drops what all rollouts solved in the epoch before [1.1], except a share
-    # that comes back: 0.01 to 0.1 (Nemotron-Cascade, MiMo).
+    # Drops prompts that all rollouts solved in the previous epoch [1.1], except
+    # the share `readmit`: 0.01 to 0.1 (Nemotron-Cascade, MiMo).
     drop_solved=False,
     readmit=0.0,
     # Share of a prompt's verdicts that must not have failed; a prompt with
     # fewer is unknown, so it stays [open].
     min_judged=0.5,
-    # What domains change of it, by name: dict(code=dict(drop_solved=True)).
+    # Overrides of the filter by domain: dict(code=dict(drop_solved=True)).
     domains=ml_collections.ConfigDict(),
   )
 
 
 def _rollouts(c: ml_collections.ConfigDict) -> None:
   c.rollout = dict(
-    # Prompts a batch and rollouts a prompt [P]; 16 a prompt from 16K on. The
-    # second is a number or a control of rl/control.py: by_epoch, 8 to 16.
+    # Prompts per batch and rollouts per prompt [P]; 16 per prompt from 16K on.
+    # The second is a number or a control of rl/control.py: by_epoch, 8 to 16.
     prompts=128,
     per_prompt=8,
     # Longest response, tokens: 8K, 16K, 24K, 32K by stage [P 3.4].
@@ -151,16 +154,16 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # Training temperature [open in P], or a control of rl/control.py: by epoch,
     # or near_entropy, as [1.1] sets it for an entropy near 0.3.
     temperature=0.85,
-    # Rounds of new prompts in place of groups that are all right or all wrong,
-    # which have no gradient (DAPO's dynamic sampling); [P] has none.
+    # Rounds of new prompts that replace groups which are all right or all wrong
+    # and so have no gradient (DAPO's dynamic sampling); [P] has none.
     refill=0,
   )
   # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95.
   c.heldout = dict(
-    # Steps between evaluations, beside the one when a stage ends; 0: no
-    # others. A domain can have its own.
+    # Steps between evaluations, in addition to the one at the end of a stage;
+    # 0: only that one. A domain can have its own.
     every=0,
-    # Rollouts a question, and how they are sampled.
+    # Rollouts per question, and how they are sampled.
     per_prompt=1,
     temperature=0.6,
     top_p=0.95,
@@ -181,8 +184,8 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # of each, a multiple of page.
     prefill_prompts=4,
     prefill_tokens=256,
-    # '' is config.dtype; 'float8_e4m3fn' holds twice the tokens of bfloat16,
-    # at a mismatch of sampler and trainer (docs/measured.md).
+    # '' is config.dtype. 'float8_e4m3fn' holds twice the tokens of bfloat16,
+    # but sampler and trainer then differ more (docs/measured.md).
     kv_dtype='',
   )
 
@@ -194,19 +197,22 @@ def _judge(c: ml_collections.ConfigDict) -> None:
     # tier and the CPU time for all tests of a submission as arguments.
     verify=dict(fn='acereason_jax.verifiers.math:verify'),
     # reference(response, answer) -> Verdict. A new run drops, counts and lists
-    # rows whose answer is not 'right' by it. '': answers are taken as they
-    # are, which a judge of your own may need.
+    # rows whose answer is not 'right' by it. '': answers are not checked, which
+    # a judge of your own may need.
     reference='acereason_jax.verifiers.math:reference',
     # Worker processes on each host; the paper used 64 [P].
     workers=16,
-    # Hard limit of one verdict; what is over it is not judged, so the code
-    # judge wants 300: it stops submissions itself, and calls them wrong.
+    # Hard limit of one verdict. A response that exceeds it is not judged, so
+    # the code judge needs 300: it stops submissions itself and calls them
+    # wrong.
     timeout_seconds=8.0,
-    # Workers have no network, no file to write and no programs; the code judge,
-    # which confines what it runs, needs False, as does one that asks a server.
+    # Workers cannot use the network, write files or start programs. The code
+    # judge needs False because it confines the programs that it runs. A judge
+    # that asks a server needs False too.
     confine=True,
-    # What is not judged so long after a batch's last token is 'timeout'; the
-    # paper's code batches took 552 s on 64 workers, its math 4 [P].
+    # A response not judged this long after a batch's last token is 'timeout'.
+    # The paper's code batches took 552 s on 64 workers, its math batches 4 s
+    # [P].
     batch_seconds=900.0,
     # Share of a batch's verdicts that may fail before the run stops.
     max_failed_share=0.05,
@@ -232,16 +238,17 @@ def _objective(c: ml_collections.ConfigDict) -> None:
     policy='tempered',
     # Responses cut off at max_tokens: 'mask' takes them out of the loss (at 8K
     # and 16K [1.1]) but not out of their group's mean; 'zero' is reward 0 (at
-    # 32K [1.1]); 'score' is what the judge said. Filters, refills and the
-    # metric `reward` see the reward that trains; `pass_rate` is the judge's.
+    # 32K [1.1]); 'score' is the judge's reward. Filters, refills and the metric
+    # `reward` use the reward that trains; `pass_rate` uses the judge's.
     truncated='mask',
-    # Takes up to 1 off the reward of responses in the last so many tokens
-    # before max_tokens, in proportion (DAPO); 0: nothing.
+    # Subtracts up to 1, in proportion, from the reward of responses that end in
+    # the last so many tokens before max_tokens (DAPO); 0: nothing.
     overlong_tokens=0,
     # Weight of the entropy in the loss, or a control (adaptive_entropy); 0 [P].
     entropy_bonus=0.0,
-    # For a loss with a reference (losses:with_kl), which is the stage's first
-    # policy, then the newest one every so many steps (ProRL); 0: never.
+    # For a loss with a reference policy (losses:with_kl). The reference is the
+    # stage's first policy; every so many steps the newest policy replaces it
+    # (ProRL); 0: never.
     reset_reference_every=0,
   )
 
@@ -256,16 +263,16 @@ def _optim(c: ml_collections.ConfigDict) -> None:
     warmup_steps=0,
     # Global gradient norm; [open].
     clip_norm=1.0,
-    # Updates a batch, each of its share of the prompts. 1 is on-policy [P]; 2
-    # and 4 are the ablation of [P Fig. 3c], which needs a loss with a ratio,
-    # such as losses:clipped (configs/updates_cpu.py).
+    # Updates per batch, each on an equal share of the prompts. 1 is on-policy
+    # [P]; 2 and 4 are the ablation of [P Fig. 3c], which needs a loss with a
+    # ratio, such as losses:clipped (configs/updates_cpu.py).
     updates=1,
-    # (regex, other) pairs: parameters of such names ('layers.q', 'embed')
+    # (regex, other) pairs: parameters whose names match ('layers.q', 'embed')
     # follow `other`, a factor of the learning rate or a transform of their own.
     groups=(),
     # Regex of the names that weight decay acts on; '': all matrices.
     decay_on='',
-    # Whether a stage takes over the moments of the one before [open]. Schedules
+    # Whether a stage keeps the moments of the previous stage [open]. Schedules
     # and warm-ups of the learning rate start anew with every stage.
     carry=True,
     # Whether the moments are in the hosts' memory between updates: AdamW's are
@@ -275,20 +282,21 @@ def _optim(c: ml_collections.ConfigDict) -> None:
   )
   # A microbatch is rows x columns tokens on each of the data x fsdp shards, of
   # which `sequence` devices share a row's; columns >= prompt + response.
-  # vocab_chunk: rows of the head, so many logits of each token at once.
+  # vocab_chunk: rows of the head, so many logits of each token are in memory at
+  # once.
   c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)
 
 
 def _records(c: ml_collections.ConfigDict) -> None:
-  # The run stops, with a line: at a larger mismatch of sampler and trainer (0:
-  # only warns), a larger share of groups without a gradient (1: never), and
-  # after so many steps in a row whose gradient is not finite.
+  # The run stops, with one line, if sampler and trainer differ by more (0: only
+  # warns), if a larger share of groups has no gradient (1: never), or after so
+  # many steps in a row whose gradient is not finite.
   c.limits = dict(mismatch=0.0, zero_signal=1.0, nonfinite=3)
   c.checkpoint = dict(
     # Steps between saves, and how many are kept.
     every=10,
     keep=2,
-    # Also keeps the one at which heldout/<domain> is highest; '': none.
+    # Also keeps the checkpoint at which heldout/<domain> is highest; '': none.
     best='',
   )
   # Steps between printed sample rollouts, how many, and characters of each.

@@ -1,7 +1,7 @@
-"""`validate`: the first bad field of a config, with its value and what to give.
+"""`validate`: finds the first bad field of a config and names value and remedy.
 
-It comes before anything is built. What depends on the model, the devices or the
-files of a run is checked where those are known, in run/.
+It runs before anything is built. Checks that depend on the model, the devices
+or the files of a run are in run/, where those are known.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def check_shape(
 ) -> None:
   """Raises ValueError unless a section has its fields, of their types.
 
-  `path` is the section's in the table, `where` what users call it.
+  `path` is the section's path in the table, `where` the name that users know.
   """
   known = fields.parts_of(path)
   for name in sorted({*known, *section}):
@@ -110,7 +110,7 @@ def _check_values(
 ) -> None:
   """Raises ValueError for a bad value of a stage, or of a domain in it."""
   for row in fields.FIELDS:
-    # A filter's values are checked with what each domain changes of it.
+    # A filter's values are checked with the overrides of each domain.
     if not row.path.startswith('filter.'):
       config = domain if row.domain else stage
       value = fields.value_at(config, row.path)

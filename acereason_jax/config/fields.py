@@ -1,7 +1,7 @@
-"""Every field of a config, a row a field: what it may be and who may change it.
+"""Every field of a config, one row each: what it may be and who may change it.
 
-Checks, stages, domains and resuming go by this table. A new field is a default
-in base.py and a row here; what reads it is in run/.
+Checks, stages, domains and resuming use this table. A new field is a default in
+base.py and a row here; its reader is in run/.
 """
 
 import functools
@@ -16,29 +16,31 @@ from acereason_jax.kernels import attention
 from acereason_jax.models import remat
 from acereason_jax.rl import advantages, packing
 
-# What a run that goes on may make of a field.
-# Nothing: it decided steps that are taken.
+# Changes that a resumed run may make to a field.
+# None: it decided steps that are already taken.
 FIXED = 'fixed'
-# Anything. It computes the same, up to rounding (mesh, microbatch, remat), or
-# the same in another place (offload), or decides what is no rollout: the ends
-# of stages, saves, and the judge's limits, which make failures, not rewards.
+# Any. The result is the same up to rounding (mesh, microbatch, remat) or is
+# only kept in another place (offload). Or the field decides no rollout: it sets
+# the ends of stages, the saves, or the judge's limits, which make failures, not
+# rewards.
 SAME = 'same'
-# Anything, but the rollouts of an interrupted step are drawn anew: it decides
+# Any, but the rollouts of an interrupted step are drawn anew: the field decides
 # how held-out questions are asked from here on.
 ANEW = 'anew'
 
 TRUNCATED = ('mask', 'zero', 'score')
 POLICIES = ('tempered', 'full')
 KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
-# Arguments of every transform that have a place of their own.
+# Arguments of every transform that have fields of their own.
 _OF_OPTIM = ('learning_rate', 'groups', 'decay_on')
 
 
 class Check(NamedTuple):
-  """What a value of the right type must be.
+  """A condition on a value that has the right type.
 
   good: (value, config of the stage) -> whether it is.
-  remedy: what to give instead; '{c.rollout.prompts}' is that field's value.
+  remedy: the value to give instead; '{c.rollout.prompts}' is that field's
+    value.
   """
 
   good: Callable[[Any, ml_collections.ConfigDict], bool]
@@ -48,15 +50,16 @@ class Check(NamedTuple):
 class Field(NamedTuple):
   """A field of a config.
 
-  path: where it is, 'rollout.per_prompt'.
-  kind: type of its value; dict is a component, or names that users choose.
-  check: what a value must be, where the type does not say it all. A component
-    in place of a number is checked when it is built.
-  component: whether it may be (of kind dict, is) a component,
+  path: dotted path, such as 'rollout.per_prompt'.
+  kind: type of its value; dict is a component or a dict of names that users
+    choose.
+  check: condition beyond the type, if there is one. A component in place of a
+    number is checked when it is built.
+  component: whether it may be a component (for kind dict: whether it is one),
     dict(fn='package.module:function', **arguments).
   stage: whether a stage may change it.
   domain: whether a domain may change it.
-  resume: what a run that goes on may make of it, FIXED, SAME or ANEW. Whatever
+  resume: changes that a resumed run may make: FIXED, SAME or ANEW. A field that
     a stage may change is free as long as that stage has not begun.
   """
 
@@ -342,7 +345,8 @@ def is_component(value: Any) -> bool:
 def leaves(values: Any, section: str = '') -> Iterator[tuple[str, Any]]:
   """(path, value) of each field that nested dicts give, by the table.
 
-  What the table does not know is given too, as far down as it is known.
+  A path that the table does not know is given too, down to the part that the
+  table knows.
   """
   for name, value in values.items():
     path = f'{section}.{name}' if section else name
@@ -357,7 +361,7 @@ def value_at(config: ml_collections.ConfigDict, path: str) -> Any:
 
 
 def told(paths: tuple[str, ...]) -> str:
-  """Those fields in a line; a section of which all are there by its name."""
+  """These fields in one line; a section that is complete goes by its name."""
   names = []
   for path in paths:
     section = path.partition('.')[0]

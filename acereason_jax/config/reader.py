@@ -1,7 +1,7 @@
-"""Reading a config: every field is read, or refused.
+"""Reads a config; a field that nothing reads is an error.
 
-A field that nothing reads is a knob that does nothing, so start-up fails on
-it; `Reader` notes what was read.
+A field that nothing reads is a knob that does nothing, so start-up fails on it.
+`Reader` records which fields were read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ import ml_collections
 from acereason_jax import resolve
 from acereason_jax.config import fields
 
-# By stages.py, for all.
+# stages.py reads these for all.
 _READ_AS_A_WHOLE = ('stages', 'start.stages', 'domains', 'mix')
 
 
@@ -35,7 +35,7 @@ class Reader:
     return value
 
   def over(self, config: ml_collections.ConfigDict) -> 'Reader':
-    """The same of another config; what one reads, all have read."""
+    """A reader of another config that shares the record of fields read."""
     return Reader(config, self._name, self._seen)
 
   def kwargs(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Reader:
     return dict(self._config.to_dict())
 
   def build(self, **extra: Any) -> Any:
-    """What the component dict(fn=..., **kwargs) builds."""
+    """Builds the component dict(fn=..., **kwargs)."""
     return resolve.build(self.kwargs(), self._name, **extra)
 
   def leaves(self) -> Iterator[str]:
@@ -55,7 +55,8 @@ class Reader:
   ) -> None:
     """Raises ValueError naming the fields that nothing has read.
 
-    What each stage or each domain has its own of, nobody reads of this config.
+    Fields that each stage or each domain has its own value of are not read from
+    this config.
     """
     own = {leaf for r in domains for leaf in r.leaves() if _of_domain(leaf)}
     rest = {leaf for r in stages for leaf in r.leaves() if not _of_domain(leaf)}

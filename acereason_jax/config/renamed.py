@@ -1,7 +1,8 @@
-"""The fields that had another name, and what is said of it.
+"""The fields that had another name, and the line that says so.
 
 A config with an old name is refused with a line that has the new one. A run
-that was recorded with old names goes on: its record is read with today's.
+that was recorded with old names can resume: its record is read with today's
+names.
 """
 
 import copy
@@ -11,7 +12,7 @@ from typing import Any
 
 from acereason_jax.config import fields
 
-# Old path -> path; what is inside a section moves with it.
+# Old path -> path; the fields inside a section move with it.
 RENAMED = {
   'advantage': 'objective.advantage',
   'average': 'objective.average',
@@ -42,12 +43,12 @@ RENAMED = {
   'updates': 'optim.updates',
   'warmup_steps': 'optim.warmup_steps',
 }
-# Fields that records with old names lack, and what they then were.
+# Fields that records with old names lack, and the values they then had.
 _ADDED = {'optim.groups': [], 'optim.decay_on': ''}
 
 
 def new_name(path: str) -> str | None:
-  """Today's path of a field by its old one; None: it is no old one."""
+  """Today's path of a field, by its old path; None: it is not an old path."""
   for old, new in RENAMED.items():
     if path == old or path.startswith(f'{old}.'):
       return new + path.removeprefix(old)
@@ -64,8 +65,8 @@ def check(values: Any, where: str) -> None:
 def hint(complaint: str, argv: Sequence[str]) -> str:
   """'config.loss is called objective.loss now', '' where nothing was renamed.
 
-  Of what ml_collections says of a field that is not there, which names only its
-  last part; flags have the whole path.
+  ml_collections' complaint about a missing field names only the last part of
+  its path; the flags in `argv` have the whole path.
   """
   given = re.findall(r'--config\.([\w.]+)', ' '.join(argv))
   found = {path: new for path in given if (new := new_name(path))}
@@ -80,7 +81,7 @@ def hint(complaint: str, argv: Sequence[str]) -> str:
 
 
 def today(record: Mapping[str, Any]) -> dict[str, Any]:
-  """A config of a run's record, as JSON values, with the names of today."""
+  """The config of a run's record, as JSON values, with today's names."""
   config = copy.deepcopy(dict(record))
   if not any(new_name(path) for path, _ in _paths(config)):
     return config
@@ -93,7 +94,7 @@ def today(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _move(values: dict[str, Any]) -> None:
-  """Gives what stands at old paths of a config or a stage their new ones."""
+  """Moves the values at old paths of a config or a stage to the new paths."""
   for old, new in RENAMED.items():
     *section, name = old.split('.')
     part = values
@@ -101,7 +102,8 @@ def _move(values: dict[str, Any]) -> None:
       part = part.get(key, {}) if isinstance(part, dict) else {}
     if isinstance(part, dict) and name in part:
       _put(values, new.split('.'), part.pop(name))
-  # The optimizer's section was the transform, whose arguments have any name.
+  # The optimizer's section used to be the transform, whose arguments can have
+  # any name.
   if isinstance(optim := values.get('optim'), dict):
     for name in optim.keys() - set(fields.parts_of('optim')):
       _put(values, ['optim', 'transform', name], optim.pop(name))
@@ -120,9 +122,10 @@ def _put(
 
 
 def _paths(values: Any, section: str = '') -> Iterator[tuple[str, Any]]:
-  """(path, value) of all that nested dicts hold, sections before their parts.
+  """(path, value) of everything in nested dicts, sections before their parts.
 
-  What is inside a component or a section of the user's own has no old name.
+  The contents of a component or of a section with users' names have no old
+  name.
   """
   for name, value in values.items():
     path = f'{section}.{name}' if section else name

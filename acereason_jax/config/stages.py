@@ -1,7 +1,7 @@
-"""Stages and domains: configs of their own, made of what they change.
+"""Stages and domains: the config of each, made from its overrides.
 
-A stage and a domain are dicts of overrides. Each gives a whole config, which is
-checked and read like any other.
+A stage and a domain are dicts of overrides. Each yields a whole config, which
+is checked and read like any other.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ def with_overrides(
 ) -> ml_collections.ConfigDict:
   """A copy of `config` with `changes`, section by section.
 
-  A component that names its `fn`, and a section of names that users choose, are
-  taken whole.
+  A component that names its `fn` replaces the old value whole, and so does a
+  section of names that users choose.
   """
   whole = config.copy_and_resolve_references()
   # checks.py is stricter, and names the field.
@@ -48,10 +48,10 @@ def _override(
 def stages(
   config: ml_collections.ConfigDict,
 ) -> dict[str, ml_collections.ConfigDict]:
-  """The config of each stage to run: of `start.stages`, or of all.
+  """The config of each stage to run: those in `start.stages`, or all.
 
   Raises:
-    ValueError: a stage that is no dict of fields that stages may change.
+    ValueError: a stage is not a dict of fields that stages may change.
   """
   found, chosen = every_stage(config), config.start.stages
   if unknown := [n for n in chosen if n not in found]:
@@ -92,7 +92,7 @@ def domains(
   """The config of each domain of prompts.
 
   Raises:
-    ValueError: a domain that changes what domains may not.
+    ValueError: a domain changes a field that domains may not change.
   """
   if not len(config.domains):
     return {MAIN: config}
@@ -112,7 +112,7 @@ def _check_may_change(
 ) -> None:
   renamed.check(changes, where)
   for path, _ in fields.leaves(changes):
-    # A name that its section lacks is refused with those that it has.
+    # An error for an unknown name lists the names that the section has.
     known = '.' not in path or path in fields.BY_PATH
     if known and path not in allowed:
       raise ValueError(
@@ -125,7 +125,7 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
   """Each domain's share of a stage's prompts; they add up to 1.
 
   Raises:
-    ValueError: a share of no domain, or shares that are none.
+    ValueError: a share belongs to no domain, or the shares are not valid.
   """
   names = list(config.domains) or [MAIN]
   if not len(config.mix):
@@ -149,10 +149,10 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
 def filtered(
   stage: ml_collections.ConfigDict,
 ) -> dict[str, ml_collections.ConfigDict]:
-  """The config of a stage by domain of its mix, with that domain's filter.
+  """A stage's config for each domain of its mix, with that domain's filter.
 
   Raises:
-    ValueError: a filter of no domain.
+    ValueError: a filter belongs to no domain.
   """
   names = list(stage.domains) or [MAIN]
   for name, changes in stage.filter.domains.items():
@@ -177,7 +177,7 @@ def filters(stage: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
 
 @contextlib.contextmanager
 def named(what: str, name: str) -> Iterator[None]:
-  """Errors say which stage or domain they are about, if there are several."""
+  """Adds the name of the stage or domain to errors, if there are several."""
   try:
     yield
   except ValueError as e:

@@ -1,6 +1,6 @@
-"""A run that goes on: what it may change of its config, and what it does.
+"""Resuming a run: the config fields that may change, and those that do.
 
-Both configs are JSON values: that of the run's record, and today's.
+Both configs are JSON values: the one in the run's record, and today's.
 """
 
 import fnmatch
@@ -14,7 +14,7 @@ from acereason_jax.config import fields, stages
 
 
 def _everywhere(resume: str) -> tuple[str, ...]:
-  """The fields of that column, as stages and domains have them too."""
+  """The fields with that `resume`, also as parts of stages and domains."""
   rows = [row for row in fields.FIELDS if row.resume == resume]
   return (
     *(row.path for row in rows),
@@ -23,22 +23,24 @@ def _everywhere(resume: str) -> tuple[str, ...]:
   )
 
 
-# * is any name. None of it decides what a step's rollouts are.
+# * is any name. None of these fields decides the rollouts of a step.
 MAY_CHANGE = _everywhere(fields.SAME)
-# And this, which changes what held-out questions are asked from here on.
+# These change which held-out questions are asked from here on.
 STEERED = _everywhere(fields.ANEW)
 
 
 def by_name(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A stored config with its stages by name, to tell which of them changed."""
+  """A stored config with its stages by name, to find which of them changed."""
   named = {stage['name']: stage for stage in config['stages']}
   return dict(config, stages=named, order_of_stages=list(named))
 
 
 class Change(NamedTuple):
-  """A field of a stored config that another has otherwise; None: it is absent.
+  """A field that differs between two stored configs.
 
-  In `field` a stage goes by its name: stages.math_8k.steps.
+  field: dotted path, with a stage by its name: stages.math_8k.steps.
+  before: its value in the first config; None if it is absent.
+  after: its value in the second config; None if it is absent.
   """
 
   field: str
@@ -58,12 +60,12 @@ def describe(change: Change) -> str:
 def steered(
   stored: Mapping[str, Any], current: Mapping[str, Any], stage: str
 ) -> tuple[list[Change], list[Change]]:
-  """(what changes for a run that stands in `stage`; what of it may not).
+  """(the changes for a run that is in `stage`; those that are not allowed).
 
-  Both are configs as JSON values. A run may change what MAY_CHANGE and STEERED
-  list, and every field of a stage that has not begun; stages that have not
-  begun may also come, go and change places. What may not be changed decided
-  what happened already.
+  Both are configs as JSON values. A run may change the fields that MAY_CHANGE
+  and STEERED list, and every field of a stage that has not begun. Stages that
+  have not begun may also be added, removed and reordered. The other fields
+  decided steps that are already taken.
   """
   old, new = (ml_collections.ConfigDict(c) for c in (stored, current))
   befores, afters = stages.every_stage(old), stages.every_stage(new)
@@ -73,7 +75,7 @@ def steered(
   if list(afters)[: len(begun)] != begun:
     wrong = [Change('order_of_stages', begun, list(afters)[: len(begun)])]
   else:
-    # A stage's fields may stand there, or in the whole config.
+    # A stage's fields may be in the stage or in the whole config.
     elsewhere = 'stages', 'order_of_stages', *fields.STAGE
     if not stored['stages']:
       begun, elsewhere = [], ()
@@ -84,7 +86,7 @@ def steered(
       found = [c._replace(field=f'stages.{name}.{c.field}') for c in found]
       wrong += [named.get(c.field, c) for c in found]
     wrong = [c for c in wrong if not _is_among(c.field, MAY_CHANGE + STEERED)]
-    # An end that is past stays what it was.
+    # An end that is past stays as it was.
     ends = [f'stages.{n}.{f}' for n in begun[:-1] for f in ('steps', 'stop')]
     wrong += [c for c in changes if _is_among(c.field, ends)]
   return changes, wrong
@@ -95,7 +97,7 @@ def check(
   current: Mapping[str, Any],
   may_change: Collection[str],
 ) -> None:
-  """Checks that a run goes on under the configuration it began with.
+  """Checks that a run resumes under the configuration that it began with.
 
   Both are nested dicts of JSON values. `may_change` holds dotted prefixes, in
   which * stands for any name.
@@ -120,7 +122,7 @@ def check(
 def fixed(
   config: Mapping[str, Any], may_change: Collection[str]
 ) -> dict[str, Any]:
-  """The fields of a run's configuration that it must go on with, by path."""
+  """The fields of a run's configuration that must not change, by path."""
   return {
     field: value
     for field, value in _flat(config).items()
@@ -136,7 +138,7 @@ def _of_stage(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def _changes(
   before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list[Change]:
-  """The leaves that differ, by path; sections without fields have none."""
+  """The leaves that differ, by path; sections without fields have no leaves."""
   old, new = (dict(_paths(values, '')) for values in (before, after))
   return [
     Change(path, old.get(path), new.get(path))

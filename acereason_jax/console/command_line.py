@@ -1,4 +1,4 @@
-"""How a command reads its command line: absl's flags, a set for each command.
+"""Reads command lines with absl's flags, one set of flags for each command.
 
 A command defines its flags in a set of its own, so that two commands may have
 a flag of one name, and only its `main` reads them, as values:
@@ -26,16 +26,16 @@ from absl import flags, logging
 
 from acereason_jax.console import exits, terminal
 
-# What absl gives to every set, for the few who know of them.
+# Flags that absl adds to every set; few users need them.
 _HIDDEN = 'flagfile', 'undefok'
 
 
 class Flags:
   """A command's flags: absl's, in a set of its own.
 
-  `string`, `integer` and the others take a name, a default, a help text and
-  what absl's take beside them. There are --help and --verbosity; `verbosity`
-  is the default of the latter.
+  `string`, `integer` and the others take a name, a default, a help text and the
+  other arguments of absl's functions. --help and --verbosity always exist;
+  `verbosity` is the default of the latter.
   """
 
   def __init__(self, verbosity: int = logging.ERROR) -> None:
@@ -76,7 +76,7 @@ def parse(
   known.values.unparse_flags()
   known.values.set_gnu_getopt(True)
   if {'--help', '-h'} & set(argv[1:]):
-    # Flags that are required may be missing then.
+    # Required flags may be missing then.
     terminal.say(_help(known.values, about))
     raise SystemExit(0)
   try:
@@ -98,7 +98,7 @@ def refused(
   error: Exception | str, remedy: str = '--help lists the flags'
 ) -> SystemExit:
   """Prints one line for a wrong command line; returns what to raise."""
-  # absl puts a traceback of a config's file before what it says.
+  # absl puts a traceback of the config file before its message.
   *_, last = filter(None, map(str.strip, str(error).splitlines()))
   line = f'error: {terminal.printable(last)} ({remedy})'
   terminal.say(line, to_stderr=True)
@@ -108,7 +108,7 @@ def refused(
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
   """Runs `main` on the command line of this process; exits with its status."""
   logging.use_absl_handler()
-  # absl asks its own set whether it may log.
+  # absl's own set of flags decides whether it logs.
   flags.FLAGS.mark_as_parsed()
   with contextlib.suppress(RuntimeError, OSError):  # Standard error is closed.
     faulthandler.enable()

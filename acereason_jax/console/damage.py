@@ -1,10 +1,10 @@
-"""One line for whatever a library makes of a file that is damaged."""
+"""One line for any error that a library raises on a damaged file."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
-# Libraries that believe what a file says end in any of these. A bug of ours
-# does too: the line names the kind and the words.
+# Libraries that trust a damaged file can raise any of these. A bug of ours can
+# too, so the line gives the kind of the error and its message.
 _ENDS = (
   ArithmeticError,
   AttributeError,
@@ -19,11 +19,11 @@ _REASON_CHARS = 300
 
 @contextlib.contextmanager
 def told(error: Callable[[str], Exception]) -> Iterator[None]:
-  """Raises `error(reason)` in place of what a library raised inside."""
+  """Raises `error(reason)` in place of the error that a library raised."""
   try:
     yield
   except Exception as e:
-    # jax and tokenizers say that a file cannot be read with a bare Exception.
+    # jax and tokenizers raise a bare Exception for a file that cannot be read.
     if type(e) is not Exception and not isinstance(e, _ENDS):
       raise
     reason = ' '.join(f'{type(e).__name__}: {e}'.split())[:_REASON_CHARS]

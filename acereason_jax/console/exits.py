@@ -1,11 +1,11 @@
 """How commands end: their exit statuses, and one line for what a user can fix.
 
 0   done (for `judge`, whatever the verdict)
-1   something for the user to fix, told in one line: 'error: ...'; also a
+1   something for the user to fix, in one line: 'error: ...'; also a
     traceback, which is a bug
 2   a command line that cannot be read; `--help` lists the flags
 70  a bug in one process of several: a traceback, and all of them end
-75  stopped by a signal, nothing lost: the same command goes on
+75  stopped by a signal, nothing lost: the same command resumes
 """
 
 import contextlib
@@ -25,9 +25,9 @@ BUG = os.EX_SOFTWARE
 def one_line_for(*kinds: type[Exception], where: str = '') -> Iterator[None]:
   """Ends the command, status 1, with one line for errors of these kinds.
 
-  Put it around the reading of what a user gave, and around known ends of a
-  run. Any other error is a bug and keeps its traceback. `where` goes before
-  the error's own words. --verbosity=1 shows the traceback too.
+  Put it around the code that reads a user's input, and around known ends of a
+  run. Any other error is a bug and keeps its traceback. `where` goes before the
+  error's own words. --verbosity=1 shows the traceback too.
   """
   try:
     yield

@@ -1,4 +1,4 @@
-"""Settings of jax and of the libraries that commands make before they start."""
+"""Settings of jax and other libraries that commands make before they start."""
 
 import os
 

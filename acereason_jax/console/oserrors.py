@@ -1,7 +1,7 @@
-"""System errors in plain words: the system's own, and what to do.
+"""System errors in plain words: the system's message, and what to do.
 
-Libraries report them in errors of their own, with the system's words inside;
-`code` finds them there.
+Libraries report system errors in errors of their own, which contain the
+system's message; `code` finds it there.
 """
 
 import errno
@@ -26,12 +26,12 @@ _REMEDIES = {
   errno.EEXIST: 'name another place, or remove what is there',
   errno.ENOENT: 'put it there, or name another',
 }
-# The words of the two left out are too common to be looked for in other errors.
+# The words of the two left out are too common to search for in other errors.
 _TOLD = frozenset(_REMEDIES) - {errno.ENOENT, errno.EEXIST}
 
 
 def code(error: BaseException) -> int | None:
-  """The errno of an error that the system caused, else None."""
+  """The errno of an error that the system caused, or None."""
   if isinstance(error, OSError) and error.errno is not None:
     return error.errno
   text = str(error)
@@ -39,14 +39,14 @@ def code(error: BaseException) -> int | None:
 
 
 def remedy(code: int) -> str:
-  """What to do, or '' if that is not known."""
+  """The remedy, or '' if none is known."""
   return _REMEDIES.get(code, '')
 
 
 def explained(error: OSError) -> str:
   """The error in one line, with a remedy unless it names one itself."""
   if error.errno is None or error.strerror != os.strerror(error.errno):
-    # This project raised it, with words of its own.
+    # This project raised it, with a message of its own.
     return error.strerror or str(error)
   parts = [error.strerror]
   if error.filename is not None:

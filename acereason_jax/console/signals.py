@@ -1,10 +1,10 @@
 """The one signal handler: SIGTERM, SIGINT and SIGHUP ask a command to stop.
 
-Asked once, the command stops at its next safe point, with nothing lost. Asked
-again with Ctrl+C it stops at once. A second SIGTERM or SIGHUP changes nothing,
-because neither is a person in a hurry: `timeout` sends SIGTERM to a command
-twice, and a terminal that closes is heard of from the kernel, from the shell
-and from `terminal.say`.
+After the first signal the command stops at its next safe point, with nothing
+lost. A second Ctrl+C stops it at once. A second SIGTERM or SIGHUP changes
+nothing, because neither means a person in a hurry: `timeout` sends SIGTERM to a
+command twice, and for a closed terminal the kernel, the shell and
+`terminal.say` each send SIGHUP.
 """
 
 import contextlib
@@ -22,8 +22,9 @@ class StopRequest:
 
   The handler only sets a flag, which the command reads at its safe points with
   `agreed`, or with `asked` where no other process has to agree. Inside
-  `interruptible` every point is safe. SIGHUP stays ignored where it is, as
-  nohup has it. Enter this after jax.distributed.initialize, in the main thread.
+  `interruptible` every point is safe. SIGHUP stays ignored if it was ignored
+  before, as nohup sets it. Enter this after jax.distributed.initialize, in the
+  main thread.
   """
 
   def __init__(self) -> None:
@@ -32,7 +33,7 @@ class StopRequest:
     self._interruptible = False
 
   def __enter__(self) -> 'StopRequest':
-    # With many processes jax owns SIGTERM: it brings all to one common step.
+    # With several processes jax handles SIGTERM: it finds a step common to all.
     self._shared = jax.distributed.is_initialized() and jax.process_count() > 1
     numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

@@ -42,7 +42,7 @@ def one_line(text: str, max_chars: int) -> str:
 
 
 class _Terminal:
-  """A terminal that may go away; what is written after that is lost."""
+  """A terminal that may go away; text written after that is lost."""
 
   def __init__(self, file: Any):
     self._file = file
@@ -79,9 +79,9 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
     rich.progress.TimeRemainingColumn(),
     console=rich.console.Console(file=_Terminal(sys.stderr)),
     transient=True,
-    # The default would send to stderr what a user sent to a file.
+    # The default would send output to stderr that a user sent to a file.
     redirect_stdout=sys.stdout.isatty(),
-    # The default looks back 30 seconds: less than one step may take.
+    # The default averages over 30 seconds, less than one step may take.
     speed_estimate_period=24 * 3600.0,
   ) as bar:
     task = bar.add_task('', total=total, completed=done)
@@ -123,7 +123,7 @@ def say(*args: Any, to_stderr: bool = False) -> None:
 
 
 def _silence(file: Any) -> None:
-  """From now on, what is written is lost without an error."""
+  """From now on, text written to the file is lost without an error."""
   null = os.open(os.devnull, os.O_WRONLY)
   os.dup2(null, file.fileno())
   os.close(null)

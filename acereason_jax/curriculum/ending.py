@@ -1,4 +1,4 @@
-"""When a stage ends: after steps or epochs, or where it no longer gains."""
+"""Decides when a stage ends: after steps, after epochs, or without gain."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -19,10 +19,11 @@ class Stop(NamedTuple):
 
   steps: after so many steps of the stage.
   epochs: after so many epochs of every domain.
-  metric: when this surely rises by less than `gain`: its gain and two standard
-    errors are below that.
-  window: over so many steps ('same_prompts') or values of the metric (others).
-  gain: in the metric's own unit, such as a pass rate from 0 to 1.
+  metric: metric that ends the stage when it surely rises by less than `gain`:
+    its rise plus two standard errors is below that.
+  window: steps ('same_prompts') or values of the metric (others) to compare.
+  gain: least rise that counts, in the metric's own unit, such as a pass rate
+    from 0 to 1.
   """
 
   steps: int = 0
@@ -43,10 +44,10 @@ def rise(
   newest: int,
   temperatures: Sequence[float],
 ) -> plateau.Rise | None:
-  """How much `stop.metric` rises; None: it is '', or too little is known yet.
+  """The rise of `stop.metric`; None: it is '', or too little is known yet.
 
   `history` holds its values in this stage, the newest last, and filters are by
-  domain. The stage began after step `since` and stands at step `newest`;
+  domain. The stage began after step `since` and is at step `newest`;
   `temperatures` are those of its steps.
   """
   if not stop.metric:

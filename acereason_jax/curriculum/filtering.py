@@ -1,7 +1,7 @@
 """Which prompts an epoch leaves out, by difficulty and by what was solved.
 
 A pure function of the data and of the ledger's records of earlier steps, so a
-run that goes on finds the same prompts.
+resumed run finds the same prompts.
 """
 
 import functools
@@ -24,7 +24,7 @@ class Filter(NamedTuple):
 
   A rollout is solved if its reward in training was above 0 (`ledger.Record`).
 
-  max_difficulty: leaves out harder prompts, by what their data set says (None:
+  max_difficulty: leaves out harder prompts, by their data set's number (None:
     keeps all).
   max_solved: leaves out prompts with more than `max_solved` of `of` rollouts
     solved when this stage asked them before it began. Verdicts that failed
@@ -35,11 +35,11 @@ class Filter(NamedTuple):
     were last in an epoch of this stage or, before that, asked by it.
   drop_solved: leaves out prompts all of whose rollouts were solved when they
     were last in an epoch of this stage.
-  readmit: the share of the prompts left out for what the model makes of them
-    (never for their difficulty) that an epoch takes all the same. Nothing else
-    brings a prompt back, since one that is left out is not asked again.
+  readmit: the share of the prompts left out for the model's results (never for
+    their difficulty) that an epoch takes nevertheless. Nothing else brings a
+    prompt back, since one that is left out is not asked again.
   min_judged: the share of a prompt's verdicts that must not have failed. A
-    prompt with fewer stays, since nothing is known of it.
+    prompt with fewer stays, since too little is known about it.
   """
 
   max_difficulty: float | None = None
@@ -52,7 +52,7 @@ class Filter(NamedTuple):
 
 
 def check(filter: Filter, prompts: Sequence[types.Prompt]) -> None:
-  """Checks that a filter can be, and that it can judge every prompt.
+  """Checks that a filter is valid and that it can judge every prompt.
 
   Raises:
     ValueError: one line that begins with the name of a field of `Filter`.
@@ -69,7 +69,8 @@ def check(filter: Filter, prompts: Sequence[types.Prompt]) -> None:
     )
   if f.max_difficulty is None:
     return
-  # Kept, a misspelt field of the data would switch the filter off unseen.
+  # If such prompts stayed, a misspelt field of the data would disable the
+  # filter silently.
   unknown = [p.id for p in prompts if p.difficulty is None]
   if unknown:
     raise ValueError(
@@ -92,13 +93,13 @@ def survivors(
 ) -> list[types.Prompt]:
   """The prompts of an epoch, in the given order.
 
-  Only records of `stage` and of steps before `before_step` count, and none from
-  before step `since`, which are of an earlier stage of that name. Which prompts
-  come back depends only on `seed`, stage, epoch and id.
+  Only records of `stage` from step `since` on and before `before_step` count;
+  older ones are of an earlier stage of that name. Which prompts come back
+  depends only on `seed`, stage, epoch and id.
 
   Raises:
     NothingLeft: one line that begins with the name of a field of `Filter`.
-    ValueError: such a line; see `check`, or the stage has asked nothing.
+    ValueError: such a line; see `check`, or the stage has asked no prompts.
   """
   check(filter, prompts)
   count = functools.partial(
@@ -146,7 +147,7 @@ def _was_probed(
   before_step: int,
   since: int,
 ) -> bool:
-  """Whether the stage has asked one of these before it began."""
+  """Whether the stage asked one of these prompts before it began."""
   asked = outcomes.asked(
     ledger,
     kind=ledger_lib.PROBE,

@@ -1,8 +1,8 @@
-"""A record of every judged group, for good: what became of every prompt.
+"""A permanent record of every judged group: the history of every prompt.
 
 A ledger is a value: `extended` gives another one and leaves it as it was. Only
-verdicts are counted: a `timeout` or an `error` is no wrong answer, so shares
-are of what was judged. Prompts are told apart by their ids only, which must
+verdicts are counted: a `timeout` or an `error` is not a wrong answer, so shares
+are of judged rollouts. Prompts are told apart by their ids only, which must
 differ over all data of a run.
 """
 
@@ -27,7 +27,7 @@ _MAX_CHARS = 1024
 class Record(NamedTuple):
   """A judged group: how many rollouts of a prompt got which verdict.
 
-  kind: 'train', of the batch of `step`, or 'probe', asked after `step`.
+  kind: 'train' (in the batch of `step`) or 'probe' (asked after `step`).
   stage: the name of the stage that asked.
   epoch: the epoch of the domain in the stage, from 0.
   step: counts from 1, over all stages; 0 is before the first step.
@@ -68,7 +68,7 @@ class Record(NamedTuple):
 
 NUMBERS = [n for n in Record._fields if n not in ('kind', *TEXTS)]
 WIDTHS = {n: 'int64' if n == 'tokens' else 'int32' for n in NUMBERS}
-# Texts and kinds as codes.
+# Texts and kinds are stored as codes.
 ROW = np.dtype([(name, WIDTHS.get(name, 'int32')) for name in Record._fields])
 
 
@@ -80,12 +80,12 @@ def records(
   step: int,
   rules: objective.Rules,
 ) -> list[Record]:
-  """A record a group, in order; `epochs` holds that of each group's prompt.
+  """One record per group, in order; `epochs` holds the epoch of each prompt.
 
-  A prompt that stands twice in a batch has two groups, maybe of two epochs.
+  A prompt that is in a batch twice has two groups, maybe of two epochs.
 
   Raises:
-    ValueError: not as many epochs as groups.
+    ValueError: the numbers of epochs and groups differ.
   """
   if len(groups) != len(epochs):
     raise ValueError(
@@ -132,8 +132,8 @@ def _record(
 class Ledger:
   """Records in order of their steps; equal to another with the same records.
 
-  To extend the newest of a line of ledgers costs what the new records cost:
-  they share memory, and each sees only its own first records. To extend an
+  Ledgers extended from one another share memory, and each sees only its own
+  first records. Extending the newest costs only the new records. Extending an
   older one copies it.
   """
 
@@ -143,10 +143,10 @@ class Ledger:
     self._count = self._memory.append(records)
 
   def extended(self, records: Iterable[Record]) -> 'Ledger':
-    """This and then `records`.
+    """A ledger of these records and then `records`.
 
     Raises:
-      ValueError: one line naming the first record that cannot be.
+      ValueError: one line naming the first record that is not valid.
     """
     if self._count != self._memory.count:
       return Ledger(self).extended(records)
@@ -239,7 +239,7 @@ class _Memory:
 
 
 def from_columns(rows: np.ndarray, texts: dict[str, dict[str, int]]) -> Ledger:
-  """A ledger of `rows`, [N] of ROW, and of a code for each text of a column.
+  """A ledger of `rows`, [N] of ROW, and of the codes of each column's texts.
 
   Raises: ValueError, see `Ledger.extended`.
   """
@@ -255,9 +255,9 @@ def _of(memory: _Memory, count: int) -> Ledger:
 def _check(
   rows: np.ndarray, texts: Mapping[str, Iterable[str]], first: int, step: int
 ) -> None:
-  """Raises ValueError if there is a text or a row that cannot be.
+  """Raises ValueError for a text or a row that is not valid.
 
-  `rows` stand at `first` and on, after a row of `step`.
+  `rows` begin at place `first` and follow a row of `step`.
   """
   for name, values in texts.items():
     for text in values:

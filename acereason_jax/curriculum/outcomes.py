@@ -1,8 +1,8 @@
 """Questions to a ledger: a prompt's newest record, its counts, what changed.
 
-`right` is the judge's word, and what `solvable`, `lost` and `summary` count:
-what the model can do. `solved` is what the stage gave a reward for, and what
-`counts` gives to filters: what is left to train on.
+`right` counts the judge's verdicts: what the model can do. `solvable`, `lost`
+and `summary` use it. `solved` counts the rollouts that the stage rewarded.
+`counts` gives it to filters, which select the prompts left to train on.
 """
 
 import math
@@ -48,7 +48,7 @@ def newest(
   stage: str | None = None,
   before_step: int | None = None,
 ) -> dict[str, Record]:
-  """The last record of each prompt that has one; None: of any."""
+  """The last record of each prompt that has one; None: of any kind or stage."""
   places = chosen(ledger, kind=kind, stage=stage, before_step=before_step)
   places = _last_of_each_prompt(ledger, places)
   return {record.prompt: record for record in ledger.at(places)}
@@ -56,7 +56,7 @@ def newest(
 
 def mean_lengths(ledger: Ledger) -> dict[str, float]:
   """The mean length of a response in each prompt's last record, in tokens."""
-  # Column by column, as in `counts`: every step asks this.
+  # Column by column, as in `counts`: every step calls this.
   places = _last_of_each_prompt(ledger, np.arange(len(ledger)))
   column = lambda name: ledger.rows[name][places].astype(np.int64)
   means = column('tokens') / sum(column(name) for name in VERDICTS)
@@ -88,7 +88,7 @@ def asked(
 
 
 class Counts(NamedTuple):
-  """How a prompt fared.
+  """The results of a prompt.
 
   solved: rollouts with a reward above 0.
   judged: rollouts with a verdict, 1 or more.
@@ -109,15 +109,15 @@ def counts(
 ) -> dict[str, Counts]:
   """The sums over each prompt's newest epoch in a stage.
 
-  Records of steps before `since_step` are of another stage of that name.
+  Records of steps before `since_step` belong to another stage of that name.
 
-  A record of which less than the share `min_judged` was judged, or nothing,
-  says nothing, so the epoch before it is the newest one then.
+  A record is ignored if no rollout of it was judged, or less than the share
+  `min_judged`. The epoch before it is then the newest one.
   """
   rows = ledger.rows
   places = chosen(ledger, kind=kind, stage=stage, before_step=before_step)
   places = places[rows['step'][places] >= since_step]
-  # Column by column: to copy rows whole takes several times as long.
+  # Column by column: copying whole rows takes several times as long.
   column = lambda name: rows[name][places].astype(np.int64)
   judged = sum(column(name) for name in JUDGED)
   rollouts = sum(column(name) for name in VERDICTS)
@@ -146,7 +146,7 @@ def _judged(rows: np.ndarray) -> np.ndarray:
 def solvable(ledger: Ledger) -> dict[str, int]:
   """{id: the step of its first right answer} of prompts that became solvable.
 
-  In the first step that judged it, no rollout of such a prompt was right.
+  No rollout of such a prompt was right in the first step that judged it.
   """
   rows = ledger.rows
   judged = rows[_judged(rows) > 0]
@@ -160,8 +160,8 @@ def solvable(ledger: Ledger) -> dict[str, int]:
 def lost(ledger: Ledger, misses: int = 1) -> dict[str, int]:
   """{id: the step of its last right answer} of prompts solved once, not now.
 
-  In the first step that judged it, a rollout of such a prompt was right; in
-  its last `misses` records, all of later steps, none was.
+  A rollout of such a prompt was right in the first step that judged it. None
+  was right in its last `misses` records, all of later steps.
   """
   rows = ledger.rows
   judged = rows[_judged(rows) > 0]
@@ -177,7 +177,7 @@ def lost(ledger: Ledger, misses: int = 1) -> dict[str, int]:
 
 
 def _first_step(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
-  """By code of a prompt the first step among the rows, or _NEVER."""
+  """The first step of each prompt among the rows, by its code, or _NEVER."""
   first = np.full(len(ledger.texts('prompt')), _NEVER)
   np.minimum.at(first, rows['prompt'], rows['step'])
   return first
@@ -191,7 +191,7 @@ class Summary(NamedTuple):
   pass_rate: right answers among the rollouts that were judged.
   all_right, mixed, all_wrong: shares of the groups.
   truncated: the share of all rollouts that were cut off at the longest length.
-  mean_length: tokens a response.
+  mean_length: tokens per response.
   failed: how many verdicts failed. A share of nothing is nan.
   """
 
@@ -210,7 +210,7 @@ class Summary(NamedTuple):
 
 
 def summary(ledger: Ledger) -> list[Summary]:
-  """One of each kind, stage and epoch, in order of their first records."""
+  """One summary per kind, stage and epoch, in order of their first records."""
   rows = ledger.rows
   keys = rows[['stage', 'kind', 'epoch']]
   _, firsts, group = np.unique(keys, return_index=True, return_inverse=True)

@@ -1,7 +1,7 @@
 """A ledger as bytes of a Parquet file, and back.
 
 The bytes come from checkpoints and files of strangers: sizes are checked before
-anything is unfolded, and equal ledgers give equal bytes.
+anything is unpacked. Equal ledgers give equal bytes.
 """
 
 import numpy as np
@@ -78,10 +78,10 @@ def from_bytes(data: bytes) -> ledger_lib.Ledger:
 
 
 def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
-  """The columns of a file whose own words about itself were checked first.
+  """The columns of a file whose metadata were checked first.
 
-  Texts stay codes: a long one that is said to stand in each of
-  many rows would else fill the memory.
+  Texts stay codes: otherwise a long text that the file repeats in many rows
+  would fill the memory.
   """
   source = pyarrow.BufferReader(data)
   head = pyarrow.parquet.read_metadata(source)
@@ -99,7 +99,7 @@ def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
     'acereason_jax.ledger writes them'
   )
   names = [head.schema.column(i).path for i in range(head.num_columns)]
-  # Words beside the columns may name types that a reader would then make.
+  # Metadata next to the columns may name types that a reader would then build.
   if head.metadata or names != _SCHEMA.names:
     raise ValueError(expected)
   with pyarrow.parquet.ParquetFile(

@@ -1,8 +1,8 @@
-"""Whether a model still gains: how much a rate rises, and the error of that.
+"""Whether a model still improves: the rise of a rate and its standard error.
 
-The mean reward of a batch does not say it: what a filter takes out, what a mix
-or a temperature changes, moves it too, and most of its changes are noise. So
-prompts are compared with themselves, and a gain comes with its standard error.
+The mean reward of a batch does not show it: filters, mixes and temperatures
+change the mean too, and most of its changes are noise. So prompts are compared
+with themselves, and a gain comes with its standard error.
 """
 
 import functools
@@ -16,17 +16,17 @@ from acereason_jax.curriculum import ledger as ledger_lib
 
 # Fewer prompts than this have no standard error to rely on.
 MIN_PROMPTS = 20
-# A pass rate depends on the temperature; of two that differ by more than this
-# share, it is not compared.
+# A pass rate depends on the temperature. Rates at temperatures that differ by
+# more than this share are not compared.
 SAME_TEMPERATURE = 0.05
 
 
 class Rise(NamedTuple):
-  """How much a rate rises.
+  """The rise of a rate.
 
-  gain: by how much it rises over a window; a rate is 0 to 1.
-  error: the standard error of that.
-  prompts: how many prompts were compared; 0: it is no rate of prompts.
+  gain: the rise over a window; a rate is 0 to 1.
+  error: the standard error of the gain.
+  prompts: how many prompts were compared; 0: the rate is not one of prompts.
   """
 
   gain: float
@@ -35,10 +35,10 @@ class Rise(NamedTuple):
 
 
 def of_values(values: Sequence[float], window: int) -> Rise | None:
-  """The mean of the newest `window` values, over that of those before.
+  """The rise of the mean, from the previous `window` values to the newest.
 
-  Values that are not finite are left out. None: there are not two windows of 2
-  or more.
+  Values that are not finite are left out. None: there are not two windows of at
+  least 2 values.
   """
   finite = [value for value in values if math.isfinite(value)]
   before, newest = finite[-2 * window : -window], finite[-window:]
@@ -62,20 +62,21 @@ def of_same_prompts(
 ) -> Rise | None:
   """How much the solve rate of the same prompts rises in `window` steps.
 
-  Solved is what filters go by (`ledger.Record`), since they choose who is asked
-  again.
+  Solved means what filters use (`ledger.Record`), since they choose which
+  prompts are asked again.
 
-  The stage began after step `since` and stands at step `newest`. Each group
-  of the newest `window` steps is compared with the one before it of the
-  same prompt, whenever that was. Probes are no part of it: who stays was
-  chosen by them. `temperatures` are those of the stage's steps.
+  The stage began after step `since` and is at step `newest`. Each group of the
+  newest `window` steps is compared with the one before it of the same prompt,
+  whenever that was. Probes do not count, since they chose which prompts stay.
+  `temperatures` are those of the stage's steps.
 
-  A filter that takes out what was solved every time (`solved_leave`, by
-  domain) keeps those that had bad luck, which then seem to gain. So there
-  groups count that are not solved every time, before and after alike; where
-  they differ in size, so are all draws of the smaller size from the larger.
-  Without a gain the two then differ by chance, whatever the size and filter.
-  The same for what was never solved (`unsolved_leave`).
+  A filter that drops prompts solved every time (`solved_leave`, by domain)
+  keeps those that had bad luck, which then seem to gain. So for such a domain
+  only groups count that are not solved every time, before and after alike. If
+  the two groups differ in size, the mean is over all draws of the smaller size
+  from the larger group that are not solved every time. Without a gain the two
+  then differ only by chance, whatever the size and the filter. The same holds
+  for prompts never solved (`unsolved_leave`).
 
   None: too few prompts were asked twice, or the stage is shorter than a window.
   """
@@ -100,7 +101,7 @@ def of_same_prompts(
   if prompts < MIN_PROMPTS or not length.sum():
     return None
   slope = gain.sum() / length.sum()
-  # A prompt's groups depend on each other: it is one observation.
+  # A prompt's groups depend on each other, so a prompt is one observation.
   left = np.bincount(after['prompt'], gain - slope * length)
   error = math.sqrt((left**2).sum() * prompts / (prompts - 1)) / length.sum()
   return Rise(float(slope * window), float(error * window), prompts)
@@ -109,13 +110,13 @@ def of_same_prompts(
 def _pairs(
   ledger: ledger_lib.Ledger, stage: str, since: int, after: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of a prompt's group before, and of its group; those after `after`."""
+  """Rows of each group after step `after`, and of its prompt's group before."""
   rows = ledger.rows[np.searchsorted(ledger.rows['step'], since + 1) :]
   names = ledger.texts('stage')
   mine = rows['stage'] == (names.index(stage) if stage in names else -1)
   mine &= rows['kind'] == ledger_lib.KINDS.index(ledger_lib.TRAIN)
   rows = rows[np.flatnonzero(mine & (_judged(rows) > 0))]
-  # They stand in order of their steps.
+  # The rows are in order of their steps.
   rows = rows[np.argsort(rows['prompt'], kind='stable')]
   pair = (rows['prompt'][1:] == rows['prompt'][:-1]) & (
     rows['step'][1:] > after

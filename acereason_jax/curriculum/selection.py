@@ -1,9 +1,9 @@
-"""Which prompts come next: epochs, and domains in their shares.
+"""Selects the next prompts: by epochs, and from domains by their shares.
 
 Everything is a pure function of the data, the ledger and a `Cursor`. An epoch
-of a domain is a shuffled pass over the prompts that its filter leaves. They are
-found when the first of them is drawn, from records of earlier steps only, so a
-run that goes on finds the same ones.
+of a domain is a shuffled pass over the prompts that its filter leaves. These
+prompts are found when the first of them is drawn, from records of earlier steps
+only, so a resumed run finds the same prompts.
 """
 
 import fractions
@@ -22,9 +22,9 @@ Cursor = Mapping[str, Mapping[str, int]]
 
 
 class _Place(NamedTuple):
-  """How far a domain is.
+  """The progress of a domain.
 
-  epoch: the one that it is in, from 0; -1 before the first.
+  epoch: the current epoch, from 0; -1 before the first.
   position: how many prompts of the epoch were drawn.
   size: how many prompts the epoch has; 0 until its first is drawn.
   began: the step whose batch drew its first prompt.
@@ -52,20 +52,20 @@ def draw(
   step: int,
   since: int = 0,
 ) -> tuple[list[tuple[types.Prompt, int]], dict[str, dict[str, int]]]:
-  """The next `count` (prompt, its epoch), the batch of `step`; the new cursor.
+  """The batch of `step`, `count` pairs (prompt, its epoch), and the new cursor.
 
   Prompts and filters are by domain; `mix` holds the share of each domain, in
   any unit. After any number of draws of a stage each domain is within one
   prompt of its share. `stage_seed` orders the prompts, epoch by epoch, as
-  `grain` shuffles and repeats them. A batch runs across the end of an epoch, so
-  a prompt can stand in it twice. `seed` and `since`, the step that the stage
-  began after, are those of `filtering.survivors`.
+  `grain` shuffles and repeats them. A batch can cross the end of an epoch, so a
+  prompt can be in it twice. `seed` and `since`, the step that the stage began
+  after, are those of `filtering.survivors`.
 
   Raises:
-    filtering.NothingLeft: an epoch that would begin has no prompts; nothing is
-      drawn.
-    ValueError: a share, a domain without prompts, see `survivors`; or an epoch
-      that has begun has other prompts now.
+    filtering.NothingLeft: an epoch that would begin has no prompts; then
+      nothing is drawn.
+    ValueError: a share is not valid, a domain has no prompts (see `survivors`),
+      or an epoch that has begun has other prompts now.
   """
   shares = _shares(mix)
   _check_domains(shares, prompts, filters)
@@ -114,10 +114,10 @@ def _check_domains(
 
 
 def _sized(place: _Place, size: int, domain: str, stage: str) -> _Place:
-  """`place` in an epoch of `size` prompts, the size that it began with.
+  """`place` with its epoch's size, `size` prompts.
 
   Raises:
-    ValueError: it began with another one.
+    ValueError: the epoch began with another size.
   """
   if place.size not in (0, size):
     raise ValueError(
@@ -129,7 +129,7 @@ def _sized(place: _Place, size: int, domain: str, stage: str) -> _Place:
 
 
 def _shares(mix: Mapping[str, float]) -> dict[str, fractions.Fraction]:
-  """Exact shares that add up to 1; without the domains that have none."""
+  """Exact shares that add up to 1, without the domains whose share is 0."""
   wrong = [w for w in mix.values() if not 0.0 <= w < math.inf]
   total = sum(map(fractions.Fraction, mix.values())) if not wrong else 0
   if not total:
@@ -140,12 +140,12 @@ def _shares(mix: Mapping[str, float]) -> dict[str, fractions.Fraction]:
 def _next_domain(
   shares: Mapping[str, fractions.Fraction], drawn: Mapping[str, int]
 ) -> str:
-  """Whose turn it is: the earliest due of those that are far enough below.
+  """The next domain: the earliest due of those far enough below their share.
 
-  The one that is furthest below its share would not do: with shares of 10, 10,
-  1, 1000, 1000, 32 and 1000 one falls more than 1.1 below. Tijdeman (1980, the
-  chairman assignment problem): never as much as 1, the least that can be
-  promised.
+  Taking the domain furthest below its share would not do: with shares of 10,
+  10, 1, 1000, 1000, 32 and 1000 one falls more than 1.1 below. By Tijdeman
+  (1980, the chairman assignment problem) it is never as much as 1 below, the
+  best possible bound.
   """
   n = sum(drawn.values()) + 1
   slack = fractions.Fraction(1, max(2 * len(shares) - 2, 1))
@@ -162,7 +162,7 @@ def may_begin_epoch(
 
 
 def epochs_done(cursor: Cursor) -> int:
-  """The epochs that every domain drawn from has finished."""
+  """The number of epochs that every domain drawn from has finished."""
   return math.floor(progress(cursor))
 
 

@@ -3,17 +3,18 @@
 Every converter is a pure function of a source's own fields, and returns the
 JSON form of a `CodeTask`: {'kind': 'stdin', 'tests': [{'stdin': '1 2\\n',
 'expected': '3\\n'}]}, or {'kind': 'call', 'fn': 'Solution().add', 'tests':
-[{'args': [1, 2], 'expected': 3}]}, with 'time_limit_seconds' and
-'memory_bytes' where the source has limits, and 'float_tol' and 'float_error'
-where its statement or its judge allows an error. It raises ValueError, one
-line, for what it cannot convert. The fields are untrusted: nothing in them is
-executed, evaluated or unpickled, and what they unpack to is bounded.
+[{'args': [1, 2], 'expected': 3}]}, with 'time_limit_seconds' and 'memory_bytes'
+where the source has limits, and 'float_tol' and 'float_error' where its
+statement or its judge allows an error. It raises ValueError, one line, for a
+row that it cannot convert. The fields are untrusted: nothing in them is
+executed, evaluated or unpickled, and their unpacked size is bounded.
 
-`statement` is the problem's text, in which `tolerance` looks for one:
-without it numbers are exact.
+`statement` is the problem's text, in which `tolerance` looks for an allowed
+error. If it finds none, numbers must be exact.
 
 A call's arguments are plain JSON values, so tuples, sets and integer keys
-cannot be passed; a tuple that is expected becomes a list, an integer key text.
+cannot be passed; an expected tuple becomes a list, and an integer key becomes
+text.
 """
 
 import ast
@@ -31,8 +32,8 @@ _TIME_FACTOR = 3.0
 _MAX_TIME_SECONDS = 60.0
 _LEAST_MEMORY_BYTES = 1 << 30
 _MOST_MEMORY_BYTES = 1 << 36
-# What LeetCode's judge allows wherever a result is a float, and says so in most
-# statements: "Answers within 10^-5 of the actual value will be accepted".
+# LeetCode's judge allows this error for every float result; most statements say
+# so: "Answers within 10^-5 of the actual value will be accepted".
 _LEETCODE_ERROR = {'float_tol': 1e-5, 'float_error': 'absolute'}
 _FUNCTION = re.compile(r'(Solution\(\)\.)?([A-Za-z_][A-Za-z0-9_]*)')
 _CLASS = re.compile(r'^class\s+(\w+)', re.MULTILINE)
@@ -45,10 +46,10 @@ def apps(
 ) -> Task:
   """The tests of APPS, TACO or PRIME, from their field `input_output`.
 
-  Arguments are a list, or text with one JSON value a line; then the result is
-  JSON text too. Where there is no class Solution and every result is a list of
-  one element, that element is the result: so the Codewars problems are stored,
-  and nothing in the data tells them from functions that return such lists.
+  Arguments are a list, or text with one JSON value per line; then the result is
+  JSON text too. If there is no class Solution and every result is a list of one
+  element, that element is the result, because Codewars problems are stored so.
+  The data do not distinguish them from functions that return such lists.
   """
   data = untrusted.loads(input_output, 'input_output')
   expect(isinstance(data, dict), 'input_output is not an object')
@@ -74,10 +75,10 @@ def apps(
 def codecontests(row: Mapping[str, Any]) -> Task:
   """The public, private and generated tests of a CodeContests row.
 
-  Times are three times the source's, since that is meant for C++, and memory
-  is at least 1 GiB; `description` says what error is allowed. The data do not
-  say which problems have several right outputs; those few judge other right
-  programs wrong.
+  Times are three times the source's, since that is meant for C++, and memory is
+  at least 1 GiB; the allowed error is read from `description`. The data do not
+  say which problems have several right outputs. Those few problems judge other
+  right programs wrong.
   """
   expect(
     not row.get('input_file') and not row.get('output_file'),
@@ -96,9 +97,9 @@ def codecontests(row: Mapping[str, Any]) -> Task:
 def codeforces(row: Mapping[str, Any]) -> Task:
   """The official tests of an open-r1/codeforces row.
 
-  Limits are as for CodeContests; `output_format`, `description` and `note` say
-  what error is allowed. Interactive problems are refused, and so are those
-  with files and those for which `generated_checker` would have to be run.
+  Limits are as for CodeContests; the allowed error is read from
+  `output_format`, `description` and `note`. Interactive problems, problems with
+  files and problems that need their `generated_checker` are refused.
   """
   expect(row.get('input_mode', 'stdio') == 'stdio', 'input is not stdin')
   expect(not row.get('interaction_format'), 'the problem is interactive')
@@ -205,7 +206,7 @@ def toolkit(
 
   Without starter code the inputs are stdin. With it they are the arguments of
   its one function as Python source, with or without the call around them, or
-  one JSON value a line. An input that is a path is not told from text.
+  one JSON value per line. Inputs that are paths are read as text.
   """
   cases = untrusted.cases(input_output, 'input_output')
   code = python_source.uncommented(starter_code)
@@ -227,13 +228,14 @@ def toolkit(
 
 
 def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
-  """A task of the tests in `assert f(1, 2) == 3` lines, and what was left.
+  """(task of the tests in `assert f(1, 2) == 3` lines, number left out).
 
   Reads MBPP's tests joined by line ends, and HumanEval's `check(candidate)`.
-  The second result counts the asserts that are not a call on literals equal
-  to a literal, as those in loops, with tolerances or with tuples as arguments;
-  a task with some left is weaker than its source. Without an entry point it is
-  the one name that the asserts call. Floats are exact, as `==` is.
+  The second result counts the asserts that are not a call on literals equal to
+  a literal, such as those in loops, with tolerances or with tuples as
+  arguments; if some are left out, the task is weaker than its source. The
+  default entry point is the one name that the asserts call. Floats are exact,
+  as `==` is.
   """
   tree = python_source.parsed(source, 'exec')
   candidates = {
@@ -266,7 +268,7 @@ def _texts(cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 def _stdin_task(tests: Iterable[tuple[str, str]], statement: str) -> Task:
   tests = [{'stdin': i, 'expected': o} for i, o in tests]
   expect(bool(tests), 'there are no tests')
-  # A program that does nothing would be right.
+  # A program that does nothing would pass.
   expect(any(t['expected'].strip() for t in tests), 'no test expects output')
   return {'kind': 'stdin', 'tests': tests, **tolerance.allowed_error(statement)}
 
@@ -305,12 +307,12 @@ def _has_float(value: Any) -> bool:
 
 
 def _apps_call(inputs: Any, output: Any) -> tuple[list, Any]:
-  """Returns (arguments, result) of one call as APPS and its kin store it."""
+  """Returns (arguments, result) of one call in the format of APPS."""
   if isinstance(inputs, str):
     return untrusted.lines(inputs), untrusted.loads(output, 'an output')
   expect(isinstance(inputs, list), 'inputs are not a list of arguments')
   for value in inputs:
-    # JSON made their keys text, and what they had been is lost.
+    # JSON made their keys text, and the keys' types are lost.
     expect(
       not isinstance(value, dict)
       or not value

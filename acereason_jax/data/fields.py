@@ -1,6 +1,6 @@
 """Reads a row from a record of a data set, by the names its fields may have.
 
-docs/data.md tells whose names they are.
+docs/data.md lists the data sets that use these names.
 """
 
 import math
@@ -13,18 +13,18 @@ from acereason_jax.data import questions, records
 # Questions go to a tokenizer; answers may be code tasks with all their tests.
 _MAX_QUESTION_CHARS = 1 << 20
 _MAX_ANSWER_CHARS = records.MAX_LINE_BYTES
-# Names of columns, in any case; docs/data.md tells whose they are.
+# Names of columns, in any case; docs/data.md lists who uses them.
 QUESTION = ('prompt', 'problem', 'question')
 ANSWER = ('answer', 'expected_answer', 'final_answer', 'ground_truth')
 # verl's: an object whose `ground_truth` is the answer.
 REWARD = 'reward_model'
 OTHERS = ('id', 'difficulty', 'starter')
-# The fields of a message by two conventions: who speaks, and what.
+# The fields of a message in two conventions: the speaker and the text.
 _MESSAGE_FIELDS = (('role', 'content'), ('from', 'value'))
 _ROLES = {'human': 'user'}
 _SHOWN_COLUMNS = 20
-# No judge reads quotes, so that nothing else can be meant. A backslash is two
-# there: a single one may be LaTeX or a control character.
+# No judge reads quotes, so the quoted text must be meant. A backslash must be
+# doubled in it: a single one may be LaTeX or a control character.
 _LIST_OF_TEXT = re.compile(
   r"""\[(?P<quote>["'])(?P<text>(?:(?!(?P=quote))[^\\]|\\\\)+)(?P=quote)\]"""
 )
@@ -35,8 +35,8 @@ _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
 def row_of(where: str, record: Any, answers: bool = True) -> questions.Row:
   """A row of a question and, with `answers`, its answer; see docs/data.md.
 
-  The question is text, or a list of messages: maybe a system turn, then one of
-  the user. Fields may repeat each other, but not differ.
+  The question is text, or a list of messages: an optional system turn, then one
+  user turn. Fields may repeat each other, but not differ.
   """
   if not isinstance(record, Mapping):
     raise ValueError(f'{where}: expected an object, got {record!r:.60}')
@@ -49,11 +49,12 @@ def row_of(where: str, record: Any, answers: bool = True) -> questions.Row:
     ],
     record,
   )
-  # Data sets hold blank answers, of proofs say: those the judge refuses.
+  # Data sets have blank answers, for example to proofs. The judge refuses
+  # those.
   answer = ''
   if answers:
     found = _given(record, ANSWER) + _reward_answer(where, record)
-    # A null says nothing where another field has the answer.
+    # A null is ignored where another field has the answer.
     told = [pair for pair in found if pair[1] is not None]
     answer = _agreed(
       where,
@@ -86,7 +87,7 @@ def row_of(where: str, record: Any, answers: bool = True) -> questions.Row:
 def _given(
   record: Mapping[str, Any], names: Sequence[str]
 ) -> list[tuple[str, Any]]:
-  """The fields of these names, in any case; nulls only if all are."""
+  """The fields with these names, in any case; nulls only if all are null."""
   found = [(k, v) for k, v in record.items() if k.lower() in names]
   return [(k, v) for k, v in found if v is not None] or found
 
@@ -97,7 +98,7 @@ def _agreed(
   found: Sequence[tuple[str, Any]],
   record: Mapping[str, Any],
 ) -> Any:
-  """The value of the fields that were found, which must be one."""
+  """The value of the fields that were found, which must agree."""
   if not found:
     raise ValueError(
       f'{where}: needs exactly one of {listed(names)}; it has: '
@@ -114,7 +115,7 @@ def _agreed(
 
 
 def listed(names: Iterable[str]) -> str:
-  """At most so many, each cut: a stranger chose them."""
+  """The first few names, each cut short, because a stranger chose them."""
   names = list(names)
   shown = [f'{name!r:.60}' for name in names[:_SHOWN_COLUMNS]]
   more = f', ... ({len(names):,})' if len(names) > _SHOWN_COLUMNS else ''
@@ -133,7 +134,7 @@ def hint(names: Iterable[str]) -> str:
 def _reward_answer(
   where: str, record: Mapping[str, Any]
 ) -> list[tuple[str, Any]]:
-  """[('reward_model.ground_truth', value)] of a row as verl has it."""
+  """[('reward_model.ground_truth', value)] of a row in verl's format."""
   found = []
   for name, value in _given(record, (REWARD,)):
     if value is None:
@@ -148,7 +149,7 @@ def _reward_answer(
 
 
 def _turns(where: str, field: str, value: Any) -> tuple[str | None, str]:
-  """(system turn or None, the user's) of a text or of a list of messages."""
+  """(system turn or None, user turn) of a text or of a list of messages."""
   if not isinstance(value, list):
     return None, _text(where, field, value, _MAX_QUESTION_CHARS)
   messages = [_message(where, f'{field}[{i}]', m) for i, m in enumerate(value)]
@@ -173,9 +174,9 @@ def _turns(where: str, field: str, value: Any) -> tuple[str | None, str]:
 
 
 def _message(where: str, name: str, message: Any) -> tuple[str, Any]:
-  """(who speaks, what) of a message."""
+  """(speaker, text) of a message."""
   if isinstance(message, Mapping):
-    # Tables give every message the fields of all.
+    # Tables give every message the fields of all messages.
     known = {k: v for k, v in message.items() if v is not None}
     for who, what in _MESSAGE_FIELDS:
       if known.keys() == {who, what} and isinstance(known[who], str):
@@ -196,8 +197,10 @@ def _answer(where: str, field: str, value: Any) -> str:
 
 
 def _of_one(value: Any) -> Any:
-  """The answer of a list of one: verl's examples have lists, and Skywork-OR1
-  has them as text."""
+  """The answer in a list of one.
+
+  verl's examples have lists, and Skywork-OR1 has them as text.
+  """
   if isinstance(value, list) and len(value) == 1:
     return value[0]
   if not isinstance(value, str) or len(value) > _MAX_LISTED_CHARS:
@@ -207,7 +210,7 @@ def _of_one(value: Any) -> Any:
 
 
 def _starter(where: str, record: Mapping[str, Any]) -> str:
-  """'' for none, null and blank text."""
+  """The starter; '' for none, null and blank text."""
   value = record.get('starter')
   if value is None:
     return ''
@@ -216,7 +219,7 @@ def _starter(where: str, record: Mapping[str, Any]) -> str:
 
 
 def _difficulty(where: str, record: Mapping[str, Any]) -> float | None:
-  """The number, which JSON lines give as it is written; None for null."""
+  """The difficulty, a number or its text in a JSON line; None for null."""
   value = record.get('difficulty')
   if value is None:
     return None

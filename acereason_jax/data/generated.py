@@ -1,7 +1,8 @@
-"""Rows that need no files: sums, and programs to write.
+"""Generated rows, which need no files: sums, and programs to write.
 
 Which generated rows are held out depends on neither seed nor count: a seed only
-orders rows, so a train and a held-out source can never meet by choosing seeds.
+orders rows, so no choice of seeds can make a train and a held-out source
+overlap.
 """
 
 import itertools
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from acereason_jax.data import questions
 
-# Names of functions that programs are asked for, and what they compute.
+# Names of the operations in the programs to write, and their functions.
 _OPERATIONS = {
   'plus': ('{} plus {}', operator.add),
   'minus': ('{} minus {}', operator.sub),
@@ -20,8 +21,9 @@ _OPERATIONS = {
   'larger': ('the larger of {} and {}', max),
   'smaller': ('the smaller of {} and {}', min),
 }
-# No pair that comes to one operation or to a constant, as two sums and the
-# remainder of a product may, and no remainder of a difference, often below 0.
+# Leaves out pairs that can reduce to one operation or to a constant, such as
+# two sums or the remainder of a product, and the remainder of a difference,
+# which is often below 0.
 _CHAINS = {
   1: tuple((name,) for name in _OPERATIONS),
   2: (
@@ -30,7 +32,7 @@ _CHAINS = {
     *(('times', name) for name in ('plus', 'minus', 'larger', 'smaller')),
   ),
 }
-# Chosen so that no two functions with constants to _LARGEST agree on all.
+# Chosen so that no two functions with constants up to _LARGEST agree on all.
 _INPUTS = (-109, 0, 11, 41, 55, 74, 109)
 _LARGEST = 50
 
@@ -44,7 +46,7 @@ def arithmetic(
   to split 'heldout', all others to 'train'.
 
   Raises:
-    ValueError: an unknown split, or more rows asked for than the split has.
+    ValueError: an unknown split, or a count larger than the split.
   """
   pairs = [(a, b) for a in range(largest + 1) for b in range(a, largest + 1)]
   pairs.sort(key=lambda pair: questions.text_digest(f'split {pair}'))
@@ -76,16 +78,15 @@ def programs(
 ) -> list[questions.Row]:
   """`count` different tasks 'Write a Python function f(x) that returns ...'.
 
-  The value of f takes 1 or 2 `operations`, its difficulty, as 'the larger of
-  (x plus 3) and 8', with constants from 2 to `largest`. The answer is a task of
-  `verifiers/code.py`, as JSON; its tests tell f from every other function that
-  is asked for. The share `held_out` (0 to 1) of these functions belongs to
-  split 'heldout', all others to 'train', by the function only: there may be
-  two ways to ask for one, and both are in the same split.
+  The value of f takes 1 or 2 `operations`, its difficulty, as 'the larger of (x
+  plus 3) and 8', with constants from 2 to `largest`. The answer is a task of
+  `verifiers/code.py`, as JSON; its tests distinguish f from every other
+  generated function. The share `held_out` (0 to 1) of these functions belongs
+  to split 'heldout', all others to 'train'. The split depends only on the
+  function: if two texts describe it, both are in the same split.
 
   Raises:
-    ValueError: an argument out of its range, or more rows asked for than the
-      split has.
+    ValueError: an argument out of its range, or a count larger than the split.
   """
   if split not in ('train', 'heldout'):
     raise ValueError(f"split={split!r}: expected 'train' or 'heldout'")
@@ -113,7 +114,7 @@ def programs(
 
 
 def _program(names: Sequence[str], constants: Sequence[int]) -> questions.Row:
-  """The task of these operations, in order, each with its constant."""
+  """The task that applies these operations in order, each with its constant."""
   # Languages do not agree on the remainder of a number below 0.
   inputs = [x for x in _INPUTS if x >= 0 or 'remainder' not in names]
   asked, results = '', inputs
@@ -132,5 +133,5 @@ def _program(names: Sequence[str], constants: Sequence[int]) -> questions.Row:
 
 
 def _is_held_out(row: questions.Row, share: float) -> bool:
-  # By its tests, which are those of all rows of the same function.
+  # By its tests, which all rows of the same function share.
   return int(questions.text_digest(f'split {row.answer}'), 16) < share * 16**64

@@ -1,8 +1,8 @@
-"""Rows of a Parquet file, read in a process of its own.
+"""Reads rows of a Parquet file in a separate process.
 
-A small file can unpack to any size, and its metadata may say otherwise. So a
-child with limited memory unpacks it, refuses what is too large, and sends rows
-as JSON; if it fails, or dies, the caller gets one line.
+A small file can unpack to any size, and its metadata may be false. So a child
+with limited memory unpacks it, refuses data that are too large, and sends rows
+as JSON. If it fails or dies, the caller gets one line.
 
     python -m acereason_jax.data.parquet_rows FILE IN_ANY_CASE... -- EXACT...
 """
@@ -28,7 +28,7 @@ from pyarrow import types as kinds
 from acereason_jax import children
 from acereason_jax.data import records
 
-# Unpacked, of the columns that are read: all their text is kept in memory.
+# Unpacked size of the columns that are read; all their text is kept in memory.
 MAX_BYTES = 4 << 30
 MAX_ROWS = 10_000_000
 # The child's address space, bytes: a batch, its text, and a page of a column.
@@ -45,9 +45,8 @@ def read(
   """(names of all columns, iterator of ('path:row', record)).
 
   A record has the columns whose name is in `exact` or, in lower case, in
-  `any_case`. Numbers are text: those of float16 and float32 columns with the
-  digits that they need, decimals with all of theirs. Infinities and NaN stay
-  numbers.
+  `any_case`. Numbers are text: float16 and float32 values with the digits that
+  they need, decimals with all digits. Infinities and NaN stay numbers.
 
   Raises:
     ValueError: one line naming path, or path:row (from 1); the iterator too.
@@ -77,7 +76,7 @@ def _messages(path: str | os.PathLike, columns: Sequence[str]) -> Iterator:
       stderr=said,
       # Arrow's other pools reserve more address space than they use.
       env=children.environment(ARROW_DEFAULT_MEMORY_POOL='system'),
-      # A Ctrl+C at the terminal is for the caller.
+      # Only the caller handles a Ctrl+C at the terminal.
       start_new_session=True,
     )
     stack.callback(_end, child)
@@ -109,7 +108,7 @@ def _end(child: subprocess.Popen) -> None:
   child.stdout.close()
 
 
-# The child.
+# The functions below run in the child.
 
 
 class Refused(Exception):
@@ -166,7 +165,7 @@ def _say(out: TextIO, **message: Any) -> None:
 
 
 def _check_names(columns: Sequence[str]) -> None:
-  """Which of two columns counts, nobody has said."""
+  """Refuses two columns of one name, because either could be meant."""
   for name in columns:
     if columns.count(name) > 1:
       raise Refused(f': has the column {name!r} twice; remove one of them')
@@ -175,7 +174,7 @@ def _check_names(columns: Sequence[str]) -> None:
 def _check_sizes(
   file: pyarrow.parquet.ParquetFile, columns: Sequence[str]
 ) -> None:
-  """Checks the metadata, then the pages: a run may repeat a value."""
+  """Checks the metadata, then the pages, since a run may repeat a value."""
   about = file.metadata
   if about.num_rows > MAX_ROWS:
     raise Refused(
@@ -192,7 +191,7 @@ def _check_sizes(
 
 
 def _spread_bytes(values: pyarrow.Array) -> int:
-  """Bytes of an array's values, each counted: those of a dictionary share."""
+  """Bytes of an array's values; one that a dictionary shares counts again."""
   if kinds.is_dictionary(values.type):
     parts = values.indices.drop_null().value_counts()
     return sum(
@@ -241,7 +240,7 @@ def _stored_bytes(
 def _batches(
   file: pyarrow.parquet.ParquetFile, columns: Sequence[str]
 ) -> Iterator[pyarrow.RecordBatch]:
-  """A row group at a time, so many rows as the metadata make small."""
+  """Yields batches of a row group, each small according to the metadata."""
   if not columns:
     return
   row_bytes = _stored_bytes(file, columns) // max(file.metadata.num_rows, 1)
@@ -269,7 +268,7 @@ def plain(scalar: pyarrow.Scalar) -> Any:
   if kinds.is_floating(kind):
     if not math.isfinite(value):
       return float(value)
-    # Widened to 64 bits, a short decimal becomes a long one: first to text.
+    # Converts to text first: a short decimal gets many digits in 64 bits.
     return repr(float(str(np.dtype(kind.to_pandas_dtype()).type(value))))
   if isinstance(value, decimal.Decimal):
     return format(value, 'f')
@@ -280,7 +279,7 @@ def plain(scalar: pyarrow.Scalar) -> Any:
     return value.decode()
   if isinstance(value, str | bool):
     return value
-  # A time, say: how it is written is not for us to choose.
+  # Such as a time, which has more than one spelling.
   raise Refused(
     f': holds a value of type {kind}; expected text or numbers: write it as '
     'text'

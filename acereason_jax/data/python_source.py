@@ -24,7 +24,8 @@ _NODES = re.compile(r'\b(ListNode|TreeNode|Node)\b')
 def literal(text: Any) -> Any:
   """Returns the value of JSON or of a Python literal.
 
-  JSON is first: its escapes mean more, and it is read a hundred times faster.
+  JSON is tried first: its escapes mean more, and it is read a hundred times
+  faster.
   """
   expect(isinstance(text, str), 'an output is not text')
   try:
@@ -56,7 +57,7 @@ def _constant(node: ast.expr) -> Any:
 def arguments(text: Any, parameters: tuple[str, ...], name: str = '') -> list:
   """Returns the arguments in 'nums = [3,3], target = 6', in order.
 
-  They may stand in a call of `name`.
+  They may be inside a call of `name`.
   """
   expect(isinstance(text, str), 'an input is not text')
   call = parsed(f'_({text}\n)', 'eval').body
@@ -98,10 +99,11 @@ def uncommented(starter_code: Any) -> str:
 
 
 def parameters(starter_code: str, name: str) -> tuple[str, ...]:
-  """Returns the names of what the function `name` is called with.
+  """Returns the names of the parameters of the function `name`.
 
   Raises:
-    ValueError: there is none, or JSON cannot carry its arguments or result.
+    ValueError: there is no such function, or JSON cannot carry its arguments or
+      result.
   """
   header = _header(uncommented(starter_code), name)
   expect(not _NODES.search(header), f'{name} works on lists or trees of nodes')
@@ -122,7 +124,7 @@ def _header(code: str, name: str) -> str:
   matches = [m for m in DEFINITION.finditer(code) if m[1] == name]
   expect(len(matches) == 1, f'starter_code does not define {name} once')
   rest = code[matches[0].start() :]
-  # Which colon ends the header, only Python's grammar knows.
+  # Only Python's grammar can tell which colon ends the header.
   for colon in re.finditer(':', rest[:_HEADER_CHARS]):
     with contextlib.suppress(ValueError):
       header = rest[: colon.end()] + ' pass'
@@ -132,7 +134,7 @@ def _header(code: str, name: str) -> str:
 
 
 def is_test(node: ast.AST) -> bool:
-  """Whether it is an assert of more than a constant, which HumanEval has."""
+  """Whether it asserts more than a constant (HumanEval asserts constants)."""
   return isinstance(node, ast.Assert) and not isinstance(
     node.test, ast.Constant
   )

@@ -1,4 +1,4 @@
-"""Rows: questions with their answers, each under an id of its own."""
+"""Rows: questions with their answers, each with a unique id."""
 
 import collections
 import dataclasses
@@ -19,9 +19,9 @@ class Row:
 
   id: stable and unique.
   question: the user's turn.
-  answer: what the judge compares with.
-  difficulty: a number of the data set's own, None where it gives none.
-  starter: the code that a program must begin with, '' where it is free.
+  answer: the reference that the judge compares with.
+  difficulty: a number that the data set gives, None where it gives none.
+  starter: the code that a program must begin with, '' for none.
   system: the text of the row's own system turn, None where it has none.
   """
 
@@ -78,7 +78,7 @@ def asked(row: Row) -> str:
 
 
 def say_repeated(where: str | os.PathLike, rows: Iterable[Row]) -> None:
-  """Says which questions stand under several ids; their rows stay."""
+  """Prints which questions have several ids; their rows stay."""
   same = collections.defaultdict(list)
   for row in rows:
     same[asked(row)].append(row)

@@ -11,13 +11,13 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-# Code tasks stand in a line with all their tests; the largest known have some
-# ten million characters. A line takes up to 25 times its size when parsed.
+# A code task is one line with all its tests; the largest known have about ten
+# million characters. A line takes up to 25 times its size when parsed.
 MAX_LINE_BYTES = 128 << 20
 MAX_FILE_BYTES = 8 << 30
 _REASON_CHARS = 200
 
-# What files of other kinds begin with, what they are, and what to do.
+# The first bytes of files of other kinds, their names, and the remedy.
 _OTHERS = (
   (b'PAR1', 'Parquet', 'read it with acereason_jax.data.sources:parquet'),
   (b'\x1f\x8b', 'gzip', 'unpack it: gunzip'),
@@ -49,11 +49,11 @@ def opened(
   """The file, open for reading.
 
   Raises:
-    ValueError: one line; it cannot be opened, is not a regular file, or has
-      more bytes.
+    ValueError: one line; the file cannot be opened, is not regular, or has more
+      bytes.
   """
   try:
-    # A pipe without a writer, say, would wait forever.
+    # A pipe without a writer, for example, would wait forever.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     descriptor = os.open(path, flags)
   except OSError as e:
@@ -77,7 +77,7 @@ def _kind(about: os.stat_result) -> str:
 
 
 def _unopened(path: str | os.PathLike, error: OSError) -> str:
-  """Why, in one line."""
+  """The reason in one line."""
   with contextlib.suppress(OSError):
     about = os.stat(path)
     if stat.S_ISSOCK(about.st_mode):  # It cannot be opened at all.
@@ -92,7 +92,7 @@ def _unopened(path: str | os.PathLike, error: OSError) -> str:
 
 
 def jsonl(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
-  """Yields ('path:line', parsed line); numbers stay text as written.
+  """Yields ('path:line', parsed line); numbers stay text, as written.
 
   Raises:
     ValueError: one line, naming path:line where there is one.
@@ -145,7 +145,7 @@ def _parsed(where: str, line: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Which of two values counts, readers of JSON do not agree on."""
+  """Refuses repeated keys: readers of JSON differ on which value counts."""
   if len(found := dict(pairs)) == len(pairs):
     return found
   seen: set[str] = set()
@@ -159,7 +159,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _reason(error: ValueError) -> str:
   if isinstance(error, UnicodeDecodeError):
     return f'byte {error.start + 1} is not utf-8'
-  # json shows what it found at the place, which is the user's text.
+  # json's message shows the text at the error, which is the user's.
   return ' '.join(str(error).split())[:_REASON_CHARS]
 
 

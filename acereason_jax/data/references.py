@@ -1,13 +1,14 @@
-"""Which rows a run leaves out: what no judge can read, what is held out.
+"""Finds the rows that a run leaves out: unreadable answers, held-out questions.
 
-A reference that cannot be read, or does not equal itself, would cost all
-rollouts of its question: 'error' each time, hours later. So a new run asks for
+A reference that cannot be read, or does not equal itself, would waste all
+rollouts of its question: each gets 'error', hours later. So a new run judges
 every distinct answer once, before its first step. References are data from
-elsewhere, as hostile as responses: a `VerifierPool` reads them.
+elsewhere, as hostile as responses, so a `VerifierPool` reads them.
 
 A verdict can depend on the clock (a slow machine, a deadline), and the order of
-batches depends on which rows there are. So a run asks once and its checkpoints
-hold the answer; one that has none yet has nothing to contradict.
+batches depends on which rows there are. So a run checks once and its
+checkpoints hold the result. A run without a checkpoint has nothing to
+contradict.
 """
 
 import json
@@ -34,12 +35,12 @@ _SHOWN_CHARS = 80
 
 
 class Dropped(NamedTuple):
-  """A row left out.
+  """A row that is left out.
 
   source: 'train_data' or 'heldout_data'.
-  id: of the row.
+  id: id of the row.
   answer: its reference answer.
-  reason: why its answer cannot be read, or that it is held out.
+  reason: why its answer cannot be read, or the fact that it is held out.
   """
 
   source: str
@@ -55,11 +56,12 @@ def find(
 ) -> list[Dropped]:
   """The rows to leave out, the same on every process of a run.
 
-  `pool` runs a function such as verifiers/math.py:reference; None takes
-  references as they are. Each process asks for its share.
+  `pool` runs a function such as verifiers/math.py:reference; None accepts all
+  references. Each process checks its share.
 
   Raises:
-    ValueError: processes that read other rows (`digests`), or no row is left.
+    ValueError: the processes read different rows (`digests`), or no row is
+      left.
   """
   failed = {}
   if pool is not None:
@@ -81,7 +83,7 @@ def find(
 def unreadable(
   answers: Sequence[str], pool: pool_lib.VerifierPool
 ) -> dict[str, str]:
-  """Those of the answers that `pool` does not find right, and why."""
+  """The answers that `pool` does not find right, and the reasons."""
   verdicts = pool.as_completed((a, '', a) for a in answers)
   return {
     answer: f'{verdict.status}: {verdict.detail}'[:_REASON_CHARS]
@@ -93,7 +95,7 @@ def unreadable(
 def _everyones(
   mine: Mapping[str, str], digests: Mapping[str, str]
 ) -> dict[str, str]:
-  """The findings of all processes of a run; each asked for a share."""
+  """The findings of all processes of a run; each checked a share."""
   every = _gather(dict(rows=dict(digests), failed=dict(mine)))
   for name in digests:
     if len({each['rows'][name] for each in every}) > 1:
@@ -105,7 +107,7 @@ def _everyones(
 
 
 def _gather(mine: dict) -> list[dict]:
-  """The JSON values that the processes of the run give, on all of them."""
+  """The JSON values of all processes of the run, the same on each of them."""
   if jax.process_count() == 1:
     return [mine]
   data = np.frombuffer(json.dumps(mine).encode(), np.uint8)
@@ -135,7 +137,7 @@ def _check_some_left(prompts: Prompts, dropped: Sequence[Dropped]) -> None:
 
 
 def ids(dropped: Sequence[Dropped]) -> dict[str, list[str]]:
-  """By source; plain JSON, for a checkpoint."""
+  """Ids of the dropped rows by source; plain JSON, for a checkpoint."""
   return {
     name: [d.id for d in dropped if d.source == name]
     for name in (TRAIN, HELDOUT)
@@ -145,7 +147,7 @@ def ids(dropped: Sequence[Dropped]) -> dict[str, list[str]]:
 def without(
   prompts: Prompts, gone: Mapping[str, Sequence[str]]
 ) -> dict[str, list[types.Prompt]]:
-  """The prompts but those whose id is among their source's `gone`."""
+  """The prompts except those whose id is among their source's `gone`."""
   names = {name: set(gone[name]) for name in prompts}
   return {
     name: [p for p in rows if p.id not in names[name]]
@@ -156,11 +158,11 @@ def without(
 def report(
   prompts: Prompts, dropped: Sequence[Dropped], file: pathlib.Path
 ) -> list[str]:
-  """A line for each source and kind of reason."""
+  """Prints a line for each source and kind of reason."""
   lines = []
   for name, rows in prompts.items():
     mine = [d for d in dropped if d.source == name]
-    # A slow machine has them too: worth a look.
+    # A slow machine causes them too, so they deserve a look.
     slow = sum(d.reason.startswith('timeout') for d in mine)
     unread = 'reference the judge cannot read'
     if slow:
@@ -178,7 +180,7 @@ def report(
 
 
 def write(dropped: Sequence[Dropped], file: pathlib.Path) -> None:
-  """A JSON line a row; no file if there is none."""
+  """Writes one JSON line per row; no file if there are no rows."""
   file.unlink(missing_ok=True)
   if dropped:
     lines = [json.dumps(d._asdict()) + '\n' for d in dropped]
@@ -186,6 +188,6 @@ def write(dropped: Sequence[Dropped], file: pathlib.Path) -> None:
 
 
 def first_few(names: Sequence[str]) -> str:
-  """The first of them, safe to print."""
+  """The first few names, safe to print."""
   shown = [terminal.one_line(name, _SHOWN_CHARS) for name in names[:_SHOWN]]
   return ', '.join(shown) + (', ...' if len(names) > _SHOWN else '')

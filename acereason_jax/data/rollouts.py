@@ -19,11 +19,11 @@ MAX_RESPONSE_BYTES = 4 << 20
 
 
 class Response(NamedTuple):
-  """A rollout of a file, with its reference.
+  """A rollout in a file, with its reference.
 
-  id: its prompt's.
-  index: which rollout of the prompt it is, from 0.
-  text: what the model wrote.
+  id: id of its prompt.
+  index: index among the prompt's rollouts, from 0.
+  text: the model's text.
   answer: the reference answer, or a code task as JSON.
   broken: why there is no response; None if there is one.
   """
@@ -58,7 +58,7 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         record = json.loads(line)
       except (ValueError, RecursionError) as e:
         if not line.endswith(b'\n'):
-          return  # It is being written, or its writer was killed.
+          return  # Its writer is not done, or was killed.
         raise ValueError(f'{where}: not one JSON object ({e})') from e
       match record:
         case {'id': str(), 'index': int(), 'text': str()}:
@@ -86,7 +86,7 @@ def read(
   of its line.
 
   Raises:
-    ValueError: one line; a line is no rollout, or has no answer.
+    ValueError: one line; a line is not a rollout, or has no answer.
   """
   for where, record in read_records(path):
     if wanted in (None, record['id']):
@@ -105,10 +105,10 @@ def read(
 def find(
   path: str, answers: Mapping[str, str] | None, wanted: str, index: int
 ) -> Response:
-  """The rollout of that prompt id and index.
+  """The rollout with this prompt id and index.
 
   Raises:
-    ValueError: there is none, or it has no response.
+    ValueError: there is no such rollout, or it has no response.
   """
   others = []
   for response in read(path, answers, wanted):
@@ -132,7 +132,7 @@ def read_text(path: str) -> str:
   """One response: the text of a file or, for '-', of standard input.
 
   Raises:
-    ValueError: one line; it is too long, or no text.
+    ValueError: one line; it is too long, or is not text.
   """
   with contextlib.ExitStack() as stack:
     file = sys.stdin.buffer

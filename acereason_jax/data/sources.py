@@ -19,10 +19,10 @@ from acereason_jax.data import (
   records,
 )
 
-# The code of a row, in the words of a prompt.
+# The default `starter`: how a prompt presents a row's starter code.
 STARTER = '{starter}'
 
-# A source returns these.
+# A source returns a list of these.
 Row = questions.Row
 # Sources without files; configs name all of them here.
 arithmetic, programs = generated.arithmetic, generated.programs
@@ -31,7 +31,7 @@ arithmetic, programs = generated.arithmetic, generated.programs
 def jsonl(path: str | os.PathLike, answers: bool = True) -> list[Row]:
   """Rows of a JSON-lines file, in file order; `fields` reads each.
 
-  Without `answers` nothing reads them, so that a row needs none.
+  Without `answers` a row needs no answer, and none is read.
 
   Raises:
     ValueError: one line naming file:line, or the empty file.
@@ -73,7 +73,7 @@ def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
   """The rows of several components, one after the other.
 
   Raises:
-    ValueError: one line; what a component says, or an id that stands twice.
+    ValueError: one line; a component's error, or an id that occurs twice.
   """
   parts = [
     resolve.build(source, f'sources[{i}]') for i, source in enumerate(sources)
@@ -84,14 +84,14 @@ def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
     raise ValueError(
       f'sources: {count} rows have the id {name!r}; give each an id of its own'
     )
-  # Repeats within a component it has told of itself.
+  # A component reports its own repeats itself.
   alone = [{questions.asked(r): r for r in part}.values() for part in parts]
   questions.say_repeated('sources', itertools.chain(*alone))
   return rows
 
 
 def digest(rows: Iterable[Row]) -> str:
-  """SHA-256 of ids, questions, answers and what else is known, in order."""
+  """SHA-256 of all fields of the rows, in order."""
   whole = hashlib.sha256()
   for row in rows:
     known = [row.id, row.question, row.answer]
@@ -118,11 +118,11 @@ def to_prompts(
 ) -> tuple[list[types.Prompt], list[str]]:
   """(prompts, ids of the rows dropped for exceeding `max_tokens`).
 
-  A prompt is `system` (None: no such turn), or the row's own, the (user,
-  assistant) turns of `examples`, then question + `suffix`, as `chat_tokens`
-  templates them. A row with a starter has `starter` instead of `suffix`, and
-  the row's own where that says {starter}. White space around a question is left
-  out, as the released evaluation does.
+  A prompt is `system` or the row's own system turn (None: no such turn), the
+  (user, assistant) turns of `examples`, then question + `suffix`, as
+  `chat_tokens` templates them. A row with a starter gets `starter` instead of
+  `suffix`, with the row's code in place of {starter}. White space around a
+  question is removed, as in the released evaluation.
 
   Raises:
     ValueError: no row is left, a row has a starter that `starter` lacks, or a

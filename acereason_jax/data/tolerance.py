@@ -1,4 +1,4 @@
-"""The error of an answer that a problem's statement allows, read from it."""
+"""Reads from a problem's statement the error that it allows in an answer."""
 
 import html
 import re
@@ -14,8 +14,8 @@ _SMALL = re.compile(
   r'|\b([0-9](?:\.[0-9]{1,4})?e ?- ?[0-9]{1,2})\b'
   r'|(?<![0-9.])(0?\.0*[125])(?![0-9]|\.[0-9]| ?%)'
 )
-# What a sentence speaks of that allows an error of the answer. There are errors
-# and distances in stories too.
+# Words of sentences that allow an error in the answer. Stories mention errors
+# and distances too.
 _OF_ERROR = re.compile(
   r'\berrors?\b|\bdiffer|\btolerance\b|\baccura(?:cy|te)\b|\bprecis(?:ion|e)\b'
   r'|\bdeviat|\boff by\b|\baccept\w* (?:\w+ ){0,4}within [-0-9.e^ ]{2,12}'
@@ -33,9 +33,9 @@ _OF_STORY = re.compile(
   r'probability of (?:an |the )?error|error (?:rate|prob)'
   r'|\bno (?:\w+ ){0,3}errors? (?:in \w+ \w+ )?(?:is|are)\b'
 )
-# It speaks of the input, or of what the input keeps from happening.
+# Words of sentences about the input, or about cases that the input excludes.
 _PROMISE = re.compile(r'\bguarantee|\bassume')
-# So much is not an answer's error, but a distance of the story.
+# A number this large is not an error of the answer but a distance in a story.
 _STORY_ERROR = 0.2
 _EITHER = re.compile(r'\bmax ?\(|\bmin ?\(')
 _RELATIVE = re.compile(r'\brelative\b|/ ?\||\bfrac ?\|')
@@ -53,8 +53,8 @@ _STATEMENT_CHARS = 1 << 17
 def allowed_error(statement: str) -> dict[str, Any]:
   """Returns the fields for the error that a problem's statement allows, or {}.
 
-  "absolute or relative" is either, "relative" is that, all else is absolute. If
-  several are named, the smallest counts.
+  "absolute or relative" allows either, "relative" allows only a relative error,
+  and anything else an absolute one. If several are named, the smallest counts.
   """
   expect(isinstance(statement, str), 'the statement is not text')
   found: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def allowed_error(statement: str) -> dict[str, Any]:
 
 
 def _sentences(statement: str) -> list[str]:
-  """Returns them without markup, in lower case, with plain minus signs."""
+  """Returns sentences without markup, in lower case, with plain minus signs."""
   text = unicodedata.normalize('NFKC', html.unescape(statement))
   text = _MINUS.sub('-', _MARKUP.sub(' ', text.lower()))
   return [' '.join(s.split()) for s in _SENTENCE_END.split(text)]

@@ -8,14 +8,15 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-# The largest of LiveCodeBench's are some hundred MB of text.
+# The largest fields of LiveCodeBench are some hundred MB of text.
 _PRIVATE_BYTES = 512 << 20
 _DEPTH = 64
-# What Python reads and writes in decimal has at most 4,300 digits.
+# Python reads and writes at most 4,300 decimal digits.
 _BITS = 14_000
 _SHOWN_CHARS = 80
-# What pickle writes for one text, in protocols 2 to 5: the protocol, maybe the
-# start of a frame, the text's length and the text; then it is memoised.
+# The bytes that pickle writes for one text, in protocols 2 to 5: the protocol,
+# maybe the start of a frame, the text's length and the text; then it is
+# memoised.
 _PICKLE_START = re.compile(
   rb'\x80[\x02-\x05](?:\x95.{8})?(?:\x8c(.)|X(.{4})|\x8d(.{8}))', re.DOTALL
 )
@@ -25,7 +26,7 @@ _PICKLE_END = re.compile(
 
 
 def expect(condition: bool, otherwise: str) -> None:
-  """Raises ValueError, with what is wrong, unless the condition holds."""
+  """Raises ValueError(otherwise) unless the condition holds."""
   if not condition:
     raise ValueError(otherwise)
 
@@ -65,7 +66,7 @@ def cases(value: Any, what: str) -> list[Mapping[str, Any]]:
 
 
 def text(value: Any) -> str:
-  """Returns stdin's or stdout's text, given whole or as a list of lines."""
+  """Returns the text of stdin or stdout, given whole or as a list of lines."""
   if isinstance(value, list) and all(isinstance(line, str) for line in value):
     value = ''.join(line.removesuffix('\n') + '\n' for line in value)
   expect(isinstance(value, str), 'an input or output is not text')
@@ -142,14 +143,14 @@ def refuse(constant: str) -> NoReturn:
 
 
 def lines(text: Any) -> list:
-  """Returns the arguments in a text of one JSON value a line."""
+  """Returns the arguments in a text of one JSON value per line."""
   expect(isinstance(text, str), 'an input is not text')
   values = text.strip().split('\n') if text.strip() else []
   return [loads(value, 'a line of an input') for value in values]
 
 
 def argument(value: Any, depth: int = _DEPTH) -> Any:
-  """Returns `value` if JSON carries it as it is."""
+  """Returns `value` if JSON carries it unchanged."""
   expect(depth > 0, f'a value is nested more than {_DEPTH} deep')
   if isinstance(value, list):
     return [argument(v, depth - 1) for v in value]

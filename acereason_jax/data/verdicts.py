@@ -18,7 +18,7 @@ _SLOWEST = 5
 
 
 class Tally:
-  """Counts verdicts and, if there is a file for them, writes them down."""
+  """Counts verdicts and, if there is a file for them, writes them to it."""
 
   def __init__(self, file: TextIO | None):
     self._file = file
@@ -45,7 +45,7 @@ class Tally:
       self._file.write(json.dumps(record) + '\n')
 
   def summary(self) -> str:
-    """Counts, the pass rate and the slowest verdicts, a line each."""
+    """Counts, the pass rate and the slowest verdicts, one line each."""
     found = {s: self.counts[s] for s in typing.get_args(types.Status)}
     judged = found['right'] + found['wrong'] + found['unparsed']
     rate = f'{found["right"] / judged:.1%}' if judged else 'none'
@@ -64,7 +64,7 @@ def judge(
   pool: pool_lib.VerifierPool,
   file: TextIO | None,
 ) -> Tally:
-  """Judges all of them, of which few are held at a time.
+  """Judges all responses and holds only a few of them at a time.
 
   A rollout without a response counts as an error and asks no judge.
   """
@@ -72,7 +72,7 @@ def judge(
 
   def asked() -> Iterator[tuple[rollouts.Response, str, str]]:
     for response in responses:
-      # The key lives as long as the verdict is awaited: without the text.
+      # The pool keeps the key while it judges, so the key omits the text.
       key = response._replace(text='', answer='')
       if response.broken is not None:
         tally.add(key, types.Verdict('error', response.broken, 0.0))

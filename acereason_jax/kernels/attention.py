@@ -1,8 +1,8 @@
-"""Attention over packed rows: what training scores rollouts with.
+"""Attention over packed rows, which training uses to score rollouts.
 
-A row holds several segments, and a query sees its own segment up to itself
-and one other, its `prefix`: the prompt that the rollouts of a group share.
-Segment 0 is padding: nothing sees it, and what comes out for it is 0.
+A row holds several segments, and a query sees its own segment up to itself and
+one other, its `prefix`: the prompt that the rollouts of a group share. Segment
+0 is padding: nothing sees it, and its output is 0.
 
 The kernels of `KERNELS` compute the same, except that only 'xla' knows
 prefixes. For the others every rollout needs its own copy of the prompt. None
@@ -19,29 +19,31 @@ from jax.ad_checkpoint import checkpoint_name
 
 from acereason_jax.kernels import attention_gpu, attention_tpu
 
-# The name by which remat policies keep what attention's backward pass needs.
+# Remat policies keep the values that attention's backward pass needs by this
+# name.
 SAVED = 'attention'
 # Rows of up to this many tokens are one block, and all rows go at once.
 SHORT = 128
 # The fewest and the most tokens of a block of longer rows. The scores of the
 # smallest stay in the cache of a CPU: twice as fast as with 256.
 BLOCK = 64, 512
-# The blocks that a long row should have.
+# The number of blocks that a long row should have.
 BLOCKS = 64
 # Finite, so that no difference of two is NaN.
 MASKED = -1e30
-# The least maximum of a row of scores: one that sees nothing has weights of 0.
+# The least maximum of a row of scores. A row that sees nothing has weights of
+# 0.
 FLOOR = -1e29
 
 _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 class Layout(NamedTuple):
-  """Who sees whom; int32 arrays that lead with B, made once for all layers.
+  """Which tokens see which; int32, B leads; made once for all layers.
 
-  segment_BT: the token's segment; 0 is padding.
-  prefix_BT: the segment that it sees beside its own; 0 is none.
-  start_BT: where the token's segment begins.
+  segment_BT: segment of the token; 0 is padding.
+  prefix_BT: segment that the token sees in addition to its own; 0 is none.
+  start_BT: column where the token's segment begins.
   order_BIJ: for each block of queries all blocks of keys, visible ones first.
   count_BI: for each block of queries how many blocks of keys are visible.
   """
@@ -62,7 +64,7 @@ class Kernel(NamedTuple):
   attend: attend(q_BTNH, k_BTKH, v_BTKH, layout) -> out_BTNH in q's dtype.
     Scores are scaled by H**-0.5 and normalized in float32.
   prefixes: whether it knows prefixes; if not, it ignores `layout.prefix_BT`.
-  platforms: those that it is for, as jax names them; () is every one.
+  platforms: platforms it can run on, by jax's names; () is every one.
   """
 
   attend: Attend
@@ -73,17 +75,17 @@ class Kernel(NamedTuple):
 def choose(
   name: str, platform: str, dtype: str, capability: str = ''
 ) -> tuple[str, Kernel]:
-  """(name, kernel) of a name in `KERNELS`, or of 'auto'.
+  """(name, kernel) for a name in `KERNELS` or for 'auto'.
 
-  `platform` is 'tpu', 'gpu' or 'cpu', and `capability` what jax says of a GPU:
-  '9.0' on CUDA.
+  `platform` is 'tpu', 'gpu' or 'cpu', and `capability` is a GPU's compute
+  capability from jax, such as '9.0' on CUDA.
 
   Raises:
-    ValueError: no such kernel, not for this platform, or its package is not
-      installed.
+    ValueError: no such kernel, a kernel for other platforms, or one whose
+      package is not installed.
   """
-  # Kernels that need more than their platform: a function that says what is
-  # missing, and the kernel to take then.
+  # Kernels that need more than their platform: a function that names what is
+  # missing, and the kernel to take instead.
   mosaic_lacks = functools.partial(
     attention_gpu.mosaic_lacks, capability, dtype
   )
@@ -116,11 +118,11 @@ def choose(
 
 
 def layout(segment_BT: jax.Array, prefix_BT: jax.Array) -> Layout:
-  """Query t sees key s <= t if it is of segment_t, or of prefix_t, above 0.
+  """Query t sees key s <= t if segment_s > 0 is segment_t or prefix_t.
 
   Both int32; prefix 0 is none. The ids of a row do not decrease, except for
-  padding. A segment is in one piece, and a prefix comes before the segments
-  that name it.
+  padding. A segment is contiguous, and a prefix comes before the segments that
+  name it.
   """
   T = segment_BT.shape[1]
   queries_BT = segment_BT > 0
@@ -157,7 +159,7 @@ def _overlap(query, key):
 
 
 def block_size(T: int) -> int:
-  """Tokens of a block of rows of T."""
+  """Tokens of a block, for rows of T tokens."""
   if T <= SHORT:
     return T
   return min(max(BLOCK[0], 2 ** (T - 1).bit_length() // BLOCKS), BLOCK[1])
@@ -176,11 +178,11 @@ def _blocks(x, axis: int):
 def packed_attention(
   q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, layout: Layout
 ) -> jax.Array:
-  """'xla': in plain JAX, for any platform, [B, T, N, H].
+  """'xla': attention in plain JAX, for any platform, [B, T, N, H].
 
   The backward pass recomputes the scores from each query's log normaliser
-  (arXiv 2307.08691). Long rows are walked one by one, each through the blocks
-  that its own segments make visible.
+  (arXiv 2307.08691). Long rows are computed one by one; each visits only the
+  blocks that its own segments make visible.
   """
   B, T, N, H = q_BTNH.shape
   K = k_BTKH.shape[2]
@@ -221,14 +223,14 @@ def _is_short(layout: Layout) -> bool:
   return layout.count_BI.shape[1] == 1
 
 
-# One block of queries against one of keys. The leading dimensions are B, K or
-# only K; C queries, S keys.
+# The functions below take one block of queries and one of keys. The leading
+# dimensions are B, K or only K; C is queries, S keys.
 
 
 def _bias(query, key):
   """0 where a query sees a key and MASKED elsewhere, [.., 1, 1, C, S].
 
-  Both are index, segment and prefix of a block.
+  Both are (index, segment, prefix) of a block.
   """
   index_C, segment_C, prefix_C = query
   index_S, segment_S, _ = key
@@ -237,7 +239,7 @@ def _bias(query, key):
   seen_CS |= prefix_C[..., None] == key_1S
   seen_CS &= index_C[:, None] >= index_S
   bias_CS = jnp.where(seen_CS, 0.0, MASKED)[..., None, None, :, :]
-  # Once, and not again for each head where it is added.
+  # Computed once, not again for each head that it is added to.
   return jax.lax.optimization_barrier(bias_CS)
 
 
@@ -246,7 +248,7 @@ def _scores(q_MCH, k_SH, bias_CS):
 
 
 def _forward_block(q_MCH, k_SH, v_SH, bias_CS):
-  """A softmax before its division: largest score, sum of weights, product."""
+  """A softmax before its division: (largest score, sum of weights, product)."""
   scores_MCS = _scores(q_MCH, k_SH, bias_CS)
   top_MC1 = jnp.max(scores_MCS, axis=-1, keepdims=True, initial=FLOOR)
   weights_MCS = jnp.exp(scores_MCS - top_MC1)
@@ -264,9 +266,9 @@ def _merge(one, other):
 
 
 def _finish(softmax, dtype):
-  """Outputs and log normalisers; 0 and FLOOR for who saw nothing.
+  """Outputs and log normalisers; 0 and FLOOR for a query that saw nothing.
 
-  Divided after the product: H numbers a query instead of S.
+  The division comes after the product: H numbers per query instead of S.
   """
   top_MC1, total_MC1, product_MCH = softmax
   total_MC1 = jnp.where(total_MC1 > 0, total_MC1, 1.0)
@@ -294,7 +296,7 @@ def _backward_block(queries, k_SH, v_SH, bias_CS):
   )
 
 
-# Short rows: one block.
+# Short rows are one block.
 
 
 def _only(layout):
@@ -313,11 +315,11 @@ def _short_backward(queries, k_BKSH, v_BKSH, layout):
   return tuple(x.astype(k_BKSH.dtype) for x in grads)
 
 
-# Long rows: one after the other, and of each only the blocks that are visible.
+# Long rows are computed one after the other, only their visible blocks.
 
 
 def _rows(layout: Layout):
-  """((index, segment, prefix) of each row's blocks, (order, count) of them)."""
+  """((index, segment, prefix), (order, count)) of each row's blocks."""
   B, T = layout.segment_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
   arrays = index_BT, layout.segment_BT, layout.prefix_BT

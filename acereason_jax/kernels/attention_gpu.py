@@ -1,7 +1,8 @@
-"""Attention over packed rows on NVIDIA GPUs: tokamax's kernels, or jax's.
+"""Attention over packed rows on NVIDIA GPUs, with tokamax's or jax's kernels.
 
-tokamax's kernels (Mosaic GPU; Hopper and Blackwell, bfloat16 or float16) are in
-modules that are not public. Only this file uses them; `pinned` has the version.
+tokamax's kernels (Mosaic GPU; for Hopper and Blackwell, bfloat16 or float16)
+are in modules that are not public. Only this file uses them; `pinned` has the
+version.
 """
 
 import functools
@@ -20,7 +21,7 @@ BLOCK = 128
 
 
 def mosaic_lacks(capability: str, dtype: str) -> str:
-  """What `mosaic` needs that is missing; '' if it can run."""
+  """The missing requirement of `mosaic`; '' if it can run."""
   if not pinned.has_tokamax():
     return f"`pip install '{pinned.TOKAMAX}'`"
   if capability not in CAPABILITIES:
@@ -29,7 +30,7 @@ def mosaic_lacks(capability: str, dtype: str) -> str:
 
 
 def triton_lacks() -> str:
-  """What `triton` needs that is missing; '' if it can run."""
+  """The missing requirement of `triton`; '' if it can run."""
   return pinned.lacks(pinned.TRITON)
 
 
@@ -54,9 +55,9 @@ def mosaic(
 ) -> jax.Array:
   """Causal attention from `start` on, [B, T, N, H]; 0 for segment 0.
 
-  `saved` names what the backward pass needs, for remat policies.
+  `saved` names the values that the backward pass needs, for remat policies.
   """
-  # Only fill sees fill: the mask is causal.
+  # Only fill sees fill, because the mask is causal.
   arrays = (_fill(x) for x in (q_BTNH, k_BTKH, v_BTKH, start_BT))
   return _clear(_mosaic(saved, *arrays), segment_BT)
 
@@ -69,7 +70,7 @@ def _mosaic(saved, q_BTNH, k_BTKH, v_BTKH, start_BT):
 def _mosaic_forward(saved, q_BTNH, k_BTKH, v_BTKH, start_BT):
   arrays = q_BTNH, k_BTKH, v_BTKH
   forward, _, mask = _operations(start_BT)
-  # Its own derivative would not name what it saves.
+  # Its own derivative would not name the values that it saves.
   out_and_sums = forward(*arrays, mask=mask, return_residuals=True)
   named = functools.partial(checkpoint_name, name=saved)
   out_BTNH, sums = jax.tree.map(named, out_and_sums)
@@ -99,9 +100,9 @@ def triton(
 ) -> jax.Array:
   """Causal attention within segments, [B, T, N, H]; 0 for segment 0.
 
-  The fallback: it repeats keys and values for each query head, goes through
+  This is the fallback. It repeats keys and values for each query head, computes
   blocks of two segments that do not meet, and names nothing for remat policies,
-  so that its forward pass runs twice.
+  so its forward pass runs twice.
   """
   N, H = q_BTNH.shape[2:]
   k_BTNH, v_BTNH = (
@@ -118,13 +119,13 @@ def triton(
 
 
 def _fill(x_BT):
-  """T up to a multiple of BLOCK, with zeros."""
+  """Pads T with zeros to a multiple of BLOCK."""
   pad = [(0, 0)] * x_BT.ndim
   pad[1] = 0, -x_BT.shape[1] % BLOCK
   return jnp.pad(x_BT, pad)
 
 
 def _clear(out_BTNH, segment_BT):
-  """Without the fill, and 0 for padding."""
+  """Removes the fill and sets padding to 0."""
   out_BTNH = out_BTNH[:, : segment_BT.shape[1]]
   return jnp.where((segment_BT > 0)[..., None, None], out_BTNH, 0)

@@ -1,13 +1,13 @@
-"""Attention over packed rows on TPU: splash kernels, of jax or of tokamax.
+"""Attention over packed rows on TPU, with splash kernels of jax or tokamax.
 
-jax's have no cost estimates and no way to give one: XLA's cost analysis counts
-none of their FLOPs. Blocks that causality hides are skipped; blocks of two
-segments that do not meet are computed and masked. Their backward pass is two
-kernels, which both compute the scores.
+jax's kernels have no cost estimates and no way to set one, so XLA's cost
+analysis counts none of their FLOPs. They skip blocks that causality hides; they
+compute and mask blocks of two segments that do not meet. Their backward pass is
+two kernels, which both compute the scores.
 
-tokamax's skip blocks of two segments that do not meet, and have one kernel for
-the backward pass. Its modules are not public. Only this file uses them, and
-`pinned` has the version.
+tokamax's kernels skip blocks of two segments that do not meet too, and have one
+kernel for the backward pass. Its modules are not public. Only this file uses
+them, and `pinned` has the version.
 """
 
 import functools
@@ -20,12 +20,12 @@ from jax.experimental import pallas
 
 from acereason_jax.kernels import pinned
 
-# Two thousand run out of the default VMEM of v5e and v5p, and a thousand spill
-# registers on v6e (static schedules); 512 compiles on all.
+# Blocks of 2048 tokens exceed the default VMEM of v5e and v5p, and blocks of
+# 1024 spill registers on v6e (static schedules); 512 compiles on all.
 BLOCK = 512
 # Tokens of a block that tokamax's kernels hold in memory. Each block of queries
 # reads all keys that it sees; in the backward pass each block of keys reads all
-# queries and their gradients. With 512, v6e would wait for those reads.
+# queries and their gradients. With 512 tokens, v6e would wait for those reads.
 HELD = 1024
 LANES = 128
 SUBLANES = 8
@@ -58,12 +58,12 @@ def splash(
 
 
 def splash_lacks() -> str:
-  """What `splash` needs that is missing; '' if it can run."""
+  """The missing requirement of `splash`; '' if it can run."""
   return pinned.lacks(pinned.SPLASH)
 
 
 def _heads_first(x_BTNH, length: int):
-  """[B, N, T, H], T filled up to `length` and H to whole lanes."""
+  """[B, N, T, H], with T padded to `length` and H to whole lanes."""
   T, H = x_BTNH.shape[1], x_BTNH.shape[3]
   pad = (0, 0), (0, length - T), (0, 0), (0, _up(H, LANES) - H)
   return jnp.pad(x_BTNH, pad).swapaxes(1, 2)
@@ -81,16 +81,16 @@ def _up(n: int, multiple: int) -> int:
 
 @functools.cache
 def _kernel(T: int, heads: int, block: int, saved: str, interpret: bool):
-  """Made once a shape: looking through the mask takes seconds at 40K tokens.
+  """Made once per shape: processing the mask takes seconds at 40K tokens.
 
-  The backward pass is two kernels. The fused one keeps a dq of each block of
-  keys, 15 to 22 GB at 32K tokens of a 7B or 14B model.
+  The backward pass is two kernels. The fused one would keep a dq for each block
+  of keys, 15 to 22 GB at 32K tokens of a 7B or 14B model.
   """
   splash_attention = pinned.module(pinned.SPLASH)
   mask = splash_attention.MultiHeadMask(
     [splash_attention.CausalMask((T, T)) for _ in range(heads)]
   )
-  # It may be called while something is traced, and must outlive that.
+  # It may be called during a trace, and its arrays must outlive the trace.
   with jax.ensure_compile_time_eval():
     kernel = splash_attention.make_splash_mha(
       mask,
@@ -111,7 +111,7 @@ def _kernel(T: int, heads: int, block: int, saved: str, interpret: bool):
 
 
 def fused_lacks() -> str:
-  """What `fused_splash` needs that is missing; '' if it can run."""
+  """The missing requirement of `fused_splash`; '' if it can run."""
   if not pinned.NEW:
     return 'Python 3.12 or newer'
   if not pinned.has_tokamax():
@@ -129,20 +129,21 @@ def fused_splash(
   saved: str,
   interpret: bool = False,
 ) -> jax.Array:
-  """tokamax's: causal attention from `start` on, [B, T, N, H]; 0 for segment 0.
+  """tokamax's: causal attention from `start` on, [B, T, N, H]; 0 in segment 0.
 
-  `start_BT` is where a token's segment begins. `saved` names what the backward
-  pass needs, for remat policies. T and H are filled up to whole blocks and
-  lanes. In bfloat16, dq is summed over blocks of keys in bfloat16.
+  `start_BT` is the column where a token's segment begins. `saved` names the
+  values that the backward pass needs, for remat policies. T and H are padded to
+  whole blocks and lanes. In bfloat16, dq is summed over blocks of keys in
+  bfloat16.
   """
   T, N, H = q_BTNH.shape[1:]
   block, held = _blocks(T)
   length = _up(T, held)
-  # The kernel's exponentials have base 2. Scaled once: rounded once.
+  # The kernel's exponentials have base 2. One scaling rounds only once.
   q_BTNH = q_BTNH * (H**-0.5 * LOG2E)
   arrays = [_heads_first(x, length) for x in (q_BTNH, k_BTKH, v_BTKH)]
-  # The kernel prunes by ranges of ids, so ids must not decrease, whatever
-  # padding there is. The fill is a segment of its own.
+  # The kernel prunes by ranges of ids, so ids must not decrease, wherever the
+  # padding is. The fill is a segment of its own.
   pad = (0, 0), (0, length - T)
   id_BT = jnp.pad(start_BT, pad, constant_values=T)
   kernel = _fused_kernel(
@@ -153,7 +154,7 @@ def fused_splash(
 
 
 def _blocks(T: int) -> tuple[int, int]:
-  """Tokens that are multiplied at once, and that are held in memory."""
+  """(tokens that are multiplied at once, tokens that are held in memory)."""
   block = min(BLOCK, _up(T, LANES))
   return block, min(HELD, _up(T, block))
 
@@ -167,11 +168,12 @@ def fused_costs(
 ) -> tuple[pallas.CostEstimate, pallas.CostEstimate]:
   """The costs of the forward and the backward kernel, for a row of one segment.
 
-  They count the tiles that causality leaves, diagonal ones whole; each tile
-  reads again what is not held. The kernels' own estimates count all tiles.
+  They count the tiles that causality leaves, diagonal tiles whole. Each tile
+  reads again the arrays that are not held. The kernels' own estimates count all
+  tiles.
   """
   blocks, parts = T // held, held // block
-  # Block i of those held meets parts * (i + 1) others, in either pass.
+  # Held block i meets parts * (i + 1) others, in either pass.
   tiles = heads * parts * blocks * (blocks + 1) // 2
   scores = tiles * block * held
   token, column = LANES * itemsize, 4 * LANES
@@ -203,7 +205,7 @@ def _fused_kernel(
   saved: str,
   interpret: bool,
 ):
-  """Made once a shape, as `_kernel`."""
+  """Made once per shape, as `_kernel`."""
   module = _tokamax_splash()
   forward, backward = fused_costs(T, heads, block, held, itemsize)
   config = module.SplashConfig(
@@ -215,7 +217,7 @@ def _fused_kernel(
     q_prescaled_log2e=True,
     fwd_cost_estimate=forward,
     bwd_cost_estimate=backward,
-    # Sums of dq in three parts, not in one a block of keys.
+    # dq is summed in three parts, not in one part per block of keys.
     dq_reduction_steps=3,
     residual_checkpoint_name=saved,
     interpret=interpret,

@@ -1,8 +1,8 @@
-"""Log-probabilities of given tokens, never holding a [B, T, V] array.
+"""Log-probabilities of given tokens, without a [B, T, V] array.
 
 Forward and backward walk the vocabulary in chunks, all tokens of a device at
-once; the backward pass computes the logits again. A chunk's rows of the head's
-gradient are then finished: on a mesh they are summed and spread at once, and
+once; the backward pass computes the logits again. Each chunk completes its rows
+of the head's gradient: on a mesh they are summed and sharded at once, so
 neither the head nor its gradient is ever whole on a device.
 """
 
@@ -27,8 +27,8 @@ class _Sums(NamedTuple):
 
   top: max z.
   total: sum of exp(z - top).
-  moment: sum of exp(z - top) (z - top).
-  chosen: the target's z, or 0 if it is not among them.
+  moment: sum of exp(z - top) * (z - top).
+  chosen: z of the target, or 0 if it has not been seen.
   """
 
   top: jax.Array
@@ -38,11 +38,11 @@ class _Sums(NamedTuple):
 
 
 class _Axes(NamedTuple):
-  """Mesh axes of more than one device over which arrays are spread.
+  """Mesh axes of more than one device over which arrays are sharded.
 
-  rows: for the rows of x.
-  vocab: for the rows of w.
-  embed: for the columns of w.
+  rows: axes for the rows of x.
+  vocab: axes for the rows of w.
+  embed: axes for the columns of w.
   """
 
   rows: tuple[str, ...] = ()
@@ -61,27 +61,28 @@ def token_logp(
 ) -> tuple[jax.Array, jax.Array]:
   """(logp_BT, entropy_BT) of softmax(x @ w.T / temperature).
 
-  float32, natural log. logp is that of the target. `temperature` is a float32
-  scalar above 0, which may be traced and has no gradient. Without
+  Both are float32, natural log; logp is that of the target. `temperature` is a
+  float32 scalar above 0, which may be traced and has no gradient. Without
   `entropy_gradient` the entropy is a metric: no gradient flows through it, and
-  nothing is kept or computed for one. `chunk` rows of w are taken at a time, as
-  x's dtype; products add up in float32, and the gradient of w has w's dtype.
+  nothing is kept or computed for one. w is read `chunk` rows at a time and cast
+  to x's dtype. Products accumulate in float32, and the gradient of w has w's
+  dtype.
 
   `placed` is the sharding of w (`sharding.param_shardings`), None for one
-  device; x is placed as `mesh_lib.packed`, whose axes must divide B and T. In
+  device. x is sharded as `mesh_lib.packed`, whose axes must divide B and T. In
   each pass a device gathers V / tensor rows of w, and their gradient is summed
-  over the batch axes once. If 'tensor' does not divide V, its devices do the
-  same.
+  over the batch axes once. If 'tensor' does not divide V, its devices repeat
+  the same work.
 
-  Temporaries of a device with N = B T / (data fsdp sequence) tokens, C = chunk,
-  where b is the bytes of x's dtype: at most
+  Temporaries of a device, in bytes, with N = B T / (data fsdp sequence) tokens,
+  C = chunk, and b the bytes of x's dtype, are at most
 
     forward   (4 + b) (N C + C D) + b N D
     backward  (4 + b) (N C + N D) + (8 + b) C D
 
-  beside the arguments, of which w and, returned, its gradient are V D / (tensor
-  fsdp) numbers each. b N D is x in another layout, which TPUs may want; GPUs
-  hold the sum of x's gradient twice, 4 N D more.
+  in addition to arguments and results. w and its gradient are V D / (tensor
+  fsdp) numbers each. b N D is x in another layout, which TPUs may need. GPUs
+  hold the sum of x's gradient twice, 4 N D bytes more.
   """
   temperature = jnp.float32(temperature)
   static = chunk, placed, entropy_gradient
@@ -121,7 +122,7 @@ def _on_mesh(
   placed: NamedSharding | None,
   specs: Callable[[PartitionSpec], tuple[Any, Any]],
 ) -> Callable:
-  """run(axes, ...) for whole arrays; `specs` of w's are those of run."""
+  """run(axes, ...) for whole arrays; `specs` gives run's specs, in and out."""
   if placed is None or placed.mesh.size == 1:
     return functools.partial(run, _Axes())
   mesh = placed.mesh
@@ -146,7 +147,7 @@ def _names(place: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def _for_chunks(body: Callable, V: int, chunk: int, state: Any) -> Any:
   """body(start, size, state) over [0, V).
 
-  The odd chunk comes first: after the loop, what it adds to would be held
+  The odd chunk comes first: after the loop, the state it adds to would be held
   twice.
   """
   chunk = min(chunk, V)
@@ -158,7 +159,7 @@ def _for_chunks(body: Callable, V: int, chunk: int, state: Any) -> Any:
 
 
 def _local_forward(chunk, axes, x_BTD, w_VD, target_BT, temperature):
-  """(logp, entropy, log of the sum of exp(logits)), [B, T] each."""
+  """(logp, entropy, log of the sum of exp(logits)), each [B, T]."""
   V = w_VD.shape[0]
   row_BT = _row_of(target_BT, V, axes)
 
@@ -201,7 +202,7 @@ def _local_backward(
   grad_BT,
   slope_BT,
 ):
-  """The gradients of x and of w, from those of logp and of the entropy.
+  """The gradients of x and w, from those of logp and of the entropy.
 
   The latter may be None.
   """
@@ -242,24 +243,25 @@ def _logits(x_BTD, w_CD, temperature):
   logits_BTC = jnp.einsum(
     'BTD,CD->BTC', x_BTD, w_CD, preferred_element_type=jnp.float32
   )
-  # A product, as XLA makes of a division by a constant, and as `draw` does.
+  # A product, because XLA makes one of a division by a constant, and `draw`
+  # does the same.
   return logits_BTC * (1.0 / temperature)
 
 
 def _row_of(target_BT, V, axes):
-  """The target as a row of this device's w; not in it if it is another's."""
+  """The target's row in this device's w; out of range on other devices."""
   if axes.vocab:
     target_BT = target_BT - V * jax.lax.axis_index(axes.vocab)
   return target_BT
 
 
 def _is_target(row_BT, start, size):
-  # A comparison, not a gather: it fuses, and misses rows of other devices.
+  # A comparison, not a gather: it fuses, and matches no row of other devices.
   return (row_BT - start)[..., None] == jnp.arange(size)
 
 
 def _rescaled(sums: _Sums, top_BT: jax.Array) -> _Sums:
-  """The same sums, of exp(z - top_BT)."""
+  """The same sums, relative to `top_BT` instead of `sums.top`."""
   gap_BT = sums.top - top_BT
   scale_BT = jnp.exp(gap_BT)
   return _Sums(
@@ -275,14 +277,15 @@ def _gathered(w_VD, start, size, dtype, axes):
   w_CD = jax.lax.dynamic_slice_in_dim(w_VD, start, size).astype(dtype)
   if not axes.embed:
     return w_CD
-  # Shards along a new axis: their columns are seldom whole tiles of a TPU, and
-  # joined in place they would cost it permutations or a sum of padded arrays.
+  # Shards are gathered along a new axis. Their columns are seldom whole tiles
+  # of a TPU, so joining them in place would cost permutations or a sum of
+  # padded arrays.
   w_SCE = jax.lax.all_gather(w_CD, axes.embed)
   return w_SCE.swapaxes(0, 1).reshape(size, -1)
 
 
 def _scattered(dw_CD, axes):
-  """Summed over the batch axes; of the columns those that this device holds."""
+  """The sum over the batch axes, only the columns that this device holds."""
   if axes.embed:
     shards = jax.lax.axis_size(axes.embed)
     dw_CSE = dw_CD.reshape(dw_CD.shape[0], shards, -1)

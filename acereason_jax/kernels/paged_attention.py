@@ -1,8 +1,8 @@
 """Attention over a paged cache, in parts that are merged afterwards.
 
-A part is (out, lse): the mean of the values it saw and the log of the sum of
-their weights. Cache positions are not token positions: between a prompt and
-its response the pages have a hole that nothing sees, so that the rollouts of a
+A part is (out, lse): the weighted mean of the values it saw, and the log of the
+sum of their weights. Cache positions are not token positions: between a prompt
+and its response the pages have a hole that nothing sees, so the rollouts of a
 prompt share its pages and each starts on a page of its own.
 """
 
@@ -16,8 +16,8 @@ from acereason_jax.kernels.attention import MASKED
 
 Part = tuple[jax.Array, jax.Array]
 
-# Tokens of a row that the plain implementation takes at once: a CPU then still
-# has in its cache what it gathered when it multiplies.
+# Tokens of a row that the plain implementation takes at once. They stay in a
+# CPU's cache between the gather and the product.
 BLOCK = 64
 
 _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -35,16 +35,17 @@ def paged_attention(
   platform: str,
   cores: int = 1,
 ) -> Part:
-  """One query a row over the pages of its row: out [B, N, H], lse [B, N].
+  """One query per row over the pages of its row: out [B, N, H], lse [B, N].
 
-  The pool holds X pages of S tokens for each of L layers and K kv heads; C is
-  key and value. Position p is visible if p < length and either p < prefix or
-  p >= start; it is at p % S of page table[p // S]. Anything elsewhere, NaN too,
-  has no effect. A row that sees nothing gives 0 and MASKED. Both are
-  float32. The layer is an index, so that the pool is never sliced.
+  The pool holds X pages of S tokens for each of L layers and K kv heads; C = 2
+  is key and value. Position p is visible if p < length and either p < prefix or
+  p >= start; it is entry p % S of page table[p // S]. Values at other
+  positions, even NaN, have no effect. A row that sees nothing gives 0 and
+  MASKED. Both are float32. The layer is an index, so that the pool is never
+  sliced.
 
-  `platform` is what the program is for: 'tpu', 'gpu' or 'cpu'. Only a TPU uses
-  `cores`, those of a device.
+  `platform` is the program's target: 'tpu', 'gpu' or 'cpu'. Only a TPU uses
+  `cores`, the number of cores of a device.
   """
   fast = {
     'tpu': (
@@ -74,8 +75,8 @@ def plain_attention(
 ) -> Part:
   """`paged_attention` in plain JAX, for any platform.
 
-  Walks blocks of about `block` tokens up to the longest row in use. A block
-  that a row does not see changes no bit of the row's result.
+  Goes through blocks of about `block` tokens up to the longest row in use. A
+  block that a row does not see changes no bit of the row's result.
   """
   B, N, H = q_BNH.shape
   L, X, K, _, S, _ = pool_LXKCSH.shape
@@ -83,7 +84,7 @@ def plain_attention(
   width, shape = pages * S, (B, K, N // K)
   q_BKMH = (q_BNH * H**-0.5).reshape(*shape, H)
   table_BP = jnp.pad(table_BP, ((0, 0), (0, -table_BP.shape[1] % pages)))
-  # A gather of whole rows: XLA's CPU backend copies those fastest.
+  # A gather of whole rows, which XLA's CPU backend copies fastest.
   rows = pool_LXKCSH.reshape(L * X, -1)
 
   def body(carry):
@@ -129,10 +130,10 @@ def own_attention(
   staged_BKCTH: jax.Array,
   count: jax.Array,
 ) -> Part:
-  """One query a row over the `count` tokens staged before it, and itself.
+  """One query per row over the `count` tokens staged before it, and itself.
 
-  C is key and value; T the room for staged tokens. Same shapes and dtypes as
-  `paged_attention` gives.
+  C = 2 is key and value; T is the room for staged tokens. Shapes and dtypes of
+  the result are those of `paged_attention`.
   """
   B, N, H = q_BNH.shape
   K, T = staged_BKCTH.shape[1], staged_BKCTH.shape[3]
@@ -160,8 +161,9 @@ def piece_attention(
 ) -> jax.Array:
   """A piece of a prompt over itself, causally, and the `first` tokens before.
 
-  Those are in the pool from position 0 on. [B, T, N, H] in q's dtype; a
-  prompt is cut into pieces of T tokens to be cached with one shape.
+  Those are in the pool from position 0 on. The result is [B, T, N, H] in q's
+  dtype. Prompts are cut into pieces of T tokens so that one shape caches them
+  all.
   """
   B, T, N, H = q_BTNH.shape
   K = k_BTKH.shape[2]
@@ -173,7 +175,8 @@ def piece_attention(
   total = jnp.sum(weights, axis=-1, keepdims=True)
   out = _dot('bkmts,bskh->bkmth', weights.astype(v_BTKH.dtype), v_BTKH) / total
   own = out, (top + jnp.log(total))[..., 0]
-  # All queries of a piece see the same pages: they pass as query heads.
+  # All queries of a piece see the same pages, so they are passed as query
+  # heads.
   as_heads = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
   before, lse = plain_attention(
     as_heads.reshape(B, N * T, H),
@@ -191,7 +194,7 @@ def piece_attention(
 
 
 def merge(*parts: Part) -> jax.Array:
-  """Attention over all that the parts saw, float32; one must see something."""
+  """Attention over the keys of all parts, float32; one part must see a key."""
   top = functools.reduce(jnp.maximum, (lse for _, lse in parts))
   shares = [jnp.exp(lse - top) for _, lse in parts]
   total = sum(shares)

@@ -2,7 +2,7 @@
 
 Pallas computes addresses in 32 bits unless an array passes 4 GiB, and Triton
 reads those bits as signed, so a pool of one-byte numbers between 2 and 4 GiB
-would be read at wrong addresses, silently: such a pool is refused. (Two-byte
+would silently be read at wrong addresses. Such a pool is refused. (Two-byte
 pools are safe at every size.)
 """
 
@@ -16,12 +16,12 @@ from jax.experimental.pallas import triton as plgpu
 
 from acereason_jax.kernels.attention import MASKED
 
-# The least rows of a tensor core product; the queries of a group are fewer.
+# The least number of rows of a tensor core product; a group has fewer queries.
 ROWS = 16
 
 
 def serves(pool_LXKCSH: jax.Array) -> bool:
-  """Whether blocks divide pages and addresses fit; see the docstring above."""
+  """Whether blocks divide pages and addresses fit (the module's docstring)."""
   S, H = pool_LXKCSH.shape[4:]
   is_power = lambda n: n & (n - 1) == 0
   return (
@@ -55,26 +55,26 @@ def paged_attention(
   """One query per row against its pages: out [B, N, H] and lse [B, N], float32.
 
   A row sees positions < prefix and start <= position < length of its cache;
-  position p is in page table[b, p // S] of the pool, where C is key and
-  value. A row that sees nothing gives out 0, lse MASKED.
-  Scores are scaled by H**-0.5; lse is the log of the sum of their exponents.
+  position p is in page table[b, p // S] of the pool, where C = 2 is key and
+  value. A row that sees nothing gives out 0, lse MASKED. Scores are scaled by
+  H**-0.5; lse is the log of the sum of their exponentials.
 
-  Each row's tokens are dealt out in blocks of at most `block` to `splits`
-  programs of its own, whose parts are merged (Flash-Decoding, Dao et al. 2023,
-  pytorch.org/blog/flash-decoding). The deal depends on the row's own length
-  only, so a row's bits do not depend on the rest of the batch. H must be a
-  power of two. The cost estimate counts `estimate_tokens` a row, by default a
+  Each row has `splits` programs, which share the row's tokens in blocks of at
+  most `block`; their parts are merged (Flash-Decoding, Dao et al. 2023,
+  pytorch.org/blog/flash-decoding). The split depends only on the row's own
+  length, so a row's bits do not depend on the rest of the batch. H must be a
+  power of two. The cost estimate counts `estimate_tokens` per row, by default a
   full table. Raises ValueError for a pool that it cannot address.
   """
   B, N, H = q_BNH.shape
   K, _, S, _ = pool_LXKCSH.shape[2:]
-  # 64 programs a row: enough for one H100 when a few long rows are left.
+  # 64 programs per row are enough for one H100 when a few long rows are left.
   splits = splits or max(1, 64 // K)
-  # 64 tokens of two bytes, without register spills; 64 of four would spill.
+  # Blocks of 64 two-byte numbers do not spill registers; four-byte ones would.
   T = min(block or 128 // q_BNH.dtype.itemsize, S)
   _check(q_BNH, pool_LXKCSH, T)
-  # Blocks of all heads: Triton's arrays are powers of two, so that a program
-  # masks its 7 heads, say, out of 16 that it reads and writes.
+  # Blocks of all heads: Triton's arrays are powers of two, so a program with 7
+  # heads, for example, reads and writes 16 and masks the others.
   rows = lambda *shape: pl.BlockSpec(
     (None, None, *shape), lambda b, k, d: (b, d, *(0 for _ in shape))
   )
@@ -124,7 +124,7 @@ def _check(q_BNH: jax.Array, pool_LXKCSH: jax.Array, T: int) -> None:
 def _cost(
   q_BNH: jax.Array, pool_LXKCSH: jax.Array, tokens: int, splits: int
 ) -> pl.CostEstimate:
-  """The cost for `tokens` a row. Pallas for Triton drops it."""
+  """The cost for `tokens` per row. Pallas for Triton ignores it."""
   B, N, H = q_BNH.shape
   read = 2 * B * pool_LXKCSH.shape[2] * tokens * H * pool_LXKCSH.dtype.itemsize
   return pl.CostEstimate(
@@ -147,7 +147,7 @@ def _kernel(
   *,
   block: int,
 ):
-  """One split of one row for one key head: attention over its blocks."""
+  """Attention over the blocks of one split of one row, for one key head."""
   b, k, split = (pl.program_id(i) for i in range(3))
   layer = layer_ref[0]
   prefix, start, length = (x[b] for x in (prefix_ref, start_ref, length_ref))
@@ -166,18 +166,19 @@ def _kernel(
   q_QH = plgpu.load(q_ref.at[heads, :], mask=across_H(own_Q), other=0.0)
 
   def page_of(i):
-    # Past the last block, and junk there: not used, but still an address.
+    # Past the last block the entry is junk. It is not used, but must still be
+    # an address.
     return jnp.clip(table_ref[b, jnp.minimum(i * block // S, P - 1)], 0, X - 1)
 
-  # The page's number comes by the carry: were it loaded where it is used,
-  # Triton would not start on the next block's tokens while it works on this.
+  # The carry brings the page's number. If it were loaded where it is used,
+  # Triton would not load the next block's tokens during this block.
   def add_block(i, carry):
     page, *state = carry
     inside = pl.ds(i * block % S, block)
     position_T = i * block + jnp.arange(block)
     outside_T = (position_T < prefix) | (position_T >= start)
     seen_T = outside_T & (position_T < length)
-    # Masked in the load: what is not seen may be NaN, which 0 does not cancel.
+    # Masked in the load: unseen values may be NaN, which 0 does not cancel.
     k_TH, v_TH = (
       plgpu.load(
         pool_ref.at[layer, page, k, jnp.int32(kv), inside, :],
@@ -195,7 +196,7 @@ def _kernel(
   # At least 1 (the top's own exp(0)), unless nothing was seen.
   total_Q = jnp.maximum(total_Q, 1.0)
   plgpu.store(lse_ref.at[heads], top_Q + jnp.log(total_Q), mask=own_Q)
-  # A split without blocks writes no output; `_merge` does not look at it.
+  # A split without blocks writes no output; `_merge` does not read it.
   plgpu.store(
     out_ref.at[heads, :],
     out_QH / total_Q[:, None],
@@ -204,7 +205,7 @@ def _kernel(
 
 
 def _attend(q_QH, k_TH, v_TH, seen_T, top_Q, total_Q, out_QH):
-  """Adds T tokens to a softmax under way (arXiv 1805.02867)."""
+  """Adds T tokens to a running softmax (arXiv 1805.02867)."""
   dot = functools.partial(
     lax.dot_general,
     precision=lax.Precision.HIGHEST,  # For float32: no TF32.
@@ -225,7 +226,7 @@ def _attend(q_QH, k_TH, v_TH, seen_T, top_Q, total_Q, out_QH):
 def _merge(
   out_BDNH: jax.Array, lse_BDN: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Sum over splits D by their share of the exponents, in a fixed order."""
+  """Sum over splits D by their share of the exponentials, in a fixed order."""
   top_B1N = jnp.max(lse_BDN, axis=1, keepdims=True)
   weight_BDN = jnp.where(lse_BDN > MASKED, jnp.exp(lse_BDN - top_B1N), 0.0)
   total_BN = jnp.maximum(jnp.sum(weight_BDN, axis=1), 1.0)

@@ -1,14 +1,14 @@
 """Paged decode attention on TPU: one Mosaic kernel for all slots of a layer.
 
-Easily read wrong: in the kernel no slot has a beginning or an end. The running
-softmax of every row lives in the kernel's output, which is set to "nothing
-seen" once, so that every block of every row runs the same branchless code and
-page copies run ahead of it across rows.
+Note that in the kernel no slot has a beginning or an end. The running softmax
+of every row is in the kernel's output, which is set to "nothing seen" once. So
+every block of every row runs the same branchless code, and page copies run
+ahead of it across rows.
 
 Dimensions: B slots, N query heads, K key/value heads, L layers, X pages of S
-tokens, P pages a slot, H head size; M query heads of a key/value head, padded
+tokens, P pages per slot, H head size; M query heads of a key/value head, padded
 to whole sublanes. A TPU core C owns the slots r * C + core, its R rows; it
-works through a row in blocks of `pages` pages.
+processes a row in blocks of `pages` pages.
 """
 
 import functools
@@ -45,16 +45,18 @@ def paged_attention(
   estimate_tokens: int | None = None,
   interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """One query per slot against its pages: out [B, N, H], lse [B, N], float32.
+  """One query per slot over its pages: out [B, N, H], lse [B, N], float32.
 
   Slot b sees the positions before `length_B` that are before `prefix_B` or not
   before `start_B` (prefix <= start <= any); position p is entry p % S of page
-  `table_BP[b, p // S]` of `layer`. What it does not see may hold NaN. Nothing
-  seen: out 0, lse MASKED. `lse` is the log of the sum of exp(score), scores
-  scaled by H**-0.5, for merging with attention over other keys.
+  `table_BP[b, p // S]` of `layer`. Unseen positions may hold NaN. A slot that
+  sees nothing gives out 0, lse MASKED. `lse` is the log of the sum of
+  exp(score), scores scaled by H**-0.5, for merging with attention over other
+  keys.
 
   Args:
-    cores: TensorCores of a device, 2 on v4 and v5p; all are used if B divides.
+    cores: TensorCores of a device, 2 on v4 and v5p; all are used if they divide
+      B.
     pages: pages of a block; default 2048 tokens for one head, else 1024.
     buffers: blocks in VMEM; buffers - 1 of them are being copied.
     estimate_tokens: mean length, for XLA's cost analysis; default all P * S.
@@ -72,7 +74,7 @@ def paged_attention(
   pages = min(P, pages or max(1, (2048 if K == 1 else 1024) // S))
   cores = math.gcd(B, cores)
   M = pl.cdiv(N // K, SUBLANES) * SUBLANES
-  # The walk over rows ends at an empty row, and reads whole blocks of a table.
+  # The loop over rows ends at an empty row, and reads whole blocks of a table.
   ends = [jnp.pad(x, (0, cores)) for x in (prefix_B, start_B, length_B)]
   table_BP = jnp.clip(table_BP, 0, X - 1)
   table_BP = jnp.pad(table_BP, ((0, cores), (0, -P % pages)))
@@ -231,7 +233,8 @@ def _kernel(
       )
       state_refs = (ref.at[row, k] for ref in (acc_ref, top_ref, total_ref))
       _attend(q_ref[row, k], keys, values, seen_1T, *state_refs)
-    # Last: no load of this block may move before a copy that might overlap it.
+    # This comes last, since no load of this block may move before a copy that
+    # might overlap it.
     fetch(next_row, next_block, jnp.where(buffer == 0, buffers, buffer) - 1)
     buffer = jnp.where(buffer == buffers - 1, 0, buffer + 1)
     return *advance(row, block), *advance(next_row, next_block), buffer
@@ -248,7 +251,7 @@ def _kernel(
 
 
 def _link_rows(length_ref, chain_ref, core, cores):
-  """Sets chain[r + 1] to the first row after r in use; R if there is none."""
+  """Sets chain[r + 1] to the first used row after r; R if there is none."""
   R = chain_ref.shape[0] - 2
 
   def link(i, following):

@@ -2,7 +2,7 @@
 
 tokamax is pinned to the newest version that each Python has; the bounds of the
 others are in setup.py. A module is imported only where it is needed: a CPU
-needs none, and a deprecated one warns. A test says where they have moved.
+needs none, and a deprecated module warns. A test fails if they have moved.
 """
 
 import functools
@@ -17,10 +17,10 @@ import warnings
 NEW = sys.version_info >= (3, 12)
 TOKAMAX = 'tokamax==0.0.17' if NEW else 'tokamax==0.0.12'
 
-# jax's, deprecated in 0.12 in favour of tokamax's.
+# Modules of jax, deprecated in 0.12 in favour of tokamax's.
 SPLASH = 'jax.experimental.pallas.ops.tpu.splash_attention'
 TRITON = 'jax.experimental.pallas.ops.gpu.attention'
-# tokamax's, private.
+# Modules of tokamax, private.
 FUSED_SPLASH = (
   'tokamax._src.ops.experimental.tpu.splash_attention.splash_attention_kernel'
 )
@@ -32,7 +32,7 @@ MOSAIC = (
 
 
 def has_tokamax() -> bool:
-  """Whether it is there, in the version whose modules this project knows."""
+  """Whether tokamax is installed, in the version that this project knows."""
   try:
     return f'tokamax=={importlib.metadata.version("tokamax")}' == TOKAMAX
   except importlib.metadata.PackageNotFoundError:
@@ -60,8 +60,8 @@ def lacks(*paths: str) -> str:
 
 @functools.cache
 def module(path: str) -> types.ModuleType:
-  """One of the modules above; `lacks` says whether it is there."""
+  """One of the modules above; `lacks` tells whether it exists."""
   with warnings.catch_warnings():
-    # This file knows of its deprecation.
+    # The deprecation is known; see above.
     warnings.simplefilter('ignore', DeprecationWarning)
     return importlib.import_module(path)

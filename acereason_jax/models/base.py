@@ -1,8 +1,8 @@
 """A model: pure functions over a tree of `ParamSpec`.
 
-The spec tree is all that is known about the parameters. Init in shards,
-abstract state, shardings, import, export, LoRA, the optimizer's masks and
-parameter counts follow from it. Leaves under 'layers' are stacked over a
+The spec tree holds everything known about the parameters. Initialization in
+shards, abstract state, shardings, import, export, LoRA, the optimizer's masks
+and parameter counts follow from it. Leaves under 'layers' are stacked over a
 leading L axis for `lax.scan`.
 """
 
@@ -17,12 +17,12 @@ Tree = Any
 
 
 class Role(NamedTuple):
-  """What others may do with a parameter.
+  """The operations that others may apply to a parameter.
 
-  matrix: the last two dimensions are [out, in] of a product with activations;
-    Muon orthogonalizes it.
-  adapts: LoRA may add the product of two thin matrices to it.
-  decays: weight decay acts on it, unless the config says otherwise.
+  matrix: whether the last two dimensions are [out, in] of a product with
+    activations; Muon orthogonalizes it.
+  adapts: whether LoRA may add the product of two thin matrices to it.
+  decays: whether weight decay acts on it, unless the config overrides it.
   """
 
   matrix: bool
@@ -31,9 +31,9 @@ class Role(NamedTuple):
 
 
 MATRIX = Role(matrix=True, adapts=True, decays=True)
-# A router picks experts. It stays as it is under LoRA, as is customary.
+# A router picks experts. LoRA leaves it unchanged, as is customary.
 ROUTER = Role(matrix=True, adapts=False, decays=True)
-# Embedding and head: rows by token.
+# Embedding and head have one row per token.
 TABLE = Role(matrix=False, adapts=False, decays=True)
 # Norms and biases.
 VECTOR = Role(matrix=False, adapts=False, decays=False)
@@ -43,12 +43,12 @@ class ParamSpec(NamedTuple):
   """One parameter.
 
   shape: its dimensions; a matrix ends in [out, in], as Hugging Face stores it.
-  axes: for each dimension its logical name (`sharding.RULES`), or None.
-  std: of the truncated normal it starts from; 0.0 gives zeros and None ones.
+  axes: logical name (`sharding.RULES`) or None of each dimension.
+  std: std of its initial truncated normal; 0.0 gives zeros and None ones.
   name: the Hugging Face tensor name. Each '{}' stands for an index, first of
     the layer and then of the expert; these are the leading dimensions of
     `shape`, and the file has a tensor for each index.
-  role: what the optimizer and LoRA may do with it.
+  role: the operations that the optimizer and LoRA may apply to it.
   """
 
   shape: tuple[int, ...]
@@ -68,10 +68,11 @@ class Model(NamedTuple):
 
   specs: the tree of ParamSpec. It has 'embed', [V, D], and 'layers'.
   apply: apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD,
-    teacher forcing over packed rows.
-  extend: extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)), tokens
-    after what a cache holds. X is any shape. attend(layer, q_XNH, k_XKH, v_XKH)
-    -> out_XNH owns the cache; k and v, [L, X, K, H], are what to add to it.
+    by teacher forcing over packed rows.
+  extend: extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)), for
+    tokens that follow those in a cache. X is any shape. attend(layer, q_XNH,
+    k_XKH, v_XKH) -> out_XNH owns the cache; k and v, [L, X, K, H], are to be
+    added to it.
   head: head(params) -> w_VD; logits are x @ w.T. It returns a leaf of params,
     so from a tree of shardings it returns the head's sharding.
   even_tokens: the length, in tokens, of a segment whose attention costs as much
@@ -94,7 +95,7 @@ def map_specs(fn: Callable[[ParamSpec], Any], specs: Tree) -> Tree:
 
 
 def path_name(path: tuple) -> str:
-  """A parameter's whole name, such as 'layers.q_bias' or 'embed'."""
+  """A parameter's full name, such as 'layers.q_bias' or 'embed'."""
   return jax.tree_util.keystr(path, simple=True, separator='.')
 
 
@@ -104,14 +105,14 @@ def by_name(specs: Tree) -> dict[str, ParamSpec]:
 
 
 def overlaid(tree: Tree, part: Tree) -> Tree:
-  """Nested dicts: `tree`, with the leaves of `part` in place of its own."""
+  """`tree` with the leaves of `part` in place of its own; both nested dicts."""
   if not (isinstance(tree, Mapping) and isinstance(part, Mapping)):
     return part
   return {**tree, **{k: overlaid(tree.get(k), x) for k, x in part.items()}}
 
 
 def part_of(tree: Tree, like: Tree) -> Tree:
-  """Nested dicts: the leaves of `tree` that `like` has."""
+  """The leaves of `tree` that `like` has too; both nested dicts."""
   if not isinstance(like, Mapping):
     return tree
   return {k: part_of(tree[k], x) for k, x in like.items()}

@@ -1,6 +1,6 @@
 """Fields of a model's config.json, each checked when it is read.
 
-The file comes from strangers, so a number must be one, and of a likely size.
+The file comes from strangers, so a number must be a number of a likely size.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -51,7 +51,7 @@ def whole(config: Mapping[str, Any], field: str, most: int) -> int:
 
 
 def optional(config: Mapping[str, Any], field: str, most: int) -> int | None:
-  """The same; None where the field is missing or null."""
+  """As `whole`; None where the field is missing or null."""
   return None if config.get(field) is None else whole(config, field, most)
 
 

@@ -1,8 +1,8 @@
 """One pre-norm GQA decoder: Qwen2/2.5, Qwen3, Llama 3, SmolLM2.
 
 The same `block` trains, prefills and decodes; only the attention callback
-differs, so what was sampled is what is trained. Weights keep Hugging Face's
-[out, in] layout. A plain causal pass is `segment_BT` = 1, `prefix_BT` = 0.
+differs, so sampler and trainer run one model. Weights keep Hugging Face's [out,
+in] layout. A plain causal pass is `segment_BT` = 1, `prefix_BT` = 0.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from acereason_jax.models import config_json as fields
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.models import rope as rope_lib
 
-# Dense families by their name in config.json; a new one is a line here.
+# Dense families by their name in config.json; a new one needs one line here.
 ARCHITECTURES = {
   'Qwen2ForCausalLM': dict(qkv_bias=True, qk_norm=False),
   'Qwen3ForCausalLM': dict(qkv_bias=False, qk_norm=True),
   'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
 }
-# Far beyond what exists: a larger number would ask for memory that no weights
+# Far larger than any model: a larger number would need memory that no weights
 # file has.
 MOST_VOCAB, MOST_LAYERS, MOST_EMBED = 1 << 24, 1024, 1 << 17
 MOST_MLP, MOST_HEADS, MOST_HEAD_DIM, MOST_CONTEXT = 1 << 20, 4096, 4096, 1 << 30
@@ -38,15 +38,15 @@ Pin = Callable[[jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """Sizes and switches.
+  """Sizes and switches of a model.
 
-  vocab: tokens that have an embedding.
-  layers, embed, mlp: layers, the width of the residual stream, that of an MLP.
-  heads, kv_heads, head_dim: query heads, key and value heads, their width.
+  vocab: number of tokens that have an embedding.
+  layers, embed, mlp: layers, width of the residual stream, width of an MLP.
+  heads, kv_heads, head_dim: query heads, key and value heads, width of a head.
   norm_epsilon: added to the mean square in a norm.
-  tied: the head is the embedding.
-  qkv_bias: q, k and v have biases.
-  qk_norm: the heads of q and k are normalized.
+  tied: whether the head is the embedding.
+  qkv_bias: whether q, k and v have biases.
+  qk_norm: whether the heads of q and k are normalized.
   context: the most tokens of a prompt and its response.
   rope: the dict that `rope.read` makes.
   """
@@ -137,7 +137,8 @@ def _refuse_unsupported(config: Mapping[str, Any], qkv_bias: bool) -> None:
   found = {
     'use_sliding_window': config.get('use_sliding_window', False),
     'mlp_bias': config.get('mlp_bias', False),
-    # It would put a bias on the output projection too; Qwen2 ignores it.
+    # This field would add a bias to the output projection too; Qwen2 ignores
+    # it.
     'attention_bias': not qkv_bias and config.get('attention_bias', False),
     'hidden_act': config.get('hidden_act', 'silu') != 'silu',
     'layer_types': not isinstance(types, list | tuple)
@@ -155,12 +156,12 @@ def _refuse_unsupported(config: Mapping[str, Any], qkv_bias: bool) -> None:
 
 
 class Mlp(NamedTuple):
-  """The part of a layer that an architecture may exchange.
+  """The part of a layer that an architecture may replace.
 
   specs: specs(config, layer) -> {name: ParamSpec}; `layer` is `layer_spec` of
     the config.
   apply: apply(config, split, h, w) -> y of h's shape [..., D]; `w` is one
-    layer's weights. `split` is that of `mesh.pins`.
+    layer's weights. `split` is an option of `mesh.pins`.
   """
 
   specs: Callable[[Any, Callable[..., base.ParamSpec]], dict]
@@ -174,7 +175,7 @@ def layer_spec(
   name: str,
   role: base.Role = base.MATRIX,
 ) -> base.ParamSpec:
-  """One parameter of every layer; `name` is what follows the layer's index."""
+  """One parameter of every layer; `name` follows the layer's index."""
   return base.ParamSpec(
     (layers, *shape),
     ('layer', *axes),
@@ -242,11 +243,11 @@ def param_specs(c: DecoderConfig, mlp: Mlp = GATED) -> base.Tree:
 
 
 def even_tokens(specs: base.Tree, share: float = 1.0) -> float:
-  """The length of a segment whose attention costs as much as its products.
+  """Tokens of a segment whose attention costs as much as its weight products.
 
-  Each of its n tokens passes all weights except the input embedding, W
-  products, and sees (n + 1) / 2 keys on average, 2 L N H products each. A token
-  passes `share` of the experts.
+  Each of its n tokens takes W products with weights (all except the input
+  embedding, and `share` of the experts). It sees (n + 1) / 2 keys on average,
+  which take 2 L N H products each.
   """
   L, Q, _ = specs['layers']['q'].shape
   weights = math.prod(specs['embed'].shape)
@@ -274,9 +275,9 @@ def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
 
 
 def _few_rows(x_BD: jax.Array, w_FD: jax.Array) -> jax.Array:
-  """x @ w.T for decoding on a CPU: weights on the left, a fourth faster.
+  """x @ w.T for decoding on a CPU; weights on the left are a fourth faster.
 
-  The barrier keeps XLA from turning the product around again.
+  The barrier keeps XLA from swapping the operands back.
   """
   y_FB = jnp.einsum('fd,bd->fb', w_FD, x_BD)
   return jax.lax.optimization_barrier(y_FB).T
@@ -315,8 +316,11 @@ def make_model(
   attend: attention.Attend = attention.packed_attention,
   layer_weights: Callable[[base.Tree], base.Tree] = lambda w: w,
 ) -> base.Model:
-  """The pure functions of `base.Model`; `families.Family` says what each
-  keyword is, and `mlp` is the architecture's own."""
+  """The pure functions of `base.Model`.
+
+  `families.Family` documents each keyword except `mlp`, the MLP of the
+  architecture.
+  """
   frequencies, scale = rope_lib.frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
   rotation = functools.partial(rope_lib.rotation, frequencies, scale)

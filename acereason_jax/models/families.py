@@ -1,7 +1,7 @@
-"""Model families: what each must provide, and which one a directory is of.
+"""Model families: what each must provide, and the family of a directory.
 
-This is the only file that names the families' own files. Everything else takes
-a `Network`, which is a family with the sizes of one config.json.
+This is the only file that names the families' own files. All other code takes a
+`Network`, which is a family with the sizes of one config.json.
 """
 
 import functools
@@ -13,26 +13,28 @@ from acereason_jax.models import config_json as fields
 
 
 class Family(NamedTuple):
-  """What a model family must provide.
+  """The functions that a model family must provide.
 
   read_config: read_config(config_json) -> config, a frozen dataclass of JSON
     values. It has at least `vocab`, `heads` (of queries), `kv_heads` and
     `context` (the most tokens of a prompt and its response). It raises
     ValueError, one line, for every field that is missing, impossible or not
     supported: config.json comes from strangers.
-  param_specs: param_specs(config) -> the tree of `base.ParamSpec`, all that
-    import, export, shardings, LoRA and the optimizer know of the parameters.
+  param_specs: param_specs(config) -> the tree of `base.ParamSpec`, the only
+    description of the parameters that import, export, shardings, LoRA and the
+    optimizer use.
   make_model: make_model(config, **options) -> `base.Model`. The options:
-    remat: what the backward pass of `apply` keeps of a layer, by its name in
-      `remat.POLICIES`.
-    attend: what `apply` attends with, that of a kernel of `attention.choose`;
-      on a mesh through `mesh.split_attention`.
-    layer_weights: makes one layer's weights of its parameters, in `apply`.
+    remat: name in `remat.POLICIES` of the activations that the backward pass of
+      `apply` keeps of a layer.
+    attend: the attention of `apply`: `attend` of the kernel of
+      `attention.choose`, on a mesh through `mesh.split_attention`.
+    layer_weights: makes one layer's weights from its parameters, in `apply`.
     pin_packed, pin_rows: applied to the residual streams of `apply` and
-      `extend`; pin_embedded to the embeddings before the former.
+      `extend`; pin_embedded is applied to the embeddings before pin_packed.
     split_packed, split_rows: compute a function of tokens on each device's own,
       in `apply` and in `extend` (`mesh.split_tokens`).
-    The last five are `mesh.pins` of a mesh; without them all is on one device.
+    The last five are `mesh.pins` of a mesh; without them everything is on one
+    device.
   """
 
   read_config: Callable[[Mapping[str, Any]], Any]
@@ -43,7 +45,7 @@ class Family(NamedTuple):
 class Network(NamedTuple):
   """A family with the sizes of one config.json.
 
-  config: what the family made of config.json; see `Family.read_config`.
+  config: the sizes, from `Family.read_config`.
   specs: the tree of ParamSpec.
   make_model: make_model(**options) -> Model; see `Family.make_model`.
   """
@@ -56,7 +58,7 @@ class Network(NamedTuple):
 _DENSE = Family(
   decoder.DecoderConfig.from_hf, decoder.param_specs, decoder.make_model
 )
-# By the first of config.json's architectures.
+# Families by the first of config.json's architectures.
 FAMILIES: Mapping[str, Family] = {
   **dict.fromkeys(decoder.ARCHITECTURES, _DENSE),
   'Qwen3MoeForCausalLM': Family(
@@ -69,7 +71,7 @@ def from_config(config_json: Mapping[str, Any]) -> Network:
   """The network that a config.json describes.
 
   Raises:
-    ValueError: one line; no such family, or what its `read_config` refuses.
+    ValueError: one line; no such family, or its `read_config` refuses the file.
   """
   family = FAMILIES[fields.architecture(config_json, FAMILIES)]
   config = family.read_config(config_json)

@@ -1,7 +1,7 @@
 """Turns a GGUF file into a Hugging Face directory.
 
-llama.cpp reorders the rows of Llama's q and k projections for its own
-rotary embedding; this puts them back. Qwen's are stored as they were.
+llama.cpp reorders the rows of Llama's q and k projections for its own rotary
+embedding; this puts them back. Qwen's rows keep their order.
 """
 
 import json
@@ -40,10 +40,9 @@ MODULES = {
   'ffn_up': 'mlp.up_proj',
   'ffn_down': 'mlp.down_proj',
 }
-# The most that a header may have. The largest vocabularies have 1.3 million
-# values in all.
+# Limits of a header. The largest vocabularies have 1.3 million values in all.
 _MAX_COUNT, _MAX_VALUES, _MAX_TEXT_BYTES = 100_000, 4_000_000, 1 << 20
-# Types of fields, by number, with their bytes: u8 i8 u16 i16 u32 i32 f32 bool,
+# Sizes in bytes of the field types, by number: u8 i8 u16 i16 u32 i32 f32 bool,
 # text and array, u64 i64 f64.
 _STRING, _ARRAY, _LONG = 8, 9, 12
 _SIZES = dict(enumerate((1, 1, 2, 2, 4, 4, 4, 1))) | {10: 8, 11: 8, 12: 8}
@@ -58,7 +57,7 @@ class Value(NamedTuple):
   """A tensor to write.
 
   dtype: a key of `tensorfiles.DTYPES`.
-  shape: as Hugging Face has it.
+  shape: shape in Hugging Face's layout.
   """
 
   dtype: str
@@ -70,7 +69,7 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
 
   Raises:
     FileExistsError: `out_directory` exists and is not empty.
-    ValueError: no GGUF file, or one of a model that is not supported.
+    ValueError: not a GGUF file, or a model that is not supported.
   """
   check_header(gguf_path)
   unreadable = lambda reason: ValueError(
@@ -96,8 +95,8 @@ def to_hf(gguf_path: str, out_directory: str) -> None:
 class _Header:
   """A cursor over the bytes of a GGUF header; nothing beyond them is read.
 
-  The library believes every length: it loops 2**60 times, and nests without
-  end.
+  The gguf library trusts every length: it would loop 2**60 times and recurse
+  without limit.
   """
 
   def __init__(self, path: str, file: BinaryIO):
@@ -127,7 +126,7 @@ class _Header:
 
 
 def check_header(path: str) -> None:
-  """Raises ValueError, OSError unless all that the header says is in it."""
+  """Raises ValueError, OSError unless the file holds what its header lists."""
   with tensorfiles.open_regular(path) as file:
     h = _Header(path, file)
     if h.take(4) != b'GGUF' or h.number(4, 3, 'version') < 2:
@@ -218,8 +217,8 @@ def _token_ids(fields: dict[str, Any]) -> dict[str, int]:
 def _write_weights(
   directory: str, tensors: dict[str, Any], config: dict[str, Any]
 ) -> None:
-  # float32 because that is what dequantising gives: any narrower dtype would
-  # make this another model than the GGUF.
+  # float32, because dequantising gives float32: a narrower dtype would change
+  # the model.
   shapes = {
     name: Value('F32', tuple(int(n) for n in reversed(t.shape)))
     for name, t in tensors.items()

@@ -1,8 +1,8 @@
-"""Import and export of Hugging Face model directories, a tensor at a time.
+"""Import and export of Hugging Face model directories, tensor by tensor.
 
 Export repeats its source: the same files, tensor order and dtypes, and the
 source's JSON files byte for byte, because a config.json that transformers 5
-rewrites makes transformers 4 read rope_theta = 10000 without a word.
+rewrites makes transformers 4 read rope_theta = 10000 silently.
 """
 
 import collections
@@ -23,7 +23,7 @@ import numpy as np
 from acereason_jax import files
 from acereason_jax.models import base, tensorfiles
 
-# Copied from the source as they are, where it has them.
+# Files copied unchanged from the source, if it has them.
 COMPANIONS = (
   'config.json',
   'generation_config.json',
@@ -57,7 +57,7 @@ def digest(paths: list[pathlib.Path]) -> str:
 
 
 def model_digest(directory: str) -> str:
-  """Hash of all that a rollout depends on: weights, tokenizer, JSON files.
+  """Hash of everything a rollout depends on: weights, tokenizer, JSON files.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files.
@@ -110,10 +110,10 @@ def _check(
 def load(
   directory: str, specs: base.Tree, *, dtype: Any, shardings: base.Tree = None
 ) -> base.Tree:
-  """The parameters as `dtype`, placed as `shardings` (a tree like `specs`).
+  """The parameters as `dtype`, sharded by `shardings` (a tree like `specs`).
 
   Only each device's slice is read; host memory peaks at the largest leaf's
-  local slices. Without shardings all goes to one device.
+  local slices. Without shardings everything goes to one device.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files, or tensors that
@@ -133,7 +133,8 @@ def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
   # Cached: replicas of a slice share one host copy.
   @functools.cache
   def block(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-    # A fresh array, never the mapped file, which jax on a CPU would alias.
+    # Returns a fresh array, never the mapped file, which jax would alias on a
+    # CPU.
     out = np.empty([stop - start for start, stop in bounds], dtype)
     first = [start for start, _ in bounds[: spec.stacked]]
     within = tuple(slice(*b) for b in bounds[spec.stacked :])
@@ -161,7 +162,7 @@ def export(
 
   Raises:
     FileExistsError: `out_directory` exists and is not empty.
-    FileNotFoundError, ValueError: as `load`, for the source.
+    FileNotFoundError, ValueError: as in `load`, for the source.
   """
   tensors = tensorfiles.read_tensors(source_directory)
   _check(tensors, specs, source_directory)
@@ -229,15 +230,17 @@ def _part(x: jax.Array, index: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def _companions(source: str) -> list[str]:
-  """The files to copy. What is copied may get published, so a link must not
-  lead to a file of the user's that is none of the model's.
+  """The files to copy.
+
+  The copies may be published, so a link must not lead to a user's file outside
+  the model.
 
   Raises:
-    ValueError: one that does, or that is no file to copy.
+    ValueError: such a link, or a path that is not a regular file.
   """
   folder = pathlib.Path(source).resolve()
   homes = [folder]
-  if folder.parent.name == 'snapshots':  # The cache of Hugging Face links.
+  if folder.parent.name == 'snapshots':  # Hugging Face's cache uses links.
     homes.append(folder.parent.parent / 'blobs')
   found = []
   for name in (*COMPANIONS, tensorfiles.INDEX):

@@ -2,7 +2,7 @@
 
 The model reads W + alpha / rank * b @ a, where W is the matrix of the model's
 files. b starts at zero, so training starts at that model. The adapters of
-layers.q are beside it in the tree of parameters, as layers.q_a and layers.q_b.
+layers.q are next to it in the tree of parameters, as layers.q_a and layers.q_b.
 """
 
 import re
@@ -21,9 +21,9 @@ A, B = '_a', '_b'
 class Parts(NamedTuple):
   """A model's parameters, split.
 
-  trained: specs of what is trained: the adapters, or all parameters.
-  frozen: specs of what is not.
-  scale: alpha / rank, by which the product of two adapters is scaled.
+  trained: specs of the trained parameters: the adapters, or all parameters.
+  frozen: specs of the other parameters.
+  scale: alpha / rank, the factor of the product of two adapters.
   """
 
   trained: base.Tree
@@ -32,9 +32,9 @@ class Parts(NamedTuple):
 
 
 def split(specs: base.Tree, *, rank: int, alpha: float, on: str) -> Parts:
-  """The adapters of the matrices of layers that `on` matches, and the rest.
+  """Parts with adapters for the matrices of layers that `on` matches.
 
-  `on` is a regex of whole names, such as 'layers.q'. A rank of 0 trains all
+  `on` is a regex of full names, such as 'layers.q'. A rank of 0 trains all
   parameters and freezes none.
 
   Raises:
@@ -64,8 +64,8 @@ def _adapters(
 ) -> dict[str, base.ParamSpec]:
   """a [L, rank, in], and b [L, out, rank], which starts at zero.
 
-  Experts have [L, E, ..]: adapters of their own. a x has the size of x. Both
-  are spread over a mesh as the matrix is.
+  Each expert has adapters of its own, [L, E, ..]. a is initialized so that a x
+  has the size of x. Both are sharded as the matrix is.
   """
   *each, out, width = spec.shape
   *every, rows, columns = spec.axes
@@ -92,8 +92,8 @@ def _adapters(
 def merged(params: base.Tree, *, scale: float) -> base.Tree:
   """`params` with its adapters merged into its matrices.
 
-  It goes layer by layer, as training does, so that no whole stack of layers is
-  in float32.
+  It merges layer by layer, as training does, so no whole stack of layers is in
+  float32.
   """
   layers = params['layers']
   names = _adapted(layers)
@@ -108,7 +108,7 @@ def merged(params: base.Tree, *, scale: float) -> base.Tree:
 def merged_layer(
   w: Mapping[str, jax.Array], *, scale: float
 ) -> dict[str, jax.Array]:
-  """The same for one layer; added in float32, each matrix keeps its dtype."""
+  """`merged` for one layer; sums in float32, each matrix keeps its dtype."""
   new = dict(w)
   for n in _adapted(w):
     new[n] = _sum(w[n], new.pop(n + B), new.pop(n + A), scale)
@@ -122,9 +122,10 @@ def _adapted(w: Mapping[str, jax.Array]) -> list[str]:
 def _sum(
   w_FD: jax.Array, b_FR: jax.Array, a_RD: jax.Array, scale: float
 ) -> jax.Array:
-  """W + scale * b @ a; all may have an E in front."""
+  """W + scale * b @ a; all may have a leading E."""
   b_1FR, a_1RD = (x.astype(jnp.float32)[None] for x in (b_FR, a_RD))
   # The leading 1 makes it a product with a batch dimension. remat='dots' keeps
-  # those without one, and for all layers this one is as large as the model.
+  # products without one, and over all layers this product is as large as the
+  # model.
   product_FD = jnp.einsum('z...fr,z...rd->z...fd', b_1FR, a_1RD)[0]
   return (w_FD.astype(jnp.float32) + scale * product_FD).astype(w_FD.dtype)

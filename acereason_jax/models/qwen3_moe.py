@@ -1,8 +1,8 @@
 """Qwen3-MoE: Qwen3's decoder, in which a router picks experts for each token.
 
-Nothing limits the tokens of an expert, so a token's output depends on no other
-token, and a rollout is trained as it was sampled. The loss has no term that
-balances the experts.
+The number of tokens of an expert is not limited, so routing does not depend on
+other tokens, and a rollout is trained as it was sampled. The loss has no term
+that balances the experts.
 """
 
 import dataclasses
@@ -16,8 +16,7 @@ from acereason_jax.models import base, decoder
 from acereason_jax.models import config_json as fields
 
 MOST_EXPERTS = 4096
-# With fewer tokens on a device, time goes into reading weights, not into
-# products.
+# With fewer tokens on a device, reading weights takes longer than products.
 MANY = 256
 # The dimension of each weight [E, out, in] that is F, the width of an expert.
 _CUT = dict(gate=1, up=1, down=2)
@@ -28,8 +27,8 @@ class MoeConfig(decoder.DecoderConfig):
   """Sizes and switches; `mlp` is the width of one expert.
 
   experts: experts of a layer.
-  picked: how many of them a token passes.
-  renormalized: the weights of those add up to 1.
+  picked: experts that a token passes in a layer.
+  renormalized: whether the weights of the picked experts add up to 1.
   """
 
   experts: int
@@ -65,7 +64,7 @@ class MoeConfig(decoder.DecoderConfig):
 
 
 def _experts_field(config: Mapping[str, Any]) -> str:
-  """transformers 5 writes another name than 4 and the published files."""
+  """The field of `experts`, whose name depends on transformers' version."""
   names = [n for n in ('num_experts', 'num_local_experts') if n in config]
   if len({str(config[n]) for n in names}) > 1:
     raise fields.refused(config, names[0], f'{names[1]}, or one of them')
@@ -88,8 +87,8 @@ def route(
 ) -> tuple[jax.Array, jax.Array]:
   """(weight_XK in float32, expert_XK): the K experts that each token passes.
 
-  The logits stay float32: rounded to bfloat16, many would be equal, and which
-  of them are the largest would depend on the order of a sum.
+  The logits stay float32: rounded to bfloat16, many would be equal, and the
+  order of a sum would decide which are the largest.
   """
   logits_XE = jnp.einsum(
     '...d,ed->...e', x_XD, router_ED, preferred_element_type=jnp.float32
@@ -122,13 +121,13 @@ def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
 
 
 def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
-  """The same with about 2 P products, for P = M K pairs of token and expert.
+  """As `every_expert`, with about 2 P products for P = M K pairs.
 
-  The pairs are sorted by expert, and each expert's are filled up to whole
-  blocks of C pairs. The J blocks are enough for any routing. Each block gets a
-  copy of its expert's weights: about two layers of experts are held.
-  `lax.ragged_dot` would need no fill, but XLA computes all its rows for each
-  expert, on TPUs too.
+  The pairs (token, expert) are sorted by expert, and each expert's pairs are
+  padded to whole blocks of C pairs. The J blocks are enough for any routing.
+  Each block gets a copy of its expert's weights, so memory holds about two
+  layers of experts. `lax.ragged_dot` would need no padding, but XLA computes
+  all its rows for each expert, on TPUs too.
   """
   (M, K), (E, _, D) = expert_MK.shape, w['gate'].shape
   P = M * K
@@ -139,7 +138,8 @@ def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
   count_E = jnp.bincount(expert_P, length=E)
   blocks_E = -(-count_E // C)
   end_E = jnp.cumsum(blocks_E)
-  # Where each pair goes: its expert's first block, and its place among those.
+  # The place of each pair: its expert's first block plus its rank in that
+  # expert.
   place_P = jnp.arange(P) - (jnp.cumsum(count_E) - count_E)[expert_P]
   slot_P = (end_E - blocks_E)[expert_P] * C + place_P
   token_S = jnp.full(J * C, M).at[slot_P].set(order_P // K)

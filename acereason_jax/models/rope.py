@@ -1,4 +1,4 @@
-"""Rotary positions: what config.json says of them, and how heads are turned.
+"""Rotary positions: reads them from config.json, and rotates heads.
 
 transformers 4 and 5 write the parameters in different places; both are read
 into one dict.
@@ -14,7 +14,7 @@ import numpy as np
 
 from acereason_jax.models import config_json as fields
 
-# The numbers of each type: the least each may be, and whether it must be there.
+# The numbers of each type: the least value of each, and whether it is required.
 TYPES = {
   'default': {},
   'linear': {'factor': (1, True)},
@@ -38,8 +38,8 @@ _ORIGINAL = 'original_max_position_embeddings'
 def read(config: Mapping[str, Any]) -> dict[str, Any]:
   """One dict with rope_type and rope_theta, whichever version wrote it.
 
-  It is read as transformers 5 does, except that the parameters of a layer type
-  count, and that no number may be missing, unlikely or text.
+  It is read as transformers 5 does, with two exceptions: the parameters of a
+  layer type count, and no number may be missing, unlikely or text.
 
   Raises:
     ValueError: one line.
@@ -61,7 +61,7 @@ def read(config: Mapping[str, Any]) -> dict[str, Any]:
       raise fields.refused(holder, 'rope_theta', 'a number above 1')
   rope['rope_theta'] = theta
   rope[_ORIGINAL] = context = config['max_position_embeddings']
-  # Phi has it at the top level; transformers reads that place first.
+  # Phi has this field at the top level; transformers reads that place first.
   holder = config if config.get(_ORIGINAL) is not None else given
   if _ORIGINAL in holder and kind in ('llama3', 'yarn'):
     rope[_ORIGINAL] = fields.number(holder, _ORIGINAL, where)
@@ -80,7 +80,7 @@ def read(config: Mapping[str, Any]) -> dict[str, Any]:
 def _numbers(
   kind: str, given: Mapping[str, Any], where: str
 ) -> dict[str, float]:
-  """The numbers of this type of rope."""
+  """The numbers that this type of rope needs."""
   found = {}
   for name, (low, needed) in TYPES[kind].items():
     if given.get(name) is not None or needed:
@@ -108,7 +108,8 @@ def _field(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
   if isinstance(given, Mapping) and any(
     isinstance(x, Mapping) or k.endswith('_attention') for k, x in given.items()
   ):
-    # transformers 5 has a dict for each layer type; here all layers are alike.
+    # transformers 5 has a dict for each layer type; this decoder's layers are
+    # alike.
     if given.keys() != {'full_attention'}:
       raise fields.refused(config, first, "parameters of 'full_attention' only")
     first, given = f'{first}.full_attention', given['full_attention']
@@ -180,7 +181,7 @@ def rotation(
 
 
 def rotate(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """x [..., heads, H] turned by `rotation`: pairs (i, i + H / 2)."""
+  """x [..., heads, H] rotated by `rotation` in the pairs (i, i + H / 2)."""
   cos, sin = turn
   first, second = jnp.split(x.astype(jnp.float32), 2, -1)
   turned = jnp.concatenate([-second, first], -1)

@@ -1,4 +1,4 @@
-"""How parameters and optimizer state are spread: one table from logical axes.
+"""Shardings of parameters and optimizer state: one table from logical axes.
 
 A dimension that its mesh axis does not divide is replicated.
 """
@@ -19,7 +19,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
   'kv_heads': ('tensor',),
   'mlp': ('tensor',),
   'vocab': ('tensor',),
-  # Every device has its part of each expert; there is no expert parallelism.
+  # Every device has a part of each expert; there is no expert parallelism.
   'expert': (),
 }
 
@@ -29,8 +29,8 @@ def param_shardings(
 ) -> base.Tree:
   """A tree of NamedSharding like `specs`.
 
-  `gathered` leaves out SHARDED: each token of a rollout reads every weight, so
-  rollouts need them whole, up to tensor parallelism.
+  `gathered` leaves out SHARDED. Each token of a rollout reads every weight, so
+  rollouts need whole weights, up to tensor parallelism.
   """
 
   def one(spec: base.ParamSpec) -> NamedSharding:
@@ -38,7 +38,7 @@ def param_shardings(
     for size, axis in zip(spec.shape, spec.axes):
       names = () if axis is None else RULES[axis]
       names = () if gathered and names == mesh_lib.SHARDED else names
-      # An axis of one device is left out, so that specs are spelled alike.
+      # An axis of one device is left out, so equal specs are spelled alike.
       names = tuple(n for n in names if mesh.shape[n] > 1)
       fits = names and size % mesh_lib.size(mesh, names) == 0
       places.append(names if fits else None)
@@ -60,11 +60,11 @@ def like_params(
   *,
   offload: bool = False,
 ) -> base.Tree:
-  """Where each leaf of an optimizer's state is placed, whatever its structure.
+  """The sharding of each leaf of an optimizer's state, whatever its structure.
 
   A leaf with the shape of a parameter, whose path ends like that parameter's,
   is placed as the parameter. Any other leaf is placed as `otherwise`. With
-  `offload` the former are in the memory of that device's host.
+  `offload` leaves placed as parameters are in the memory of that device's host.
   """
   leaves = zip(
     jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(placed)

@@ -22,10 +22,11 @@ DTYPES = {
 }
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
-# As the format says, and as its own library refuses more.
+# The format's limit; its own library refuses more.
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_JSON_BYTES = 16 << 20
-# Python's values are larger than their JSON. Real headers have a tenth of this.
+# Limited because Python's values are larger than their JSON. Real headers have
+# a tenth of this.
 _MAX_JSON_PARTS = 2_000_000
 # The largest dense models have under 2,000; one of 128 experts in each of 94
 # layers has 37,000.
@@ -35,10 +36,10 @@ _MAX_TENSORS = 100_000
 class Tensor(NamedTuple):
   """Where one tensor is stored.
 
-  path: its file.
+  path: path of its file.
   dtype: a key of `DTYPES`.
   shape: its dimensions.
-  start, stop: its bytes are [start, stop) of the file.
+  start, stop: its bytes in the file are [start, stop).
   """
 
   path: str
@@ -49,11 +50,11 @@ class Tensor(NamedTuple):
 
 
 def open_regular(path: str, most_bytes: int | None = None) -> BinaryIO:
-  """The file to read, which a pipe or a device would make wait for ever.
+  """The file, open to read; a pipe or device, which could block, is refused.
 
   Raises:
     FileNotFoundError, OSError: it cannot be opened.
-    ValueError: no regular file, or one of more bytes.
+    ValueError: not a regular file, or one of more bytes.
   """
   descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
   file = os.fdopen(descriptor, 'rb') if _is_regular(descriptor) else None
@@ -167,7 +168,7 @@ def read_header(path: str) -> dict[str, Tensor]:
 
 
 def _tensor(path: str, name: str, entry: Any, base: int, size: int) -> Tensor:
-  """One header entry, checked by itself; `base` is where the data begin."""
+  """One header entry, checked by itself; `base` is the offset of the data."""
   match entry:
     case {'dtype': dtype, 'shape': [*shape], 'data_offsets': [start, stop]}:
       numbers = (*shape, start, stop)
@@ -258,9 +259,11 @@ def write_tensors(
   tensors: Mapping[str, Any],
   values: Iterable[np.ndarray],
 ) -> None:
-  """Writes a safetensors file: `tensors` gives name, dtype and shape of each
-  of `values`, in order; `values` may be a generator, so that one tensor
-  at a time is in memory."""
+  """Writes a safetensors file.
+
+  `tensors` gives name, dtype and shape of each of `values`, in order. `values`
+  may be a generator, so only one tensor at a time is in memory.
+  """
   header, end = {'__metadata__': {'format': 'pt'}}, 0
   for name, t in tensors.items():
     start, end = end, end + math.prod(t.shape) * DTYPES[t.dtype].itemsize

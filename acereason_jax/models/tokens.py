@@ -21,18 +21,18 @@ import numpy as np
 from acereason_jax import types
 from acereason_jax.models import tensorfiles, tokens_decode, tokens_process
 
-# A tokenizer of 262,144 tokens takes half a GiB and 3 seconds, 2 of which go
-# into imports.
+# A tokenizer of 262,144 tokens takes half a GiB and 3 seconds, 2 of them for
+# imports.
 MEMORY_BYTES = 2 << 30
 LOAD_SECONDS = 30
-# CPU time: no text may take more than the first. All texts together may take
-# the second, and the third for each of them. A text of 1,000 characters takes
-# 0.5 ms.
+# CPU time. No text may take more than the first. All texts together may take
+# the second plus the third for each text. A text of 1,000 characters takes 0.5
+# ms.
 TEXT_SECONDS = 10
 SHARED_SECONDS = 20
 SECONDS_A_TEXT = 0.05
-# The time that chat templates are told, so that a prompt stays the same. It is
-# the date that Llama 3's template takes where there is no clock.
+# The time that chat templates get, fixed so that prompts stay the same. It is
+# the date that Llama 3's template uses without a clock.
 CLOCK = '2024-07-26'
 
 _MAX_TOKENIZER_BYTES = 128 << 20
@@ -52,7 +52,7 @@ class Tokenizer:
   """The tokenizer of a model directory, by the names that transformers uses.
 
   `digest` is the SHA-256 of everything that decoding depends on. `reads_clock`
-  becomes True when a chat template has asked for the time, and was told CLOCK.
+  becomes True when a chat template reads the time, and gets CLOCK.
   """
 
   def __init__(self, directory: str):
@@ -82,13 +82,14 @@ class Tokenizer:
     """The conversation as text.
 
     Raises:
-      ValueError: one line; the template fails, or takes too much.
+      ValueError: one line; the template fails, or takes too much time or
+        memory.
     """
     assert not tokenize and add_generation_prompt
     return self._ask('its chat template cannot render', render=list(messages))
 
   def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-    """Raises ValueError: one line; the tokenizer fails, or takes too much."""
+    """Raises ValueError, one line: the tokenizer fails or exceeds a limit."""
     return self._ask(
       'its tokenizer cannot encode', encode=text, special=add_special_tokens
     )
@@ -140,7 +141,7 @@ class Tokenizer:
 
 
 def _check_files(directory: str) -> None:
-  """Raises ValueError, OSError: no file, or one that should not be opened."""
+  """Raises ValueError, OSError for files that are missing or unsafe to open."""
   folder = os.path.join(directory, _TEMPLATES)
   names = list(_FILES)
   if os.path.isdir(folder):
@@ -166,7 +167,8 @@ def load_tokenizer(directory: str) -> Tokenizer:
 
   Raises:
     FileNotFoundError: it has no tokenizer.json.
-    ValueError, OSError: one line; files that cannot be read, or take too much.
+    ValueError, OSError: one line; files that cannot be read, or exceed the
+      limits.
   """
   return Tokenizer(directory)
 
@@ -182,7 +184,7 @@ def chat_tokens(
   end with it; see `check_thinking`.
 
   Raises:
-    ValueError: the tokenizer has no chat template, or one that fails.
+    ValueError: the tokenizer has no chat template, or its template fails.
   """
   if tokenizer.chat_template is None:
     raise ValueError(
@@ -201,7 +203,7 @@ def chat_tokens(
 
 
 def decode(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
-  """The text of `tokens`. Special tokens, such as a stop token, leave none.
+  """The text of `tokens`, without special tokens such as a stop token.
 
   Thinking tags stay, special or not: judges look for them.
   """
@@ -215,8 +217,9 @@ def check_thinking(
   opens: str,
   reasons: bool,
 ) -> None:
-  """Checks where a reply begins and, if it `reasons`, that a judge can find
-  the end of its thinking.
+  """Checks where a reply begins, and where its thinking ends.
+
+  If it `reasons`, a judge must be able to find the end of its thinking.
 
   Raises:
     ValueError: one line that begins with a field of config.prompt.
@@ -268,11 +271,13 @@ def _before_reply(tokenizer: Tokenizer) -> str:
 
 
 def stop_token_ids(tokenizer: Tokenizer, directory: str) -> tuple[int, ...]:
-  """Every token that ends a response, sorted: the tokenizer's end token and
-  those of generation_config.json, if there is one.
+  """Every token that ends a response, sorted.
+
+  These are the tokenizer's end token and those of generation_config.json, if
+  there is one.
 
   Raises:
-    ValueError: neither names a token, or what they name is none.
+    ValueError: neither names a token, or the named token does not exist.
   """
   stops = {tokenizer.eos_token_id}
   file = os.path.join(directory, 'generation_config.json')

@@ -1,7 +1,7 @@
 """Tokens to text in this process, from a table of bounded texts.
 
 The table comes from the process that read the tokenizer's files; a decoder
-whose text may be longer than its tokens, or take long, is refused.
+whose text may be longer than its tokens, or take long, is an error.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from typing import Any
 import tokenizers
 
 # A judge of reasoning looks for the second. Some families (not R1-Distill or
-# Qwen3) call both special tokens, which decoding would leave out.
+# Qwen3) mark both as special tokens, which decoding would leave out.
 THINK = OPEN, CLOSE = '<think>', '</think>'
 _MAX_TOKEN_CHARACTERS = 4096
 _MAX_DECODERS = 64
-# Their time and memory are those of the tokens' own size; a Replace is checked
-# separately.
+# Decoders whose time and memory are linear in the tokens' size; a Replace is
+# checked separately.
 _DECODERS = (
   'BPEDecoder',
   'ByteFallback',
@@ -35,10 +35,11 @@ def make_decoder(
 ) -> tuple[tokenizers.Tokenizer, str]:
   """A tokenizer that decodes at bounded cost, and the SHA-256 of its contents.
 
-  `told` is `tokens_worker.describe` of the tokenizer in `directory`.
+  `told` is the result of `tokens_worker.describe` for the tokenizer in
+  `directory`.
 
   Raises:
-    ValueError: one line; decoding would not be bounded, or not be one to one.
+    ValueError: one line; decoding would not be bounded or not one to one.
   """
   vocab, added, decoder = told['vocab'], told['added'], told['decoder']
   refuse = lambda what: ValueError(
@@ -83,7 +84,7 @@ def make_decoder(
 
 
 def _grows(decoder: Any) -> str:
-  """Why a decoder's text may be longer than its tokens, or take long, or ''."""
+  """Why a decoder's text may be slow or longer than its tokens; else ''."""
   todo, seen = [decoder], 0
   while todo:
     part = todo.pop()

@@ -1,7 +1,7 @@
-"""The process that reads a stranger's tokenizer, as its parent sees it.
+"""The parent's side of the process that reads a stranger's tokenizer.
 
 A request and its reply go through pipes; a process that takes too much memory
-or time is ended, and so is one that fails.
+or time is ended, and so is one that raises an error.
 """
 
 import json
@@ -32,13 +32,13 @@ _MAX_REPLY_BYTES = 512 << 20
 
 
 class Failed(Exception):
-  """Why there is no reply."""
+  """The reason why there is no reply."""
 
 
 class Worker:
-  """The process of tokens_worker.py; it ends with its last reference.
+  """The process of tokens_worker.py; it ends when its last reference is gone.
 
-  It may take `memory_bytes`. `seconds` is the CPU time that it has used.
+  It may use `memory_bytes`. `seconds` is the CPU time that it has used.
   """
 
   def __init__(self, memory_bytes: int):
@@ -54,7 +54,8 @@ class Worker:
         stderr=self._errors,
         bufsize=0,
         env=children.environment(**_VARIABLES),
-        # A Ctrl+C at the terminal is for this process, which ends that one.
+        # Only this process handles a Ctrl+C at the terminal; it then ends the
+        # other.
         start_new_session=True,
       )
     except OSError as e:
@@ -66,10 +67,10 @@ class Worker:
     """The reply to a request.
 
     Raises:
-      Failed: there is none; the process has ended.
+      Failed: there is no reply; the process has ended.
     """
     message = json.dumps(request | dict(cpu_seconds=cpu_seconds)).encode()
-    # It may wait instead of computing, and other processes share the cores.
+    # The process may wait instead of computing, and others share the cores.
     until = time.monotonic() + 60 + 10 * cpu_seconds
     try:
       reply = self._exchange(message, until)

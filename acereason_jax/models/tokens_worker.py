@@ -1,9 +1,9 @@
-"""A stranger's tokenizer and chat template, in a process of its own.
+"""Runs a stranger's tokenizer and chat template in a separate process.
 
-`python -m acereason_jax.models.tokens_worker BYTES`: tokens.py starts it and
-says how much memory it may take. A chat template is a program, and a tokenizer
-file holds rules that can make gigabytes of a word: the kernel ends what takes
-more than its limits. It never imports jax.
+`python -m acereason_jax.models.tokens_worker BYTES`: tokens.py starts it with
+its limit of memory. A chat template is a program, and a tokenizer file holds
+rules that can make gigabytes of a word, so the kernel ends a process that
+exceeds its limits. It never imports jax.
 
 A message is its length (u64, little-endian) and JSON, both ways.
 """
@@ -23,19 +23,19 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 LENGTH = struct.Struct('<Q')
-# The stderr that is kept for the parent, and no other file.
+# Size limit of stderr, which is kept for the parent; other files are forbidden.
 _WRITTEN_BYTES = 1 << 20
 _MAX_CHARACTERS = 16 << 20
-# The largest known vocabularies have 262,144 tokens, 6,000 of them added. What
-# adds tokens takes time that grows faster than their number.
+# The largest known vocabularies have 262,144 tokens, 6,000 of them added. The
+# time to add tokens grows faster than their number.
 _MAX_TOKENS = 1 << 20
 _MAX_ADDED = 1 << 16
-# No library may print between replies.
+# No library may print between the replies.
 _REPLIES, sys.stdout = sys.stdout.buffer, sys.stderr
 
 
 class Clock(datetime.datetime):
-  """The time that a template is told: the parent's, always the same."""
+  """The time that a template gets: the parent's, always the same."""
 
   fixed = datetime.datetime(1970, 1, 1)
   read = False
@@ -47,7 +47,7 @@ class Clock(datetime.datetime):
 
 
 def limit(bytes_: int) -> None:
-  """Bounds memory and files for good; CPU time is bounded by each request."""
+  """Limits memory and files for good; each request limits its own CPU time."""
   limits = {resource.RLIMIT_FSIZE: _WRITTEN_BYTES, resource.RLIMIT_CORE: 0}
   if sys.platform == 'linux':
     limits[resource.RLIMIT_AS] = bytes_
@@ -56,7 +56,7 @@ def limit(bytes_: int) -> None:
 
 
 def allow(seconds: int) -> None:
-  """Lets this process use so many more seconds of CPU time, rounded up."""
+  """Lets this process use `seconds` more of CPU time, rounded up."""
   used = resource.getrusage(resource.RUSAGE_SELF)
   spent = used.ru_utime + used.ru_stime
   _lower(resource.RLIMIT_CPU, math.ceil(spent) + seconds, keep_hard=True)
@@ -84,7 +84,7 @@ def load(directory: str) -> PreTrainedTokenizerFast:
 
 
 def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-  """All that the parent needs to decode, and the end token."""
+  """Everything that the parent needs to decode, and the end token."""
   backend = tokenizer.backend_tokenizer
   if getattr(backend.model, 'dropout', None):
     raise ValueError(
@@ -130,7 +130,7 @@ def answer(
 
 
 def receive() -> dict[str, Any] | None:
-  """The next request; None where the parent is gone."""
+  """The next request; None if the parent is gone."""
   head = sys.stdin.buffer.read(LENGTH.size)
   if len(head) < LENGTH.size:
     return None
@@ -146,7 +146,7 @@ def send(**reply: Any) -> None:
 
 
 def serve() -> None:
-  """Answers until the parent is gone; an error is told, and ends it."""
+  """Answers until the parent is gone; reports an error and then ends."""
   tokenizer = None
   while (request := receive()) is not None:
     allow(request['cpu_seconds'])

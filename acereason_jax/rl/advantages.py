@@ -1,4 +1,4 @@
-"""Rewards to advantages, and the penalty of long responses: numpy formulas."""
+"""Advantages from rewards, and the penalty of long responses, in numpy."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ SCALES = ('group', 'batch', 'none')
 def group_normalised(
   reward_PG: np.ndarray, judged_PG: np.ndarray, epsilon: float, scale: str
 ) -> np.ndarray:
-  """(S - mean(S)) / (std + epsilon), mean of the group, float32 [P, G].
+  """(S - mean(S)) / (std + epsilon) with the group's mean, float32 [P, G].
 
-  scale: whose rewards the (population) std is of.
-  group: the same group (arXiv 2505.16400, equation 2).
-  batch: all judged rollouts (arXiv 2508.08221).
-  none: only the mean is taken off (Dr. GRPO, arXiv 2503.20783).
+  scale: the rewards that the (population) std is over.
+  group: those of the same group (arXiv 2505.16400, equation 2).
+  batch: those of all judged rollouts (arXiv 2508.08221).
+  none: no std, only the mean is subtracted (Dr. GRPO, arXiv 2503.20783).
   A group whose judged rewards are all equal gets exactly 0.
 
   Raises:
@@ -48,10 +48,10 @@ def group_normalised(
 def overlong_penalty(
   length_PG: np.ndarray, max_tokens: int, soft_tokens: int
 ) -> np.ndarray:
-  """What is added to the rewards of long responses, float64 [P, G].
+  """The term added to the rewards of long responses, float64 [P, G].
 
   0 up to max_tokens - soft_tokens tokens, then linear to -1 at max_tokens, the
-  longest that a response can be: the soft overlong punishment of arXiv
+  length limit of a response. This is the soft overlong punishment of arXiv
   2503.14476, eq. 13. soft_tokens=0 punishes nothing.
 
   Raises:

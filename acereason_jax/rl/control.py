@@ -1,7 +1,7 @@
 """One number that changes between steps, such as a temperature.
 
-A `Control` is pure functions, and all of its state is that number: save it, and
-the run goes on as it would have. The config names one as a component,
+A `Control` is pure functions, and its only state is that number: a run that
+saves it resumes as if nothing stopped it. The config names one as a component,
 dict(fn='acereason_jax.rl.control:near_entropy', first=1.0, ...).
 """
 
@@ -14,12 +14,12 @@ import numpy as np
 
 
 class Seen(NamedTuple):
-  """What is known between two steps.
+  """The values known between two steps.
 
-  step: steps taken in this stage.
-  epoch: epochs done in this stage.
-  entropy: the last batch's mean entropy of softmax(logits / T), nats a token;
-    NaN before there is one.
+  step: number of steps taken in this stage.
+  epoch: number of epochs done in this stage.
+  entropy: the last batch's mean entropy of softmax(logits / T), nats per token;
+    NaN before the first batch.
   """
 
   step: int
@@ -32,11 +32,11 @@ class Control(NamedTuple):
 
   first: the number at the start of a stage.
   after: (number, seen) -> the number of the next step.
-  used: (number, seen) -> what a step uses in its place; the number itself
-    unless a control says otherwise.
-  low: the number is never below this.
-  carried: the number that the stage before ended with -> the one that this
-    stage begins with, if both have such a control; None: it begins at `first`.
+  used: (number, seen) -> the value that a step uses; by default the number
+    itself.
+  low: lower bound of the number.
+  carried: number at the end of the previous stage -> number at the start of
+    this stage, if both have such a control; None: it begins at `first`.
   """
 
   first: float
@@ -53,7 +53,7 @@ def constant(value: float) -> Control:
 
 
 def by_epoch(values: Sequence[float]) -> Control:
-  """values[epoch]; the last value stays. Temperatures 0.6 to 1.0, say."""
+  """values[epoch]; the last value stays. Example: temperatures 0.6 to 1.0."""
   _check_values('by_epoch', values)
   last = len(values) - 1
   at = lambda number, seen: values[min(seen.epoch, last)]
@@ -79,9 +79,9 @@ def near_entropy(
   """A temperature that keeps the entropy of softmax(logits / T) near `target`.
 
   T <- clip(T exp(gain (target - entropy)), low, high). arXiv 2506.13284 keeps
-  it near 0.3 by choosing T by hand; the rule is ours. Entropy rises with T, so
-  a gain of 1 moves T by a tenth for an entropy that is 0.1 off. The next stage
-  goes on from the T that this one found.
+  the entropy near 0.3 by choosing T by hand; this rule is ours. Entropy rises
+  with T. With a gain of 1 an entropy that is 0.1 off changes T by a tenth. The
+  next stage continues from the T that this stage found.
   """
   _check_finite(
     'near_entropy', first=first, target=target, gain=gain, high=high
@@ -95,7 +95,7 @@ def near_entropy(
   def after(number: float, seen: Seen) -> float:
     if math.isnan(seen.entropy):
       return number
-    # An exponent past these is past any bound, and would overflow.
+    # A larger exponent is past any bound, and would overflow.
     move = min(max(gain * (target - seen.entropy), -100.0), 100.0)
     return min(max(number * math.exp(move), low), high)
 
@@ -106,10 +106,11 @@ def near_entropy(
 def adaptive_entropy(
   first: float, target: float, delta: float, high: float
 ) -> Control:
-  """An entropy bonus that holds the entropy up: arXiv 2505.22312.
+  """An entropy bonus that keeps the entropy from falling: arXiv 2505.22312.
 
-  The coefficient rises by `delta` while entropy is below `target`, falls by it
-  above, within 0..high; it is used only while entropy <= target (there 0.2).
+  The coefficient rises by `delta` while entropy is below `target` and falls by
+  `delta` above, within 0..high. It is used only while entropy <= target (0.2 in
+  the paper).
   """
   _check_finite('adaptive_entropy', first=first, target=target, high=high)
   if not (0 <= first <= high and delta >= 0):

@@ -1,17 +1,16 @@
-"""Policy losses: (logp_BT, batch) -> loss_BT, one number a token.
+"""Policy losses: (logp_BT, batch) -> loss_BT, one number per token.
 
 A factory returns the loss. Averaging is not done here: the update takes
 sum(loss_BT * batch.weight_BT), and `config.objective.average` fills the
 weights; each docstring names the one of its paper. `batch.logp_old_BT` is the
 sampler's logp, `batch.logp_first_BT` the trainer's own before the first update
-of the batch.
-A loss that takes another is a component in a component:
+of the batch. A loss that wraps another is a component in a component:
 dict(fn='...:with_kl', weight=1e-3, loss=dict(fn='...:on_policy')).
 
-What a loss reads is found in its program (`reads`). Two things cannot be found
-there, so a loss says them by attributes of its function: `advantage_only`, that
-it has no gradient where the advantage is 0, and `inside`, the loss around which
-it is.
+`reads` finds the fields that a loss reads in its traced program. Two facts
+cannot be found there, so attributes of the loss function declare them:
+`advantage_only`, that it has no gradient where the advantage is 0, and
+`inside`, the loss that it wraps.
 """
 
 from collections.abc import Callable
@@ -25,15 +24,15 @@ from acereason_jax.rl import packing
 
 Loss = Callable[[jax.Array, packing.PackedBatch], jax.Array]
 
-# For tracing a loss: any number of rows and columns must do.
+# Shape for tracing a loss, which must accept any number of rows and columns.
 _SHAPE = 2, 1024
 
 
 def advantage_only(loss: Loss) -> Loss:
   """Declares that `loss` has no gradient where the advantage is 0.
 
-  Rollouts of advantage 0 are then left out of the update, which saves their
-  cost. Without the declaration every rollout is trained on.
+  The update then leaves out rollouts with advantage 0, which saves their cost.
+  Without the declaration every rollout is trained on.
   """
   loss.advantage_only = True
   return loss
@@ -42,9 +41,9 @@ def advantage_only(loss: Loss) -> Loss:
 def on_policy() -> Loss:
   """The strictly on-policy objective of arXiv 2505.16400, section 3.1.
 
-  pi_old is pi, so the ratio is 1 and the gradient that of REINFORCE; no
-  earlier logp is read, and a sampler's rounding cannot bias it. The paper's
-  average is 'token' or 'group' (config/base.py).
+  pi_old is pi, so the ratio is 1 and the gradient is that of REINFORCE. The
+  loss reads no earlier logp, so a sampler's rounding cannot bias it. The
+  paper's average is 'token' or 'group' (config/base.py).
   """
 
   def loss(logp_BT, batch):
@@ -57,7 +56,7 @@ def on_policy() -> Loss:
 def clipped(clip_low: float, clip_high: float) -> Loss:
   """min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), arXiv 2505.16400 eq. 1.
 
-  r is against the sampler's logp. 0.2 and 0.28 is DAPO's clip-higher
+  r is relative to the sampler's logp. 0.2 and 0.28 are DAPO's clip-higher
   (arXiv 2503.14476, average 'token'); GRPO (2402.03300) has 'sequence'.
   """
 
@@ -69,12 +68,12 @@ def clipped(clip_low: float, clip_high: float) -> Loss:
 
 
 def gspo(clip_low: float, clip_high: float) -> Loss:
-  """`clipped` with one ratio for a whole response, arXiv 2507.18071 eq. 5-7.
+  """`clipped` with one ratio per response, arXiv 2507.18071 eq. 5-7.
 
-  The ratio is exp(mean of logp - logp_old) over the tokens of a segment that
-  the policy said, those of weight > 0; the gradient flows through all of them.
-  A response stands in one row, so that any split of the batch gives the same.
-  The paper clips at 3e-4 and 4e-4, average 'sequence'.
+  The ratio is exp(mean of logp - logp_old) over the response tokens of a
+  segment, those of weight > 0; the gradient flows through all of them. A
+  response is in one row, so any split of the batch gives the same result. The
+  paper clips at 3e-4 and 4e-4, average 'sequence'.
   """
 
   def loss(logp_BT, batch):
@@ -89,8 +88,9 @@ def gspo(clip_low: float, clip_high: float) -> Loss:
 def cispo(clip_low: float, clip_high: float) -> Loss:
   """-stop_gradient(clip(r, 1 - clip_low, 1 + clip_high)) A logp.
 
-  arXiv 2506.13585, eq. 4 and 5: a ratio outside is cut, but no token loses its
-  gradient. The paper has no lower bound (clip_low=1), average 'token'.
+  arXiv 2506.13585, eq. 4 and 5: a ratio outside the bounds is clipped, but no
+  token loses its gradient. The paper has no lower bound (clip_low=1), average
+  'token'.
   """
 
   def loss(logp_BT, batch):
@@ -102,22 +102,23 @@ def cispo(clip_low: float, clip_high: float) -> Loss:
 
 
 def truncated_importance(loss: Loss, limit: float) -> Loss:
-  """min(pi_old / pi_sampler, limit) times `loss`, whose ratio is pi / pi_old.
+  """min(pi_old / pi_sampler, limit) * `loss`, whose ratio is pi / pi_old.
 
-  Truncated importance sampling for what sampler and trainer differ by: TIS
+  Truncated importance sampling for the mismatch of sampler and trainer: TIS
   (Yao et al. 2025, 'Your efficient RL framework secretly brings you off-policy
-  RL training'), limit 2; average as `loss` has it. pi_old is the trainer's own
-  policy before the first update of the batch, logp_first, which `loss` sees for
-  logp_old. So the factor is of sampler and trainer only, has no gradient and is
-  the same at every update of a batch, and a clip inside is PPO's.
+  RL training'), limit 2; average as in `loss`. pi_old is the trainer's own
+  policy before the first update of the batch, logp_first, which `loss` gets as
+  logp_old. So the factor depends only on sampler and trainer, has no gradient
+  and is the same at every update of a batch. A clip inside is PPO's.
   """
   return _corrected(loss, lambda ratio_BT: jnp.minimum(ratio_BT, limit))
 
 
 def icepop(loss: Loss, low: float, high: float) -> Loss:
-  """As `truncated_importance`, but a ratio outside low..high counts 0.
+  """As `truncated_importance`, but the factor is 0 outside low..high.
 
-  IcePop, arXiv 2510.18855: 0.5 and 5. Inside, the ratio is the factor.
+  IcePop, arXiv 2510.18855: 0.5 and 5. Within the bounds the factor is the
+  ratio.
   """
   inside = lambda ratio_BT: (ratio_BT >= low) & (ratio_BT <= high)
   return _corrected(loss, lambda r_BT: jnp.where(inside(r_BT), r_BT, 0.0))
@@ -137,7 +138,7 @@ def with_kl(loss: Loss, weight: float) -> Loss:
 
 
 def kl(logp_BT: jax.Array, logp_ref_BT: jax.Array) -> jax.Array:
-  """KL(pi || pi_ref) of a token, nats: the estimate of arXiv 2402.03300 eq. 4.
+  """KL(pi || pi_ref) per token, nats: the estimate of arXiv 2402.03300 eq. 4.
 
   pi_ref / pi - log(pi_ref / pi) - 1: never negative, and unbiased for tokens
   drawn from pi.
@@ -150,11 +151,11 @@ def kl(logp_BT: jax.Array, logp_ref_BT: jax.Array) -> jax.Array:
 def reads(loss: Loss) -> frozenset[str]:
   """The fields of a batch that the loss, or its gradient, depends on.
 
-  Found in the traced program, whatever the numbers are: a term that only some
-  tokens have counts, and so does one times 0.
+  They are found in the traced program, whatever the numbers are: a term that
+  only some tokens have counts, and so does a term times 0.
 
   Raises:
-    ValueError: one line that says why this is no loss.
+    ValueError: one line that says why this is not a loss.
   """
   _, used = partial_eval.dce_jaxpr(_traced(loss), [True, True])
   return frozenset(
@@ -168,11 +169,11 @@ def needs_every(loss: Loss) -> bool:
 
 
 def has_ratio(loss: Loss) -> bool:
-  """Whether the loss compares the policy with the one that the batch is from.
+  """Whether the loss compares the policy with the one that sampled the batch.
 
-  Without that only the first update of a batch is right. A loss around another
-  is asked for the one inside: the factor of a correction for the sampler is no
-  such ratio, and neither is a KL to the reference.
+  Without a ratio only the first update of a batch is right. For a loss that
+  wraps another the inner one decides: the factor of a correction for the
+  sampler is not such a ratio, and neither is a KL to the reference.
   """
   while hasattr(loss, 'inside'):
     loss = loss.inside
@@ -185,8 +186,8 @@ def _clipped(ratio_BT, adv_BT, clip_low, clip_high):
 
 
 def _segment_mean(x_T, said_T, segment_T):
-  """At each token the mean of x over what was said in its segment, or 0."""
-  # Segments of a row are numbered from 1; padding is 0.
+  """At each token the mean of x over its segment's response tokens, or 0."""
+  # Segments of a row are numbered from 1; padding is segment 0.
   count = len(segment_T) + 1
   total_S = jax.ops.segment_sum(x_T, segment_T, count)
   said_S = jax.ops.segment_sum(said_T.astype(x_T.dtype), segment_T, count)
@@ -194,7 +195,7 @@ def _segment_mean(x_T, said_T, segment_T):
 
 
 def _corrected(loss: Loss, factor: Callable[[jax.Array], jax.Array]) -> Loss:
-  """factor(pi_old / pi_sampler) times the loss, which sees pi_old as old."""
+  """factor(pi_old / pi_sampler) * loss, which gets logp_first as logp_old."""
 
   def corrected(logp_BT, batch):
     first_BT = batch.logp_first_BT
@@ -210,7 +211,7 @@ def _traced(loss: Loss):
   """The program (batch, logp, slope) -> (loss, its gradient times slope).
 
   Raises:
-    ValueError: one line that says why `loss` is no loss.
+    ValueError: one line that says why `loss` is not a loss.
   """
   if not callable(loss):
     raise ValueError(
@@ -235,7 +236,7 @@ def _traced(loss: Loss):
     if not _is_loss(got):
       raise TypeError(f'its result is {_describe(got)}')
     program = jax.make_jaxpr(value_and_gradient)(batch, number, number).jaxpr
-  # It is the user's function, which may raise anything.
+  # The loss is the user's function, which may raise anything.
   except Exception as e:
     reason = f'{type(e).__name__}: {str(e).strip()}'.splitlines()[0]
     raise ValueError(

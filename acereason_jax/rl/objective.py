@@ -1,11 +1,11 @@
-"""The objective in one sentence: reward - mean, over std, weighted, packed.
+"""The objective in one place: (reward - mean) / std, weighted and packed.
 
     groups -> reward_PG -> adv_PG -> weight_PG -> rollouts to train on -> rows
 
-What is averaged is decided here, on the host, in numpy; the loss of a token is
-in losses.py. `reward` is the one place where a verdict becomes a number: what
-is trained, the filters, refills and metrics of a stage all see that number. A
-rollout that the judge failed on is in no statistic and is not trained on.
+Averages are decided here, on the host, in numpy; the loss of a token is in
+losses.py. `reward` is the one place where a verdict becomes a number. Training,
+filters, refills and metrics of a stage all use that number. A rollout that the
+judge failed on is in no statistic and is not trained on.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from acereason_jax.rl import advantages, packing
 
 
 class Rules(NamedTuple):
-  """What reward a verdict is.
+  """The rules that turn a verdict into a reward.
 
-  truncated: what a response that was cut off at `max_tokens` gets. 'zero':
+  truncated: how a response that was cut off at `max_tokens` counts. 'zero':
     reward 0. 'mask': it is not trained on, but counts in the mean of its group.
-    'score': the reward of its verdict, as all others.
-  soft_tokens: tokens before `max_tokens` that are punished, see
+    'score': the reward of its verdict, like all others.
+  soft_tokens: number of tokens before `max_tokens` that are punished; see
     `advantages.overlong_penalty`; 0 for none.
-  max_tokens: the longest that a response can be, tokens.
+  max_tokens: longest possible response, tokens.
   """
 
   truncated: str
@@ -35,16 +35,17 @@ class Rules(NamedTuple):
 
 
 class Objective(NamedTuple):
-  """What a stage trains for; each field is a choice of its config.
+  """The objective of a stage; each field is a choice of its config.
 
-  rules: what reward a verdict is, and which rollouts count.
-  epsilon: is added to the std that divides a reward.
-  scale: whose std that is, one of `advantages.SCALES`.
+  rules: rules for the reward of a verdict, and for which rollouts count.
+  epsilon: added to the std that divides a reward.
+  scale: rewards that the std is taken over, one of `advantages.SCALES`.
   average: how tokens share the loss, one of `packing.AVERAGES`.
-  policy: whose logp is trained. 'tempered': that of the distribution that the
-    rollouts were drawn from. 'full': that of softmax(logits).
-  updates: updates of a batch, each of its share of the prompts.
-  every: keeps rollouts of advantage 0, see `packing.trained_rollouts`.
+  policy: policy whose logp is trained. 'tempered': the distribution that the
+    rollouts were drawn from. 'full': softmax(logits).
+  updates: updates per batch, each on an equal share of the prompts.
+  every: whether to keep rollouts with advantage 0, see
+    `packing.trained_rollouts`.
   """
 
   rules: Rules
@@ -59,10 +60,10 @@ class Objective(NamedTuple):
 def assign_advantages(
   groups: Sequence[types.Group], objective: Objective
 ) -> list[list[list[packing.Trained]]]:
-  """Judged groups -> for each update, by group, what it trains on.
+  """The rollouts that each update trains on, by group, from judged groups.
 
-  Each rollout has its advantage and the weight of each of its tokens, which is
-  over all groups of the same update.
+  Each rollout has its advantage and the weight of each of its tokens. Weights
+  are normalised over all groups of the same update.
   """
   o = objective
   adv_PG = advantages.group_normalised(
@@ -71,7 +72,7 @@ def assign_advantages(
   counted_PG = counted(groups, o.rules)
   if o.policy == 'full':
     groups = [under_full_policy(group) for group in groups]
-  # In the order that they were drawn in, which is a random one.
+  # Groups are in the order in which they were drawn, which is random.
   parts = np.array_split(np.arange(len(groups)), min(o.updates, len(groups)))
   trained = []
   for places in parts:
@@ -86,7 +87,7 @@ def assign_advantages(
 def pack(
   parts: Sequence[Sequence[Sequence[packing.Trained]]], layout: packing.Layout
 ) -> list[list[packing.PackedBatch]]:
-  """What each update trains on -> the microbatches of each update."""
+  """The microbatches of each update, from the rollouts that it trains on."""
   return [packing.pack(part, **layout._asdict()) for part in parts]
 
 
@@ -96,7 +97,7 @@ def reward(
   """The reward that a stage trains with: at most 1; above 0 counts as solved.
 
   Raises:
-    ValueError: the judge failed, so that there is none.
+    ValueError: the judge failed, so there is no reward.
   """
   earned = verdict.reward
   if rules.truncated == 'zero' and rollout.stop == 'length':
@@ -110,7 +111,7 @@ def reward(
 def rewards(
   groups: Sequence[types.Group], rules: Rules
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rewards, 0 where the judge failed, and whether it did not; both [P, G]."""
+  """(rewards, 0 where the judge failed; whether it judged), both [P, G]."""
   judged_PG = np.array([[v.judged for v in g.verdicts] for g in groups])
   reward_PG = np.array(
     [
@@ -154,6 +155,6 @@ def token_weights(
 
 
 def under_full_policy(group: types.Group) -> types.Group:
-  """The same group with `logp` under the policy that is not tempered."""
+  """The same group with `logp` under the policy without temperature."""
   rollouts = (dataclasses.replace(r, logp=r.full_logp) for r in group.rollouts)
   return dataclasses.replace(group, rollouts=tuple(rollouts))

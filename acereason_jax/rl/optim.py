@@ -1,24 +1,24 @@
 """The optimizer: any optax transform by import path, after a clip.
 
-A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...), and its
+A component is data: dict(fn='optax:adamw', learning_rate=1e-6, ...). Its
 arguments are the transform's own, except these:
 
 - learning_rate: a number, or a schedule that is a component itself:
   dict(fn='optax:cosine_decay_schedule', init_value=1e-6, decay_steps=1000).
   Any other argument that is a component is built too, so transforms nest.
-- groups: (regex, other) pairs. Parameters whose whole name ('layers.q_bias',
-  'embed') a regex matches, the first that does, follow `other`: a factor of
-  the learning rate (0 freezes them, without moments), or a whole component.
+- groups: (regex, other) pairs. Parameters whose full name ('layers.q_bias',
+  'embed') a regex matches follow the `other` of the first such regex: a factor
+  of the learning rate (0 freezes them, without moments), or a whole component.
 - decay_on: a regex of the names that weight decay acts on. Without it decay
-  acts on matrices, not on norms and biases, wherever a transform takes a mask
-  of it; transforms that take none (sgd, adam) decay nothing or everything.
+  acts on matrices, not on norms and biases, if the transform accepts a mask.
+  Transforms without a mask (sgd, adam) decay nothing or everything.
 - a dtype is its name: mu_dtype='bfloat16'.
 
 Layers, and experts, are stacked, so their leaves have more dimensions than a
-transform that goes by shape expects. Muon is told which are matrices
-(`ParamSpec.role`): embeddings, head, norms and biases go to its Adam, whose
-adam_weight_decay takes no mask. lamb, lars, novograd, fromage and sm3 take a
-stack for one parameter.
+transform that looks at shapes expects. Muon gets the list of matrices
+(`ParamSpec.role`); embeddings, head, norms and biases go to its Adam, whose
+adam_weight_decay takes no mask. lamb, lars, novograd, fromage and sm3 treat a
+stack as one parameter.
 """
 
 import functools
@@ -37,11 +37,11 @@ from acereason_jax import resolve
 from acereason_jax.models import base
 
 FIELD = 'config.optim'
-# Where the config has the transform that learning_rate, groups and decay_on of
-# its section are about.
+# The config's path of the transform. learning_rate, groups and decay_on are in
+# the same section.
 TRANSFORM = f'{FIELD}.transform'
 Tree = Any
-# Specs by the whole names of parameters.
+# Specs by the full names of parameters.
 Named = Mapping[str, base.ParamSpec]
 
 
@@ -55,14 +55,13 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """clip_by_global_norm, then the component, for parameters of these specs.
 
-  The learning rate rises linearly over `warmup_steps` and then is constant,
-  or follows its schedule from that one's start. A transform gets gradients
-  and parameters, nothing else. All that can be checked by shapes is: nothing
-  is compiled here. `follow` is what learning rates go by instead of their
-  schedules; see `restarts`.
+  The learning rate rises linearly over `warmup_steps`. Then it is constant, or
+  follows its schedule from the schedule's start. A transform gets only
+  gradients and parameters. Checks use shapes only; nothing is compiled here.
+  `follow` replaces the schedules of learning rates; see `restarts`.
 
   Raises:
-    ValueError: one line that names the field, what was got and expected.
+    ValueError: one line that names the field, the value and the expected value.
   """
   named, params = base.by_name(specs), _shapes_of(specs)
   own = {k: v for k, v in component.items() if k != 'groups'}
@@ -98,16 +97,16 @@ def restarts(
   warmup_steps: int,
   clip_norm: float,
 ) -> list[bool]:
-  """For each leaf of the state, whether a stage that takes it over resets it.
+  """For each leaf of the state, whether a new stage resets it.
 
-  A stage takes over moments: leaves with the names of parameters. It also takes
-  over what is beside moments in their own NamedTuple or dict, such as the count
-  that corrects their bias. All else starts as `init` makes it: counts of
+  A stage keeps moments: leaves with the names of parameters. It also keeps the
+  values next to moments in their own NamedTuple or dict, such as the count that
+  corrects their bias. Everything else starts as `init` makes it: counts of
   schedules, of warm-ups and of transforms without moments, hyperparameters that
   are in the state, and the gradients that optax.MultiSteps has added up. The
   input of a learning-rate schedule always starts anew.
 
-  In a plain tuple a number beside moments may be theirs or that of the next
+  In a plain tuple a number next to moments may belong to them or to the next
   transform of a chain. Then both start anew, which is right in either case.
 
   Raises:
@@ -123,7 +122,7 @@ def restarts(
 
   def told(rate: optax.Schedule) -> optax.Schedule:
     def still(step):
-      # An effect, so that what it is given counts as used.
+      # An effect, so that its input counts as used.
       jax.debug.callback(lambda step: None, step)
       return rate(0)
 
@@ -150,7 +149,8 @@ def _moments(state: Tree, params: Tree) -> list[bool]:
   paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
   whole = {path: _moments_tree(path, names) for path in paths}
   is_field = lambda key: not isinstance(key, jax.tree_util.SequenceKey)
-  # By the state that holds them: moments in fields, moments in a tuple.
+  # States that hold moments in named fields, and states that hold them in a
+  # tuple.
   fields, items = set(), set()
   for tree in whole.values():
     if tree:
@@ -182,7 +182,7 @@ def _moments_tree(path: tuple, names: set[tuple]) -> tuple | None:
 
 
 def _accumulated(state: Tree) -> list[tuple]:
-  """The paths of what each optax.MultiSteps keeps beside its inner state."""
+  """The paths of each optax.MultiSteps' own fields, without its inner state."""
   is_one = lambda node: isinstance(node, optax.MultiStepsState)
   found = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_one)
   return [
@@ -199,7 +199,7 @@ def _used(
 ) -> list[bool]:
   """For each leaf of the state, whether the updates depend on it.
 
-  updates=False: whether an effect of the update does.
+  updates=False: whether an effect of the update depends on it.
   """
   shapes = jax.tree.map(_shape, params)
   state = jax.eval_shape(optimizer.init, shapes)
@@ -324,7 +324,7 @@ def _transform(
 def _learning_rate(
   rate: Any, field: str, named: Named, warmup_steps: int
 ) -> float | optax.Schedule:
-  """A number, or a schedule where it changes."""
+  """The learning rate: a number, or a schedule if it changes."""
   if isinstance(rate, Mapping) and 'fn' in rate:
     schedule = _build(rate, field, named)
     try:
@@ -354,12 +354,13 @@ def _learning_rate(
     )
   if not warmup_steps:
     return rate
-  # Step 0 already learns: a first update of 0 would be a wasted batch.
+  # Step 0 already has a learning rate above 0; an update of 0 would waste a
+  # batch.
   return optax.linear_schedule(rate / (warmup_steps + 1), rate, warmup_steps)
 
 
 def _build(component: Mapping[str, Any], field: str, named: Named) -> Any:
-  """The result of a component, whose arguments may be components too."""
+  """The value of a component, whose arguments may be components too."""
   kwargs = {
     name: _argument(name, value, f'{field}.{name}', named)
     for name, value in component.items()
@@ -409,7 +410,7 @@ def _decay_mask(
   field: str,
   named: Named,
 ) -> Callable[[Tree], Tree]:
-  """Parameters -> whether each decays."""
+  """A function: parameters -> whether each decays."""
   if 'decay_on' in component:
     chosen = _matches(component['decay_on'], _of_decay(field), named)
   else:
@@ -421,7 +422,7 @@ def _decay_mask(
 def _muon_dimensions(
   named: Named,
 ) -> Callable[[Tree], Tree]:
-  """Parameters -> which axes of each are its matrix; Muon skips None."""
+  """A function: parameters -> the matrix axes of each; Muon skips None."""
 
   def one(path, leaf):
     if not named[base.path_name(path)].role.matrix:
@@ -446,7 +447,7 @@ def _check_by_shapes(
   try:
     before = jax.eval_shape(optimizer.init, shapes)
     updates, after = jax.eval_shape(optimizer.update, shapes, before, shapes)
-    # Applying casts them, so their dtype is free.
+    # Updates are cast when they are applied, so their dtype is free.
     updates = jax.tree.map(
       lambda x, p: jax.ShapeDtypeStruct(x.shape, p.dtype), updates, shapes
     )
@@ -473,7 +474,7 @@ def _shapes(tree: Tree) -> str:
 
 
 def _doubt(has_schedule: bool) -> str:
-  """A few transforms take only a number as learning rate."""
+  """A hint: a few transforms accept only a number as learning rate."""
   if not has_schedule:
     return ''
   return (

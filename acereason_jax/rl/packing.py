@@ -1,17 +1,16 @@
 """Groups to packed rows: the one crossing from host to device values.
 
-With shared prompts a row holds a prompt once, then the rollouts of its group
-that stand there. The prefix is the prompt without its last token; a rollout's
-segment begins with that token, so that every target of a segment is predicted
-inside it:
+With shared prompts a row holds a prompt once, then the rollouts of its group in
+that row. The prefix is the prompt without its last token; a rollout's segment
+begins with that token, so every target of a segment is predicted inside it:
 
     tokens   p0 p1 | p2 a0 a1 | p2 b0
     target    .  . | a0 a1 a2 | b0 b1
     segment   1  1 |  2  2  2 |  3  3
     prefix    0  0 |  1  1  1 |  1  1
 
-Without, each rollout is one segment that begins with its whole prompt, and
-every prefix is 0:
+Without shared prompts each rollout is one segment that begins with its whole
+prompt, and every prefix is 0:
 
     tokens   p0 p1 p2 a0 a1 | p0 p1 p2 b0
     target    .  . a0 a1 a2 |  .  . b0 b1
@@ -36,16 +35,16 @@ WHOLE = 'tokens_BT', 'target_BT', 'segment_BT', 'prefix_BT', 'position_BT'
 class PackedBatch(NamedTuple):
   """B rows of T tokens; all [B, T], `WHOLE` int32 and the others float32.
 
-  tokens_BT: what the model reads.
-  target_BT: the token that each position predicts.
-  segment_BT: the number of the token's segment in its row, from 1; 0 is
-    padding.
-  prefix_BT: the segment that the token's segment sees too; 0 for none.
-  position_BT: the token's place in its prompt and response, from 0.
+  tokens_BT: input tokens of the model.
+  target_BT: token that each position predicts.
+  segment_BT: number of the token's segment in its row, from 1; 0 is padding.
+  prefix_BT: number of the segment that the token's segment sees too; 0 for
+    none.
+  position_BT: position of the token in its prompt and response, from 0.
   logp_old_BT: the sampler's logp of the target, nats.
-  adv_BT: the advantage of the rollout.
-  weight_BT: the token's weight in the loss; 0 wherever the target is nothing
-    that the policy said.
+  adv_BT: advantage of the rollout.
+  weight_BT: weight of the token in the loss; 0 wherever the target is not a
+    token that the policy drew.
   logp_ref_BT: the reference model's logp; 0 until it has scored the batch
     (`update.Update.score`).
   logp_first_BT: the policy's logp before the first of several updates; 0 until
@@ -65,12 +64,12 @@ class PackedBatch(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """One rollout to train on.
+  """A rollout to train on.
 
-  prompt: has at least one token.
-  rollout: has at least one token.
-  adv: its advantage.
-  weight: the weight of each of its tokens in the loss.
+  prompt: its prompt, of at least one token.
+  rollout: the rollout, of at least one token.
+  adv: advantage of the rollout.
+  weight: weight of each of its tokens in the loss.
   """
 
   prompt: types.Prompt
@@ -80,13 +79,13 @@ class Trained(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """How rollouts are cut into microbatches; see `pack`.
+  """The shape of microbatches; see `pack`.
 
-  rows: rows of a microbatch, a multiple of the mesh's row shards.
-  columns: tokens of a row.
-  pad_token: what padding holds.
+  rows: number of rows of a microbatch, a multiple of the mesh's row shards.
+  columns: number of tokens of a row.
+  pad_token: id of the token in padding.
   share_prompts: whether a row holds a prompt once for all of its rollouts.
-  even_tokens: see `row_cost`.
+  even_tokens: segment length, in tokens, that sets costs; see `row_cost`.
   """
 
   rows: int
@@ -126,11 +125,12 @@ def trained_rollouts(
   *,
   every: bool = False,
 ) -> list[list[Trained]]:
-  """Per group the rollouts that have a gradient.
+  """The rollouts of each group that have a gradient.
 
-  Advantage 0 or weight 0 is no gradient: leaving those out is exact, since
-  weights are already over the whole batch. One rollout is then always left, so
-  that every step measures the mismatch of sampler and trainer.
+  A rollout with advantage 0 or weight 0 has no gradient. Leaving it out is
+  exact, since weights are already normalised over the whole batch. At least one
+  rollout is always kept, so every step measures the mismatch of sampler and
+  trainer.
 
   `every=True` keeps rollouts with advantage 0: an entropy bonus and some losses
   (`losses.needs_every`) have a gradient there.
@@ -143,23 +143,23 @@ def trained_rollouts(
     ]
     for group, advs, weights in zip(groups, adv_PG, weight_PG)
   ]
-  # Its weight is none of the batch's, so it must have no gradient.
+  # The weight of this rollout is arbitrary, so it must have no gradient.
   if not every and not any(chosen):
     said = ((g.prompt, r) for g in groups for r in g.rollouts if len(r.tokens))
     chosen = [[Trained(*one, 0.0, 1.0)] for one in itertools.islice(said, 1)]
   return [group for group in chosen if group]
 
 
-# A row's rollouts; those of one prompt stand together.
+# The rollouts of a row; those of one prompt are next to each other.
 Row = list[Trained]
 
 
 class _Unit(NamedTuple):
-  """Rollouts of one prompt that are placed as one.
+  """Rollouts of one prompt that are placed together.
 
-  members: the rollouts.
-  prefix: columns that the prompt takes in a row that does not hold it yet.
-  tokens: columns that the rollouts take.
+  members: rollouts.
+  prefix: number of columns of the prompt in a row that does not hold it yet.
+  tokens: number of columns of the rollouts.
   """
 
   members: list[Trained]
@@ -168,7 +168,7 @@ class _Unit(NamedTuple):
 
 
 def _order(t: Trained) -> tuple:
-  """Longest first; names decide between equals, never the order of groups."""
+  """Sort key: longest first; ids break ties, never the order of groups."""
   return -len(t.rollout.tokens), t.prompt.id, t.rollout.index
 
 
@@ -183,11 +183,11 @@ def _unit(members: list[Trained], share_prompts: bool) -> _Unit:
 def _first_fit(units: Sequence[_Unit], columns: int) -> list[Row]:
   """Largest first, each into the first row that has room.
 
-  A row that holds the prompt already comes before the others: what is placed
-  there pays no prefix.
+  A row that already holds the prompt comes before the others: units placed
+  there need no prefix.
   """
   key = lambda u: (-u.prefix - u.tokens, *_order(u.members[0]))
-  # As many rows as can be needed; those after the last one used are empty.
+  # As many rows as may be needed; rows after the last used one are empty.
   room_U = np.full(len(units), columns)
   rows = [collections.defaultdict(list) for _ in units]
   holding = collections.defaultdict(list)
@@ -207,7 +207,7 @@ def _first_fit(units: Sequence[_Unit], columns: int) -> list[Row]:
 
 
 def _segments(row: Row, share_prompts: bool) -> Iterator[tuple[int, int]]:
-  """(its tokens, tokens of the prefix it sees) of each segment of a row."""
+  """(tokens of the segment, tokens of its prefix) for each segment of a row."""
   for _, members in itertools.groupby(row, key=lambda t: t.prompt.id):
     members = list(members)
     prompt = len(members[0].prompt.tokens) - 1
@@ -219,16 +219,16 @@ def _segments(row: Row, share_prompts: bool) -> Iterator[tuple[int, int]]:
 
 
 def row_tokens(row: Row, share_prompts: bool) -> int:
-  """Columns of a row that are no padding."""
+  """The number of columns of a row that are not padding."""
   return sum(tokens for tokens, _ in _segments(row, share_prompts))
 
 
 def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
-  """What a row costs, in tokens that pass the weights and see nothing.
+  """The cost of a row; the unit is a token that passes the weights.
 
-  A token costs 1 and a pair of a query and a key that it sees
-  2 / `even_tokens`: a segment of that many tokens then costs as much in
-  attention as in products with weights (`Model.even_tokens`).
+  A token costs 1, and a query with a key that it sees costs 2 / `even_tokens`.
+  A segment of `even_tokens` tokens then costs as much in attention as in
+  products with weights (`Model.even_tokens`).
   """
   cost = 0.0
   for own, seen in _segments(row, share_prompts):
@@ -245,18 +245,20 @@ def plan(
   share_prompts: bool,
   even_tokens: float,
 ) -> list[list[Row]]:
-  """Which rollouts stand in which row of which microbatch.
+  """Places each rollout in a row of a microbatch.
 
-  First-fit decreasing. Devices wait for the slowest row, so rows are sorted
-  by cost, the dearest first, and cut into microbatches of `rows`; the last
-  one, of the cheapest, may have fewer, and none has none.
+  First-fit decreasing. Devices wait for the slowest row, so rows are sorted by
+  cost, the highest first, and cut into microbatches of `rows`. The last
+  microbatch, with the cheapest rows, may have fewer; none is empty.
 
-  With shared prompts rows are filled twice, with each rollout by itself and
-  with as many of a prompt's as fit a row together, and the plan of fewer
-  microbatches, then of cheaper dearest rows, is taken: long rollouts leave
-  smaller holes one by one, short ones are less than the prompts they repeat.
+  With shared prompts rows are filled in two ways: each rollout by itself, or as
+  many of a prompt's rollouts together as fit in a row. The plan with fewer
+  microbatches is taken, or, if they are equal, the one with the cheaper
+  highest-cost rows. Long rollouts leave smaller holes when placed one by one;
+  short ones are shorter than the prompts that they would repeat.
 
-  The same on every process: only lengths, prompt ids and indices decide.
+  The plan is the same on every process: it depends only on lengths, prompt ids
+  and indices.
 
   Raises:
     ValueError: a prompt and one response are longer than a row.
@@ -310,10 +312,10 @@ class _Writer:
     return place
 
   def add(self, prompt: types.Prompt, members: Sequence[Trained]) -> None:
-    """A prompt with its rollouts, which stand in this row."""
+    """Adds a prompt with its rollouts in this row."""
     shared = len(prompt.tokens) - 1 if self.share_prompts else 0
-    # A prompt of one token has an empty prefix: segment 0 is padding, which
-    # nothing sees.
+    # A prompt of one token has an empty prefix, so its prefix is segment 0, the
+    # padding that nothing sees.
     prefix = 0
     if shared:
       self._append(prompt.tokens[:shared], 0, 0)
@@ -340,15 +342,15 @@ def pack(
   share_prompts: bool = True,
   even_tokens: float = math.inf,
 ) -> list[PackedBatch]:
-  """Microbatches of `rows` x `columns`, as `plan` has it; at least one.
+  """Microbatches of `rows` x `columns`, placed as by `plan`; at least one.
 
-  `rows` is a multiple of the mesh's row shards: what is missing to it is rows
-  of padding. Sharing saves the prompt's tokens once for every further rollout
-  of its group in a row, so it pays where prompts are long beside responses or
-  rows hold many of a group (sums with examples: 7 times fewer tokens); with
-  150 tokens before 10,000 it saves less than 1 in 100, and a kernel that knows
-  only segments is worth more. `even_tokens` is that of `row_cost`; inf is
-  attention that costs nothing.
+  `rows` is a multiple of the mesh's row shards; missing rows are padding.
+  Sharing saves the prompt's tokens for every further rollout of its group in a
+  row. So it pays where prompts are long compared to responses, or where rows
+  hold many rollouts of a group (sums with examples: 7 times fewer tokens). With
+  prompts of 150 and responses of 10,000 tokens it saves less than 1 in 100, and
+  a kernel that knows only segments is worth more. `even_tokens` is that of
+  `row_cost`; inf means that attention costs nothing.
 
   Raises:
     ValueError: a prompt and one response are longer than a row.

@@ -1,7 +1,7 @@
 """One optimizer step: microbatches add gradients, then one update.
 
 Weights are over the whole batch (`packing.token_weights`), so gradients of
-microbatches simply add and any split gives the same step.
+microbatches add up and any split gives the same step.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from acereason_jax.rl.packing import PackedBatch
 
 @flax.struct.dataclass
 class TrainState:
-  """What training changes.
+  """The state that training changes.
 
-  params: what is trained, float32.
-  opt_state: the optimizer's state.
-  step: updates taken, int32.
-  frozen: what the model reads beside `params` and no update changes, in the
-    compute dtype; {} in full training.
+  params: trained parameters, float32.
+  opt_state: state of the optimizer.
+  step: number of updates taken, int32.
+  frozen: other parameters of the model, which no update changes, in the compute
+    dtype; {} in full training.
   reference: `params` as they once were, in the compute dtype, for a loss that
     reads logp_ref; else {}.
   """
@@ -44,24 +44,24 @@ class TrainState:
 
   @property
   def weights(self) -> base.Tree:
-    """What the model reads; a tree of the same arrays."""
+    """The tree that the model reads, `params` and `frozen` without copies."""
     return base.overlaid(self.frozen, self.params)
 
   @property
   def reference_weights(self) -> base.Tree:
-    """The same of the reference model."""
+    """The tree that the reference model reads."""
     return base.overlaid(self.frozen, self.reference)
 
   def saved(self) -> 'TrainState':
-    """What a checkpoint holds; `frozen` is in the files of the model."""
+    """The part that a checkpoint holds; `frozen` is in the model's files."""
     return self.replace(frozen={})
 
 
 class Knobs(NamedTuple):
-  """What may change at any step; float32 scalars, so that nothing compiles.
+  """Numbers that may change at any step; float32 scalars, so nothing compiles.
 
-  temperature: that of the policy that is trained.
-  entropy_weight: of the entropy bonus, for an update that is made with one.
+  temperature: temperature of the trained policy.
+  entropy_weight: weight of the entropy bonus, if the update has one.
   """
 
   temperature: jax.Array
@@ -69,16 +69,16 @@ class Knobs(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """What microbatches add up to; scalars, except the gradients.
+  """Sums over microbatches; scalars, except the gradients.
 
-  grads: of the loss, in the shape of what is trained.
-  loss: the weighted loss.
-  tokens: response tokens that were trained on.
-  entropy: the sum over these tokens of the policy's entropy, nats.
-  mismatch: the sum over them of |logp - the sampler's logp|, nats.
-  mismatch_max: the largest of these, nats.
-  kl: the sum over them of the KL to the reference, nats; 0 where the loss reads
-    none.
+  grads: gradients of the loss, shaped like the trained parameters.
+  loss: weighted loss.
+  tokens: number of response tokens that were trained on.
+  entropy: sum over these tokens of the policy's entropy, nats.
+  mismatch: sum over them of |logp - the sampler's logp|, nats.
+  mismatch_max: largest of these differences, nats.
+  kl: sum over them of the KL to the reference, nats; 0 if the loss reads no
+    reference.
   """
 
   grads: base.Tree
@@ -91,16 +91,16 @@ class Sums(NamedTuple):
 
 
 class Places(NamedTuple):
-  """Where an update's values are placed on a mesh.
+  """Shardings of an update's values on a mesh.
 
-  XLA has to be told: nothing in `zeros` says where gradients go, and the new
-  state of `apply` would be whole on every GPU.
+  XLA needs these: nothing in `zeros` determines the sharding of gradients, and
+  the new state of `apply` would be whole on every GPU.
 
-  params: shardings of what is trained.
-  frozen: shardings of what is not; {} if there is nothing.
-  everywhere: the sharding of a scalar.
-  rows: the sharding of packed rows.
-  head: the sharding of the head.
+  params: shardings of the trained parameters.
+  frozen: shardings of the frozen parameters; {} if there are none.
+  everywhere: sharding of a scalar.
+  rows: sharding of packed rows.
+  head: sharding of the head.
   """
 
   params: base.Tree
@@ -118,8 +118,8 @@ class Update:
   add: (weights, Sums, batch, knobs) -> Sums; the Sums are donated.
   apply: (state, Sums) -> (state, metrics); the state is donated.
   score: (reference weights, batch, knobs) -> the batch with logp_ref.
-  first_pass: (weights, batch, knobs) -> the batch with logp_first; to be called
-    before the first of several updates, if the loss reads it.
+  first_pass: (weights, batch, knobs) -> the batch with logp_first. Call it
+    before the first of several updates, if the loss reads logp_first.
   reset_reference: (state) -> the state whose reference is its parameters; the
     state is donated.
   """
@@ -164,10 +164,10 @@ def token_logp(
 ) -> tuple[jax.Array, jax.Array]:
   """(logp_BT, entropy_BT) of a batch's targets, float32; one forward pass.
 
-  The logits of `vocab_chunk` tokens of the vocabulary are held at once; `head`
-  is the head's sharding on a mesh, None for one device. It goes in uncast:
-  `logprobs.token_logp` casts it chunk by chunk, and gives its gradient in its
-  own dtype.
+  The logits of `vocab_chunk` tokens of the vocabulary are in memory at once.
+  `head` is the head's sharding on a mesh, None for one device. The head's
+  weights are not cast here: `logprobs.token_logp` casts them chunk by chunk,
+  and returns their gradient in their own dtype.
   """
   x_BTD = model.apply(
     cast(weights, dtype),
@@ -197,7 +197,7 @@ def add(
 ) -> Sums:
   """Adds the gradient and the metrics of one microbatch.
 
-  The gradient is that of those weights that `sums.grads` has. `how` is the
+  The gradient is with respect to the weights in `sums.grads`. `how` holds the
   keywords of `weighted_loss`.
   """
   trained = base.part_of(weights, sums.grads)
@@ -217,7 +217,14 @@ def add(
 
 
 class Measured(NamedTuple):
-  """What a microbatch adds to the fields of `Sums` that have these names."""
+  """A microbatch's terms of the sums in `Sums`.
+
+  tokens: number of response tokens trained on.
+  entropy: sum over these tokens of the policy's entropy, nats.
+  mismatch: sum over them of |logp - the sampler's logp|, nats.
+  mismatch_max: largest of these differences, nats.
+  kl: sum over them of the KL to the reference, nats.
+  """
 
   tokens: jax.Array
   entropy: jax.Array
@@ -241,12 +248,13 @@ def weighted_loss(
   """The sum of a microbatch's loss_BT * weight_BT, at `params` of the weights.
 
   `forward` is `token_logp` of a model. With `entropy_bonus` the loss of a token
-  is less by entropy_weight * its entropy. `reference` says that the batch has
-  logp_ref, `has_first` that it has logp_first; without, this is the trainer's
-  first pass over the batch, so that logp_first is logp as a number.
+  is reduced by entropy_weight * its entropy. `reference` says that the batch
+  has logp_ref, `has_first` that it has logp_first. Without `has_first` this is
+  the trainer's first pass over the batch, so logp_first is logp without a
+  gradient.
 
   The mismatch is |logp - sampler's logp| over the response tokens: the forward
-  is the same function, so it should be rounding only.
+  pass is the same function, so the mismatch should be only rounding.
   """
   logp_BT, entropy_BT = forward(
     base.overlaid(weights, params),
@@ -255,7 +263,8 @@ def weighted_loss(
     entropy_gradient=entropy_bonus,
   )
   said_BT = batch.weight_BT > 0
-  # Before the loss: only a `where` after it leaves 0 * inf in the gradient.
+  # This `where` comes before the loss: one only after it would leave 0 * inf in
+  # the gradient.
   logp_BT = jnp.where(said_BT, logp_BT, batch.logp_old_BT)
   seen = batch
   if not has_first:
@@ -280,8 +289,10 @@ def apply(
   *,
   optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One update; a loss or gradient that is not finite changes nothing, and is
-  counted."""
+  """Takes one update.
+
+  A loss or gradient that is not finite changes nothing, and is counted.
+  """
   norm = optax.tree.norm(sums.grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
 
@@ -324,7 +335,7 @@ def make_update(
   """The jitted functions; see `weighted_loss` for `entropy_bonus`.
 
   `several` says that a batch has several updates. Gradients and the state are
-  placed as `param_shardings`, None for one device, and what is frozen as
+  sharded as `param_shardings` (None for one device), and frozen parameters as
   `frozen_shardings`. With `offload` a state's moments are in the hosts' memory
   (`sharding.like_params`), except while `apply` runs.
   """
@@ -361,7 +372,7 @@ def make_update(
     ),
     score=functools.partial(_scored, 'logp_ref_BT', scored),
     first_pass=functools.partial(_scored, 'logp_first_BT', scored),
-    # The old reference is not read: it gives its memory only if it is kept.
+    # An unused argument, the old reference, is donated only if it is kept.
     reset_reference=jax.jit(
       functools.partial(_reset, dtype=dtype, **placed),
       donate_argnums=0,
@@ -394,7 +405,7 @@ def _apply(
   places: Places | None,
   offload: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """`apply` on a mesh; without the kl where there is no `reference`."""
+  """`apply` on a mesh; without the metric kl if there is no `reference`."""
   if offload:
     state = _with_moments(state, places, offload=False)
   after, metrics = apply(state, sums, optimizer=optimizer)
@@ -408,7 +419,7 @@ def _apply(
 def _reset(
   state: TrainState, *, dtype: jnp.dtype, places: Places | None, offload: bool
 ) -> TrainState:
-  """The state with its parameters as the reference."""
+  """The state with its own parameters as the reference."""
   state = state.replace(reference=cast(state.params, dtype))
   if places is None:
     return state
@@ -422,7 +433,7 @@ def _score(
   *,
   forward: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> jax.Array:
-  """logp_BT of a batch's response tokens, else 0."""
+  """logp_BT of a batch's response tokens; 0 at other tokens."""
   logp_BT, _ = forward(weights, batch, knobs.temperature)
   return jnp.where(batch.weight_BT > 0, logp_BT, 0.0)
 
@@ -434,7 +445,7 @@ def _scored(
   batch: PackedBatch,
   knobs: Knobs,
 ) -> PackedBatch:
-  """The batch with its score as a field."""
+  """The batch with its scores as a field."""
   return batch._replace(**{field: score(weights, batch, knobs)})
 
 
@@ -460,7 +471,7 @@ def _with_moments(
 def _pinned(
   state: TrainState, places: Places, opt_state: base.Tree
 ) -> TrainState:
-  """The state where it is, with its moments placed as `opt_state`."""
+  """The state, unmoved, except that its moments are placed as `opt_state`."""
   where = TrainState(
     places.params,
     opt_state,

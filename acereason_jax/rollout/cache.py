@@ -1,8 +1,8 @@
 """The paged key-value cache on the mesh: its shape, reads and writes.
 
-Pages are spread over the batch axes and each shard numbers its own, so page
-tables hold local numbers and nothing here crosses shards. kv heads are repeated
-if the tensor axis has more shards than there are kv heads.
+Pages are sharded over the batch axes and each shard numbers its own pages, so
+page tables hold local numbers and nothing here crosses shards. kv heads are
+repeated if the tensor axis has more shards than there are kv heads.
 """
 
 import math
@@ -28,9 +28,9 @@ ROWS = PartitionSpec(mesh_lib.BATCH)
 class Cache(NamedTuple):
   """Functions of one mesh and one model; the pool is [L, X, K, 2, S, H].
 
-  shape: (X pages over all shards, S tokens a page) -> shape of the pool.
-  sharding: of the pool.
-  spread_kv: k_XKH -> the same with heads repeated as the pool has them.
+  shape: (X pages over all shards, S tokens per page) -> shape of the pool.
+  sharding: sharding of the pool.
+  spread_kv: k_XKH -> k with heads repeated as in the pool.
   read: `kernels.paged_attention.paged_attention` on this mesh.
   prefix_read: `kernels.paged_attention.piece_attention` on this mesh.
   write: (pool, kv_LWKCTH, page_W, offset_W) -> the pool with W pieces of T
@@ -75,7 +75,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
-  # A TPU may have several cores; each is given its own rows.
+  # A TPU may have several cores; each gets its own rows.
   cores = getattr(device, 'num_cores', 1)
   heads = PartitionSpec(mesh_lib.BATCH, 'tensor')
   pool = PartitionSpec(None, mesh_lib.BATCH, 'tensor')
@@ -125,7 +125,7 @@ def write(pool_LXKCSH, kv_LWKCTH, page_W, offset_W) -> jax.Array:
 def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
   """`x` as `dtype`; values out of the range of float8 become its largest.
 
-  A plain cast would make them NaN. What is not finite stays so.
+  A plain cast would make them NaN. Values that are not finite stay so.
   """
   if dtype == jnp.float8_e4m3fn:
     most = float(jnp.finfo(dtype).max)
@@ -134,7 +134,7 @@ def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def device_bytes(mesh: Mesh) -> int:
-  """Bytes of memory of a device, in whole MiB: the least of all processes.
+  """Bytes of memory of a device, in whole MiB; the least of all processes.
 
   All processes make the same schedule, so all need the same number of pages.
   CPU devices share the memory of their host or container.
@@ -167,13 +167,13 @@ def fit_pages(
   dtype: jnp.dtype,
   reserved: int,
 ) -> schedule.Sizes:
-  """The sizes with `pages` of each shard; before, they are of all shards.
+  """The sizes with `pages` per shard; in the input they are of all shards.
 
-  0 asks for as many pages as the slots can ever use, or as fit beside
-  `reserved` bytes into 90% of a device's memory, if those are fewer.
+  0 means as many pages as the slots can ever use, or as fit next to `reserved`
+  bytes into 90% of a device's memory, if those are fewer.
 
   Raises:
-    ValueError: more pages asked for than fit, or not even one rollout does.
+    ValueError: more pages than fit, or too little memory for one rollout.
   """
   cache = make_cache(model, mesh)
   shape = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.page))

@@ -1,9 +1,9 @@
 """Prompts in, rollouts out: continuous batching over a paged cache.
 
-Slots are static and every call has one shape, so that two programs, a chunk
-of decode steps and a piece of prefill (programs.py), serve every batch. A
-rollout starts at the start of a chunk, so that its bits depend only on its own
-tokens, whatever is in the other slots.
+Slots are static and every call has one shape, so two programs, a chunk of
+decode steps and a piece of prefill (programs.py), serve every batch. A rollout
+starts at the start of a chunk, so its bits depend only on its own tokens, not
+on the other slots.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ from acereason_jax.rollout import trace as trace_lib
 class Engine:
   """A compiled sampler, made by `make_engine`; it holds no state between calls.
 
-  sizes: its static sizes.
-  vocab: token ids are below this.
-  greedy: whether it takes the likeliest tokens.
-  ending: what ends a rollout.
+  sizes: static sizes of the engine.
+  vocab: size of the vocabulary; token ids are below it.
+  greedy: whether it takes the most likely tokens.
+  ending: rules that end a rollout.
   empty_pool: () -> a new cache pool.
   prefill, decode: `programs.prefill` and `programs.decode`, compiled.
-  place: an array of the host -> the same, its rows spread over the mesh.
+  place: host array -> the same array with its rows sharded over the mesh.
   to_text: token ids -> text.
   """
 
@@ -63,11 +63,11 @@ class Engine:
     """Yields rollouts as they end; the next chunk runs while the caller works.
 
     A request that cannot be served gives a rollout with stop 'error' at once.
-    `trace` is filled on the way. A new `temperature` compiles nothing.
+    `trace` is filled meanwhile. A new `temperature` compiles nothing.
 
     Raises:
-      ValueError: a temperature that this engine does not have: a greedy one
-        takes 0, any other takes more than 0.
+      ValueError: a temperature that this engine does not support: a greedy
+        engine takes 0, any other takes more than 0.
     """
     self._check_temperature(temperature)
     trace = trace_lib.Trace() if trace is None else trace
@@ -83,7 +83,7 @@ class Engine:
     temperature = np.float32(temperature)
     find_stop = self._find_stop if self.ending.strings else None
     pool = self.empty_pool() if plan.busy else None
-    # From `free` until it decodes, the device has nothing to do except prefill.
+    # From `free` until it decodes, the device is idle except for prefill.
     ended, free = [], time.perf_counter()
     while plan.busy:
       prefilled = trace.prefill_seconds
@@ -132,7 +132,7 @@ class Engine:
       pieces = schedule.Pieces(*map(self.place, pieces))
       pool = self.prefill(params, pool, pieces)
     if calls:
-      # Waited for only to tell its time from that of decoding.
+      # This waits only to separate its time from that of decoding.
       jax.block_until_ready(pool)
       trace.prefill_seconds += time.perf_counter() - began
     return pool
@@ -151,7 +151,7 @@ class Engine:
       )
 
   def _problem(self, request: requests_lib.Request) -> str:
-    """Why this request cannot be served; '' if it can."""
+    """Why this request cannot be served; '' if it can be."""
     tokens, sizes = request.prompt.tokens, self.sizes
     if not len(tokens):
       return 'the prompt is empty'
@@ -168,7 +168,7 @@ class Engine:
     """Tokens up to the one that completes a stop string."""
     strings = self.ending.strings
     tokens = live.tokens()
-    # A token has at least a byte, so no string begins before this.
+    # A token has at least one byte, so no string begins before this.
     tail = tokens[-(fresh + max(len(s.encode()) for s in strings)) :]
 
     def has(count: int) -> bool:

@@ -1,4 +1,4 @@
-"""A model, a file of prompts and settings to the rollouts that are asked for.
+"""Generate's job: the rollouts to draw, from a model, prompts and settings.
 
 Everything is checked here before anything large is loaded.
 """
@@ -28,24 +28,25 @@ class Settings(NamedTuple):
   out: path of the file of rollouts.
   n: rollouts of each prompt.
   tokens: whether lines hold token ids and their log-probabilities.
-  seed: of the random keys, 0 to 2**31 - 1.
+  seed: seed of the random keys, 0 to 2**31 - 1.
   system: the system turn; '' for none.
-  suffix: what follows each question.
-  starter: what follows it in place of `suffix` where the row has a starter.
-  opens: what the reply begins after, if the chat template leaves it out.
+  suffix: text after each question.
+  starter: text that replaces `suffix` where the row has a starter.
+  opens: text that the reply follows, if the chat template lacks it.
   max_tokens: most tokens of a response.
   window: most tokens of a prompt; 0 for the longest that fits the context.
-  temperature: 0 takes the likeliest token.
-  top_p: mass of the likeliest tokens that are kept, above 0 to 1.
-  top_k: how many of them are kept; 0 for all.
-  min_p: least probability that is kept, as a share of the largest.
+  temperature: sampling temperature; 0 takes the most likely token.
+  top_p: probability mass of the most likely tokens to keep, above 0 to 1.
+  top_k: number of the most likely tokens to keep; 0 for all.
+  min_p: least probability to keep, as a share of the largest.
   stop: texts that end a response.
-  thinking_budget: tokens before the end of thinking is put in; 0 for no limit.
-  thinking_end: the text that is put in.
+  thinking_budget: tokens before the end of thinking is inserted; 0 for no
+    limit.
+  thinking_end: text that is inserted.
   slots, page, chunk, pages: see `serve.Asked`.
-  dtype: of weights and compute; None for what suits the device.
-  kv_dtype: of the cache; None for `dtype`.
-  data, fsdp, tensor: sizes of the mesh; one may be -1, for what is left.
+  dtype: dtype of weights and compute; None chooses one for the device.
+  kv_dtype: dtype of the cache; None for `dtype`.
+  data, fsdp, tensor: sizes of the mesh; one may be -1, for the devices left.
   """
 
   model: str
@@ -79,19 +80,19 @@ class Settings(NamedTuple):
 
 
 class Job(NamedTuple):
-  """Rollouts that are asked for, checked.
+  """The rollouts to draw, with everything checked.
 
-  settings: what the user gave.
-  weights: where the model's parameters come from.
-  files: the rest of the model.
+  settings: settings that the user gave.
+  weights: source of the model's parameters.
+  files: other files of the model.
   mesh: the devices.
-  prompts: all of them; the engine refuses those that are too long one by one.
+  prompts: all prompts; the engine refuses each one that is too long.
   ending: what ends a rollout.
   window: most tokens of a prompt.
-  dtype: of weights and compute.
-  kv_dtype: of the cache.
-  header: all that the rollouts depend on, as JSON; the file of rollouts keeps
-    it beside them.
+  dtype: dtype of weights and compute.
+  kv_dtype: dtype of the cache.
+  header: everything that the rollouts depend on, as JSON; a file next to the
+    rollouts keeps it.
   """
 
   settings: Settings
@@ -134,7 +135,7 @@ def check(s: Settings) -> None:
 
 
 def read(s: Settings, weights: serve.Weights) -> Job:
-  """Raises ValueError or OSError, one line, for what a user can fix."""
+  """Raises ValueError or OSError, one line, for errors that a user can fix."""
   mesh = mesh_lib.make_mesh(data=s.data, fsdp=s.fsdp, tensor=s.tensor)
   files = serve.read_model(weights.directory)
   prompts = read_prompts(s, files.tokenizer)
@@ -194,12 +195,12 @@ def prompt_digests(
 
 
 def sampling_settings(s: Settings) -> dict[str, Any]:
-  """Settings that say what the rollouts are samples of.
+  """The settings that determine the distribution of the rollouts.
 
-  The mesh, slots, pages and chunks are not among them: they move a logit by a
-  rounding, which changes rollouts, but not their distribution.
+  The mesh, slots, pages and chunks are not among them: they change the rounding
+  of logits, which changes rollouts, but not their distribution.
   """
-  # A file from before there were these two does not name them.
+  # Files written before these two settings existed do not name them.
   newer = {
     name: text
     for name, text in dict(starter=s.starter, opens=s.opens).items()
@@ -223,7 +224,7 @@ def sampling_settings(s: Settings) -> dict[str, Any]:
 
 
 def make_ending(s: Settings, files: serve.ModelFiles) -> programs.Ending:
-  """Raises ValueError: tokens that the model or the tokenizer has not."""
+  """Raises ValueError for tokens that the model or the tokenizer lacks."""
   tokenizer = files.tokenizer
   for text in filter(None, s.stop):
     ids = np.array(tokenizer.encode(text, add_special_tokens=False), np.int32)
@@ -249,7 +250,7 @@ def make_ending(s: Settings, files: serve.ModelFiles) -> programs.Ending:
 def _end_of_thinking(
   s: Settings, files: serve.ModelFiles
 ) -> tuple[int, tuple[int, ...]]:
-  """(id of the token that closes the thinking, ids of what is put in)."""
+  """(id of the token that closes the thinking, ids of the inserted tokens)."""
   where = f'--thinking_budget={s.thinking_budget}'
   close = files.tokenizer.get_vocab().get(tokens_decode.CLOSE)
   if close is None:
@@ -270,7 +271,7 @@ def _end_of_thinking(
 
 
 def find_window(s: Settings, prompts: list[types.Prompt], context: int) -> int:
-  """Most tokens of a prompt: as given, or of the longest that fits."""
+  """Most tokens of a prompt: as given, or those of the longest that fits."""
   if (fits := context - s.max_tokens) < 1:
     raise ValueError(
       f'--max_tokens={s.max_tokens}: the context of {s.model} is {context}; '
@@ -311,8 +312,8 @@ def missing(
 ) -> list[requests.Request]:
   """The rollouts that are not `done`, in the order to start them.
 
-  `done` maps (id, index) to a length in tokens, which tells how long the other
-  rollouts of that prompt may be.
+  `done` maps (id, index) to a length in tokens, which predicts the length of
+  the other rollouts of that prompt.
   """
   lengths: dict[str, list[int]] = {}
   for (name, _), length in done.items():

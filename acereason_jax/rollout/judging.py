@@ -1,4 +1,4 @@
-"""Rollouts with their verdicts, as they end.
+"""Yields rollouts with their verdicts, as they end.
 
 Training, generate and evaluate share this loop: a rollout goes to its judge
 the moment it ends, while the engine decodes the others.
@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 from acereason_jax import types
 
-# A verdict that is known already, one that will come, or None: nobody here
-# judges this rollout.
+# A known verdict, a pending verdict, or None if this process does not judge the
+# rollout.
 Answer = types.Verdict | concurrent.futures.Future | None
 
 
 class Judged(NamedTuple):
   """A rollout that has ended.
 
-  rollout: what the engine drew.
-  verdict: what its judge found; None where nobody here judges it.
+  rollout: rollout that the engine drew.
+  verdict: verdict of its judge; None if this process does not judge it.
   """
 
   rollout: types.Rollout
@@ -36,11 +36,11 @@ def judged(
   judge: Callable[[types.Rollout], Answer] = nobody,
   patience: Callable[[types.Rollout], float] = lambda rollout: 0.0,
 ) -> Iterator[Judged]:
-  """Each rollout once, when its verdict is there.
+  """Yields each rollout once, when its verdict is known.
 
-  `rollouts` may be an engine's stream: it goes on while judges work. `judge`
-  is called once for each rollout, in order. A verdict that is not there
-  `patience` seconds after the last rollout ended becomes a 'timeout'.
+  `rollouts` may be an engine's stream: it continues while judges work. `judge`
+  is called once for each rollout, in order. A verdict still missing `patience`
+  seconds after the last rollout ended becomes a 'timeout'.
   """
   waiting: dict[concurrent.futures.Future, types.Rollout] = {}
   for rollout in rollouts:
@@ -58,7 +58,7 @@ def _last(
   waiting: dict[concurrent.futures.Future, types.Rollout],
   seconds: dict[concurrent.futures.Future, float],
 ) -> Iterator[Judged]:
-  """Those whose verdicts came in time, then the others."""
+  """The rollouts whose verdicts came in time, then the others."""
   began = time.monotonic()
   for limit in sorted(set(seconds.values())):
     left = max(began + limit - time.monotonic(), 0.0)
@@ -67,7 +67,7 @@ def _last(
     if future.done():
       yield Judged(rollout, future.result())
     else:
-      # Its own limit ends it; nobody waits for it.
+      # The judge's own limit ends it; nothing waits for it.
       future.cancel()
       late = f'{seconds[future]:g} s after the last token'
       yield Judged(rollout, types.Verdict('timeout', late, 0.0))

@@ -1,7 +1,7 @@
-"""The file of rollouts that generate writes: a JSON line each, and its header.
+"""The file of rollouts that generate writes: one JSON line each, and a header.
 
-A line is written when its rollout ends, so that a process killed at any time
-loses what was in the slots and nothing else.
+A line is written when its rollout ends, so a process killed at any time loses
+only the rollouts in its slots.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ from acereason_jax.console import terminal
 from acereason_jax.data import records
 from acereason_jax.rollout import trace as trace_lib
 
-# Between two lines of progress where no bar can be drawn.
+# Seconds between two lines of progress if no bar can be drawn.
 SECONDS_PER_LINE = 30.0
 _MAX_HEADER_BYTES = 16 << 20
 
 
 class Output:
-  """Context manager: the file of rollouts and, beside it, what made them.
+  """Context manager: the file of rollouts and, next to it, their settings.
 
   `<path>.json` holds `settings`. `done` maps (id, index) of each rollout that
   the file has to its length in tokens. A torn last line is dropped. Only one
   process may write.
 
   Raises:
-    ValueError: the file is of other settings, or not of this program.
+    ValueError: the file has other settings, or another program wrote it.
   """
 
   def __init__(self, path: str, settings: Mapping[str, Any]):
@@ -56,7 +56,7 @@ class Output:
     return self
 
   def __exit__(self, *exc) -> None:
-    # `write` has told of a full disk already.
+    # `write` has already reported a full disk.
     with contextlib.suppress(OSError):
       self._file.close()
 
@@ -65,7 +65,7 @@ class Output:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
       raise ValueError(f'{self.path}: another process writes it') from e
-    # Before a byte is dropped: the file may be a stranger's.
+    # This check comes before any byte is dropped: the file may be a stranger's.
     if os.fstat(self._file.fileno()).st_size:
       self._check_same()
     self._file.seek(0)
@@ -135,7 +135,7 @@ def to_record(rollout: types.Rollout, with_tokens: bool) -> dict[str, Any]:
 
   `logp` is the sum over the response's `length` tokens, natural log. With
   tokens, `tokens` holds their ids and `logps` the log-probability of each, as
-  in `types.Rollout`. `forced` is as there too, and is left out if it is empty.
+  in `types.Rollout`. `forced` is as there too, and is omitted if it is empty.
   """
   record = dict(
     id=rollout.prompt_id,
@@ -150,7 +150,7 @@ def to_record(rollout: types.Rollout, with_tokens: bool) -> dict[str, Any]:
   if rollout.forced[0] < rollout.forced[1]:
     record['forced'] = [int(place) for place in rollout.forced]
   if with_tokens:
-    # As text, a float32 has no more digits than it needs.
+    # As text, a float32 has only the digits that it needs.
     logps = [float(x) for x in rollout.logp.astype(str)]
     record |= dict(tokens=rollout.tokens.tolist(), logps=logps)
   return record
@@ -176,7 +176,8 @@ def progress(
 ) -> Iterator[Callable[[], None]]:
   """Yields a function to call after each rollout.
 
-  It draws a bar if stderr is a terminal, else it writes a line now and then.
+  It draws a bar if stderr is a terminal; otherwise it writes a line now and
+  then.
   """
   last = time.monotonic()
 

@@ -21,7 +21,7 @@ class Ending(NamedTuple):
 
   tokens: ids of stop tokens; each is the last token of its rollout.
   strings: stop texts; the token that completes one is the last.
-  budget: tokens without `close` after which `forced` is put in; 0: no budget.
+  budget: tokens without `close` after which `forced` is inserted; 0: no budget.
   close: id of '</think>'.
   forced: ids of the tokens that end the thinking.
   """
@@ -36,10 +36,10 @@ class Ending(NamedTuple):
 class _Carry(NamedTuple):
   """State of the decode loop.
 
-  step: steps taken, int32.
-  token_B: ids of the tokens that go in next, int32.
-  drawn: what the steps drew.
-  staged_LBKCTH: their keys and values, before they go to the pool.
+  step: number of steps taken, int32.
+  token_B: ids of the next input tokens, int32.
+  drawn: tokens that the steps drew, see `schedule.Drawn`.
+  staged_LBKCTH: their keys and values, before they are written to the pool.
   """
 
   step: jax.Array
@@ -154,7 +154,7 @@ def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
 
 
 def _force(ending: Ending, slot, new, drawn, i):
-  """Replaces what was drawn by the end of thinking, where that is due."""
+  """Replaces the drawn tokens by the end of thinking, where that is due."""
   if not ending.budget:
     return new, drawn
   forced = jnp.array(ending.forced, jnp.int32)

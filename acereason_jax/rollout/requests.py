@@ -10,8 +10,8 @@ from acereason_jax import types
 class Request(NamedTuple):
   """One rollout to draw.
 
-  prompt: what the model reads.
-  index: which of the prompt's rollouts it is; part of its random key.
+  prompt: prompt that the model reads.
+  index: index among the prompt's rollouts; part of its random key.
   limit: most tokens of the response.
   """
 
@@ -21,7 +21,7 @@ class Request(NamedTuple):
 
   @property
   def key(self) -> tuple[str, int]:
-    """(prompt id, index): no other request of a stream has the same."""
+    """(prompt id, index), unique among the requests of a stream."""
     return self.prompt.id, self.index
 
 
@@ -34,8 +34,8 @@ def for_prompts(
   """`per_prompt` requests for each prompt, of at most `limit` tokens each.
 
   `taken` is how many rollouts of a prompt id exist already. A prompt that is
-  listed twice, or that has some already, goes on with the next indices: the
-  same index would give it the same rollout again.
+  listed twice, or that has rollouts already, continues with the next indices:
+  the same index would give the same rollout again.
   """
   seen = collections.Counter(taken)
   asked = []
@@ -50,7 +50,7 @@ def for_prompts(
 def longest_first(
   requests: Iterable[Request], expected: Mapping[str, float]
 ) -> list[Request]:
-  """The requests, ordered by the length that their prompt is `expected` to get.
+  """The requests, ordered by the `expected` length of their prompt's rollouts.
 
   A long rollout that starts last would run by itself at the end. A prompt
   without an expectation counts as the longest, because it may be.

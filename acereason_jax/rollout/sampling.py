@@ -1,8 +1,8 @@
 """Draws a token for each row of logits, with its log-probability.
 
-`logp` is under the distribution drawn from: after temperature, top-k, top-p
-and min-p. `full_logp` is under softmax(logits): temperature 1, nothing cut
-off. A greedy draw takes the likeliest token, and every logp is 0.
+`logp` is under the distribution drawn from: after temperature, top-k, top-p and
+min-p. `full_logp` is under softmax(logits): temperature 1, nothing cut off. A
+greedy draw takes the most likely token, and every logp is 0.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ SHARDS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """Which tokens may be drawn; compiled in.
+  """Which tokens may be drawn; compiled into the program.
 
-  top_p: probability mass of the likeliest tokens that are kept, above 0 to 1.
-  top_k: how many of the likeliest tokens are kept; 0 keeps all.
-  min_p: 0 to 1; tokens less likely than this share of the likeliest one's
-    probability are dropped (arXiv 2407.01082).
-  greedy: temperature 0, which takes the likeliest token. Any other temperature
-    is an argument of `draw`.
+  top_p: probability mass of the most likely tokens to keep, above 0 to 1.
+  top_k: number of the most likely tokens to keep; 0 keeps all.
+  min_p: 0 to 1; drops tokens whose probability is below this share of the
+    largest one (arXiv 2407.01082).
+  greedy: temperature 0, which takes the most likely token. Any other
+    temperature is an argument of `draw`.
   """
 
   top_p: float = 1.0
@@ -47,8 +47,8 @@ class Draw(NamedTuple):
 
   token_B: token ids, int32.
   logp_B: natural log-probability under the distribution drawn from, float32.
-  full_logp_B: the same under softmax(logits), float32.
-  entropy_B: of the distribution drawn from, nats, float32.
+  full_logp_B: log-probability under softmax(logits), float32.
+  entropy_B: entropy of the distribution drawn from, nats, float32.
   sound_B: whether the logits were finite; if not, the token means nothing.
   """
 
@@ -82,9 +82,9 @@ def rollout_keys(
 def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
   """The logits, with -inf for the tokens that `s` cuts off.
 
-  Kept are the top_k largest, of them the smallest set of mass >= top_p (arXiv
-  1904.09751), all at least min_p. top_p counts the mass that is left after
-  min_p and top_k. Tokens tied with the last one kept are kept.
+  It keeps the top_k largest tokens that are at least min_p, and of these the
+  smallest set of mass >= top_p (arXiv 1904.09751). top_p counts the mass that
+  is left after min_p and top_k. Tokens tied with the last one kept are kept.
   """
   if s.min_p > 0.0:
     least_B1 = jnp.max(logits_BV, -1, keepdims=True) + math.log(s.min_p)
@@ -107,7 +107,7 @@ def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
 def block_size(vocab: int) -> int:
   """The largest power of two up to BLOCK that keeps blocks on one shard.
 
-  It depends only on the vocabulary, so that every mesh draws the same tokens.
+  It depends only on the vocabulary, so every mesh draws the same tokens.
   """
   sizes = (BLOCK >> i for i in range(BLOCK.bit_length()))
   return next((n for n in sizes if vocab % (n * SHARDS) == 0), BLOCK)
@@ -119,8 +119,8 @@ def draw(
   """Draws a token for each row.
 
   `temperature` is a float32 scalar above 0 and may be traced; a greedy draw
-  does not read it. Other draws are exact: a block of tokens is drawn by its
-  total mass, then a token by its share of the block, by Gumbel-max both times.
+  does not read it. Other draws are exact: first a block of tokens is drawn by
+  its total mass, then a token by its share of the block, both by Gumbel-max.
   """
   logits_BV = logits_BV.astype(jnp.float32)
   full_norm_B = jax.nn.logsumexp(logits_BV, axis=-1)
@@ -130,7 +130,8 @@ def draw(
     zero_B = jnp.zeros_like(full_norm_B)
     full_logp_B = jnp.max(logits_BV, -1) - full_norm_B
     return Draw(token_B, zero_B, full_logp_B, zero_B, sound_B)
-  # A product, as XLA makes of a division by a constant, for the same bits.
+  # A product, because XLA makes one of a division by a constant; bits must
+  # agree.
   logits_BV *= 1.0 / temperature
   if s.cuts:
     logits_BV = keep_top(logits_BV, s)
@@ -153,7 +154,7 @@ def draw(
     logp_B=chosen_B - norm_B,
     full_logp_B=chosen_B * temperature - full_norm_B,
     entropy_B=-jnp.sum(jnp.where(probs_BV > 0, probs_BV * logp_BV, 0.0), -1),
-    # A tiny temperature can take finite logits out of the range of float32.
+    # A tiny temperature can push finite logits out of the range of float32.
     sound_B=sound_B & jnp.isfinite(norm_B),
   )
 

@@ -1,8 +1,8 @@
-"""Which rollout is in which slot, and which page holds what; no jax.
+"""Assigns rollouts to slots and pages; no jax.
 
-Everything here is a function of the requests and of what was drawn, so every
-process of a run makes the same schedule. Page 0 of a shard belongs to nobody:
-slots without a rollout write there.
+Everything here is a function of the requests and of the drawn tokens, so every
+process of a run makes the same schedule. Page 0 of a shard belongs to no
+rollout: slots without a rollout write there.
 """
 
 import collections
@@ -15,7 +15,7 @@ import numpy as np
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import trace as trace_lib
 
-# How a rollout left its slot: what the device reports of each after a call.
+# The state of each slot's rollout, which the device reports after a call.
 RUNNING, STOP, LENGTH, ERROR = range(4)
 REASONS = ('running', 'stop', 'length', 'error')
 
@@ -81,19 +81,19 @@ def check(s: Sizes) -> None:
 
 
 class Slot(NamedTuple):
-  """The state of a slot that a call starts from; int32 each.
+  """The state of a slot at the start of a call; int32 each.
 
   live: 1 if it holds a rollout.
-  token: id of the token that goes in next.
-  position: of that token in prompt and response.
+  token: id of the next input token.
+  position: position of that token in prompt and response.
   prefix, start, length: see `paged_attention.paged_attention`.
-  page, offset: where this call's keys and values go.
-  drawn: tokens of the response so far.
+  page, offset: place of this call's keys and values.
+  drawn: number of tokens of the response so far.
   limit: most tokens of the response.
-  forced: how many of the drawn tokens are the end of thinking, put in.
+  forced: how many of the drawn tokens are an inserted end of thinking.
   closed: 1 if the thinking is over.
   seed: `sampling.prompt_seed` of the prompt's id.
-  index: which of the prompt's rollouts it is; makes the key, with `seed`.
+  index: index among the prompt's rollouts; gives the key, with `seed`.
   """
 
   live: int = 0
@@ -115,12 +115,12 @@ class Slot(NamedTuple):
 class Drawn(NamedTuple):
   """The result of a call for B slots and at most T steps.
 
-  steps: decode steps that the call took, int32.
+  steps: number of decode steps that the call took, int32.
   tokens_BT: token ids, int32; the first count_B[b] columns of row b are valid.
   logp_BT: natural log-probability under the distribution drawn from, float32.
-  full_logp_BT: the same under softmax(logits), float32.
-  entropy_BT: of the distribution drawn from, nats, float32.
-  count_B: tokens drawn, int32.
+  full_logp_BT: log-probability under softmax(logits), float32.
+  entropy_BT: entropy of the distribution drawn from, nats, float32.
+  count_B: number of tokens drawn, int32.
   ended_B: RUNNING, STOP, LENGTH or ERROR, int32.
   forced_B, closed_B: as in `Slot`, after the call.
   """
@@ -157,7 +157,7 @@ class Prefix:
 
   tokens: ids, int32 [S].
   pages: numbers of its pages, in order.
-  users: rollouts in slots that read it.
+  users: number of rollouts in slots that read it.
   """
 
   tokens: np.ndarray
@@ -167,18 +167,18 @@ class Prefix:
 
 @dataclasses.dataclass(eq=False)
 class Live:
-  """A rollout in a slot. It takes in its prompt's last token first.
+  """A rollout in a slot. Its first input is its prompt's last token.
 
-  request: what was asked for.
+  request: request that it serves.
   seed: `sampling.prompt_seed` of the prompt's id.
-  prefix: the prompt's pages.
-  order: how many rollouts were admitted before it.
-  began: decode steps of the stream before it was admitted.
-  pages: of its response, in order.
-  parts: what each call drew of it: tokens, logp, full_logp, entropy.
-  drawn: tokens so far.
+  prefix: pages of the prompt.
+  order: number of rollouts admitted before it.
+  began: number of decode steps of the stream before it was admitted.
+  pages: numbers of the pages of its response, in order.
+  parts: arrays of each call: tokens, logp, full_logp, entropy.
+  drawn: number of tokens so far.
   forced, closed: as in `Slot`.
-  last: id of the token that goes in next.
+  last: id of the next input token.
   """
 
   request: requests_lib.Request
@@ -204,7 +204,7 @@ class Shard:
     self.first = first
     self.slots: list[Live | None] = [None] * (sizes.slots // sizes.shards)
     self.free = list(range(sizes.pages - 1, 0, -1))
-    # Least recently used first: those without users are given up first.
+    # Least recently used first: prefixes without users are freed in this order.
     self.prefixes: collections.OrderedDict[bytes, Prefix] = (
       collections.OrderedDict()
     )
@@ -217,7 +217,7 @@ class Shard:
     return len(self.free) + sum(len(p.pages) for p in idle)
 
   def take(self, count: int, keep: Prefix | None) -> list[int]:
-    """`count` free pages; prompts that no rollout uses give theirs up."""
+    """`count` free pages; frees the pages of prompts that no rollout uses."""
     while len(self.free) < count:
       key = next(
         k for k, p in self.prefixes.items() if not p.users and p is not keep
@@ -226,7 +226,7 @@ class Shard:
     return [self.free.pop() for _ in range(count)]
 
   def leave(self, live: Live) -> int:
-    """Takes a rollout out of its slot; returns the slot's place."""
+    """Removes a rollout from its slot; returns the slot's place."""
     self.free += live.pages
     live.prefix.users -= 1
     place = self.slots.index(live)
@@ -257,7 +257,7 @@ class Schedule:
     return bool(self.waiting) or any(s.live() for s in self.shards)
 
   def admit(self, seed_of: Callable[[str], int]) -> list[Pieces]:
-    """Gives each rollout the page it will fill, and free slots to waiting ones.
+    """Gives each rollout the page it will fill, and waiting ones free slots.
 
     `seed_of` maps a prompt's id to the number that its keys depend on.
 
@@ -267,7 +267,7 @@ class Schedule:
     """
     for shard in self.shards:
       self._grow(shard)
-    # Evenly, but in order: rollouts of a prompt share its pages.
+    # Evenly, but in order, because rollouts of a prompt share its pages.
     busy = len(self.waiting) + sum(len(s.live()) for s in self.shards)
     most = -(-busy // self.sizes.shards)
     new = [self._fill(shard, seed_of, most) for shard in self.shards]
@@ -294,7 +294,7 @@ class Schedule:
     self.trace.recomputed += live.drawn
 
   def _fill(self, shard: Shard, seed_of, most: int) -> list[Prefix]:
-    """Admits what fits, up to `most` rollouts in the shard.
+    """Admits the rollouts that fit, up to `most` in the shard.
 
     Returns the prompts whose pages must be filled.
     """
@@ -309,7 +309,8 @@ class Schedule:
       prefix = shard.prefixes.get(key)
       count = -(-(len(prompt.tokens) - 1) // self.sizes.page)
       need = 1 + (count if prefix is None else 0)
-      # A page is kept for each rollout that grows: else one is soon preempted.
+      # One page is reserved for each growing rollout; otherwise one is soon
+      # preempted.
       if shard.available(prefix) < need + self._growing(shard):
         break
       if prefix is None:
@@ -334,14 +335,14 @@ class Schedule:
     return new
 
   def _growing(self, shard: Shard) -> int:
-    """How many rollouts may need more pages than they have."""
+    """The number of rollouts that may need more pages than they have."""
     page = self.sizes.page
     return sum(
       len(live.pages) * page < live.request.limit for live in shard.live()
     )
 
   def _pieces(self, new: Sequence[Sequence[Prefix]]) -> Iterator[Pieces]:
-    """Prefill calls: first pieces first, as later ones read them."""
+    """Prefill calls: first pieces come first, since later pieces read them."""
     s = self.sizes
     rows = s.rows // s.shards
     longest = max((len(p.tokens) for shard in new for p in shard), default=0)
@@ -363,8 +364,8 @@ class Schedule:
       for row, prefix in enumerate(prefixes, shard * rows):
         tokens = prefix.tokens[first : first + s.piece]
         pages = prefix.pages[first // s.page :][: s.piece // s.page]
-        # Padded with its own token: another one's embedding could be NaN, which
-        # causal weights of 0 do not stop.
+        # Padded with the prompt's own token: another token's embedding could be
+        # NaN, which causal weights of 0 do not stop.
         call.tokens_AT[row] = tokens[-1]
         call.tokens_AT[row, : len(tokens)] = tokens
         call.first_A[row] = first
@@ -407,7 +408,7 @@ class Schedule:
     return np.array(rows, np.int64).astype(np.int32), table_BP
 
   def record(self, drawn: Drawn, find_stop=None) -> list[tuple[Live, int]]:
-    """Takes in what a call drew; returns the rollouts that ended, and how.
+    """Records the result of a call; returns the rollouts that ended, and how.
 
     `find_stop(live, fresh)` returns the length at which a stop string ends a
     rollout whose last `fresh` tokens are new, or None.

@@ -1,9 +1,9 @@
 """From a model to an engine that serves it: for train, generate and evaluate.
 
-`read_model` reads the small files, so that prompts can be made and lengths
-checked; `serve` then makes the engine and loads the weights. Where the weights
-come from is a function, `Weights.load`: a model directory's is here, that of a
-run's checkpoint is in run/weights.py, since this folder knows no runs.
+`read_model` reads the small files, so prompts can be made and lengths checked.
+`serve` then makes the engine and loads the weights. A function, `Weights.load`,
+is the source of the weights: the one for a model directory is here, the one for
+a run's checkpoint is in run/weights.py, since this folder knows no runs.
 """
 
 import functools
@@ -34,13 +34,13 @@ from acereason_jax.rollout import sampling as sampling_lib
 
 
 class Weights(NamedTuple):
-  """Where the parameters of a model come from.
+  """The source of the parameters of a model.
 
-  directory: the Hugging Face directory of its config.json and tokenizer.
-  load: (specs, mesh, dtype) -> all parameters in `dtype`, placed as `placed`
-    says; raises ValueError or OSError, one line.
-  digests: () -> names and hashes of all that the parameters depend on, for who
-    writes down what it served.
+  directory: Hugging Face directory of its config.json and tokenizer.
+  load: (specs, mesh, dtype) -> all parameters in `dtype`, sharded as by
+    `placed`; raises ValueError or OSError, one line.
+  digests: () -> names and hashes of everything that the parameters depend on,
+    for callers that record which weights they served.
   """
 
   directory: str
@@ -51,9 +51,9 @@ class Weights(NamedTuple):
 class ModelFiles(NamedTuple):
   """The small files of a model's directory.
 
-  directory: the Hugging Face directory.
-  network: its family and sizes.
-  tokenizer: encodes and decodes; `close` ends the process that encodes.
+  directory: Hugging Face directory.
+  network: family and sizes of the model.
+  tokenizer: tokenizer of the model; `close` ends the process that encodes.
   stops: ids of the tokens that end a response, sorted.
   """
 
@@ -64,11 +64,11 @@ class ModelFiles(NamedTuple):
 
 
 class Asked(NamedTuple):
-  """Sizes of an engine that a user gives; 0 is for `choose_sizes` to choose.
+  """Sizes of an engine that a user gives; `choose_sizes` replaces 0.
 
-  slots: rollouts at a time, over all devices.
+  slots: rollouts decoded at once, over all devices.
   page: tokens of a cache page.
-  chunk: decode steps of a call; divides `page`.
+  chunk: decode steps per call; divides `page`.
   pages: cache pages, over all devices.
   """
 
@@ -81,9 +81,9 @@ class Asked(NamedTuple):
 class Served(NamedTuple):
   """A model that is ready to answer.
 
-  engine: the compiled sampler.
-  params: its parameters on the mesh, as `Engine.stream` takes them.
-  tokenizer: the model's.
+  engine: compiled sampler.
+  params: parameters on the mesh, as `Engine.stream` takes them.
+  tokenizer: tokenizer of the model.
   """
 
   engine: engine_lib.Engine
@@ -118,12 +118,12 @@ def read_model(directory: str) -> ModelFiles:
 
 
 def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
-  """The functions of a model that is served and not trained."""
+  """The functions of a model that is only served, not trained."""
   return files.network.make_model(**mesh_lib.pins(mesh))
 
 
 def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:
-  """Shardings of parameters for rollouts: whole along fsdp.
+  """Shardings of parameters for rollouts, which are whole along fsdp.
 
   Each token reads every weight, so only tensor parallelism splits them.
   """
@@ -131,7 +131,7 @@ def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:
 
 
 def param_bytes(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> int:
-  """Bytes of each device that parameters so placed take."""
+  """Bytes of each device that parameters sharded as by `placed` take."""
   return mesh_lib.device_bytes(
     sharding.abstract(specs, placed(specs, mesh), dtype)
   )
@@ -143,7 +143,7 @@ def rollout_params(
   """(weights of a train state -> parameters of rollouts, their extra bytes).
 
   Rollouts read weights in `dtype`, with adapters merged, and whole along fsdp.
-  The bytes are of each device, beside those of the state: 0 where rollouts
+  The bytes are those of each device in addition to the state: 0 where rollouts
   read the state's own arrays.
   """
   if dtype == jnp.float32 and sharding.is_gathered(mesh) and not parts.frozen:
@@ -159,7 +159,8 @@ def rollout_params(
 def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
   """Raises ValueError if two lengths do not fit into the context together.
 
-  `lengths` are tokens by the name that the user knows; the first is blamed.
+  `lengths` are tokens by the name that the user knows; the error names the
+  first.
   """
   if sum(lengths.values()) > context:
     (name, value), (other, rest) = lengths.items()
@@ -170,7 +171,7 @@ def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
 
 
 def check_vocabulary(name: str, vocab: int, ids: Iterable[int]) -> None:
-  """Raises ValueError for a token that the model has no embedding of."""
+  """Raises ValueError for a token without an embedding in the model."""
   used = set(ids)
   if min(used) < 0 or max(used) >= vocab:
     raise ValueError(
@@ -192,17 +193,17 @@ def check_prompts(
 def choose_sizes(
   asked: Asked, mesh: Mesh, *, window: int, max_tokens: int, rollouts: int
 ) -> schedule.Sizes:
-  """The sizes asked for; those that are 0 become what suits the device.
+  """The requested sizes; those that are 0 get values that suit the device.
 
   `window` and `max_tokens` are the most tokens of a prompt and of a response,
-  `rollouts` how many there are to draw. `pages` stay as asked: `fit_sizes`
-  fits them to the memory.
+  `rollouts` how many there are to draw. `pages` stay as given; `fit_sizes` fits
+  them to the memory.
   """
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   shards = mesh_lib.row_shards(mesh)
   page = asked.page or (16 if on_cpu else 128)
-  # No more slots than rollouts, whether or not some are done already: the
-  # number of slots, too, can move a logit by a rounding.
+  # No more slots than rollouts, counting those that are done already: the
+  # number of slots, too, can change the rounding of a logit.
   each = min(16 if on_cpu else 64, -(-rollouts // shards))
   return schedule.Sizes(
     slots=asked.slots or each * shards,
@@ -224,9 +225,9 @@ def fit_sizes(
   kv_dtype: jnp.dtype,
   reserved: int,
 ) -> schedule.Sizes:
-  """The sizes with `pages` of each shard, to fit into a device's memory.
+  """The sizes with `pages` per shard that fit into a device's memory.
 
-  Before, `pages` are of all shards, and 0 asks for as many as are of use or
+  In the input `pages` are of all shards, and 0 means as many as are useful or
   fit. `reserved` bytes of each device stay free.
 
   Raises:
@@ -247,7 +248,7 @@ def make_engine(
   ending: programs.Ending,
   kv_dtype: jnp.dtype,
 ) -> engine_lib.Engine:
-  """An engine of sizes that fit; texts are as the tokenizer decodes them."""
+  """An engine of sizes that fit; the tokenizer decodes its texts."""
   return engine_lib.make_engine(
     model,
     mesh,
@@ -270,7 +271,7 @@ def serve(
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
 ) -> Served:
-  """The engine of a model directory or of a run's checkpoint, and its weights.
+  """The engine and the weights of a model directory or a run's checkpoint.
 
   `sizes` are those of `choose_sizes`; `dtype` is that of weights and compute,
   `kv_dtype` that of the cache.

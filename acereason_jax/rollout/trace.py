@@ -27,9 +27,9 @@ class Event(NamedTuple):
 
   slot: number of the slot, from 0.
   prompt_id: id of the rollout's prompt.
-  index: which of the prompt's rollouts it is.
-  began: decode steps of the stream before the stay.
-  ended: the same after its last token.
+  index: index among the prompt's rollouts.
+  began: number of decode steps of the stream before the stay.
+  ended: number of decode steps of the stream after its last token.
   reason: one of REASONS.
   """
 
@@ -45,22 +45,22 @@ class Event(NamedTuple):
 class Trace:
   """Counters of one stream, and one event for each stay in a slot.
 
-  slots: slots of the engine.
-  steps: decode steps so far, of all slots together.
-  busy: tokens drawn: steps x slots at most.
-  full_steps, full_busy: the same of calls during which a rollout waited.
+  slots: number of slots of the engine.
+  steps: decode steps so far; a step serves all slots together.
+  busy: tokens drawn; steps x slots at most.
+  full_steps, full_busy: steps and busy of calls during which a rollout waited.
   finished: rollouts that ended.
-  truncated: those of them that reached their limit.
+  truncated: rollouts that ended because they reached their limit.
   tokens: tokens of the rollouts that ended.
   recomputed: tokens that preempted rollouts lost.
   preempted: stays that ended for lack of pages.
-  errors: rollouts that could not be served or go on.
+  errors: rollouts that could not be served or continued.
   prompt_tokens: tokens prefilled.
   peak_pages: most cache pages in use at once.
   pages: cache pages that rollouts can use.
-  seconds: wall time until the last call's tokens came.
-  prefill_seconds: of it, prefill.
-  host_seconds: of it, the device waited for the host.
+  seconds: wall time until the tokens of the last call came.
+  prefill_seconds: part of it in prefill.
+  host_seconds: part of it in which the device waited for the host.
   events: in the order in which the stays ended.
   """
 
@@ -91,8 +91,9 @@ class Trace:
     """Shares of slot steps, pages and time; only this stream's calls count.
 
     Tokens decoded before a restart are not included (the run's metrics count
-    all). `occupancy_waiting` is of the calls during which a rollout waited.
-    `wasted_steps` are slot steps that gave no token of a finished rollout.
+    all). `occupancy_waiting` covers only the calls during which a rollout
+    waited. `wasted_steps` are slot steps that gave no token of a finished
+    rollout.
     """
     steps = max(self.slots * self.steps, 1)
     waited = max(self.slots * self.full_steps, 1)
@@ -126,7 +127,7 @@ def read_events(
   """(header, events) as `write_events` was given them.
 
   Raises:
-    ValueError: one line naming the file, and its line where there is one.
+    ValueError: one line naming the file, and the line if there is one.
   """
   header, events = None, []
   with records.opened(path) as file:

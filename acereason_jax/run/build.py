@@ -1,8 +1,8 @@
-"""A config to everything that a run needs: the only place where parts meet.
+"""Builds everything that a run needs from its config; only here parts meet.
 
 Every field of the config is read once: here, in network.py, parts.py and
-domains.py.
-What is built is plain functions and values that never see the config.
+domains.py. The results are plain functions and values that never see the
+config.
 """
 
 import functools
@@ -32,21 +32,22 @@ from acereason_jax.run import network as network_lib
 from acereason_jax.run import parts
 from acereason_jax.run.values import Domain, Run, Stage
 
-# The sampler's and the trainer's logp of the same token may differ by rounding,
-# on average over a batch; more is a bug, and the run says so. bfloat16's
-# rounding grows with the spread of the logits: up to 9e-3 was seen in health.
-# The cache's values are rounded too; in float8 that makes 5e-2.
+# The sampler's and the trainer's logp of the same token may differ by rounding.
+# A larger difference, on average over a batch, is a bug, and the run reports
+# it. bfloat16's rounding grows with the spread of the logits: healthy runs
+# reached 9e-3. The cache's values are rounded too; float8 gives 5e-2.
 MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
 
 
 class Shared(NamedTuple):
-  """What all stages share.
+  """The values that all stages share.
 
-  network: the model, its tokenizer and the devices.
-  domains: by name.
-  window: the longest prompt, tokens.
-  abstract_params: shapes, dtypes and places of what is trained.
-  cast_bytes: what rollouts' weights take of a device beside the state's, bytes.
+  network: model, tokenizer and devices.
+  domains: domains by name.
+  window: longest prompt, tokens.
+  abstract_params: shapes, dtypes and shardings of the trained parameters.
+  cast_bytes: bytes of a device that rollouts' weights take in addition to the
+    state.
   """
 
   network: network_lib.Network
@@ -65,7 +66,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   c = reader.Reader(config)
   network = network_lib.build_network(c)
   by_domain = {n: c.over(d) for n, d in stages_lib.domains(config).items()}
-  # A run of one domain can be followed by one of several.
+  # A run of several domains can continue a run of one.
   alone = not len(config.domains)
   domains = build_domains(c.model, by_domain, alone, network)
   digests = digests_of(domains) | network_lib.digests_of(network)
@@ -121,8 +122,11 @@ def build_domains(
   alone: bool,
   network: network_lib.Network,
 ) -> dict[str, Domain]:
-  """`by_domain` is the config as each domain changes it; `alone` says that the
-  config names none. Errors name the `model`."""
+  """Builds the domains.
+
+  `by_domain` holds the config with each domain's overrides. `alone` says that
+  the config names no domain. Errors name the `model`.
+  """
   domains, files = {}, network.files
   serve.check_vocabulary(model, files.network.config.vocab, files.stops)
   for name, own in by_domain.items():
@@ -140,7 +144,7 @@ def build_domains(
 
 
 def digests_of(domains: Mapping[str, Domain]) -> dict[str, str]:
-  """Of each domain's rows and of its prompts' tokens."""
+  """Digests of each domain's rows and of its prompts' tokens."""
   rows = {
     d.where + source: digest
     for d in domains.values()
@@ -159,8 +163,11 @@ def build_stages(
   order: Sequence[str],
   shared: Shared,
 ) -> list[Stage]:
-  """`configs` is the config as each stage that is to run changes it; `order`
-  holds the names of all stages."""
+  """Builds the stages.
+
+  `configs` holds the config with the overrides of each stage to run; `order`
+  holds the names of all stages.
+  """
   stages = []
   for name, config in configs.items():
     with stages_lib.named('stage', name):
@@ -196,7 +203,7 @@ def build_stage(
   training = parts.build_training(
     c, network.parts, network.mesh, shared.abstract_params, has_reference
   )
-  # A stage that nothing comes before takes over nothing.
+  # A stage without a previous stage carries nothing over.
   carries = c.optim.carry and (index > 0 or c.start.run != '')
   dtypes = c.dtype, c.engine.kv_dtype or c.dtype
   packed = mesh_lib.packed(network.mesh)
@@ -237,7 +244,7 @@ def build_stage(
 def place(
   batch: packing.PackedBatch, sharding: jax.sharding.Sharding
 ) -> packing.PackedBatch:
-  """The batch on the devices of a sharding."""
+  """The batch placed on the devices of a sharding."""
   return packing.PackedBatch(*(mesh_lib.spread(x, sharding) for x in batch))
 
 
@@ -285,7 +292,7 @@ def build_training_engine(
     network,
     window=shared.window,
     max_tokens=c.rollout.max_tokens,
-    # The tempered policy that is trained is the whole one: nothing is cut off.
+    # The trained tempered policy is the full distribution: nothing is cut off.
     own=sampling.Sampling(),
     reserved=mesh_lib.device_bytes(abstract) + shared.cast_bytes,
   )
@@ -294,10 +301,10 @@ def build_training_engine(
 def build_heldout(
   c: reader.Reader, shared: Shared, stages: Sequence[Stage], longest: int
 ) -> engine_lib.Engine:
-  """The engine for held-out questions: a stage's, where that is the same.
+  """The engine for held-out questions; a stage's engine if it is the same.
 
-  `longest` is the longest response of all stages of the config, so that a stage
-  that is run by itself has the looks that it has in the whole run.
+  `longest` is the longest response of all stages of the config, so a stage that
+  is run by itself has the same evaluations as in the whole run.
   """
   network = shared.network
   max_tokens = c.heldout.max_tokens or longest
@@ -309,7 +316,7 @@ def build_heldout(
   own = sampling.Sampling(
     c.heldout.top_p, c.heldout.top_k, greedy=c.heldout.temperature == 0
   )
-  # The same programs need not be compiled twice.
+  # Equal programs need not be compiled twice.
   for stage in stages:
     if (
       own == sampling.Sampling() and stage.engine.sizes.max_tokens == max_tokens

@@ -27,10 +27,10 @@ from acereason_jax.console import damage, oserrors
 
 Tree = Any
 
-# In warnings of Orbax that say nothing new.
+# Texts of Orbax warnings to hide.
 _NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
-# Small files that Orbax reads whole. The largest holds the ids that a run left
-# out.
+# Small files that Orbax reads whole. The largest holds the ids of the rows that
+# a run left out.
 _JSON_FILES = (
   'metadata',
   'metrics',
@@ -47,12 +47,12 @@ class Damaged(ValueError):
 
 
 class Restored(NamedTuple):
-  """What a checkpoint holds.
+  """The contents of a checkpoint.
 
-  step: the steps done when it was saved.
-  state: the tree of arrays, on its devices.
-  progress, meta: as they were saved, plain JSON.
-  ledger: the bytes of a Parquet file.
+  step: number of steps done when it was saved.
+  state: tree of arrays, on its devices.
+  progress, meta: values as saved, plain JSON.
+  ledger: bytes of a Parquet file.
   """
 
   step: int
@@ -69,9 +69,9 @@ class Checkpoints:
   `best`, if any has a score. Scores of another metric, from before `best` was
   changed, do not count. The disk needs room for `keep` + 2.
 
-  Only the run that owns `workdir` opens this, because opening removes what an
-  interrupted save left; others read with `load`. All processes of a run call
-  every method.
+  Only the run that owns `workdir` opens this, because opening removes the
+  remains of an interrupted save; others read with `load`. All processes of a
+  run call every method.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
@@ -139,11 +139,12 @@ class Checkpoints:
       state: a tree of arrays.
       progress, meta: JSON values.
       ledger: the bytes of a file, at least one.
-      score: of the metric `best`; None if it was not measured at this step.
+      score: score of the metric `best`; None if it was not measured at this
+        step.
 
     Raises:
       ValueError: this step is saved already.
-      OSError: one line; this save or the one before it could not be written.
+      OSError: one line; this save or the previous one could not be written.
     """
     self.wait()
     self._saving = step
@@ -189,7 +190,7 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _one_line(self) -> Iterator[None]:
-    """Turns Orbax's error for a full disk, say, into one line."""
+    """Turns Orbax's errors, such as that for a full disk, into one line."""
     try:
       yield
     except (OSError, ValueError) as e:
@@ -207,7 +208,7 @@ class Checkpoints:
 
   def _good(self) -> str:
     try:
-      self._manager.reload()  # It has forgotten steps that are still there.
+      self._manager.reload()  # It forgot steps that still exist.
     except OSError:
       return 'which are there could not be read'
     last = self._manager.latest_step()
@@ -220,9 +221,9 @@ def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
   """A checkpoint, read only, or None if there is none.
 
   `path` is a run's folder, which stands for its newest checkpoint, or the
-  folder of one step: `workdir`/checkpoints/120. The run may still be going on.
-  `abstract` may hold a part of the state, for example {'params': ...}; the rest
-  is not read.
+  folder of one step: `workdir`/checkpoints/120. The run may still be in
+  progress. `abstract` may hold a part of the state, for example {'params':
+  ...}; the rest is not read.
 
   Raises:
     ValueError: one line naming a leaf that differs in the checkpoint.
@@ -282,10 +283,10 @@ def _opened(
 
 
 def _kept(leaf: Any) -> Any:
-  """A copy of a leaf that is in host memory, shard by shard; else the leaf.
+  """A copy, shard by shard, of a leaf in host memory; other leaves unchanged.
 
-  Orbax writes such arrays from where they are and holds them until they are on
-  disk, and an array that is held cannot be donated.
+  Orbax writes such arrays in place and holds them until they are on disk, and
+  an array that is held cannot be donated.
   """
   if (
     not isinstance(leaf, jax.Array)
@@ -309,10 +310,10 @@ def _directory(workdir: str | os.PathLike) -> epath.Path:
 
 
 def _sweep(directory: epath.Path) -> None:
-  """Removes what an interrupted save left.
+  """Removes the remains of an interrupted save.
 
-  Orbax's own option does so in a thread, which ends in a traceback when the
-  run is over before it.
+  Orbax's own option does so in a thread, which ends in a traceback if the run
+  ends first.
   """
   if jax.process_index() != 0 or not directory.is_dir():
     return
@@ -335,7 +336,7 @@ def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
 
 
 def _check_files(directory: epath.Path) -> None:
-  """Raises Damaged for a file that would be read without end.
+  """Raises Damaged for a file that would be read without limit.
 
   A checkpoint may come from a stranger.
   """
@@ -344,7 +345,7 @@ def _check_files(directory: epath.Path) -> None:
   for folder, _, names in os.walk(directory):
     for name in names:
       path = os.path.join(folder, name)
-      with contextlib.suppress(FileNotFoundError):  # A save may be going on.
+      with contextlib.suppress(FileNotFoundError):  # A save may be in progress.
         found = os.stat(path)
         is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
         large = is_json and found.st_size > _MAX_JSON_BYTES
@@ -357,7 +358,7 @@ def _check_files(directory: epath.Path) -> None:
 
 
 def _reading(directory: Any, what: str) -> contextlib.AbstractContextManager:
-  """Turns whatever Orbax makes of a damaged checkpoint into one line."""
+  """Turns any error of Orbax on a damaged checkpoint into one line."""
   return damage.told(
     lambda reason: Damaged(
       f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
@@ -368,7 +369,7 @@ def _reading(directory: Any, what: str) -> contextlib.AbstractContextManager:
 
 
 def _score(best: str, metrics: Mapping[str, Any]) -> float:
-  # Checkpoints without `of` are of versions that followed one metric.
+  # Checkpoints without `of` are from versions that followed one metric.
   return metrics['score'] if metrics.get('of', best) == best else -math.inf
 
 
@@ -437,7 +438,7 @@ def _leaves(tree: Tree) -> dict[str, str]:
 
 
 def _as_stored(leaf: Any) -> Any:
-  """The data of a PRNG key, which its metadata describes; else the leaf."""
+  """The data of a PRNG key, as its metadata describes; else the leaf."""
   if isinstance(leaf, jax.ShapeDtypeStruct | jax.Array) and jnp.issubdtype(
     leaf.dtype, jax.dtypes.prng_key
   ):
@@ -469,10 +470,10 @@ def _check_leaves(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-  """False for what the caller gets as an error anyway.
+  """False for errors that the caller gets anyway.
 
-  Orbax logs such errors as pages of traceback. It also warns of each checkpoint
-  without a score, and of each that is opened to be read only.
+  Orbax logs such errors as pages of traceback. It also warns about each
+  checkpoint without a score, and about each that is opened read-only.
   """
   if any(words in str(record.msg) for words in _NO_NEWS):
     return False

@@ -1,8 +1,8 @@
-"""Prompts to judged groups: rollouts go to the judges as they end.
+"""Collects judged groups for prompts: rollouts are judged as they end.
 
-A verdict that failed is no reward: it stays in its group as it is, and
-`judged.check_judged` stops the run where there are too many. What the journal
-holds of an interrupted try is neither decoded nor judged again.
+A failed verdict is not a reward: it stays in its group unchanged, and
+`judged.check_judged` stops the run if there are too many. Rollouts and verdicts
+in the journal of an interrupted try are neither decoded nor judged again.
 """
 
 import collections
@@ -28,14 +28,14 @@ _STATUSES = typing.get_args(types.Status)
 
 
 class Asking(NamedTuple):
-  """Where rollouts come from, and where they are kept.
+  """How rollouts are drawn, and where they are kept.
 
   origin: (seed, step) of their sampling keys.
-  phase: where they are in the journal, 'train' say; '': nowhere.
-  step: their step in the journal.
-  temperature: of the softmax that they are drawn from.
-  taken: by prompt id, how many rollouts this step has already; further ones get
-    further indices.
+  phase: their phase in the journal, such as 'train'; '': they are not kept.
+  step: step under which the journal keeps them.
+  temperature: temperature of the softmax that they are drawn from.
+  taken: number of rollouts that this step already has, by prompt id; further
+    ones get further indices.
   """
 
   origin: tuple[int, int]
@@ -46,12 +46,12 @@ class Asking(NamedTuple):
 
 
 class Collected(NamedTuple):
-  """What became of prompts.
+  """The result of `collect`.
 
-  groups: judged, in the order of the prompts, the same on every process.
-  trace: what the engine did.
-  seconds_sample: until the last token.
-  seconds_judge: from there until the last verdict.
+  groups: judged groups, in the order of the prompts, the same on every process.
+  trace: counters and events of the engine.
+  seconds_sample: seconds until the last token.
+  seconds_judge: seconds from there until the last verdict.
   """
 
   groups: list[types.Group]
@@ -74,7 +74,7 @@ def collect(
   """Samples `groups` rollouts of each prompt, and has them judged.
 
   A rollout goes to its domain's judges when it ends, while others are decoded.
-  The prompts that are `expected` (by id, tokens) to have long ones come first.
+  Prompts with the longest `expected` rollouts (tokens, by id) come first.
   """
   asked = requests.for_prompts(
     prompts, groups, engine.sizes.max_tokens, asking.taken
@@ -118,17 +118,17 @@ def collect(
 
 
 class _Batch(NamedTuple):
-  """The requests of `collect`, and what an interrupted try left of them.
+  """The requests of `collect`, and their results from an interrupted try.
 
-  Each process judges its share. A status decides the reward, so statuses
-  travel; the details of other processes' verdicts stay there.
+  Each process judges its share. A status decides the reward, so processes
+  exchange statuses; the details of a verdict stay on its process.
 
-  requests: in order.
-  place: (prompt id, index) to the place in `requests`.
-  earlier: (prompt id, index) to what the journal has; each with its rollout.
-  judges: by domain.
-  journal: where rollouts and verdicts are kept.
-  asking: see `Asking`.
+  requests: requests in order.
+  place: (prompt id, index) -> place in `requests`.
+  earlier: (prompt id, index) -> entry of the journal; each has its rollout.
+  judges: judges by domain.
+  journal: journal that keeps rollouts and verdicts.
+  asking: how the rollouts are drawn.
   """
 
   requests: list[requests.Request]
@@ -166,7 +166,7 @@ def _batch(
 def _kept(
   batch: _Batch, stream: Iterator[types.Rollout]
 ) -> Iterator[types.Rollout]:
-  """The stream; this process's share is in the journal when it comes."""
+  """The stream; writes this process's share to the journal before it yields."""
   asking = batch.asking
   for rollout in stream:
     if asking.phase and batch.is_mine(rollout.key):
@@ -176,7 +176,7 @@ def _kept(
 
 def _judge(batch: _Batch, rollout: types.Rollout) -> judging.Answer:
   if rollout.stop == 'error':
-    # Every process knows of these.
+    # Every process knows these rollouts.
     return types.Verdict('error', rollout.detail, 0.0)
   if rollout.key in batch.earlier:
     known = batch.earlier[rollout.key].verdict
@@ -190,7 +190,7 @@ def _judge(batch: _Batch, rollout: types.Rollout) -> judging.Answer:
 
 
 def _patience(batch: _Batch, rollout: types.Rollout) -> float:
-  """Seconds after a batch's last token."""
+  """Seconds to wait for a verdict after a batch's last token."""
   prompt = batch.prompt(rollout.key)
   return batch.judges[prompt.domain].batch_seconds
 
@@ -200,8 +200,8 @@ def _keep(
 ) -> None:
   """Writes a verdict to the journal, if it is new.
 
-  One that failed is kept only with a batch that goes on (`keep_failed`): else
-  a judge that was fixed would never be asked again.
+  A failed verdict is kept only with a batch that continues (`keep_failed`).
+  Otherwise a judge that was fixed would never be asked again.
   """
   entry, asking = batch.earlier.get(rollout.key), batch.asking
   new = entry is None or entry.verdict is not verdict
@@ -212,7 +212,7 @@ def _keep(
 def keep_failed(
   groups: Sequence[types.Group], journal: journal_lib.Journal, asking: Asking
 ) -> None:
-  """Has the journal know which verdicts failed: a replay must not ask again."""
+  """Writes failed verdicts to the journal, so a replay does not ask again."""
   if jax.process_index() == 0:
     for group in groups:
       for r, verdict in zip(group.rollouts, group.verdicts):
@@ -221,7 +221,7 @@ def keep_failed(
 
 
 def count_rollouts(groups: Sequence[types.Group]) -> dict[str, int]:
-  """How many rollouts there are of each prompt, by its id."""
+  """The number of rollouts of each prompt, by its id."""
   return collections.Counter(r.prompt_id for g in groups for r in g.rollouts)
 
 
@@ -229,7 +229,7 @@ def _exchange(
   mine: Mapping[tuple[str, int], types.Verdict],
   place: Mapping[tuple[str, int], int],
 ) -> dict[tuple[str, int], types.Verdict]:
-  """All processes' verdicts; of others' only the status is known."""
+  """All processes' verdicts; those of others have only a status."""
   codes = np.zeros(len(place), np.int32)
   for key, verdict in mine.items():
     codes[place[key]] = 1 + _STATUSES.index(verdict.status)

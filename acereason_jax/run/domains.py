@@ -1,4 +1,4 @@
-"""A domain, from its fields of the config: its prompts and who judges them."""
+"""A domain, from its fields of the config: its prompts and its judges."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ def build_domain(
   tokenizer: Any,
   stops: tuple[int, ...],
 ) -> values.Domain:
-  """Reads its rows. Ids of a domain that has a name begin with it."""
+  """Builds a domain and reads its rows; its ids begin with its name, if any."""
   prefix = '' if alone else f'{name}/'
   try:
     tokens.check_thinking(

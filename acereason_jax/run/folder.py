@@ -1,4 +1,4 @@
-"""A run's folder: who uses it, and whether it is still there."""
+"""A run's folder: which run uses it, and whether it still exists."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ import jax
 
 
 def lock_of(workdir: pathlib.Path) -> pathlib.Path:
-  """This process's, which is there while a run is."""
+  """The path of this process's lock file, which exists while a run does."""
   return workdir / f'{jax.process_index()}.lock'
 
 
@@ -25,9 +25,9 @@ def check_there(workdir: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
-  """Has errors tell that a run's folder is gone, if that is what they are of.
+  """Makes errors say that a run's folder is gone, if that is their cause.
 
-  Libraries say what they missed in it.
+  Libraries only name the file that they missed.
   """
   try:
     yield

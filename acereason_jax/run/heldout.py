@@ -1,4 +1,4 @@
-"""Looks at the held-out questions of domains: pass rates, by domain."""
+"""Evaluates held-out questions: pass rates by domain."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def ask_heldout(
 ) -> dict[str, float]:
   """Pass rates on held-out questions of domains; the same draws every time.
 
-  A verdict that failed is in no rate; how many there are is said.
+  A failed verdict is in no rate; the number of failed verdicts is printed.
 
   Raises:
     judged.JudgeFailed: see `judged.check_judged`.
@@ -47,7 +47,7 @@ def pass_rates(
   domains: Sequence[str],
   phase: str,
 ) -> dict[str, judged.PassRate]:
-  """By domain; the journal keeps what was asked at `phase` and `step`."""
+  """Pass rates by domain; the journal keeps answers at `phase` and `step`."""
   asking = collect.Asking((run.seed, 0), phase, step, run.heldout_temperature)
   groups = collect.collect(
     run.heldout_engine,
@@ -64,7 +64,7 @@ def pass_rates(
 
 
 def format_rates(heldout: Mapping[str, Any]) -> str:
-  """'41.0%', and of several domains 'math 52.0%, code 30.0%'."""
+  """'41.0%', or for several domains 'math 52.0%, code 30.0%'."""
   rates = {
     k.removeprefix('heldout/'): f'{v:.1%}'
     for k, v in heldout.items()

@@ -1,8 +1,8 @@
-"""Finished rollouts and their verdicts on disk, so that a killed step goes on.
+"""Finished rollouts and their verdicts on disk, so a killed step can resume.
 
-There is a file for each process and step, `<process>-<step>.journal`, and it is
-only appended to. A record is read back bit for bit, or not at all: then its
-rollout is decoded and judged again. Numbers are little-endian.
+There is one append-only file for each process and step,
+`<process>-<step>.journal`. A record is read back bit for bit, or not at all;
+then its rollout is decoded and judged again. Numbers are little-endian.
 
     file    8 bytes of magic, version (u32), SHA-256 of the fingerprint; records
     record  bytes of JSON (u64), bytes of numbers (u64), CRC-32 of all else in
@@ -39,18 +39,18 @@ _CRC = struct.Struct('<I')
 _NUMBER = struct.Struct('<d')
 _NAME = re.compile(r'(0|[1-9][0-9]*)-(0|-?[1-9][0-9]*)\.journal')
 _ARRAYS = dict(tokens='int32', logp='float32', full_logp='float32')
-# A link is refused, and a pipe does not wait for a reader.
+# Refuses links, and does not wait for the reader of a pipe.
 _NO_DETOUR = os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
 
 
 class Key(NamedTuple):
-  """Which rollout an entry is about.
+  """The rollout that an entry is about.
 
-  phase: a word, 'train' or 'heldout'.
-  step: the step that draws the rollout.
-  prompt_id: its prompt's.
-  index: which rollout of the prompt it is, from 0.
+  phase: purpose of the rollout, such as 'train' or 'heldout'.
+  step: step that draws the rollout.
+  prompt_id: id of its prompt.
+  index: index among the prompt's rollouts, from 0.
   """
 
   phase: str
@@ -60,10 +60,10 @@ class Key(NamedTuple):
 
 
 class Entry(NamedTuple):
-  """What is known of a key.
+  """The known results of a key.
 
-  rollout: None if it is not finished, or was lost.
-  verdict: None if it is not judged; it may be there without its rollout.
+  rollout: rollout; None if it is not finished, or was lost.
+  verdict: verdict; None if there is none. It may exist without its rollout.
   """
 
   rollout: types.Rollout | None = None
@@ -73,18 +73,20 @@ class Entry(NamedTuple):
 class Journal:
   """Context manager: the entries of the steps since the last checkpoint.
 
-  When it is opened, `found` is everything that all processes of the last run
-  left in `folder`, read into memory. `notes` says what was damaged, torn or of
-  another `fingerprint`: this process's files are cut or removed at that place,
-  files of others are only read. If a key was written twice, the first rollout
-  counts (a draw depends only on its key, so they are equal) and the last
-  verdict. The order is that of writing and, between files, of processes.
+  When it is opened, `found` holds everything that all processes of the last run
+  left in `folder`, read into memory. `notes` lists parts that were damaged,
+  torn or of another `fingerprint`. This process's files are cut there or
+  removed; files of others are only read. If a key was written twice, the first
+  rollout counts (a draw depends only on its key, so they are equal) and the
+  last verdict. The order is the order of writing and, between files, that of
+  processes.
 
   Several processes share `folder`. All of them must have opened it before one
   of them writes; otherwise one may find more than another.
 
   A kill loses nothing that a call returned from. A lost host or a power cut
-  loses what its system had not yet put on the disk. Any thread may write.
+  loses records that its system had not yet written to the disk. Any thread may
+  write.
 
   Raises:
     OSError: one line; another run writes this process's files.
@@ -97,7 +99,7 @@ class Journal:
     self._process = process
     digest = hashlib.sha256(fingerprint.encode('utf-8', 'surrogatepass'))
     self._head = _HEAD.pack(_MAGIC, _VERSION, digest.digest())
-    # By step: the bytes of whole records in this process's file.
+    # The bytes of whole records in this process's file, by step.
     self._ends: dict[int, int] = {}
     self._file: tuple[int, int] | None = None  # Step and descriptor.
     self._writing = threading.Lock()
@@ -122,7 +124,7 @@ class Journal:
     """Keeps a finished rollout.
 
     Raises:
-      ValueError: arrays of other dtypes or shapes than `types.Rollout` says.
+      ValueError: arrays whose dtypes or shapes differ from `types.Rollout`.
       OSError: one line. This rollout is not kept; those before it are, and
         those after it will be.
     """
@@ -147,8 +149,8 @@ class Journal:
     """Drops the entries of earlier steps, on disk and in `found`.
 
     Call it when a checkpoint of `before_step` is on disk. Process 0 also
-    removes other processes' files, because a run of fewer processes has nobody
-    else to do it.
+    removes other processes' files, because a run of fewer processes has no
+    other process to do it.
     """
     with self._writing:
       if self._file is not None and self._file[0] < before_step:
@@ -198,7 +200,7 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
         self._file = step, os.open(path, flags, 0o666)
       if not os.fstat(self._file[1]).st_nlink:
-        # Nobody would find what is written to it now.
+        # The file was deleted; later records in it would be lost.
         raise OSError(errno.ENOENT, 'it was deleted while it was written')
       end = self._ends.get(step, 0)
       data = record if end else self._head + record
@@ -214,20 +216,20 @@ class Journal:
   def _close(self) -> None:
     if self._file is not None:
       (_, descriptor), self._file = self._file, None
-      # If a network disk loses a record so late, it is decoded again.
+      # If a network disk loses the record this late, it is decoded again.
       with contextlib.suppress(OSError):
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path) -> Iterator[list[str]]:
-  """Locks `path` for this process and writes into it which process that is.
+  """Locks `path` for this process and writes the process's id into it.
 
   Yields notes for the user: a file system may have no locks.
 
   Raises:
-    OSError: one line; another process holds the lock, or `path` is a link or no
-      regular file: through a link another file would be written over.
+    OSError: one line; another process holds the lock, or `path` is a link or
+      not a regular file. Through a link another file would be overwritten.
   """
   notes = []
   with _own_file(path) as file:
@@ -254,7 +256,7 @@ def locked(path: pathlib.Path) -> Iterator[list[str]]:
 
 
 def _own_file(path: pathlib.Path) -> IO[str]:
-  """The file of that name, created if it is missing; never through a link."""
+  """The file `path`, created if it is missing; links are refused."""
   flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
   try:
     file = os.fdopen(os.open(path, flags, 0o666), 'a+', errors='replace')
@@ -278,7 +280,7 @@ def _no_file(path: pathlib.Path) -> OSError:
 
 @contextlib.contextmanager
 def _one_line(path: pathlib.Path) -> Iterator[None]:
-  """Makes an OSError say which file it was and what to do."""
+  """Makes an OSError name the file and the remedy."""
   try:
     yield
   except OSError as e:
@@ -303,7 +305,7 @@ def _is_own(path: pathlib.Path) -> bool:
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
-  """Writes all of it; where space runs out, the system first writes a part."""
+  """Writes all of `data`: if space runs out, the system first writes a part."""
   view = memoryview(data)
   while view:
     written = os.pwrite(descriptor, view, offset)
@@ -311,7 +313,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 
 
 def _record(head: Mapping, numbers: bytes) -> bytes:
-  # Not escaped, because two lone surrogates would come back as one letter.
+  # Not escaped, because two lone surrogates would be read back as one letter.
   text = json.dumps(head, ensure_ascii=False).encode('utf-8', 'surrogatepass')
   sizes = _SIZES.pack(len(text), len(numbers))
   crc = _CRC.pack(_checksum(sizes, text, numbers))
@@ -349,7 +351,7 @@ def _rollout_record(key: Key, rollout: types.Rollout) -> bytes:
 def _read_file(
   path: pathlib.Path, head: bytes
 ) -> tuple[list[tuple[Key, types.Rollout | types.Verdict]], int, str]:
-  """(whole records, the byte at which they end, what is wrong there or '').
+  """(whole records, the byte where they end, what is wrong there or '').
 
   Nothing larger than the file is read, whatever sizes it names.
   """
@@ -381,7 +383,7 @@ def _read_file(
 def _parse(
   text: bytes, numbers: bytes
 ) -> tuple[Key, types.Rollout | types.Verdict]:
-  """Raises ValueError or RecursionError: not a record of this format."""
+  """Raises ValueError or RecursionError for a record of another format."""
   match json.loads(text.decode('utf-8', 'surrogatepass')):
     case {
       'key': [str(phase), int(step), str(prompt_id), int(index)],

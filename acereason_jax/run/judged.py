@@ -1,6 +1,6 @@
-"""What judged groups say: metrics, pass rates, and whether the judge failed.
+"""Statistics of judged groups: metrics, pass rates, failures of the judge.
 
-A verdict that failed is no answer: means and rates are of what was judged.
+A failed verdict is not an answer: means and rates are over judged rollouts.
 """
 
 import collections
@@ -14,15 +14,15 @@ from acereason_jax.run.values import Judges
 
 
 class JudgeFailed(RuntimeError):
-  """Too many verdicts failed: the judge is what has to be fixed."""
+  """Too many verdicts failed: the judge has to be fixed."""
 
 
 class PassRate(NamedTuple):
-  """How many rollouts were right.
+  """The share of rollouts that were right.
 
-  rate: the share of the judged ones that were right; nan where none was judged.
-  judged: how many were judged.
-  failed: how many verdicts failed.
+  rate: share of the judged rollouts that were right; nan if none was judged.
+  judged: number of judged rollouts.
+  failed: number of failed verdicts.
   """
 
   rate: float
@@ -31,9 +31,9 @@ class PassRate(NamedTuple):
 
 
 def response_metrics(groups: Sequence[types.Group]) -> dict[str, float]:
-  """How long the rollouts are, and the entropy of what they were drawn from.
+  """Lengths of the rollouts, and entropy of the distributions drawn from.
 
-  Added up in order: the same bits whichever rollout ended first.
+  Sums are in order, so the bits do not depend on which rollout ended first.
   """
   rollouts = [r for g in groups for r in g.rollouts]
   tokens = sum(len(r.tokens) for r in rollouts)
@@ -52,9 +52,9 @@ def judge_metrics(
 ) -> dict[str, float]:
   """Mean reward and shares of verdicts; by domain too, if there are several.
 
-  `reward` is what the stage trains with, by its rules, and `solved_share` the
-  share of groups with a reward above 0; `pass_rate` is the judge's.
-  `zero_signal_share` is the share of groups without a gradient.
+  `reward` is the reward that the stage trains with, by its rules.
+  `solved_share` is the share of groups with a reward above 0. `pass_rate` is
+  the judge's. `zero_signal_share` is the share of groups without a gradient.
   """
   parts = by_domain(groups)
   each = {}

@@ -1,4 +1,4 @@
-"""What stops a run: limits of the config that a step has passed."""
+"""Stops a run when a step passes a limit of the config."""
 
 from acereason_jax.run import metrics
 from acereason_jax.run.values import Stage, Standing, Step, Stopped

@@ -1,8 +1,8 @@
-"""A run's stages, one step after the other: how they begin, go on and end.
+"""A run's stages, step by step: how they begin, continue and end.
 
-Everything that a step needs of the past is in `Standing`, and all of that is in
-a checkpoint: after a restart the same steps are taken, and the journal has the
-rollouts of those that were taken already.
+Everything that a step needs from the past is in `Standing`, and a checkpoint
+holds all of it. So a restart takes the same steps, and the journal has the
+rollouts of the steps that were already taken.
 """
 
 import time
@@ -40,7 +40,7 @@ def run_stages(
   """Takes all steps that are left, and saves on the way.
 
   Raises:
-    Interrupted: a signal asked it to stop; what was done is saved.
+    Interrupted: a signal asked it to stop; its work is saved.
     Stopped, judged.JudgeFailed, OSError: one line for the user.
   """
   total = total_steps(run, at.progress)
@@ -73,7 +73,7 @@ def run_stage(
   stops = False
   reason = stop_reason(stage, at.progress, at.ledger)
   if reason is None:
-    # Where a run ended it did not look ahead; now it may go on from there.
+    # A run does not look ahead at its end; now it may continue from there.
     at = look_ahead(run, stage, at, tools)
     reason = stop_reason(stage, at.progress, at.ledger)
   while reason is None and not stops:
@@ -119,10 +119,10 @@ def enter(
   tools: Tools,
   asked_to_stop: Callable[[], bool],
 ) -> Standing:
-  """A stage's beginning; `at` is where the stage before it ended.
+  """Begins a stage; `at` is the end of the previous stage.
 
   Raises:
-    Interrupted: nothing is lost, the journal has what was asked.
+    Interrupted: nothing is lost, the journal has the results so far.
   """
   before, settings = at.progress.carried or {}, {}
   for name in CONTROLS:
@@ -148,7 +148,7 @@ def enter(
 
 
 def first_state(stage: Stage, at: Standing) -> update.TrainState:
-  """The train state that a stage begins with, from the last one before it."""
+  """The initial train state of a stage, from the last state before it."""
   state = at.state
   if at.progress.step and stage.carry is not None:
     state = stage.carry(state)
@@ -161,10 +161,10 @@ def first_state(stage: Stage, at: Standing) -> update.TrainState:
 
 
 def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
-  """The same, with a word in `over` if there is no next batch.
+  """`at`, with a reason in `over` if there is no next batch.
 
-  A batch that cannot be filled is not begun: the fewer than a batch's prompts
-  that the last epoch has left stay out. Raises: Stopped, see `step.draw`.
+  A batch that cannot be filled is not begun: if the last epoch has fewer
+  prompts left than a batch, they stay out. Raises: Stopped, see `step.draw`.
   """
   cursor = at.progress.cursor or {}
   if not selection.may_begin_epoch(cursor, stage.mix, stage.prompts):
@@ -180,10 +180,9 @@ def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
 def look_back(
   run: Run, stage: Stage, at: Standing, tools: Tools, step: Step
 ) -> tuple[Standing, Step]:
-  """After a step: asks the held-out questions that are due, and sees whether
-  the stage is over.
+  """Asks held-out questions due after a step; checks whether the stage ends.
 
-  Where it is, those of all domains are asked.
+  At a stage's end the questions of all domains are asked.
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
@@ -220,7 +219,7 @@ def is_due(domain: Domain, step: int) -> bool:
 def newest_values(
   stop: ending.Stop, history: Sequence[float], values: Mapping[str, float]
 ) -> list[float]:
-  """The newest values of the stop rule's metric, as many as it looks at."""
+  """The newest values of the stop rule's metric, as many as it uses."""
   if stop.metric not in values:
     return list(history)
   return [*history, values[stop.metric]][-2 * stop.window :]
@@ -242,7 +241,7 @@ def stop_reason(
 def rise(
   stage: Stage, progress: Progress, known: ledger.Ledger
 ) -> plateau.Rise | None:
-  """What the stop rule goes by; see `ending.rise`."""
+  """The rise that the stop rule uses; see `ending.rise`."""
   return ending.rise(
     stage.stop,
     progress.history,

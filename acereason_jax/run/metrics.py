@@ -1,4 +1,4 @@
-"""The metrics files of a run, its line for each step, and samples of rollouts.
+"""The metrics files of a run, its line per step, and samples of rollouts.
 
 Text that a model wrote is hostile: nothing here prints it unescaped.
 """
@@ -57,9 +57,9 @@ MEASURED = (
 class Writer:
   """Context manager: writes `workdir`/metrics.jsonl and TensorBoard events.
 
-  `resume_step` is the first step that will be written. A run that was killed
-  may have left lines of that step and later, or half a line: those are dropped.
-  Only one process of a run may have a Writer.
+  `resume_step` is the first step that will be written. A killed run may have
+  left lines of that step and later, or half a line; they are dropped. Only one
+  process of a run may have a Writer.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, resume_step: int):
@@ -104,7 +104,7 @@ class _Events:
     self.flush, self.close = self._file.flush, self._file.close
 
   def purge(self, step: int) -> None:
-    """Makes readers forget what earlier files say about `step` and later."""
+    """Makes readers forget values in earlier files from `step` on."""
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._write(step, session_log=start)
 
@@ -145,7 +145,7 @@ def format_rollouts(
 ) -> str:
   """The first rollouts of up to `count` groups, with their verdicts.
 
-  Text longer than `max_chars` loses its middle; a note says how much.
+  Text longer than `max_chars` loses its middle; a note gives its length.
   """
   blocks = []
   for group in groups[:count]:
@@ -191,7 +191,7 @@ def merge(*parts: Mapping[str, float]) -> dict[str, float]:
 
 
 def peak_gb() -> float:
-  """The most memory this process has held, in GB (1e9 bytes)."""
+  """The peak memory of this process, in GB (1e9 bytes)."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   unit = 1 if sys.platform == 'darwin' else 1024
   return peak * unit / 1e9

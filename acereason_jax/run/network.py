@@ -1,7 +1,7 @@
 """The model of a run, from the config: its functions, parameters, engines.
 
-What serves a model in general is in rollout/serve.py; here are the parts that
-training adds, and the fields of the config that say them.
+rollout/serve.py has the parts that serve a model in general. Here are the parts
+that training adds, and the fields of the config that set them.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ from acereason_jax.run import metrics
 class Network(NamedTuple):
   """The model of a run and its tokenizer.
 
-  files: what is small of the model: its sizes, tokenizer and stop tokens.
+  files: small files of the model: sizes, tokenizer and stop tokens.
   mesh: the devices.
-  attention: the name of the kernel that trains.
-  kernel: that kernel.
-  model: the functions of the model.
-  parts: what of its parameters is trained, and what is frozen.
+  attention: name of the kernel for training.
+  kernel: kernel of that name.
+  model: functions of the model.
+  parts: trained and frozen parts of its parameters.
   """
 
   files: serve.ModelFiles
@@ -51,11 +51,12 @@ class Network(NamedTuple):
 
 
 class Params(NamedTuple):
-  """Where the parameters of a new run come from.
+  """The source of the parameters of a new run.
 
-  load: () -> what is trained, float32, on the devices.
-  load_frozen: () -> what is not, in the compute dtype; {} in full training.
-  abstract: shapes, dtypes and places of what is trained.
+  load: () -> trained parameters, float32, on the devices.
+  load_frozen: () -> frozen parameters, in the compute dtype; {} in full
+    training.
+  abstract: shapes, dtypes and shardings of the trained parameters.
   """
 
   load: Callable[[], base.Tree]
@@ -87,9 +88,9 @@ def build_network(c: reader.Reader) -> Network:
 
 
 def digests_of(network: Network) -> dict[str, Any]:
-  """Digests of the model's files that a run reads again when it goes on.
+  """Digests of the model's files that a run reads again when it resumes.
 
-  Closes the tokenizer's worker, which nothing asks after this.
+  Closes the tokenizer's worker, which is not needed after this.
   """
   files, parts = network.files, network.parts
   digests = dict(
@@ -101,7 +102,7 @@ def digests_of(network: Network) -> dict[str, Any]:
   if files.tokenizer.reads_clock:
     metrics.say(tokens.clock_line(files.tokenizer))
   if parts.frozen:
-    # Checkpoints lack it, so a run that goes on must find it as it was.
+    # Checkpoints lack these weights, so a resumed run must find them unchanged.
     digests['model'] = hf.model_digest(files.directory)
     metrics.say(
       f'trains {base.param_count(parts.trained):,} parameters beside '
@@ -111,7 +112,7 @@ def digests_of(network: Network) -> dict[str, Any]:
 
 
 def stamp(directory: str) -> str:
-  """Tells the weights of a directory from others that are put there later."""
+  """A text that differs if other weights are put into the directory later."""
   files = sorted(pathlib.Path(directory).glob('*.safetensors'))
   told = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
   return json.dumps(told)
@@ -142,8 +143,10 @@ def build_params(c: reader.Reader, network: Network) -> Params:
 
 
 def check_lengths(c: reader.Reader, network: Network, window: int) -> None:
-  """Raises ValueError if the context cannot hold a rollout of a stage, or the
-  mesh cannot cut its slots or rows."""
+  """Raises ValueError if sizes of a stage do not fit.
+
+  The context must hold a rollout, and the mesh must divide the slots and rows.
+  """
   lengths = {
     'config.rollout.max_tokens': c.rollout.max_tokens,
     'config.prompt.window': window,

@@ -23,7 +23,7 @@ def build_loss(c: reader.Reader) -> tuple[losses.Loss, frozenset[str]]:
   """The loss, and the fields of a batch that it reads.
 
   Raises:
-    ValueError: it is no loss, or one that is right for one update only.
+    ValueError: it is not a loss, or it is right for only one update.
   """
   loss, fn = c.objective.loss.build(), c.objective.loss.fn
   try:
@@ -55,7 +55,7 @@ def build_objective(c: reader.Reader, *, every: bool) -> objective.Objective:
 
 
 def build_control(c: reader.Reader, name: str, field: str) -> control.Control:
-  """A number of the config, or the control that it names."""
+  """The control that the config names, or a constant one for a number."""
   value = getattr(c, name)
   if not isinstance(value, reader.Reader):
     return control.constant(value)
@@ -73,8 +73,10 @@ def build_control(c: reader.Reader, name: str, field: str) -> control.Control:
 
 
 def build_groups(c: reader.Reader) -> control.Control:
-  """Rollouts a prompt. A control may be between two whole numbers: a step
-  rounds it."""
+  """The control of the number of rollouts per prompt.
+
+  Its value may be between two whole numbers: a step rounds it.
+  """
   made = build_control(c.rollout, 'per_prompt', 'rollout.per_prompt')
   if made.low < 2:
     raise ValueError(
@@ -87,7 +89,7 @@ def build_groups(c: reader.Reader) -> control.Control:
 def build_filters(
   c: reader.Reader, stage: ml_collections.ConfigDict
 ) -> dict[str, filtering.Filter]:
-  """By domain of the stage's mix."""
+  """The filters by domain of the stage's mix."""
   c.filter.kwargs()
   found = {}
   for domain, fields in stages_lib.filters(stage).items():
@@ -103,8 +105,10 @@ def check_metric(
   field: str,
   filters: Mapping[str, filtering.Filter],
 ) -> None:
-  """Raises ValueError for a metric that no step has, or that does not measure
-  the model."""
+  """Raises ValueError for a metric that cannot serve.
+
+  No step has it, or it does not measure the model.
+  """
   known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
     known = [*ending.OF_BATCHES, ending.SAME_PROMPTS, *known]
@@ -132,9 +136,9 @@ def check_metric(
 class Training(NamedTuple):
   """How a stage turns gradients into parameters.
 
-  optimizer: the transform of gradients.
-  init: float32 parameters, which it takes over -> a new train state.
-  abstract: shapes, dtypes and places of that state.
+  optimizer: transform of gradients.
+  init: float32 parameters, which it consumes -> a new train state.
+  abstract: shapes, dtypes and shardings of that state.
   """
 
   optimizer: optax.GradientTransformation
@@ -143,7 +147,7 @@ class Training(NamedTuple):
 
 
 def optimizer_component(c: reader.Reader) -> dict[str, Any]:
-  """The transform, with the arguments that rl/optim.py gives a meaning."""
+  """The transform, with the arguments that rl/optim.py interprets."""
   rate = c.optim.learning_rate
   if isinstance(rate, reader.Reader):
     rate = rate.kwargs()
@@ -185,7 +189,7 @@ def build_training(
     abstract,
     shardings,
   )
-  # Donated: the state takes the parameters over, it does not copy them.
+  # Donated: the state takes the parameters without a copy.
   init = jax.jit(init, out_shardings=shardings, donate_argnums=0)
   if has_reference:
     dtype = jnp.dtype(c.dtype)
@@ -197,7 +201,7 @@ def build_training(
 def build_carry(
   c: reader.Reader, specs: base.Tree, training: Training
 ) -> Callable[[update.TrainState], update.TrainState]:
-  """(the state at the end of the stage before) -> that at this one's beginning.
+  """A function: the state at the previous stage's end -> at this one's start.
 
   Leaves that `optim.restarts` names are made anew; the others are kept.
 
@@ -216,7 +220,7 @@ def build_carry(
     return [leaf for leaf, starts in zip(leaves, flags) if starts]
 
   placed = anew([x.sharding for x in jax.tree.leaves(abstract.opt_state)])
-  # Only what restarts is made: moments must not take memory twice.
+  # Only restarted leaves are made: moments must not take memory twice.
   fresh = jax.jit(
     lambda params: anew(jax.tree.leaves(optimizer.init(params))),
     out_shardings=placed,
@@ -234,7 +238,7 @@ def build_carry(
 
 
 def check_carried(stages: Sequence[values.Stage]) -> None:
-  """Raises ValueError if a stage cannot take over the optimizer before it."""
+  """Raises ValueError if a stage cannot carry the optimizer state before it."""
   shape = lambda stage: jax.tree.map(
     lambda x: (x.shape, x.dtype), stage.abstract_state.opt_state
   )

@@ -1,4 +1,4 @@
-"""Before a stage begins: every prompt is asked, for its filter to go by."""
+"""Probes before a stage: asks every prompt for the counts of its filter."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from acereason_jax.run import collect, judged, metrics
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Interrupted, Run, Stage, Standing, Tools
 
-# Steps of keys for what is not trained on; a run never takes so many.
+# First step number in keys of probes; a run never takes so many steps.
 _PROBES = 1 << 30
 
 
@@ -26,8 +26,9 @@ def probe(
   tools: Tools,
   asked_to_stop: Callable[[], bool],
 ) -> Standing:
-  """Asks every prompt of a domain as often as the stage's filter of it says,
-  and adds what became of them to the ledger.
+  """Asks every prompt of a domain as often as its filter in the stage requires.
+
+  The results are added to the ledger.
 
   The journal stores only the counts, after each chunk of prompts; a chunk that
   is interrupted is asked again.
@@ -42,7 +43,8 @@ def probe(
   where = f'stage {stage.name}: asking {len(asked):,} prompts {times} times'
   metrics.say(where + (f', {len(noted):,} of them before' if noted else ''))
   params = run.rollout_params(at.state.weights)
-  # Chunks of one size: of a few verdicts a failed one would be a large share.
+  # Chunks have one size: among a few verdicts a failed one would be a large
+  # share.
   count = max(1, -(-len(missing) // stage.prompts))
   for places in np.array_split(np.arange(len(missing)), count):
     if not len(places):
@@ -71,7 +73,7 @@ def probe_chunk(
   prompts: Sequence[types.Prompt],
   times: int,
 ) -> list[ledger.Record]:
-  """What became of `times` rollouts of each of the prompts."""
+  """The results of `times` rollouts of each of the prompts."""
   groups = collect.collect(
     stage.engine,
     params,
@@ -101,14 +103,16 @@ def read_probes(
   prompts: Sequence[types.Prompt],
   found: Mapping[journal_lib.Key, journal_lib.Entry],
 ) -> dict[str, ledger.Record]:
-  """What an interrupted probe of a stage at `step` left in the journal, by
-  prompt."""
+  """The results of an interrupted probe in the journal, by prompt.
+
+  The probe is that of a stage at `step`.
+  """
   noted = {}
   for prompt in prompts:
     key = journal_lib.Key('probe', step, prompt.id, 0)
     if (entry := found.get(key)) is not None:
       record = ledger.Record(*json.loads(entry.verdict.detail))
-      # A stage before it that was over at once asked at the same step.
+      # A previous stage that ended at once probed at the same step.
       if record.stage == stage.name:
         noted[prompt.id] = record
   return noted

@@ -1,7 +1,7 @@
-"""How a run starts, or goes on: what it finds, checks and opens.
+"""Starts or resumes a run: finds, checks and opens what it needs.
 
-A new run begins at its model, or where `start.run` ended; one that has a
-checkpoint goes on from there, if its configuration and its data are the same.
+A new run begins at its model, or where `start.run` ended. A run with a
+checkpoint resumes there, if its configuration and its data are the same.
 """
 
 import contextlib
@@ -38,12 +38,12 @@ _MAX_SUMMARY_BYTES = 16 << 20
 def read_meta(
   run: Run, checkpoints: checkpoint_lib.Checkpoints
 ) -> dict[str, Any] | None:
-  """What the newest checkpoint says of its run; None if there is none.
+  """`meta` of the newest checkpoint; None if there is no checkpoint.
 
-  What changes of the config from here on is said, and added to `changes`.
+  Changes of the config from here on are printed, and added to `changes`.
 
   Raises:
-    ValueError: this run cannot go on from it.
+    ValueError: this run cannot resume from it.
   """
   if (meta := checkpoints.latest_meta()) is None:
     return None
@@ -84,7 +84,7 @@ def read_meta(
 
 
 def has_ids(run: Run, dropped: Mapping[str, Any]) -> bool:
-  """Whether it has, for each domain and source, a list of texts."""
+  """Whether `dropped` has a list of texts for each domain and source."""
   return all(
     isinstance(dropped.get(name), dict)
     and all(_is_texts(dropped[name].get(source)) for source in domain.prompts)
@@ -97,7 +97,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def what_changed(name: str) -> str:
-  """'config.train_data: gives other data', of a name in `Run.digests`."""
+  """'config.train_data: gives other data', for a name in `Run.digests`."""
   if name in CHANGED:
     return f'config.model: {CHANGED[name]}'
   source, _, part = name.rpartition('.')
@@ -110,7 +110,7 @@ def what_changed(name: str) -> str:
   return f'config.{name}: gives other data'
 
 
-# What else of a model directory a run must find as it was.
+# Other parts of a model directory that a run must find unchanged.
 CHANGED = {
   'model': 'files of another content',
   'decoder': 'config.json describes another network',
@@ -120,14 +120,14 @@ CHANGED = {
 
 
 def brief(value: Any) -> str:
-  """For one line: the beginning of a digest, the JSON of anything else."""
+  """Short for one line: the beginning of a digest, the JSON of other values."""
   if isinstance(value, str) and len(value) == 64:
     return f'SHA-256 {value[:12]}...'
   return 'unknown' if value is None else json.dumps(value)[:300]
 
 
 def check_meta(meta: Mapping[str, Any]) -> None:
-  """Raises Damaged for what no run has saved: it may be a stranger's."""
+  """Raises Damaged for values that no run saves: they may be a stranger's."""
   match meta:
     case {
       'config': {'lora': dict(), 'stages': [*stages]},
@@ -143,7 +143,7 @@ def check_meta(meta: Mapping[str, Any]) -> None:
 
 
 def progress_of(run: Run, values: Mapping[str, Any]) -> Progress:
-  """Raises Damaged for what no run has saved; see `check_meta`."""
+  """Raises Damaged for values that no run saves; see `check_meta`."""
   stages = [stage.name for stage in run.stages]
   defaults = Progress(stage='')._asdict()
   for what, names in (
@@ -173,7 +173,7 @@ def another_version(what: str) -> checkpoint_lib.Damaged:
   )
 
 
-# What JSON has where a field's default is of the type.
+# The JSON types of a field, by the type of its default.
 LIKE = {type(None): (dict, type(None)), float: (int, float), tuple: list}
 
 
@@ -201,7 +201,7 @@ def check_steps(stage: Stage, progress: Progress) -> None:
 
 
 def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
-  """The summary of a run of that many steps, if there is one."""
+  """The summary of a run of `steps` steps, if there is one."""
   file = workdir / 'summary.json'
   if not file.exists():
     return None
@@ -209,7 +209,7 @@ def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
     with records.opened(file) as stream:
       values = json.loads(stream.read(_MAX_SUMMARY_BYTES))
   except (ValueError, RecursionError):
-    return None  # Torn, or not ours: it is written again.
+    return None  # Torn, or not ours: written again.
   match values:
     case {'steps': int(found)} if found == steps:
       return json.dumps(values)
@@ -217,8 +217,10 @@ def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
 
 
 def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
-  """The ids that a new run leaves out, by domain and source; says and lists
-  them."""
+  """The ids that a new run leaves out, by domain and source.
+
+  It prints and lists them.
+  """
   every, gone = [], {}
   file = workdir / 'dropped.jsonl'
   for domain in run.domains.values():
@@ -246,9 +248,9 @@ def open_tools(
   saved: int | None,
   stack: contextlib.ExitStack,
 ) -> Tools:
-  """Starts the judges, opens the journal; says what it found.
+  """Starts the judges and opens the journal; prints what it found.
 
-  The journal forgets what the checkpoint of step `saved` holds.
+  The journal forgets the steps that the checkpoint of step `saved` holds.
   """
   prompts, judges = {}, {}
   for name, domain in run.domains.items():
@@ -279,7 +281,7 @@ def open_tools(
     journal.forget(saved)
   first = saved if saved is not None else first_step(run)
   if journal.found and min(k.step for k in journal.found) != first:
-    # Steps are missing in between: those would be drawn by other parameters.
+    # Steps in between are missing, so other parameters would draw these.
     metrics.say(f'{journal.folder}: does not begin at step {first}: not used')
     journal.forget(max(k.step for k in journal.found) + 1)
   return Tools(prompts, judges, journal)
@@ -294,7 +296,7 @@ def first_step(run: Run) -> int:
 
 
 def step_of(progress: Mapping[str, Any]) -> int:
-  """Raises Damaged: no progress of a run."""
+  """The step of a run's progress. Raises Damaged if it is not one."""
   match progress:
     case {'step': int(step), 'stage': str()}:
       return step
@@ -304,7 +306,7 @@ def step_of(progress: Mapping[str, Any]) -> int:
 
 
 def fingerprint(run: Run, dropped: Any) -> str:
-  """Hash of what rollouts depend on: config, data, where the run began."""
+  """Hash of everything rollouts depend on: config, data, start of the run."""
   fields = steering.fixed(steering.by_name(run.config), steering.MAY_CHANGE)
   began = run.model_stamp
   if run.start_run:
@@ -314,9 +316,9 @@ def fingerprint(run: Run, dropped: Any) -> str:
 
 
 def agree_on_journal(journal: journal_lib.Journal) -> list[str]:
-  """Has all processes start from the same journal, or from none.
+  """Makes all processes start from the same journal, or from none.
 
-  They share a folder, which a network may show to each in its own way.
+  They share a folder, which a network may show differently to each.
   """
   if jax.process_count() == 1:
     return []
@@ -336,10 +338,10 @@ def restore(
   checkpoints: checkpoint_lib.Checkpoints,
   meta: Mapping[str, Any],
 ) -> Standing:
-  """Where the newest checkpoint stands, which has `meta`.
+  """The standing in the newest checkpoint, which has `meta`.
 
   Raises:
-    ValueError: it is of another model, or of other stages.
+    ValueError: it has another model, or other stages.
   """
   progress = progress_of(run, checkpoints.latest_progress())
   stage = loop.stage_of(run, progress)
@@ -349,17 +351,17 @@ def restore(
   known = parquet.from_bytes(restored.ledger)
   now = [c['field'] for c in meta['changes'] if c['step'] == progress.step]
   if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
-    # Its values are of another metric, or of one that is measured otherwise.
+    # Its values are of another metric, or of one that is measured differently.
     progress = progress._replace(history=())
   metrics.say(f'going on after step {progress.step}')
   return Standing(state, progress, known, meta['seconds'])
 
 
 def begin(run: Run) -> Standing:
-  """Where a new run stands: at its model, or where `start.run` ended.
+  """The standing of a new run: at its model, or where `start.run` ended.
 
   Raises:
-    ValueError: that run is of another model, optimizer or data set.
+    ValueError: that run has another model, optimizer or data set.
   """
   first = run.stages[0]
   if not run.start_run:
@@ -413,7 +415,7 @@ def begin_from(run: Run, first: Stage) -> Standing:
 
 
 def check_order(run: Run, first: Stage, found: Mapping[str, Any]) -> None:
-  """Raises ValueError if a run did not end with the stage before `first`."""
+  """Raises ValueError unless a run ended with the stage before `first`."""
   order = [stage['name'] for stage in run.config['stages']]
   stood = found['stage']
   metrics.say(

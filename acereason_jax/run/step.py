@@ -1,9 +1,9 @@
 """One step: draw, sample, judge, assign advantages, pack, update, record.
 
 Read `take_step` first, then down: each function is called by one above it, and
-what a step calls of other folders never calls back. Prompts are drawn in
-curriculum/, sampled in rollout/ and judged in verifiers/ (run/collect.py does
-both at once); advantages, packed rows and updates are made in rl/.
+functions of other folders never call back. Prompts are drawn in curriculum/,
+sampled in rollout/ and judged in verifiers/ (run/collect.py does both at once);
+advantages, packed rows and updates are made in rl/.
 """
 
 import time
@@ -32,11 +32,11 @@ from acereason_jax.run.values import (
 class Batch(NamedTuple):
   """The judged groups of a step.
 
-  groups: those to train on.
-  asked: all of them, in the order that their prompts were drawn in.
-  epochs: the epoch of each one's prompt.
-  cursor: where the stage stands in its data after them.
-  rounds: how they were collected.
+  groups: groups to train on.
+  asked: all groups, in the order in which their prompts were drawn.
+  epochs: epoch of the prompt of each group in `asked`.
+  cursor: place of the stage in its data after them.
+  rounds: result of each round of `collect`.
   """
 
   groups: list[types.Group]
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 def take_step(
   run: Run, stage: Stage, at: Standing, tools: Tools
 ) -> tuple[Standing, Step]:
-  """One batch: from prompts to a gradient, and what is known after it.
+  """Takes one step, from prompts to updates; returns its standing and results.
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
@@ -81,8 +81,8 @@ def take_step(
 def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
   """Draws prompts, and has their rollouts sampled and judged.
 
-  Groups without a gradient are replaced by those of further prompts, in at most
-  `refill` rounds and as long as there are prompts: a batch that is still not
+  Groups of further prompts replace groups without a gradient, in at most
+  `refill` rounds and as long as there are prompts. A batch that is still not
   full is trained on as it is.
   """
   progress, rules = at.progress, stage.objective.rules
@@ -98,7 +98,8 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
     try:
       drawn, cursor = draw(run, stage, at, tools, cursor, stage.prompts - kept)
     except filtering.NothingLeft:
-      # The first batch of a step was looked for when the step before ended.
+      # The end of the previous step already checked that the first batch
+      # exists.
       assert rounds, 'a stage that is over takes no step'
       break
     found = collect.collect(
@@ -131,8 +132,8 @@ def draw(
   """The next prompts, each with its epoch, and the cursor after them.
 
   Raises:
-    filtering.NothingLeft: they would begin an epoch that has none.
-    Stopped: the data are not those that the stage began with.
+    filtering.NothingLeft: they would begin an epoch without prompts.
+    Stopped: the data differ from those that the stage began with.
   """
   try:
     return selection.draw(
@@ -157,17 +158,17 @@ def draw(
 def choose_groups(
   groups: Sequence[types.Group], count: int, rules: objective.Rules
 ) -> list[types.Group]:
-  """`count` of the groups as they were drawn, those with a gradient first."""
+  """The first `count` groups; groups with a gradient come before the others."""
   dull = lambda i: not objective.has_signal(groups[i], rules)
   best = sorted(range(len(groups)), key=dull)[:count]
   return [groups[i] for i in sorted(best)]
 
 
 def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
-  """Of all groups that were asked; speed, slots and pages of the first round.
+  """Metrics of all groups asked; speed, slots and pages of the first round.
 
-  In a stage that refills its batches `zero_signal_share` is of the groups that
-  are trained on: what the refills left.
+  In a stage that refills its batches `zero_signal_share` is over the groups
+  that are trained on, after the refills.
   """
   rules, first = stage.objective.rules, batch.rounds[0]
   values = metrics.merge(
@@ -190,7 +191,7 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
 def setting_metrics(
   stage: Stage, at: Standing, batch: Batch
 ) -> dict[str, float]:
-  """What the step was taken with."""
+  """The settings that the step used."""
   return dict(
     stage=float(stage.index),
     epoch=float(selection.epochs_done(batch.cursor)),
@@ -208,7 +209,7 @@ def update_policy(
 ) -> tuple[update.TrainState, dict[str, float]]:
   """One update for each list of microbatches; metrics of all of them.
 
-  `entropy` is the batch's, nats a token. `at.state` is given away.
+  `entropy` is that of the batch, nats per token. `at.state` is donated.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(
@@ -220,7 +221,7 @@ def update_policy(
   )
   parts = [[stage.place(batch) for batch in part] for part in microbatches]
   if stage.has_first:
-    # pi_old of all updates is the policy before the first of them.
+    # pi_old of all updates is the policy before the first update.
     first_pass = stage.update.first_pass
     parts = [
       [first_pass(state.weights, batch, knobs) for batch in part]
@@ -254,8 +255,8 @@ def merge_updates(
 ) -> dict[str, float]:
   """A batch's metrics, from those of its updates: means, with exceptions.
 
-  The mismatch is the first update's: later ones train another policy than the
-  one that sampled.
+  The mismatch is that of the first update: later updates train a policy that is
+  no longer the sampler's.
   """
   first = lambda values: values[0]
   rules = dict(
@@ -270,7 +271,7 @@ def merge_updates(
 def reset_reference(
   stage: Stage, state: update.TrainState, stage_step: int
 ) -> update.TrainState:
-  """The policy as the new reference, if it is due after `stage_step` steps."""
+  """Makes the policy the reference, if that is due after `stage_step` steps."""
   every = stage.reset_reference_every
   if stage.has_reference and every and not stage_step % every:
     return stage.update.reset_reference(state)
@@ -284,7 +285,7 @@ def record(
   batch: Batch,
   values: Mapping[str, float],
 ) -> Standing:
-  """Where the run stands after the step: the ledger and the next settings."""
+  """The standing after the step, with its ledger and the next settings."""
   progress = at.progress
   stage_step = progress.stage_step + 1
   seen = control.Seen(
@@ -319,7 +320,7 @@ def record(
 def carried_settings(
   stage: Stage, settings: Mapping[str, float]
 ) -> dict[str, float]:
-  """Those that the next stage goes on with, if its controls take them over."""
+  """The settings that the next stage continues with, if controls carry them."""
   return {
     name: value
     for name, value in settings.items()

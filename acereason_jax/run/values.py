@@ -1,7 +1,7 @@
-"""What a run is made of, and where it stands: values without functions.
+"""The values of a run: its parts and its progress, without functions.
 
-`Run` is built from the config before a run starts, `Tools` are opened when it
-does, and `Standing` is all that changes: a checkpoint holds that.
+`Run` is built from the config before a run starts. `Tools` are opened when it
+starts. `Standing` is everything that changes, and a checkpoint holds it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ class Stopped(RuntimeError):
 
 
 class Interrupted(Exception):
-  """A signal asked the run to stop; it goes on from `step`."""
+  """A signal asked the run to stop; it resumes from `step`."""
 
   def __init__(self, step: int):
     super().__init__(step)
@@ -35,11 +35,11 @@ class Interrupted(Exception):
 
 
 class Judges(NamedTuple):
-  """Who judges the rollouts of a domain.
+  """The judges of a domain's rollouts.
 
-  pool: the processes that judge.
-  batch_seconds: how long after a batch's last token verdicts are waited for.
-  max_failed_share: the share of failed verdicts that stops the run if passed.
+  pool: processes that judge.
+  batch_seconds: seconds to wait for verdicts after a batch's last token.
+  max_failed_share: share of failed verdicts above which the run stops.
   """
 
   pool: pool_lib.VerifierPool
@@ -48,17 +48,17 @@ class Judges(NamedTuple):
 
 
 class Domain(NamedTuple):
-  """A kind of prompts and who judges them.
+  """A kind of prompts and their judges.
 
   name: 'math', or 'main' in a run of one kind.
-  where: what its fields of the config begin with: '' or 'domains.math.'.
-  prompts: by source, 'train_data' and 'heldout_data'.
-  digests: of the rows as read, by source.
-  evaluate_every: steps between looks at its held-out questions; 0: only where a
-    stage ends.
+  where: prefix of its fields in the config: '' or 'domains.math.'.
+  prompts: prompts by source, 'train_data' and 'heldout_data'.
+  digests: digests of the rows as read, by source.
+  evaluate_every: steps between evaluations of its held-out questions; 0: only
+    at the end of a stage.
   open_judges: starts the workers that judge its rollouts.
-  open_reference_pool: starts those that check its reference answers; None where
-    answers are taken as they are.
+  open_reference_pool: starts the workers that check its reference answers; None
+    if answers are not checked.
   """
 
   name: str
@@ -71,35 +71,35 @@ class Domain(NamedTuple):
 
 
 class Stage(NamedTuple):
-  """What a run does for a while; config/base.py explains each choice.
+  """A part of a run with settings of its own; config/base.py explains each.
 
-  name: is unique in the run.
-  index: its place among all stages of the config, from 0.
-  stop: when it ends.
-  mix: the share of each domain in its prompts, in any unit.
-  filters: by domain of `mix`, which prompts an epoch leaves out.
-  prompts: prompts of a batch.
-  groups: rollouts a prompt.
-  refill: most rounds of further prompts in place of groups without a gradient.
-  engine: draws its rollouts.
-  temperature: of the softmax that rollouts are drawn from.
-  entropy_bonus: the weight of the entropy in the loss.
+  name: name, unique in the run.
+  index: index among all stages of the config, from 0.
+  stop: rules that end it.
+  mix: share of each domain in its prompts, in any unit.
+  filters: filter of each domain of `mix`, which leaves prompts out of epochs.
+  prompts: number of prompts per batch.
+  groups: number of rollouts per prompt.
+  refill: most rounds of further prompts that replace groups without a gradient.
+  engine: engine that draws its rollouts.
+  temperature: temperature of the softmax that rollouts are drawn from.
+  entropy_bonus: weight of the entropy in the loss.
   objective: how judged groups become advantages and weights.
   layout: how rollouts are cut into microbatches.
   place: a packed batch of numpy arrays -> the same on the devices.
-  update: the jitted functions of an update.
-  tempered: whether the policy that is trained has the rollouts' temperature.
+  update: jitted functions of an update.
+  tempered: whether the trained policy has the rollouts' temperature.
   has_reference: whether the loss reads the logp of a reference model.
-  has_first: whether batches are scored by the policy before the first of their
-    updates.
-  reset_reference_every: steps after which the reference is the policy; 0: only
-    where the stage begins.
-  abstract_state: shapes, dtypes and places of its train state.
+  has_first: whether the policy scores a batch before the first of its updates.
+  reset_reference_every: steps after which the policy becomes the reference; 0:
+    only at the start of the stage.
+  abstract_state: shapes, dtypes and shardings of its train state.
   init: float32 parameters, which it takes over -> a new train state.
-  carry: the train state at the end of the stage before -> that at the beginning
-    of this one, which keeps its moments; None where nothing is carried.
-  limits: what stops the run if passed, by name.
-  mismatch_limit: what sampler and trainer may differ by, nats a token.
+  carry: train state at the end of the previous stage -> train state at the
+    start of this one, which keeps the moments; None if nothing is carried.
+  limits: limits that stop the run if passed, by name.
+  mismatch_limit: largest healthy mismatch of sampler and trainer, nats per
+    token.
   """
 
   name: str
@@ -131,29 +131,29 @@ class Stage(NamedTuple):
 class Run(NamedTuple):
   """Everything that a run needs, built from its config before it starts.
 
-  config: the whole config as plain JSON.
+  config: whole config as plain JSON.
   attention: the name of the kernel that trains.
-  seed: of sampling keys and of the order of the data.
+  seed: seed of sampling keys and of the order of the data.
   domains: by name.
-  stages: those to run, in order.
-  digests: of what a run that goes on must find as it was. By field of the
-    config: all rows as read, and the tokens of prompts; then the network, the
-    tokenizer and the stop tokens; and the files of the model, where checkpoints
-    do not hold all weights.
-  heldout_engine: draws the answers to held-out questions.
-  heldout_temperature: of these answers.
-  heldout_groups: answers to a held-out question.
-  load_params: reads what is trained from the model's files.
-  load_frozen: reads what is not trained; {} in full training.
+  stages: stages to run, in order.
+  digests: digests of everything that a resumed run must find unchanged. By
+    field of the config: all rows as read, and the tokens of prompts. Then the
+    network, the tokenizer and the stop tokens. Also the files of the model, if
+    checkpoints do not hold all weights.
+  heldout_engine: engine that draws the answers to held-out questions.
+  heldout_temperature: temperature of these answers.
+  heldout_groups: number of answers per held-out question.
+  load_params: reads the trained parameters from the model's files.
+  load_frozen: reads the frozen parameters; {} in full training.
   abstract_params: shapes, dtypes and places of what is trained.
-  rollout_params: the `weights` of a train state -> what the engines read.
-  model_stamp: tells the model's weights from others put there later.
-  start_run: the run whose weights this one begins with; '' for the model's.
-  best: the metric whose best checkpoint is kept; '' for none.
+  rollout_params: `weights` of a train state -> parameters of the engines.
+  model_stamp: text that differs if other weights replace the model's.
+  start_run: run whose weights this one begins with; '' for the model's.
+  best: metric whose best checkpoint is kept; '' for none.
   checkpoint_every: steps between checkpoints.
-  checkpoint_keep: how many of the newest are kept.
-  samples: when (every) how many (count) rollouts are printed, and how many
-    characters of each.
+  checkpoint_keep: number of the newest checkpoints that are kept.
+  samples: steps between printed samples (every), number of rollouts (count),
+    and characters of each.
   """
 
   config: dict[str, Any]
@@ -178,11 +178,11 @@ class Run(NamedTuple):
 
 
 class Tools(NamedTuple):
-  """What a run opens when it starts.
+  """The resources that a run opens when it starts.
 
-  prompts: by domain and source, without those that were screened out.
+  prompts: prompts by domain and source, without those that were screened out.
   judges: by domain.
-  journal: what was sampled and judged since the last checkpoint.
+  journal: rollouts and verdicts since the last checkpoint.
   """
 
   prompts: Mapping[str, Mapping[str, Sequence[types.Prompt]]]
@@ -191,21 +191,21 @@ class Tools(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """How far a run is; plain JSON, in every checkpoint under these names.
+  """The progress of a run; plain JSON, in every checkpoint under these names.
 
-  stage: the name of the stage that it is in.
-  step: batches that were trained on.
-  stage_step: those of this stage.
-  cursor: where the stage stands in its data; None before its first batch.
-  temperature: that of the next step.
-  entropy_bonus: that of the next step.
-  groups: rollouts a prompt in the next step, before rounding.
-  carried: those of the three that the next stage goes on with.
-  temperatures: those of the stage's steps so far.
-  history: the newest values of the stop rule's metric in this stage.
-  nonfinite: how many steps in a row had no finite gradient.
+  stage: name of the current stage.
+  step: number of batches that were trained on.
+  stage_step: number of these batches in this stage.
+  cursor: place of the stage in its data; None before its first batch.
+  temperature: temperature of the next step.
+  entropy_bonus: entropy bonus of the next step.
+  groups: rollouts per prompt in the next step, before rounding.
+  carried: those of the three that the next stage continues with.
+  temperatures: temperatures of the stage's steps so far.
+  history: newest values of the stop rule's metric in this stage.
+  nonfinite: number of consecutive last steps without a finite gradient.
   heldout: pass rates before the first stage and at each stage's end.
-  over: why there is no next batch in this stage; '' if there is one.
+  over: reason why this stage has no next batch; '' if it has one.
   """
 
   stage: str
@@ -224,12 +224,12 @@ class Progress(NamedTuple):
 
 
 class Standing(NamedTuple):
-  """All that a run knows between two steps; a checkpoint holds it.
+  """Everything that a run knows between two steps; a checkpoint holds it.
 
   state: parameters, moments and reference.
-  progress: how far it is.
-  ledger: what became of every prompt.
-  seconds: how long the run took so far, over all of its starts.
+  progress: progress of the run.
+  ledger: results of every prompt.
+  seconds: time the run took so far, over all of its starts.
   """
 
   state: update_lib.TrainState
@@ -239,12 +239,12 @@ class Standing(NamedTuple):
 
 
 class Step(NamedTuple):
-  """What a step found, beside where it left the run.
+  """The results of a step, in addition to the new standing.
 
-  values: its metrics.
-  groups: the judged groups that it trained on.
-  trace: what the engine did, in the first round of the batch.
-  reason: why the stage is over after it; None if it is not.
+  values: metrics of the step.
+  groups: judged groups that it trained on.
+  trace: trace of the engine in the first round of the batch.
+  reason: reason why the stage is over after it; None if it is not.
   """
 
   values: dict[str, float]

@@ -1,7 +1,7 @@
 """The parameters that a run's checkpoint holds, to serve or to export.
 
-It is here and not in rollout/, because that folder may not know of runs:
-rollout/serve.py takes a function that loads, whatever it loads from.
+This is not in rollout/, because that folder may not know about runs:
+rollout/serve.py takes a function that loads weights from any source.
 """
 
 import os
@@ -20,12 +20,12 @@ from acereason_jax.run import checkpoint
 class Trained(NamedTuple):
   """A checkpoint, read without its arrays.
 
-  path: the folder RUN/checkpoints/STEP.
-  step: how many batches were trained on.
-  directory: the model that the run started from.
-  dtype: of compute in the run, by name.
-  lora: the arguments of `lora.split` beside the specs.
-  model_digest: of the directory's files, if adapters are trained beside them;
+  path: folder RUN/checkpoints/STEP.
+  step: number of batches that were trained on.
+  directory: model that the run started from.
+  dtype: compute dtype of the run, by name.
+  lora: arguments of `lora.split` except the specs.
+  model_digest: digest of the directory's files if only adapters are trained;
     else None.
   """
 
@@ -48,13 +48,15 @@ def is_run(path: str) -> bool:
 
 
 def is_step(place: pathlib.Path) -> bool:
-  """Whether this is called like one checkpoint of a run."""
+  """Whether this path has the form of one checkpoint of a run."""
   return place.name.isdigit() and place.parent.name == 'checkpoints'
 
 
 def find(model: str) -> serve.Weights:
-  """The weights of a model directory, an embedded model's name, a run's folder
-  (its newest checkpoint) or RUN/checkpoints/STEP.
+  """The weights that a name or a path stands for.
+
+  `model` is a model directory, an embedded model's name, a run's folder (its
+  newest checkpoint) or RUN/checkpoints/STEP.
 
   Raises:
     ValueError, OSError: one line.
@@ -67,7 +69,7 @@ def find(model: str) -> serve.Weights:
 def of_run(path: str) -> serve.Weights:
   """The weights of a run's checkpoint, as the run's own rollouts read them.
 
-  The newest checkpoint is looked up once: a run that goes on changes nothing.
+  The newest checkpoint is looked up once, so a run in progress changes nothing.
 
   Raises:
     ValueError, OSError: one line.
@@ -85,7 +87,7 @@ def of_run(path: str) -> serve.Weights:
 
 
 def read(path: str | os.PathLike) -> Trained:
-  """Raises ValueError or OSError, one line: no checkpoint, or a damaged one."""
+  """Raises ValueError or OSError, one line, if there is no valid checkpoint."""
   meta, progress = checkpoint.load_meta(path), checkpoint.load_progress(path)
   if meta is None or progress is None:
     raise FileNotFoundError(
@@ -128,11 +130,12 @@ def load_trained(
 ) -> base.Tree:
   """All parameters in `dtype`, placed for rollouts; adapters are merged.
 
-  The checkpoint is read as float32 over the fsdp axis of the mesh; a larger
-  one takes less of each device until the parameters are in `dtype`.
+  The checkpoint is read as float32, sharded over the fsdp axis of the mesh. A
+  larger axis takes less memory of each device until the parameters are in
+  `dtype`.
   """
   parts, weights = restore(trained, specs, mesh)
-  # Adapters are merged as the run does it, in its own dtype.
+  # Adapters are merged in the run's dtype, as the run merges them.
   merging = jnp.dtype(trained.dtype) if parts.frozen else dtype
   to_rollouts, _ = serve.rollout_params(specs, parts, mesh, merging)
   params = to_rollouts(weights)
@@ -142,9 +145,10 @@ def load_trained(
 def restore(
   trained: Trained, specs: base.Tree, mesh: Mesh
 ) -> tuple[lora.Parts, base.Tree]:
-  """What of the parameters was trained, and all of them, spread over fsdp.
+  """(the trained parameters, all parameters), both sharded over fsdp.
 
-  What was trained is float32. The rest, beside adapters, is in the run's dtype.
+  Trained parameters are float32. If adapters are trained, the rest is in the
+  run's dtype.
 
   Raises:
     ValueError, OSError: one line.

@@ -23,7 +23,7 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     exits.one_line_for(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
-    # Before anything is swept or written: no two runs in one folder.
+    # This comes before anything is removed or written: one run per folder.
     workdir.mkdir(parents=True, exist_ok=True)
     lock = folder.lock_of(workdir)
     for note in stack.enter_context(journal_lib.locked(lock)):
@@ -52,7 +52,7 @@ def go_on(
   meta: dict[str, Any] | None,
   stack: contextlib.ExitStack,
 ) -> int:
-  """Goes on from the newest checkpoint, which has `meta`; None: there is none.
+  """Resumes from the newest checkpoint, which has `meta` (None: there is none).
 
   Returns the exit status.
   """
@@ -76,7 +76,7 @@ def go_on(
     at = loop.run_stages(run, at, tools, records)
   except Interrupted as e:
     checkpoints.wait()
-    # Who closed the terminal reads it no more.
+    # Nobody reads a terminal that was closed.
     with contextlib.suppress(SystemExit):
       metrics.say(f'stopped and saved after step {e.step}; run it again')
     return exits.STOPPED
@@ -94,14 +94,14 @@ def open_writer(
 ) -> metrics.Writer | None:
   """Writes the config and its changes; opens the metrics of later steps.
 
-  Only the first process does.
+  Only the first process does so.
   """
   if jax.process_index() != 0:
     return None
   config = json.dumps(run.config, indent=2)
   files.write_atomically(workdir / 'config.json', config)
   file = workdir / 'changes.json'
-  # Those of a try that saved nothing are none, once they are taken back.
+  # Changes of a try that saved nothing do not count once they are undone.
   if meta['changes'] or file.exists():
     files.write_atomically(file, json.dumps(meta['changes'], indent=2))
   return stack.enter_context(
@@ -110,7 +110,7 @@ def open_writer(
 
 
 def summarise(run: Run, records: writing.Records, at: Standing) -> None:
-  """Says and writes what became of a run that is over."""
+  """Prints and writes the summary of a run that is over."""
   first, last = at.progress.heldout[0], at.progress.heldout[-1]
   before, after = map(heldout_lib.format_rates, (first, last))
   metrics.say(f'held-out pass rate: {before} before, {after} after')

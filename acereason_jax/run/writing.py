@@ -1,4 +1,4 @@
-"""What a run writes: lines, metrics, sample rollouts, checkpoints."""
+"""Writes a run's lines, metrics, sample rollouts and checkpoints."""
 
 import math
 import pathlib
@@ -17,12 +17,12 @@ from acereason_jax.run.values import Run, Standing, Step
 
 
 class Records(NamedTuple):
-  """Where a run writes what it does.
+  """The outputs of a run.
 
-  workdir: its folder.
-  checkpoints: its checkpoints.
-  writer: of its metrics; None on all processes but the first.
-  meta: what every checkpoint says of the run: config, data, dropped, changes.
+  workdir: folder of the run.
+  checkpoints: checkpoints of the run.
+  writer: writer of its metrics; None on all processes except the first.
+  meta: facts about the run in every checkpoint: config, data, dropped, changes.
   advance: moves the progress bar on by a step.
   """
 
@@ -36,7 +36,7 @@ class Records(NamedTuple):
 def write_step(
   run: Run, records: Records, at: Standing, step: Step, total: int
 ) -> None:
-  """Says and writes what a step found; `total` is the run's last step."""
+  """Prints and writes the results of a step; `total` is the run's last step."""
   done = at.progress.step
   if records.writer is not None:
     records.writer.write(done, step.values)
@@ -60,13 +60,13 @@ def write_step(
     )
   records.advance()
   if step.values['nonfinite'] and records.writer is not None:
-    # What a gradient that is not finite came from.
+    # The batch that produced a gradient that is not finite.
     path = records.workdir / f'nonfinite_{done}.npz'
     np.savez(path, **batch_arrays(step.groups))
 
 
 def batch_arrays(groups: Sequence[types.Group]) -> dict[str, np.ndarray]:
-  """A batch as arrays by name, for a file: all rollouts one after the other."""
+  """A batch as arrays by name, for a file: all rollouts, concatenated."""
   pairs = [(g, r, v) for g in groups for r, v in zip(g.rollouts, g.verdicts)]
   return dict(
     prompt_id=np.array([r.prompt_id for _, r, _ in pairs]),
@@ -87,15 +87,17 @@ def save(
   at: Standing,
   step: Step,
 ) -> None:
-  """Starts a checkpoint of where the run stands after a step.
+  """Starts a checkpoint of the standing after a step.
 
-  Its score is the step's `run.best`; a rate of nothing that was judged is none.
+  Its score is the step's `run.best`; a rate without judged rollouts is no
+  score.
   """
   checkpoints, score = records.checkpoints, step.values.get(run.best)
-  # In this order. Only after the wait is the checkpoint before this one on the
-  # disk for sure, and only what such a checkpoint holds may the journal forget.
-  # This one is on its way when `save` returns: a kill may leave it torn, and
-  # then the journal still has all steps since the one before.
+  # The order matters. Only after the wait is the previous checkpoint certainly
+  # on the disk, and the journal may forget only steps that such a checkpoint
+  # holds. This checkpoint is not yet on the disk when `save` returns. A kill
+  # may leave it torn; then the journal still has all steps since the previous
+  # one.
   checkpoints.wait()
   if (saved := checkpoints.latest_step()) is not None:
     journal.forget(saved)

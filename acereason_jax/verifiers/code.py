@@ -1,12 +1,12 @@
 r"""Judges a response's program: the last ```python block, against every test.
 
-All tests must pass; the first that does not ends it (arXiv 2505.16400, section
-3.1). A program runs in a `jail`, in a fresh process for each test, its source
-untouched: as a real `__main__`, or, where its function is called, as a module.
-What it is compared with never enters a process that runs it, and no verdict is
-read from it, only bytes. docs/judges.md has what is read and what is equal.
-CPU time decides TLE, so that a busy machine does not; as much as for one test,
-and two seconds, may be slept in all tests together.
+All tests must pass; the first failure ends the judging (arXiv 2505.16400,
+section 3.1). A program runs in a `jail`, in a fresh process for each test, with
+its source unchanged: as a real `__main__`, or as a module if its function is
+called. The expected outputs never enter a process that runs it, and no verdict
+is read from the program, only bytes. docs/judges.md lists what is read and what
+is equal. CPU time decides TLE, so a busy machine does not change verdicts. All
+tests together may sleep for the time limit of one test plus two seconds.
 
 | status | when | verdict |
 |---|---|---|
@@ -52,8 +52,8 @@ def verify(
   """Returns the verdict on a response; `answer` is the task as JSON.
 
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
-  the third of the task, whatever the order they ran in. A submission has
-  `budget_seconds` of CPU time for all its tests, sleep as for one of them, and
+  the third of the task, whatever the order in which tests ran. A submission has
+  `budget_seconds` of CPU time for all its tests, sleep as for one test, and
   `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
@@ -82,7 +82,7 @@ def prepare_worker(
   tier: str = 'auto',
   budget_seconds: float = 60.0,
 ) -> str:
-  """Starts the jail of a pool's worker; returns what holds programs in it.
+  """Starts the jail of a pool's worker; returns its confinement.
 
   Raises:
     ValueError: the worker would be confined too much to run anything, the pool
@@ -96,7 +96,7 @@ def prepare_worker(
     )
   longest = running.longest_seconds(budget_seconds)
   if timeout_seconds <= longest:
-    # Else who sleeps is not judged, instead of wrong.
+    # Otherwise a program that sleeps would be not judged instead of wrong.
     raise ValueError(
       f'timeout_seconds={timeout_seconds:g}: with budget_seconds='
       f'{budget_seconds:g} one submission may take {longest:g} s; give more'
@@ -157,7 +157,7 @@ def explain(
 
 
 def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:
-  # It runs all tests once more.
+  # This runs all tests once more.
   return prepare_worker(timeout_seconds / 2, confine, **kwargs)
 
 
@@ -172,9 +172,9 @@ def _task(answer: str) -> tasks.CodeTask:
   return task
 
 
-# By task: how often each test was the one that failed.
+# By task: how often each test was the first to fail.
 _kills: collections.OrderedDict = collections.OrderedDict()
-# By task and program: a group often repeats itself.
+# By task and program, because a group often repeats programs.
 _memo: collections.OrderedDict = collections.OrderedDict()
 _REMEMBERED = 4096
 
@@ -186,7 +186,7 @@ def _judge(
   tier: str,
   budget_seconds: float,
 ) -> tuple[running.CodeStatus, str]:
-  """Runs the tests, those that failed others first, until one fails."""
+  """Runs tests until one fails, starting with those that failed others."""
   problem = _digest(answer)
   submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:
@@ -201,7 +201,7 @@ def _judge(
       kills[number] += ran.status != 'SANDBOX_ERROR'
       found = ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
       break
-  # A verdict that depended on the clock or the jail is asked for again.
+  # A verdict that depended on the clock or the jail is not stored.
   if found[0] not in ('TLE', 'SANDBOX_ERROR'):
     _remember(_memo, submission, found)
   return found

@@ -1,7 +1,7 @@
 r"""The lenient judge: the rules of the released AceReason evaluation toolkit.
 
-For comparing with published scores, never for rewards: it takes many wrong
-answers for right. The rules, in their order; what follows | is refused.
+It is for comparing with published scores, never for rewards: it accepts many
+wrong answers. These are the rules in order; text after | is refused.
 
   extraction, from the whole response, its thinking included
     last box, braces at most three deep  \boxed{4} \boxed{5     -> 4
@@ -31,11 +31,11 @@ answers for right. The rules, in their order; what follows | is refused.
     arithmetic, in Python's spelling     2**3 = 8       (all)
     fraction text, \frac{a}{b} as a/b    \frac{a;b}{2} = a;b/2   (MATH-500)
 
-Not reproduced, on purpose: running the answer as Python code (there `2^3` is
-1), giving up after 5 s, and what its LaTeX parsers make of text that they
-cannot read: often its beginning (`7.5.3` is 7.5). Nor that `x(x+1)` is a
-function there, and \sqrt[3]{-8} complex. Answers over 4,000 characters are
-'unparsed' here, and over 400 never symbolic.
+Some behaviour is not reproduced, on purpose: running the answer as Python code
+(there `2^3` is 1), giving up after 5 s, and the results of its LaTeX parsers on
+text that they cannot read, often its beginning (`7.5.3` is 7.5). Nor is
+`x(x+1)` a function here, or \sqrt[3]{-8} complex. Answers over 4,000 characters
+are 'unparsed' here, and over 400 never symbolic.
 """
 
 import collections
@@ -99,9 +99,9 @@ def _judge(
   return 'right' if name else 'wrong', f'{place}, {name or "-"}: {text[:80]!a}'
 
 
-# Braces count even after a backslash. Every step of it is determined by the
-# next character, so that a failure costs one pass, and at most three boxes can
-# be open at one character.
+# Braces count even after a backslash. The next character determines every step,
+# so a failure costs one pass, and at most three boxes can be open at one
+# character.
 _BOX = re.compile(
   r'\\boxed\{([^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*)\}'
 )
@@ -114,7 +114,7 @@ _DELIMITERS = (
 
 
 def extract(response: str) -> tuple[str, str | None]:
-  """Returns where the answer stands in the response, and the answer if any."""
+  """Returns where the answer is in the response, and the answer if any."""
   boxes = collections.deque(_BOX.finditer(response), maxlen=1)
   if boxes:
     return 'box', boxes[0][1]
@@ -147,7 +147,7 @@ _CLEANING = tuple(
     (r'(?:\\,)?\\text\{[^}\n]*\}', ''),
     (r'\s\^\{-\d+\}', ''),
     (r'[ \n]', ''),
-    # Meant for line ends, but \neq and \nu begin with it too.
+    # The pattern is meant for line ends, but \neq and \nu begin with it too.
     (r'\\n', ''),
     (r'(\d)\\times10\^\{([-+]?\d+)\}', r'\1e\2'),
     (r'(\d)\\times10\^([-+]?\d+)', r'\1e\2'),
@@ -200,7 +200,7 @@ def _equal(given: str, wanted: str, depth: int = 0) -> str:
 
 
 def _number(text: str) -> float | None:
-  r"""Returns what float() reads; a number with % or \% divided by 100.
+  r"""Returns what float() reads; a number with % or \% is divided by 100.
 
   float() reads more than digits, and so does the toolkit: `1_0` is 10.
   """
@@ -223,7 +223,7 @@ def _near_percent(given: float, wanted: float) -> bool:
 
 
 def _equal_without_brackets(given: str, wanted: str) -> bool:
-  """Whether only {}, () and a pair of outer brackets tell them apart."""
+  """Whether they differ only in {}, () and a pair of outer brackets."""
   square = given.startswith('[') and given.endswith(']')
   round_ = given.startswith('(') and given.endswith(')')
   if (square and wanted[:1] != '(') or (round_ and wanted[:1] != '['):
@@ -232,7 +232,7 @@ def _equal_without_brackets(given: str, wanted: str) -> bool:
 
 
 def _equal_inside(given: str, wanted: str, depth: int) -> bool:
-  """Whether both are in brackets, of whatever kind, and equal without."""
+  """Whether both are in brackets of any kind, and equal without them."""
   if not (_bracketed(given) and _bracketed(wanted)):
     return False
   return bool(_equal(given[1:-1], wanted[1:-1], depth))
@@ -292,7 +292,7 @@ def _two_digits(given: str, wanted: str) -> str:
 
 
 def _rounded(text: str) -> str:
-  """Returns a float below 1 with two significant digits, another text as is."""
+  """Returns a float below 1 in two significant digits, other text unchanged."""
   try:
     value = float(text)
   except ValueError:
@@ -301,7 +301,7 @@ def _rounded(text: str) -> str:
 
 
 def _arithmetic(given: str, wanted: str) -> str:
-  """By the values of plain sums and products, zero excepted."""
+  """Compares the values of plain sums and products, except zero."""
   a, b = (_computed(text) for text in (given, wanted))
   return 'arithmetic' if a and a == b else ''
 

@@ -1,11 +1,12 @@
 r"""Judges a math response: its last `\boxed{}` against the reference answer.
 
-Layers, the first that can decide does: the box is found (`last_box`), both
-texts get one spelling, equal strings are right, plain numbers are compared as
-rationals, words as words, then trees of our own grammar by value, and what it
-does not read by math-verify after a screen (`symbolic`). Text is never
-evaluated as code. Time is bounded by sizes up to math-verify, whose sympy can
-still run away: so judge in a `VerifierPool`, whose parent holds the deadline.
+It works in layers, and the first that can decide does. The box is found
+(`last_box`), and both texts get one spelling. Equal strings are right. Plain
+numbers are compared as rationals, words as words, then trees of our own grammar
+by value. Texts that the grammar cannot read go to math-verify after a screen
+(`symbolic`). Text is never evaluated as code. Sizes bound the time up to
+math-verify, whose sympy can still run away. So judge in a `VerifierPool`, whose
+parent holds the deadline.
 
 A false positive teaches a wrong answer, so equality is strict (arXiv
 2505.16400, section 3.1 and Fig. 5). Each decision is a line with examples in
@@ -55,7 +56,7 @@ _BOX = re.compile(r'\\boxed\s{0,100}\{')
 _WORDS = frozenset(['yes', 'no', 'true', 'false', 'none', 'even', 'odd'])
 _SLIPPED = re.compile(r'\\boxed\s{0,9}\{([^{}\\]{1,100})\\\}[^{}\\]{0,20}$')
 _ROMAN = re.compile(r'\(?([IVX]{2,})\)?|\(([ivx]{2,})\)')
-# (2)(3) are two statements by their numbers, and so is (I)(IV): no products.
+# (2)(3) and (I)(IV) are two statements by their numbers, not products.
 _STATEMENTS = re.compile(
   r'(?:\([0-9]+\)){2,}|(?=.*[IVX]{2})(?:\([IVX]+\)){2,}'
   r'|(?=.*[ivx]{2})(?:\([ivx]+\)){2,}'
@@ -65,7 +66,7 @@ _PARTS = re.compile(
   r'(?:^|[,;] ?)(?:\((?:[0-9]+|[a-z])\) ?[0-9]|\(1\) ?(?:[A-Za-z(]|\\frac'
   r'|\\sqrt)|\([0-9]+\) ?\([0-9]+\)(?=[,;(]|$))'
 )
-# Words, maybe with a number after them: no solution, July 4.
+# Words, optionally with a number after them: no solution, July 4.
 _PHRASE = re.compile(
   r"[A-Za-z]+(?:'s)?(?:[ .][A-Za-z]+(?:'s)?)+|[A-Za-z]{3,}(?: [0-9]+)+"
 )
@@ -75,10 +76,10 @@ _LETTERS = re.compile(r"[A-Za-z][A-Za-z '-]*[A-Za-z]")
 def verify(response: str, answer: str, *, reasons: bool = True) -> Verdict:
   r"""Returns the verdict on `response`, `detail` naming layer and extract.
 
-  With `reasons` only the text after the first `</think>` counts, and a
-  response without one is 'unparsed': an answer inside the thinking is none
-  (arXiv 2505.16400, section 3.1), and a policy that closes its thinking twice
-  does not get to choose. A reference that cannot be read is 'error'.
+  With `reasons` only the text after the first `</think>` counts, and a response
+  without one is 'unparsed': an answer inside the thinking does not count (arXiv
+  2505.16400, section 3.1), and a policy that closes its thinking twice cannot
+  choose. A reference that cannot be read is 'error'.
   """
   start = time.perf_counter()
   box, problem = extract(response, reasons)
@@ -93,8 +94,8 @@ def verify(response: str, answer: str, *, reasons: bool = True) -> Verdict:
 def reference(response: str, answer: str) -> Verdict:
   """Returns 'right' if `answer` can be a reference, else 'error' and why.
 
-  It must be readable, and equal to itself. `response` is not looked at: the
-  signature is that of a judge, so that a pool can run it.
+  It must be readable, and equal to itself. `response` is ignored: the signature
+  is that of a judge, so a pool can run it.
   """
   del response
   start = time.perf_counter()
@@ -116,7 +117,7 @@ def explain(response: str, answer: str, *, reasons: bool = True) -> Verdict:
 
 
 def _reading(text: str) -> list[str]:
-  """Returns how a text is read, in two or three lines."""
+  """Returns the reading of a text, in two or three lines."""
   if len(text) > _BOX_CHARS:
     return [f'{len(text)} characters, more than {_BOX_CHARS}']
   normal = spelling.normalise(text)
@@ -133,7 +134,7 @@ def _reading(text: str) -> list[str]:
 
 
 def extract(response: str, reasons: bool) -> tuple[str | None, str]:
-  r"""Returns (what the counted box holds, ''), or (None, why there is none)."""
+  r"""Returns (contents of the counted box, ''), or (None, why none counts)."""
   if reasons:
     _, tag, response = response.partition('</think>')
     if not tag:
@@ -145,9 +146,10 @@ def extract(response: str, reasons: bool) -> tuple[str | None, str]:
 
 
 def last_box(text: str) -> str | None:
-  r"""Returns what the last balanced `\boxed{...}` holds, or None.
+  r"""Returns the contents of the last balanced `\boxed{...}`, or None.
 
-  Linear in the length; escaped braces are none; of nested boxes the outer.
+  The time is linear in the length. Escaped braces do not count. The outer one
+  of nested boxes counts.
   """
   start = text.rfind('\\boxed')
   if start < 0:
@@ -155,7 +157,7 @@ def last_box(text: str) -> str | None:
   opening = _BOX.match(text, start)
   if opening is not None and (start == 0 or text[start - 1] != '\\'):
     end = spelling.closing(text, opening.end())
-    # Mostly the box is near the end, and nothing that is open encloses it.
+    # Mostly the box is near the end, and no open brace encloses it.
     if end is not None and spelling.closing(text, end + 1) is None:
       return text[opening.end() : end]
   box, open_braces = None, []
@@ -172,7 +174,7 @@ def last_box(text: str) -> str | None:
 
 
 def _slipped_box(text: str) -> str | None:
-  r"""Returns what the only box holds, if `\}` was written for its brace."""
+  r"""Returns the contents of the only box, if `\}` stands for its brace."""
   match = _SLIPPED.search(text)
   return None if match is None else match[1]
 
@@ -205,13 +207,12 @@ def _closed(number: str) -> str:
 class _Reference(NamedTuple):
   """A reference, read once for its group.
 
-  normal: in one spelling.
-  letter: that of an option, else ''.
-  text: the value as it is read, '' if there is a letter only; commas only
-    separate.
-  exact: the rational that `text` spells, if it is one.
-  node: the tree of `text`, if our own grammar reads it.
-  problem: why it can be no reference, else ''.
+  normal: reference in one spelling.
+  letter: letter of an option, else ''.
+  text: value as it is read, '' if there is only a letter; commas only separate.
+  exact: rational that `text` spells, if it is one.
+  node: tree of `text`, if our own grammar reads it.
+  problem: why it cannot be a reference, else ''.
   """
 
   normal: str
@@ -239,7 +240,7 @@ def _reference(answer: str) -> _Reference:
   if not option.value:
     return _known(option.letter)._replace(normal=normal, letter=option.letter)
   known = _known(spelling.normalise(option.value))
-  # A value in words that nobody can compare leaves the letter.
+  # If the value is in words that cannot be compared, only the letter counts.
   readable = not known.problem.startswith(_UNREADABLE)
   return known._replace(
     normal=normal,
@@ -304,10 +305,10 @@ def _is_letter(wanted: _Reference) -> bool:
 
 
 def _option(normal: str, wanted: _Reference) -> options.Option | None:
-  """Returns the option that only a reference with one lets us see.
+  """Returns the option in an answer, which only a reference with one reveals.
 
   Raises:
-    Ambiguous: another letter stands beside the value.
+    Ambiguous: another letter is next to the value.
   """
   if letter := options.letter(normal):
     return options.Option(letter, '')
@@ -336,7 +337,7 @@ def _compare_options(
 def _compare_values(
   normal: str, wanted: _Reference, raw: str
 ) -> tuple[Status, str]:
-  """Returns what texts in one spelling say; `raw` is both as written.
+  """Compares texts in one spelling; `raw` is both as written.
 
   Raises:
     Ambiguous: the given text can be read in more than one way.
@@ -352,7 +353,7 @@ def _compare_values(
 
 
 def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
-  """Returns what our own grammar says, or math-verify where it is silent."""
+  """Compares by our own grammar, or by math-verify if it cannot decide."""
   try:
     found, _ = numerals.readings(normal, _parse)
     if wanted.node is not None:
@@ -367,8 +368,8 @@ def _compare_trees(normal: str, wanted: _Reference) -> tuple[Status, str]:
     pass
   text = numerals.texts(normal).texts[0]
   status, layer = symbolic.compare(text, wanted.text)
-  # The reference was read already: what fails now is the model's doing, which
-  # must not excuse it from its group.
+  # The reference was read already, so the model causes this failure, which must
+  # not remove the rollout from its group.
   return 'unparsed' if status == 'error' else status, layer
 
 
@@ -380,7 +381,7 @@ def _parse(normal: str) -> Node:
   """Returns the tree; a phrase is its words, not products of letters.
 
   Raises:
-    Unreadable, TooLarge: as `latex.parse`.
+    Unreadable, TooLarge: as in `latex.parse`.
     Ambiguous: parts of an answer by their numbers, or products.
   """
   if match := _ROMAN.fullmatch(normal):
@@ -404,13 +405,13 @@ def _parse(normal: str) -> Node:
 
 
 def _are_foreign(text: str) -> bool:
-  """Whether these are words in other letters, as Chinese ones."""
+  """Whether these are words in other scripts, such as Chinese."""
   letters = text.replace(' ', '')
   return letters.isalpha() and not any(c.isascii() for c in letters)
 
 
 def _fold(text: str) -> str:
-  """Words in small letters; labels, and what mixes both, as they are."""
+  """Words in small letters; labels, and mixtures of both, unchanged."""
   words = ' '.join(text.split())
   if words.casefold() in _WORDS:
     return words.casefold()

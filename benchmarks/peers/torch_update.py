@@ -1,8 +1,8 @@
 """The update of benchmarks/update.py in torch; see there.
 
 Reads the case from stdin, prints its measurements as the last line. Full
-batches, no gradient checkpointing, scaled_dot_product_attention, AdamW: what
-is fastest on a CPU and what most programs do.
+batches, no gradient checkpointing, scaled_dot_product_attention, AdamW: the
+fastest choices on a CPU, and those of most programs.
 """
 
 import json

@@ -5,9 +5,9 @@
     python -m benchmarks.step --peer tunix=/tmp/tunix/bin/python
 
 Reads the case from stdin, prints its measurements as the last line. Tunix's
-defaults except float32, no KL penalty, and a stop token that is no token.
-Steps overlap inside `train`, so a step is measured from the end of one
-sampling to the end of the next: an update and a sampling.
+defaults except float32, no KL penalty, and a stop token that is not a token.
+Steps overlap inside `train`, so a step is measured from the end of one sampling
+to the end of the next: an update and a sampling.
 """
 
 import json
@@ -87,7 +87,7 @@ def make_config(case: dict, mesh, window: int, vocab: int):
       max_tokens_to_generate=case['tokens'],
       temperature=1.0,
       max_prompt_length=window,
-      # It pads prompts to a power of two.
+      # Tunix pads prompts to a power of two.
       kv_cache_size=(1 << (window - 1).bit_length()) + case['tokens'] + 1,
       eos_tokens=[vocab],
     ),

@@ -1,7 +1,7 @@
 r"""Whether expressions are equal: they agree at every sample point.
 
-Exactly where both are rational, else to as many digits as their largest and
-smallest parts need to be told apart.
+Rational values are compared exactly, others to as many digits as their largest
+and smallest parts require.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from acereason_jax.verifiers.answers.vocabulary import (
   Unreadable,
 )
 
-# A decimal with that many right digits is no accident.
+# A decimal with this many right digits is no accident.
 _LONG_DECIMAL = 12
-# Where all are positive, roots and logarithms are real.
+# Points where all variables are positive, so roots and logarithms are real.
 _POSITIVE = ((3, 7), (2, 5), (2311, 53))
-# Elsewhere each variable has a size and a sign of its own.
+# At other points each variable has a size and a sign of its own.
 _SIZES = (Fraction(1, 89), Fraction(7, 5), Fraction(37, 3), Fraction(1013, 2))
 _MIXED = 10
 _INTEGERS = (*range(1, 13), 30, 97, 150, 1009)
@@ -37,10 +37,10 @@ _INTEGERS = (*range(1, 13), 30, 97, 150, 1009)
 def _points(
   names: frozenset[str], whole: bool, only_whole: bool
 ) -> list[dict[str, Fraction]]:
-  """Returns where expressions of these variables are compared.
+  """Returns the points where expressions of these variables are compared.
 
-  `whole` numbers too where floors are taken, and only these where (-1)^n
-  says that n is one.
+  It includes whole numbers if floors are taken, and only whole numbers if
+  (-1)^n shows that n is one.
   """
   if not names:
     return [{}]
@@ -65,7 +65,7 @@ def _points(
 
 
 def _mixed(name: str, k: int) -> Fraction:
-  """A number that depends on the name and on which point this is."""
+  """A number that depends on the name and on the index of the point."""
   data = hashlib.blake2b(f'{name} {k}'.encode(), digest_size=8).digest()
   draw = int.from_bytes(data)
   size = _SIZES[draw % len(_SIZES)]
@@ -77,7 +77,7 @@ def equal(a: Node, b: Node) -> bool:
   """Whether two expressions are equal.
 
   Raises:
-    Unreadable: one is no expression.
+    Unreadable: one is not an expression.
     Refused: one has no value at any point.
     TooLarge: one would take too long.
   """
@@ -90,16 +90,16 @@ _IMAGINARY = Node('constant', ('i',))
 
 def _same_function(a: Node, b: Node) -> bool:
   if tree.symbols(a) - tree.symbols(b) and tree.symbols(b) - tree.symbols(a):
-    return False  # Of other variables.
+    return False  # They have different variables.
   budget = numbers.budget()
   every = [*tree.nodes(a), *tree.nodes(b)]
-  # Without i these are functions of real numbers.
+  # Without i these are functions of real numbers only.
   real = bool(tree.symbols(a) | tree.symbols(b)) and _IMAGINARY not in every
   # \sqrt{a/b} is \sqrt{a}/\sqrt{b}, as people write; \sqrt{x}^2 is not x.
   roots = real and _has_roots(a) != _has_roots(b)
   only_whole = any(map(_counts, every))
   whole = any(n.op == 'call' and n.args[0] in _STEPS for n in every)
-  # Where no point is in their domain, complex values decide.
+  # If no point is in their domain, complex values decide.
   for is_real in (True, False) if real else (False,):
     seen = False
     for point in _points(tree.symbols(a) | tree.symbols(b), whole, only_whole):
@@ -116,7 +116,7 @@ _STEPS = ('floor', 'ceil', 'mod', 'gcd', 'lcm')
 
 
 def _counts(node: Node) -> bool:
-  """Whether it is like (-1)^n, n! or a binomial, which say that n is whole."""
+  """Whether it is like (-1)^n, n! or a binomial, so that n must be whole."""
   if node.op == 'factorial' or node.args[:1] == ('binom',):
     return bool(tree.symbols(node))
   if node.op != 'power' or not tree.symbols(node.args[1]):
@@ -133,12 +133,11 @@ def _agree(
   real: bool,
   roots: bool,
 ) -> bool | None:
-  """Whether both agree at a point; None where that says nothing.
+  """Whether both agree at a point; None if the point decides nothing.
 
-  Where only one has a real value they differ: \\ln(x^2) and 2 \\ln x at -1.
-  Where several variables are negative that says nothing, so that \\ln(ab) is
-  \\ln a + \\ln b. Where both are complex, equal forms may be on different
-  branches.
+  If only one has a real value they differ: \\ln(x^2) and 2 \\ln x at -1. If
+  several variables are negative that decides nothing, so \\ln(ab) is \\ln a +
+  \\ln b. If both are complex, equal forms may be on different branches.
   """
   several = sum(value < 0 for value in point.values()) > 1
   roots = real and (roots or several)
@@ -161,7 +160,7 @@ def _agree(
   except Undefined:
     return None
   except TooLarge:
-    # e^{-x^2} at 500 says less than what it costs.
+    # e^{-x^2} at 500 costs more than it tells.
     if not point or budget.left < 0:
       raise
     return None
@@ -181,7 +180,7 @@ def _has_real_value(
 
 
 def _has_roots(node: Node) -> bool:
-  """Whether there are roots that a negative number has not."""
+  """Whether there are roots that negative numbers lack."""
   return any(
     (n.op == 'root' and n.args[1] % 2 == 0)
     or (
@@ -201,7 +200,7 @@ def _has_odd_roots(*expressions: Node) -> bool:
 
 
 def _rounded_equal(a: Node, b: Node) -> bool | None:
-  """Whether one is a long decimal of the other; None if none is one."""
+  """Whether one is a long decimal of the other; None if neither is one."""
   for decimal, exact in ((a, b), (b, a)):
     negative = decimal.op == 'negate'
     number = decimal.args[0] if negative else decimal
@@ -218,13 +217,13 @@ def _rounded_equal(a: Node, b: Node) -> bool | None:
         return False
       value = mpmath.re(numbers.inexact(value)) * (-1 if negative else 1)
       excess = (value - numbers.inexact(written)) * 10**places
-      # Cut off there, or rounded.
+      # The decimal may be cut off there, or rounded.
       return bool(0 <= excess < 1 or abs(excess) <= 0.5)
   return None
 
 
 def _terminates(value: Number) -> bool:
-  """Whether it is a decimal fraction, which leaves nothing to round."""
+  """Whether it is a decimal fraction, which needs no rounding."""
   if not isinstance(value, Fraction):
     return False
   below = value.denominator
@@ -238,7 +237,7 @@ def ratio(a: Node, b: Node) -> Number | None:
   """Returns the constant c with a = c b and c != 0, or None.
 
   Raises:
-    Unreadable, TooLarge, Refused: as `equal`.
+    Unreadable, TooLarge, Refused: as in `equal`.
   """
   for point in _points(tree.symbols(a) | tree.symbols(b), False, False):
     try:

@@ -1,9 +1,9 @@
-r"""Whether two parsed answers say the same.
+r"""Decides whether two parsed answers are the same.
 
-Structure first, then values: lists and sets without order, tuples and
-intervals with it, equations up to a factor, inequalities as their solutions,
-units that must not contradict each other. A name that is given its value
-(`x = 5`) is that value.
+Structure is compared first, then values. Order counts in tuples and intervals,
+but not in lists and sets. Equations are compared up to a factor, and
+inequalities by their solutions. Units must not contradict each other. A name
+with its value (`x = 5`) is that value.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def same(given: Node, wanted: Node) -> bool:
   """Whether two answers are the same.
 
   Raises:
-    Unreadable: one of them means nothing here.
+    Unreadable: one of them has no meaning here.
     Refused: one contradicts itself.
     TooLarge: one would take too long.
   """
@@ -53,7 +53,7 @@ def same(given: Node, wanted: Node) -> bool:
 
 
 def _equation(node: Node) -> Node | None:
-  """Returns left - right of one equation between expressions."""
+  """Returns left - right of a single equation between expressions."""
   if node.op != 'relation' or node.args[0] != ('=',):
     return None
   left, right = node.args[1:]
@@ -64,20 +64,20 @@ def _equation(node: Node) -> Node | None:
 
 
 def _both_name_values(a: Node, b: Node) -> bool:
-  """Whether both are like `f(x) = ...` with one name: values will do."""
+  """Whether both are like `f(x) = ...` with one name, so values suffice."""
   return bool(
     forms.name(a.args[1]) and forms.name(a.args[1]) == forms.name(b.args[1])
   )
 
 
 def _proportional(a: Node, b: Node, signed: bool) -> bool:
-  """Whether a = c b with a constant c, if `signed` a positive one."""
+  """Whether a = c b with a constant c, which must be positive if `signed`."""
   factor = agreement.ratio(a, b)
   return factor is not None and (not signed or factor > 0)
 
 
 def _item(node: Node) -> Item:
-  """Returns what a statement says.
+  """Returns the content of a statement.
 
   Raises:
     Unreadable, Refused: see `same`.
@@ -93,7 +93,7 @@ def _item(node: Node) -> Item:
 
 
 def _value(node: Node) -> Node:
-  """Returns a value in the form that is compared."""
+  """Returns a value in its form for comparison."""
   if node == Node('symbol', ('blackboardR',)):
     return forms.REALS
   if node.op in ('multiply', 'negate') and _has_matrix(node):
@@ -110,7 +110,7 @@ def _has_matrix(node: Node) -> bool:
 
 
 def _scaled(node: Node) -> Node:
-  """A matrix times numbers, or its negative, by element."""
+  """Multiplies a matrix by numbers, or negates it, element by element."""
   factors = [arg for arg in node.args if arg.op != 'matrix']
   if len(factors) != len(node.args) - 1:
     raise Unreadable('a product of matrices')
@@ -125,9 +125,9 @@ def _scaled(node: Node) -> Node:
 
 
 def _inequalities(node: Node) -> Node:
-  """`x < 1 or x > 3` as a union, `x > 1, x < 3` as what both allow.
+  """`x < 1 or x > 3` as a union, `x > 1, x < 3` as an intersection.
 
-  Other lists as they are.
+  Other lists are returned unchanged.
   """
   if not all(i.op == 'relation' and _ORDER & {*i.args[0]} for i in node.args):
     return Node('list', node.args)
@@ -180,7 +180,7 @@ def _chain(operators: tuple[str, ...], operands: tuple[Node, ...]) -> Item:
   if name:
     operators, operands = operators[1:], operands[1:]
     while len(operands) > 1 and forms.name(operands[0]):
-      # x = y = 5 names two.
+      # x = y = 5 has two names.
       name = f'{name} = {forms.name(operands[0])}'
       operators, operands = operators[1:], operands[1:]
   elif any(forms.is_expression(o) and tree.symbols(o) for o in operands):
@@ -212,7 +212,7 @@ def _share(item: Item) -> Item:
 
 
 def _with_share(name: str, items: list[Item]) -> Item:
-  """The exact members of a chain in which some, maybe, are percents."""
+  """The exact members of a chain in which some may be percents."""
   percents = [item.value for item in items if item.unit == 'percent']
   others = [item for item in items if item.unit != 'percent']
   if percents and others:
@@ -257,7 +257,7 @@ def _says_radians(node: Node) -> bool:
 def _same_value(a: Node, b: Node, inner: bool = False) -> bool:
   """Whether two values are equal; kinds that never meet are not."""
   if a != b:
-    # Words for what the other writes in symbols.
+    # One has words where the other has symbols.
     a, b = (
       forms.WORDS.get(n.args[0], n) if n.op == 'text' else n for n in (a, b)
     )
@@ -304,7 +304,7 @@ def _each(a: Iterable[Node], b: Iterable[Node]) -> bool:
 
 
 def _ordered(a: Node, b: Node) -> bool:
-  """Whether an unbracketed list is the tuple of the same order."""
+  """Whether an unbracketed list equals a tuple with the same order."""
   bare, bracketed = (a, b) if a.op == 'list' else (b, a)
   if bracketed.args[:2] != ('(', ')'):
     return False
@@ -366,12 +366,12 @@ def _choose(node: Node, sign: int) -> Node:
 
 
 def _unordered(a: list[Node], b: list[Node]) -> bool:
-  """Whether two lists hold the same things, however often."""
+  """Whether two lists hold the same elements, however often."""
   exact_a, rest_a = _split(a)
   exact_b, rest_b = _split(b)
   if exact_a == exact_b and not rest_a and not rest_b:
     return True
-  # The rational ones too: \sqrt{4} may stand for 2.
+  # Rational elements too: \sqrt{4} may stand for 2.
   a, b = rest_a + list(exact_a.values()), rest_b + list(exact_b.values())
   if exact_a.keys() == exact_b.keys():
     a, b = rest_a, rest_b
@@ -388,7 +388,7 @@ def _covers(a: list[Node], b: list[Node]) -> bool:
 
 
 def _depth(node: Node) -> int:
-  """How deep sets are nested: comparing them doubles at each level."""
+  """The depth of nested sets; the cost of comparing doubles at each level."""
   if not isinstance(node, Node):
     return 0
   below = max((_depth(arg) for arg in node.args), default=0)
@@ -396,7 +396,7 @@ def _depth(node: Node) -> int:
 
 
 def _split(nodes: list[Node]) -> tuple[dict[Fraction, Node], list[Node]]:
-  """The plain numbers by value, and all else."""
+  """(plain numbers by value, other nodes)."""
   exact, rest = {}, []
   for node in nodes:
     negative = node.op == 'negate'
@@ -421,7 +421,7 @@ def _congruent(a: Node, b: Node) -> bool:
 
 
 def _same_relation(a: Node, b: Node) -> bool:
-  """Equations up to a factor, inequalities up to a positive one."""
+  """Compares equations up to a factor, inequalities up to a positive one."""
   left, right = a.args[0], b.args[0]
   if not tree.symbols(a) | tree.symbols(b):
     return left == right and _each(a.args[1:], b.args[1:])

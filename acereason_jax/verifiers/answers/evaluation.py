@@ -1,4 +1,4 @@
-"""The value of an expression at a point, at the precision that is set."""
+"""Evaluates an expression at a point, at the current precision."""
 
 import math
 import zlib
@@ -22,7 +22,7 @@ def evaluate(node: Node, scope: Scope) -> Number:
   """Returns the value of an expression at `scope.point`.
 
   Raises:
-    Unreadable: it is no expression.
+    Unreadable: it is not an expression.
     TooLarge: it would take too long.
     Undefined: it has no value there.
     NotReal: `scope.real`, and a function has no real value there.
@@ -36,7 +36,8 @@ def evaluate(node: Node, scope: Scope) -> Number:
   except (Unreadable, TooLarge, NotReal):
     raise
   except (ValueError, ArithmeticError) as e:
-    # mpmath's poles and domains, or Undefined from below.
+    # A pole or a domain error of mpmath, or Undefined from a function called
+    # here.
     raise Undefined(str(e)) from e
   if isinstance(value, Fraction):
     return numbers.charge(value, scope)
@@ -97,7 +98,7 @@ def _divide(node: Node, scope: Scope) -> Number:
 def _operands(node: Node, scope: Scope) -> list[Number]:
   values = [numbers.finite(evaluate(arg, scope)) for arg in node.args]
   if not numbers.exact(*values):
-    # Each is divided out or multiplied in full.
+    # Each factor is divided out or multiplied in full.
     scope.budget.spend(len(values) * mpmath.mp.prec**2 // 2)
     for value in values:
       if isinstance(value, Fraction) and value:
@@ -111,7 +112,7 @@ def _negate(node: Node, scope: Scope) -> Number:
 
 def _power(node: Node, scope: Scope) -> Number:
   base = numbers.finite(evaluate(node.args[0], scope))
-  # a^{\log_a b} is b, as everybody writes.
+  # a^{\log_a b} is b by convention.
   exponent = numbers.finite(evaluate(node.args[1], scope._replace(real=False)))
   if not numbers.exact(base, exponent):
     for value in (base, exponent):
@@ -193,7 +194,7 @@ def _degree(node: Node, scope: Scope) -> Number:
 
 
 def _apply(node: Node, scope: Scope) -> Number:
-  """An unknown function: some number that only equal arguments share."""
+  """An unknown function's value: a number that only equal arguments share."""
   name, *arguments = node.args
   seed = zlib.crc32(name.encode()) % 10**6
   value = mpmath.mpf(seed + 2) / 101
@@ -245,5 +246,5 @@ def has_even_root(exponent: Number | None) -> bool:
 
 
 def denominator(value: Number | None) -> int | None:
-  """Returns that of a rational, None for others."""
+  """Returns the denominator of a rational, None for other values."""
   return value.denominator if isinstance(value, Fraction) else None

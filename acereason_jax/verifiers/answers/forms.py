@@ -1,4 +1,4 @@
-"""What forms an answer has: names, expressions, and words for values."""
+"""The forms of answers: names, expressions, and words for values."""
 
 from typing import NamedTuple
 
@@ -27,13 +27,13 @@ _NAMES = frozenset(['symbol', 'text'])
 
 
 class Item(NamedTuple):
-  """What a statement says.
+  """The content of a statement.
 
-  name: the name it gives to the value, '' without one.
-  unit: '' without one.
-  value: in that unit.
-  share: the value again, where the unit is percent and it is written as a
-    number too: 4/5 = 80%.
+  name: name of the value, '' without one.
+  unit: unit of the value, '' without one.
+  value: value in that unit.
+  share: the value as a plain number, if the unit is percent and both are
+    written: 4/5 = 80%.
   """
 
   name: str
@@ -66,7 +66,7 @@ def name(node: Node) -> str:
 
 
 def is_expression(node: Node) -> bool:
-  """Whether it has one value, without a unit and without plus-minus."""
+  """Whether the node has one value, without a unit or plus-minus."""
   if node.op in STRUCTURES or node.op == 'quantity':
     return False
   return not any(n.op == 'pm' for n in tree.nodes(node))

@@ -19,8 +19,8 @@ def call(name: str, values: list[Number], scope: Scope) -> Number:
   """Returns the value of a named function.
 
   Raises:
-    Unreadable: there is no such function of so many arguments.
-    TooLarge, Undefined, NotReal: as `evaluation.evaluate`.
+    Unreadable: no such function takes this number of arguments.
+    TooLarge, Undefined, NotReal: as in `evaluation.evaluate`.
   """
   scope.budget.spend_on(numbers.GAMMA if name == 'Gamma' else numbers.SERIES)
   if name in ('exp', 'sinh', 'cosh', 'tanh') and len(values) == 1:
@@ -46,16 +46,16 @@ def call(name: str, values: list[Number], scope: Scope) -> Number:
   if name in _WITH_ZEROS:
     value = numbers.cancelled(value, (*values, Fraction(1)), scope)
   if name in _WITH_POLES:
-    # A large gamma function need not be near a pole.
+    # A large value of the gamma function need not be near a pole.
     zero = scope.zero if name == 'Gamma' else scope.zero or scope.noise
     return numbers.no_pole(value, zero)
   return value
 
 
 def _on_edge(name: str, value: Number, scope: Scope) -> Number:
-  """Returns 1 or -1 for what is that with rounding, where slopes are infinite.
+  """Returns 1 or -1 for values that equal it up to rounding.
 
-  There the rounding of arccos(1) has half as many digits.
+  Slopes are infinite there: after rounding, arccos(1) has half as many digits.
   """
   if name not in _WITH_EDGES or isinstance(value, Fraction):
     return value
@@ -66,7 +66,7 @@ def _on_edge(name: str, value: Number, scope: Scope) -> Number:
 
 
 def _whole_numbers(name: str, values: list[Number]) -> Number:
-  """gcd, lcm, mod, binom of whole numbers; max and min of any reals."""
+  """gcd, lcm, mod and binom of whole numbers; max and min of any reals."""
   if name in ('max', 'min') and values:
     for value in values:
       numbers.demand_real(value)
@@ -106,7 +106,7 @@ def _binomial(n: int, k: int) -> Number:
 
 def gamma(value: Number) -> Number:
   """Returns (value - 1)!, for whole numbers and others."""
-  # Its time grows with the cube of the digits.
+  # Its time grows with the cube of the number of digits.
   if mpmath.mp.prec > 4 * numbers.BITS:
     raise TooLarge('a gamma function of many digits')
   return mpmath.gamma(numbers.argument(value))
@@ -133,7 +133,7 @@ def _log(value: Number, base: Number | None = None) -> Number:
 
 
 def _round(rounding: Callable, value: Number, zero: mpmath.mpf) -> Fraction:
-  """floor or ceil; a number that is whole except for rounding counts as it."""
+  """floor or ceil; a number that is whole up to rounding counts as whole."""
   if isinstance(value, Fraction):
     return Fraction(rounding(value))
   numbers.demand_real(value)
@@ -168,7 +168,7 @@ _FUNCTIONS: dict[str, Callable] = {
   'Im': lambda value: mpmath.im(numbers.inexact(value)),
   'exp': _exp,
   'ln': _log,
-  # Without a base: ten, as in school books and math-verify.
+  # The default base is ten, as in school books and math-verify.
   'log': lambda value, base=Fraction(10): _log(value, base),
   'lg': lambda value: _log(value, Fraction(10)),
   'abs': abs,

@@ -11,7 +11,7 @@ MIRRORED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
 def solution(operators: tuple[str, ...], operands: tuple[Node, ...]) -> Item:
   """The interval of a linear inequality in one variable.
 
-  Others stay as they are, with one operator.
+  Other inequalities stay unchanged, with one operator.
   """
   named = [n for n in operands if n.op == 'apply']
   if named:
@@ -49,7 +49,7 @@ def _absolute(
     inner = absolute[0].args[1]
     side = inner if sign > 0 else Node('negate', (inner,))
     chain = tuple(side if o == absolute[0] else o for o in operands)
-    # Where the inner expression has this sign.
+    # The case in which the inner expression has this sign.
     own = solution(('>=',), (side, tree.ZERO))
     found = solution(operators, chain)
     both = intervals.common(*map(intervals.pieces, (found.value, own.value)))
@@ -68,7 +68,7 @@ def _half_line(
 ) -> tuple[Node, str]:
   """(bound, '>' or '<') of `left operator right`, linear in `name`.
 
-  A bound beside the bare variable is kept as it is written.
+  A bound next to the bare variable is kept as written.
   """
   bare = Node('symbol', (name,))
   if left == bare and not tree.symbols(right):
@@ -81,7 +81,7 @@ def _half_line(
 
 
 def excluded(left: Node, right: Node) -> Item:
-  """`x \\ne 3` as the two half-lines beside 3."""
+  """`x \\ne 3` as the two half-lines next to 3."""
   names = tree.symbols(left) | tree.symbols(right)
   if len(names) != 1 or not (
     forms.is_expression(left) and forms.is_expression(right)

@@ -1,4 +1,4 @@
-"""Intervals, and unions of them and of points, by where they end."""
+"""Intervals, and unions of intervals and points, by their ends."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ def brackets(node: Node) -> tuple[str, str]:
   """The ends of an interval: ]a, b[ is (a, b).
 
   Raises:
-    Refused: an end at infinity is closed, where no number is.
+    Refused: an end at infinity is closed, but infinity is not a number.
   """
   opening, closing, *ends = node.args
   opening, closing = opening.replace(']', '('), closing.replace('[', ')')
@@ -26,10 +26,10 @@ def brackets(node: Node) -> tuple[str, str]:
 
 
 def common(a: list[Node], b: list[Node]) -> Node:
-  """What two unions have in common, each given as its pieces.
+  """The intersection of two unions, each given as its pieces.
 
   Raises:
-    Unreadable: one of them has a piece that is no interval of numbers.
+    Unreadable: one of them has a piece that is not an interval of numbers.
   """
   found = []
   for x in a:
@@ -39,7 +39,7 @@ def common(a: list[Node], b: list[Node]) -> Node:
         raise Unreadable('inequalities of no numbers')
       lows = [(e[0], e[1], p.args[2]) for e, p in zip(ends, (x, y))]
       highs = [(e[2], not e[3], p.args[3]) for e, p in zip(ends, (x, y))]
-      # By where they are and whether they count, not by how they are written.
+      # Ends are compared by position and openness, not by spelling.
       low = max(lows, key=lambda end: end[:2])
       high = min(highs, key=lambda end: end[:2])
       if low[0] < high[0] or (low[0] == high[0] and not low[1] and high[1]):
@@ -49,7 +49,7 @@ def common(a: list[Node], b: list[Node]) -> Node:
 
 
 def pieces(node: Node) -> list[Node]:
-  """The parts of a union; finite sets among them as one."""
+  """The parts of a union; all its finite sets become one."""
   parts = node.args if node.op == 'union' else (node,)
   points = [p for part in parts if part.op == 'set' for p in part.args]
   rest = [part for part in parts if part.op != 'set']

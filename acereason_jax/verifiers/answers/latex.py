@@ -1,8 +1,8 @@
 r"""LaTeX answers as trees: one spelling, tokens, a parser of bounded depth.
 
-It reads what answers are made of: numbers, expressions, tuples, intervals,
-sets, lists, matrices, equations, inequalities, units and words. What it does
-not know raises `Unreadable`; nothing is guessed, and nothing is evaluated.
+It reads the parts of answers: numbers, expressions, tuples, intervals, sets,
+lists, matrices, equations, inequalities, units and words. Any other text raises
+`Unreadable`; nothing is guessed, and nothing is evaluated.
 
 The parser descends recursively. Each level of binding is a class in grammar/,
 a subclass of the level that binds tighter: `Statements` are made of

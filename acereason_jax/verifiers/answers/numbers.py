@@ -1,4 +1,4 @@
-"""Numbers: exact, or of enough digits, and what they may cost.
+"""Numbers, exact or with enough digits, and the budget of their computation.
 
 Nothing here can loop: sizes are refused before they are built.
 """
@@ -20,7 +20,7 @@ FIRST_BITS = 200
 BITS = 600
 EXACT_BITS = 1 << 17
 LARGEST_EXPONENT = 1 << 20
-# The argument of sin and the like must keep digits of a turn.
+# The argument of sin and similar functions must keep digits of a turn.
 _LARGEST_ARGUMENT_BITS = 100
 EXACT_FACTORIAL = 5000
 # Work of one comparison, in squared bits of its rationals plus a share for each
@@ -41,11 +41,11 @@ class NotReal(Undefined):
 
 
 class Budget:
-  """What may still be spent; shared within one comparison.
+  """The budget of one comparison.
 
-  left: work that may still be done.
-  size: of the largest inexact part so far, as a power of two.
-  inexact: whether there was one.
+  left: work that may still be done; `_BUDGET` at first.
+  size: size of the largest inexact part so far, as a power of two.
+  inexact: whether there was an inexact part.
   """
 
   def __init__(self):
@@ -59,7 +59,7 @@ class Budget:
       raise TooLarge('too much arithmetic')
 
   def spend_on(self, function: int) -> None:
-    """Pays for one value of a function at the precision of now."""
+    """Pays for one value of a function at the current precision."""
     self.spend(8 * OPERATION + function * mpmath.mp.prec**2)
 
 
@@ -70,7 +70,7 @@ _SHARED: contextvars.ContextVar[Budget | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def one_budget() -> Iterator[None]:
-  """Within it all comparisons share one budget, as those of a list do."""
+  """Inside, all comparisons share one budget, such as those of a list."""
   token = _SHARED.set(Budget())
   try:
     yield
@@ -79,20 +79,20 @@ def one_budget() -> Iterator[None]:
 
 
 def budget() -> Budget:
-  """Returns the shared budget, or else a new one."""
+  """Returns the shared budget, or a new one."""
   return _SHARED.get() or Budget()
 
 
 class Scope(NamedTuple):
-  """Where an expression is evaluated.
+  """The setting in which an expression is evaluated.
 
-  point: the value of each variable.
-  budget: what may be spent, and the sizes that were seen.
-  zero: a number below it is 0.
-  noise: what cancels is 0 below this share of its parts.
-  trigonometric: whether a degree sign says radians here.
+  point: value of each variable.
+  budget: work that may be spent, and sizes that were seen.
+  zero: bound below which a number is 0.
+  noise: share of its parts below which a cancelled value is 0.
+  trigonometric: whether a degree sign converts to radians here.
   real: whether functions are those of real numbers.
-  roots: whether square roots are, too.
+  roots: whether square roots are real functions, too.
   """
 
   point: Mapping[str, Fraction]
@@ -105,12 +105,12 @@ class Scope(NamedTuple):
 
 
 def vanishes(value: Number, zero: mpmath.mpf) -> bool:
-  """Whether it is 0 except for rounding; rationals have none."""
+  """Whether it is 0 up to rounding; rationals have no rounding."""
   return value == 0 if isinstance(value, Fraction) else abs(value) <= zero
 
 
 def note(value: Number, scope: Scope) -> None:
-  """Has the precision allow for a part of this size."""
+  """Makes the precision allow for a part of this size."""
   if value:
     size = abs(int(mpmath.mag(inexact(value))))
     scope.budget.size = max(scope.budget.size, size)
@@ -127,27 +127,27 @@ def cancelled(value: Number, parts: Sequence[Number], scope: Scope) -> Number:
     bound = scope.noise * max(abs(inexact(part)) for part in parts)
   if not bound or abs(value) > bound:
     return value
-  # The next evaluation must tell.
+  # The next evaluation must decide.
   scope.budget.size = max(scope.budget.size, FIRST_BITS)
   return mpmath.mpf(0)
 
 
 def no_pole(value: Number, zero: mpmath.mpf) -> Number:
-  """Returns a value that is not 1/0 with rounding."""
+  """Returns a value that is not 1/0 up to rounding."""
   if abs(value) * zero > 1:
     raise Undefined('a pole')
   return value
 
 
 def inexact(value: Number) -> mpmath.mpf | mpmath.mpc:
-  """Returns a number at the precision of now."""
+  """Returns a number at the current precision."""
   if isinstance(value, Fraction):
     return mpmath.mpf(value.numerator) / value.denominator
   return value
 
 
 def finite(value: Number) -> Number:
-  """Returns a number that is none of the infinities."""
+  """Returns a finite number, or raises."""
   if not isinstance(value, Fraction) and not mpmath.isfinite(value):
     raise Undefined('infinity in an expression')
   return value
@@ -173,7 +173,7 @@ def exact(*values: Number) -> bool:
 
 
 def argument(value: Number) -> mpmath.mpf | mpmath.mpc:
-  """Returns what a function may be asked about."""
+  """Returns a valid argument of a function."""
   value = inexact(value)
   if value and int(mpmath.mag(value)) > _LARGEST_ARGUMENT_BITS:
     raise TooLarge('a function of a huge number')
@@ -197,7 +197,7 @@ def demand_between(
 
 
 def is_real(value: Number) -> bool:
-  """Whether it is real, except for rounding."""
+  """Whether it is real, up to rounding."""
   if isinstance(value, Fraction):
     return True
   return abs(mpmath.im(value)) <= abs(value) * mpmath.mpf('1e-50')

@@ -1,9 +1,9 @@
-r"""What the commas between digits say: one number, or the next of a list.
+r"""The meaning of commas between digits: one number, or a list.
 
 `1,000` is one number wherever it stands, and `12,34` are two. `1,234` can be
-either: beside spaced commas, as in `1,234, 5,678`, or in an expression it is
-one number; in `(1,234)` it is two. Where both are possible a response may mean
-either, and a reference cannot be read. Only a text that is nothing else, like
+either: next to spaced commas, as in `1,234, 5,678`, or in an expression it is
+one number; in `(1,234)` it is two. If both are possible a response may mean
+either, and a reference cannot be read. Only a text of nothing else, such as
 `12,345`, is one number by convention.
 """
 
@@ -47,8 +47,8 @@ _INFINITY = Node('constant', ('infinity',))
 class Reading(NamedTuple):
   """A text read in one way.
 
-  text: the text, in which commas only separate.
-  node: its tree.
+  text: text in which commas only separate.
+  node: tree of the text.
   """
 
   text: str
@@ -58,9 +58,9 @@ class Reading(NamedTuple):
 class Texts(NamedTuple):
   """The one or two texts that a text can stand for.
 
-  texts: the likelier first; commas only separate.
-  conventional: whether the first is what a lone number is taken for.
-  odd: whether, of a reference, none is sure.
+  texts: one or two texts, the more likely first; commas only separate.
+  conventional: whether the first is the conventional reading of a lone number.
+  odd: whether neither is certain for a reference.
   """
 
   texts: tuple[str, ...]
@@ -69,10 +69,10 @@ class Texts(NamedTuple):
 
 
 def texts(text: str) -> Texts:
-  """Returns what a normalised text can stand for, by its commas.
+  """Returns the texts that a normalised text can stand for, by its commas.
 
   Raises:
-    Ambiguous: digits that are no numbers for sure, like those of `1, 002`.
+    Ambiguous: digits that may not be numbers, like those of `1, 002`.
   """
   if _BROKEN.search(text):
     raise Ambiguous('digits that are no number for sure')
@@ -89,11 +89,12 @@ def texts(text: str) -> Texts:
 def readings(
   text: str, parse: Callable[[str], Node]
 ) -> tuple[list[Reading], bool]:
-  """Returns the readings of a normalised text, and whether the first is sure.
+  """Returns the readings of a normalised text, and whether the first is
+  certain.
 
   Raises:
-    Unreadable, TooLarge: as `parse`, if it reads none of them.
-    Ambiguous: as `texts`, or no reading makes sense.
+    Unreadable, TooLarge: as in `parse`, if it reads none of them.
+    Ambiguous: as in `texts`, or no reading makes sense.
   """
   possible = texts(text)
   parsed, problem = [], None
@@ -114,7 +115,7 @@ def readings(
 
 
 def _candidates(text: str) -> Texts:
-  """Returns the text with its digits grouped, and as a list, if it can be."""
+  """Returns the text with its digits grouped, and as a list, if possible."""
   runs = list(_RUN.finditer(text))
   where = [_alone(text, run) for run in runs]
   most = [_likely(run, place) for run, place in zip(runs, where)]
@@ -126,7 +127,7 @@ def _candidates(text: str) -> Texts:
     return Texts((one,), odd=any(map(_is_odd, runs, least, where)))
   links = [link.start() for link in _LINK.finditer(text)]
   if links and links[0] < runs[open_ones[-1]].start():
-    # Behind the `and` of a list comes one element.
+    # One element follows the `and` of a list.
     return Texts((one,))
   if {'set', 'call'} & {where[i] for i in open_ones}:
     return Texts((one, two))
@@ -148,7 +149,7 @@ def _rebuilt(text: str, runs: list[re.Match], spelled: list[str]) -> str:
 
 
 def _most(run: str) -> str:
-  """Returns a run with as many groups joined as can be."""
+  """Returns a run with as many groups joined as possible."""
   numbers, is_open = [], False
   for piece in run.split(','):
     if is_open and len(piece) == 3:
@@ -160,7 +161,7 @@ def _most(run: str) -> str:
 
 
 def _least(run: str) -> str:
-  """Returns a run with only the groups joined that can be nothing else."""
+  """Returns a run with only those groups joined that must be."""
   numbers, is_open = [], False
   for piece in run.split(','):
     if is_open and len(piece) == 3 and piece[0] == '0':
@@ -172,7 +173,7 @@ def _least(run: str) -> str:
 
 
 def _likely(run: re.Match, place: str) -> str:
-  """Returns a run as an author who groups digits can have meant it.
+  """Returns a run as an author who groups digits may have meant it.
 
   2,3,101,103 groups none; 1,500,2,500 may.
   """
@@ -188,7 +189,7 @@ def _is_grouped(run: re.Match, spelled: str) -> bool:
 
 
 def _is_odd(run: re.Match, spelled: str, place: str) -> bool:
-  """Whether digits are neither groups nor, for sure, a list.
+  """Whether digits are not groups and not certainly a list.
 
   0,125 and 1,2345 can be slips or decimals; (1,234,567) has three readings.
   """
@@ -203,9 +204,9 @@ def _is_odd(run: re.Match, spelled: str, place: str) -> bool:
 
 
 def _alone(text: str, run: re.Match) -> str:
-  """Returns what holds a run and nothing else: 'bracket', 'set', 'call', ''.
+  """Returns the brackets that hold only this run: 'bracket', 'set', 'call', ''.
 
-  Nobody puts parentheses around one number, but f(1,234) can be of one.
+  Nobody puts parentheses around one number, but f(1,234) can have one.
   """
   start = max(0, run.start() - 24)
   before = re.search(rf'{_BEFORE.pattern}$', text[start : run.start()])
@@ -221,7 +222,7 @@ def _alone(text: str, run: re.Match) -> str:
 
 
 def _is_plausible(node: Node) -> bool:
-  """Whether an author can have meant this, rather than the other reading."""
+  """Whether an author may have meant this rather than the other reading."""
   inner = [arg for arg in node.args if isinstance(arg, Node)]
   below = [n for row in node.args if node.op == 'matrix' for n in row]
   if not all(map(_is_plausible, (*inner, *below))):

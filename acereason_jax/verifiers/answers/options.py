@@ -1,8 +1,7 @@
 r"""The letter of a multiple-choice answer, and the text after it.
 
-`(B) 14`, `\textbf{(B)}\ 14`, `B. 14` and `B) 14` are a letter and a value, no
-product. One box holds one option: of `(A) 5 (B) 6` and `(A) B` nobody can say
-which is meant.
+`(B) 14`, `\textbf{(B)}\ 14`, `B. 14` and `B) 14` are a letter and a value, not
+a product. One box holds one option: `(A) 5 (B) 6` and `(A) B` are ambiguous.
 """
 
 import re
@@ -26,7 +25,7 @@ _OPTION = re.compile(
   re.DOTALL,
 )
 _LETTER = re.compile(rf'(?:\(|{_WORD} ?\{{| )*([A-J])[) }}]*')
-# What goes on with an expression in which (A) is a variable.
+# Text that continues an expression in which (A) is a variable.
 _GOES_ON = re.compile(
   r"[-+=<>*/^_!',;|)\]}&]|\\(?:cdot|times|div|cup|cap|in|le|ge|ne|pm|to|approx"
   rf'|equiv|setminus)(?![A-Za-z])|(?:{_WORD} ?\{{ ?)?(?:and|or)(?![A-Za-z])'
@@ -45,7 +44,7 @@ _ANOTHER = re.compile(
 _NUMBER = re.compile('[-+]?[.0-9]')
 _NAMED = re.compile('([A-J]) ?= ?(.+)', re.DOTALL)
 _LONE = re.compile(r'(?<![A-Za-z\\])[A-J](?![A-Za-z])')
-# How the text of an option begins.
+# The beginning of an option's text.
 _FIRST = frozenset('\\(ABCDEFGHIJO')
 _DOUBT = re.compile(
   r'(?<![A-Za-z])(?:and|n?or|not|never|cannot|wrong|incorrect|false)'
@@ -56,9 +55,9 @@ _DOUBT = re.compile(
 class Option(NamedTuple):
   """An option of a multiple-choice question.
 
-  letter: its letter.
-  value: the text of its value, '' without one.
-  colon: whether a colon divides them, which may be a ratio or a name.
+  letter: letter of the option.
+  value: text of its value, '' without one.
+  colon: whether a colon divides them; it may be part of a ratio or a name.
   """
 
   letter: str
@@ -67,7 +66,7 @@ class Option(NamedTuple):
 
 
 def split(text: str) -> Option | None:
-  """Returns the option that a typeset text says, None if it says none.
+  """Returns the option that a typeset text states, None if there is none.
 
   Raises:
     Ambiguous: it may be an option or a product, or it names two.
@@ -100,19 +99,19 @@ def split(text: str) -> Option | None:
 
 
 def letter(text: str) -> str:
-  """Returns the letter that a text is, in any decoration, or ''."""
+  """Returns the letter in a text of one decorated letter, or ''."""
   match = _LETTER.fullmatch(text)
   return '' if match is None else match[1]
 
 
 def named(text: str) -> Option | None:
-  """Returns what `A = 5` says where A is the letter of an option."""
+  """Returns the option in `A = 5`, if A is the letter of an option."""
   match = _NAMED.fullmatch(text)
   return None if match is None else Option(*match.groups())
 
 
 def doubts(text: str) -> bool:
-  """Whether words turn a letter into something else: `A is wrong`."""
+  """Whether words change the meaning of a letter: `A is wrong`."""
   return _DOUBT.search(text) is not None
 
 
@@ -135,7 +134,7 @@ def _unwrapped(text: str) -> tuple[str, bool]:
 
 
 def _begins(match: re.Match, decorated: bool) -> bool:
-  """Whether what follows (A) is a value, rather than what A is part of."""
+  """Whether a value follows (A), rather than an expression with A."""
   value, apart = match['value'], bool(match['space']) or decorated
   if _NEGATIVE.match(value) and apart:
     return True

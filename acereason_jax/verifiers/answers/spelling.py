@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001 (the signs that this file is about)
-r"""Brings a LaTeX answer to one spelling, from its text only.
+r"""Normalises the spelling of a LaTeX answer, from its text only.
 
-No meaning is decided here but that of typography: sizes, spaces, wrappers, the
-names one sign has, thousands separators. Patterns are linear in the text.
+It decides only typography: sizes, spaces, wrappers, names of one sign,
+thousands separators. Patterns are linear in the text.
 """
 
 import functools
@@ -22,7 +22,8 @@ _FRACTIONS = (
   '⅜=3/8 ⅝=5/8 ⅞=7/8'
 )
 # The letters, digits and signs of Chinese and Japanese keyboards are those of
-# ASCII; other digits, as Arabic ones, are not read, and int() never sees them.
+# ASCII; other digits, such as Arabic ones, are not read, and int() never gets
+# them.
 _FULL_WIDTH = {chr(c + 0xFEE0): chr(c) for c in range(0x21, 0x7F)}
 _FULL_WIDTH |= {'｛': r'\{', '｝': r'\}', '％': r'\%', '＄': r'\$', '，': ', '}
 for _sign in '＼＂＃＆＇｀～':
@@ -31,7 +32,8 @@ _UNICODE = str.maketrans(
   _FULL_WIDTH
   | dict.fromkeys('−–‒﹣', '-')
   | dict.fromkeys('\u00a0\u2009\u202f\u2002\u2003\u2007\u200a\u3000', ' ')
-  # Of no width; but what turns the direction around shows another answer.
+  # Characters without width, except those that change the direction of text,
+  # which display another answer.
   | dict.fromkeys('\u200b\u200c\u200d\u200e\u2060\u2061\u2062\ufeff\u00ad', '')
   | {
     '°': r'^\circ ',
@@ -64,7 +66,7 @@ WORD_COMMAND = (
   r'\\(?:text(?:bf|it|rm|sf|tt|sc|sl|md|normal|up)?'
   r'|math(?:rm|bf|sf|it|tt|normal)|mbox|hbox|emph|operatorname\*?)'
 )
-# Text that may stand around an answer and says nothing about it.
+# Text that may surround an answer and says nothing about it.
 _WRAPPER = re.compile(
   rf'(?:{WORD_COMMAND}|\\(?:boxed|fbox|framebox|boldsymbol|bm|pmb|underline'
   r'|uline))\s*\{'
@@ -103,7 +105,7 @@ _RENAMED = tuple(
     (r'\\geq?(?:slant)?(?![A-Za-z])|>=', r'\\ge '),
     (r'\\lt(?![A-Za-z])', '<'),
     (r'\\gt(?![A-Za-z])', '>'),
-    # 5!=120 says what 5! is.
+    # 5!=120 states the value of 5!.
     (r'\\neq?(?![A-Za-z])|(?<![0-9)}])!=', r'\\ne '),
     (r'\\degree(?![A-Za-z])', r'^\\circ '),
     (r'\\varnothing(?![A-Za-z])', r'\\emptyset '),
@@ -127,10 +129,10 @@ _RENAMED = tuple(
     (r'(?<![A-Za-z\\])(HK|NZ|CA|AU|SG|NT) ?\\\$', r' \1D '),
     (r'(?<![A-Za-z\\])A ?\\\$', ' AUD '),
     (r'(?<![A-Za-z\\])C ?\\\$', ' CAD '),
-    # Single dollars and \( \) delimit mathematics, and say nothing.
+    # Single dollars and \( \) only delimit mathematics.
     (r'(?<!\\)\$|(?<!\\)\\[()]', ' '),
     (r'\*\*', '^'),
-    # The 5^{th}.
+    # Ordinals such as the 5^{th}.
     (
       r'(?<=[0-9])\^(?:(?:st|nd|rd|th)(?![A-Za-z])|\{(?:st|nd|rd|th)\}'
       r'|\\(?:text|mathrm)\{(?:st|nd|rd|th)\}'
@@ -155,7 +157,7 @@ _RENAMED = tuple(
     ),
   )
 )
-# Groups that are nothing else, unlike those of 1,234: see numerals.py.
+# Groups that are unambiguous, unlike those of 1,234: see numerals.py.
 _GROUPS = re.compile(
   r'(?<![0-9._^])[1-9][0-9]{0,2}(?:(?:\{,\} ?|\\,|,\\! ?)[0-9]{3})+(?![0-9])'
 )
@@ -164,7 +166,8 @@ _SPACED_GROUPS = re.compile(
   r'(?<![0-9._^/] )(?<![0-9.,_^/])[1-9][0-9]{0,2}(?: [0-9]{3})+'
   r'(?![0-9]| ?/| [0-9])'
 )
-# JSON read once too little: `\\\\frac`, where no row of a matrix can begin.
+# JSON that was unescaped once too little: `\\\\frac`, where no row of a matrix
+# can begin.
 _ESCAPED_TWICE = re.compile(
   r'\\\\(?:begin|d?frac|sqrt|left|text|boxed|cdot|le|pi)(?![A-Za-z])'
   r'(?![\s\S]*(?<!\\)\\begin)'
@@ -191,7 +194,7 @@ def normalise(text: str) -> str:
 def packed(text: str) -> str:
   """Returns a typeset text without loose spacing."""
   if _MAYBE_GROUPS.search(text):
-    # There the space after a comma tells it from that of 1,234.
+    # There the space after a comma distinguishes it from the comma of 1,234.
     return ', '.join(map(_tight, _COMMA.split(text)))
   return _tight(text)
 
@@ -238,7 +241,7 @@ def _digits(match: re.Match) -> str:
 
 
 def _unwrapped(text: str) -> str:
-  """Returns `text` with one layer less around it."""
+  """Returns `text` without its outermost layer."""
   text = text.rstrip('.,;:\\ 。') if not text.endswith('...') else text
   match = _DELIMITED.fullmatch(text) or _MARKDOWN.fullmatch(text)
   if match:
@@ -252,7 +255,7 @@ def _unwrapped(text: str) -> str:
 
 
 def closing(text: str, start: int) -> int | None:
-  r"""Returns where the brace that is open at `start` closes; \} is none."""
+  r"""Returns where the brace opened at `start` closes; \} does not count."""
   depth = 1
   for token in _BRACES.finditer(text, start):
     if token[0] == '{':

@@ -1,8 +1,8 @@
-r"""The last layer: math-verify, for what our own grammar does not read.
+r"""The last layer: math-verify, for texts that our own grammar cannot read.
 
-It guesses where it should refuse, and its errors all point one way, to
-'equal'; so its inputs are screened (sympy may compute for hours) and its
-'equal' is believed only after a check of values.
+It guesses where it should refuse, and all its errors are false 'equal' results.
+So its inputs are screened (sympy may compute for hours), and its 'equal' counts
+only after a check of values.
 """
 
 import logging
@@ -15,11 +15,12 @@ from math_verify.grader import unwrap_eq
 
 from acereason_jax.types import Status
 
-# It warns on first use that its own timeouts are off, as they are meant to be.
+# math-verify warns on first use that its own timeouts are off, which is
+# intended.
 logging.getLogger('math_verify').setLevel(logging.ERROR)
 
-# Every exception class the sympy and antlr calls below were seen to raise, and
-# no more: anything else is a bug and should reach the pool as one.
+# Every exception class that the sympy and antlr calls below were seen to raise.
+# Any other is a bug and should reach the pool as one.
 _SYMPY_ERRORS = (
   ArithmeticError,
   AttributeError,
@@ -31,7 +32,7 @@ _SYMPY_ERRORS = (
   ValueError,
   sympy.polys.polyerrors.BasePolynomialError,
 )
-# Without `units` here: math-verify's own rule reads `3t` and `2c` as 3 and 2.
+# `units` is left out: math-verify's own rule reads `3t` and `2c` as 3 and 2.
 _LATEX = math_verify.LatexExtractionConfig(
   boxed_match_priority=0,
   normalization_config=NormalizationConfig(
@@ -44,21 +45,21 @@ _LATEX = math_verify.LatexExtractionConfig(
 )
 _CHARS = 200
 _OPERATORS = 40
-# Its parser takes seconds at a depth of 25.
+# The parser takes seconds at a depth of 25.
 _BRACKETS = 10
-# Sympy may take for ever over some of these, math-verify drops or misreads
-# others, and no answer is written with the rest.
+# Sympy may never finish on some of these, math-verify drops or misreads others,
+# and no answer uses the rest.
 _WILD = re.compile(
   r'[0-9]{7}|!|\^\s*\{?[^{}]{0,20}[\^!]|\^\s*\{?\s*-?[0-9]{4}|[eE][-+]?[0-9]{4}'
   r'|\\(?:int|oint|iint|prod|lim|partial|Gamma|zeta|binom|nabla|boxed|fbox|gcd'
   r'|lcm|mod|bmod|[lcdv]?dots[a-z]?|lfloor|lceil|text|mathrm|to)(?![A-Za-z])'
   r'|\\sum[^=]*=[^}]*\}\s*\^\s*(?:\{?[0-9]{3}|\{?\\infty)|\\sum.*\\sum'
   r'|\\sum.*\^\s*\{?\s*[0-9]{2}\s*\}?[^0-9]*\^\s*\{?\s*[0-9]{2}|d[a-z]?\s*/\s*d'
-  # It drops a base that it does not know, and an identity too.
+  # math-verify drops a base that it does not know, and an identity too.
   r'|\\equiv(?!.*\\pmod)'
   r"""|__|[`"@#?'\x00-\x1f]|\.\.\.|gcd|lcm|[0-9)]\s*_"""
 )
-# Only matrices of plain numbers are given to it.
+# math-verify gets only matrices of plain numbers.
 _MATRIX = re.compile(r'\\begin')
 _NUMBERS = re.compile(
   r'(?:\\(?:begin|end)\{[bpvV]?matrix\}|\\\\|\\frac|[-+0-9&/.,{}\s()])*'
@@ -72,7 +73,7 @@ _COMMAND = re.compile(r'\\[A-Za-z]+')
 
 
 def compare(given: str, answer: str) -> tuple[Status, str]:
-  """Returns the status of two normalised texts and what decided.
+  """Returns the status of two normalised texts and the reason.
 
   'error' if it is the reference that cannot be read.
   """
@@ -86,7 +87,7 @@ def compare(given: str, answer: str) -> tuple[Status, str]:
 
 
 def _wild(text: str) -> str:
-  """Returns why a text is not given to sympy, or ''."""
+  """Returns why a text must not go to sympy, or ''."""
   if len(text) > _CHARS:
     return f'{len(text)} characters without a known form'
   if any(ord(c) > 126 for c in text):
@@ -107,7 +108,7 @@ def _wild(text: str) -> str:
 
 
 def _compare(a: str, b: str) -> tuple[Status, str]:
-  """Returns what math-verify finds, less the equalities it gets wrong.
+  """Returns math-verify's result without its false equalities.
 
   Raises:
     One of `_SYMPY_ERRORS`: the comparison itself failed.
@@ -149,14 +150,14 @@ def _equal(gold: sympy.Basic, pred: sympy.Basic) -> bool:
 
 
 def _refusal(a: str, b: str) -> str:
-  """Returns why math-verify's 'equal' would be worth nothing, or ''."""
+  """Returns why math-verify's 'equal' would be worthless, or ''."""
   if '\\ne' in a:
     return 'an inequation'
   if _BARE_FUNCTION.match(a):
     return 'a function without argument'
   if re.search('[A-Za-z]{4}', _COMMAND.sub(' ', _BLOCK.sub(' ', a))):
     return 'words without a known form'
-  # math-verify's parser lowers every letter.
+  # math-verify's parser lower-cases every letter.
   given, wanted = _letters(a), _letters(b)
   swapped = {c.swapcase() for c in given - wanted} & (wanted - given)
   return 'letters of another case' if swapped else ''
@@ -175,7 +176,7 @@ def _agree(gold: sympy.Basic, pred: sympy.Basic) -> bool:
   """
   lists = _values(gold), _values(pred)
   if None in lists:
-    # A relation's interval is no list: 1<x<2 is not {1, 2}.
+    # A relation's interval is not a list: 1<x<2 is not {1, 2}.
     return not any(isinstance(e, sympy.FiniteSet) for e in (gold, pred))
   if len(lists[0]) != len(lists[1]):
     return False

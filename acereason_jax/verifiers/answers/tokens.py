@@ -31,9 +31,9 @@ _BLOCK = re.compile(r'\\math(?:bb|cal|frak)\s*\{([A-Za-z])\}')
 class Token(NamedTuple):
   """A token of a text.
 
-  kind: the group of `_TOKEN` that it matched, or 'letter', split from a word.
-  text: what it says; of \\text and the like, the words.
-  spaced: whether a space stands before it.
+  kind: group of `_TOKEN` that it matched, or 'letter', split from a word.
+  text: its text; for \\text and similar commands, the words inside.
+  spaced: whether a space comes before it.
   """
 
   kind: str
@@ -48,7 +48,7 @@ def tokens(text: str) -> list[Token]:
   """Returns the tokens of a normalised text.
 
   Raises:
-    Unreadable: a character is none of ours.
+    Unreadable: a character is unknown.
   """
   text = _BLOCK.sub(r'\\blackboard\1 ', text)
   found, position, spaced = [], 0, False
@@ -73,7 +73,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def separates(token: Token) -> bool:
-  """Whether it is `and` or `or`."""
+  """Whether the token is `and` or `or`."""
   return (
     token.kind in ('text', 'word')
     and token.text.strip(' ,').lower() in SEPARATORS
@@ -98,5 +98,5 @@ def fraction(text: str) -> Fraction:
 
 
 def places(text: str) -> int:
-  """Returns the digits after the point; 0 for a repeating decimal."""
+  """Returns the number of digits after the point; 0 for a repeating decimal."""
   return 0 if {'\\', '('} & {*text} else len(text.partition('.')[2])

@@ -1,4 +1,4 @@
-r"""Whether two cleaned texts are the same mathematics to the released toolkit.
+r"""Compares two cleaned texts as mathematics, as the released toolkit does.
 
 Its rules are laxer than `equality`: numbers to 1e-4, = and < alike, and no
 words. `lenient` has the others.
@@ -20,11 +20,12 @@ from acereason_jax.verifiers.answers import (
 )
 from acereason_jax.verifiers.answers.tree import Node
 
-# What is parsed and evaluated is shorter: both go as deep as a sum is long.
+# Longer texts are not parsed or evaluated: both recurse as deep as a sum is
+# long.
 MAX_CHARS = 400
 MAX_CELLS = 100
 _TOLERANCE = 1e-4
-# What the toolkit's parsers stumble over, though others read it.
+# Texts that the toolkit's parsers cannot read, though others can.
 _UNREAD = re.compile(
   r'\\(?:boxed|cfrac|displaystyle|text|math|mbox|operatorname|overline)'
   r'|\\(?:bmod|pmod|gcd|max|min|emptyset|varnothing|in|cup|cap|pm|mp)(?![a-z])'
@@ -37,7 +38,7 @@ _STRUCTURE = re.compile(
   '[dt]?frac|sqrt|binom|left|right|cdot|times|div|leq?|geq?|lt|gt|infty'
   '|[lr]?vert|[lr](?:floor|ceil)|pi'
 )
-# The cleaning joined base and argument.
+# Cleaning joined the base and the argument.
 _BASE = re.compile(r'\\log_(\d)')
 _MIXED = re.compile(r'(?<![_\d])(\d+)(?=\\frac)')
 _HUNDRED = Node('number', (Fraction(100), 0))
@@ -83,7 +84,7 @@ def _read(text: str) -> Node:
 
 
 def _spelled(match: re.Match) -> str:
-  """Returns a letter or a command so that no neighbour can join it."""
+  """Returns a letter or a command, spaced so that no neighbour can join it."""
   name = match['name']
   if name is None:
     return match[0] + ' ' * (match['kept'] is None)
@@ -92,7 +93,7 @@ def _spelled(match: re.Match) -> str:
 
 
 def _reinterpreted(item: Any) -> Any:
-  """Returns a tree without constants, percents, bases, ratios, sets of one."""
+  """A tree without constants, percents, bases, ratios and sets of one."""
   if not isinstance(item, tuple):
     return item
   if not isinstance(item, Node):
@@ -146,7 +147,7 @@ def _difference(left: Node, right: Node) -> Node:
 
 
 def _same_matrix(a: Node, b: Node) -> bool:
-  """Whether the cells are equal, or alike in three decimals."""
+  """Whether the cells are equal, or equal to three decimals."""
   if [len(row) for row in a.args] != [len(row) for row in b.args]:
     return False
   pairs = [pair for rows in zip(a.args, b.args) for pair in zip(*rows)]
@@ -169,7 +170,7 @@ def _same_expression(a: Node, b: Node) -> bool:
 
 
 def _double(node: Node) -> float | None:
-  """Returns the value of an expression without variables, if a float is.
+  """Returns the value of a constant expression, if a float can hold it.
 
   Raises:
     TooLarge: it would take too long.

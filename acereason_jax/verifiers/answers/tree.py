@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 class Node(NamedTuple):
   """An operation and its arguments.
 
-  op: one of the names below.
+  op: operation, one of the names below.
   args: nodes, or the data of a leaf.
 
   number: (Fraction, decimal places as written)
@@ -44,7 +44,7 @@ LISTS = ('list', 'both', 'either')
 
 
 def joined(op: str, parts: list[Node]) -> Node:
-  """One node for a sum or product of any length, so that trees stay low."""
+  """One node for a sum or product of any length, so trees stay shallow."""
   return parts[0] if len(parts) == 1 else Node(op, tuple(parts))
 
 
@@ -66,7 +66,7 @@ def _leaf(value: Any) -> str:
 def fold(words: str) -> str:
   """Returns words without regard to case, spacing and final stop."""
   words = ' '.join(words.split()).strip('.,;:! ')
-  # Labels as HT and ABCD are what they are.
+  # Labels such as HT and ABCD are unchanged.
   return words if words.isupper() and len(words) < 6 else words.casefold()
 
 

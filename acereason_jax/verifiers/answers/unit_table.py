@@ -153,13 +153,13 @@ CURRENCIES = words(
   'zloty forint taka naira hong_kong_dollar australian_dollar canadian_dollar '
   'singapore_dollar new_zealand_dollar taiwan_dollar'
 )
-# Before a number; 'In', 'M' or 'won' there are no currencies.
+# Currencies before a number; 'In', 'M' or 'won' there are not currencies.
 BEFORE = words(
   'usd eur gbp jpy cny rmb inr rs krw rub chf mxn brl zar aed sar thb myr '
   'idr vnd ils nis sek nok dkk pln huf bdt ngn hkd aud cad sgd nzd twd ntd '
   'dollar dollars euro euros cent yensign'
 )
-# Whose case counts: mW is not MW.
+# Units whose case counts: mW is not MW.
 _SYMBOLS = {
   **{'C': 'C', 'N': 'newton', 'J': 'joule', 'W': 'watt', 'V': 'volt'},
   **{'A': 'ampere', 'K': 'kelvin', 'T': 'tesla', 'F': 'F', 'L': 'liter'},
@@ -170,8 +170,8 @@ _PREFIXES = dict(
   kilo='k', centi='c', milli='m', micro='u', nano='n', pico='p', mega='M',
   giga='G', tera='T', deci='d', hecto='h',
 )  # fmt: skip
-# A symbol, and the prefixes that it takes. Two capitals may be a segment: of
-# them only what is in common use.
+# A symbol, and the prefixes that it takes. Two capitals may be a segment, so
+# only common combinations of two capitals are included.
 _PREFIXED = dict(
   meter=('m', 'kilo centi milli micro nano deci hecto'),
   gram=('g', 'kilo centi milli micro nano'),
@@ -226,7 +226,7 @@ _COMPOUNDS = {
   'ftlb ftlbs': 'foot*pound_mass',
   'kilo kilos kgs kgm': 'kilogram',
 }
-# A name that stands for any of several.
+# A name that stands for any of several units.
 MEANINGS = {
   'pound': {'pound', 'pound_mass', 'pound_sterling', 'pound_force'},
   'yensign': {'yensign', 'yen', 'yuan'},
@@ -278,15 +278,15 @@ def _table() -> tuple[dict[str, str], dict[str, str]]:
 
 
 CASED, SMALL = _table()
-# Written without \text, other letters could be variables.
+# Units that may be written without \text; other letters could be variables.
 BARE = (
   {s for s in SMALL if len(s) > 3 and s.isalpha()}
   | {s for s in BEFORE if len(s) == 3}
   | words('pct lbs ton day hrs yrs mph rad cm mm km kg ml square cubic sq')
 )
-# These too, right after a number and a space: 12 in, 5 rev.
+# These are units too, right after a number and a space: 12 in, 5 rev.
 SPACED = {s for s in SMALL if len(s) == 3 and s.isalpha()} | words(
   'in ft mi lb oz hr yd yr ha hz kw kj mg hp am pm'
 )
-# Functions, unless nothing follows that they could be of.
+# Functions, unless no possible argument follows.
 FUNCTIONS = ('min', 'sec')

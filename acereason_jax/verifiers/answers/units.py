@@ -1,4 +1,4 @@
-"""Units and currencies: what a text after a value names.
+"""Units and currencies: the unit that a text after a value names.
 
 A unit is a product of names with powers, spelled in one way: `m*s^-2` for
 'm/s^2', 'metres per second squared' and `m s^{-2}`. Nothing is converted:
@@ -38,7 +38,8 @@ def unit(text: str) -> str:
   """Returns the unit that a text names, '' for words that name none.
 
   Raises:
-    Unreadable: they change the number they follow ('or more', 'million').
+    Unreadable: the words change the number that they follow ('or more',
+      'million').
   """
   text = _one_spelling(text)
   tokens = [*_TOKEN.finditer(text)]
@@ -49,7 +50,7 @@ def unit(text: str) -> str:
     for i, name in enumerate(names)
   ):
     raise Unreadable(f'words after a value: {text!a}')
-  # Not the t of t-shirts, nor the n of `any integer n`.
+  # Excludes the t of t-shirts and the n of `any integer n`.
   if any(
     _is_variable(token, after)
     and (i == 0 or found[i - 1] or names[i - 1] == 'in')
@@ -95,17 +96,18 @@ def _phrase(match: re.Match) -> str:
 
 def known(name: str) -> str:
   """Returns the unit that one word is, or ''."""
-  # M is no m, mM no mm, and of two capitals most are segments.
+  # M is not m, mM is not mm, and most pairs of capitals are segments.
   sure = len(name) > 2 or name.islower() or name in _CAPITALS
   small = unit_table.SMALL.get(name.lower(), '') if sure else ''
   return unit_table.CASED.get(name) or small
 
 
 def _powers(tokens: list[re.Match]) -> dict[str, int] | None:
-  """The powers of what is named, None if no unit is.
+  """The powers of the named units, None if no unit is named.
 
-  Everything after a slash or 'per' is below it. Apples per day are not apples
-  per week; in '5 cm long' and '5 litres of water' only the unit counts.
+  Everything after a slash or 'per' is in the denominator. Apples per day are
+  not apples per week; in '5 cm long' and '5 litres of water' only the unit
+  counts.
   """
   powers, counted, last = {}, False, ''
   sign, before = 1, 1
@@ -138,7 +140,7 @@ def _powers(tokens: list[re.Match]) -> dict[str, int] | None:
 def _unit_name(
   token: re.Match, after: re.Match | None, i: int, tokens: list[re.Match]
 ) -> str:
-  """The unit that a word is; 'in' and single letters inside prose are none."""
+  """The unit that a word names; 'in' and single letters in prose name none."""
   name = token['name'] or ''
   if name.lower() == 'in' and (
     (after is not None and after['name'] and not known(after['name']))
@@ -188,7 +190,7 @@ def combined(inner: str, outer: str) -> str:
 
 
 def agree(a: str, b: str) -> bool:
-  """Whether two units can be the same; '' agrees with every one."""
+  """Whether two units can be the same; '' agrees with every unit."""
   if not a or not b or a == b:
     return True
   x, y = unit_table.factors(a), unit_table.factors(b)

@@ -18,13 +18,13 @@ from acereason_jax.verifiers.answers.vocabulary import (
 
 # A first evaluation, of FIRST_BITS, finds the largest size 2^k or 2^-k of any
 # part. The second has three times k bits more than BITS. There a difference
-# below 2^-(2k + _MARGIN) is rounding: 10^{100} \sin\pi is 0, and
-# \sqrt{10^{400} + 1} is not 10^{200}. Where parts of a larger size appear, they
-# set k for the next evaluation.
+# below 2^-(2k + _MARGIN) is rounding: 10^{100} \sin\pi is 0, and \sqrt{10^{400}
+# + 1} is not 10^{200}. If parts of a larger size appear, they set k for the
+# next evaluation.
 _MARGIN = 200
-# By so many bits a part may exceed the size that was found before.
+# The number of bits by which a part may exceed the size found before.
 _SLACK = 50
-# Relative to the parts that cancelled, what is smaller may be rounding in the
+# A value below this share of the parts that cancelled may be rounding in the
 # first evaluation. It counts as 0 there: (\sin\pi)^{100} would have a size of
 # 20000 bits.
 _NOISE = mpmath.ldexp(1, -150)
@@ -61,10 +61,10 @@ def at(
   real: bool = False,
   roots: bool = False,
 ) -> Iterator[tuple[list[Number], mpmath.mpf]]:
-  """Yields their values at a point and what is 0, at that precision.
+  """Yields their values at a point, and the bound below which a value is 0.
 
   Raises:
-    Unreadable, TooLarge, Undefined, NotReal: as `evaluate`.
+    Unreadable, TooLarge, Undefined, NotReal: as in `evaluate`.
   """
   budget.inexact = False
   size, bits = -math.inf, numbers.FIRST_BITS
@@ -96,11 +96,11 @@ def _evaluated(
   try:
     values = [evaluation.evaluate(node, scope) for node in expressions]
   except Undefined:
-    # 1/0, but perhaps of a small number that was rounded to 0.
+    # 1/0, but the 0 may be a small number that was rounded.
     if not budget.inexact or budget.size <= size + _SLACK:
       raise
     return None
-  # A rational may be the floor of what is none.
+  # A rational may be the floor of an irrational value.
   if not budget.inexact:
     return values
   for value in values:

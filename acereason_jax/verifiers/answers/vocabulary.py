@@ -2,7 +2,7 @@
 
 
 class Unreadable(ValueError):
-  """The text is no answer that the grammar knows; the message says why."""
+  """The text is not an answer in the grammar; the message says why."""
 
 
 class Ambiguous(ValueError):
@@ -10,11 +10,11 @@ class Ambiguous(ValueError):
 
 
 class TooLarge(ValueError):
-  """What would take too long to read or to compute; the message says where."""
+  """The text takes too long to read or to compute; the message says where."""
 
 
 class Refused(ValueError):
-  """An answer that says nothing, or contradicts itself: it equals nothing."""
+  """An answer has no content or contradicts itself, so it equals nothing."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -46,13 +46,13 @@ RELATIONS = {
 NAMING = words('angle triangle measuredangle overline vec bar hat')
 BOLD = words('boldsymbol bm pmb')
 ALPHABETS = words('mathrm mathbf mathsf mathit mathtt mathnormal')
-# Letters that name functions where a parenthesis follows: f(x), P(x).
+# Letters that name functions if a parenthesis follows: f(x), P(x).
 APPLIED = frozenset('fgFGPQW')
 BASE_NAMES = {'two': 2, 'three': 3, 'four': 4, 'five': 5, 'six': 6}
 BASE_NAMES |= {'seven': 7, 'eight': 8, 'nine': 9, 'ten': 10}
 
 SEPARATORS = words('and or')
-# After a number, words with one of these change what it says.
+# Words with one of these change the meaning of the number before them.
 TELLING = words(
   'and or not no if when where for otherwise except mod modulo less more '
   'than least most about approximately between to from base times plus minus '

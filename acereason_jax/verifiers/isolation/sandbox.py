@@ -1,14 +1,14 @@
-"""Takes from a process what judging text does not need, for good.
+"""Permanently takes from a process the rights that judging text does not need.
 
-No network, no file to write, no program to run, no process to start or to
-reach; reading files, threads and the pipes it has stay. Each layer is tried
-and named in one line, so that a host which allows little still runs and says
-so. The layers overlap on purpose: a seccomp filter holds all threads and sees
-no paths; Landlock, and giving up root's capabilities, hold the calling thread
-and what it starts. Without Landlock, the environment and memory of the same
-user's processes can be read; without seccomp, only Landlock's part holds.
-Signals depend on the filter: Landlock knows of them only from ABI 6 on (Linux
-6.12), hence no call that makes the kernel send one passes.
+It cannot use the network, write files, run programs, or start or reach
+processes. It can still read files, run threads and use its open pipes. Each
+layer is tried and reported in one line, so a host that allows little still runs
+and says so. The layers overlap on purpose: a seccomp filter holds all threads
+and sees no paths; Landlock, and giving up root's capabilities, hold the calling
+thread and what it starts. Without Landlock, the environment and memory of the
+same user's processes can be read; without seccomp, only Landlock's part holds.
+Signals depend on the filter: Landlock handles them only from ABI 6 on (Linux
+6.12), so no call that makes the kernel send a signal is allowed.
 """
 
 import ctypes
@@ -41,15 +41,17 @@ _LANDLOCK_ADD_RULE = 445
 _LANDLOCK_RESTRICT_SELF = 446
 _PATH_BENEATH = 1
 
-# linux/landlock.h: rights are bits, and what is not handled stays allowed.
+# linux/landlock.h: rights are bits, and rights that are not handled stay
+# allowed.
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
-# EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV; the others are folders'.
+# EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV; the other rights are for
+# folders.
 _FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 # How many rights an ABI has: REFER came with 2, TRUNCATE 3, IOCTL_DEV 5.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1 << 0, 1 << 1
-# Newer than any.
+# Newer than any ABI.
 EVERY_ABI = 1 << 16
 
 # linux/seccomp.h, linux/audit.h.
@@ -58,7 +60,7 @@ _ALL_THREADS = 1
 _ARCHITECTURE = {'x86_64': 0xC000003E, 'aarch64': 0xC00000B7}
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
-# What C libraries know how to do without, or in another way.
+# Calls that C libraries can do without, or replace.
 _UNKNOWN = 0x00050000 | errno.ENOSYS
 # struct seccomp_data: number, architecture, instruction pointer, arguments.
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
@@ -69,11 +71,11 @@ _INSTRUCTION = struct.Struct('HBBI')
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _AF_UNIX = 1
 _FLAGS_OF_OPEN = {'open': 1, 'openat': 2}
-# What the kernel does for a file's owner, it does to a process of the caller's
-# choice: F_SETOWN, FIOSETOWN, SIOCSPGRP and F_SETOWN_EX name one, F_SETSIG and
-# TIOCSIG a signal, O_ASYNC and FIOASYNC send it; F_NOTIFY, F_SETLEASE, locks
-# and each driver have more. So of both calls only these pass, whose numbers
-# are the same on both machines. F_DUPFD, F_GETFD, F_SETFD, F_GETFL,
+# The kernel can act on any process that the caller names as a file's owner:
+# F_SETOWN, FIOSETOWN, SIOCSPGRP and F_SETOWN_EX name one, F_SETSIG and TIOCSIG
+# a signal, O_ASYNC and FIOASYNC send it; F_NOTIFY, F_SETLEASE, locks and each
+# driver have more. So only these commands of both calls are allowed; their
+# numbers are the same on both machines. F_DUPFD, F_GETFD, F_SETFD, F_GETFL,
 # F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS; F_SETFL without O_ASYNC.
 _FCNTL = (0, 1, 2, 3, 1030, 1032, 1034)
 _F_SETFL = 4
@@ -87,14 +89,14 @@ _PRCTL = (1, 4, 62)
 
 
 def confine() -> str:
-  """Confines this process for good; returns a line that says what holds.
+  """Confines this process for good; returns a line that lists the layers.
 
   For example 'landlock=abi7 seccomp=yes no_new_privs=yes capabilities=dropped
-  network=denied'; 'no(ENOSYS)' says what the kernel answered.
+  network=denied'; 'no(ENOSYS)' gives the kernel's answer.
   """
   os.environ.clear()
-  # RLIMIT_NPROC is not among them: it does not bind root, and counts all the
-  # threads of the user. The filter refuses processes instead.
+  # RLIMIT_NPROC is not among these limits: it does not bind root, and counts
+  # all threads of the user. The filter refuses processes instead.
   resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
   # A host may allow fewer; no limit (-1) allows all.
   _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -109,7 +111,7 @@ def confine() -> str:
   calls = f'no({machine})'
   if machine in syscalls.NUMBERS:
     calls = seccomp(program(machine, os.getpid()))
-  # Landlock knows only of TCP, so this claims nothing for it.
+  # Landlock handles only TCP, so this claims nothing for it.
   network = 'denied' if calls == 'yes' else 'open'
   return (
     f'landlock={rules} seccomp={calls} no_new_privs={privileges} '
@@ -118,13 +120,13 @@ def confine() -> str:
 
 
 def no_new_privs() -> str:
-  """No program it runs gains rights; the other layers need this one."""
+  """No program that it runs can gain rights; the other layers need this one."""
   done = libc().prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
   return 'yes' if done == 0 else _why_not()
 
 
 def drop_capabilities(kept: int = READING) -> str:
-  """Root's rights go, except to read files, which stays as it was.
+  """Drops root's rights, except the right to read files, which is unchanged.
 
   With CAP_PERFMON, newer kernels let root read the memory and environment of
   any process, Landlock or not. Returns 'dropped' or 'no(reason)'.
@@ -144,15 +146,16 @@ def landlock(
   writable: Sequence[str] = (),
   newest_abi: int = EVERY_ABI,
 ) -> str:
-  """Denies the changes, programs, TCP and signals that Landlock knows of.
+  """Denies the changes, programs, TCP and signals that Landlock can deny.
 
-  With them go the memory, environment and descriptors of processes outside
-  (/proc/PID/mem and the like), which count as tracing. Reading is free unless
-  `readable` says what may be read: these paths, and all below them; all
-  of `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
+  It also denies the memory, environment and descriptors of outside processes
+  (/proc/PID/mem and similar files), which count as tracing. Reading is free
+  unless `readable` lists the paths that may be read, with everything below
+  them. Everything in `writable` may be changed. Returns 'abi7', or
+  'no(ENOSYS)'.
 
-  Nothing newer than `newest_abi` is asked for, and nothing at all with 0: so
-  tests see what an older kernel would hold.
+  It uses nothing newer than `newest_abi`, and nothing at all with 0, so tests
+  can act like older kernels.
   """
   if newest_abi < 1:
     return 'no(abi0)'
@@ -182,7 +185,7 @@ def landlock(
 
 
 def _grant(ruleset: int, path: str, rights: int) -> None:
-  """Allows `rights` below a path; a path that is not there has none."""
+  """Allows `rights` below a path; a missing path is skipped."""
   try:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
   except OSError:
@@ -211,10 +214,10 @@ def program(
 ) -> bytes:
   """Returns the filter for process `pid`, as the kernel reads it.
 
-  `allowed` are calls that it does not look at, except for what `_bounded` says,
-  which Landlock, or an older one, lets pass.
+  `allowed` are calls that it does not check, except for the bounds of
+  `_bounded`, which Landlock, or an older version of it, does not enforce.
 
-  Of another architecture's calls, as i386's on x86-64, it refuses all; x32's
+  It refuses all calls of other architectures, such as i386's on x86-64; x32's
   numbers are above `syscalls.LAST`.
   """
   numbers = syscalls.NUMBERS[machine]
@@ -237,17 +240,18 @@ def program(
 
 
 def _bounded(name: str) -> list[tuple[int, int, int, int]]:
-  """Returns what holds for a call that is allowed.
+  """Returns the bounds of an allowed call.
 
-  No O_TRUNC for what is not written, no opening for neither reading nor
-  writing, and no pair of sockets but AF_UNIX, for which a kernel may load code.
+  It denies O_TRUNC without writing, opening for neither reading nor writing,
+  and pairs of sockets except AF_UNIX, for which a kernel may load code.
   """
   if name == 'socketpair':
     return _test(0, _EQUAL, (_AF_UNIX,), _ALLOW, _REFUSE)
   if name not in _FLAGS_OF_OPEN:
     return []
   argument = _FLAGS_OF_OPEN[name]
-  # Neither: Landlock has no rule for it, and drivers have their own uses.
+  # Neither reading nor writing: Landlock has no rule for it, and drivers have
+  # their own uses.
   at = _ARGUMENTS_AT + 8 * argument
   neither = [
     (_LOAD, 0, 0, at),
@@ -290,10 +294,10 @@ def _by_argument(pid: int) -> dict[str, list[tuple[int, int, int, int]]]:
 def _test(
   argument: int, test: int, values: tuple[int, ...], then: int, otherwise: int
 ) -> list[tuple[int, int, int, int]]:
-  """Returns instructions that look at the low 32 bits of one argument.
+  """Returns instructions that check the low 32 bits of one argument.
 
-  The kernel reads these arguments as 32 bits too, except `clone`'s flags, of
-  which all have a place there.
+  The kernel reads these arguments as 32 bits too, except `clone`'s flags, which
+  all fit there.
   """
   code = [(_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)]
   for value in values:
@@ -311,18 +315,18 @@ def _null(argument: int) -> list[tuple[int, int, int, int]]:
 
 
 def die_with_parent() -> None:
-  """Has the kernel kill this process when the thread that started it ends."""
+  """Makes the kernel kill this process when the thread that started it ends."""
   libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def check(what: str, done: int) -> None:
-  """Raises OSError, with what the kernel said, unless `done` is 0."""
+  """Raises OSError with the kernel's error unless `done` is 0."""
   if done != 0:
     code = ctypes.get_errno()
     raise OSError(code, f'{what}: {os.strerror(code)}')
 
 
-# Each CDLL is a class, which nothing but a garbage collector takes away.
+# Each CDLL is a class, which only the garbage collector removes.
 @functools.cache
 def libc() -> ctypes.CDLL:
   return ctypes.CDLL(None, use_errno=True)

@@ -2,7 +2,7 @@
 
 `DENIED` are refused whatever their arguments; the others of `NUMBERS` are
 judged by their arguments, in `sandbox`. Numbers above `LAST` are newer than
-this table, hence refused as unknown to the kernel.
+this table, so they are refused as unknown to the kernel.
 """
 
 # set_mempolicy_home_node; numbers are the same on all machines from 424 on.

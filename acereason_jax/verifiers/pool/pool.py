@@ -1,8 +1,8 @@
 """Runs a verify function in worker processes that the parent can kill.
 
-Nothing the worker does can stop its clock: the deadline is the parent's, and
-covers one task's running time, never its queueing nor a worker's start. One
-thread owns each worker (see `process`), which runs `worker` in a `sandbox`.
+A worker cannot stop its clock: the parent holds the deadline, which covers one
+task's running time, never its queueing or a worker's start. One thread owns
+each worker (see `process`), which runs `worker` in a `sandbox`.
 """
 
 import collections
@@ -30,29 +30,30 @@ from acereason_jax.verifiers.pool.process import (
 Key = typing.TypeVar('Key')
 
 # 2,048 rollouts of 120 KB, the paper's batch, are 246 MB: two such batches may
-# wait. Bytes, since responses differ a thousandfold in size; a future and what
-# else a task takes count too, so that tiny tasks are bounded (by 500,000).
+# wait. The limit is in bytes, since responses differ a thousandfold in size.
+# The overhead of a task counts too, so the number of tiny tasks is bounded (by
+# 500,000).
 _WAITING_BYTES = 512 << 20
 _TASK_BYTES = 1 << 10
-# Tasks a worker that `as_completed` asks for early: no worker runs dry while
-# the caller looks at a verdict, and the caller's data stay on disk.
+# Tasks per worker that `as_completed` reads ahead, so no worker is idle while
+# the caller handles a verdict, and the caller's data stay on disk.
 _AHEAD = 8
 _MAX_SECONDS = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
 class Stats:
-  """The work of a pool since it was opened, and what it does now.
+  """The work of a pool since it was opened, and its current load.
 
-  verdicts: how many there were of each status.
-  restarts: workers replaced because they died or were killed.
-  recycled: workers replaced between tasks for their age, growth or an
-    exhausted memory.
-  queued: tasks that wait for a worker.
-  running: tasks that a worker has.
-  busy_seconds: the sum of the verdicts' running times.
-  slowest_seconds: the longest of them.
-  worker_bytes: the largest resident size of a worker that was seen.
+  verdicts: number of verdicts of each status.
+  restarts: number of workers replaced because they died or were killed.
+  recycled: number of workers replaced between tasks for their age, their growth
+    or exhausted memory.
+  queued: number of tasks that wait for a worker.
+  running: number of tasks that workers are judging.
+  busy_seconds: sum of the verdicts' running times.
+  slowest_seconds: longest of these times.
+  worker_bytes: largest resident size of a worker that was seen.
   """
 
   verdicts: dict[str, int]
@@ -70,8 +71,8 @@ class _Task:
   """A response to judge.
 
   id: its number in this pool.
-  message: what the worker is sent.
-  future: gets the verdict.
+  message: message that the worker gets.
+  future: future that gets the verdict.
   """
 
   id: int
@@ -89,9 +90,10 @@ class VerifierPool:
   `verify` is a 'module:function' path. A task that runs longer than
   `timeout_seconds` is killed: 'timeout'. One whose worker dies runs once more
   on a fresh worker, then is 'error'; garbage from a worker is 'error'.
-  `confinement` says what holds the workers: see `sandbox.confine`. A verify
-  function may have an attribute prepare_worker(timeout_seconds, confine,
-  **kwargs), which is called as a worker starts; the line it returns is added.
+  `confinement` lists the layers that confine the workers: see
+  `sandbox.confine`. A verify function may have an attribute
+  prepare_worker(timeout_seconds, confine, **kwargs), which is called as a
+  worker starts; the line it returns is added.
   """
 
   def __init__(
@@ -108,9 +110,9 @@ class VerifierPool:
     judge that asks a server must.
 
     Raises:
-      ValueError: fewer than one worker, a time limit that is none, or `verify`
-        cannot be resolved or called with `kwargs`; the worker's own words are
-        in the message.
+      ValueError: fewer than one worker, an invalid time limit, or `verify`
+        cannot be resolved or called with `kwargs`; the message includes the
+        worker's.
       RuntimeError: a worker could not be started.
     """
     if workers < 1 or not 0 < timeout_seconds <= _MAX_SECONDS:
@@ -164,7 +166,7 @@ class VerifierPool:
   ) -> concurrent.futures.Future[Verdict]:
     """Returns the verdict's future; callable from any thread.
 
-    Waits while too much is waiting to be judged.
+    Blocks while too many tasks wait for a judge.
 
     Raises:
       RuntimeError: the pool is closed, maybe while this waited.
@@ -188,9 +190,9 @@ class VerifierPool:
   ) -> Iterator[tuple[Key, Verdict]]:
     """Judges (key, response, answer) and yields (key, verdict) as they end.
 
-    Reads `tasks`, which may be endless, only as far as the workers need. What
-    it raises ends this too, as does closing the iterator: tasks that wait are
-    cancelled then, and the pool stays usable.
+    Reads `tasks`, which may be endless, only as far as the workers need. An
+    error that it raises ends this too, and so does closing the iterator.
+    Waiting tasks are cancelled then, and the pool stays usable.
 
     Raises:
       RuntimeError: the pool is closed, maybe meanwhile.
@@ -219,7 +221,7 @@ class VerifierPool:
         future.cancel()
 
   def stats(self) -> Stats:
-    """Returns the counts until now; cheap."""
+    """Returns the current counts; cheap."""
     with self._lock:
       return Stats(
         verdicts=dict(self._verdicts),
@@ -233,7 +235,7 @@ class VerifierPool:
       )
 
   def close(self) -> None:
-    """Cancels what is queued, waits for what runs, leaves no process."""
+    """Cancels queued tasks, waits for running ones, leaves no process."""
     with self._lock:
       self._closed = True
       cancelled = list(self._waiting)
@@ -243,7 +245,7 @@ class VerifierPool:
       self._room.notify_all()
     for task in cancelled:
       task.future.cancel()
-      # Those who wait in concurrent.futures.wait hear of it only now.
+      # Callers of concurrent.futures.wait are notified only now.
       task.future.set_running_or_notify_cancel()
     for thread in self._threads:
       thread.join()
@@ -252,11 +254,12 @@ class VerifierPool:
     """Whether `task` may wait too; called with the lock held."""
     if not self._waiting or self._waiting_bytes + task.size <= _WAITING_BYTES:
       return True
-    # A future's callback runs in a supervisor, which must not wait for itself.
+    # A future's callback runs in a supervisor thread, which must not wait for
+    # itself.
     return threading.current_thread() in self._threads
 
   def _take(self) -> _Task | None:
-    """Returns a task that now runs; None when the pool is closed."""
+    """Returns a task, now counted as running; None if the pool is closed."""
     with self._lock:
       while True:
         self._work.wait_for(lambda: self._waiting or self._closed)
@@ -281,14 +284,15 @@ class VerifierPool:
       while (task := self._take()) is not None:
         self._resolve(task, process)
         if process.worn():
-          # At once, not when it is needed; what fails, the next task says.
+          # Renewed at once, not when it is needed; the next task reports a
+          # failure.
           with contextlib.suppress(NoWorker, ValueError):
             self._renew(process)
     finally:
       process.kill()
 
   def _renew(self, process: Process) -> None:
-    """Replaces a worker that is gone or worn; raises as Process.start does."""
+    """Replaces a dead or worn worker; raises as Process.start does."""
     if not process.idle():
       reason = 'restarts'
     elif process.worn():
@@ -301,10 +305,10 @@ class VerifierPool:
       self._totals[reason] += 1
 
   def _resolve(self, task: _Task, process: Process) -> None:
-    """Sets the verdict of one task, whatever becomes of the worker."""
+    """Sets the verdict of one task, whatever happens to the worker."""
     try:
       verdict = self._judge(task, process)
-    # A bug in here must reach the caller instead of hanging it.
+    # A bug here must reach the caller instead of blocking it.
     except Exception as e:  # noqa: BLE001
       process.kill()
       with self._lock:

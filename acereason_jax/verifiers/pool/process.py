@@ -2,8 +2,8 @@
 
 The process is a fresh interpreter (`python -m
 acereason_jax.verifiers.pool.worker`), not multiprocessing's, which re-imports
-the trainer's `__main__`, hence jax.
-What it sends is data of unknown origin, whatever ran in there.
+the trainer's `__main__` and so jax. Its messages are data of unknown origin,
+since anything may have run in it.
 """
 
 import json
@@ -27,10 +27,11 @@ _REPLY_BYTES = 1 << 20
 # A start costs half a CPU second with sympy, spread here over 10,000 tasks.
 _TASKS = 10_000
 # The math judge starts at 60 MB, keeps its size over 16,000 mixed answers, and
-# peaks at 500 MB on big powers; memory that it does not give back is replaced.
+# peaks at 500 MB on big powers; a worker that keeps more memory is replaced.
 _GROWTH_BYTES = 400 << 20
-# After a task the size is read only if it is older than this: files opened
-# for every answer of 50 microseconds would be most of the parent's work.
+# After a task the size is read again only if the last reading is older than
+# this: opening files for every answer of 50 microseconds would be most of the
+# parent's work.
 _SIZE_SECONDS = 0.1
 
 
@@ -47,14 +48,14 @@ class Overran(Exception):
 
 
 class Garbage(Exception):
-  """The worker sent what is no reply to the task it was given."""
+  """The worker sent something other than a reply to its task."""
 
 
 class Process:
   """One worker process and its two pipes.
 
-  For one thread only, with whose end the kernel kills the process too.
-  `resident_bytes` is its size when last read; 0 where there is no /proc.
+  It serves one thread; when the thread ends, the kernel kills the process too.
+  `resident_bytes` is its last known size; 0 where there is no /proc.
   """
 
   def __init__(self, setup: bytes):
@@ -63,11 +64,11 @@ class Process:
     self.resident_bytes = 0
 
   def start(self) -> str:
-    """Returns what confines it, when its verify function is imported.
+    """Returns its confinement once its verify function is imported.
 
     Raises:
-      ValueError: the verify function cannot be had.
-      NoWorker: the process could not be started, died or said nothing.
+      ValueError: the verify function cannot be used.
+      NoWorker: the process could not be started, died or did not answer.
     """
     try:
       self._process = subprocess.Popen(
@@ -75,9 +76,10 @@ class Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        # gmpy2 and flint compute 10^9! in C without end; Python integers yield.
+        # gmpy2 and flint would compute 10^9! in C endlessly; Python integers
+        # can be interrupted.
         env=children.environment(SYMPY_GROUND_TYPES='python'),
-        # A Ctrl+C at the terminal is for the trainer, which saves first.
+        # Only the trainer handles a Ctrl+C at the terminal; it saves first.
         start_new_session=True,
       )
     except OSError as e:
@@ -99,7 +101,7 @@ class Process:
     return str(reply.get('ready'))
 
   def idle(self) -> bool:
-    """Whether it is alive and has said nothing that nobody asked for."""
+    """Whether it is alive and has sent nothing unasked."""
     return self._process is not None and not _ready(
       self._process.stdout, select.POLLIN, 0
     )
@@ -126,11 +128,11 @@ class Process:
     return Verdict(status, detail, 0.0)
 
   def kill(self) -> str:
-    """Returns how the process ended, with all of its group gone."""
+    """Kills the process with its whole group; returns how it ended."""
     if self._process is None:
       return 'not running'
     process, self._process = self._process, None
-    # The group first: once reaped, its id may belong to somebody else.
+    # The group comes first: once reaped, its id may belong to another process.
     try:
       os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -1,6 +1,6 @@
 """A judging process: reads tasks, writes verdicts. `process` starts it.
 
-Its own limits are a second line: what stops a task is the parent's kill.
+Its own limits are a second line of defence: the parent's kill stops a task.
 """
 
 import functools
@@ -30,7 +30,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def _receive(pipe: BinaryIO) -> dict[str, Any]:
-  """Returns the next message; EOF, when the parent is gone, ends us."""
+  """Returns the next message; at EOF, when the parent is gone, it exits."""
   header = pipe.read(LENGTH.size)
   if len(header) < LENGTH.size:
     sys.exit(0)
@@ -43,10 +43,10 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
 
 
 def _limit(parent: int) -> None:
-  """Dies with the parent's thread, and holds memory and integers small."""
+  """Makes this process die with its parent; limits memory and integers."""
   if sys.platform == 'linux':
     sandbox.die_with_parent()
-    # Only the soft limit: the code judge's programs have limits of their own.
+    # Sets only the soft limit: the code judge's programs have their own limits.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_memory(hard), hard))
   if os.getppid() != parent:
@@ -68,7 +68,7 @@ def _cores() -> int:
 def _allow_cpu(seconds: float) -> None:
   """Renews the limit on CPU time, which counts from the process's start.
 
-  It ends a task whose parent cannot, for example a stopped one.
+  It ends a task whose parent cannot end it, for example a stopped parent.
   """
   soft = int(time.process_time() + seconds) + 1
   _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -77,7 +77,7 @@ def _allow_cpu(seconds: float) -> None:
 
 
 def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
-  """Returns the reply to one task; `spent` says that we must be replaced."""
+  """Returns the reply to one task; `spent` says to replace this worker."""
   try:
     verdict = verify(task['response'], task['answer'])
     reply = dict(status=verdict.status, detail=verdict.detail)
@@ -91,14 +91,15 @@ def _run(verify: Callable[..., Verdict], task: dict[str, Any]) -> bytes:
 
 
 def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
-  """(the verify function with its keyword arguments bound, what it prepared).
+  """(verify function with its keyword arguments bound, report of preparation).
 
   Its attribute `prepare_worker`, if it has one, is called first, with the time
-  limit, whether the worker will be confined, and these arguments; it says in a
-  line what it did.
+  limit, whether the worker will be confined, and these arguments; it returns a
+  line about what it did.
 
   Raises:
-    ValueError: it cannot be resolved, does not take them, or was not prepared.
+    ValueError: it cannot be resolved, does not accept them, or preparation
+      failed.
   """
   function, kwargs = resolve(setup['verify'], 'verify'), setup['kwargs']
   try:
@@ -113,10 +114,10 @@ def _load(setup: dict[str, Any]) -> tuple[Callable[..., Verdict], str]:
 
 
 def _confine() -> str:
-  """Returns what `sandbox.confine` says; what is printed then goes nowhere.
+  """Returns the result of `sandbox.confine`; from then on prints are discarded.
 
   stderr may be a log that could be truncated, or a terminal; parsers print
-  pieces of what the model wrote.
+  pieces of the model's text.
   """
   null = os.open(os.devnull, os.O_WRONLY)
   os.dup2(null, 1)
@@ -131,7 +132,8 @@ def _confine() -> str:
 def _main(parent: int) -> None:
   """Serves tasks until the parent hangs up."""
   _limit(parent)
-  # The pipe moves out of the way: what a verify function prints is no reply.
+  # The pipe gets another descriptor, so prints of a verify function are not
+  # replies.
   replies = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)
   requests = os.fdopen(os.dup(0), 'rb')
@@ -144,7 +146,7 @@ def _main(parent: int) -> None:
     return
   line = _confine() if setup['confine'] else 'not confined'
   _send(replies, encode({'ready': line + prepared}))
-  # All the CPU time there is until the parent's deadline.
+  # All the CPU time possible until the parent's deadline.
   cpu_seconds = setup['timeout_seconds'] * _cores()
   while True:
     task = _receive(requests)

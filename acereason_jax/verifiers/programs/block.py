@@ -2,8 +2,8 @@
 
 import re
 
-# A line that opens a block: the lists and quotes it is in, the fence, and the
-# language. A title or attributes may follow.
+# A line that opens a block: list and quote marks, the fence, and the language.
+# A title or attributes may follow.
 _OPENING = re.compile(
   r'((?:[ \t]*+(?:>|(?:[-*+]|[0-9]{1,9}[.)])(?=[ \t]))){0,9}+[ \t]*+)'
   r'(`{3,}+(?=[^`]*$)|~{3,}+)[ \t]*+(?:\{[ \t]*+(?:#[\w-]++[ \t]++)?\.?)?'
@@ -49,7 +49,7 @@ def extract(response: str, reasons: bool) -> str | None:
     quoted = re.compile(rf'(?:[ \t]*+> ?){{0,{lead.count(">")}}}+')
     end = _end(lines, number, fence, quoted, lexed)
     if end is None and lexed:
-      # Only once, so that the time is linear in the text.
+      # Searched only once, so the time is linear in the text.
       lexed = False
       end = _end(lines, number, fence, quoted, lexed)
     if end is None:
@@ -78,7 +78,8 @@ def _end(
 def _string_after(line: str, string: str) -> str:
   """Returns the quotes of the long string that is open after a line.
 
-  `string`: of the one that was open before it; '' is none.
+  `string` holds the quotes of the long string open before the line, '' for
+    none.
   """
   at = 0
   while True:
@@ -98,7 +99,7 @@ def _columns(text: str) -> int:
 
 
 def _dedented(lines: list[str], columns: int) -> str:
-  """Returns the lines with at most so many columns of indentation less."""
+  """Returns the lines with up to `columns` columns of indentation removed."""
   first = next(filter(str.strip, lines), '')
   own = first[: len(first) - len(first.lstrip(' \t'))]
   columns = min(columns, _columns(own))

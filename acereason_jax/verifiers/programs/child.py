@@ -16,15 +16,15 @@ from acereason_jax.verifiers.programs import (
 )
 
 _OPEN_FILES = 64
-# The descriptor after the program's own, and how what it says begins.
+# The descriptor after the program's own, and the first words of its report.
 _CONFINING, CONFINED = 4, b'confined: '
 # Address space that the interpreter and its libraries take before a program.
 _BASE_BYTES = 256 << 20
-# asyncio talks to itself by socketpair. Files are Landlock's, and the mounts';
-# where there is neither, the filter lets files be opened only for reading.
+# asyncio uses a socketpair. Landlock and the mounts guard files; where neither
+# exists, the filter lets files be opened only for reading.
 _ALLOWED = {'T1': frozenset(('socketpair',))}
 _ALLOWED['T2'] = _ALLOWED['T1'] | {'open', 'openat'}
-# What Landlock knows nothing of (times, attributes), mounts keep from others.
+# Landlock does not cover times and attributes; mounts protect them.
 _ALLOWED['T3'] = _ALLOWED['T2'] | {
   *('creat', 'truncate', 'rename', 'renameat', 'renameat2', 'mkdir', 'mkdirat'),
   *('rmdir', 'unlink', 'unlinkat', 'utimensat'),
@@ -34,12 +34,12 @@ _ALLOWED['T3'] = _ALLOWED['T2'] | {
 
 
 class Host(NamedTuple):
-  """What a run needs of the host.
+  """The facts about the host that a run needs.
 
-  tier: 'T1', 'T2' or 'T3'; see `jail`.
-  processes: /proc, open, with the numbers that a fork returns; or -1.
-  sweep: ends what a program may have left.
-  newest_abi: nothing newer of Landlock is used.
+  tier: tier of the jail, 'T1', 'T2' or 'T3'; see `jail`.
+  processes: open /proc with the process ids that a fork returns, or -1.
+  sweep: ends processes that a program may have left.
+  newest_abi: newest ABI of Landlock that may be used.
   """
 
   tier: str
@@ -51,7 +51,7 @@ class Host(NamedTuple):
 def become(request: dict, files: list[int], confining: int, host: Host) -> None:
   """Turns the forked child into the program; does not return.
 
-  What is written to `confining` says that it was confined, or why not.
+  It writes to `confining` that it was confined, or why not.
   """
   said = confining
   try:
@@ -76,24 +76,24 @@ def become(request: dict, files: list[int], confining: int, host: Host) -> None:
 
 
 def _confine(request: dict, host: Host, by_name: bool) -> str:
-  """Leaves the child its descriptors, and the limits of a run.
+  """Closes other descriptors, sets the limits of a run, and confines the child.
 
-  `by_name`: whether it may open its input. Returns what holds it, as
-  `sandbox.confine` does.
+  `by_name` says whether the child may open its input by name. Returns the
+  confinement, as `sandbox.confine` does.
   """
   tier = host.tier
   os.setsid()
-  # An own scratch folder, before the right to mount is given up.
+  # It gets its scratch folder before it gives up the right to mount.
   if tier == 'T3':
     namespaces.enter_scratch()
     if by_name:
       copy = os.open(namespaces.STDIN_COPY, os.O_WRONLY | os.O_CREAT, 0o600)
-      # An input larger than the folder is not there by name.
+      # An input larger than the folder cannot be opened by name.
       with contextlib.suppress(OSError):
         descriptors.write_all(copy, descriptors.read_all(0))
   os.closerange(_CONFINING + 1, os.sysconf('SC_OPEN_MAX'))
   sandbox.die_with_parent()
-  # In case the zygote is not there to do it.
+  # In case the zygote is gone and cannot do it.
   cpu = int(2 * request['cpu_seconds']) + 2
   memory = request['memory_bytes'] + _BASE_BYTES
   output = request['output_bytes']
@@ -114,7 +114,7 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
     resource.setrlimit(limit, (value, value))
   if sandbox.no_new_privs() != 'yes':
     raise OSError('no_new_privs')
-  # RLIMIT_CORE does not keep a crash from the helper that the host may have.
+  # RLIMIT_CORE does not keep a crash from starting the host's core helper.
   sandbox.libc().prctl(sandbox.PR_SET_DUMPABLE, 0, 0, 0, 0)
   capabilities = sandbox.drop_capabilities(
     0 if tier == 'T3' else sandbox.READING
@@ -125,7 +125,7 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
   code = sandbox.program(machine, os.getpid(), _ALLOWED[tier])
   calls = sandbox.seccomp(code)
   held = f'landlock={rules} seccomp={calls} capabilities={capabilities}'
-  # Without namespaces, Landlock is all that guards files.
+  # Without namespaces, only Landlock guards files.
   if calls != 'yes' or (tier == 'T2' and not rules.startswith('abi')):
     raise OSError(held)
   counted = '' if host.processes >= 0 else ' asleep=uncounted'

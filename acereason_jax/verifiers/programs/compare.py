@@ -1,6 +1,6 @@
-r"""Compares what a program printed or returned with what is expected.
+r"""Compares a program's output or result with the expected one.
 
-docs/judges.md has what is equal.
+docs/judges.md lists what is equal.
 """
 
 import functools
@@ -13,19 +13,19 @@ from decimal import Decimal
 from typing import Any, Literal
 
 FloatError = Literal['either', 'absolute', 'relative']
-# (given, expected) -> whether the task allows the one for the other.
+# (given, expected) -> whether the task accepts `given`.
 _IsNear = Callable[[float, float], bool]
-# What programs print for a number. Other digits are text: 0011, +3, and 1e2,
-# which has no sign and no point, and may be of base 16.
+# Numbers as programs print them. Other digits are text: 0011, +3, and 1e2,
+# which has no sign and no point and may be in base 16.
 _NUMBER = re.compile(
   r'-?(?:(?:0|[1-9][0-9]*)(?:[eE][-+][0-9]{1,4})?'
   r'|(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?)'
 )
 _INTEGER = re.compile(r'-?[0-9]+')
 _SHOWN = 60
-# As deep as the converters go, and the value in it.
+# As deep as the converters nest, plus the value inside.
 DEPTH = 64
-# Digits of floats, spaces: an answer is never so much longer than expected.
+# Even with digits of floats and spaces, no right answer is this much longer.
 _LONGER, _LONG = 30, 100_000
 
 
@@ -38,9 +38,8 @@ def printed(
   r"""Returns the first difference, '' if there is none.
 
   Lines are stripped and blank ones dropped at the end. Lines that differ are
-  compared word by word: as text, then as exact decimals, then as far as the
-  tolerance goes:
-  'a \n' = 'a', '1  2' = '1 2', '2' = '2.0', '1.5e+3' = '1500.0';
+  compared word by word: as text, then as exact decimals, then within the
+  tolerance: 'a \n' = 'a', '1 2' = '1 2', '2' = '2.0', '1.5e+3' = '1500.0';
   'YES' and 'Yes' differ, '11' and '0011', '1e2' and '100'. docs/judges.md.
   """
   if _far_longer(stdout, expected):
@@ -60,12 +59,12 @@ def printed(
 
 
 def _lines(text: str) -> Iterator[str]:
-  """Yields one at a time: a list takes thirty times the text's size."""
+  """Yields one line at a time: a list takes thirty times the text's size."""
   return map(str.strip, io.StringIO(text or '\n'))
 
 
 def _far_longer(given: str | bytes, wanted: str) -> bool:
-  """Whether nobody need read `given`: memory is worth more than its words."""
+  """Whether `given` is too long to be right, so memory is better saved."""
   return len(given) > _LONGER * len(wanted) + _LONG
 
 
@@ -76,7 +75,7 @@ def _same_words(a: Sequence[str], b: Sequence[str], near: _IsNear) -> bool:
 
 
 def _same_number(a: str, b: str, near: _IsNear) -> bool:
-  """Whether the number a is what is expected where b is."""
+  """Whether the number a is accepted where b is expected."""
   if len(a) > 1000 or len(b) > 1000:
     return False
   if not (_NUMBER.fullmatch(a) and _NUMBER.fullmatch(b)):
@@ -84,7 +83,8 @@ def _same_number(a: str, b: str, near: _IsNear) -> bool:
   x, y = Decimal(a), Decimal(b)
   if not _INTEGER.fullmatch(b):
     return x == y or near(float(x), float(y))
-  # An integer for an integer is exact. Nobody prints one with an exponent.
+  # Two integers are compared exactly. Nobody prints an integer with an
+  # exponent.
   if _INTEGER.fullmatch(a):
     return x == y
   return (x == y and 'e' not in a.lower()) or near(float(x), float(y))
@@ -93,7 +93,7 @@ def _same_number(a: str, b: str, near: _IsNear) -> bool:
 def _near(
   a: float, b: float, *, float_tol: float, float_error: FloatError
 ) -> bool:
-  """Whether the task allows a for b; False if it allows no error."""
+  """Whether the task accepts a for b; False if it allows no error."""
   if not float_tol or not (math.isfinite(a) and math.isfinite(b)):
     return False
   scale = {'either': max(1.0, abs(b)), 'absolute': 1.0, 'relative': abs(b)}
@@ -108,9 +108,9 @@ def returned(
 ) -> str:
   """Returns the first difference of a JSON value, '' if there is none.
 
-  Numbers are compared as Python's `==` does, so True is 1 and 2.0 is 2; floats,
-  as far as the tolerance goes. Other types count: '1' is not 1, None is not
-  False. A tuple is a list by now. docs/judges.md.
+  Numbers are compared as Python's `==` does, so True is 1 and 2.0 is 2; floats
+  are compared within the tolerance. Other types must match: '1' is not 1, None
+  is not False. A tuple has become a list. See docs/judges.md.
   """
   if _far_longer(result, json.dumps(expected)):
     return f'a value of {len(result)} bytes'
@@ -126,7 +126,7 @@ def returned(
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Returns an object whose keys are different: 1 and '1' are one text."""
+  """Returns an object; refuses equal keys, since 1 and '1' become one text."""
   value = dict(pairs)
   if len(value) < len(pairs):
     raise ValueError('two keys of an object are the same')
@@ -139,7 +139,7 @@ def same_value(a: Any, b: Any, near: _IsNear, depth: int) -> bool:
   if isinstance(a, int | float) and isinstance(b, int | float):
     if isinstance(a, int) and isinstance(b, int):
       return a == b
-    # A truth value is no measurement.
+    # A truth value is not a measurement.
     inexact = not (isinstance(a, bool) or isinstance(b, bool))
     return a == b or (inexact and near(_float(a), _float(b)))
   if isinstance(a, list) and isinstance(b, list):

@@ -10,7 +10,7 @@ def write_all(file: int, data: bytes) -> None:
 
 
 def read_all(file: int) -> bytes:
-  """Returns all of a file; where it is read next does not change."""
+  """Returns the whole content of a file; its position does not change."""
   parts, position = [], 0
   while part := os.pread(file, 1 << 24, position):
     parts.append(part)

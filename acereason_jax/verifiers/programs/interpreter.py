@@ -17,12 +17,12 @@ from typing import Any
 
 from acereason_jax.verifiers.programs import descriptors, prelude
 
-# The names of a program's file, and of its module if its function is called.
+# Names of a program's file, and of its module if its function is called.
 _NAME, _MODULE = 'solution.py', 'solution'
-# What LiveCodeBench sets; LeetCode allows more. A key of `sorted` that sorts
-# takes most of the stack, 5 kB a call, and the zygote leaves room for so many.
+# LiveCodeBench sets this limit; LeetCode allows more. A `sorted` key that sorts
+# takes the most stack, 5 kB per call, and the zygote leaves room for this many.
 _RECURSION_LIMIT = 50_000
-# A traceback shows the last calls of the last exceptions.
+# A traceback shows only the last calls of the last exceptions.
 _CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
 # Files that a program may leave unwritten.
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -31,9 +31,9 @@ _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 def run(fn: str, args: list, program: bytes) -> int:
   """Runs the program, calls fn; returns its exit status.
 
-  It is `__main__`, as a script is. A program whose function is called is a
-  module that something else imported, as LeetCode and LiveCodeBench have it:
-  what it guards with `if __name__ == '__main__'` does not run.
+  It is `__main__`, as a script is. A program whose function is called is an
+  imported module, as on LeetCode and LiveCodeBench: code under `if __name__ ==
+  '__main__'` does not run.
   """
   sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
   sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
@@ -47,17 +47,17 @@ def run(fn: str, args: list, program: bytes) -> int:
   module.__dict__.update(
     prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
-  # What is asked for, the program has to write itself.
+  # The program must define the function itself.
   name = fn.rpartition('.')[2]
   module.__dict__.pop(name, None)
   module.__loader__ = importlib.machinery.SourceFileLoader(
     module.__name__, _NAME
   )
-  # Else a program that is a module would find the zygote there.
+  # Otherwise a program that is a module would find the zygote there.
   sys.modules['__main__'] = types.ModuleType('__main__')
   # Pickles, data classes and type hints look a program up by its name.
   sys.modules[module.__name__] = module
-  # Tracebacks show the program's lines, of which there is no file.
+  # Tracebacks show the program's lines, which are in no file.
   lines = program.decode('utf-8', 'replace').splitlines(keepends=True)
   linecache.cache[_NAME] = (len(program), None, lines, _NAME)
   gc.enable()
@@ -82,15 +82,15 @@ def _report(error: BaseException) -> None:
     sys.excepthook(type(error), error, error.__traceback__)
   else:
     _shorten(error)
-    # The interpreter's own would look for the file.
+    # The interpreter's own traceback would look for the file.
     traceback.print_exception(error, limit=-_CALLS_SHOWN)
 
 
 def _shorten(error: BaseException) -> None:
-  """Leaves the last calls of an exception and of those before it.
+  """Keeps only the last calls of an exception and of the exceptions before it.
 
-  To format 100,000 takes seconds in Python, and next to nothing in C, which a
-  bare interpreter does.
+  Formatting 100,000 calls takes seconds in Python, but almost nothing in C, as
+  in a bare interpreter.
   """
   for left in reversed(range(_EXCEPTIONS_SHOWN)):
     last = shown = error.__traceback__
@@ -111,7 +111,7 @@ def _shorten(error: BaseException) -> None:
 def _stream(
   descriptor: int, name: str, mode: str, errors: str = 'surrogateescape'
 ) -> io.TextIOWrapper:
-  """Returns what the interpreter makes of a descriptor in a UTF-8 locale."""
+  """Returns the stream that the interpreter makes of a descriptor in UTF-8."""
   buffering = 1 if descriptor == 2 else -1
   stream = open(  # noqa: SIM115 (it stays open)
     descriptor, mode, buffering, 'utf-8', errors, newline='\n', closefd=False
@@ -121,10 +121,10 @@ def _stream(
 
 
 def _call(names: dict, name: str, args: list) -> None:
-  """Writes what the named function returns, as JSON, where it is read.
+  """Writes the result of the named function, as JSON, to its descriptor.
 
-  It may be a method of a class Solution: problems ask for either, and either
-  is answered with the other. Nothing is written if JSON cannot say it.
+  It may be a method of a class Solution: problems ask for either, and programs
+  answer either with the other. Nothing is written if JSON cannot express it.
   """
   if callable(owner := names.get('Solution')) and hasattr(owner, name):
     function = getattr(owner(), name)
@@ -135,7 +135,7 @@ def _call(names: dict, name: str, args: list) -> None:
   try:
     text = _as_json(result)
   except (TypeError, ValueError, OverflowError, RecursionError) as e:
-    # A wrong answer, not an error of the program's.
+    # This is a wrong answer, not an error of the program.
     print(f'{name} returned: {e}', file=sys.stderr)
     return
   descriptors.write_all(3, text.encode())
@@ -149,10 +149,11 @@ def _as_json(result: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-  """Returns numbers and arrays that JSON does not know as those it knows.
+  """Converts numbers and arrays that JSON lacks to those it has.
 
-  They are numpy's, and the library's exact ones: what `==` of a benchmark calls
-  equal to a plain value. What it does not (a deque, a set, a range) stays.
+  These are numpy's, and the library's exact numbers: values that `==` of a
+  benchmark finds equal to plain ones. Others (a deque, a set, a range) stay
+  unchanged.
   """
   if isinstance(value, dict):
     plain = {_plain(k): _plain(v) for k, v in value.items()}
@@ -173,7 +174,7 @@ def _plain(value: Any) -> Any:
       return value.tolist()
     return _plain(list(value) if value.ndim else value[()])
   numbers = numpy.bool_ | numpy.integer | numpy.floating
-  # Not a class of the program's own. To numpy a time span is an integer.
+  # Not a class that the program defines. In numpy a time span is an integer.
   if (
     not issubclass(kind, numbers)
     or issubclass(kind, numpy.timedelta64)
@@ -195,9 +196,9 @@ def _exit_status(code: object) -> int:
 
 
 def _finish(status: int, names: dict) -> int:
-  """Does what the interpreter does at its end, without tearing it down.
+  """Does the work of the interpreter's exit, without tearing it down.
 
-  `names` are forgotten, so that what destructors print is there.
+  `names` are cleared, so the output of destructors is included.
   """
   for step in (threading._shutdown, atexit._run_exitfuncs):
     try:
@@ -207,7 +208,7 @@ def _finish(status: int, names: dict) -> int:
   for name in names.keys() - {'__builtins__'}:
     names[name] = None
   flushed = _flush(sys.stdout)
-  # A file that nobody closed is written when it is collected.
+  # A file that was not closed is written when it is collected.
   for value in gc.get_objects():
     if isinstance(value, _FILES):
       _flush(value)
@@ -215,7 +216,7 @@ def _finish(status: int, names: dict) -> int:
 
 
 def _flush(stream: Any) -> bool:
-  """Returns whether it could be flushed; what is closed or None needs none."""
+  """Returns whether flushing worked; a closed stream or None needs none."""
   try:
     if stream is not None and not stream.closed:
       stream.flush()

@@ -1,22 +1,22 @@
 """Runs programs of unknown intent, one fresh process each; the parent's side.
 
 Tiers, best first. T3: user, mount, network, IPC, UTS and process namespaces,
-Landlock, seccomp, resource limits, a private scratch folder. T2, for
-containers that refuse namespaces: Landlock without any writable path, seccomp,
-resource limits. T1, for kernels without Landlock, has to be asked for by name:
-programs read what the jail's user can, the environment of its processes too.
-A host that refuses seccomp runs none. docs/judges.md says what each version of
-Landlock holds.
+Landlock, seccomp, resource limits, a private scratch folder. T2, for containers
+that refuse namespaces: Landlock without any writable path, seccomp, resource
+limits. T1, for kernels without Landlock, must be requested by name: programs
+can read everything that the jail's user can, even the environment of its
+processes. A host that refuses seccomp runs no programs. docs/judges.md lists
+what each version of Landlock prevents.
 
 Covered: other processes (memory, signals, limits), files (writing any, reading
-any but the Python installation and system libraries), network, IPC, new
-processes and programs, memory, CPU, output, threads, descriptors, what outlives
-the run. Not covered: bugs of the kernel in the calls that stay, timing and
-cache side channels, and load on the machine within the limits. Below T3 names,
-sizes and owners of files can be asked for, and limits on threads, timers and
-pending signals are the user's, so that its other jails may use them up; root's
-jails have a user each. `Jail.run` has what a remote backend needs: bytes in,
-bytes out.
+any except the Python installation and system libraries), network, IPC, new
+processes and programs, memory, CPU, output, threads, descriptors, processes
+that outlive the run. Not covered: bugs of the kernel in the allowed calls,
+timing and cache side channels, and load on the machine within the limits. Below
+T3 programs can read names, sizes and owners of files. Limits on threads, timers
+and pending signals are per user, so other jails of that user may use them up;
+each of root's jails has a user of its own. `Jail.run` has the interface that a
+remote backend needs: bytes in, bytes out.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ import time
 from acereason_jax.verifiers.isolation import sandbox
 from acereason_jax.verifiers.programs import descriptors, zygote
 
-# Tried in this order; the weak are not tried.
+# Tiers tried in this order; the weak tier is not tried.
 TIERS = ('T3', 'T2')
 WEAK = ('T1',)
 _START_SECONDS = 60.0
-# Where files come over a network, importing libraries sleeps in each run. What
-# is measured for numpy, where it is more than the first, is no program's fault:
-# a multiple of it is free, up to the last.
+# Where files come over a network, importing libraries sleeps in each run. Sleep
+# measured for numpy above the first value is not a program's fault: a multiple
+# of it is free, up to the last value.
 _LOCAL_SECONDS, _IMPORTS, _FREE_SECONDS = 0.05, 2.0, 1.0
 _REPLY_BYTES = 1 << 16
 
@@ -47,20 +47,20 @@ class SandboxError(RuntimeError):
 
 
 class Broke(SandboxError):
-  """The jail failed while a program ran, whose fault it may be."""
+  """The jail failed while a program ran; it may be the program's fault."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """The limits of one run.
 
-  cpu_seconds: CPU time, which decides.
-  wall_seconds: a last resort, for machines that are too busy.
-  memory_bytes: of the program, beyond the interpreter's own.
+  cpu_seconds: CPU time, which decides TLE.
+  wall_seconds: wall time, a last resort for machines that are too busy.
+  memory_bytes: memory of the program, beyond the interpreter's own.
   asleep_seconds: time spent neither on a core nor waiting for one.
-  output_bytes: of stdout, and of the result.
-  stderr_bytes: how much of its end is kept.
-  threads: how many may run at once.
+  output_bytes: size of stdout, and of the result.
+  stderr_bytes: size of the end of stderr that is kept.
+  threads: number of threads that may run at once.
   """
 
   cpu_seconds: float
@@ -74,22 +74,22 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a program did.
+  """The outcome of a run.
 
-  Outputs are at most a byte longer than allowed, which says that there was
-  more.
+  Outputs are at most one byte longer than allowed; that byte shows that there
+  was more.
 
-  exit: its status, or -signal.
-  timed_out: whether it slept too long, or its wall time was over.
-  cpu_seconds: of all its threads.
-  wall_seconds: from its start to its end.
+  exit: exit status, or -signal.
+  timed_out: whether it slept too long, or exceeded its wall time.
+  cpu_seconds: CPU time of all its threads.
+  wall_seconds: wall time from its start to its end.
   peak_bytes: the most memory it had.
-  confined: what held it, as `sandbox.confine` says it.
-  stdout: what it printed.
-  result: what the called function returned, JSON or b''.
-  stderr: the end of it.
-  asleep_seconds: how long it slept, beyond what reading libraries takes on this
-    host; 0 where the kernel does not say how long it waited for a core.
+  confined: its confinement, as `sandbox.confine` returns it.
+  stdout: its output.
+  result: result of the called function, JSON or b''.
+  stderr: end of its stderr.
+  asleep_seconds: time it slept, beyond the time to read libraries on this host;
+    0 if the kernel does not report waits for a core.
   """
 
   exit: int
@@ -105,21 +105,22 @@ class Outcome:
 
 
 class Jail:
-  """One zygote; for the thread that made it, with which it ends.
+  """One zygote, for the thread that made it; it ends with that thread.
 
-  `confinement` is a line that begins with the `tier` and says what holds
-  programs, and why nothing better does. After a SandboxError it is closed.
+  `confinement` is a line that begins with the `tier` and lists what confines
+  programs, and why no better tier is used. After a SandboxError it is closed.
   """
 
   def __init__(self, tier: str = 'auto', newest_abi: int = sandbox.EVERY_ABI):
     """Starts the zygote in the best of TIERS the host allows, or in `tier`.
 
-    Of Landlock only what `newest_abi` had is used. Tests ask for less than the
-    kernel has; nobody else should.
+    It uses only features of Landlock up to `newest_abi`. Only tests should use
+    less than the kernel has.
 
     Raises:
       ValueError: there is no such tier.
-      SandboxError: the host does not allow it; the message says what not.
+      SandboxError: the host does not allow it; the message says what is
+        missing.
     """
     if tier not in ('auto', *TIERS, *WEAK):
       known = ', '.join((*TIERS, *WEAK))
@@ -147,7 +148,7 @@ class Jail:
     fn: str = '',
     args: list | tuple = (),
   ) -> Outcome:
-    """Returns what the program did, as `__main__` with this input.
+    """Returns the outcome of the program, as `__main__` with this input.
 
     With `fn` ('f' or 'Solution().f') it is a module instead, and that function
     is called with `args`, JSON values, once the module has run.
@@ -165,8 +166,8 @@ class Jail:
     files: list[int] = []
     failure = SandboxError
     try:
-      # What is run and what it says pass the zygote by: its memory is that of
-      # all programs to come.
+      # Programs and their outputs bypass the zygote, because its memory is
+      # copied to all later programs.
       for content in (stdin, b'', b'', b'', call + b'\n' + program):
         files.append(os.memfd_create('run', os.MFD_CLOEXEC))
         _fill(files[-1], content)
@@ -186,7 +187,7 @@ class Jail:
       self.close()
       raise failure(f'the zygote failed: {e}') from e
     except BaseException:
-      # The next run must not read what is left of this one.
+      # The next run must not read remains of this one.
       self.close()
       raise
     finally:
@@ -194,7 +195,7 @@ class Jail:
         os.close(file)
 
   def close(self) -> None:
-    """Ends the zygote and what it runs."""
+    """Ends the zygote and its programs."""
     self._channel.close()
     self._process.kill()
     self._process.wait()
@@ -258,10 +259,10 @@ class Jail:
     return bytes(data)
 
   def _test(self, leaks: set[str]) -> str:
-    """Runs what must fail, except `leaks`; returns what held it.
+    """Runs attacks that must fail, except `leaks`; returns the confinement.
 
     Raises:
-      SandboxError: something else worked.
+      SandboxError: another attack worked.
     """
     limits = Limits(cpu_seconds=5, wall_seconds=20, memory_bytes=1 << 30)
     outcome = self.run(_SELF_TEST, b'', limits)
@@ -277,12 +278,12 @@ class Jail:
     return f'{outcome.confined} {held}{failed} {self._numpy()}'
 
   def _numpy(self) -> str:
-    """Says which numpy programs have, or why none; measures what it sleeps."""
+    """Returns programs' version of numpy, or why there is none; times it."""
     limits = Limits(cpu_seconds=20, wall_seconds=60, memory_bytes=1 << 30)
     program = b'import numpy\nprint(numpy.__version__)'
     outcome = self.run(program, b'', limits)
     if outcome.asleep_seconds > _LOCAL_SECONDS:
-      # What is in memory from now on was read from a disk.
+      # The first run put the files into memory, so this one reads no disk.
       again = self.run(program, b'', limits)
       slept = _IMPORTS * again.asleep_seconds
       if again.asleep_seconds > _LOCAL_SECONDS:
@@ -301,19 +302,19 @@ def _outcome(happened: dict, files: list[int], limits: Limits) -> Outcome:
     **happened,
     stdout=_read(out, 0, most),
     result=_read(result, 0, most),
-    # The end says most.
+    # The end tells the most.
     stderr=_read(err, max(0, tail), most),
   )
 
 
 def _fill(file: int, content: bytes) -> None:
-  """Writes a new file, and goes back to its start."""
+  """Writes a new file, and seeks back to its start."""
   descriptors.write_all(file, content)
   os.lseek(file, 0, os.SEEK_SET)
 
 
 def _one_line(text: bytes) -> str:
-  """Returns short plain text, without what parts the pieces of a line."""
+  """Returns short plain text, without the separators of a confinement line."""
   words = text.decode('ascii', 'replace').replace(';', ' ').split()
   return ' '.join(words)[:100]
 

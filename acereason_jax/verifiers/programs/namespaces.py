@@ -1,7 +1,7 @@
 """Tier T3: namespaces without network, other processes or files to write.
 
-The root is read-only and holds what programs may read, nothing else; a scratch
-folder in memory is each program's own.
+The root is read-only and holds only files that programs may read. Each program
+has a scratch folder of its own in memory.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ _MNT_DETACH = 2
 # Not /tmp: the interpreter may be there.
 SCRATCH = '/scratch'
 _MOUNT_POINT = '/sys'
-# Programs open these too; without /proc they lead to a copy, made for programs
-# in which one of their folders is named.
+# Programs open these files too. Without /proc they lead to a copy, made for
+# programs that mention one of their folders.
 _STDIN = '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'
 STDIN_FOLDERS, STDIN_COPY = (b'/dev', b'/proc'), f'{SCRATCH}/.stdin'
 _SCRATCH_OPTIONS = b'size=64m,nr_inodes=1024,mode=1777'
 
 
 def enter() -> None:
-  """Leaves all others: no network, no other process's IPC, a read-only root.
+  """Enters namespaces without network and others' IPC, with a read-only root.
 
   The root holds `system_paths` and an empty scratch folder, nothing else.
 
@@ -43,7 +43,7 @@ def enter() -> None:
     sandbox.check('unshare', sandbox.libc().unshare(_NEW_NS))
     _new_root()
     users.leave_root()
-    # So that /proc/self, with the maps below, is this user's.
+    # This makes /proc/self, with the maps below, belong to this user.
     sandbox.libc().prctl(sandbox.PR_SET_DUMPABLE, 1, 0, 0, 0)
     _unshare_user(own)
   else:
@@ -55,7 +55,7 @@ def enter() -> None:
 def _unshare_user(own: int) -> None:
   """Enters all namespaces; `own` is /proc/self.
 
-  That of processes holds what is forked from now on.
+  The process namespace holds processes that are forked from now on.
   """
   user, group = os.getuid(), os.getgid()
   flags = _NEW_USER | _NEW_NS | _NEW_IPC | _NEW_NET | _NEW_UTS | _NEW_PID
@@ -71,7 +71,7 @@ def _unshare_user(own: int) -> None:
 
 
 def _new_root() -> None:
-  """Makes `system_paths`, read-only, all there is."""
+  """Makes a root with only `system_paths`, read-only."""
   _mount(None, '/', None, _MS_REC | _MS_PRIVATE)
   readable = paths.system_paths()
   _mount('tmpfs', _MOUNT_POINT, 'tmpfs', _MS_NOSUID | _MS_NODEV, b'mode=755')
@@ -83,8 +83,8 @@ def _new_root() -> None:
     os.symlink(STDIN_COPY, _MOUNT_POINT + name)
   libraries = set(readable) & set(paths.library_paths())
   for folder in set(map(os.path.dirname, libraries)):
-    # Programs may not list it; what the import system knows of it stays valid
-    # while its time does.
+    # Programs may not list it. The import system's cache of it stays valid
+    # while its modification time is unchanged.
     seen = os.stat(folder)
     os.utime(_MOUNT_POINT + folder, ns=(seen.st_atime_ns, seen.st_mtime_ns))
   os.chdir(_MOUNT_POINT)
@@ -102,7 +102,7 @@ def _bind(source: str, target: str) -> None:
     os.makedirs(os.path.dirname(target), exist_ok=True)
     os.close(os.open(target, os.O_CREAT, 0o644))
   _mount(source, target, None, _MS_BIND | _MS_REC)
-  # What was nosuid or nodev outside has to stay so.
+  # Mounts that were nosuid or nodev outside must stay so.
   flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID
   flags |= os.statvfs(target).f_flag & (_MS_NODEV | _MS_NOEXEC)
   if not source.startswith('/dev/'):
@@ -131,7 +131,7 @@ def enter_scratch() -> None:
 
 
 def start_init() -> Callable[[], None]:
-  """Forks the first of the new processes; returns what ends all others.
+  """Forks the first of the new processes; returns a function to end all others.
 
   It ends with the zygote, and all others with it.
   """
@@ -140,7 +140,7 @@ def start_init() -> Callable[[], None]:
     ours.close()
     os.closerange(theirs.fileno() + 1, os.sysconf('SC_OPEN_MAX'))
     os.closerange(0, theirs.fileno())
-    # Whom it inherits, nobody waits for.
+    # Nobody waits for the processes that it inherits.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while theirs.recv(1):
       with contextlib.suppress(ProcessLookupError):

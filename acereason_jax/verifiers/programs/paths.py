@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Iterable
 
-# Folders that hold installed libraries and nothing else; and the library that
-# programs are allowed wherever it is.
+# Folders that hold only installed libraries, and the library that programs may
+# use wherever it is.
 _LIBRARY_FOLDERS = 'site-packages', 'dist-packages'
 _LIBRARY = 'numpy'
 
 
 def system_paths() -> list[str]:
-  """Returns what a Python program may have to read to start and to import."""
+  """Returns the paths that a Python program may read to start and to import."""
   paths = {sys.prefix, sys.base_prefix, sys.exec_prefix, '/usr/lib', '/lib'}
   paths |= {'/lib64', '/usr/lib64', '/usr/local/lib', '/usr/share/zoneinfo'}
   paths |= {'/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom'}
@@ -27,17 +27,17 @@ def system_paths() -> list[str]:
 
 @functools.cache
 def library_paths() -> tuple[str, ...]:
-  """Returns where this interpreter has libraries, be it outside its folders.
+  """Returns where this interpreter has libraries, even outside its folders.
 
   The user's own site-packages, for example, or numpy in a folder of PYTHONPATH.
-  What else is in such a folder stays hidden: it may be a repository, its data.
+  Other contents of such a folder stay hidden: it may be a repository with data.
   """
   paths = {
     path
     for path in map(os.path.abspath, sys.path)
     if os.path.basename(path) in _LIBRARY_FOLDERS or os.path.isfile(path)
   }
-  # Found, not imported. Its shared libraries are beside it.
+  # It is found, not imported. Its shared libraries are next to it.
   with contextlib.suppress(ImportError, ValueError):
     if found := importlib.util.find_spec(_LIBRARY):
       for place in found.submodule_search_locations or ():

@@ -1,4 +1,4 @@
-"""Runs a program on a task's tests, within a budget, and says what it did.
+"""Runs a program on a task's tests, within a budget, and returns outcomes.
 
 A program under which the jail fails twice is RE if an empty program then runs.
 """
@@ -12,23 +12,23 @@ from acereason_jax.verifiers.programs import compare, jail, tasks
 CodeStatus = Literal[
   'AC', 'WA', 'TLE', 'MLE', 'RE', 'OLE', 'NO_CODE', 'SANDBOX_ERROR'
 ]
-# Wall time a program may take over its CPU limit, on a busy machine, and time
-# asleep, which reading its modules may take.
+# Wall time that a program may take beyond its CPU limit, on a busy machine, and
+# time asleep, for reading its modules.
 _WALL_FACTOR, _WALL_SECONDS = 4.0, 4.0
 _ASLEEP_SECONDS = 2.0
-# As far over the limit as measuring may be off: such a run is tried again.
+# Relative error of measuring: a run this close above the limit is repeated.
 _NEAR = 1.25
 
 
 class TestRun(NamedTuple):
   """One test's outcome.
 
-  number: which test of the task, from 0.
-  status: 'AC' if it passed.
-  note: the first difference, or the error.
-  cpu_seconds: what the program used.
-  peak_bytes: the most memory it had.
-  stderr: the end of it.
+  number: index of the test in the task, from 0.
+  status: status, 'AC' if it passed.
+  note: first difference, or the error.
+  cpu_seconds: CPU time that the program used.
+  peak_bytes: most memory that it had.
+  stderr: end of its stderr.
   broke: whether the jail failed while the program ran.
   """
 
@@ -61,7 +61,8 @@ def started_jail(tier: str) -> jail.Jail:
 class Budget:
   """The time that a submission has left; as for a test, CPU time decides.
 
-  It may sleep as long in all of its tests as in one: who sleeps holds a worker.
+  It may sleep as long in all of its tests together as in one, because a
+  sleeping program occupies a worker.
   """
 
   def __init__(self, task: tasks.CodeTask, seconds: float):
@@ -90,7 +91,7 @@ def run_test(
     first, ran = ran, _run_once(program, task, number, tier, budget)
     ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
     if first.broke and ran.broke and _empty_runs(task, number, tier):
-      # Else who breaks jails would have no wrong answers.
+      # Otherwise a program that breaks jails would have no wrong answers.
       note = f'it breaks the jail, an empty program does not: {ran.note}'
       ran = ran._replace(status='RE', note=note)
   return ran
@@ -121,8 +122,8 @@ def _run_once(
     vars(jails).clear()
     note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
     return TestRun(number, 'SANDBOX_ERROR', note, 0.0, 0, '', broke=broke)
-  # Every run counts, the one that is tried again too: a program whose time is
-  # chance would have some of it for nothing.
+  # Every run counts, even one that is repeated: otherwise a program with random
+  # running times would get some of it free.
   budget.cpu_seconds -= outcome.cpu_seconds
   budget.asleep_seconds -= outcome.asleep_seconds
   status, note = _status(outcome, limits, task, test)

@@ -1,4 +1,4 @@
-"""What a program has to do: tests and limits, and their JSON."""
+"""Tasks for programs: tests and limits, and their JSON."""
 
 import dataclasses
 import json
@@ -11,9 +11,9 @@ from acereason_jax.verifiers.programs import compare
 class Test(NamedTuple):
   """One test of a task.
 
-  stdin: the input, for kind 'stdin'.
-  args: the arguments, JSON values, for kind 'call'.
-  expected: the output, or the value that is returned.
+  stdin: input, for kind 'stdin'.
+  args: arguments, JSON values, for kind 'call'.
+  expected: expected output or return value.
   """
 
   stdin: str
@@ -23,17 +23,17 @@ class Test(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CodeTask:
-  """What a program has to do.
+  """A task for a program.
 
   kind: 'stdin': the program reads `stdin` and prints `expected`. 'call': its
     function is called with `args` and returns `expected`.
-  tests: all must pass.
-  fn: the function, 'f' or 'Solution().f'; '' for kind 'stdin'.
+  tests: tests, which must all pass.
+  fn: function, 'f' or 'Solution().f'; '' for kind 'stdin'.
   time_limit_seconds: CPU time of one test.
   memory_bytes: memory of one test.
-  float_tol: the error that the problem allows where two numbers are not both
+  float_tol: error that the problem allows where two numbers are not both
     integers; 0 is exact.
-  float_error: what it limits: the absolute error, the relative, or either.
+  float_error: kind of error that it limits: absolute, relative, or either.
   """
 
   kind: Literal['stdin', 'call']
@@ -45,7 +45,7 @@ class CodeTask:
   float_error: compare.FloatError = 'either'
 
   def to_json(self) -> str:
-    """Returns what `from_json` reads."""
+    """Returns the text that `from_json` reads."""
     tests = [
       dict(stdin=t.stdin, expected=t.expected)
       if self.kind == 'stdin'
@@ -90,7 +90,7 @@ def _test(record: Any, kind: Any) -> Test:
   if kind == 'stdin' and not isinstance(expected, str):
     raise ValueError(f'expected output must be text: {expected!r:.60}')
   if not compare.same_value(expected, expected, lambda a, b: False, 0):
-    # Else no program could be right.
+    # Otherwise no program could be right.
     raise ValueError(
       f'an expected value must be equal to itself, without NaN, and nested at '
       f'most {compare.DEPTH} deep'
@@ -99,7 +99,7 @@ def _test(record: Any, kind: Any) -> Test:
 
 
 def _check(task: CodeTask) -> None:
-  """Raises ValueError for a field that is no good."""
+  """Raises ValueError for an invalid field."""
   name = r'(?:Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*'
   for field, good, expected in (
     ('kind', task.kind in ('stdin', 'call'), "'stdin' or 'call'"),

@@ -1,4 +1,4 @@
-"""Jails of root run as users of their own, each with its limits."""
+"""Makes each jail of root run as a user of its own, with its own limits."""
 
 import contextlib
 import os
@@ -8,19 +8,19 @@ from acereason_jax.verifiers.isolation import sandbox
 from acereason_jax.verifiers.programs import paths
 
 _PR_SET_KEEPCAPS = 8
-# Users of jails, one each while there are enough: what a user may have is
-# counted for all its processes together.
+# Users of jails, one each while there are enough: the limits of a user count
+# all its processes together.
 _FIRST_USER, _USERS = 61001, 3000
 
 
 def become_another(tier: str) -> None:
-  """Stops being root, whom no limit on threads binds.
+  """Stops being root, because no limit on threads binds root.
 
-  Where nobody else can read the interpreter, the right to read stays; what is
-  read with it is Landlock's to say.
+  If no other user can read the interpreter, the right to read stays; Landlock
+  then decides what may be read.
 
   Raises:
-    OSError: that cannot be, or there is no Landlock.
+    OSError: this is not possible, or there is no Landlock.
   """
   if os.getuid() != 0:
     return
@@ -30,7 +30,7 @@ def become_another(tier: str) -> None:
   try:
     for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)):
       os.listdir(path)
-    # T1 does without: there the right to read would be one to read all.
+    # T1 drops it: without Landlock the right to read would cover all files.
     for path in paths.library_paths() if tier == 'T2' else ():
       os.close(os.open(path, os.O_RDONLY))
   except OSError:
@@ -53,7 +53,7 @@ def threads_of(user: int) -> int:
   threads = 0
   with os.scandir('/proc') as processes:
     for process in processes:
-      # What has ended meanwhile has none.
+      # A process that has ended meanwhile has no threads.
       with contextlib.suppress(OSError):
         if process.name.isdecimal() and process.stat().st_uid == user:
           threads += len(os.listdir(f'{process.path}/task'))

@@ -10,23 +10,23 @@ from typing import NamedTuple
 
 from acereason_jax.verifiers.programs import descriptors
 
-# A program is killed at so much more than its CPU time, which says that it was
-# not the measuring. The kernel's own limit counts ticks, which on a busy
+# A program is killed this far above its CPU limit, so errors of measuring
+# cannot be the cause. The kernel's own limit counts ticks, which on a busy
 # machine are a quarter off.
 _CPU_FACTOR = 1.3
 CHECK_SECONDS = 0.1
-# Waiting is believed to this multiple of the CPU time where threads may have
-# waited for each other.
+# Waits count up to this multiple of the CPU time if threads may have waited for
+# each other.
 _WAIT_FACTOR = 3.0
 
 
 class Run(NamedTuple):
   """A program that was started.
 
-  pid: its process.
-  began: the time.monotonic() of its start.
-  busy: what `busy` said at its start, in seconds.
-  confined: the end of a pipe that says what confined it.
+  pid: id of its process.
+  began: time.monotonic() at its start.
+  busy: result of `busy` at its start, in seconds.
+  confined: end of a pipe that reports its confinement.
   """
 
   pid: int
@@ -38,9 +38,9 @@ class Run(NamedTuple):
 def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
   """Waits for a child, and kills it at its limits.
 
-  Returns whether it slept too long, and the seconds it slept. Neither asleep
-  nor running is who waits for a core: that is the machine's affair, and its
-  only its wall time is limited.
+  Returns whether it slept too long, and the seconds it slept. A program that
+  waits for a core is neither asleep nor running: only its wall time is limited
+  then, because the machine causes the wait.
   """
   pid, spent = run.pid, run.busy
   handle = os.pidfd_open(pid)
@@ -53,7 +53,7 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
   timed_out = False
 
   def measure() -> tuple[float, float, float]:
-    """Seconds since it began, on a core, and neither there nor waiting."""
+    """(seconds since it began, on a core, neither on a core nor waiting)."""
     waits.update(_waits(pid, processes))
     passed, ran = time.monotonic() - run.began, time.clock_gettime(clock)
     return passed, ran, passed - ran - _believed(waits, ran)
@@ -66,13 +66,13 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
     if min(left, cpu) <= 0:
       os.kill(pid, signal.SIGKILL)
       break
-    # Threads together may spend it faster than one can.
+    # Several threads may spend it faster than one.
     seconds = max(min(left, cpu / 2), CHECK_SECONDS)
     spent = busy(processes)
   poll.poll()
   os.close(handle)
-  # It is still there until it is waited for. While this process was on its way
-  # to see that it ended, it did not sleep.
+  # The process exists until it is waited for. The time until this process
+  # noticed its end does not count as sleep.
   asleep = measure()[2] - (busy(processes) - spent)
   return timed_out, max(0.0, asleep) if processes >= 0 else 0.0
 
@@ -81,7 +81,8 @@ def _believed(waits: dict[str, float], ran: float) -> float:
   """Returns the seconds that a process waited for cores, from its threads'.
 
   Threads that wait for each other's cores wait more than the process does, and
-  could so pay for sleep: all their waits count only up to a multiple of `ran`.
+  could so pay for sleep. So all their waits count only up to a multiple of
+  `ran`.
   """
   total, longest = sum(waits.values()), max(waits.values(), default=0.0)
   return min(total, max(longest, _WAIT_FACTOR * ran))
@@ -90,7 +91,7 @@ def _believed(waits: dict[str, float], ran: float) -> float:
 def _waits(pid: int, processes: int) -> dict[str, float]:
   """Returns the seconds that each thread of a process waited for cores.
 
-  Infinity where the kernel does not count them, or does not tell.
+  Infinity if the kernel does not count or report them.
   """
   if processes < 0:
     return {'': math.inf}
@@ -99,7 +100,7 @@ def _waits(pid: int, processes: int) -> dict[str, float]:
     tasks = os.open(f'{pid}/task', os.O_RDONLY, dir_fd=processes)
     try:
       for thread in os.listdir(tasks):
-        # Threads end meanwhile.
+        # Threads may end meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
           waits[thread] = _schedule(f'{thread}/schedstat', tasks)[1]
     finally:

@@ -2,11 +2,11 @@
 
 A fresh interpreter with an empty environment that has never seen an expected
 output; `jail` starts it and asks it. It enters its namespaces once (tier T3),
-imports what programs are given, and then for each run forks a child that
+imports the modules that programs get, and then for each run forks a child that
 confines itself and becomes the program. The zygote runs no such code itself,
-reads nothing that a child wrote but what confined it, and ends with its parent.
-Every child has a copy of its memory, so programs, inputs and outputs pass it by
-in files that it only hands on.
+reads nothing from a child except its report of confinement, and ends with its
+parent. Every child has a copy of its memory, so programs, inputs and outputs
+are in files that it only passes on.
 """
 
 import contextlib
@@ -34,21 +34,21 @@ _STACK_BYTES = 256 << 20
 _FILES_OF_A_RUN = 5
 # A thread's stack is by default as large as the main thread's may become.
 _THREAD_STACK_BYTES = 8 << 20
-# How long a host that has no process left is asked again for one.
+# Seconds to retry on a host that has no process left.
 _FORK_SECONDS = 5.0
 
 
 def start(request: dict, files: list[int], host: child.Host) -> waiting.Run:
   """Starts one program in a fresh process.
 
-  `files` are its stdin, stdout, stderr, the result of a call, and what is
-  called, JSON in a line, before the program.
+  `files` are its stdin, stdout, stderr, the result of a call, and a file with
+  the call, one line of JSON, followed by the program.
 
   Raises:
     OSError: the host has no process or descriptor left.
   """
   if host.tier != 'T3':
-    # Outside a namespace of users all that the user has counts.
+    # Outside a user namespace all processes of the user count.
     request['threads'] += users.threads_of(os.getuid())
   confined, confining = os.pipe()
   end = time.monotonic() + _FORK_SECONDS
@@ -58,7 +58,7 @@ def start(request: dict, files: list[int], host: child.Host) -> waiting.Run:
       pid = os.fork()
       break
     except BlockingIOError:
-      # Other programs' threads, or other users, may be gone in a moment.
+      # Threads of other programs or users may soon be gone.
       if time.monotonic() > end:
         raise
       time.sleep(waiting.CHECK_SECONDS)
@@ -70,10 +70,10 @@ def start(request: dict, files: list[int], host: child.Host) -> waiting.Run:
 
 
 def finish(request: dict, run: waiting.Run, host: child.Host) -> dict:
-  """Returns what happened to a program, which is gone with all it started.
+  """Ends a program with everything it started; returns what happened to it.
 
   Raises:
-    OSError: it cannot be waited for, or what it left not be ended.
+    OSError: it cannot be waited for, or its remains cannot be ended.
   """
   timed_out, asleep = waiting.wait(run, request, host.processes)
   _, status, used = os.wait4(run.pid, 0)
@@ -137,14 +137,14 @@ def answer(channel: socket.socket, host: child.Host) -> bool:
 def serve(channel: socket.socket, host: child.Host) -> None:
   """Answers requests until the other end is closed, or something failed.
 
-  Each in a call of its own, of which nothing is left for the next to see.
+  Each request has a call of its own, so nothing is left for the next to see.
   """
   while answer(channel, host):
     pass
 
 
 def _volunteer() -> None:
-  """Has the kernel end programs, not the trainer, where memory runs out."""
+  """Makes the kernel end programs, not the trainer, if memory runs out."""
   with contextlib.suppress(OSError):
     file = os.open('/proc/self/oom_score_adj', os.O_WRONLY)
     try:
@@ -163,7 +163,7 @@ def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
       os.execv(sys.executable, sys.orig_argv)
   threading.stack_size(_THREAD_STACK_BYTES)
   for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):
-    # The parent's soft limits are not those of programs.
+    # The parent's soft limits do not apply to programs.
     _, hard = resource.getrlimit(limit)
     resource.setrlimit(limit, (hard, hard))
   channel = socket.socket(fileno=descriptor)
@@ -171,7 +171,7 @@ def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
   os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
   os.environ['TMPDIR'] = namespaces.SCRATCH
   processes = waiting.open_processes()
-  # While it sees all of them, and for all runs.
+  # Done once for all runs, while it sees all of them.
   paths.library_paths()
   _volunteer()
   sweep = lambda: None
@@ -185,11 +185,11 @@ def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
   except OSError as e:
     _send(channel, dict(refused=str(e)))
     return
-  # After the change of user, which clears it.
+  # This comes after the change of user, which clears it.
   sandbox.die_with_parent()
   if os.getppid() != parent:
     return
-  # Forked memory stays shared while nobody counts references in it.
+  # Forked memory stays shared while no references in it are counted.
   gc.disable()
   gc.freeze()
   _send(channel, dict(ready=True))

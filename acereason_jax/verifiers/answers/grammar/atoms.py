@@ -13,7 +13,7 @@ _PLAIN_NUMBER = re.compile(r'[0-9]+(?:\.[0-9]+)?')
 
 
 class Atoms(Functions):
-  r"""`3.5`, `x`, `\frac{1}{2}`, `\sqrt[3]{2}`, and all that is in brackets."""
+  r"""`3.5`, `x`, `\frac{1}{2}`, `\sqrt[3]{2}`, and everything in brackets."""
 
   def _atom(self) -> Node:
     token = self._next()
@@ -62,7 +62,7 @@ class Atoms(Functions):
 
   def _number(self, text: str) -> Node:
     if text[0] == '0' and text[1:].isdigit() and self.peek(-2).text == ':':
-      # The minutes of 1:05, which is not 1:5.
+      # Minutes as in 1:05, which is not 1:5.
       return Node('text', (text,))
     node = Node('number', (tokens.fraction(text), tokens.places(text)))
     if self._is('sign', '_') and text.isdigit():
@@ -105,7 +105,7 @@ class Atoms(Functions):
     return self._letter(text)
 
   def _is_product(self, text: str) -> bool:
-    """Whether a long word is letters to multiply, as in 4abcd and xyzt."""
+    """Whether a long word is a product of letters, as in 4abcd and xyzt."""
     before = self.peek(-2)
     touches = before != END and not self.peek(-1).spaced
     touches &= before.kind in ('number', 'letter') or before.text in (')', '}')
@@ -173,7 +173,7 @@ class Atoms(Functions):
     return Node('root', (self._argument(True), index))
 
   def _argument(self, one_digit: bool = False) -> Node:
-    """What a command or ^ takes: a group, or one token.
+    """The argument of a command or of ^: a group, or one token.
 
     TeX takes one digit, as in `\\frac12`; after ^ people mean the number.
     """

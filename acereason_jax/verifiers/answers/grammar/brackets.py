@@ -31,7 +31,7 @@ class Brackets(Names):
     return node
 
   def _is_numeral(self) -> bool:
-    """Whether (IV) is an element of its own: as a product it equals (VI)."""
+    """Whether (IV) is an element of its own; as a product it equals (VI)."""
     token, before, after = self.peek(), self.peek(-2), self.peek(2)
     if token.kind != 'word' or tokens.ROMAN.fullmatch(token.text) is None:
       return False
@@ -46,7 +46,7 @@ class Brackets(Names):
     return node
 
   def _tuple(self, bracket: str) -> Node:
-    """Parentheses that group, a tuple, or an interval."""
+    """Grouping parentheses, a tuple, or an interval."""
     if self._take('sign', ')'):
       return Node('tuple', ('(', ')'))
     node = self.answer()
@@ -66,7 +66,7 @@ class Brackets(Names):
     if texts[:2] == ['in', 'blackboardR'] and texts[2] in ('|', ':'):
       texts, self._position = texts[2:], self._position + 2
     if texts[0] in ('|', ':') and self.peek(-1) != END:
-      # {x | x > 3} is what x > 3 says, but {y | x > 3} is not.
+      # {x | x > 3} means x > 3, but {y | x > 3} does not.
       self._position += 2
       start = self._position
       node = self._commas()
@@ -75,7 +75,7 @@ class Brackets(Names):
       self._expect('escaped', '\\}')
       return node
     if self._take('begin', 'array'):
-      # \\left\\{ in front of lines, with no other end.
+      # \\left\\{ before lines, without a closing brace.
       node = self._matrix('cases')
       self._take('escaped', '\\}')
       return node
@@ -102,7 +102,7 @@ class Brackets(Names):
     return Node('call', (name[1:], node))
 
   def _matrix(self, name: str) -> Node:
-    """The rows of a matrix; of `cases` one column is a list, two are pieces."""
+    """The rows of a matrix; in `cases` one column is a list, two are pieces."""
     name = name.rstrip('*')
     if not name.endswith('matrix') and name not in _BLOCKS:
       raise Unreadable(f'\\begin{{{name}}}')

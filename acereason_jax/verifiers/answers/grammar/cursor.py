@@ -1,4 +1,4 @@
-"""A place among tokens, and bounds on what is nested."""
+"""A place among tokens, and bounds on nesting."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +7,16 @@ from acereason_jax.verifiers.answers.tokens import END, Token
 from acereason_jax.verifiers.answers.tree import Node
 from acereason_jax.verifiers.answers.vocabulary import TooLarge, Unreadable
 
-# Python's stack holds this many of our frames a level; answers nest below 10.
+# Python's stack holds this many levels of our frames; answers nest below 10.
 _DEPTH = 24
 
 
 class Cursor:
-  """Tokens and how far they are read.
+  """The tokens, and the place up to which they are read.
 
-  The levels of the grammar are its subclasses, each of the one below it, and a
-  method is a rule: it takes the tokens of what it returns.
+  The levels of the grammar are its subclasses, each a subclass of the level
+  below it. A method is a rule: it consumes the tokens of the node that it
+  returns.
   """
 
   def __init__(self, tokens: list[Token]):
@@ -52,7 +53,7 @@ class Cursor:
     return self._next()
 
   def _nested(self, parse_inner: Callable[[], Any], bars: int = 0) -> Any:
-    """Returns what is inside of brackets, within `bars` open | of its own."""
+    """Returns the contents of brackets, within `bars` open | of its own."""
     self._depth += 1
     if self._depth > _DEPTH:
       raise TooLarge(f'nested deeper than {_DEPTH}')
@@ -64,7 +65,7 @@ class Cursor:
     return node
 
   def _wrapped(self, node: Node) -> Node:
-    """`node`, one level deeper than what it was made from."""
+    """`node`, counted one level deeper than its parts."""
     self._wraps += 1
     if self._wraps > _DEPTH:
       raise TooLarge(f'over {_DEPTH} operations in a row')

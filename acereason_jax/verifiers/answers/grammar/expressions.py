@@ -22,7 +22,7 @@ class Expressions(Atoms):
     node = self._terms()
     if node.op != 'add':
       return node
-    # In `3 - 2 \\text{ cm}` the unit is that of the sum.
+    # In `3 - 2 \\text{ cm}` the unit belongs to the sum.
     last = node.args[-1]
     negative = last.op == 'negate'
     bare = last.args[0] if negative else last
@@ -60,7 +60,8 @@ class Expressions(Atoms):
         factors = [self._wrapped(Node('quantity', (factors[0], name)))]
         continue
       if self._take('sign', '/') or self._take('command', 'div'):
-        # Flat, however long; NO/BO is one node, since it can be a name.
+        # Products are flat, however long; NO/BO is one node, since it can be a
+        # name.
         first = len(factors) == 1 and factors[0].op != 'divide'
         left = factors.pop() if first else tree.ONE
         factors.append(Node('divide', (left, self._signed())))
@@ -78,8 +79,11 @@ class Expressions(Atoms):
       factors = [self._wrapped(node)]
 
   def _juxtaposed(self, factors: list[Node]) -> Node:
-    """`2x`, `2 \\sqrt 3`; in `2\\frac{3}{4}` and `2 3/4` the last factor is
-    taken back, for a mixed number."""
+    """`2x`, `2 \\sqrt 3`.
+
+    In `2\\frac{3}{4}` and `2 3/4` the last factor is replaced by a mixed
+    number.
+    """
     after_number = self.peek(-1).kind == 'number'
     token = self.peek()
     grouped = self.peek(-1).text in (')', ']') or token.text in ('(', '[')
@@ -89,7 +93,7 @@ class Expressions(Atoms):
     left = last.args[0] if negative else last
     touching = not after_number or token.kind != 'number'
     if left.op == right.op == 'number' and touching and not grouped:
-      # {4}2 shows 42.
+      # {4}2 is displayed as 42.
       raise Ambiguous('two numbers side by side')
     if not after_number or left.op != 'number' or left.args[1]:
       return right
@@ -105,7 +109,7 @@ class Expressions(Atoms):
     return Node('negate', (mixed,)) if negative else mixed
 
   def _mixed(self, above: Node, spaced: bool) -> Fraction:
-    """The 3/4 of `2 3/4`; other numbers side by side mean nothing."""
+    """The 3/4 of `2 3/4`; other adjacent numbers have no meaning."""
     if spaced and self._take('sign', '/') and self.peek().kind == 'number':
       part = _proper_fraction(Node('divide', (above, self._atom())))
       if part is not None:
@@ -154,7 +158,7 @@ class Expressions(Atoms):
       exponent = self._exponent()
       base = Node('power', (base, exponent))
       if self._is('sign', '^') and not self._tower_is_degree():
-        # a^b^c is no LaTeX; as plain text it is a^(b^c).
+        # a^b^c is not LaTeX; as plain text it is a^(b^c).
         self._next()
         base = Node('power', (base.args[0], self._tower(exponent)))
     return self._factorials(base)
@@ -201,7 +205,7 @@ def _takes_unit(node: Node) -> bool:
 
 
 def _has_rate(factors: list[Node]) -> bool:
-  """Whether they are one amount of money, as in \\$5/\\text{h}."""
+  """Whether the factors are one amount of money, as in \\$5/\\text{h}."""
   return len(factors) == 1 and factors[0].op == 'quantity'
 
 

@@ -1,4 +1,4 @@
-"""Named functions and what they are of."""
+"""Named functions and their arguments."""
 
 from acereason_jax.verifiers.answers import tree, vocabulary
 from acereason_jax.verifiers.answers.grammar.brackets import Brackets
@@ -44,7 +44,8 @@ class Functions(Brackets):
     node = self._power()
     factors = [node]
     while self._starts_factor() and not self._starts_function():
-      # In \\sin x(1 + \\cos x) and \\ln 2(x + 1) the bracket is not theirs.
+      # In \\sin x(1 + \\cos x) and \\ln 2(x + 1) the bracket is not an
+      # argument.
       if self._is('sign', '(', '['):
         break
       factors.append(self._juxtaposed(factors))

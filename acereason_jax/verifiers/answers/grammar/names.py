@@ -11,7 +11,7 @@ class Names(UnitWords):
   r"""`x`, `a_{n}'`, `f(x)`, `\angle ABC`."""
 
   def _letter(self, name: str, split: bool = False) -> Node:
-    # In mg(h + 1) nothing is a function; I(0) is a value, and never I times 0.
+    # In mg(h + 1) nothing is a function; I(0) is a value, never I times 0.
     applied = name in vocabulary.APPLIED and not (split and name == 'g')
     applied |= [self.peek(i).text for i in range(3)] == ['(', '0', ')']
     name += self._primes()
@@ -38,7 +38,7 @@ class Names(UnitWords):
     return marks
 
   def _subscript(self) -> str:
-    """The text of a subscript: it names, it is not computed."""
+    """The text of a subscript, which is part of a name and is not computed."""
     if not self._take('sign', '{'):
       return self._next().text
     depth, parts = 1, []

@@ -1,4 +1,4 @@
-r"""Words after a value: its unit, or what it counts."""
+r"""Words after a value: its unit, or the things that it counts."""
 
 from acereason_jax.verifiers.answers import (
   tokens,
@@ -35,7 +35,7 @@ class UnitWords(Cursor):
     )
 
   def _is_unit(self) -> bool:
-    """Whether what follows a value is no factor but its unit."""
+    """Whether a value is followed by its unit rather than a factor."""
     token = self.peek()
     if (
       token.text.strip(' .') in unit_table.FUNCTIONS
@@ -59,7 +59,7 @@ class UnitWords(Cursor):
     )
 
   def _starts_argument(self) -> bool:
-    """Whether what follows is what a function could be of."""
+    """Whether the next tokens could be the argument of a function."""
     start = self._position
     self._position += 1
     if self._take('sign', '^'):
@@ -69,7 +69,7 @@ class UnitWords(Cursor):
     return begins
 
   def _unit_words(self) -> str:
-    """Takes factors, with what they are by: `\\text{km}/\\text{h}`."""
+    """Takes factors and divisors: `\\text{km}/\\text{h}`."""
     parts = [self._unit_factor()]
     while True:
       sign = self.peek()
@@ -93,7 +93,7 @@ class UnitWords(Cursor):
         return ''.join(parts)
 
   def _is_unit_below(self) -> bool:
-    """Whether a unit follows a sign: km/h, \\text{N}-\\text{m}."""
+    """Whether a unit follows an operator: km/h, \\text{N}-\\text{m}."""
     below = self.peek(1)
     if below.text == '(':
       return self.peek(2).kind == 'text'
@@ -138,7 +138,7 @@ def is_letter(text: str) -> bool:
 
 
 def _is_unit_word(token: Token) -> bool:
-  """Whether a word after a value, without \\text, is no product."""
+  """Whether a word after a value, without \\text, is not a product."""
   word = token.text
   # mL and KM are products.
   known = word in unit_table.BARE or (
