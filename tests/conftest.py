@@ -98,6 +98,7 @@ LONGEST = (
   'test_train',
   'test_stages',
   'test_generate',
+  'test_update',
   'test_engine',
   'test_attention',
   'test_jail',
