@@ -329,11 +329,11 @@ def taken_over(component, state, warmup_steps=0, params=PARAMS, specs=SPECS):
   )
 
 
-def anew(component, warmup_steps=0):
+def anew(component, warmup_steps=0, params=PARAMS, specs=SPECS):
   """Names of the leaves that start anew, without those of chains."""
-  state = make(component, SPECS, warmup_steps).init(PARAMS)
+  state = make(component, specs, warmup_steps).init(params)
   paths = [p for p, _ in jax.tree_util.tree_leaves_with_path(state)]
-  flags = restarts(component, warmup_steps)
+  flags = restarts(component, warmup_steps, specs)
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator='.')
   return sorted(
     re.sub(r'\b\d+\.|inner_states?\.', '', name(path))
@@ -406,7 +406,8 @@ def test_moments_and_their_bias_correction_go_on_through_a_stage():
     for _ in range(3):
       _, state = optimizer.update(grads, state, SMALL)
     want, _ = steps_of(component, state, 3)
-    got, _ = steps_of(component, taken_over(component, state, 0, SMALL), 3)
+    state = taken_over(component, state, 0, SMALL, SMALL_SPECS)
+    got, _ = steps_of(component, state, 3)
     assert got == want, component
     new, _ = steps_of(component, optimizer.init(SMALL), 3)
     assert component['fn'] == 'own_parts:sign_descent' or got != new
@@ -477,7 +478,7 @@ def test_adam_with_a_cosine_keeps_its_moments_and_begins_its_cosine_again():
   ],
 )
 def test_what_begins_anew_with_a_stage(component, warmup_steps, names):
-  got = anew(component, warmup_steps, SMALL)
+  got = anew(component, warmup_steps, SMALL, SMALL_SPECS)
   assert [n for n in got if 'hyperparams_states' not in n] == names
 
 

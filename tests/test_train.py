@@ -166,7 +166,10 @@ def test_a_run_is_exported_as_it_was_saved(reference, folder, tmp_path):
   'changes, message',
   [
     ({'optim.learning_rate': 0.5}, 'optim.learning_rate: 0.01 -> 0.5; use an'),
-    ({'judge.fn': 'tiny_judge:fail'}, 'judge.fn: "tiny_judge:verify" -> '),
+    (
+      {'judge.verify.fn': 'tiny_judge:fail'},
+      'judge.verify.fn: "tiny_judge:verify" -> ',
+    ),
     ({'steps': 2}, 'config.steps=2: this workdir holds a run that has taken'),
   ],
 )
