@@ -95,7 +95,10 @@ def refuse_existing(path: Path) -> None:
 
 def _temporary(path: Path, digits: int) -> str:
   folder, name = os.path.split(os.path.abspath(path))
-  return os.path.join(folder, f'.{name}.{uuid.uuid4().hex[:digits]}.partial')
+  tail = f'.{uuid.uuid4().hex[:digits]}.partial'
+  # A name may have 255 bytes, and the path's own may have them all.
+  head = os.fsencode(name)[: 255 - 1 - len(tail)].decode(errors='ignore')
+  return os.path.join(folder, f'.{head}{tail}')
 
 
 def _opened(file: int | Path, mode: str) -> IO:
@@ -115,7 +118,8 @@ def _sync_folder(folder: str) -> None:
 
 def _is_stream(path: Path) -> bool:
   # /dev/stdout is a link to a file if a shell redirects it.
-  if os.path.abspath(path).startswith(('/dev/', '/proc/')):
+  place = os.path.abspath(path)
+  if place.startswith(('/dev/', '/proc/')) and place[:9] != '/dev/shm/':
     return True
   try:
     mode = os.stat(path).st_mode

@@ -93,9 +93,10 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   except OSError as e:
     raise command_line.refused(e) from e
   except (AttributeError, KeyError) as e:
-    reason = e.args[0]
-    while isinstance(reason, Exception):  # ml_collections wraps them.
-      reason = reason.args[0]
+    reason = e
+    while isinstance(reason, Exception) and reason.args:
+      reason = reason.args[0]  # ml_collections wraps errors.
+    reason = reason if str(reason) else type(reason).__name__
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
     remedy = renamed.hint(reason, argv) or NO_FIELD
     raise command_line.refused(f'{place_of(e)}: {reason}', remedy) from e
@@ -131,6 +132,8 @@ def main(argv: Sequence[str]) -> int:
       f'error: --workdir={args.workdir}: expected a folder on a disk that all '
       'hosts share; mount the bucket'
     )
+  with exits.one_line_for(ValueError):
+    checks.validate(args.config)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
   workdir = pathlib.Path(args.workdir or f'runs/{config_name()}')
@@ -138,7 +141,6 @@ def main(argv: Sequence[str]) -> int:
   with ends_all():
     try:
       with exits.one_line_for(ValueError, OSError):
-        checks.validate(args.config)
         run = build(args.config)
       return train(run, workdir)
     except KeyboardInterrupt:

@@ -191,3 +191,10 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     files.new_folder(path),
   ):
     pass
+
+
+@pytest.mark.parametrize('name', ['x' * 255, 'é' * 127])
+def test_a_name_may_be_as_long_as_names_may_be(tmp_path, name):
+  files.write_atomically(tmp_path / name, 'whole')
+  assert (tmp_path / name).read_text() == 'whole'
+  assert len(list(tmp_path.iterdir())) == 1

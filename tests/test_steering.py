@@ -161,3 +161,21 @@ def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
     for f in steering.MAY_CHANGE
     if f.startswith('stages.*.engine.')
   }
+
+
+@pytest.mark.parametrize(
+  'field, anew',
+  [
+    ('heldout.temperature', True),
+    ('heldout.per_prompt', True),
+    ('stop.metric', True),
+    ('stages.math.stop.metric', True),
+    # How often they are asked changes no value.
+    ('heldout.every', False),
+    ('domains.code.heldout.every', False),
+    ('stop.gain', False),
+    ('steps', False),
+  ],
+)
+def test_which_changes_make_a_metric_another_one(field, anew):
+  assert steering.measures_anew(field) == anew

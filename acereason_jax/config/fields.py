@@ -85,6 +85,7 @@ def one_of(*words: str) -> Check:
 
 
 ABOVE_0 = Check(lambda value, c: 0 < value < math.inf, 'give more than 0')
+FINITE = Check(lambda value, c: 0 <= value < math.inf, 'give 0 or more')
 SHARE = Check(lambda value, c: 0 <= value <= 1, 'give 0 to 1')
 
 
@@ -163,7 +164,11 @@ _QUESTIONS = (
   _domain('prompt.reasons', bool),
   Field('domains', dict),
   _staged('mix', dict),
-  _staged('filter.max_difficulty', float),
+  _staged(
+    'filter.max_difficulty',
+    float,
+    Check(lambda v, c: not math.isnan(v), 'give a number; below 0 keeps all'),
+  ),
   _staged(
     'filter.max_solved',
     int,
@@ -199,7 +204,7 @@ _ROLLOUTS = (
   _staged('rollout.refill', int, at_least(0)),
   _domain_free('heldout.every', int, at_least(0, 'at ends')),
   _asked('heldout.per_prompt', int, at_least(1)),
-  _asked('heldout.temperature', float, at_least(0)),
+  _asked('heldout.temperature', float, FINITE),
   _asked(
     'heldout.top_p',
     float,
@@ -244,7 +249,7 @@ _ROLLOUTS = (
 )
 _UPDATE = (
   _staged('objective.loss', dict, component=True),
-  _staged('objective.advantage.epsilon', float, at_least(0)),
+  _staged('objective.advantage.epsilon', float, FINITE),
   _staged('objective.advantage.scale', str, one_of(*advantages.SCALES)),
   _staged('objective.average', str, one_of(*packing.AVERAGES)),
   _staged('objective.policy', str, one_of(*POLICIES)),

@@ -70,8 +70,13 @@ def hint(complaint: str, argv: Sequence[str]) -> str:
   """
   given = re.findall(r'--config\.([\w.]+)', ' '.join(argv))
   found = {path: new for path in given if (new := new_name(path))}
-  if not found:
-    name = re.search(r'["\'](\w+)["\']', complaint)
+  name = re.search(r'["\'](\w+)["\']', complaint)
+  # A path with today's name, whose last part is what is wrong, has no hint.
+  is_todays = name and any(
+    path.split('.')[-1] == name[1] and path in RENAMED.values()
+    for path in given
+  )
+  if not found and not is_todays:
     found = {
       old: new
       for old, new in RENAMED.items()

@@ -155,6 +155,14 @@ def _paths(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
       yield path + field, value
 
 
+def measures_anew(field: str) -> bool:
+  """Whether a change of `field` makes values of the stop's metric incomparable.
+
+  It names another metric, or held-out questions are asked in another way.
+  """
+  return _is_among(field, (*STEERED, 'stop.metric', '*.stop.metric'))
+
+
 def _is_among(field: str, patterns: Iterable[str]) -> bool:
   """Whether `field` is one of these, or part of one; * is any name."""
   return any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in patterns)

@@ -89,7 +89,6 @@ class Checkpoints:
       self._manager = _manager(
         workdir, preservation_policy=keeps, best_fn=self._score
       )
-    logging.getLogger('absl').addFilter(_is_news)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -186,7 +185,6 @@ class Checkpoints:
       self.wait()
     finally:
       self._manager.close()
-      logging.getLogger('absl').removeFilter(_is_news)
 
   @contextlib.contextmanager
   def _one_line(self) -> Iterator[None]:
@@ -478,3 +476,7 @@ def _is_news(record: logging.LogRecord) -> bool:
   if any(words in str(record.msg) for words in _NO_NEWS):
     return False
   return record.levelno < logging.ERROR or not record.exc_info
+
+
+# Also for what only reads a checkpoint; a filter that is there is not added.
+logging.getLogger('absl').addFilter(_is_news)

@@ -350,7 +350,7 @@ def restore(
   state = restored.state.replace(frozen=run.load_frozen())
   known = parquet.from_bytes(restored.ledger)
   now = [c['field'] for c in meta['changes'] if c['step'] == progress.step]
-  if any(f.startswith('heldout') or f.endswith('stop.metric') for f in now):
+  if any(map(steering.measures_anew, now)):
     # Its values are of another metric, or of one that is measured differently.
     progress = progress._replace(history=())
   metrics.say(f'going on after step {progress.step}')
