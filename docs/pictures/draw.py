@@ -19,6 +19,7 @@ matplotlib.use('svg')
 from matplotlib import pyplot
 
 from acereason_jax import timeline
+from acereason_jax.rollout import trace
 
 HERE = pathlib.Path(__file__).parent
 # Paul Tol's bright scheme, which the colour-blind tell apart.
@@ -49,18 +50,28 @@ def curve(metrics: list[dict], summary: dict) -> pyplot.Figure:
   left.plot(ends, rates, 'o--', color=RED)
   for step, rate in zip(ends, rates):
     left.annotate(f'{rate:.1f}%', (step, rate), (0, 6), color=RED, **LABEL)
-  left.annotate('held-out sums', (7, 45), (0, -20), color=RED, **LABEL)
+  left.annotate('held-out sums', (15, 48), (0, -14), color=RED, **LABEL)
   left.annotate('training batches', (11, 88), (-30, -4), color=BLUE, **LABEL)
-  left.set(xlabel='step', ylabel='right answers, %', ylim=(0, 100))
+  left.set(
+    xlabel='step',
+    ylabel='right answers, %',
+    ylim=(0, 100),
+    xticks=range(0, steps[-1] + 1, 3),
+  )
   right.plot(steps, [m['entropy'] for m in metrics], color=GREEN, marker='.')
-  right.set(xlabel='step', ylabel='entropy a token, nats', ylim=(0, None))
+  right.set(
+    xlabel='step',
+    ylabel='entropy per token, nats',
+    ylim=(0, None),
+    xticks=range(0, steps[-1] + 1, 3),
+  )
   return figure
 
 
 LABEL = dict(textcoords='offset points', ha='center')
 
 
-def slots(header: dict, events: list[timeline.schedule.Event]) -> pyplot.Figure:
+def slots(header: dict, events: list[trace.Event]) -> pyplot.Figure:
   """A bar for each stay of a rollout in a slot, in decode steps."""
   figure, axes = pyplot.subplots(figsize=(7.5, 2.4), layout='constrained')
   for reason in sorted({event.reason for event in events}):
@@ -75,7 +86,12 @@ def slots(header: dict, events: list[timeline.schedule.Event]) -> pyplot.Figure:
       linewidth=0.5,
       label=f'ended by {reason}',
     )
-  axes.set(xlabel='decode step', ylabel='slot', xlim=(0, None))
+  axes.set(
+    xlabel='decode step',
+    ylabel='slot',
+    xlim=(0, None),
+    yticks=range(header['slots']),
+  )
   axes.grid(False)
   axes.invert_yaxis()
   figure.legend(loc='outside upper right', ncols=3, frameon=False)
@@ -95,7 +111,7 @@ def main() -> None:
   with pyplot.rc_context(STYLE):
     pictures = {
       'curve.svg': curve([json.loads(line) for line in lines], summary),
-      'slots.svg': slots(*timeline.read_events(HERE / 'slots.jsonl')),
+      'slots.svg': slots(*trace.read_events(HERE / 'slots.jsonl')),
     }
     for name, figure in pictures.items():
       # A date would differ each time.
