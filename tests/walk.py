@@ -45,7 +45,6 @@ def walked() -> list[str]:
 
 
 def main(folder: str) -> None:
-  (ROOT / 'configs').stat()
   os.chdir(folder)
   os.symlink(ROOT / 'configs', 'configs')
   for name, rows in FILES.items():

@@ -126,7 +126,7 @@ def fixed(
   return {
     field: value
     for field, value in _flat(config).items()
-    if not any(fnmatch.fnmatchcase(f'{field}.', f'{p}.*') for p in may_change)
+    if not _is_among(field, may_change)
   }
 
 
