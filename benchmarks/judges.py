@@ -7,8 +7,9 @@ tests/math_pairs.py once, also through math-verify called directly with its own
 time limits. `batch` is the paper's 1,024 responses (128 prompts x 8) on all
 cores, 1% of them hostile texts of tests/hostile_math.py. `hostile` judges all
 of those texts against six references each. `memory` is the growth of one worker
-over 100,000 verdicts. Rates are verdicts per CPU second of a worker; the floor
-of the exact tier only finds </think> and the box.
+over `--runs` verdicts, whole thousands. Rates are verdicts per CPU second of a
+worker; the floor of the exact tier only finds </think> and the box, and
+floor_ratio is how many times faster that is.
 
 `code`: problems of 1, 20 and 100 trivial tests (runs per CPU second of all
 processes, including worker and zygote), the CPU time in addition to the
@@ -44,7 +45,6 @@ import math_pairs
 _THINKING = 'So let me think about that once more, from the start. ' * 148
 _REFERENCES = ('42', r'\sqrt{2}', 'x^2+1', '(1,2)', r'\frac{3}{7}', '[0,1]')
 _GROUP = 8
-_MEMORY_VERDICTS = 100_000
 
 Pair = tuple[str, str]
 
@@ -149,6 +149,7 @@ def rates() -> dict[str, float]:
   return dict(
     exact_per_s=ours['per_s'],
     exact_floor_per_s=boxes['per_s'],
+    floor_ratio=boxes['per_s'] / ours['per_s'],
     mixed_per_s=all_ours['per_s'],
     mixed_math_verify_per_s=direct['per_s'],
   )
@@ -200,6 +201,7 @@ def hostile(workers: int) -> dict[str, float]:
 def grown(count: int) -> dict[str, float]:
   with VerifierPool('benchmarks.judges:memory', {}, 1, 3600.0) as pool:
     detail = pool.submit('', str(count)).result().detail
+  count = count // 1000 * 1000
   return dict(memory_verdicts=count, memory_grown_mb=json.loads(detail))
 
 
@@ -316,7 +318,7 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
   parser.add_argument('judge', choices=['math', 'code'])
-  parser.add_argument('--runs', type=int, default=100_000, help='Of `code`.')
+  parser.add_argument('--runs', type=int, default=100_000, help='Verdicts.')
   parser.add_argument('--tier', default='auto', help='Of `code`.')
   parser.add_argument('--workers', type=int, default=os.cpu_count())
   args = parser.parse_args()
@@ -325,7 +327,7 @@ def main() -> None:
     result |= rates()
     result |= batch(args.workers)
     result |= hostile(args.workers)
-    result |= grown(_MEMORY_VERDICTS)
+    result |= grown(args.runs)
   else:
     with jail.Jail(args.tier) as best:
       result['tier'] = best.tier

@@ -6,12 +6,13 @@
 Everything runs SmolLM2-135M in float32 on this machine's CPU. `tail` draws
 rollouts of heavy-tailed lengths, forced and unknown to the scheduler, through
 the engine and through lockstep batches. `short` is 64 prompt and 64 forced
-tokens, against the first sampler and against Hugging Face's generate
-(peers/hf_generate.py says how to install it); ours runs before and after, to
-reveal a machine whose speed changes. `long` times decoding steps at several
-context lengths, next to the bytes and multiplications that they need at least.
-`kv` compares logp with the trainer's by the cache's dtype. It prints a table,
-then one JSON line per case; seconds are medians.
+tokens, against the first sampler (vs_lockstep_) and Hugging Face's generate
+(vs_hf_; peers/hf_generate.py says how to install it), by their CPU seconds over
+ours; ours runs before and after, to reveal a machine whose speed changes.
+`long` times decoding steps at several context lengths, next to the bytes and
+multiplications that they need at least; floor_ratio_ is over the larger of the
+two. `kv` compares logp with the trainer's by the cache's dtype. It prints a
+table, then one JSON line per case; seconds are medians.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def parse_args() -> argparse.Namespace:
   add('--rollouts', default=256, help='Of `tail`.')
   add('--slots', default=16, help='Of `tail`, and of a lockstep batch.')
   add('--repeats', default=3, help='Of `short` and `long`.')
-  add('--contexts', default=(256, 2048), nargs='+', help='Of `long`.')
+  add('--contexts', default=[256, 2048], nargs='+', help='Of `long`.')
   parser.add_argument('--hf', help='A Python that has torch and transformers.')
   parser.add_argument(
     '--cases', nargs='+', default=['tail', 'short', 'long', 'kv']
@@ -254,7 +255,12 @@ def short_of(
     each += measure()
   median = lambda xs: float(np.median(np.array(list(xs)), 0)[0])
   mine = median(a for a, _ in each)
-  result = dict(cpu_seconds=mine, vs_first=median(b for _, b in each) / mine)
+  lockstep = median(b for _, b in each)
+  result = dict(
+    cpu_seconds=mine,
+    lockstep_cpu_seconds=lockstep,
+    vs_lockstep=lockstep / mine,
+  )
   if theirs:
     hugging_face = median(theirs)
     result |= dict(hf_cpu_seconds=hugging_face, vs_hf=hugging_face / mine)
@@ -332,7 +338,17 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
 # Cost by context.
 
 
-def long(
+def long(s: Setup, args: argparse.Namespace) -> dict[str, float]:
+  """Times a decoding step at each context length."""
+  result = dict(case='long')
+  peak, band = step.peak_flops(), bandwidth()
+  for context in args.contexts:
+    values = long_of(s, args, context, peak, band)
+    result |= {f'{name}_{context}': x for name, x in values.items()}
+  return result
+
+
+def long_of(
   s: Setup, args: argparse.Namespace, context: int, peak: float, band: float
 ) -> dict[str, float]:
   """Times a decoding step of 64 slots with `context` tokens in use in each."""
@@ -362,12 +378,14 @@ def long(
     np.int32,
   )
   table_BP[:, 0] = table_BP[:, 1]
-  origin = np.zeros(2, np.int32)
+  origin, temperature = np.zeros(2, np.int32), np.float32(1.0)
   pool = [engine.empty_pool()]
 
   def run() -> None:
-    args = map(engine.place, (control_BF, table_BP))
-    pool[0], drawn = engine.decode(s.params, pool[0], origin, *args)
+    slot = map(engine.place, (control_BF, table_BP))
+    pool[0], drawn = engine.decode(
+      s.params, pool[0], origin, temperature, *slot
+    )
     assert (np.asarray(drawn.count_B) == chunk).all()
 
   run()
@@ -378,13 +396,14 @@ def long(
   flops = 2 * slots * weights + 4 * slots * context * (
     c.layers * c.heads * c.head_dim
   )
+  floor_cpu, floor_wall = flops / peak, 4 * (weights + kv) / band
   return dict(
-    case=f'long_{context}',
     cpu_ms_a_step=1e3 * cpu,
     wall_ms_a_step=1e3 * wall,
     ms_a_token=1e3 * wall / slots,
-    floor_flop_cpu_ms=1e3 * flops / peak,
-    floor_byte_ms=1e3 * 4 * (weights + kv) / band,
+    floor_flop_cpu_ms=1e3 * floor_cpu,
+    floor_byte_ms=1e3 * floor_wall,
+    floor_ratio=min(cpu / floor_cpu, wall / floor_wall),
     gbytes=4 * (weights + kv) / 1e9,
   )
 
@@ -402,9 +421,7 @@ def bandwidth(size: int = 1 << 28, repeats: int = 5) -> float:
 
 def cases(s: Setup, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
   if 'long' in args.cases:
-    peak, band = step.peak_flops(), bandwidth()
-    for context in args.contexts:
-      yield long(s, args, context, peak, band)
+    yield long(s, args)
   if 'kv' in args.cases:
     yield kv(s)
   if 'short' in args.cases:

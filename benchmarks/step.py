@@ -12,7 +12,8 @@ Each case is a separate process: it reads the case from stdin as JSON, takes one
 step to warm up, then measures. The peers run between two runs of ours, to
 reveal a machine whose speed changes; peers/*.py say how to install them. The
 last line is JSON; seconds are medians over steps, peak_gb is the whole
-process's, loading and compilation included.
+process's, loading and compilation included. vs_NAME is a peer's CPU seconds
+over ours.
 """
 
 import argparse
@@ -384,9 +385,13 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
   shape = args.prompts, args.groups, args.prompt_tokens, args.tokens
   cpu = result['cpu_seconds']
-  floor = print_floor(flops(config, *shape), max(peak, peak_flops()), cpu)
+  peak = max(peak, peak_flops())
+  floor = print_floor(flops(config, *shape), peak, cpu)
   return dict(
     result,
+    **{f'vs_{n}': round(p['cpu_seconds'] / cpu, 2) for n, p in peers.items()},
+    peak_gflop_per_cpu_s=round(peak / 1e9, 1),
+    floor_tflop=round(floor * peak / 1e12, 2),
     floor_cpu_seconds=round(floor, 1),
     floor_ratio=round(cpu / floor, 2),
     load_before=round(load, 2),

@@ -63,8 +63,10 @@ STEP = {
   'mismatch': 1.2e-6,
   'tokens_per_second': 412.3,
   'seconds_sample': 6.1,
+  'cpu_seconds_sample': 11.8,
   'seconds_judge': 0.1,
   'seconds_update': 14.2,
+  'cpu_seconds_update': 27.9,
   'seconds_step': 20.0,
 }
 
@@ -122,7 +124,8 @@ def test_summary_replaces_the_old_one_whole(tmp_path, monkeypatch):
 def test_step_line():
   assert metrics.step_line(3, 18, STEP) == (
     'step 3/18  reward 0.23  pass 0.23  len 21.4  trunc 0.02  ent 0.61  '
-    'mis 1e-6  412 tok/s  sample 6.1s  judge 0.1s  update 14.2s  eta 5m00s'
+    'mis 1e-6  412 tok/s  sample 6.1s  cpu 11.8s  judge 0.1s  update 14.2s  '
+    'cpu 27.9s  eta 5m00s'
   )
 
 

@@ -82,6 +82,10 @@ def test_a_run_leaves_its_record(reference):
     share = values['seconds_judge'] / values['seconds_step']
     assert 0 <= share < 1
     assert values['judge_wait_share'] == pytest.approx(share)
+    for kind in ('seconds', 'cpu_seconds'):
+      phases = [values[f'{kind}_{p}'] for p in ('sample', 'judge', 'update')]
+      # The rest of a step draws prompts and counts.
+      assert min(phases) >= 0 and sum(phases) <= values[f'{kind}_step']
   assert list((workdir / 'tensorboard').glob('events.out.tfevents.*'))
   # Three samples each second step.
   assert said[0].count('  rollout 0  ') == 6

@@ -7,7 +7,6 @@ in the journal of an interrupted try are neither decoded nor judged again.
 
 import collections
 import functools
-import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import judging, requests
 from acereason_jax.rollout import trace as trace_lib
+from acereason_jax.run import clock
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Judges
 
@@ -50,14 +50,14 @@ class Collected(NamedTuple):
 
   groups: judged groups, in the order of the prompts, the same on every process.
   trace: counters and events of the engine.
-  seconds_sample: seconds until the last token.
-  seconds_judge: seconds from there until the last verdict.
+  sample: seconds until the last token.
+  judge: seconds from there until the last verdict.
   """
 
   groups: list[types.Group]
   trace: trace_lib.Trace
-  seconds_sample: float
-  seconds_judge: float
+  sample: clock.Seconds
+  judge: clock.Seconds
 
 
 def collect(
@@ -91,13 +91,13 @@ def collect(
     temperature=asking.temperature,
     trace=trace,
   )
-  began = sampled = time.monotonic()
+  began = sampled = clock.now()
 
   def drawn() -> Iterator[types.Rollout]:
     nonlocal sampled
     yield from (entry.rollout for entry in batch.earlier.values())
     yield from _kept(batch, stream)
-    sampled = time.monotonic()
+    sampled = clock.now()
 
   rollouts, verdicts = {}, {}
   judge = functools.partial(_judge, batch)
@@ -107,14 +107,19 @@ def collect(
     if verdict is not None:
       verdicts[rollout.key] = verdict
       _keep(batch, rollout, verdict)
-  judged = time.monotonic()
+  judged = clock.now()
   if jax.process_count() > 1:
     verdicts = _exchange(verdicts, batch.place)
   found = []
   for prompt, group in zip(prompts, asked):
     pairs = [(rollouts[r.key], verdicts[r.key]) for r in group]
     found.append(types.Group(prompt, *zip(*pairs)))
-  return Collected(found, trace, sampled - began, judged - sampled)
+  return Collected(
+    found,
+    trace,
+    clock.between(began, sampled),
+    clock.between(sampled, judged),
+  )
 
 
 class _Batch(NamedTuple):

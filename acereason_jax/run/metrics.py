@@ -32,14 +32,17 @@ _COLUMNS = (
   ('mismatch', 'mis ', '.0e', ''),
   ('tokens_per_second', '', '.0f', ' tok/s'),
   ('seconds_sample', 'sample ', '.1f', 's'),
+  ('cpu_seconds_sample', 'cpu ', '.1f', 's'),
   ('seconds_judge', 'judge ', '.1f', 's'),
   ('seconds_update', 'update ', '.1f', 's'),
+  ('cpu_seconds_update', 'cpu ', '.1f', 's'),
 )
 
 # Prefixes of metrics that measure this machine and this start of the run. All
 # other metrics are bit-identical, whatever interrupted the run.
 MEASURED = (
   'seconds_',
+  'cpu_seconds_',
   'tokens_per_second',
   'peak_gb',
   'decoded_tokens',

@@ -6,7 +6,6 @@ sampled in rollout/ and judged in verifiers/ (run/collect.py does both at once);
 advantages, packed rows and updates are made in rl/.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import references
 from acereason_jax.rl import control, objective, packing, update
-from acereason_jax.run import collect, judged, metrics
+from acereason_jax.run import clock, collect, judged, metrics
 from acereason_jax.run.values import (
   CONTROLS,
   Run,
@@ -54,23 +53,24 @@ def take_step(
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
   """
-  began = time.monotonic()
+  began = clock.now()
   batch = fill_batch(run, stage, at, tools)
-  collected = time.monotonic()
+  collected = clock.now()
   values = batch_metrics(stage, batch)
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
   state, updated = update_policy(stage, at, microbatches, values['entropy'])
-  ended = time.monotonic()
+  ended = clock.now()
+  whole = clock.between(began, ended)
   state = reset_reference(stage, state, at.progress.stage_step + 1)
   values = metrics.merge(
     values,
     updated,
     setting_metrics(stage, at, batch),
+    clock.named('update', clock.between(collected, ended)),
+    clock.named('step', whole),
     dict(
-      seconds_update=ended - collected,
-      seconds_step=ended - began,
-      judge_wait_share=values['seconds_judge'] / max(ended - began, 1e-9),
+      judge_wait_share=values['seconds_judge'] / max(whole.wall, 1e-9),
       peak_gb=metrics.peak_gb(),
     ),
   )
@@ -171,14 +171,13 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
   that are trained on, after the refills.
   """
   rules, first = stage.objective.rules, batch.rounds[0]
+  speed = first.trace.tokens / max(first.sample.wall, 1e-9)
   values = metrics.merge(
     first.trace.metrics(),
     judged.response_metrics(batch.asked),
-    dict(
-      tokens_per_second=first.trace.tokens / max(first.seconds_sample, 1e-9),
-      seconds_sample=sum(r.seconds_sample for r in batch.rounds),
-      seconds_judge=sum(r.seconds_judge for r in batch.rounds),
-    ),
+    dict(tokens_per_second=speed),
+    clock.named('sample', clock.total(r.sample for r in batch.rounds)),
+    clock.named('judge', clock.total(r.judge for r in batch.rounds)),
     judged.judge_metrics(batch.asked, rules),
   )
   if stage.refill:

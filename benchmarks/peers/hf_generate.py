@@ -29,8 +29,8 @@ def main() -> None:
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        min_new_tokens=case['room'],
-        max_new_tokens=case['room'],
+        min_new_tokens=case['max_tokens'],
+        max_new_tokens=case['max_tokens'],
         pad_token_id=0,
       )
 
@@ -40,7 +40,7 @@ def main() -> None:
     began = time.process_time(), time.perf_counter()
     out = generate()
     ended = time.process_time(), time.perf_counter()
-    assert out.shape == (tokens.shape[0], tokens.shape[1] + case['room'])
+    assert out.shape == (tokens.shape[0], tokens.shape[1] + case['max_tokens'])
     seconds.append([b - a for a, b in zip(began, ended)])
   versions = dict(torch=torch.__version__, hf=transformers.__version__)
   print(json.dumps(dict(seconds=seconds, versions=versions)))
