@@ -124,7 +124,12 @@ def split_tokens(
   )(x_XD, weights)
 
 
-def pins(mesh: Mesh) -> dict[str, Callable[..., jax.Array]]:
+def on_one_cpu(mesh: Mesh) -> bool:
+  """Whether the mesh is one CPU device, for which programs differ in form."""
+  return mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+
+
+def pins(mesh: Mesh) -> dict[str, Any]:
   """The options of `make_model` that depend on a mesh.
 
   `pin_*` pin activations, where GSPMD would shard D instead. `split_*` are
@@ -148,6 +153,7 @@ def pins(mesh: Mesh) -> dict[str, Callable[..., jax.Array]]:
     pin_embedded=pin_embedded,
     split_rows=functools.partial(split_tokens, mesh, rows(mesh).spec),
     split_packed=functools.partial(split_tokens, mesh, packed(mesh).spec),
+    flat=on_one_cpu(mesh),
   )
 
 

@@ -78,7 +78,7 @@ def work() -> None:
   case = json.load(sys.stdin)
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=1)
-  model = decoder.make_model(config, remat=case['remat'])
+  model = decoder.make_model(config, remat=case['remat'], **mesh_lib.pins(mesh))
   params = hf.load(
     case['model'],
     model.specs,

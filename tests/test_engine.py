@@ -18,7 +18,7 @@ from jax.sharding import AxisType
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import decoder, sharding
+from acereason_jax.models import base, decoder, sharding
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
@@ -256,6 +256,26 @@ def test_the_size_of_a_group_changes_no_bit():
   got = {key: r for key, r in whole.items() if key[1] < 2}
   assert_bitwise(got, only(want, 'Bd'))
   assert len({r.text for r in whole.values()}) > 10
+
+
+def test_layers_apart_sample_what_stacked_ones_do():
+  names = 'abcdefg'
+  stacked = dataclasses.replace(engine(), layers=lambda params: params)
+  got, want = (
+    flat(
+      each.sample(
+        PARAMS,
+        prompts(names),
+        groups=3,
+        seed=3,
+        step=5,
+        temperature=TEMPERATURE,
+      )
+    )
+    for each in (engine(), stacked)
+  )
+  assert base.are_apart(engine().layers(PARAMS))
+  assert_close(got, want)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,22 @@ def own_attention(
   return out.reshape(B, N, H), (top + jnp.log(total)).reshape(B, N)
 
 
+def staged_attention(
+  q_BNH: jax.Array, k_BKTH: jax.Array, v_BKTH: jax.Array, count: jax.Array
+) -> Part:
+  """`own_attention` where the token itself is staged: over `count` >= 1."""
+  B, N, H = q_BNH.shape
+  K, T = k_BKTH.shape[1:3]
+  q_BKMH = (q_BNH * H**-0.5).reshape(B, K, N // K, H)
+  scores = _dot('bkmh,bkth->bkmt', q_BKMH, k_BKTH)
+  scores = jnp.where(jnp.arange(T) < count, scores, MASKED)
+  top = jnp.max(scores, axis=-1, keepdims=True)
+  weights = jnp.exp(scores - top)
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  out = _dot('bkmt,bkth->bkmh', weights.astype(v_BKTH.dtype), v_BKTH) / total
+  return out.reshape(B, N, H), (top + jnp.log(total)).reshape(B, N)
+
+
 def piece_attention(
   q_BTNH: jax.Array,
   k_BTKH: jax.Array,

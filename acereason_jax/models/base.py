@@ -72,7 +72,8 @@ class Model(NamedTuple):
   extend: extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)), for
     tokens that follow those in a cache. X is any shape. attend(layer, q_XNH,
     k_XKH, v_XKH) -> out_XNH owns the cache; k and v, [L, X, K, H], are to be
-    added to it.
+    added to it. With params whose layers are `apart` it does not scan: `layer`
+    is an int, and it returns the (k_XKH, v_XKH) of each layer instead.
   head: head(params) -> w_VD; logits are x @ w.T. It returns a leaf of params,
     so from a tree of shardings it returns the head's sharding.
   even_tokens: the length, in tokens, of a segment whose attention costs as much
@@ -116,6 +117,17 @@ def part_of(tree: Tree, like: Tree) -> Tree:
   if not isinstance(like, Mapping):
     return tree
   return {k: part_of(tree[k], x) for k, x in like.items()}
+
+
+def apart(params: Tree) -> Tree:
+  """A copy of params in which 'layers' is a tuple of one tree per layer."""
+  count = len(jax.tree.leaves(params['layers'])[0])
+  layer = lambda i: jax.tree.map(lambda x: x[i], params['layers'])
+  return {**params, 'layers': tuple(map(layer, range(count)))}
+
+
+def are_apart(params: Tree) -> bool:
+  return isinstance(params['layers'], tuple)
 
 
 def param_count(specs: Tree) -> int:

@@ -32,6 +32,8 @@ ARCHITECTURES = {
 # file has.
 MOST_VOCAB, MOST_LAYERS, MOST_EMBED = 1 << 24, 1024, 1 << 17
 MOST_MLP, MOST_HEADS, MOST_HEAD_DIM, MOST_CONTEXT = 1 << 20, 4096, 4096, 1 << 30
+# Up to this many rows a CPU multiplies weights @ activations.
+FEW_ROWS = 128
 
 Pin = Callable[[jax.Array], jax.Array]
 
@@ -267,7 +269,7 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
 def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
   """x @ w.T + bias."""
   product = functools.partial(jnp.einsum, '...d,fd->...f')
-  if x.ndim == 2:
+  if x.ndim == 2 and len(x) <= FEW_ROWS:
     y = jax.lax.platform_dependent(x, w_FD, cpu=_few_rows, default=product)
   else:
     y = product(x, w_FD)
@@ -315,6 +317,7 @@ def make_model(
   split_packed: mesh_lib.Split = mesh_lib.unsplit,
   attend: attention.Attend = attention.packed_attention,
   layer_weights: Callable[[base.Tree], base.Tree] = lambda w: w,
+  flat: bool = False,
 ) -> base.Model:
   """The pure functions of `base.Model`.
 
@@ -332,18 +335,24 @@ def make_model(
   rows_block = functools.partial(block, c, pin_rows, rows_mlp)
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
+    shape = tokens_BT.shape
+    if flat:
+      tokens_BT, position_BT = tokens_BT.reshape(-1), position_BT.reshape(-1)
     turn = rotation(position_BT)
     layout = attention.layout(segment_BT, prefix_BT)
+    in_rows = lambda x: x.reshape(*shape, *x.shape[-2:])
+
+    def within_rows(q, k, v):
+      return attend(*map(in_rows, (q, k, v)), layout).reshape(q.shape)
 
     def body(x_BTD, w):
-      within_rows = lambda q, k, v: attend(q, k, v, layout)
       x_BTD, _ = packed_block(x_BTD, layer_weights(w), turn, within_rows)
       return x_BTD, None
 
     body = jax.checkpoint(body, policy=remat_lib.POLICIES[remat])
     x_BTD = pin_packed(pin_embedded(embed(params, tokens_BT)))
     x_BTD, _ = jax.lax.scan(body, x_BTD, params['layers'])
-    return finish(params, x_BTD)
+    return finish(params, x_BTD).reshape(*shape, -1)
 
   def extend(params, tokens_X, position_X, attend):
     turn = rotation(position_X)
@@ -352,8 +361,14 @@ def make_model(
       index, w = layer
       return rows_block(x_XD, w, turn, functools.partial(attend, index))
 
-    layers = jnp.arange(c.layers), params['layers']
     x_XD = pin_rows(embed(params, tokens_X))
+    if base.are_apart(params):
+      kv = []
+      for layer in enumerate(params['layers']):
+        x_XD, kv_X = body(x_XD, layer)
+        kv.append(kv_X)
+      return finish(params, x_XD), tuple(kv)
+    layers = jnp.arange(c.layers), params['layers']
     x_XD, kv = jax.lax.scan(body, x_XD, layers)
     return finish(params, x_XD), kv
 

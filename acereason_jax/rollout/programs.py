@@ -33,19 +33,25 @@ class Ending(NamedTuple):
   forced: tuple[int, ...] = ()
 
 
+# (k, v) of each layer.
+Layers = tuple[tuple[jax.Array, jax.Array], ...]
+
+
 class _Carry(NamedTuple):
   """State of the decode loop.
 
   step: number of steps taken, int32.
   token_B: ids of the next input tokens, int32.
   drawn: tokens that the steps drew, see `schedule.Drawn`.
-  staged_LBKCTH: their keys and values, before they are written to the pool.
+  staged: their keys and values before they are written to the pool,
+    [L, B, K, 2, T, H]. Where layers are not stacked, it is (k_BKTH, v_BKTH) of
+    each layer instead.
   """
 
   step: jax.Array
   token_B: jax.Array
   drawn: schedule.Drawn
-  staged_LBKCTH: jax.Array
+  staged: jax.Array | Layers
 
 
 def prefill(
@@ -67,6 +73,8 @@ def prefill(
 
   position_AT = pieces.first_A[:, None] + jnp.arange(T)
   _, kv = model.extend(params, pieces.tokens_AT, position_AT, attend)
+  if base.are_apart(params):
+    kv = [jnp.stack(x) for x in zip(*kv)]
   kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
   L, _, _, K, _, H = kv.shape
   pages = kv.reshape(L, A, P, S, K, 2, H).transpose(0, 1, 2, 4, 5, 3, 6)
@@ -103,24 +111,32 @@ def decode(
   )
   w_VD = model.head(params)
   stops = jnp.array(ending.tokens, jnp.int32)
+  apart = base.are_apart(params)
 
   def step(carry: _Carry) -> _Carry:
-    i, drawn = carry.step, carry.drawn
+    i, drawn, put = carry.step, carry.drawn, []
 
     def attend(layer, q, k, v):
       k, v = cache.spread_kv(k), cache.spread_kv(v)
-      staged = carry.staged_LBKCTH[layer]
-      own = paged_attention.own_attention(q, k, v, staged, i)
+      if apart:
+        put.append(_put(carry.staged[layer], k, v, i))
+        own = paged_attention.staged_attention(q, *put[-1], i + 1)
+      else:
+        staged_BKCTH = carry.staged[layer]
+        own = paged_attention.own_attention(q, k, v, staged_BKCTH, i)
       where = table_BP, slot.prefix, slot.start, slot.length
       return paged_attention.merge(
         own, cache.read(q, pool, layer, *where)
       ).astype(q.dtype)
 
     x_BD, kv = model.extend(params, carry.token_B, slot.position + i, attend)
-    kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
-    staged = jax.lax.dynamic_update_slice_in_dim(
-      carry.staged_LBKCTH, kv[:, :, :, :, None], i, 4
-    )
+    if apart:
+      staged = tuple(put)
+    else:
+      kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
+      staged = jax.lax.dynamic_update_slice_in_dim(
+        carry.staged, kv[:, :, :, :, None], i, 4
+      )
     logits_BV = jnp.einsum(
       'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
     )
@@ -130,12 +146,26 @@ def decode(
     return _Carry(i + 1, new.token_B, _note(stops, slot, new, drawn, i), staged)
 
   L, _, K, _, _, H = pool.shape
-  staged = jnp.zeros((L, B, K, 2, T, H), w_VD.dtype)
+  if apart:
+    staged = ((jnp.zeros((B, K, T, H), w_VD.dtype),) * 2,) * L
+  else:
+    staged = jnp.zeros((L, B, K, 2, T, H), w_VD.dtype)
   more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == schedule.RUNNING)
   carry = _Carry(jnp.int32(0), slot.token, _nothing(slot, T), staged)
   carry = jax.lax.while_loop(more, step, carry)
-  pool = cache.write(pool, carry.staged_LBKCTH, slot.page, slot.offset)
+  staged = carry.staged
+  if apart:
+    staged = jnp.stack([jnp.stack(kv, axis=2) for kv in staged])
+  pool = cache.write(pool, staged, slot.page, slot.offset)
   return pool, carry.drawn._replace(steps=carry.step)
+
+
+def _put(staged, k_BKH, v_BKH, i) -> tuple[jax.Array, jax.Array]:
+  """A layer's staged (k, v) with those of step i."""
+  put = jax.lax.dynamic_update_slice_in_dim
+  return tuple(
+    put(old, new[:, :, None], i, 2) for old, new in zip(staged, (k_BKH, v_BKH))
+  )
 
 
 def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
