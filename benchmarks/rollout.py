@@ -68,6 +68,7 @@ class Setup(NamedTuple):
   config: sizes of the model.
   model: functions of the model.
   params: parameters, float32.
+  own: the same as the engine reads them.
   mesh: mesh of one device.
   """
 
@@ -75,6 +76,7 @@ class Setup(NamedTuple):
   config: decoder.DecoderConfig
   model: base.Model
   params: base.Tree
+  own: base.Tree
   mesh: jax.sharding.Mesh
 
 
@@ -89,7 +91,8 @@ def setup() -> Setup:
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
   )
-  return Setup(directory, config, model, params, mesh)
+  own = jax.jit(base.apart)(params)
+  return Setup(directory, config, model, params, own, mesh)
 
 
 def make_engine(
@@ -164,10 +167,10 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   flat = [r for group in asked for r in group]
   flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
   warm = [r._replace(limit=8) for r in flat[: args.slots]]
-  list(engine.stream(s.params, warm, seed=0, step=0, temperature=1.0))
+  list(engine.stream(s.own, warm, seed=0, step=0, temperature=1.0))
   trace = trace_lib.Trace()
   rollouts = engine.stream(
-    s.params, flat, seed=0, step=0, temperature=1.0, trace=trace
+    s.own, flat, seed=0, step=0, temperature=1.0, trace=trace
   )
   ours = seconds(lambda: list(rollouts))
   run = lockstep_runner(s, groups, args.cap)
@@ -243,7 +246,7 @@ def short_of(
   flat = [r for group in asked for r in group]
   lockstep_run = lockstep_runner(s, groups, 64)
   ours = lambda: list(
-    engine.stream(s.params, flat, seed=0, step=0, temperature=1.0)
+    engine.stream(s.own, flat, seed=0, step=0, temperature=1.0)
   )
   first = lambda: lockstep_run(flat, np.full(count, 64))
   ours(), first()
@@ -304,7 +307,7 @@ def kv(s: Setup) -> dict[str, float]:
       s, slots=64, page=16, chunk=8, window=64, max_tokens=64, kv_dtype=dtype
     )
     groups = engine.sample(
-      s.params, prompts, groups=8, seed=0, step=0, temperature=1.0
+      s.own, prompts, groups=8, seed=0, step=0, temperature=1.0
     )
     gaps = trainer_gaps(s, prompts, groups)
     mean, most = float(gaps.mean()), float(gaps.max())
@@ -384,7 +387,7 @@ def long_of(
   def run() -> None:
     slot = map(engine.place, (control_BF, table_BP))
     pool[0], drawn = engine.decode(
-      s.params, pool[0], origin, temperature, *slot
+      s.own, pool[0], origin, temperature, *slot
     )
     assert (np.asarray(drawn.count_B) == chunk).all()
 

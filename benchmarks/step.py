@@ -35,7 +35,7 @@ import numpy as np
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import attention
-from acereason_jax.models import decoder, embedded, hf, sharding, tokens
+from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
@@ -86,6 +86,7 @@ class Step(NamedTuple):
   pack: groups of rollouts to train on -> microbatches.
   update: jitted functions of an update.
   state: train state before the step.
+  to_rollouts: parameters of the state -> those that the engine reads.
   """
 
   prompts: list[types.Prompt]
@@ -94,6 +95,7 @@ class Step(NamedTuple):
   pack: Callable[..., list[packing.PackedBatch]]
   update: update.Update
   state: update.TrainState
+  to_rollouts: Callable[[base.Tree], base.Tree]
 
 
 def random_advantages(
@@ -185,6 +187,7 @@ def build(case: dict[str, Any]) -> Step:
       dtype=jnp.float32,
     ),
     jax.jit(init, donate_argnums=0)(params),
+    jax.jit(base.apart) if mesh_lib.on_one_cpu(mesh) else lambda params: params,
   )
 
 
@@ -194,7 +197,7 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
   tick = lambda: clock.append((time.process_time(), time.perf_counter()))
   tick()
   rollouts = step.engine.sample(
-    step.state.params,
+    step.to_rollouts(step.state.params),
     step.prompts,
     groups=step.groups,
     seed=0,

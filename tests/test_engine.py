@@ -260,21 +260,10 @@ def test_the_size_of_a_group_changes_no_bit():
 
 def test_layers_apart_sample_what_stacked_ones_do():
   names = 'abcdefg'
-  stacked = dataclasses.replace(engine(), layers=lambda params: params)
   got, want = (
-    flat(
-      each.sample(
-        PARAMS,
-        prompts(names),
-        groups=3,
-        seed=3,
-        step=5,
-        temperature=TEMPERATURE,
-      )
-    )
-    for each in (engine(), stacked)
+    flat(sample(names, params, groups=3))
+    for params in (base.apart(PARAMS), PARAMS)
   )
-  assert base.are_apart(engine().layers(PARAMS))
   assert_close(got, want)
 
 

@@ -36,7 +36,6 @@ class Engine:
   ending: rules that end a rollout.
   empty_pool: () -> a new cache pool.
   prefill, decode: `programs.prefill` and `programs.decode`, compiled.
-  layers: params -> the params that both read.
   place: host array -> the same array with its rows sharded over the mesh.
   to_text: token ids -> text.
   """
@@ -48,7 +47,6 @@ class Engine:
   empty_pool: Callable[[], jax.Array]
   prefill: Callable[..., jax.Array]
   decode: Callable[..., tuple[jax.Array, schedule.Drawn]]
-  layers: Callable[[base.Tree], base.Tree]
   place: Callable[[np.ndarray], jax.Array]
   to_text: Callable[[np.ndarray], str]
 
@@ -85,7 +83,6 @@ class Engine:
     temperature = np.float32(temperature)
     find_stop = self._find_stop if self.ending.strings else None
     pool = self.empty_pool() if plan.busy else None
-    params = self.layers(params) if plan.busy else params
     # From `free` until it decodes, the device is idle except for prefill.
     ended, free = [], time.perf_counter()
     while plan.busy:
@@ -217,10 +214,6 @@ def _failed(request: requests_lib.Request, problem: str) -> types.Rollout:
   )
 
 
-def _same(params: base.Tree) -> base.Tree:
-  return params
-
-
 def make_engine(
   model: base.Model,
   mesh: Mesh,
@@ -276,7 +269,6 @@ def make_engine(
       donate_argnums=1,
       out_shardings=(cache.sharding, everywhere),
     ),
-    layers=jax.jit(base.apart) if mesh_lib.on_one_cpu(mesh) else _same,
     place=functools.partial(mesh_lib.spread, sharding=mesh_lib.rows(mesh)),
     to_text=to_text,
   )

@@ -4,7 +4,7 @@ Inside a chunk of decode steps the pool is read-only: new keys and values are
 staged, and written at the end of the chunk.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import schedule
+from acereason_jax.rollout import staging as staging_lib
 
 
 class Ending(NamedTuple):
@@ -33,25 +34,19 @@ class Ending(NamedTuple):
   forced: tuple[int, ...] = ()
 
 
-# (k, v) of each layer.
-Layers = tuple[tuple[jax.Array, jax.Array], ...]
-
-
 class _Carry(NamedTuple):
   """State of the decode loop.
 
   step: number of steps taken, int32.
   token_B: ids of the next input tokens, int32.
   drawn: tokens that the steps drew, see `schedule.Drawn`.
-  staged: their keys and values before they are written to the pool,
-    [L, B, K, 2, T, H]. Where layers are not stacked, it is (k_BKTH, v_BKTH) of
-    each layer instead.
+  staged: their keys and values, see `staging.Staging`.
   """
 
   step: jax.Array
   token_B: jax.Array
   drawn: schedule.Drawn
-  staged: jax.Array | Layers
+  staged: Any
 
 
 def prefill(
@@ -111,32 +106,23 @@ def decode(
   )
   w_VD = model.head(params)
   stops = jnp.array(ending.tokens, jnp.int32)
-  apart = base.are_apart(params)
+  staging = staging_lib.choose(params)
 
   def step(carry: _Carry) -> _Carry:
-    i, drawn, put = carry.step, carry.drawn, []
+    i, drawn, puts = carry.step, carry.drawn, []
 
     def attend(layer, q, k, v):
       k, v = cache.spread_kv(k), cache.spread_kv(v)
-      if apart:
-        put.append(_put(carry.staged[layer], k, v, i))
-        own = paged_attention.staged_attention(q, *put[-1], i + 1)
-      else:
-        staged_BKCTH = carry.staged[layer]
-        own = paged_attention.own_attention(q, k, v, staged_BKCTH, i)
+      own, put = staging.attend(carry.staged, layer, q, k, v, i)
+      puts.append(put)
       where = table_BP, slot.prefix, slot.start, slot.length
       return paged_attention.merge(
         own, cache.read(q, pool, layer, *where)
       ).astype(q.dtype)
 
     x_BD, kv = model.extend(params, carry.token_B, slot.position + i, attend)
-    if apart:
-      staged = tuple(put)
-    else:
-      kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
-      staged = jax.lax.dynamic_update_slice_in_dim(
-        carry.staged, kv[:, :, :, :, None], i, 4
-      )
+    kv = jax.tree.map(cache.spread_kv, kv)
+    staged = staging.put(carry.staged, puts, kv, i)
     logits_BV = jnp.einsum(
       'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
     )
@@ -146,26 +132,13 @@ def decode(
     return _Carry(i + 1, new.token_B, _note(stops, slot, new, drawn, i), staged)
 
   L, _, K, _, _, H = pool.shape
-  if apart:
-    staged = ((jnp.zeros((B, K, T, H), w_VD.dtype),) * 2,) * L
-  else:
-    staged = jnp.zeros((L, B, K, 2, T, H), w_VD.dtype)
+  staged = staging.empty((L, B, K, 2, T, H), w_VD.dtype)
   more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == schedule.RUNNING)
   carry = _Carry(jnp.int32(0), slot.token, _nothing(slot, T), staged)
   carry = jax.lax.while_loop(more, step, carry)
-  staged = carry.staged
-  if apart:
-    staged = jnp.stack([jnp.stack(kv, axis=2) for kv in staged])
-  pool = cache.write(pool, staged, slot.page, slot.offset)
+  staged_LBKCTH = staging.whole(carry.staged)
+  pool = cache.write(pool, staged_LBKCTH, slot.page, slot.offset)
   return pool, carry.drawn._replace(steps=carry.step)
-
-
-def _put(staged, k_BKH, v_BKH, i) -> tuple[jax.Array, jax.Array]:
-  """A layer's staged (k, v) with those of step i."""
-  put = jax.lax.dynamic_update_slice_in_dim
-  return tuple(
-    put(old, new[:, :, None], i, 2) for old, new in zip(staged, (k_BKH, v_BKH))
-  )
 
 
 def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:

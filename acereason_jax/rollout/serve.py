@@ -138,21 +138,29 @@ def param_bytes(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> int:
 
 
 def rollout_params(
-  specs: base.Tree, parts: lora.Parts, mesh: Mesh, dtype: jnp.dtype
+  specs: base.Tree,
+  parts: lora.Parts,
+  mesh: Mesh,
+  dtype: jnp.dtype,
+  *,
+  apart: bool = False,
 ) -> tuple[Callable[[base.Tree], base.Tree], int]:
   """(weights of a train state -> parameters of rollouts, their extra bytes).
 
   Rollouts read weights in `dtype`, with adapters merged, and whole along fsdp.
-  The bytes are those of each device in addition to the state: 0 where rollouts
-  read the state's own arrays.
+  With `apart` the layers are `base.apart`. The bytes are those of each device
+  in addition to the state: 0 where rollouts read the state's own arrays.
   """
-  if dtype == jnp.float32 and sharding.is_gathered(mesh) and not parts.frozen:
+  same = dtype == jnp.float32 and sharding.is_gathered(mesh)
+  if same and not parts.frozen and not apart:
     return (lambda weights: weights), 0
 
   def read(weights: base.Tree) -> base.Tree:
-    return lora.merged(update.cast(weights, dtype), scale=parts.scale)
+    weights = lora.merged(update.cast(weights, dtype), scale=parts.scale)
+    return base.apart(weights) if apart else weights
 
-  made = jax.jit(read, out_shardings=placed(specs, mesh))
+  where = None if apart else placed(specs, mesh)
+  made = jax.jit(read, out_shardings=where)
   return made, param_bytes(specs, mesh, dtype)
 
 
@@ -291,4 +299,6 @@ def serve(
     kv_dtype=kv_dtype,
   )
   params = weights.load(model.specs, mesh, dtype)
+  if mesh_lib.on_one_cpu(mesh):
+    params = jax.jit(base.apart)(params)
   return Served(engine, params, files.tokenizer)
