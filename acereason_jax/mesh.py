@@ -125,7 +125,11 @@ def split_tokens(
 
 
 def on_one_cpu(mesh: Mesh) -> bool:
-  """Whether the mesh is one CPU device, for which programs differ in form."""
+  """Whether the mesh is one CPU device.
+
+  XLA's CPU backend copies slices and transposed arrays, so there rollouts read
+  layers that are `models.base.apart`, and `apply` merges rows and tokens.
+  """
   return mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/measured.md for this machine, as one page of Markdown.
+"""Tables of the step, rollouts, the update and the judges, as one page.
 
     python -m benchmarks.all --quick
     python -m benchmarks.all --torch=PYTHON --trl=PYTHON --hf=PYTHON > page.md

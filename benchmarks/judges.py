@@ -198,10 +198,11 @@ def hostile(workers: int) -> dict[str, float]:
   )
 
 
-def grown(count: int) -> dict[str, float]:
+def grown(runs: int) -> dict[str, float]:
+  """Growth of a worker over about that many verdicts, in whole thousands."""
+  count = max(1000, runs // 1000 * 1000)
   with VerifierPool('benchmarks.judges:memory', {}, 1, 3600.0) as pool:
     detail = pool.submit('', str(count)).result().detail
-  count = count // 1000 * 1000
   return dict(memory_verdicts=count, memory_grown_mb=json.loads(detail))
 
 

@@ -34,7 +34,7 @@ from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import trace as trace_lib
 from benchmarks import lockstep, step
@@ -91,7 +91,7 @@ def setup() -> Setup:
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
   )
-  own = jax.jit(base.apart)(params)
+  own = serve.form(mesh)(params)
   return Setup(directory, config, model, params, own, mesh)
 
 
@@ -386,9 +386,7 @@ def long_of(
 
   def run() -> None:
     slot = map(engine.place, (control_BF, table_BP))
-    pool[0], drawn = engine.decode(
-      s.own, pool[0], origin, temperature, *slot
-    )
+    pool[0], drawn = engine.decode(s.own, pool[0], origin, temperature, *slot)
     assert (np.asarray(drawn.count_B) == chunk).all()
 
   run()

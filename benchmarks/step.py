@@ -39,7 +39,7 @@ from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import losses, optim, packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule
+from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
@@ -187,7 +187,7 @@ def build(case: dict[str, Any]) -> Step:
       dtype=jnp.float32,
     ),
     jax.jit(init, donate_argnums=0)(params),
-    jax.jit(base.apart) if mesh_lib.on_one_cpu(mesh) else lambda params: params,
+    serve.form(mesh),
   )
 
 

@@ -132,7 +132,7 @@ def walking(model):
 
   def extend(params, *args):
     x_XD, kv = model.extend(base.apart(params), *args)
-    return x_XD, [jnp.stack(x) for x in zip(*kv)]
+    return x_XD, base.stacked_kv(kv)
 
   return model._replace(extend=extend)
 

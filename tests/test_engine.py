@@ -107,10 +107,12 @@ def sample(
   step=5,
   temperature=TEMPERATURE,
   trace=None,
+  stacked=False,
   **kwargs,
 ):
+  """Layers are apart, as an engine on one CPU is given them."""
   return engine(**kwargs).sample(
-    params,
+    params if stacked else base.apart(params),
     prompts(names),
     groups=groups,
     seed=seed,
@@ -259,10 +261,10 @@ def test_the_size_of_a_group_changes_no_bit():
 
 
 def test_layers_apart_sample_what_stacked_ones_do():
-  names = 'abcdefg'
+  """Prompts of one piece and of several."""
   got, want = (
-    flat(sample(names, params, groups=3))
-    for params in (base.apart(PARAMS), PARAMS)
+    flat(sample('abcdAB', groups=3, stacked=stacked))
+    for stacked in (False, True)
   )
   assert_close(got, want)
 

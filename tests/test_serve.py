@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import AxisType
 
 from acereason_jax import export
 from acereason_jax import mesh as mesh_lib
@@ -154,6 +155,60 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
   assert served.engine.sizes.pages == 2 * sizes.table + 1
   assert served.engine.to_text(np.array([4, 5, 1])) == 'ab'
   assert_equal(served.params, hf.load(str(model), SPECS, dtype=np.float32))
+
+
+def assert_are_layers(got, want):
+  """`got` is a list of the layers that `want` has stacked."""
+  assert isinstance(got, tuple)
+  assert_equal(jax.tree.map(lambda *x: np.stack(x), *got), want)
+
+
+def one_cpu():
+  return jax.make_mesh(
+    (1,) * 4,
+    mesh_lib.AXES,
+    devices=jax.devices()[:1],
+    axis_types=(AxisType.Auto,) * 4,
+  )
+
+
+def test_one_cpu_is_served_a_list_of_layers(model):
+  source, mesh = serve.from_directory(str(model)), one_cpu()
+  files = serve.read_model(source.directory)
+  asked = serve.Asked(page=4)
+  served = serve.serve(
+    source,
+    files,
+    mesh,
+    sizes=serve.choose_sizes(asked, mesh, window=8, max_tokens=4, rollouts=5),
+    sampling=sampling.Sampling(),
+    ending=programs.Ending(files.stops),
+    dtype=jnp.dtype('float32'),
+    kv_dtype=jnp.dtype('float32'),
+  )
+  whole = hf.load(str(model), SPECS, dtype=np.float32)
+  assert_are_layers(served.params['layers'], whole['layers'])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('own', [FULL, ADAPTERS], ids=['full', 'adapters'])
+def test_a_run_on_one_cpu_reads_a_list_of_the_same_layers(own, dtype):
+  parts = lora.split(SPECS, **own)
+  frozen = base.init_params(parts.frozen, jax.random.key(1))
+  state = base.overlaid(frozen, drawn(parts, 2))
+  how = SPECS, parts, one_cpu(), jnp.dtype(dtype)
+  (read, extra), (stacked, least) = (
+    serve.rollout_params(*how, stacked=x) for x in (False, True)
+  )
+  got, want = read(state), stacked(state)
+  assert_are_layers(got['layers'], want['layers'])
+  assert_equal(got['embed'], want['embed'])
+  # What is neither cast nor merged is shared; the layers never are.
+  shared = got['embed'] is state['embed']
+  assert shared == (own is FULL and dtype == 'float32')
+  owned = got['layers'] if shared else got
+  assert extra == sum(x.nbytes for x in jax.tree.leaves(owned))
+  assert least == (0 if shared else extra)
 
 
 def test_lengths_and_tokens_that_do_not_fit():

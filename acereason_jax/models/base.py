@@ -66,14 +66,16 @@ class ParamSpec(NamedTuple):
 class Model(NamedTuple):
   """Pure functions of parameters; `params` is a tree shaped like `specs`.
 
+  `extend` also takes params whose layers are `apart`.
+
   specs: the tree of ParamSpec. It has 'embed', [V, D], and 'layers'.
   apply: apply(params, tokens_BT, position_BT, segment_BT, prefix_BT) -> x_BTD,
     by teacher forcing over packed rows.
   extend: extend(params, tokens_X, position_X, attend) -> (x_XD, (k, v)), for
     tokens that follow those in a cache. X is any shape. attend(layer, q_XNH,
     k_XKH, v_XKH) -> out_XNH owns the cache; k and v, [L, X, K, H], are to be
-    added to it. With params whose layers are `apart` it does not scan: `layer`
-    is an int, and it returns the (k_XKH, v_XKH) of each layer instead.
+    added to it. If the layers are `apart`, `layer` is an int, and instead of
+    (k, v) it returns a tuple of (k_XKH, v_XKH), one of each layer.
   head: head(params) -> w_VD; logits are x @ w.T. It returns a leaf of params,
     so from a tree of shardings it returns the head's sharding.
   even_tokens: the length, in tokens, of a segment whose attention costs as much
@@ -82,7 +84,7 @@ class Model(NamedTuple):
 
   specs: Tree
   apply: Callable[..., jax.Array]
-  extend: Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]
+  extend: Callable[..., tuple[jax.Array, Tree]]
   head: Callable[[Tree], jax.Array]
   even_tokens: float
 
@@ -120,14 +122,28 @@ def part_of(tree: Tree, like: Tree) -> Tree:
 
 
 def apart(params: Tree) -> Tree:
-  """A copy of params in which 'layers' is a tuple of one tree per layer."""
-  count = len(jax.tree.leaves(params['layers'])[0])
-  layer = lambda i: jax.tree.map(lambda x: x[i], params['layers'])
-  return {**params, 'layers': tuple(map(layer, range(count)))}
+  """`params` with 'layers' as a tuple of one tree per layer.
+
+  The layers are copied and the rest is shared, unless this is traced.
+  """
+  return {**params, 'layers': _unstacked(params['layers'])}
+
+
+@jax.jit
+def _unstacked(layers: Tree) -> tuple[Tree, ...]:
+  count = len(jax.tree.leaves(layers)[0])
+  layer = lambda i: jax.tree.map(lambda x: x[i], layers)
+  return tuple(map(layer, range(count)))
 
 
 def are_apart(params: Tree) -> bool:
   return isinstance(params['layers'], tuple)
+
+
+def stacked_kv(kv: Tree) -> tuple[jax.Array, jax.Array]:
+  """The (k, v), [L, ...] each, that `extend` returned in either form."""
+  one = isinstance(kv[0], tuple)
+  return tuple(jnp.stack(x) for x in zip(*kv)) if one else kv
 
 
 def param_count(specs: Tree) -> int:

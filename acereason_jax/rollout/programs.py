@@ -68,9 +68,7 @@ def prefill(
 
   position_AT = pieces.first_A[:, None] + jnp.arange(T)
   _, kv = model.extend(params, pieces.tokens_AT, position_AT, attend)
-  if base.are_apart(params):
-    kv = [jnp.stack(x) for x in zip(*kv)]
-  kv = jnp.stack([cache.spread_kv(x) for x in kv], axis=-2)
+  kv = jnp.stack([cache.spread_kv(x) for x in base.stacked_kv(kv)], axis=-2)
   L, _, _, K, _, H = kv.shape
   pages = kv.reshape(L, A, P, S, K, 2, H).transpose(0, 1, 2, 4, 5, 3, 6)
   page_W = pieces.page_AP.reshape(-1)

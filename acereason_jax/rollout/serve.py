@@ -143,25 +143,37 @@ def rollout_params(
   mesh: Mesh,
   dtype: jnp.dtype,
   *,
-  apart: bool = False,
+  stacked: bool = False,
 ) -> tuple[Callable[[base.Tree], base.Tree], int]:
   """(weights of a train state -> parameters of rollouts, their extra bytes).
 
-  Rollouts read weights in `dtype`, with adapters merged, and whole along fsdp.
-  With `apart` the layers are `base.apart`. The bytes are those of each device
-  in addition to the state: 0 where rollouts read the state's own arrays.
+  Rollouts read weights in `dtype`, with adapters merged, whole along fsdp, and
+  in the form that an engine reads fastest (`form`), unless they must be
+  `stacked`. The bytes are those of each device in addition to the state.
   """
-  same = dtype == jnp.float32 and sharding.is_gathered(mesh)
-  if same and not parts.frozen and not apart:
+  apart = not stacked and mesh_lib.on_one_cpu(mesh)
+  unchanged = dtype == jnp.float32 and sharding.is_gathered(mesh)
+  if unchanged and not parts.frozen:
+    if apart:
+      return base.apart, param_bytes(specs['layers'], mesh, dtype)
     return (lambda weights: weights), 0
 
   def read(weights: base.Tree) -> base.Tree:
-    weights = lora.merged(update.cast(weights, dtype), scale=parts.scale)
-    return base.apart(weights) if apart else weights
+    if not apart:
+      return lora.merged(update.cast(weights, dtype), scale=parts.scale)
+    # Taken apart first, so that no other stack of them is made.
+    weights = update.cast(base.apart(weights), dtype)
+    merge = functools.partial(lora.merged_layer, scale=parts.scale)
+    return {**weights, 'layers': tuple(map(merge, weights['layers']))}
 
-  where = None if apart else placed(specs, mesh)
-  made = jax.jit(read, out_shardings=where)
+  places = None if apart else placed(specs, mesh)
+  made = jax.jit(read, out_shardings=places)
   return made, param_bytes(specs, mesh, dtype)
+
+
+def form(mesh: Mesh) -> Callable[[base.Tree], base.Tree]:
+  """Stacked parameters -> the form that an engine on `mesh` reads fastest."""
+  return base.apart if mesh_lib.on_one_cpu(mesh) else lambda params: params
 
 
 def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
@@ -298,7 +310,5 @@ def serve(
     ending=ending,
     kv_dtype=kv_dtype,
   )
-  params = weights.load(model.specs, mesh, dtype)
-  if mesh_lib.on_one_cpu(mesh):
-    params = jax.jit(base.apart)(params)
+  params = form(mesh)(weights.load(model.specs, mesh, dtype))
   return Served(engine, params, files.tokenizer)

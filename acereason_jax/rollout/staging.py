@@ -21,8 +21,8 @@ class Staging(NamedTuple):
   empty: (shape, dtype) -> staged; the shape is L, B, K, 2, T, H.
   attend: (staged, layer, q_BNH, k_BKH, v_BKH, i) -> (part, put): attention of
     step i over the i tokens before it and itself, and what `put` needs.
-  put: (staged, puts, (k, v), i) -> staged, with the tokens of step i. The puts
-    are those of `attend`, the keys and values those of `base.Model.extend`.
+  put: (staged, puts, kv, i) -> staged, with the tokens of step i. The puts are
+    those of `attend`, kv is what `base.Model.extend` returned.
   whole: (staged) -> one array, [L, B, K, 2, T, H].
   """
 

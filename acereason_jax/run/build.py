@@ -72,11 +72,7 @@ def build(config: ml_collections.ConfigDict) -> Run:
   digests = digests_of(domains) | network_lib.digests_of(network)
   params = network_lib.build_params(c, network)
   rollout_params, cast_bytes = serve.rollout_params(
-    network.model.specs,
-    network.parts,
-    network.mesh,
-    jnp.dtype(c.dtype),
-    apart=mesh_lib.on_one_cpu(network.mesh),
+    network.model.specs, network.parts, network.mesh, jnp.dtype(c.dtype)
   )
   shared = Shared(
     network=network,
