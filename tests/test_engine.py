@@ -31,6 +31,8 @@ WINDOW, ROOM = 24, 12
 CONFIG = oracles.tiny_config()
 PLAIN = decoder.make_model(CONFIG)
 PARAMS = oracles.rough_params(PLAIN.specs)
+# As an engine on one CPU is given them.
+APART = base.apart(PARAMS)
 TEMPERATURE = 0.8
 # One in twelve tokens: about half of the rollouts stop in time.
 STOPS = tuple(range(3, CONFIG.vocab, 12))
@@ -110,7 +112,6 @@ def sample(
   stacked=False,
   **kwargs,
 ):
-  """Layers are apart, as an engine on one CPU is given them."""
   return engine(**kwargs).sample(
     params if stacked else base.apart(params),
     prompts(names),
@@ -297,7 +298,7 @@ def test_preemption_changes_no_bit(spare):
     tight = engine(stops=(), pages=pages)
   trace = trace_lib.Trace()
   got = tight.sample(
-    PARAMS,
+    APART,
     prompts(names),
     groups=groups,
     seed=3,
@@ -331,7 +332,7 @@ def test_seed_step_and_prompt_each_change_the_rollouts():
   # The name is in the key, not the tokens.
   twin = types.Prompt('z', '', '', prompt('a').tokens)
   (group,) = engine(stops=()).sample(
-    PARAMS, [twin], groups=2, seed=3, step=5, temperature=TEMPERATURE
+    APART, [twin], groups=2, seed=3, step=5, temperature=TEMPERATURE
   )
   assert {r.text for r in group}.isdisjoint(texts[0])
 
@@ -540,7 +541,7 @@ def test_rollouts_come_while_others_still_wait():
   trace = trace_lib.Trace()
   asked = [r for g in requests.for_prompts(prompts('abcA'), 5, ROOM) for r in g]
   stream = engine().stream(
-    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
+    APART, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
   )
   first = next(stream)
   assert 0 < trace.finished <= SIZES.slots
@@ -549,7 +550,7 @@ def test_rollouts_come_while_others_still_wait():
   assert_bitwise(flat([came]), flat(sample('abcA', groups=5)))
   # A stream that is left holds nothing.
   stream = engine().stream(
-    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+    APART, asked, seed=3, step=5, temperature=TEMPERATURE
   )
   assert next(stream).text == first.text
   stream.close()
@@ -563,7 +564,7 @@ def test_each_request_has_a_limit_of_its_own():
     for n, limit in (('a', 1), ('b', 5), ('A', ROOM))
   ]
   for r in engine(stops=()).stream(
-    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+    APART, asked, seed=3, step=5, temperature=TEMPERATURE
   ):
     (limit,) = (x.limit for x in asked if x.prompt.id == r.prompt_id)
     want = free[r.prompt_id, 0]
@@ -594,7 +595,7 @@ def test_a_bad_request_is_an_error_and_changes_no_bit(tokens, limit, said):
   asked = [*good[:3], bad, *good[3:]]
   came = list(
     engine().stream(
-      PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
+      APART, asked, seed=3, step=5, temperature=TEMPERATURE, trace=trace
     )
   )
   rollouts = flat([came])
@@ -642,7 +643,7 @@ def test_logits_that_are_not_finite_end_their_own_rollouts(place):
   asked = [*prompts(names[:2]), bad, *prompts(names[2:])]
   got = flat(
     engine().sample(
-      params,
+      base.apart(params),
       asked,
       groups=2,
       seed=3,
@@ -713,7 +714,7 @@ def test_stop_strings_cut_at_the_token_that_completes_them(first, parts):
   string = spelt(tokens[first : first + 2])[slice(*parts)]
   got = flat(
     with_strings('never', string).sample(
-      PARAMS,
+      APART,
       prompts('abcdAB'),
       groups=2,
       seed=3,
@@ -735,7 +736,7 @@ def test_stop_strings_cut_at_the_token_that_completes_them(first, parts):
 
 def test_a_stop_string_that_never_comes_ends_by_length():
   got = with_strings('zzz').sample(
-    PARAMS, prompts('abA'), groups=2, seed=3, step=5, temperature=TEMPERATURE
+    APART, prompts('abA'), groups=2, seed=3, step=5, temperature=TEMPERATURE
   )
   free = flat(sample('abA', stops=()))
   for key, r in flat(got).items():
@@ -785,7 +786,7 @@ def test_the_end_of_thinking_is_cut_where_the_rollout_ends():
   asked = [requests.Request(prompt('b'), 0, limit) for limit in (3, 5, 6, 12)]
   asked = [r._replace(index=i) for i, r in enumerate(asked)]
   came = engine(ending=ending).stream(
-    PARAMS, asked, seed=3, step=5, temperature=TEMPERATURE
+    APART, asked, seed=3, step=5, temperature=TEMPERATURE
   )
   for r in came:
     limit = asked[r.index].limit
@@ -801,7 +802,7 @@ def test_preemption_amid_the_end_of_thinking_changes_no_bit():
   )
   trace = trace_lib.Trace()
   got = tight.sample(
-    PARAMS,
+    APART,
     prompts('abcdAB'),
     groups=2,
     seed=3,

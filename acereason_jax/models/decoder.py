@@ -306,6 +306,13 @@ def block(c: DecoderConfig, pin, mlp, x, w, turn, attend):
   return pin(x + mlp(h, w)), (k, v)
 
 
+def _attend_rows(attend, layout, *qkv) -> jax.Array:
+  """`attend` for q, k and v whose rows and tokens may be merged."""
+  rows = layout.segment_BT.shape
+  qkv_BTNH = (x.reshape(*rows, *x.shape[-2:]) for x in qkv)
+  return attend(*qkv_BTNH, layout).reshape(qkv[0].shape)
+
+
 def _through(body, x_XD, layers):
   """A scan of body(x, (index, weights)), or a walk where layers are apart."""
   if not isinstance(layers, tuple):
@@ -348,16 +355,12 @@ def make_model(
   rows_block = functools.partial(block, c, pin_rows, rows_mlp)
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
-    # X is B, T, or with `flat` B T. One device has all of any dimension, so it
-    # does not matter that pins are then for others.
+    # With `flat` X is B T. The pins are for B, T: one device does not mind.
     shape = (-1,) if flat else tokens_BT.shape
     tokens_X, position_X = tokens_BT.reshape(shape), position_BT.reshape(shape)
     turn = rotation(position_X)
     layout = attention.layout(segment_BT, prefix_BT)
-    in_rows = lambda x_X: x_X.reshape(*tokens_BT.shape, *x_X.shape[-2:])
-
-    def within_rows(q, k, v):
-      return attend(*map(in_rows, (q, k, v)), layout).reshape(q.shape)
+    within_rows = functools.partial(_attend_rows, attend, layout)
 
     def body(x_XD, w):
       x_XD, _ = packed_block(x_XD, layer_weights(w), turn, within_rows)
@@ -379,8 +382,6 @@ def make_model(
     x_XD, kv = _through(body, x_XD, params['layers'])
     return finish(params, x_XD), kv
 
-  def head(params):
-    return params['embed'] if c.tied else params['head']
-
+  head = lambda params: params['embed' if c.tied else 'head']
   specs = param_specs(c, mlp)
   return base.Model(specs, apply, extend, head, even_tokens(specs))
