@@ -355,7 +355,7 @@ def make_model(
   rows_block = functools.partial(block, c, pin_rows, rows_mlp)
 
   def apply(params, tokens_BT, position_BT, segment_BT, prefix_BT):
-    # With `flat` X is B T. The pins name B and T; on one device they do nothing.
+    # With `flat` X is B T. Pins name B and T; on one device they do nothing.
     shape = (-1,) if flat else tokens_BT.shape
     tokens_X, position_X = tokens_BT.reshape(shape), position_BT.reshape(shape)
     turn = rotation(position_X)
