@@ -7,9 +7,9 @@ import json
 import random
 import re
 import signal
-import socket
 import time
 
+import gangs
 import jax
 import numpy as np
 import pytest
@@ -193,11 +193,7 @@ def test_two_processes_take_the_stages_of_one(folder, command):
   workdir = folder / 'two'
 
   def two():
-    with socket.socket() as s:
-      s.bind(('127.0.0.1', 0))
-      port = s.getsockname()[1]
-    flags = [f'--coordinator=127.0.0.1:{port}', '--processes=2']
-    return [command(workdir, *flags, f'--process={i}') for i in range(2)]
+    return gangs.start(command, workdir, 2)
 
   runs = two()
   runs[0].wait_for('step 4/')

@@ -9,10 +9,10 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
+import gangs
 import jax
 import numpy as np
 import pytest
@@ -457,9 +457,6 @@ def test_a_full_disk_costs_one_line_and_no_checkpoint(
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(folder, command):
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
   data = write_mixed(folder / 'two.jsonl')
   flags = [
     '--config.steps=2',
@@ -467,9 +464,7 @@ def test_two_processes_train_as_one(folder, command):
     f'--config.judge.reference={MATH}',
   ]
   workdir = folder / 'two'
-  two = [*flags, f'--coordinator=127.0.0.1:{port}', '--processes=2']
-  runs = [command(workdir, *two, f'--process={i}') for i in range(2)]
-  said, silent = (run.ends(0) for run in runs)
+  said, silent = (r.ends(0) for r in gangs.start(command, workdir, 2, *flags))
   assert 'step 2/2' in said and 'step' not in silent
   command(folder / 'one', *flags, devices=2).ends(0)
   dropped = [folder / name / 'dropped.jsonl' for name in ('two', 'one')]
@@ -485,13 +480,10 @@ def test_two_processes_train_as_one(folder, command):
 
 @pytest.mark.slow
 def test_an_error_in_one_process_ends_both(folder, command):
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
-  flags = [f'--coordinator=127.0.0.1:{port}', '--processes=2']
+  flags = gangs.flags(2)
   workdir = folder / 'both'
-  first = command(workdir, *flags, '--process=0')
-  second = command(workdir, *flags, '--process=1', '--config.model=absent')
+  first = command(workdir, *flags[0])
+  second = command(workdir, *flags[1], '--config.model=absent')
   said = second.ends(1)
   assert "error: model='absent': no such directory" in said
   assert first.end() != 0
