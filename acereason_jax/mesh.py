@@ -4,12 +4,15 @@ A dimension that its mesh axis does not divide is replicated, so the same code
 serves 3 kv heads on a laptop and 8 on a pod.
 """
 
+import collections
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tensor', 'sequence')
@@ -26,13 +29,25 @@ HEADS = ('tensor', 'sequence')
 HOST = 'pinned_host'
 
 
-def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
-  """A mesh of all devices; one size may be -1: all devices that are left.
+def make_mesh(
+  *,
+  data: int,
+  fsdp: int,
+  tensor: int,
+  sequence: int = 1,
+  devices: Sequence[Any] | None = None,
+) -> Mesh:
+  """A mesh of `devices`, by default all of this run's.
+
+  One size may be -1: all devices that are left.
 
   Raises:
-    ValueError: the sizes do not multiply to the number of devices.
+    ValueError: one line; the sizes do not multiply to the number of devices, a
+      process has none, or see `arrange`.
   """
-  sizes, count = [data, fsdp, tensor, sequence], jax.device_count()
+  everywhere = devices is None
+  devices = jax.devices() if everywhere else devices
+  sizes, count = [data, fsdp, tensor, sequence], len(devices)
   if sizes.count(-1) == 1:
     rest = math.prod(s for s in sizes if s != -1)
     sizes[sizes.index(-1)] = count // rest if rest > 0 else 0
@@ -42,7 +57,64 @@ def make_mesh(*, data: int, fsdp: int, tensor: int, sequence: int = 1) -> Mesh:
       f'config.mesh: {got} does not cover {count} devices; '
       'make the product equal to it, or one of them -1'
     )
-  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  owners = {d.process_index for d in devices}
+  if everywhere and len(owners) < jax.process_count():
+    none = sorted(set(range(jax.process_count())) - owners)
+    raise ValueError(
+      f'config.mesh: {count} devices for {jax.process_count()} processes, and '
+      f'none for processes {none}; start fewer processes'
+    )
+  types = (AxisType.Auto,) * len(AXES)
+  return Mesh(arrange(sizes, devices), AXES, axis_types=types)
+
+
+def arrange(sizes: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
+  """The devices as an array of `sizes`, one of AXES each.
+
+  Devices of a TPU slice, or of GPUs that NVLink joins, have a network of their
+  own. Only 'data', or 'fsdp' where data does not suffice, goes over the slow
+  network between them: 'tensor' and 'sequence' exchange activations in every
+  layer. On GPUs, where groups of these do not fit, they go over it all the
+  same. CPU devices stay in their order.
+
+  Raises:
+    ValueError: one line; TPU slices that such groups do not fit into.
+  """
+  slices = collections.defaultdict(list)
+  platform = devices[0].platform
+  for device in devices:
+    where = None if platform == 'cpu' else getattr(device, 'slice_index', None)
+    slices[where].append(device)
+  data, fsdp, *inner = sizes
+  count = len(slices)
+  lengths = {len(part) for part in slices.values()}
+  even = len(lengths) == 1 and data * fsdp % count == 0
+  if not even and platform == 'tpu':
+    raise ValueError(
+      f'config.mesh: data={data} x fsdp={fsdp} over {count} slices of '
+      f'{" and ".join(map(str, sorted(lengths)))} devices; expected slices of '
+      f'one size and a product that is a multiple of {count}, as neither '
+      'tensor nor sequence may go from one slice to another'
+    )
+  if not even or count == 1:
+    return _within(sizes, devices)
+  outer = math.gcd(data, count), count // math.gcd(data, count)
+  own = data // outer[0], fsdp // outer[1], *inner
+  parts = [_within(own, part) for _, part in sorted(slices.items())]
+  whole = np.stack(parts).reshape(*outer, *own)
+  return whole.transpose(0, 2, 1, 3, 4, 5).reshape(sizes)
+
+
+def _within(sizes: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
+  """Devices of one network, by its topology where jax knows how."""
+  try:
+    return mesh_utils.create_device_mesh(
+      sizes, devices, allow_split_physical_axes=True
+    )
+  except (AssertionError, NotImplementedError, TypeError, ValueError):
+    # A part of a slice, or sizes that jax cannot factor: neighbours in jax's
+    # order are neighbours on the board.
+    return np.asarray(devices).reshape(sizes)
 
 
 def rows(mesh: Mesh) -> NamedSharding:
