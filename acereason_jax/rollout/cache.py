@@ -183,13 +183,20 @@ def fit_pages(
   asked = -(-sizes.pages // sizes.shards)
   least = asked or sizes.table
   if least > fit:
+    lengths = f'{sizes.window} + {sizes.max_tokens} tokens'
     slots = fit // sizes.table * sizes.shards
+    remedy = (
+      f'{fit * sizes.shards} pages fit, or slots={slots} of {lengths}: ask for '
+      'fewer pages or shorter rollouts'
+      if slots
+      else f'one rollout of {lengths} takes {sizes.table} pages: ask for '
+      f'shorter ones, or for a mesh of more than tensor={mesh.shape["tensor"]},'
+      ' which alone splits the weights of rollouts'
+    )
     raise ValueError(
       f'pages={sizes.pages}: {least} pages of {sizes.page} tokens take '
       f'{least * one / 1e9:.1f} GB of each device, where {free / 1e9:.1f} GB '
-      f'are free; {fit * sizes.shards} pages fit, or slots={slots} of '
-      f'{sizes.window} + {sizes.max_tokens} tokens: ask for fewer pages or '
-      'shorter rollouts, or take a larger mesh'
+      f'are free beside {reserved / 1e9:.1f} GB of weights and state; {remedy}'
     )
   most = sizes.slots // sizes.shards * sizes.table
   return sizes._replace(pages=(asked or min(most, fit)) + 1)
