@@ -243,9 +243,7 @@ def test_too_little_memory_has_a_remedy_that_works(monkeypatch):
   whole = mesh_lib.make_mesh(data=4, fsdp=1, tensor=1)
   weights = serve.param_bytes(network.specs, whole, np.dtype('float32'))
   monkeypatch.setattr(cache, 'device_bytes', lambda mesh: weights)
-  message = (
-    '-0.0 GB are free .* of 8 .* mesh of more than tensor=1, which'
-  )
+  message = '-0.0 GB are free .* of 8 .* mesh of more than tensor=1, which'
   for refused in (dict(data=4, fsdp=1), dict(data=1, fsdp=4)):
     with pytest.raises(ValueError, match=message):
       fit(**refused, tensor=1)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import files
-from acereason_jax.models import base, tensorfiles
+from acereason_jax.models import base, rows, tensorfiles
 
 # Files copied unchanged from the source, if it has them.
 COMPANIONS = (
@@ -112,8 +112,9 @@ def load(
 ) -> base.Tree:
   """The parameters as `dtype`, sharded by `shardings` (a tree like `specs`).
 
-  Only each device's slice is read; host memory peaks at the largest leaf's
-  local slices. Without shardings everything goes to one device.
+  With several processes each reads its share of the rows of each matrix (see
+  `rows`); one alone reads each device's slices. Host memory peaks at the
+  largest leaf's local slices. Without shardings everything goes to one device.
 
   Raises:
     FileNotFoundError, ValueError: missing or damaged files, or tensors that
@@ -146,7 +147,11 @@ def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
   def shard(index: tuple[slice, ...]) -> np.ndarray:
     return block(tuple(s.indices(n)[:2] for s, n in zip(index, spec.shape)))
 
-  return jax.make_array_from_callback(spec.shape, sharding, shard, dtype)
+  way = rows.Route(sharding, lambda x: x)
+  if jax.process_count() > 1 and len(spec.shape) - spec.stacked > 1:
+    way = rows.route(spec.shape, sharding)
+  read = jax.make_array_from_callback(spec.shape, way.read, shard, dtype)
+  return way.move(read)
 
 
 def export(

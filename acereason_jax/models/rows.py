@@ -1,0 +1,67 @@
+"""Which rows of a matrix a process reads, and how they become its shards.
+
+A shard of columns is a piece of every row of the file, so each process would
+read nearly all of it. Instead each reads its share of whole rows, once over all
+processes, and the devices exchange pieces. Values only move, so they stay the
+same bit for bit.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from acereason_jax import mesh as mesh_lib
+
+
+class Route(NamedTuple):
+  """From a file to the devices.
+
+  read: sharding of what is read: whole rows.
+  move: an array sharded by `read` -> the same array as it is wanted.
+  """
+
+  read: NamedSharding
+  move: Callable[[jax.Array], jax.Array]
+
+
+def route(shape: tuple[int, ...], wanted: jax.sharding.Sharding) -> Route:
+  """The route of an array whose last two dimensions are a matrix of the file.
+
+  An array that has no matrix, or rows that its mesh does not divide, is read as
+  it is wanted.
+  """
+  asis = Route(wanted, lambda x: x)
+  if not isinstance(wanted, NamedSharding) or len(shape) < 2:
+    return asis
+  mesh = wanted.mesh
+  places = [*wanted.spec, *[None] * (len(shape) - len(wanted.spec))]
+  *lead, rows, columns = map(_names, places)
+  used = {*rows, *columns}
+  rest = tuple(n for n in mesh.axis_names if n not in used)
+  everywhere = *rows, *rest, *columns
+  if any(lead) or shape[-2] % mesh_lib.size(mesh, everywhere):
+    return asis
+  whole = PartitionSpec(*[None] * len(lead), everywhere)
+
+  def local(x):
+    # The devices of a group hold rows that follow each other, in its order.
+    if mesh_lib.size(mesh, columns) > 1:
+      at = dict(split_axis=x.ndim - 1, concat_axis=x.ndim - 2, tiled=True)
+      x = jax.lax.all_to_all(x, columns, **at)
+    if mesh_lib.size(mesh, rest) > 1:
+      x = jax.lax.all_gather(x, rest, axis=x.ndim - 2, tiled=True)
+    return x
+
+  move = jax.shard_map(
+    local, mesh=mesh, in_specs=whole, out_specs=wanted.spec, check_vma=False
+  )
+  return Route(NamedSharding(mesh, whole), jax.jit(move, out_shardings=wanted))
+
+
+def _names(place: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  """Mesh axes of one dimension of a PartitionSpec."""
+  if place is None:
+    return ()
+  return (place,) if isinstance(place, str) else tuple(place)
