@@ -64,8 +64,14 @@ def check(model: str, mesh: jax.sharding.Mesh, gathered: bool) -> dict:
 
 def main(model: str, at: str, count: str, index: str, file: str) -> None:
   jax.distributed.initialize(at, int(count), int(index))
-  view = tensorfiles.viewer
+  view, read_into = tensorfiles.viewer, tensorfiles._read_into
   tensorfiles.viewer = lambda tensors: lambda name: Counted(view(tensors)(name))
+
+  def counted(file, offset, raw):
+    Counted.read += raw.nbytes
+    read_into(file, offset, raw)
+
+  tensorfiles._read_into = counted
   found = {}
   for name, sizes in json.loads(os.environ['MESHES']).items():
     mesh = mesh_lib.make_mesh(**sizes)

@@ -125,12 +125,30 @@ def load(
   if shardings is None:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shardings = base.map_specs(lambda _: device, specs)
-  view = tensorfiles.viewer(tensors)
-  leaf = functools.partial(_load_leaf, view, jnp.dtype(dtype))
+  leaf = functools.partial(_load_leaf, _filler(tensors), jnp.dtype(dtype))
   return jax.tree.map(leaf, specs, shardings, is_leaf=base.is_spec)
 
 
-def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
+def _filler(
+  tensors: Mapping[str, tensorfiles.Tensor],
+) -> Callable[[str, tuple[slice, ...], np.ndarray], None]:
+  """(name, part of that tensor, out) -> None; fills `out` with the part."""
+  view, alone = tensorfiles.viewer(tensors), jax.process_count() == 1
+
+  def fill(name: str, part: tuple[slice, ...], out: np.ndarray) -> None:
+    if alone or out.shape[1:] != tensors[name].shape[1:]:
+      out[...] = view(name)[part]
+    else:
+      tensorfiles.read_rows(tensors[name], part[0].start, out)
+
+  return fill
+
+
+def _load_leaf(fill, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
+  way = rows.Route(sharding, lambda x: x)
+  if jax.process_count() > 1 and len(spec.shape) - spec.stacked > 1:
+    way = rows.route(spec.shape, sharding)
+
   # Cached: replicas of a slice share one host copy.
   @functools.cache
   def block(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -141,15 +159,12 @@ def _load_leaf(view, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
     within = tuple(slice(*b) for b in bounds[spec.stacked :])
     for place in np.ndindex(out.shape[: spec.stacked]):
       name = spec.name.format(*map(operator.add, first, place))
-      out[place] = view(name)[within]
+      fill(name, within, out[place])
     return out
 
   def shard(index: tuple[slice, ...]) -> np.ndarray:
     return block(tuple(s.indices(n)[:2] for s, n in zip(index, spec.shape)))
 
-  way = rows.Route(sharding, lambda x: x)
-  if jax.process_count() > 1 and len(spec.shape) - spec.stacked > 1:
-    way = rows.route(spec.shape, sharding)
   read = jax.make_array_from_callback(spec.shape, way.read, shard, dtype)
   return way.move(read)
 

@@ -31,6 +31,8 @@ _MAX_JSON_PARTS = 2_000_000
 # The largest dense models have under 2,000; one of 128 experts in each of 94
 # layers has 37,000.
 _MAX_TENSORS = 100_000
+# At once, so that a copy in the file's dtype stays small.
+_READ_BYTES = 16 << 20
 
 
 class Tensor(NamedTuple):
@@ -252,6 +254,37 @@ def viewer(tensors: Mapping[str, Tensor]) -> Callable[[str], np.ndarray]:
     )
 
   return view
+
+
+def read_rows(tensor: Tensor, start: int, out: np.ndarray) -> None:
+  """Fills `out`, of any dtype, with the tensor's rows from `start` on.
+
+  Other bytes of the file are not read. Of a mapped file the kernel would read
+  megabytes around each page.
+
+  Raises:
+    ValueError: the file has become shorter.
+  """
+  dtype = DTYPES[tensor.dtype]
+  row = math.prod(tensor.shape[1:]) * dtype.itemsize
+  step = max(1, _READ_BYTES // max(1, row))
+  with open_regular(tensor.path) as file:
+    if hasattr(os, 'posix_fadvise'):
+      os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    for first in range(0, len(out), step):
+      part = out[first : first + step]
+      raw = np.empty(len(part) * row, np.uint8)
+      _read_into(file, tensor.start + (start + first) * row, raw)
+      part[...] = raw.view(dtype).reshape(part.shape)
+
+
+def _read_into(file: BinaryIO, offset: int, raw: np.ndarray) -> None:
+  done = 0
+  while done < len(raw):
+    count = os.preadv(file.fileno(), [raw[done:]], offset + done)
+    if not count:
+      raise _corrupt(file.name, f'it ends at byte {offset + done}')
+    done += count
 
 
 def write_tensors(
