@@ -32,10 +32,12 @@ def pair_of(row):
   return frozenset((int(a), int(b)))
 
 
-def char_tokens(tokenizer, messages):
+def char_tokens(tokenizer, chats):
   assert tokenizer == 'tokenizer'
-  text = ''.join(f'<{m["role"]}>{m["content"]}' for m in messages)
-  return np.array([ord(c) for c in text], np.int64)
+  texts = [
+    ''.join(f'<{m["role"]}>{m["content"]}' for m in chat) for chat in chats
+  ]
+  return [np.array([ord(c) for c in text], np.int64) for text in texts]
 
 
 def some_prompts(n):
@@ -73,7 +75,7 @@ def test_a_difficulty_is_a_number_or_nothing(tmp_path):
   prompts, _ = sources.to_prompts(
     rows,
     'tokenizer',
-    chat_tokens=char_tokens,
+    chats_tokens=char_tokens,
     system=None,
     examples=[],
     suffix='',
@@ -357,7 +359,7 @@ def test_programs_refuse_a_bad_argument_in_one_line(changed, words):
 
 def test_prompt_is_system_examples_question_suffix():
   rows = [sources.Row('r', 'Q', '7')]
-  settings = {'chat_tokens': char_tokens, 'suffix': '!', 'max_tokens': 99}
+  settings = {'chats_tokens': char_tokens, 'suffix': '!', 'max_tokens': 99}
   prompts, dropped = sources.to_prompts(
     rows, 'tokenizer', system='S', examples=[('u', 'a')], **settings
   )
@@ -375,7 +377,7 @@ def test_prompt_is_system_examples_question_suffix():
 def test_a_prompt_that_is_too_long_is_dropped_and_named():
   rows = [sources.Row('fits', '1234', '1'), sources.Row('long', '12345', '1')]
   settings = {
-    'chat_tokens': char_tokens,
+    'chats_tokens': char_tokens,
     'system': None,
     'examples': [],
     'suffix': '',

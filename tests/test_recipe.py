@@ -106,7 +106,7 @@ def prompt_of(config, domain, row, folder, template):
   (prompt,), _ = sources.to_prompts(
     sources.jsonl(folder / 'rows.jsonl'),
     tokenizer,
-    chat_tokens=functools.partial(tokens.chat_tokens, opens=c.opens),
+    chats_tokens=functools.partial(tokens.chats_tokens, opens=c.opens),
     system=c.system or None,
     examples=c.examples,
     suffix=c.suffix,

@@ -171,14 +171,14 @@ def test_rows_of_which_no_one_knows_what_they_mean(tmp_path, record, words):
 def prompts_of(rows, system):
   said = []
 
-  def tokens(tokenizer, messages):
-    said.append([(m['role'], m['content']) for m in messages])
-    return np.zeros(3, np.int32)
+  def tokens(tokenizer, chats):
+    said.extend([(m['role'], m['content']) for m in chat] for chat in chats)
+    return [np.zeros(3, np.int32)] * len(chats)
 
   sources.to_prompts(
     rows,
     'tokenizer',
-    chat_tokens=tokens,
+    chats_tokens=tokens,
     system=system,
     examples=[('u', 'a')],
     suffix='!',

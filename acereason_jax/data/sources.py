@@ -109,7 +109,9 @@ def to_prompts(
   rows: Sequence[Row],
   tokenizer: Any,
   *,
-  chat_tokens: Callable[[Any, list[dict[str, str]]], np.ndarray],
+  chats_tokens: Callable[
+    [Any, list[list[dict[str, str]]]], Sequence[np.ndarray]
+  ],
   system: str | None,
   examples: Sequence[tuple[str, str]],
   suffix: str,
@@ -120,8 +122,8 @@ def to_prompts(
 
   A prompt is `system` or the row's own system turn (None: no such turn), the
   (user, assistant) turns of `examples`, then question + `suffix`, as
-  `chat_tokens` templates them. A row with a starter gets `starter` instead of
-  `suffix`, with the row's code in place of {starter}. White space around a
+  `chats_tokens` templates them all. A row with a starter gets `starter` instead
+  of `suffix`, with the row's code in place of {starter}. White space around a
   question is removed, as in the released evaluation.
 
   Raises:
@@ -132,15 +134,16 @@ def to_prompts(
   for user, assistant in examples:
     turns.append({'role': 'user', 'content': user})
     turns.append({'role': 'assistant', 'content': assistant})
-  prompts, dropped = [], []
+  chats = []
   for row in rows:
     _check(row, starter)
     own = _system_of(row, system)
     head = [{'role': 'system', 'content': own}] if own is not None else []
     end = starter.replace(STARTER, row.starter) if row.starter else suffix
     turn = {'role': 'user', 'content': row.question.strip() + end}
-    messages = [*head, *turns, turn]
-    tokens = np.asarray(chat_tokens(tokenizer, messages), np.int32)
+    chats.append([*head, *turns, turn])
+  prompts, dropped = [], []
+  for row, tokens in zip(rows, chats_tokens(tokenizer, chats), strict=True):
     if len(tokens) > max_tokens:
       dropped.append(row.id)
     else:
@@ -149,7 +152,7 @@ def to_prompts(
           row.id,
           row.question,
           row.answer,
-          tokens,
+          np.asarray(tokens, np.int32),
           difficulty=row.difficulty,
         )
       )

@@ -10,10 +10,11 @@ token, another rebuilds the pre-tokenizer); the former reads tokenizer.json as
 it is, and renders chat templates in a sandbox.
 """
 
+import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ SECONDS_A_TEXT = 0.05
 # the date that Llama 3's template uses without a clock.
 CLOCK = '2024-07-26'
 
+# Of one request to the process.
+_MAX_CHATS, _MAX_CHARACTERS = 256, 1 << 20
 _MAX_TOKENIZER_BYTES = 128 << 20
 _MAX_FILE_BYTES = 16 << 20
 _TEMPLATES = 'additional_chat_templates'
@@ -46,6 +49,10 @@ _FILES = (
   'chat_template.jinja',
   'config.json',
 )
+
+
+# The turns of a conversation: role and content.
+Chat = Sequence[Mapping[str, str]]
 
 
 class Tokenizer:
@@ -86,13 +93,35 @@ class Tokenizer:
         memory.
     """
     assert not tokenize and add_generation_prompt
-    return self._ask('its chat template cannot render', render=list(messages))
+    return self._ask(
+      'its chat template cannot render', 1, render=list(messages)
+    )
 
   def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
     """Raises ValueError, one line: the tokenizer fails or exceeds a limit."""
     return self._ask(
-      'its tokenizer cannot encode', encode=text, special=add_special_tokens
+      'its tokenizer cannot encode', 1, encode=text, special=add_special_tokens
     )
+
+  def encode_chats(
+    self, chats: Sequence[Chat], opens: str = ''
+  ) -> list[np.ndarray]:
+    """The tokens of each conversation, as `chat_tokens` gives them.
+
+    Raises:
+      ValueError: one line; one of them fails or exceeds a limit.
+    """
+    found = []
+    for part in _batches(chats):
+      told = self._ask(
+        'its template or tokenizer cannot take',
+        2 * len(part),
+        chats=part,
+        opens=opens,
+      )
+      joined = np.frombuffer(base64.b64decode(told['tokens']), np.int32)
+      found += np.split(joined, np.cumsum(told['lengths'])[:-1])
+    return found
 
   def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
     """The text. Thinking tags stay in it: judges look for them."""
@@ -118,10 +147,10 @@ class Tokenizer:
     self._texts, self._loaded_seconds = 0, reply['seconds']
     return reply['value']
 
-  def _ask(self, cannot: str, **request: Any) -> Any:
+  def _ask(self, cannot: str, texts: int, **request: Any) -> Any:
     if self._worker is None or self._worker.ended:
       self._start()
-    self._texts += 1
+    self._texts += texts
     left = SHARED_SECONDS + self._texts * SECONDS_A_TEXT
     left -= self._worker.seconds - self._loaded_seconds
     try:
@@ -129,8 +158,8 @@ class Tokenizer:
         raise tokens_process.Failed(
           f'{self._texts} texts took more CPU time than they may'
         )
-      seconds = min(TEXT_SECONDS, int(left) + 1)
-      reply = self._worker.ask(seconds, **request)
+      whole = int(left) + 1
+      reply = self._worker.ask(min(TEXT_SECONDS, whole), whole, **request)
     except tokens_process.Failed as e:
       raise ValueError(
         f'{self.name_or_path}: {cannot} a prompt ({e}); fix its tokenizer '
@@ -174,9 +203,7 @@ def load_tokenizer(directory: str) -> Tokenizer:
 
 
 def chat_tokens(
-  tokenizer: Tokenizer,
-  messages: Sequence[Mapping[str, str]],
-  opens: str = '',
+  tokenizer: Tokenizer, chat: Chat, opens: str = ''
 ) -> np.ndarray:
   """The templated conversation, up to where the reply begins: int32 [S].
 
@@ -186,20 +213,36 @@ def chat_tokens(
   Raises:
     ValueError: the tokenizer has no chat template, or its template fails.
   """
+  return chats_tokens(tokenizer, [chat], opens)[0]
+
+
+def chats_tokens(
+  tokenizer: Tokenizer, chats: Sequence[Chat], opens: str = ''
+) -> list[np.ndarray]:
+  """`chat_tokens` of each, by requests of many."""
   if tokenizer.chat_template is None:
     raise ValueError(
       f'{tokenizer.name_or_path}: the tokenizer has no chat template; '
       "expected 'chat_template' in tokenizer_config.json or a "
       'chat_template.jinja: copy it from an instruction-tuned model'
     )
-  text = tokenizer.apply_chat_template(
-    list(messages), tokenize=False, add_generation_prompt=True
-  )
-  if not text.endswith(opens):
-    text += opens
-  # The template writes its own BOS token; encode must not add another.
-  ids = tokenizer.encode(text, add_special_tokens=False)
-  return np.asarray(ids, np.int32)
+  return tokenizer.encode_chats(chats, opens)
+
+
+def _batches(chats: Sequence[Chat]) -> Iterator[list[Chat]]:
+  """The conversations in parts that are small to send."""
+  part, size = [], 0
+  for chat in chats:
+    characters = sum(len(turn['content']) for turn in chat)
+    if part and (
+      len(part) == _MAX_CHATS or size + characters > _MAX_CHARACTERS
+    ):
+      yield part
+      part, size = [], 0
+    part.append(chat)
+    size += characters
+  if part:
+    yield part
 
 
 def decode(tokenizer: Tokenizer, tokens: np.ndarray) -> str:

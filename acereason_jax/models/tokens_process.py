@@ -63,15 +63,20 @@ class Worker:
     os.set_blocking(self._process.stdin.fileno(), False)
     self.end = weakref.finalize(self, _end, self._process, self._errors)
 
-  def ask(self, cpu_seconds: int, **request: Any) -> dict[str, Any]:
-    """The reply to a request.
+  def ask(
+    self, cpu_seconds: int, all_seconds: int = 0, **request: Any
+  ) -> dict[str, Any]:
+    """The reply to a request, of which each text may take `cpu_seconds`.
+
+    All texts of one that has several may take `all_seconds`.
 
     Raises:
       Failed: there is no reply; the process has ended.
     """
-    message = json.dumps(request | dict(cpu_seconds=cpu_seconds)).encode()
+    limits = dict(cpu_seconds=cpu_seconds, all_seconds=all_seconds)
+    message = json.dumps(request | limits).encode()
     # The process may wait instead of computing, and others share the cores.
-    until = time.monotonic() + 60 + 10 * cpu_seconds
+    until = time.monotonic() + 60 + 10 * max(cpu_seconds, all_seconds)
     try:
       reply = self._exchange(message, until)
     except EOFError:

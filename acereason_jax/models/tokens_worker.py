@@ -8,6 +8,8 @@ exceeds its limits. It never imports jax.
 A message is its length (u64, little-endian) and JSON, both ways.
 """
 
+import array
+import base64
 import datetime
 import json
 import math
@@ -30,6 +32,7 @@ _MAX_CHARACTERS = 16 << 20
 # time to add tokens grows faster than their number.
 _MAX_TOKENS = 1 << 20
 _MAX_ADDED = 1 << 16
+TOO_LONG = '{} texts took more CPU time than they may'
 # No library may print between the replies.
 _REPLIES, sys.stdout = sys.stdout.buffer, sys.stderr
 
@@ -55,11 +58,15 @@ def limit(bytes_: int) -> None:
     _lower(kind, value)
 
 
+def spent() -> float:
+  """Seconds of CPU time that this process has used."""
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  return used.ru_utime + used.ru_stime
+
+
 def allow(seconds: int) -> None:
   """Lets this process use `seconds` more of CPU time, rounded up."""
-  used = resource.getrusage(resource.RUSAGE_SELF)
-  spent = used.ru_utime + used.ru_stime
-  _lower(resource.RLIMIT_CPU, math.ceil(spent) + seconds, keep_hard=True)
+  _lower(resource.RLIMIT_CPU, math.ceil(spent()) + seconds, keep_hard=True)
 
 
 def _lower(kind: int, value: int, keep_hard: bool = False) -> None:
@@ -119,9 +126,40 @@ def render(tokenizer: PreTrainedTokenizerFast, messages: list) -> str:
   return text
 
 
+def encode_chats(
+  tokenizer: PreTrainedTokenizerFast, request: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The tokens of every conversation: their numbers, and all as one array.
+
+  Each may take the request's `cpu_seconds` to render and to encode, all
+  together its `all_seconds`.
+  """
+  until = spent() + request['all_seconds']
+  lengths, joined = [], array.array('i')
+
+  def allow_one() -> None:
+    if (left := until - spent()) <= 0:
+      raise TimeoutError(TOO_LONG.format(len(request['chats'])))
+    allow(min(request['cpu_seconds'], int(left) + 1))
+
+  for messages in request['chats']:
+    allow_one()
+    text = render(tokenizer, messages)
+    if not text.endswith(request['opens']):
+      text += request['opens']
+    allow_one()
+    # The template writes its own BOS token; encode must not add another.
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    lengths.append(len(ids))
+    joined.extend(ids)
+  return dict(lengths=lengths, tokens=base64.b64encode(joined).decode())
+
+
 def answer(
   tokenizer: PreTrainedTokenizerFast, request: Mapping[str, Any]
 ) -> Any:
+  if 'chats' in request:
+    return encode_chats(tokenizer, request)
   if 'render' in request:
     return render(tokenizer, request['render'])
   return tokenizer.encode(
@@ -138,8 +176,7 @@ def receive() -> dict[str, Any] | None:
 
 
 def send(**reply: Any) -> None:
-  used = resource.getrusage(resource.RUSAGE_SELF)
-  reply |= dict(clock=Clock.read, seconds=used.ru_utime + used.ru_stime)
+  reply |= dict(clock=Clock.read, seconds=spent())
   raw = json.dumps(reply).encode()
   _REPLIES.write(LENGTH.pack(len(raw)) + raw)
   _REPLIES.flush()

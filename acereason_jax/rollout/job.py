@@ -174,7 +174,7 @@ def read_prompts(s: Settings, tokenizer: Any) -> list[types.Prompt]:
   prompts, _ = sources.to_prompts(
     sources.jsonl(s.prompts, answers=False),
     tokenizer,
-    chat_tokens=functools.partial(tokens.chat_tokens, opens=s.opens),
+    chats_tokens=functools.partial(tokens.chats_tokens, opens=s.opens),
     system=s.system or None,
     examples=(),
     suffix=s.suffix,

@@ -63,7 +63,7 @@ def read_prompts(
   prompts, dropped = sources.to_prompts(
     rows,
     tokenizer,
-    chat_tokens=functools.partial(tokens.chat_tokens, opens=c.prompt.opens),
+    chats_tokens=functools.partial(tokens.chats_tokens, opens=c.prompt.opens),
     system=c.prompt.system or None,
     examples=c.prompt.examples,
     suffix=c.prompt.suffix,
