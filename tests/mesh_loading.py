@@ -3,7 +3,8 @@
     python mesh_loading.py MODEL COORDINATOR PROCESSES PROCESS FILE
 
 writes for each mesh whether this process's shards hold the file's own bits, and
-how many bytes of the file it read.
+how many bytes of the file it read; then the model's digest, and how often this
+process hashed the files for it.
 """
 
 import json
@@ -22,6 +23,7 @@ import safetensors.numpy
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import families, hf, sharding, tensorfiles
+from acereason_jax.run import network
 
 
 class Counted:
@@ -76,6 +78,9 @@ def main(model: str, at: str, count: str, index: str, file: str) -> None:
   for name, sizes in json.loads(os.environ['MESHES']).items():
     mesh = mesh_lib.make_mesh(**sizes)
     found[name] = [check(model, mesh, gathered) for gathered in (False, True)]
+  digest, hashed = hf.digest, []
+  hf.digest = lambda paths: hashed.append(paths) or digest(paths)
+  found['digest'] = [network.model_digest(model), len(hashed)]
   pathlib.Path(file).write_text(json.dumps(found))
 
 

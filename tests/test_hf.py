@@ -102,6 +102,23 @@ def test_sharded_load_equals_unsharded(name):
   )
 
 
+def test_rows_are_those_of_the_file(tmp_path, monkeypatch):
+  """However few are read at once; a file that was cut meanwhile is one line."""
+  model = copy('qwen2', tmp_path)
+  tensors = tensorfiles.read_tensors(model)
+  for name, want in oracle(model).items():
+    for at_once in (1 << 20, 100):
+      monkeypatch.setattr(tensorfiles, '_READ_BYTES', at_once)
+      out = np.zeros_like(want[1:])
+      tensorfiles.read_rows(tensors[name], 1, out)
+      np.testing.assert_array_equal(out, want[1:])
+  last = max(tensors.values(), key=lambda t: t.stop)
+  with open(last.path, 'r+b') as file:
+    file.truncate(last.stop - 1)
+  with pytest.raises(ValueError, match=r'it ends at byte .* damaged file'):
+    tensorfiles.read_rows(last, 0, np.zeros(last.shape, np.float32))
+
+
 @pytest.mark.parametrize('sharded', [False, True])
 @pytest.mark.parametrize('name', NAMES)
 def test_export_repeats_its_source_byte_for_byte(name, sharded, tmp_path):

@@ -99,6 +99,30 @@ def test_no_text_uses_up_what_all_texts_share(model, monkeypatch):
   tokenizer.close()
 
 
+def test_texts_of_one_request_share_the_same_limits(model, monkeypatch):
+  """Which is that of each, and that of all."""
+  loop = '{% for i in range(30000) %}{{ i }}{% endfor %}'
+  hostile_files.template('{% set x %}' + loop + '{% endset %}a')(model)
+  monkeypatch.setattr(tokens, 'SHARED_SECONDS', 0.2)
+  monkeypatch.setattr(tokens, 'SECONDS_A_TEXT', 1e-4)
+  tokenizer = tokens.load_tokenizer(str(model))
+  with pytest.raises(ValueError, match='texts took more CPU time than they'):
+    tokens.chats_tokens(tokenizer, [MESSAGES] * 256)
+  tokenizer.close()
+
+
+def test_one_text_of_a_request_takes_no_more_than_it_may(model, small_limits):
+  slow = '{% for i in range(10 ** 5) %}{% for j in range(10 ** 5) %}'
+  text = "{% if messages[0]['content'] == 'x' %}" + slow
+  hostile_files.template(text + '{% endfor %}{% endfor %}{% endif %}a')(model)
+  tokenizer = tokens.load_tokenizer(str(model))
+  chats = [[{'role': 'user', 'content': c}] for c in 'abcdefgx']
+  assert len(tokens.chats_tokens(tokenizer, chats[:-1])) == 7
+  with pytest.raises(ValueError, match='more than 2 seconds of CPU') as error:
+    tokens.chats_tokens(tokenizer, chats)
+  assert one_line(error)
+
+
 def test_a_tokenizer_works_again_after_a_text_that_failed(model):
   text = "{% if messages[0]['content'] == 'x' %}{{ raise_exception('no x') }}"
   hostile_files.template(text + '{% endif %}<eos>')(model)

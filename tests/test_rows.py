@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax.models import base, families, rows, sharding
+from acereason_jax.models import base, families, hf, rows, sharding
 
 # The vocabulary of the tiny model is not divided by four devices.
 LLAMA = tiny.LLAMA | dict(vocab_size=64)
@@ -27,12 +27,13 @@ MESHES = {
 
 
 def matrices(config, mesh, gathered=False):
-  """(shape, sharding) of each matrix of the model."""
+  """(shape, stacked, sharding) of each matrix of the model."""
   specs = families.from_config(config).specs
   placed = sharding.param_shardings(specs, mesh, gathered=gathered)
   leaves = jax.tree.leaves(specs, is_leaf=base.is_spec)
   pairs = zip(leaves, jax.tree.leaves(placed))
-  return [(s.shape, p) for s, p in pairs if len(s.shape) - s.stacked > 1]
+  matrix = lambda spec: len(spec.shape) - spec.stacked == 2
+  return [(s.shape, s.stacked, p) for s, p in pairs if matrix(s)]
 
 
 @pytest.mark.parametrize('gathered', [False, True])
@@ -41,11 +42,11 @@ def test_rows_become_any_shards_bit_for_bit(name, gathered):
   """Signs of zeros and the bits of NaN too: values only move."""
   mesh = mesh_lib.make_mesh(**MESHES[name])
   random = np.random.default_rng(0)
-  for shape, wanted in matrices(LLAMA, mesh, gathered):
+  for shape, stacked, wanted in matrices(LLAMA, mesh, gathered):
     bits = random.integers(0, 1 << 32, shape, np.uint32)
     bits[..., 0], bits[..., 1] = 1 << 31, 0x7FC00123
     whole = bits.view(np.float32)
-    way = rows.route(shape, wanted)
+    way = rows.route(shape, stacked, wanted)
     read = mesh_lib.spread(whole, way.read)
     parts = [s.data.shape for s in read.addressable_shards]
     assert parts == [(*shape[:-2], shape[-2] // 4, shape[-1])] * 4
@@ -58,7 +59,10 @@ def test_rows_become_any_shards_bit_for_bit(name, gathered):
 
 def test_rows_that_are_not_divided_are_read_as_they_are_wanted():
   mesh = mesh_lib.make_mesh(data=1, fsdp=4, tensor=1)
-  found = {s: rows.route(s, p).read == p for s, p in matrices(tiny.LLAMA, mesh)}
+  found = {
+    shape: rows.route(shape, stacked, wanted).read == wanted
+    for shape, stacked, wanted in matrices(tiny.LLAMA, mesh)
+  }
   assert found.pop((43, 32))
   assert found and not any(found.values())
 
@@ -83,6 +87,8 @@ def test_each_of_two_processes_reads_its_share(tmp_path):
     for process in started:
       process.kill()
   told = [json.loads(file.read_text()) for file in files]
+  want = hf.model_digest(str(model))
+  assert [t.pop('digest') for t in told] == [[want, 1], [want, 0]]
   size = os.path.getsize(model / 'model.safetensors')
   for name in MESHES:
     for one, other in zip(*(t[name] for t in told)):

@@ -338,3 +338,27 @@ def test_the_embedded_models_chat_template(smollm_dir):
   ]
   # fmt: on
   assert tokens.stop_token_ids(tokenizer, smollm_dir) == (2,)
+
+
+def test_many_are_encoded_as_one_by_one(smollm_dir, monkeypatch):
+  """Wherever one request ends and the next begins."""
+  texts = [
+    '',
+    'a',
+    'ünï 你好',
+    ' x' * 40,
+    '</s> <|im_end|>',
+    *map(str, range(9)),
+  ]
+  chats = [[{'role': 'user', 'content': text}] for text in texts]
+  chats[3] = [*MESSAGES, {'role': 'assistant', 'content': '51'}, *chats[3]]
+  tokenizer = tokens.load_tokenizer(smollm_dir)
+  one = [tokens.chat_tokens(tokenizer, chat, '<think>') for chat in chats]
+  assert len({tuple(ids) for ids in one}) == len(chats)
+  for most, characters in ((256, 1 << 20), (3, 1 << 20), (256, 10), (1, 0)):
+    monkeypatch.setattr(tokens, '_MAX_CHATS', most)
+    monkeypatch.setattr(tokens, '_MAX_CHARACTERS', characters)
+    many = tokens.chats_tokens(tokenizer, chats, '<think>')
+    assert [ids.dtype for ids in many] == [np.int32] * len(chats)
+    assert [ids.tolist() for ids in many] == [ids.tolist() for ids in one]
+  assert tokens.chats_tokens(tokenizer, []) == []

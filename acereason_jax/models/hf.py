@@ -125,15 +125,19 @@ def load(
   if shardings is None:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shardings = base.map_specs(lambda _: device, specs)
-  leaf = functools.partial(_load_leaf, _filler(tensors), jnp.dtype(dtype))
+  alone = jax.process_count() == 1
+  # Cached: parameters of one shape share a compiled move.
+  route = rows.as_wanted if alone else functools.cache(rows.route)
+  fill = _filler(tensors, alone)
+  leaf = functools.partial(_load_leaf, route, fill, jnp.dtype(dtype))
   return jax.tree.map(leaf, specs, shardings, is_leaf=base.is_spec)
 
 
 def _filler(
-  tensors: Mapping[str, tensorfiles.Tensor],
+  tensors: Mapping[str, tensorfiles.Tensor], alone: bool
 ) -> Callable[[str, tuple[slice, ...], np.ndarray], None]:
   """(name, part of that tensor, out) -> None; fills `out` with the part."""
-  view, alone = tensorfiles.viewer(tensors), jax.process_count() == 1
+  view = tensorfiles.viewer(tensors)
 
   def fill(name: str, part: tuple[slice, ...], out: np.ndarray) -> None:
     if alone or out.shape[1:] != tensors[name].shape[1:]:
@@ -144,10 +148,8 @@ def _filler(
   return fill
 
 
-def _load_leaf(fill, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
-  way = rows.Route(sharding, lambda x: x)
-  if jax.process_count() > 1 and len(spec.shape) - spec.stacked > 1:
-    way = rows.route(spec.shape, sharding)
+def _load_leaf(route, fill, dtype, spec: base.ParamSpec, sharding) -> jax.Array:
+  way = route(spec.shape, spec.stacked, sharding)
 
   # Cached: replicas of a slice share one host copy.
   @functools.cache

@@ -26,14 +26,23 @@ class Route(NamedTuple):
   move: Callable[[jax.Array], jax.Array]
 
 
-def route(shape: tuple[int, ...], wanted: jax.sharding.Sharding) -> Route:
-  """The route of an array whose last two dimensions are a matrix of the file.
+def as_wanted(
+  shape: tuple[int, ...], stacked: int, wanted: jax.sharding.Sharding
+) -> Route:
+  """The route of a process that is alone, and reads all of a file anyway."""
+  return Route(wanted, lambda x: x)
 
-  An array that has no matrix, or rows that its mesh does not divide, is read as
-  it is wanted.
+
+def route(
+  shape: tuple[int, ...], stacked: int, wanted: jax.sharding.Sharding
+) -> Route:
+  """The route of `stacked` dimensions of matrices to the sharding `wanted`.
+
+  What is no matrix, or has rows that its mesh does not divide, is read as it is
+  wanted.
   """
-  asis = Route(wanted, lambda x: x)
-  if not isinstance(wanted, NamedSharding) or len(shape) < 2:
+  asis = as_wanted(shape, stacked, wanted)
+  if not isinstance(wanted, NamedSharding) or len(shape) - stacked != 2:
     return asis
   mesh = wanted.mesh
   places = [*wanted.spec, *[None] * (len(shape) - len(wanted.spec))]

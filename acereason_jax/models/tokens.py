@@ -158,8 +158,8 @@ class Tokenizer:
         raise tokens_process.Failed(
           f'{self._texts} texts took more CPU time than they may'
         )
-      whole = int(left) + 1
-      reply = self._worker.ask(min(TEXT_SECONDS, whole), whole, **request)
+      seconds = min(TEXT_SECONDS, int(left) + 1)
+      reply = self._worker.ask(seconds, left, **request)
     except tokens_process.Failed as e:
       raise ValueError(
         f'{self.name_or_path}: {cannot} a prompt ({e}); fix its tokenizer '

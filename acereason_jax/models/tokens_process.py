@@ -64,7 +64,7 @@ class Worker:
     self.end = weakref.finalize(self, _end, self._process, self._errors)
 
   def ask(
-    self, cpu_seconds: int, all_seconds: int = 0, **request: Any
+    self, cpu_seconds: int, all_seconds: float = 0.0, **request: Any
   ) -> dict[str, Any]:
     """The reply to a request, of which each text may take `cpu_seconds`.
 

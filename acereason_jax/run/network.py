@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from acereason_jax import mesh as mesh_lib
@@ -103,12 +105,22 @@ def digests_of(network: Network) -> dict[str, Any]:
     metrics.say(tokens.clock_line(files.tokenizer))
   if parts.frozen:
     # Checkpoints lack these weights, so a resumed run must find them unchanged.
-    digests['model'] = hf.model_digest(files.directory)
+    digests['model'] = model_digest(files.directory)
     metrics.say(
       f'trains {base.param_count(parts.trained):,} parameters beside '
       f'{base.param_count(parts.frozen):,} frozen ones'
     )
   return digests
+
+
+def model_digest(directory: str) -> str:
+  """`hf.model_digest` of the first process, which alone reads all files."""
+  own = np.zeros(32, np.uint8)
+  if jax.process_index() == 0:
+    own = np.frombuffer(bytes.fromhex(hf.model_digest(directory)), np.uint8)
+  if jax.process_count() > 1:
+    own = multihost_utils.broadcast_one_to_all(own)
+  return np.asarray(own).tobytes().hex()
 
 
 def stamp(directory: str) -> str:
