@@ -135,6 +135,10 @@ def names(folder: Path) -> list[str]:
   prefix = _below(name)
   inside = tensorstore.KvStore.KeyRange(prefix, _after(prefix))
   keys = _told(folder, _store(bucket).list(inside, len(prefix)))
+  if not keys:
+    # tensorstore 0.1.86 takes a refused list for an empty one; a refused read
+    # is an error.
+    _told(folder, _store(bucket).read(f'{prefix}?'))
   return sorted(key.decode() for key in keys)
 
 
@@ -205,7 +209,7 @@ def _below(name: str) -> str:
 
 def _after(prefix: str) -> str:
   """The first key after all that begin with a prefix, which ends in '/'."""
-  return prefix[:-1] + chr(ord('/') + 1) if prefix else ''
+  return f'{prefix[:-1]}0' if prefix else ''  # '0' follows '/'.
 
 
 def _read_local(path: Path, most_bytes: int) -> bytes | None:

@@ -39,7 +39,9 @@ class Store:
   def __init__(self, folder: pathlib.Path):
     self._folder = folder
     self._port = gangs.free_port()
-    self._proxy = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _handler(self))
+    self._proxy = http.server.ThreadingHTTPServer(
+      ('127.0.0.1', 0), _handler(self)
+    )
     self._proxy.daemon_threads = True
     self.status, self.delay = 0, 0.0
     self.forbidden: set[str] = set()
