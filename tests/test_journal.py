@@ -1,10 +1,7 @@
 """A journal gives back the bits it was given, or nothing, whatever happens."""
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import errno
-import functools
 import json
 import os
 import random
@@ -24,6 +21,7 @@ import pytest
 import tiny
 import writing_journal as writing
 from hypothesis import strategies as st
+from writing_journal import bits, gang, is_written, put, until
 
 from acereason_jax import types
 from acereason_jax.run import entries as entries_lib
@@ -41,37 +39,6 @@ def opened(folder, fingerprint='tiny', process=0, processes=1):
 def found(folder, **given):
   with opened(folder, **given) as kept:
     return kept.found, kept.notes
-
-
-def put(kept, i):
-  phase, step, prompt_id, index = writing.key(i)
-  kept.rollout(phase, step, writing.rollout(i))
-  kept.verdict(phase, step, prompt_id, index, writing.verdict(i))
-
-
-def bits(value):
-  """A whole rollout or verdict as comparable bytes, with its types."""
-  parts = []
-  for field in dataclasses.fields(value):
-    x = getattr(value, field.name)
-    if isinstance(x, np.ndarray):
-      x = x.dtype.str, x.shape, x.tobytes()
-    elif isinstance(x, float):
-      x = struct.pack('=d', x)
-    elif isinstance(x, str):
-      x = x.encode('utf-8', 'surrogatepass')
-    parts.append((field.name, type(getattr(value, field.name)), x))
-  return parts
-
-
-def is_written(entries, i):
-  """Whether `i` is there whole; it is never there with another value."""
-  entry = entries.get(writing.key(i), Entry())
-  if entry.rollout is not None:
-    assert bits(entry.rollout) == bits(writing.rollout(i))
-  if entry.verdict is not None:
-    assert bits(entry.verdict) == bits(writing.verdict(i))
-  return None not in entry
 
 
 def small(i):
@@ -445,29 +412,6 @@ def test_forget_drops_earlier_steps_alone(tmp_path):
   assert found(tmp_path) == ({}, [])
 
 
-@contextlib.contextmanager
-def gang(folder, count):
-  """The journals of a run of `count` processes, opened at once."""
-  shares, meeting = {}, threading.Barrier(count, timeout=60)
-
-  def gather(i, mine):
-    shares[i] = mine
-    meeting.wait()
-    every = [shares[j] for j in range(count)]
-    meeting.wait()
-    return every
-
-  logs = [
-    journal.Journal(folder, 'tiny', i, count, functools.partial(gather, i))
-    for i in range(count)
-  ]
-  with (
-    concurrent.futures.ThreadPoolExecutor(count) as pool,
-    contextlib.ExitStack() as stack,
-  ):
-    yield list(pool.map(stack.enter_context, logs))
-
-
 @pytest.mark.parametrize('before', [1, 2, 3, 4])
 @pytest.mark.parametrize('after', [1, 2, 4])
 def test_any_number_of_processes_finds_what_any_other_kept(
@@ -626,6 +570,36 @@ def test_a_full_disk_that_cannot_even_be_cut(tmp_path, monkeypatch):
   assert bits(entries.pop(small_key(3)).rollout) == bits(small(3))
   assert bits(entries.pop(('train', 6, 'q', 4)).rollout) == bits(small(4))
   check_small(entries, 3)
+
+
+def test_entries_are_written_through(tmp_path, monkeypatch):
+  """A disk that fails then is one line, at the next call."""
+  synced, fdatasync, broken = [], os.fdatasync, False
+
+  def seen(descriptor):
+    if broken:
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    fdatasync(descriptor)
+    synced.append(os.fstat(descriptor).st_size)
+
+  monkeypatch.setattr(os, 'fdatasync', seen)
+  monkeypatch.setattr(stores.Files, 'seconds', 0.01)
+  path = tmp_path / '0-5.journal'
+  with opened(tmp_path) as kept:
+    put(kept, 80)
+    until(lambda: path.stat().st_size in synced)
+    kept.flush()
+    put(kept, 16)  # Another file.
+    put(kept, 81)
+    kept.flush()
+    sizes = {p.stat().st_size for p in tmp_path.iterdir()}
+    assert len(sizes) == 2 and sizes <= {*synced}
+    broken = True
+    with pytest.raises(OSError, match='may not be on the disk') as error:
+      until(lambda: put(kept, 82))
+    assert '\n' not in str(error.value) and str(tmp_path) in str(error.value)
+  # No power was cut, so nothing is lost.
+  assert all(is_written(found(tmp_path)[0], i) for i in (16, 80, 81, 82))
 
 
 def test_many_threads_write(tmp_path):

@@ -15,7 +15,7 @@ import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 from acereason_jax import storage, types
 from acereason_jax.console import terminal
@@ -86,7 +86,7 @@ class Journal:
     self._behind.start()
     return self
 
-  def __exit__(self, *exc) -> None:
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     self._ended = True
     self._due.set()
     self._behind.join()
@@ -94,6 +94,8 @@ class Journal:
     try:
       if self._failed is None:
         store.sync()
+      elif self._failed is not error:
+        raise self._failed
       store.close()
     except OSError as e:
       # What is lost is decoded again: no reason to end otherwise.
@@ -151,9 +153,11 @@ class Journal:
 
   def _write_through(self) -> None:
     store = self._store
-    while not self._ended:
+    while True:
       self._due.wait(store.seconds)
       self._due.clear()
+      if self._ended:
+        return
       try:
         store.sync()
       except OSError as e:
