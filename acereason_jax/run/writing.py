@@ -101,6 +101,7 @@ def save(
   checkpoints.wait()
   if (saved := checkpoints.latest_step()) is not None:
     journal.forget(saved)
+  journal.flush()
   checkpoints.save(
     at.progress.step,
     at.state.saved(),
