@@ -163,6 +163,14 @@ def remove_below(folder: Path) -> None:
   _told(folder, _store(bucket).delete_range(inside))
 
 
+class Refused(ValueError):
+  """`error`, for libraries that take an OSError for a file that is missing."""
+
+  def __init__(self, path: Path, reason: str):
+    self.error = error(path, reason)
+    super().__init__(self.error.strerror)
+
+
 class _OutOfRange(Exception):
   """The object is smaller than what was asked for."""
 
@@ -244,12 +252,12 @@ def _told(path: Path, future: tensorstore.Future) -> Any:
     reason = ' '.join(str(e).partition(' [http_')[0].split())
     if reason.startswith('OUT_OF_RANGE'):
       raise _OutOfRange from e
-  raise _error(path, reason)
+  raise error(path, reason)
 
 
-def _error(path: Path, reason: str) -> OSError:
-  """The store's error in one line with a remedy."""
-  bucket = SCHEME + _split(path)[0]
+def error(path: Path, reason: str) -> OSError:
+  """The store's error, which begins with a name of its kind, in one line."""
+  bucket = '/'.join(os.fspath(path).split('/')[:3])
   kinds = (
     (
       ('PERMISSION_DENIED',),
