@@ -297,7 +297,7 @@ def _opened(
 
 
 def split(path: str | os.PathLike) -> tuple[str, int | None]:
-  """(RUN, STEP) of RUN/checkpoints/STEP; (RUN, None) of RUN. RUN is absolute."""
+  """(RUN, STEP) of RUN/checkpoints/STEP, else (RUN, None); RUN is absolute."""
   place = _absolute(path)
   workdir, _, name = place.rpartition('/checkpoints/')
   return (workdir, int(name)) if workdir and name.isdigit() else (place, None)
