@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
+from acereason_jax import storage
 from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits
 from acereason_jax.curriculum import (
@@ -25,6 +24,7 @@ from acereason_jax.curriculum import (
   parquet,
 )
 from acereason_jax.data import records, references
+from acereason_jax.hosts import gather
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import heldout as heldout_lib
@@ -271,10 +271,14 @@ def open_tools(
         probe.easy_prompts(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
-      workdir / 'journal', fingerprint(run, dropped), jax.process_index()
+      storage.join(workdir, 'journal'),
+      fingerprint(run, dropped),
+      jax.process_index(),
+      jax.process_count(),
+      gather.everyones,
     )
   )
-  for note in (*journal.notes, *agree_on_journal(journal)):
+  for note in journal.notes:
     metrics.say(note)
   # A kill may have come after a save and before the journal forgot.
   if saved is not None:
@@ -313,24 +317,6 @@ def fingerprint(run: Run, dropped: Any) -> str:
     began = checkpoint_lib.stamp(run.start_run)
   whole = json.dumps([fields, run.digests, dropped, began], sort_keys=True)
   return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def agree_on_journal(journal: journal_lib.Journal) -> list[str]:
-  """Makes all processes start from the same journal, or from none.
-
-  They share a folder, which a network may show differently to each.
-  """
-  if jax.process_count() == 1:
-    return []
-  names = sorted(
-    [*k, e.rollout is None, e.verdict is None] for k, e in journal.found.items()
-  )
-  digest = hashlib.sha256(json.dumps(names).encode()).digest()[:8]
-  every = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
-  if (every == every[0]).all():
-    return []
-  journal.found = {}
-  return ['journal: processes read other entries than each other: not used']
 
 
 def restore(
