@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 from typing import Any
 
 import tensorstore
@@ -222,10 +223,14 @@ def _after(prefix: str) -> str:
 
 def _read_local(path: Path, most_bytes: int) -> bytes | None:
   try:
-    with open(path, 'rb') as file:
-      content = file.read(most_bytes + 1)
+    # Does not wait for the writer of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
   except FileNotFoundError:
     return None
+  with open(descriptor, 'rb') as file:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+      raise OSError(errno.EINVAL, f'{path}: not a file; remove it')
+    content = file.read(most_bytes + 1)
   if len(content) > most_bytes:
     raise _too_large(path, most_bytes)
   return content
