@@ -114,12 +114,12 @@ class Store:
     return f'gs://{name}'
 
   def asked(
-    self, method: str, path: str, body: bytes = b'', headers: dict = {}
+    self, method: str, path: str, body: bytes = b'', headers: dict | None = None
   ) -> tuple[int, list[tuple[str, str]], bytes]:
     """(status, headers, body) of the server's answer."""
     server = http.client.HTTPConnection('127.0.0.1', self._port)
     with contextlib.closing(server):
-      server.request(method, path, body, {**headers})
+      server.request(method, path, body, headers or {})
       answer = server.getresponse()
       return answer.status, answer.getheaders(), answer.read()
 

@@ -145,7 +145,7 @@ def without(
 
 
 def report(
-  prompts: Prompts, dropped: Sequence[Dropped], file: pathlib.Path
+  prompts: Prompts, dropped: Sequence[Dropped], file: str | pathlib.Path
 ) -> list[str]:
   """Prints a line for each source and kind of reason."""
   lines = []

@@ -5,18 +5,12 @@ rollout is decoded and judged again. stores.py says where records are.
 """
 
 import concurrent.futures
-import contextlib
-import errno
-import fcntl
 import json
 import os
-import pathlib
-import socket
-import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from acereason_jax import storage, types
 from acereason_jax.console import terminal
@@ -27,9 +21,6 @@ from acereason_jax.run.entries import Entry, Key
 Gather = Callable[[bytes], Sequence[entries.Bytes]]
 _LENGTH = struct.Struct('<Q')
 _AT_ONCE = 16
-# Refuses links, and does not wait for the reader of a pipe.
-_NO_DETOUR = os.O_NOFOLLOW | os.O_NONBLOCK
-_NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
 
 
 def alone(mine: bytes) -> list[bytes]:
@@ -227,60 +218,3 @@ def _unpacked(
   for *place, size in json.loads(bytes(view[_LENGTH.size : start])):
     yield stores.Place(*place), view[start : start + size]
     start += size
-
-
-@contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[list[str]]:
-  """Locks `path` for this process and writes the process's id into it.
-
-  Yields notes for the user: a file system may have no locks.
-
-  Raises:
-    OSError: one line; another process holds the lock, or `path` is a link or
-      not a regular file. Through a link another file would be overwritten.
-  """
-  notes = []
-  with _own_file(path) as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      other = file.read(300) or 'another process'
-      raise OSError(
-        f'{path}: {other} is a run that writes here; wait until it has ended, '
-        'or use another --workdir'
-      ) from None
-    except OSError as e:
-      if e.errno not in _NO_LOCKS:
-        raise
-      notes.append(
-        f'{path}: no locks on this file system ({e.strerror}): make sure that '
-        'no two runs use this folder'
-      )
-    file.truncate(0)
-    file.write(f'process {os.getpid()} on {socket.gethostname()}')
-    file.flush()
-    yield notes
-
-
-def _own_file(path: pathlib.Path) -> IO[str]:
-  """The file `path`, created if it is missing; links are refused."""
-  flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
-  try:
-    file = os.fdopen(os.open(path, flags, 0o666), 'a+', errors='replace')
-  except OSError as e:
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-      raise _no_file(path) from e
-    raise
-  found = os.fstat(file.fileno())
-  if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-    file.close()
-    raise _no_file(path)
-  return file
-
-
-def _no_file(path: pathlib.Path) -> OSError:
-  return OSError(
-    f'{path}: a link, or no regular file; expected a file that this run makes: '
-    'remove it, or use another --workdir'
-  )
