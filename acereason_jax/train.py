@@ -21,6 +21,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
+from acereason_jax import storage
 from acereason_jax.config import checks, renamed
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.run.build import build
@@ -127,16 +128,13 @@ def config_name() -> str:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  if '://' in (args.workdir or ''):
-    raise SystemExit(
-      f'error: --workdir={args.workdir}: expected a folder on a disk that all '
-      'hosts share; mount the bucket'
-    )
+  workdir = args.workdir or f'runs/{config_name()}'
+  with exits.one_line_for(ValueError, where='--workdir: '):
+    storage.is_remote(workdir)
   with exits.one_line_for(ValueError):
     checks.validate(args.config)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
-  workdir = pathlib.Path(args.workdir or f'runs/{config_name()}')
   connect(args.coordinator, args.processes, args.process)
   with ends_all():
     try:

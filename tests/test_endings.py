@@ -18,7 +18,7 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import types
+from acereason_jax import locks, types
 from acereason_jax.console import exits, oserrors
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.data import sources
@@ -242,7 +242,7 @@ def test_a_lock_that_is_no_file(tmp_path):
   for path in (link, pipe, door, tmp_path / 'dangling'):
     with (
       pytest.raises(OSError, match='expected a file that this run makes'),
-      journal.locked(path),
+      locks.locked(path, print),
     ):
       pass
   assert kept.read_text() == 'of another'
@@ -332,6 +332,6 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
     exits.one_line_for(OSError),
-    journal.locked(tmp_path / 'lock'),
+    locks.locked(tmp_path / 'lock', print),
   ):
     pass

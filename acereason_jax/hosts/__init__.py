@@ -1,0 +1,1 @@
+"""The hosts of one run: how its processes find and hear each other."""
