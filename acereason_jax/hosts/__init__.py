@@ -1,0 +1,1 @@
+"""The processes of one run: who each is, and whether the others live."""
