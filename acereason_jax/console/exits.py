@@ -19,6 +19,7 @@ from absl import logging
 
 from acereason_jax.console import oserrors, terminal
 
+FOR_USER = 1
 USAGE = 2
 STOPPED = os.EX_TEMPFAIL
 BUG = LOST = os.EX_SOFTWARE

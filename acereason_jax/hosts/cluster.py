@@ -7,8 +7,8 @@ joined; a test fails if it has moved.
 import jax
 from jax._src import clusters
 
+from acereason_jax.hosts import gang as gang_lib
 from acereason_jax.hosts import ids as ids_lib
-from acereason_jax.hosts import lines
 
 
 def detect() -> ids_lib.Ids | None:
@@ -35,24 +35,33 @@ def detect() -> ids_lib.Ids | None:
 
 
 def connect(
-  ids: ids_lib.Ids,
-  service: lines.Address,
-  bind: lines.Address | None,
-  join_seconds: float,
-  peer_seconds: float,
+  gang: gang_lib.Gang, join_seconds: float, peer_seconds: float
 ) -> None:
-  """Makes jax one of all processes; process 0 serves at `bind`."""
-  # jax's own end of a run takes longer than ours, which names the lost process.
-  patience = int(2 * peer_seconds) + 60
-  jax.distributed.initialize(
-    str(service),
-    ids.processes,
-    ids.process,
-    local_device_ids=ids.local_devices,
-    # Its search for what is not given would take Slurm's tasks for devices.
-    cluster_detection_method='deactivate',
-    initialization_timeout=int(join_seconds),
-    heartbeat_timeout_seconds=patience,
-    # The default listens on every interface.
-    coordinator_bind_address=str(bind) if bind else None,
-  )
+  """Makes jax one of all processes of a gang.
+
+  Raises:
+    OSError: one line; jax's own service cannot be reached.
+  """
+  if gang.alone:
+    return
+  ids, service = gang.ids, gang.start.service
+  try:
+    jax.distributed.initialize(
+      str(service),
+      ids.processes,
+      ids.process,
+      local_device_ids=ids.local_devices,
+      # Its search for what is not given would take Slurm's tasks for devices.
+      cluster_detection_method='deactivate',
+      initialization_timeout=int(join_seconds),
+      # jax would not name the process that is lost: the gang comes first.
+      heartbeat_timeout_seconds=int(2 * peer_seconds) + 60,
+      # The default listens on every interface.
+      coordinator_bind_address=str(gang.bind) if gang.bind else None,
+    )
+  except RuntimeError as e:
+    words = ' '.join(str(e).split())[:300]
+    raise OSError(
+      f"jax's service at {service} cannot be reached ({words}); does a "
+      'firewall close the port?'
+    ) from e

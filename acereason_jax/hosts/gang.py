@@ -50,6 +50,7 @@ class Gang:
 
   def __init__(
     self,
+    ids: Ids,
     own: rollcall.Who,
     start: rollcall.Start,
     peers: Mapping[int, rollcall.Peer],
@@ -58,7 +59,8 @@ class Gang:
     status: Callable[[], str],
     peer_seconds: float,
   ) -> None:
-    self.own, self.start, self.bind = own, start, bind
+    self.ids, self.own = ids, own
+    self.start, self.bind = start, bind
     self._peers, self._door = dict(peers), door
     self._status, self._peer_seconds = status, peer_seconds
     self._changed = threading.Condition()
@@ -96,7 +98,7 @@ class Gang:
     told[0] = facts
     every = [Told(i, self.start.hosts[i], told[i]) for i in sorted(told)]
     if line := difference(every):
-      self.end(line, 1, told=line)
+      self.end(line, exits.FOR_USER, told=line)
     self._send('agreed', round=self._rounds)
 
   def leave(self) -> None:
@@ -111,7 +113,7 @@ class Gang:
     """
     if told is None:
       *_, last = text.strip().splitlines() or ['']
-      told = f'{self.own} ended: {last}'
+      told = f'error: {self.own} ended: {last.removeprefix("error: ")}'
     self._finish(text, code, told)
 
   def _finish(
@@ -122,7 +124,7 @@ class Gang:
       time.sleep(2 * _DRAIN_SECONDS)
       os._exit(code)
     terminal.say(text, to_stderr=True)
-    peers = [p for p in self._peers.values()]
+    peers = list(self._peers.values())
     others = [p for p in peers if p is not source]
     rollcall.broadcast(others, 'end', text=told, code=code)
     lines.drain([p.line for p in peers], _DRAIN_SECONDS)
@@ -145,8 +147,9 @@ class Gang:
           beat = time.monotonic()
           self._send('beat', status=self._status()[:200])
     except BaseException as e:
-      told = f'{self.own} ended: a bug, {type(e).__name__}, in its output'
+      told = f'error: {self.own} ended: a bug, {type(e).__name__}'
       self._finish(traceback.format_exc(), exits.BUG, told)
+      raise
 
   def _hear_all(self, seconds: float) -> None:
     wait = [*self._peers.values()]
@@ -185,7 +188,7 @@ class Gang:
         peer.left = True
       case {'kind': 'end', 'text': str(text), 'code': int(code)}:
         text = rollcall.printable(text)
-        self._finish(text, code if 0 < code < 256 else 1, text, peer)
+        self._finish(text, code if 0 < code < 256 else exits.BUG, text, peer)
       case {'kind': 'facts', 'round': int(round_), 'facts': dict(facts)}:
         with self._changed:
           told = self._facts.setdefault(round_, {})
@@ -207,7 +210,9 @@ class Gang:
   def _refuse(self, late: rollcall.Peer) -> None:
     """One that comes to a run that is complete."""
     own = next(
-      (p.who for p in self._peers.values() if p.who.process == late.who.process),
+      (
+        p.who for p in self._peers.values() if p.who.process == late.who.process
+      ),
       self.own,
     )
     rollcall.refuse(
@@ -238,7 +243,7 @@ def join(
   if ids.processes == 1:
     nowhere = lines.Address('', 0)
     start = rollcall.Start((own.host,), nowhere, secrets.token_hex(16))
-    return Gang(own, start, {}, None, None, status, peer_seconds)
+    return Gang(ids, own, start, {}, None, None, status, peer_seconds)
   at = lines.address(ids.coordinator, '--coordinator')
   try:
     if ids.process:
@@ -253,7 +258,7 @@ def join(
     raise SystemExit(str(e)) from e
   except OSError as e:
     raise SystemExit(f'error: --coordinator={e}') from e
-  return Gang(own, start, peers, door, bind, status, peer_seconds)
+  return Gang(ids, own, start, peers, door, bind, status, peer_seconds)
 
 
 def open_run(

@@ -1,7 +1,7 @@
 """Which process of a run this is, from its flags and its environment.
 
-Every launcher tells it in variables of its own. What none of these says, jax may
-find: hosts/cluster.py.
+Every launcher tells it in variables of its own. What none of these says, jax
+may find: hosts/cluster.py.
 """
 
 import re
@@ -71,9 +71,9 @@ def find(
   if found is None and (auto or not whole):
     raise ValueError(
       f'--coordinator={given.coordinator}: nothing here says which process of '
-      'how many this is (JAX_NUM_PROCESSES, SLURM_PROCID, JOB_COMPLETION_INDEX, '
-      'SKYPILOT_NODE_RANK, a TPU pod); give --coordinator=host:port, '
-      '--processes and --process'
+      'how many this is (JAX_NUM_PROCESSES, SLURM_PROCID, '
+      'JOB_COMPLETION_INDEX, SKYPILOT_NODE_RANK, a TPU pod); give '
+      '--coordinator=host:port, --processes and --process'
     )
   ids = found or Ids()
   if not auto:
@@ -205,9 +205,7 @@ def _first(environment: Environment, *names: str) -> int | None:
   return None
 
 
-def _with_port(
-  host: str, environment: Environment, default: int = PORT
-) -> str:
+def _with_port(host: str, environment: Environment, default: int = PORT) -> str:
   """host:port; a host that has a port keeps it."""
   if host.count(':') == 1 or ']:' in host:
     return host
