@@ -41,7 +41,7 @@ def address(text: str, field: str) -> Address:
   host, _, port = text.rpartition(':')
   bracketed = host.startswith('[') and host.endswith(']')
   host = host[1:-1] if bracketed else host
-  if not host or (':' in host) != bracketed or '/' in host:
+  if not host or (':' in host) != bracketed or set(host) & set('[]/ '):
     raise ValueError(f'{field}={text!r}: expected host:port of process 0')
   if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
     raise ValueError(f'{field}={text!r}: {port!r} is no port of 1 to 65535')
