@@ -12,18 +12,21 @@ too).
 import contextlib
 import os
 import pathlib
-import sys
+import time
 import traceback
 import types
 from collections.abc import Iterator, Sequence
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
 from acereason_jax import storage
 from acereason_jax.config import checks, renamed
 from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.hosts import cluster
+from acereason_jax.hosts import gang as gang_lib
+from acereason_jax.hosts import ids as ids_lib
+from acereason_jax.run import handshake
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
@@ -41,14 +44,26 @@ FLAGS.string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
 )
 FLAGS.string(
-  'coordinator', None, "host:port of process 0; 'auto' on TPU pods and Slurm."
+  'coordinator',
+  None,
+  "host:port of process 0, for a run of several processes; jax's own service "
+  "takes the next port. 'auto' on Slurm, Kubernetes, SkyPilot and TPU pods.",
 )
-FLAGS.integer('processes', 1, 'Processes of this run.')
-FLAGS.integer('process', 0, 'Index of this process.')
+FLAGS.integer('processes', None, 'Processes of this run.')
+FLAGS.integer('process', None, 'Index of this process.')
+FLAGS.number(
+  'join_seconds', 600.0, 'All processes must meet within it.', lower_bound=1.0
+)
+FLAGS.number(
+  'peer_seconds',
+  300.0,
+  'A process that says nothing for so long is lost.',
+  lower_bound=1.0,
+)
 
 
 @contextlib.contextmanager
-def ends_all() -> Iterator[None]:
+def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
   """Makes an error of one process end the others too, at once.
 
   Python's own exit would wait 300 seconds for them, as they wait for this one.
@@ -56,32 +71,42 @@ def ends_all() -> Iterator[None]:
   try:
     yield
   except BaseException as e:
-    if jax.process_count() == 1:
+    if gang.alone:
       raise
-    known = isinstance(e, SystemExit)
-    sys.stderr.write(f'{e}\n' if known else traceback.format_exc())
-    sys.stderr.flush()
-    sys.stdout.flush()
-    os._exit(1 if known else exits.BUG)
+    if isinstance(e, SystemExit) and isinstance(e.code, str):
+      gang.end(e.code, exits.FOR_USER)
+    # A lost process ends this one with a line of its own, and breaks what jax
+    # does at the same moment.
+    time.sleep(gang_lib.SETTLE_SECONDS)
+    gang.end(traceback.format_exc().rstrip(), exits.BUG)
 
 
-def connect(coordinator: str | None, processes: int, process: int) -> None:
-  """Joins the processes of this run, if there are several."""
-  if processes > 1 and coordinator is None:
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Makes Ctrl+C an end in one line."""
+  try:
+    yield
+  except KeyboardInterrupt:
     raise SystemExit(
-      f'error: --processes={processes} without --coordinator: give the '
-      'host:port of process 0'
-    )
-  if coordinator == 'auto':
-    jax.distributed.initialize()
-  elif coordinator is not None:
-    jax.distributed.initialize(
-      coordinator,
-      processes,
-      process,
-      # The default listens on every interface.
-      coordinator_bind_address=coordinator if process == 0 else None,
-    )
+      'interrupted; the same command goes on from the last checkpoint'
+    ) from None
+
+
+def join(args: types.SimpleNamespace) -> gang_lib.Gang:
+  """Meets the other processes of this run, if there are any.
+
+  Raises:
+    SystemExit: in one line, if they do not meet.
+  """
+  given = ids_lib.Flags(args.coordinator, args.processes, args.process)
+  with exits.one_line_for(ValueError):
+    ids = ids_lib.find(given, os.environ, cluster.detect)
+  return gang_lib.join(
+    ids,
+    lambda: '',
+    join_seconds=args.join_seconds,
+    peer_seconds=args.peer_seconds,
+  )
 
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
@@ -135,16 +160,17 @@ def main(argv: Sequence[str]) -> int:
     checks.validate(args.config)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
-  connect(args.coordinator, args.processes, args.process)
-  with ends_all():
-    try:
-      with exits.one_line_for(ValueError, OSError):
-        run = build(args.config)
-      return train(run, workdir)
-    except KeyboardInterrupt:
-      raise SystemExit(
-        'interrupted; the same command goes on from the last checkpoint'
-      ) from None
+  with interruptible():
+    gang = join(args)
+  with ends_all(gang), interruptible():
+    with exits.one_line_for(ValueError, OSError):
+      handshake.check(gang, args.config, workdir)
+      cluster.connect(gang, args.join_seconds, args.peer_seconds)
+      run = build(args.config)
+      handshake.check_digests(gang, run)
+    status = train(run, workdir)
+    gang.leave()
+    return status
 
 
 if __name__ == '__main__':

@@ -1,11 +1,14 @@
 """How commands end: their exit statuses, and one line for what a user can fix.
 
-0   done (for `judge`, whatever the verdict)
-1   something for the user to fix, in one line: 'error: ...'; also a
-    traceback, which is a bug
-2   a command line that cannot be read; `--help` lists the flags
-70  a bug in one process of several: a traceback, and all of them end
-75  stopped by a signal, nothing lost: the same command resumes
+0    done (for `judge`, whatever the verdict)
+1    something for the user to fix, in one line: 'error: ...'; also a
+     traceback, which is a bug
+2    a command line that cannot be read; `--help` lists the flags
+70   of a run of several processes, or one that hangs: a process was lost, did
+     not go on, or met a bug; all of them end, and the same command resumes
+75   stopped by a signal, nothing lost: the same command resumes
+134  jax ended the process because its processes no longer meet; the same
+     command resumes
 """
 
 import contextlib
@@ -16,9 +19,10 @@ from absl import logging
 
 from acereason_jax.console import oserrors, terminal
 
+FOR_USER = 1
 USAGE = 2
 STOPPED = os.EX_TEMPFAIL
-BUG = os.EX_SOFTWARE
+BUG = LOST = os.EX_SOFTWARE
 
 
 @contextlib.contextmanager

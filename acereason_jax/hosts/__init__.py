@@ -1,1 +1,1 @@
-"""The hosts of one run: how its processes find and hear each other."""
+"""The processes of one run: who each is, and whether the others live."""
