@@ -22,7 +22,14 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from acereason_jax.config import checks, renamed
-from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.console import (
+  command_line,
+  exits,
+  jax_setup,
+  signals,
+  terminal,
+)
+from acereason_jax.hosts import watchdog
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
@@ -41,6 +48,12 @@ FLAGS.string(
 )
 FLAGS.string(
   'coordinator', None, "host:port of process 0; 'auto' on TPU pods and Slurm."
+)
+FLAGS.number(
+  'hang_seconds',
+  None,
+  'Ends a process that made no progress for so many seconds; a compile and a '
+  'save must fit. 0: never; default: by phase, 15 minutes to 2 hours.',
 )
 FLAGS.integer('processes', 1, 'Processes of this run.')
 FLAGS.integer('process', 0, 'Index of this process.')
@@ -138,11 +151,19 @@ def main(argv: Sequence[str]) -> int:
   jax_setup.use_precision(args.config.dtype)
   workdir = pathlib.Path(args.workdir or f'runs/{config_name()}')
   connect(args.coordinator, args.processes, args.process)
-  with ends_all():
+  watchdog.start(workdir, jax.process_index(), args.hang_seconds)
+  with ends_all(), signals.StopRequest() as stop:
     try:
-      with exits.one_line_for(ValueError, OSError):
+      with (
+        stop.interruptible(),
+        watchdog.phase('load'),
+        exits.one_line_for(ValueError, OSError),
+      ):
         run = build(args.config)
-      return train(run, workdir)
+      return train(run, workdir, stop)
+    except signals.Asked:
+      terminal.say('stopped before the run began; run it again')
+      return exits.STOPPED
     except KeyboardInterrupt:
       raise SystemExit(
         'interrupted; the same command goes on from the last checkpoint'

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from acereason_jax.config import renamed, steering
-from acereason_jax.console import exits
+from acereason_jax.console import exits, signals
 from acereason_jax.curriculum import (
   filtering,
   ledger,
@@ -246,6 +246,7 @@ def open_tools(
   workdir: pathlib.Path,
   dropped: Mapping[str, Mapping[str, Sequence[str]]],
   saved: int | None,
+  stop: signals.StopRequest,
   stack: contextlib.ExitStack,
 ) -> Tools:
   """Starts the judges and opens the journal; prints what it found.
@@ -284,7 +285,7 @@ def open_tools(
     # Steps in between are missing, so other parameters would draw these.
     metrics.say(f'{journal.folder}: does not begin at step {first}: not used')
     journal.forget(max(k.step for k in journal.found) + 1)
-  return Tools(prompts, judges, journal)
+  return Tools(prompts, judges, journal, stop)
 
 
 def first_step(run: Run) -> int:

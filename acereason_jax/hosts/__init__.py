@@ -1,0 +1,1 @@
+"""Many hosts: who each is, what they tell each other, and who does not move."""
