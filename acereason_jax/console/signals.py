@@ -37,6 +37,7 @@ class StopRequest:
     self._asked = False
     self._interrupts = 0
     self._interruptible = False
+    self._shared = False
     self._agreed = False
     self._points = 0
 
