@@ -143,7 +143,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
 def test_a_hangup_saves_as_other_signals_do(folder, command):
   workdir = folder / 'hung_up'
   run = command(workdir, '--config.steps=100000')
-  run.wait_for('the first step')
+  run.wait_for('\nstep 1/')
   run.process.send_signal(signal.SIGHUP)
   last = run.ends(STOPPED).splitlines()[-1]
   done = saved_steps(workdir)[-1]
