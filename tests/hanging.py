@@ -17,10 +17,16 @@ where, _, when = sys.argv.pop(1).partition('@')
 now = -1
 
 
+def hang():
+  print('hangs', flush=True)
+  while True:
+    time.sleep(1)
+
+
 def hanging(name, call):
   def wrapped(*args, **kwargs):
-    while (name, now) == (where, int(when)):
-      time.sleep(1)
+    if (name, now) == (where, int(when)):
+      hang()
     return call(*args, **kwargs)
 
   return wrapped
@@ -33,8 +39,8 @@ def hanging_stream(stream):
     global now
     now = kwargs['step']
     for i, rollout in enumerate(stream(*args, **kwargs)):
-      while ('sample', now, i) == (where, int(when), 3):
-        time.sleep(1)
+      if ('sample', now, i) == (where, int(when), 3):
+        hang()
       yield rollout
 
   return wrapped

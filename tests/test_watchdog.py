@@ -269,7 +269,7 @@ def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
     'judge@1': 'judge',
     'update@2': 'update',
     'save@2': 'save',
-    'draw@3': watchdog.OUTSIDE,
+    'draw@2': watchdog.OUTSIDE,
     'restore@-1': 'restore',
   }
   for place, name in places.items():
@@ -278,8 +278,8 @@ def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
     assert last.startswith('error: process 0 on ')
     assert f': no progress in {name!r} for 20 s (' in last, last
     if place != 'load@-1':
-      assert 'time.sleep' not in last and str(workdir) in last
-      assert 'in wrapped' in (workdir / 'stacks-0.txt').read_text()
+      assert str(workdir) in last
+      assert 'in hang' in (workdir / 'stacks-0.txt').read_text()
   command(workdir).ends(0)
   assert_same_run(workdir, folder / 'whole', 4)
 
