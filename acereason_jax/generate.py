@@ -168,7 +168,7 @@ def run(settings: job_lib.Settings) -> int:
           job = job_lib.read(settings, weights.find(settings.model))
           out = stack.enter_context(output.Output(settings.out, job.header))
         jax_setup.use_precision(job.dtype)
-        return generate(job, out, stop.asked)
+        return generate(job, out, stop.agreed)
     except KeyboardInterrupt:
       # Nobody reads a terminal that was closed.
       with contextlib.suppress(KeyboardInterrupt):

@@ -22,8 +22,14 @@ from ml_collections import config_flags
 
 from acereason_jax import storage
 from acereason_jax.config import checks, renamed
-from acereason_jax.console import command_line, exits, jax_setup, terminal
-from acereason_jax.hosts import cluster
+from acereason_jax.console import (
+  command_line,
+  exits,
+  jax_setup,
+  signals,
+  terminal,
+)
+from acereason_jax.hosts import cluster, watchdog
 from acereason_jax.hosts import gang as gang_lib
 from acereason_jax.hosts import ids as ids_lib
 from acereason_jax.run import handshake
@@ -59,6 +65,12 @@ FLAGS.number(
   300.0,
   'A process that says nothing for so long is lost.',
   lower_bound=1.0,
+)
+FLAGS.number(
+  'hang_seconds',
+  None,
+  'Ends a process that made no progress for so many seconds; a compile and a '
+  'save must fit. 0: never; default: by phase, 15 minutes to 2 hours.',
 )
 
 
@@ -103,7 +115,7 @@ def join(args: types.SimpleNamespace) -> gang_lib.Gang:
     ids = ids_lib.find(given, os.environ, cluster.detect)
   return gang_lib.join(
     ids,
-    lambda: '',
+    watchdog.status,
     join_seconds=args.join_seconds,
     peer_seconds=args.peer_seconds,
   )
@@ -166,9 +178,20 @@ def main(argv: Sequence[str]) -> int:
     with exits.one_line_for(ValueError, OSError):
       handshake.check(gang, args.config, workdir)
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
-      run = build(args.config)
-      handshake.check_digests(gang, run)
-    status = train(run, workdir)
+    watchdog.start(workdir, args.hang_seconds, gang.own, gang.end)
+    with signals.StopRequest() as stop:
+      try:
+        with (
+          stop.interruptible(),
+          watchdog.phase('load'),
+          exits.one_line_for(ValueError, OSError),
+        ):
+          run = build(args.config)
+          handshake.check_digests(gang, run)
+        status = train(run, workdir, stop)
+      except signals.Asked:
+        terminal.say('stopped before the run began; run it again')
+        status = exits.STOPPED
     gang.leave()
     return status
 

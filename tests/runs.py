@@ -28,11 +28,12 @@ class Command:
     workdir,
     *flags,
     script=None,
+    by='dying',
     devices=1,
     fresh=False,
     config='tiny_config',
   ):
-    head = [tiny.TESTS / 'dying.py', script] if script else []
+    head = [tiny.TESTS / f'{by}.py', script] if script else []
     head = head or ['-m', 'acereason_jax.train']
     flags = [f'--config={folder / config}.py', *flags]
     self.output = ''

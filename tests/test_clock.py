@@ -9,6 +9,7 @@ import pytest
 import test_rewards
 
 from acereason_jax import types
+from acereason_jax.console import signals
 from acereason_jax.rl import objective
 from acereason_jax.run import clock, collect, metrics, values
 from acereason_jax.run import step as step_lib
@@ -91,8 +92,9 @@ def hands(monkeypatch):
   return hands
 
 
-def judges(hands):
-  return {'': values.Judges(Pool(hands), 0.0, 1.0)}
+def tools(hands):
+  judges = {'': values.Judges(Pool(hands), 0.0, 1.0)}
+  return values.Tools({}, judges, Journal(), signals.StopRequest())
 
 
 def prompt():
@@ -102,7 +104,7 @@ def prompt():
 def test_sampling_and_the_wait_for_judges_are_apart(hands):
   asking = collect.Asking((0, 0), 'train', 0, 1.0)
   found = collect.collect(
-    Engine(hands), {}, [prompt()], judges(hands), Journal(), asking, groups=3
+    Engine(hands), {}, [prompt()], tools(hands), asking, groups=3
   )
   assert [v.status for v in found.groups[0].verdicts] == [
     'right',
@@ -137,6 +139,7 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     objective=python_types.SimpleNamespace(rules=test_rewards.SCORE),
     engine=Engine(hands),
     layout=None,
+    name='one',
     prompts=1,
     # No group has a gradient, so there is a second round.
     refill=1,
@@ -148,8 +151,7 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     ledger=None,
   )
   monkeypatch.setattr(step_lib.outcomes, 'mean_lengths', lambda _: {})
-  tools = python_types.SimpleNamespace(judges=judges(hands), journal=Journal())
-  _, step = step_lib.take_step(run, stage, at, tools)
+  _, step = step_lib.take_step(run, stage, at, tools(hands))
   got = step.values
   assert got['rounds'] == 2
   for i, kind in enumerate(('seconds', 'cpu_seconds')):
@@ -159,6 +161,8 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     phases = sum(got[f'{kind}_{p}'] for p in ('sample', 'judge', 'update'))
     assert got[f'{kind}_step'] == phases + 2 * DRAW[i]
   assert got['tokens_per_second'] == 6 / (2 * SAMPLE[0])
+  assert got['seconds_judge_slowest'] == got['seconds_judge']
+  assert got['judge_slowest_process'] == 0
   assert got['judge_wait_share'] == got['seconds_judge'] / got['seconds_step']
 
 

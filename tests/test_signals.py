@@ -17,10 +17,12 @@ SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 def test_a_signal_sets_the_flag_and_handlers_come_back(number):
   before = [signal.getsignal(n) for n in SIGNALS]
   with signals.StopRequest() as stop:
-    assert not stop.agreed(0)
+    stop.heed()
+    assert not stop.agreed()
     os.kill(os.getpid(), number)
-    assert stop.agreed(1)
-    assert stop.agreed(2)
+    assert stop.agreed()
+    with pytest.raises(signals.Asked):
+      stop.heed()
   assert [signal.getsignal(n) for n in SIGNALS] == before
 
 
@@ -29,7 +31,7 @@ def test_a_hangup_that_nohup_has_ignored_stays_so():
   try:
     with signals.StopRequest() as stop:
       signal.raise_signal(signal.SIGHUP)
-      assert not stop.agreed(1)
+      assert not stop.agreed()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
   finally:
     signal.signal(signal.SIGHUP, previous)
@@ -50,16 +52,16 @@ def test_only_a_second_interrupt_is():
     for number in (signal.SIGTERM, signal.SIGHUP) * 3:
       signal.raise_signal(number)
     signal.raise_signal(signal.SIGINT)
-    assert stop.asked()
+    assert stop.agreed()
 
 
 @pytest.mark.parametrize('number', SIGNALS)
 def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
   with signals.StopRequest() as stop:
-    with pytest.raises(KeyboardInterrupt), stop.interruptible():
+    with pytest.raises(signals.Asked), stop.interruptible():
       signal.raise_signal(number)
       raise AssertionError('not reached')
-    assert stop.asked()
+    assert stop.agreed()
     # The same signal does not cut short the writing on the way out.
     for again in (signal.SIGTERM, signal.SIGHUP):
       signal.raise_signal(again)
@@ -77,7 +79,7 @@ def test_a_signal_that_a_library_swallowed_is_heeded():
       raise AssertionError('not reached: it was asked before')
   with signals.StopRequest() as stop, stop.interruptible():
     pass
-  assert not stop.asked()
+  assert not stop.agreed()
 
 
 def test_an_error_of_the_work_is_not_hidden_by_a_signal():
@@ -92,6 +94,7 @@ def test_an_error_of_the_work_is_not_hidden_by_a_signal():
 
 
 def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
+  """Each safe point has a number of its own; once agreed, it stays so."""
   asked, terminated = [], []
   previous = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
   monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
@@ -99,14 +102,17 @@ def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
   monkeypatch.setattr(
     multihost_utils,
     'reached_preemption_sync_point',
-    lambda step: asked.append(step) or step == 5,
+    lambda point: asked.append(point) or point == 4,
   )
   try:
     with signals.StopRequest() as stop:
-      os.kill(os.getpid(), signal.SIGINT)
+      # No point between the two ends of the block is safe.
+      with stop.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
       assert terminated == [1]
-      assert not stop.asked()
-      assert [stop.agreed(step) for step in (4, 5)] == [False, True]
+      assert [stop.agreed() for _ in range(4)] == [False, True, True, True]
+      with pytest.raises(signals.Asked), stop.interruptible():
+        raise AssertionError('not reached: it was asked before')
   finally:
     signal.signal(signal.SIGTERM, previous)
-  assert asked == [4, 5]
+  assert asked == [1, 2, 3, 4]

@@ -110,7 +110,8 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   run = command(workdir, steps)
   run.wait_for('compiling')
   run.process.send_signal(signal.SIGINT)
-  assert run.ends(1).splitlines()[-1].startswith('interrupted; ')
+  last = run.ends(STOPPED).splitlines()[-1]
+  assert last == 'stopped before step 1 was saved; run it again'
   for script in ('judge@1', 'sample@2', 'add@2', 'save@3'):
     assert command(workdir, steps, script=script).end() == -signal.SIGKILL
   run = command(workdir, steps)
@@ -142,7 +143,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
 def test_a_hangup_saves_as_other_signals_do(folder, command):
   workdir = folder / 'hung_up'
   run = command(workdir, '--config.steps=100000')
-  run.wait_for('the first step')
+  run.wait_for('\nstep 1/')
   run.process.send_signal(signal.SIGHUP)
   last = run.ends(STOPPED).splitlines()[-1]
   done = saved_steps(workdir)[-1]

@@ -17,23 +17,33 @@ import jax
 from jax.experimental import multihost_utils
 
 
+class Asked(KeyboardInterrupt):
+  """A signal asked the command to stop, and nothing is lost."""
+
+
 class StopRequest:
   """Context manager: holds whether a signal asked the command to stop.
 
   The handler only sets a flag, which the command reads at its safe points with
-  `agreed`, or with `asked` where no other process has to agree. Inside
-  `interruptible` every point is safe. SIGHUP stays ignored if it was ignored
-  before, as nohup sets it. Enter this after jax.distributed.initialize, in the
-  main thread.
+  `agreed` or `heed`. Inside `interruptible` every point is safe. SIGHUP stays
+  ignored if it was ignored before, as nohup sets it. Enter this after
+  jax.distributed.initialize, in the main thread.
+
+  Several processes stop at the same safe point. So all of them must pass the
+  same safe points in the same order, from the first to the last.
   """
 
   def __init__(self) -> None:
     self._asked = False
     self._interrupts = 0
     self._interruptible = False
+    self._shared = False
+    self._agreed = False
+    self._points = 0
 
   def __enter__(self) -> 'StopRequest':
-    # With several processes jax handles SIGTERM: it finds a step common to all.
+    # With several processes jax handles SIGTERM: it tells the others, and finds
+    # a safe point that none has passed yet.
     self._shared = jax.distributed.is_initialized() and jax.process_count() > 1
     numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -47,42 +57,46 @@ class StopRequest:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
-  def asked(self) -> bool:
-    """Whether a signal came; with several processes False: see `agreed`."""
-    return self._asked and not self._shared
+  def agreed(self) -> bool:
+    """A safe point: whether to stop here, the same on all processes.
 
-  def agreed(self, step: int) -> bool:
-    """Whether to stop after `step`: the same answer on all processes.
-
-    With several processes each must ask at every step, in order.
+    Once it is true it stays so. It asks no other process: jax does, but only
+    after a signal came.
     """
-    if self._shared:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._asked
+    if not self._shared:
+      return self._asked
+    if not self._agreed:
+      self._points += 1
+      self._agreed = multihost_utils.reached_preemption_sync_point(self._points)
+    return self._agreed
+
+  def heed(self) -> None:
+    """A safe point: raises Asked if the command is to stop here."""
+    if self.agreed():
+      raise Asked
 
   @contextlib.contextmanager
   def interruptible(self) -> Iterator[None]:
-    """Inside, the first signal already raises KeyboardInterrupt.
+    """Inside, the first signal already raises Asked.
 
     It is raised at the end if a library swallowed it: while jax compiles,
-    Python may be in a callback that ignores errors.
+    Python may be in a callback that ignores errors. With several processes only
+    the two ends are safe points: one that left at once would break the others.
     """
-    self._interruptible = True
+    self._interruptible = not self._shared
     try:
-      self._heed()
+      self.heed()
       yield
-      self._heed()
+      self.heed()
     finally:
       self._interruptible = False
-
-  def _heed(self) -> None:
-    if self._asked:
-      raise KeyboardInterrupt
 
   def _handle(self, number: int, frame: Any) -> None:
     first, self._asked = not self._asked, True
     self._interrupts += number == signal.SIGINT
-    if self._interrupts > 1 or (first and self._interruptible):
+    if self._interrupts > 1:
       raise KeyboardInterrupt
+    if first and self._interruptible:
+      raise Asked
     if self._shared:
       os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The processes of one run: who each is, and whether the others live."""
+"""The hosts of a run: who each is, whether it lives, and whether it moves."""

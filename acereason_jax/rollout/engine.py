@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
+from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import programs, schedule
@@ -59,11 +60,14 @@ class Engine:
     step: int,
     temperature: float,
     trace: trace_lib.Trace | None = None,
+    until: Callable[[], bool] = lambda: False,
   ) -> Iterator[types.Rollout]:
     """Yields rollouts as they end; the next chunk runs while the caller works.
 
     A request that cannot be served gives a rollout with stop 'error' at once.
-    `trace` is filled meanwhile. A new `temperature` compiles nothing.
+    `trace` is filled meanwhile. A new `temperature` compiles nothing. `until`
+    is asked once after each chunk; once true, the stream ends with the rollouts
+    that have ended by then.
 
     Raises:
       ValueError: a temperature that this engine does not support: a greedy
@@ -98,6 +102,9 @@ class Engine:
       free = time.perf_counter()
       ended = plan.record(drawn, find_stop)
       trace.seconds = free - began
+      watchdog.progress()
+      if until():
+        break
     yield from (self._rollout(*end) for end in ended)
 
   def sample(

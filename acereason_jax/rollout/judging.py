@@ -16,6 +16,10 @@ from acereason_jax import types
 Answer = types.Verdict | concurrent.futures.Future | None
 
 
+# Verdicts that are missing, each with its rollout.
+Waiting = dict[concurrent.futures.Future, types.Rollout]
+
+
 class Judged(NamedTuple):
   """A rollout that has ended.
 
@@ -34,40 +38,52 @@ def nobody(rollout: types.Rollout) -> None:
 def judged(
   rollouts: Iterable[types.Rollout],
   judge: Callable[[types.Rollout], Answer] = nobody,
-  patience: Callable[[types.Rollout], float] = lambda rollout: 0.0,
+  waiting: Waiting | None = None,
 ) -> Iterator[Judged]:
-  """Yields each rollout once, when its verdict is known.
+  """Yields rollouts that end, each when its verdict is known.
 
   `rollouts` may be an engine's stream: it continues while judges work. `judge`
-  is called once for each rollout, in order. A verdict still missing `patience`
-  seconds after the last rollout ended becomes a 'timeout'.
+  is called once for each rollout, in order. Those whose verdicts are missing
+  when the last rollout has ended are left in `waiting`: see `late`.
   """
-  waiting: dict[concurrent.futures.Future, types.Rollout] = {}
+  waiting = {} if waiting is None else waiting
   for rollout in rollouts:
     answer = judge(rollout)
     if isinstance(answer, concurrent.futures.Future):
       waiting[answer] = rollout
     else:
       yield Judged(rollout, answer)
-    for future in [f for f in waiting if f.done()]:
-      yield Judged(waiting.pop(future), future.result())
-  yield from _last(waiting, {f: patience(r) for f, r in waiting.items()})
+    yield from _done(waiting)
 
 
-def _last(
-  waiting: dict[concurrent.futures.Future, types.Rollout],
-  seconds: dict[concurrent.futures.Future, float],
+def late(
+  waiting: Waiting,
+  patience: Callable[[types.Rollout], float],
+  each_second: Callable[[], None] = lambda: None,
 ) -> Iterator[Judged]:
-  """The rollouts whose verdicts came in time, then the others."""
+  """The rollouts of `waiting`, each when its verdict is known.
+
+  A verdict still missing after `patience` seconds becomes a 'timeout'.
+  `each_second` is called while verdicts are missing; an error that it raises
+  ends the wait.
+  """
   began = time.monotonic()
-  for limit in sorted(set(seconds.values())):
-    left = max(began + limit - time.monotonic(), 0.0)
-    concurrent.futures.wait([f for f in waiting if seconds[f] == limit], left)
-  for future, rollout in waiting.items():
-    if future.done():
-      yield Judged(rollout, future.result())
-    else:
+  limits = {future: patience(rollout) for future, rollout in waiting.items()}
+  while waiting:
+    left = began + min(limits[f] for f in waiting) - time.monotonic()
+    concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
+    yield from _done(waiting)
+    spent = time.monotonic() - began
+    for future in [f for f in waiting if limits[f] <= spent]:
       # The judge's own limit ends it; nothing waits for it.
       future.cancel()
-      late = f'{seconds[future]:g} s after the last token'
-      yield Judged(rollout, types.Verdict('timeout', late, 0.0))
+      detail = f'{limits[future]:g} s after the last token'
+      verdict = types.Verdict('timeout', detail, 0.0)
+      yield Judged(waiting.pop(future), verdict)
+    if waiting:
+      each_second()
+
+
+def _done(waiting: Waiting) -> Iterator[Judged]:
+  for future in [f for f in waiting if f.done()]:
+    yield Judged(waiting.pop(future), future.result())

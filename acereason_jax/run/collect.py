@@ -7,6 +7,7 @@ in the journal of an interrupted try are neither decoded nor judged again.
 
 import collections
 import functools
+import itertools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -16,13 +17,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from acereason_jax import types
+from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import judging, requests
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import clock
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run.values import Judges
+from acereason_jax.run.values import Tools
 
 _STATUSES = typing.get_args(types.Status)
 
@@ -51,21 +53,22 @@ class Collected(NamedTuple):
   groups: judged groups, in the order of the prompts, the same on every process.
   trace: counters and events of the engine.
   sample: seconds until the last token.
-  judge: seconds from there until the last verdict.
+  judge: seconds from there until this process's last verdict.
+  waits: the wall seconds of `judge` of every process, in their order.
   """
 
   groups: list[types.Group]
   trace: trace_lib.Trace
   sample: clock.Seconds
   judge: clock.Seconds
+  waits: np.ndarray
 
 
 def collect(
   engine: engine_lib.Engine,
   params: base.Tree,
   prompts: Sequence[types.Prompt],
-  judges: Mapping[str, Judges],
-  journal: journal_lib.Journal,
+  tools: Tools,
   asking: Asking,
   *,
   groups: int,
@@ -75,11 +78,15 @@ def collect(
 
   A rollout goes to its domain's judges when it ends, while others are decoded.
   Prompts with the longest `expected` rollouts (tokens, by id) come first.
+
+  Raises:
+    signals.Asked: between chunks, or while judges work. What has ended is in
+      the journal.
   """
   asked = requests.for_prompts(
     prompts, groups, engine.sizes.max_tokens, asking.taken
   )
-  batch = _batch(asked, judges, journal, asking)
+  batch = _batch(asked, tools, asking)
   missing = [r for r in batch.requests if r.key not in batch.earlier]
   trace = trace_lib.Trace()
   seed, step = asking.origin
@@ -90,36 +97,29 @@ def collect(
     step=step,
     temperature=asking.temperature,
     trace=trace,
+    until=tools.stop.agreed,
   )
-  began = sampled = clock.now()
-
-  def drawn() -> Iterator[types.Rollout]:
-    nonlocal sampled
-    yield from (entry.rollout for entry in batch.earlier.values())
-    yield from _kept(batch, stream)
-    sampled = clock.now()
-
-  rollouts, verdicts = {}, {}
+  began = clock.now()
+  rollouts, verdicts, waiting = {}, {}, {}
+  drawn = itertools.chain(
+    (entry.rollout for entry in batch.earlier.values()), _kept(batch, stream)
+  )
   judge = functools.partial(_judge, batch)
-  patience = functools.partial(_patience, batch)
-  for rollout, verdict in judging.judged(drawn(), judge, patience):
-    rollouts[rollout.key] = rollout
-    if verdict is not None:
-      verdicts[rollout.key] = verdict
-      _keep(batch, rollout, verdict)
-  judged = clock.now()
-  if jax.process_count() > 1:
-    verdicts = _exchange(verdicts, batch.place)
+  # An engine compiles when it draws, not when all is in the journal.
+  with watchdog.phase('sample', id(engine) if missing else 'journal'):
+    for rollout, verdict in judging.judged(drawn, judge, waiting):
+      rollouts[rollout.key] = rollout
+      _take(batch, verdicts, rollout, verdict)
+  tools.stop.heed()
+  rollouts |= {rollout.key: rollout for rollout in waiting.values()}
+  sampled = clock.now()
+  with watchdog.phase('judge'):
+    verdicts, judged, waits = _wait(batch, verdicts, waiting, sampled)
   found = []
   for prompt, group in zip(prompts, asked):
     pairs = [(rollouts[r.key], verdicts[r.key]) for r in group]
     found.append(types.Group(prompt, *zip(*pairs)))
-  return Collected(
-    found,
-    trace,
-    clock.between(began, sampled),
-    clock.between(sampled, judged),
-  )
+  return Collected(found, trace, clock.between(began, sampled), judged, waits)
 
 
 class _Batch(NamedTuple):
@@ -131,16 +131,14 @@ class _Batch(NamedTuple):
   requests: requests in order.
   place: (prompt id, index) -> place in `requests`.
   earlier: (prompt id, index) -> entry of the journal; each has its rollout.
-  judges: judges by domain.
-  journal: journal that keeps rollouts and verdicts.
+  tools: judges, the journal that keeps the results, and the stop.
   asking: how the rollouts are drawn.
   """
 
   requests: list[requests.Request]
   place: dict[tuple[str, int], int]
   earlier: dict[tuple[str, int], journal_lib.Entry]
-  judges: Mapping[str, Judges]
-  journal: journal_lib.Journal
+  tools: Tools
   asking: Asking
 
   def is_mine(self, key: tuple[str, int]) -> bool:
@@ -153,19 +151,18 @@ class _Batch(NamedTuple):
 
 def _batch(
   asked: Sequence[Sequence[requests.Request]],
-  judges: Mapping[str, Judges],
-  journal: journal_lib.Journal,
+  tools: Tools,
   asking: Asking,
 ) -> _Batch:
   flat = [request for group in asked for request in group]
   earlier = {}
   for request in flat:
     key = journal_lib.Key(asking.phase, asking.step, *request.key)
-    entry = journal.found.get(key)
+    entry = tools.journal.found.get(key)
     if entry is not None and entry.rollout is not None:
       earlier[request.key] = entry
   place = {request.key: i for i, request in enumerate(flat)}
-  return _Batch(flat, place, earlier, judges, journal, asking)
+  return _Batch(flat, place, earlier, tools, asking)
 
 
 def _kept(
@@ -175,7 +172,7 @@ def _kept(
   asking = batch.asking
   for rollout in stream:
     if asking.phase and batch.is_mine(rollout.key):
-      batch.journal.rollout(asking.phase, asking.step, rollout)
+      batch.tools.journal.rollout(asking.phase, asking.step, rollout)
     yield rollout
 
 
@@ -190,28 +187,68 @@ def _judge(batch: _Batch, rollout: types.Rollout) -> judging.Answer:
   if not batch.is_mine(rollout.key):
     return None
   prompt = batch.prompt(rollout.key)
-  pool = batch.judges[prompt.domain].pool
+  pool = batch.tools.judges[prompt.domain].pool
   return pool.submit(rollout.text, prompt.answer)
 
 
 def _patience(batch: _Batch, rollout: types.Rollout) -> float:
   """Seconds to wait for a verdict after a batch's last token."""
   prompt = batch.prompt(rollout.key)
-  return batch.judges[prompt.domain].batch_seconds
+  return batch.tools.judges[prompt.domain].batch_seconds
 
 
-def _keep(
-  batch: _Batch, rollout: types.Rollout, verdict: types.Verdict
+def _take(
+  batch: _Batch,
+  verdicts: dict[tuple[str, int], types.Verdict],
+  rollout: types.Rollout,
+  verdict: types.Verdict | None,
 ) -> None:
-  """Writes a verdict to the journal, if it is new.
+  """Adds a verdict to `verdicts`, and to the journal if it is new.
 
   A failed verdict is kept only with a batch that continues (`keep_failed`).
   Otherwise a judge that was fixed would never be asked again.
   """
+  if verdict is None:
+    return
+  verdicts[rollout.key] = verdict
   entry, asking = batch.earlier.get(rollout.key), batch.asking
   new = entry is None or entry.verdict is not verdict
   if new and verdict.judged and asking.phase:
-    batch.journal.verdict(asking.phase, asking.step, *rollout.key, verdict)
+    batch.tools.journal.verdict(
+      asking.phase, asking.step, *rollout.key, verdict
+    )
+
+
+def _wait(
+  batch: _Batch,
+  mine: dict[tuple[str, int], types.Verdict],
+  waiting: judging.Waiting,
+  sampled: clock.Seconds,
+) -> tuple[dict[tuple[str, int], types.Verdict], clock.Seconds, np.ndarray]:
+  """All verdicts, this process's seconds since `sampled`, and everyone's.
+
+  Every process does as many rounds of `_exchange` as the one that waits
+  longest. So they are at the same safe points.
+  """
+
+  def each_second() -> None:
+    if jax.process_count() > 1:
+      _exchange(mine, batch.place, 0.0)
+    watchdog.progress()
+    batch.tools.stop.heed()
+
+  patience = functools.partial(_patience, batch)
+  for rollout, verdict in judging.late(waiting, patience, each_second):
+    _take(batch, mine, rollout, verdict)
+  judged = clock.between(sampled, clock.now())
+  if jax.process_count() == 1:
+    return mine, judged, np.array([judged.wall])
+  while True:
+    codes, waits = _exchange(mine, batch.place, judged.wall)
+    if codes.all():
+      return _with_others(mine, batch.place, codes), judged, waits
+    watchdog.progress()
+    batch.tools.stop.heed()
 
 
 def keep_failed(
@@ -233,14 +270,26 @@ def count_rollouts(groups: Sequence[types.Group]) -> dict[str, int]:
 def _exchange(
   mine: Mapping[tuple[str, int], types.Verdict],
   place: Mapping[tuple[str, int], int],
-) -> dict[tuple[str, int], types.Verdict]:
-  """All processes' verdicts; those of others have only a status."""
-  codes = np.zeros(len(place), np.int32)
+  seconds: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The statuses that processes know so far, 0 for none; all their seconds."""
+  codes = np.zeros(len(place) + 1, np.int32)
   for key, verdict in mine.items():
     codes[place[key]] = 1 + _STATUSES.index(verdict.status)
-  codes = multihost_utils.process_allgather(codes).reshape(-1, len(place))
-  codes = codes.max(0)
-  assert codes.all(), 'a rollout without a verdict'
+  codes[-1:].view(np.float32)[:] = seconds
+  with watchdog.phase('exchange'):
+    every = multihost_utils.process_allgather(codes)
+  every = every.reshape(-1, len(codes))
+  waits = np.ascontiguousarray(every[:, -1]).view(np.float32)
+  return every[:, :-1].max(0), waits
+
+
+def _with_others(
+  mine: Mapping[tuple[str, int], types.Verdict],
+  place: Mapping[tuple[str, int], int],
+  codes: np.ndarray,
+) -> dict[tuple[str, int], types.Verdict]:
+  """All processes' verdicts; those of others have only a status."""
   others = 'judged by another process'
   return {
     key: mine[key]

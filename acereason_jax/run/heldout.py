@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acereason_jax.data import references
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import collect, judged, metrics
 from acereason_jax.run.values import Run, Tools
@@ -23,10 +24,12 @@ def ask_heldout(
 
   Raises:
     judged.JudgeFailed: see `judged.check_judged`.
+    signals.Asked: what has ended is in the journal.
   """
   if not domains:
     return {}
-  rates = pass_rates(run, state, step, tools, domains, phase)
+  with watchdog.phase('heldout'):
+    rates = pass_rates(run, state, step, tools, domains, phase)
   for domain, (_, count, failed) in rates.items():
     if failed:
       metrics.say(
@@ -53,8 +56,7 @@ def pass_rates(
     run.heldout_engine,
     run.rollout_params(state.weights),
     [p for d in domains for p in tools.prompts[d][references.HELDOUT]],
-    tools.judges,
-    tools.journal,
+    tools,
     asking,
     groups=run.heldout_groups,
   ).groups

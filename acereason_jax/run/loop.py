@@ -6,7 +6,7 @@ rollouts of the steps that were already taken.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from acereason_jax.console import signals, terminal
 from acereason_jax.curriculum import (
@@ -16,6 +16,7 @@ from acereason_jax.curriculum import (
   plateau,
   selection,
 )
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import folder, limits, metrics, writing
 from acereason_jax.run import heldout as heldout_lib
@@ -24,7 +25,6 @@ from acereason_jax.run import step as step_lib
 from acereason_jax.run.values import (
   CONTROLS,
   Domain,
-  Interrupted,
   Progress,
   Run,
   Stage,
@@ -40,14 +40,11 @@ def run_stages(
   """Takes all steps that are left, and saves on the way.
 
   Raises:
-    Interrupted: a signal asked it to stop; its work is saved.
+    signals.Asked: its work is saved, or in the journal.
     Stopped, judged.JudgeFailed, OSError: one line for the user.
   """
   total = total_steps(run, at.progress)
-  with (
-    signals.StopRequest() as stop,
-    terminal.progress_bar(total, done=at.progress.step) as advance,
-  ):
+  with terminal.progress_bar(total, done=at.progress.step) as advance:
     if at.progress.step < total:
       metrics.say('the first step compiles the update too')
     records = records._replace(advance=advance)
@@ -55,9 +52,9 @@ def run_stages(
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
         began = time.monotonic()
-        at = enter(run, stage, at, tools, stop.asked)
+        at = enter(run, stage, at, tools)
         at = add_seconds(at, began)
-      at = run_stage(run, stage, at, tools, records, stop)
+      at = run_stage(run, stage, at, tools, records)
   return at
 
 
@@ -67,34 +64,47 @@ def run_stage(
   at: Standing,
   tools: Tools,
   records: writing.Records,
-  stop: signals.StopRequest,
 ) -> Standing:
   """Takes steps until the stage is over. Raises: see `run_stages`."""
-  stops = False
+  unsaved = None
   reason = stop_reason(stage, at.progress, at.ledger)
   if reason is None:
     # A run does not look ahead at its end; now it may continue from there.
     at = look_ahead(run, stage, at, tools)
     reason = stop_reason(stage, at.progress, at.ledger)
-  while reason is None and not stops:
+  while reason is None:
     began = time.monotonic()
-    at, step = step_lib.take_step(run, stage, at, tools)
+    try:
+      at, step = step_lib.take_step(run, stage, at, tools)
+    except signals.Asked:
+      if unsaved is not None:
+        save(run, records, tools, at, unsaved)
+      raise
     at, step = look_back(run, stage, at, tools, step)
     reason, done = step.reason, at.progress.step
     writing.write_step(run, records, at, step, total_steps(run, at.progress))
     limits.check_limits(stage, at, step)
     ends = reason and stage is run.stages[-1]
-    stops = stop.agreed(done) and not ends
+    stops = tools.stop.agreed() and not ends
     at = add_seconds(at, began)
     folder.check_there(records.folder)
     scored = run.best in step.values
-    if stops or reason or scored or done % run.checkpoint_every == 0:
-      writing.save(run, records, tools.journal, at, step)
+    due = stops or reason or scored or done % run.checkpoint_every == 0
+    if due:
+      save(run, records, tools, at, step)
+    unsaved = None if due else step
+    if stops:
+      raise signals.Asked
   if reason and (len(run.stages) > 1 or at.progress.over):
     metrics.say(f'stage {stage.name}: over, {reason}')
-  if stops:
-    raise Interrupted(at.progress.step)
   return at
+
+
+def save(
+  run: Run, records: writing.Records, tools: Tools, at: Standing, step: Step
+) -> None:
+  with watchdog.phase('save'):
+    writing.save(run, records, tools.journal, at, step)
 
 
 def add_seconds(at: Standing, began: float) -> Standing:
@@ -117,12 +127,11 @@ def enter(
   stage: Stage,
   at: Standing,
   tools: Tools,
-  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """Begins a stage; `at` is the end of the previous stage.
 
   Raises:
-    Interrupted: nothing is lost, the journal has the results so far.
+    signals.Asked: nothing is lost, the journal has the results so far.
   """
   before, settings = at.progress.carried or {}, {}
   for name in CONTROLS:
@@ -143,7 +152,7 @@ def enter(
   at = at._replace(state=first_state(stage, at), progress=progress)
   for domain, own in stage.filters.items():
     if own.of:
-      at = probe_lib.probe(run, stage, domain, at, tools, asked_to_stop)
+      at = probe_lib.probe(run, stage, domain, at, tools)
   return look_ahead(run, stage, at, tools)
 
 
@@ -186,6 +195,7 @@ def look_back(
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
+    signals.Asked: the journal has what was asked; the step is taken again.
   """
   done = at.progress.step
   ask = lambda domains: heldout_lib.ask_heldout(

@@ -48,6 +48,7 @@ MEASURED = (
   'decoded_tokens',
   'host_share',
   'judge_wait_share',
+  'judge_slowest_process',
   'occupancy',
   'page_use',
   'preempted',

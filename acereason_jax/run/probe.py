@@ -1,7 +1,7 @@
 """Probes before a stage: asks every prompt for the counts of its filter."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from acereason_jax.data import references
 from acereason_jax.models import base
 from acereason_jax.run import collect, judged, metrics
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run.values import Interrupted, Run, Stage, Standing, Tools
+from acereason_jax.run.values import Run, Stage, Standing, Tools
 
 # First step number in keys of probes; a run never takes so many steps.
 _PROBES = 1 << 30
@@ -24,7 +24,6 @@ def probe(
   domain: str,
   at: Standing,
   tools: Tools,
-  asked_to_stop: Callable[[], bool],
 ) -> Standing:
   """Asks every prompt of a domain as often as its filter in the stage requires.
 
@@ -34,7 +33,7 @@ def probe(
   is interrupted is asked again.
 
   Raises:
-    Interrupted: between chunks.
+    signals.Asked: the journal has the chunks that are over.
   """
   step, times = at.progress.step, stage.filters[domain].of
   asked = easy_prompts(stage, domain, tools.prompts[domain][references.TRAIN])
@@ -49,8 +48,7 @@ def probe(
   for places in np.array_split(np.arange(len(missing)), count):
     if not len(places):
       break
-    if asked_to_stop():
-      raise Interrupted(step)
+    tools.stop.heed()
     chunk = [missing[i] for i in places]
     for found in probe_chunk(run, stage, at, tools, params, chunk, times):
       noted[found.prompt] = found
@@ -78,8 +76,7 @@ def probe_chunk(
     stage.engine,
     params,
     prompts,
-    tools.judges,
-    tools.journal,
+    tools,
     collect.Asking(
       (run.seed, _PROBES + stage.index),
       '',

@@ -15,7 +15,7 @@ import jax
 
 from acereason_jax import storage
 from acereason_jax.config import renamed, steering
-from acereason_jax.console import exits
+from acereason_jax.console import exits, signals
 from acereason_jax.curriculum import (
   filtering,
   ledger,
@@ -243,6 +243,7 @@ def open_tools(
   workdir: str,
   dropped: Mapping[str, Mapping[str, Sequence[str]]],
   saved: int | None,
+  stop: signals.StopRequest,
   stack: contextlib.ExitStack,
 ) -> Tools:
   """Starts the judges and opens the journal; prints what it found.
@@ -285,7 +286,7 @@ def open_tools(
     # Steps in between are missing, so other parameters would draw these.
     metrics.say(f'{journal.folder}: does not begin at step {first}: not used')
     journal.forget(max(k.step for k in journal.found) + 1)
-  return Tools(prompts, judges, journal)
+  return Tools(prompts, judges, journal, stop)
 
 
 def first_step(run: Run) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import references
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import control, objective, packing, update
 from acereason_jax.run import clock, collect, judged, metrics
 from acereason_jax.run.values import (
@@ -52,6 +53,7 @@ def take_step(
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
+    signals.Asked: before the update, so that `at` is still whole.
   """
   began = clock.now()
   batch = fill_batch(run, stage, at, tools)
@@ -59,7 +61,9 @@ def take_step(
   values = batch_metrics(stage, batch)
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
-  state, updated = update_policy(stage, at, microbatches, values['entropy'])
+  tools.stop.heed()
+  with watchdog.phase('update', stage.name):
+    state, updated = update_policy(stage, at, microbatches, values['entropy'])
   ended = clock.now()
   whole = clock.between(began, ended)
   state = reset_reference(stage, state, at.progress.stage_step + 1)
@@ -106,8 +110,7 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
       stage.engine,
       params,
       [prompt for prompt, _ in drawn],
-      tools.judges,
-      tools.journal,
+      tools,
       asking._replace(taken=collect.count_rollouts(asked)),
       groups=round(progress.groups),
       expected=outcomes.mean_lengths(at.ledger),
@@ -171,6 +174,7 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
   that are trained on, after the refills.
   """
   rules, first = stage.objective.rules, batch.rounds[0]
+  waits = np.sum([r.waits for r in batch.rounds], axis=0)
   speed = first.trace.tokens / max(first.sample.wall, 1e-9)
   values = metrics.merge(
     first.trace.metrics(),
@@ -178,6 +182,10 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
     dict(tokens_per_second=speed),
     clock.named('sample', clock.total(r.sample for r in batch.rounds)),
     clock.named('judge', clock.total(r.judge for r in batch.rounds)),
+    dict(
+      seconds_judge_slowest=float(waits.max()),
+      judge_slowest_process=float(waits.argmax()),
+    ),
     judged.judge_metrics(batch.asked, rules),
   )
   if stage.refill:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax import types
+from acereason_jax.console import signals
 from acereason_jax.curriculum import ending, filtering, selection
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.models import base
@@ -24,14 +25,6 @@ CONTROLS = 'temperature', 'entropy_bonus', 'groups'
 
 class Stopped(RuntimeError):
   """A limit of the config is passed: one line for the user."""
-
-
-class Interrupted(Exception):
-  """A signal asked the run to stop; it resumes from `step`."""
-
-  def __init__(self, step: int):
-    super().__init__(step)
-    self.step = step
 
 
 class Judges(NamedTuple):
@@ -183,11 +176,13 @@ class Tools(NamedTuple):
   prompts: prompts by domain and source, without those that were screened out.
   judges: by domain.
   journal: rollouts and verdicts since the last checkpoint.
+  stop: whether a signal asked the run to stop.
   """
 
   prompts: Mapping[str, Mapping[str, Sequence[types.Prompt]]]
   judges: Mapping[str, Judges]
   journal: journal_lib.Journal
+  stop: signals.StopRequest
 
 
 class Progress(NamedTuple):

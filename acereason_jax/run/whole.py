@@ -9,13 +9,24 @@ import jax
 
 from acereason_jax import files, storage
 from acereason_jax.console import exits, signals
+from acereason_jax.hosts import watchdog
 from acereason_jax.run import checkpoint as checkpoint_lib
-from acereason_jax.run import folder, judged, loop, metrics, start, writing
+from acereason_jax.run import (
+  folder,
+  judged,
+  loop,
+  metrics,
+  start,
+  starts,
+  writing,
+)
 from acereason_jax.run import heldout as heldout_lib
-from acereason_jax.run.values import Interrupted, Run, Standing, Stopped
+from acereason_jax.run.values import Run, Standing, Stopped
 
 
-def train(run: Run, workdir: str | os.PathLike) -> int:
+def train(
+  run: Run, workdir: str | os.PathLike, stop: signals.StopRequest
+) -> int:
   """Trains to the end, or until asked to stop; returns the exit status.
 
   `workdir` may be at gs://.
@@ -40,7 +51,20 @@ def train(run: Run, workdir: str | os.PathLike) -> int:
         more = '' if run.config['stages'] else '; a larger config.steps goes on'
         metrics.say(f'finished already: {done}{more}')
         return 0
-    return go_on(run, place, checkpoints, meta, stack)
+    try:
+      go_on(run, place, checkpoints, meta, stop, stack)
+    except signals.Asked:
+      with watchdog.phase('save'):
+        checkpoints.wait()
+      saved = checkpoints.latest_step()
+      what = 'stopped before step 1 was saved'
+      if saved is not None:
+        what = f'stopped and saved after step {saved}'
+      # Nobody reads a terminal that was closed.
+      with contextlib.suppress(SystemExit):
+        metrics.say(f'{what}; run it again')
+      return exits.STOPPED
+    return 0
 
 
 def go_on(
@@ -48,39 +72,52 @@ def go_on(
   place: folder.Folder,
   checkpoints: checkpoint_lib.Checkpoints,
   meta: dict[str, Any] | None,
+  stop: signals.StopRequest,
   stack: contextlib.ExitStack,
-) -> int:
+) -> None:
   """Resumes from the newest checkpoint, which has `meta` (None: there is none).
 
-  Returns the exit status.
+  Raises:
+    signals.Asked: nothing is lost.
   """
-  is_new = meta is None
-  if is_new:
-    dropped = start.screen(run, place)
-    meta = dict(
-      config=run.config, data=run.digests, dropped=dropped, changes=[]
+  is_new, saved = meta is None, checkpoints.latest_step()
+  with stop.interruptible():
+    if is_new:
+      dropped = start.screen(run, place)
+      meta = dict(
+        config=run.config, data=run.digests, dropped=dropped, changes=[]
+      )
+    tools = start.open_tools(
+      run, place.root, meta['dropped'], saved, stop, stack
     )
-  saved = checkpoints.latest_step()
-  tools = start.open_tools(run, place.root, meta['dropped'], saved, stack)
-  metrics.say(f'attention of the update: {run.attention}')
-  with exits.one_line_for(ValueError):
-    at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
-  if is_new:
-    with signals.StopRequest() as stop, stop.interruptible():
-      at = start.first_look(run, at, tools)
-  writer = open_writer(run, place, meta, at, stack)
-  records = writing.Records(place, checkpoints, writer, meta)
-  try:
+  here = starts.now(run, saved, len(tools.journal.found))
+  with starts.recorded(place.root, here):
+    metrics.say(f'attention of the update: {run.attention}')
+    with stop.interruptible():
+      with exits.one_line_for(ValueError):
+        at = stand(run, checkpoints, meta, is_new)
+      if is_new:
+        at = start.first_look(run, at, tools)
+    writer = open_writer(run, place, meta, at, stack)
+    records = writing.Records(place, checkpoints, writer, meta)
     at = loop.run_stages(run, at, tools, records)
-  except Interrupted as e:
-    checkpoints.wait()
-    # Nobody reads a terminal that was closed.
-    with contextlib.suppress(SystemExit):
-      metrics.say(f'stopped and saved after step {e.step}; run it again')
-    return exits.STOPPED
-  checkpoints.wait()
-  summarise(run, records, at)
-  return 0
+    with watchdog.phase('save'):
+      checkpoints.wait()
+    summarise(run, records, at)
+
+
+def stand(
+  run: Run,
+  checkpoints: checkpoint_lib.Checkpoints,
+  meta: dict[str, Any],
+  is_new: bool,
+) -> Standing:
+  """Where the run stands. Raises ValueError, as `begin` and `restore` do."""
+  if is_new:
+    with watchdog.phase('load'):
+      return start.begin(run)
+  with watchdog.phase('restore'):
+    return start.restore(run, checkpoints, meta)
 
 
 def open_writer(

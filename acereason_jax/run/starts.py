@@ -1,0 +1,168 @@
+"""The starts of a run, in its folder; one that gets nowhere is not repeated.
+
+`starts.jsonl` has a line for each start that opened the run's journal. The last
+line is written again as the start goes on. A supervisor starts a run that died
+again and again; after three starts that died where they began, in the same
+code, the run ends with a line for the user instead.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import pathlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from acereason_jax import storage
+from acereason_jax.console import signals
+from acereason_jax.hosts import watchdog
+from acereason_jax.run import checkpoint, judged
+from acereason_jax.run.values import Run, Stopped
+
+NAME = 'starts.jsonl'
+# So many starts without progress end a run.
+TRIES = 3
+# Errors with a line for the user; others are bugs.
+TOLD = (
+  *(judged.JudgeFailed, checkpoint.Damaged, Stopped, OSError),
+  *(SystemExit, KeyboardInterrupt),
+)
+_MAX_BYTES = 1 << 20
+_KEPT = 200
+_PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+class Start(NamedTuple):
+  """A line of the file.
+
+  time: when it began, UTC.
+  host: name of the host of process 0.
+  processes: number of processes.
+  what: digest of the code and the config.
+  step: step of the checkpoint that it began with; -1: there was none.
+  entries: entries of the journal that it began with.
+  phase: the last phase that it entered for the first time.
+  ended: 'done', 'asked' by a signal, 'told' the user what to mend; '' if it
+    died, or has not ended.
+  """
+
+  time: str
+  host: str
+  processes: int
+  what: str
+  step: int
+  entries: int
+  phase: str = ''
+  ended: str = ''
+
+
+def now(run: Run, step: int | None, entries: int) -> Start:
+  """This start, which has a checkpoint of `step` and `entries` of a journal."""
+  time = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  return Start(
+    time,
+    socket.gethostname(),
+    jax.process_count(),
+    digest(run),
+    -1 if step is None else step,
+    entries,
+  )
+
+
+def digest(run: Run) -> str:
+  """A digest of this package's source files and of the run's config."""
+  found = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
+  for path in sorted(_PACKAGE.rglob('*.py')):
+    found.update(path.read_bytes())
+  return found.hexdigest()[:16]
+
+
+def in_vain(before: Sequence[Start], here: Start) -> list[Start]:
+  """The starts right before this one that died and changed nothing.
+
+  What a start did shows in where the next one begins. A start with another
+  code, config or number of processes is a new try.
+  """
+  found = []
+  for start in reversed(before):
+    same = start.what == here.what and start.processes == here.processes
+    moved = (start.step, start.entries) != (here.step, here.entries)
+    if start.ended or moved or not same:
+      break
+    found.append(start)
+  return found
+
+
+@contextlib.contextmanager
+def recorded(root: str, here: Start) -> Iterator[None]:
+  """Inside, the run goes on; its folder has a line about this start.
+
+  Raises:
+    Stopped: one line; three starts before this one were in vain.
+  """
+  path = storage.join(root, NAME)
+  found = storage.read(path, _MAX_BYTES) or b''
+  before = _parse(found.decode(errors='replace'))
+  vain = in_vain(before, here)
+  count = np.int32(len(vain))
+  if jax.process_count() > 1:
+    # Also: no process writes before all have read.
+    count = multihost_utils.process_allgather(count).max()
+  if count >= TRIES:
+    phase = vain[0].phase if vain else ''
+    raise Stopped(
+      f'{count} starts without progress, the last ended in phase '
+      f'{phase or "start"!r}: look at its stacks-*.txt and output; remove '
+      f'{path} to try again'
+    )
+  if jax.process_index() != 0:
+    yield
+    return
+
+  def note(**changes: str) -> None:
+    nonlocal here
+    here = here._replace(**changes)
+    lines = [*before[1 - _KEPT :], here]
+    text = ''.join(f'{json.dumps(s._asdict())}\n' for s in lines)
+    storage.write(path, text.encode())
+
+  note()
+  with watchdog.told_of_phases(lambda name: note(phase=name)), _ended(note):
+    yield
+
+
+@contextlib.contextmanager
+def _ended(note: Callable[..., None]) -> Iterator[None]:
+  """Notes how the block ends; nothing if that is a bug."""
+  ended = ''
+  try:
+    yield
+    ended = 'done'
+  except signals.Asked:
+    ended = 'asked'
+    raise
+  except TOLD:
+    ended = 'told'
+    raise
+  finally:
+    # The error that ends the run matters more than this one.
+    with contextlib.suppress(OSError):
+      note(ended=ended)
+
+
+def _parse(text: str) -> list[Start]:
+  """The starts of a file; a line that no run wrote counts for nothing."""
+  found = []
+  for line in text.splitlines():
+    with contextlib.suppress(ValueError, RecursionError, TypeError):
+      start = Start(**json.loads(line))
+      kinds = [type(value) for value in start]
+      if kinds == [str, str, int, str, int, int, str, str]:
+        found.append(start)
+  return found
