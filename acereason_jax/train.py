@@ -23,6 +23,7 @@ from ml_collections import config_flags
 
 from acereason_jax.config import checks, renamed
 from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.run import pins
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
@@ -141,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
   with ends_all():
     try:
       with exits.one_line_for(ValueError, OSError):
-        run = build(args.config)
+        run = build(pins.pinned(args.config, workdir))
       return train(run, workdir)
     except KeyboardInterrupt:
       raise SystemExit(
