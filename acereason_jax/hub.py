@@ -14,6 +14,7 @@ server says becomes part of an error, because it could repeat the token.
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import sys
@@ -228,13 +229,7 @@ def _alone(at: Place) -> Iterator[None]:
 @contextlib.contextmanager
 def _told(at: Place) -> Iterator[None]:
   """Makes one line, a ValueError, of what the library raises."""
-  client = huggingface_hub.get_session()
-  hooks = client.event_hooks
-  if _check_headers not in hooks['response']:
-    client.event_hooks = dict(
-      request=[*hooks['request'], _limit_time],
-      response=[*hooks['response'], _check_headers],
-    )
+  _make_careful()
   try:
     yield
   except (
@@ -249,6 +244,27 @@ def _told(at: Place) -> Iterator[None]:
     *(AssertionError, AttributeError, KeyError, TypeError),
   ) as e:
     raise ValueError(f'{at}: {_reason(at, e)}') from e
+
+
+def _make_careful() -> None:
+  """The library's client and its log stay so for the rest of the process."""
+  client = huggingface_hub.get_session()
+  hooks = client.event_hooks
+  if _check_headers not in hooks['response']:
+    client.event_hooks = dict(
+      request=[*hooks['request'], _limit_time],
+      response=[*hooks['response'], _check_headers],
+    )
+  # It logs what servers say.
+  for handler in logging.getLogger('huggingface_hub').handlers:
+    if _without_token not in handler.filters:
+      handler.addFilter(_without_token)
+
+
+def _without_token(record: logging.LogRecord) -> bool:
+  if token := huggingface_hub.get_token():
+    record.msg, record.args = record.getMessage().replace(token, '***'), ()
+  return True
 
 
 def _limit_time(request: Any) -> None:
@@ -274,7 +290,8 @@ def _reason(at: Place, error: Exception) -> str:
   for cause in causes:
     if isinstance(cause, errors.HfHubHTTPError):
       return _refusal(at, cause)
-  if isinstance(error, _OUT_OF_REACH):
+  odd = any(isinstance(cause, errors.FileMetadataError) for cause in causes)
+  if isinstance(error, _OUT_OF_REACH) and not odd:
     if constants.is_offline_mode():
       return (
         f'not whole in the cache {cache}, and HF_HUB_OFFLINE is set; unset it, '
@@ -290,7 +307,8 @@ def _reason(at: Place, error: Exception) -> str:
       f'cannot be put into the cache {cache}: {error.strerror}; make room or '
       'name another with HF_HOME'
     )
-  if isinstance(error, (OSError, RuntimeError, errors.XetDownloadError)):
+  broke = OSError, RuntimeError, errors.XetDownloadError
+  if isinstance(error, broke) and not odd:
     return f'its download broke off ({_short(error)}); run it again'
   if isinstance(error, ValueError):
     return f'{_short(error)}; do not use it, or check HF_ENDPOINT ({hub})'
