@@ -33,7 +33,8 @@ class Hub:
   heads: repository -> commit of main.
   gated: repositories that need TOKEN.
   broken: file -> bytes after which the next download of it breaks off.
-  held: file -> an event that its next download waits for.
+  held: file or repository -> an event that its next download, or question,
+    waits for.
   headers: file -> headers that replace those of its HEAD.
   endless: files that are sent without an end.
   listed: names in every listing beside the files that there are.
@@ -141,6 +142,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def _api(self, kind: str, name: str, what: str, revision: str) -> None:
     repo = name if kind == 'models' else f'datasets/{name}'
+    if repo in self.hub.held:
+      self.hub.held.pop(repo).wait()
     commit, files = self._files(repo, revision or REVISION)
     if what == 'tree':
       values = [

@@ -23,8 +23,9 @@ MODEL, DATA = 'owner/tiny', 'datasets/owner/sums'
 FILE = f'hf://{DATA}/train.jsonl'
 # Answers on one line each: 'got' or 'error'.
 ASK = """
-import json, sys
+import json, os, sys
 from acereason_jax import hub
+hub._SECONDS = float(os.environ.get('SECONDS', hub._SECONDS))
 for call, *arguments in json.loads(sys.argv[1]):
   try:
     told = dict(got=getattr(hub, call)(*arguments))
@@ -246,6 +247,13 @@ def test_no_connection_and_no_cache_is_a_line(hub, tmp_path):
     told = error(hub, tmp_path, *question, HF_HUB_OFFLINE='1')
     assert 'and HF_HUB_OFFLINE is set; unset it' in told
   assert not hub.asked
+
+
+def test_a_hub_that_never_answers_is_a_line(hub, tmp_path):
+  hub.held[MODEL] = held = threading.Event()
+  told = error(hub, tmp_path, *model(), SECONDS='0.5')
+  assert f'{hub.url} is out of reach (' in told and 'timed out' in told
+  held.set()
 
 
 def test_a_part_of_the_cache_is_a_line(hub, tmp_path):
