@@ -14,6 +14,8 @@ import sys
 import threading
 
 import hub_server
+import pyarrow
+import pyarrow.parquet
 import pytest
 import tiny
 
@@ -195,6 +197,37 @@ def test_a_revision_is_what_is_fetched(hub, tmp_path):
   for answer, content in ((now, b'{"moved": 1}'), (then, b'{}')):
     with open(os.path.join(answer['got'], 'config.json'), 'rb') as file:
       assert file.read() == content
+
+
+ROWS_OF = """
+import sys
+import tiny
+from acereason_jax import resolve
+data = tiny.shipped('acereason_7b').get_config('math_only').domains.math
+for source in (data.train_data, data.heldout_data):
+  rows = resolve.build(source.to_dict(), 'data')
+  print(*[(row.question, row.answer) for row in rows])
+"""
+
+
+def test_the_published_config_reads_its_data_from_the_hub(hub, tmp_path):
+  """Rows in the columns that public code reads from these files."""
+  rows = b'{"problem": "1 + 1?", "answer": "2"}\n'
+  hub.commit('datasets/nvidia/AceReason-Math', {'math.jsonl': rows})
+  columns = dict(ID=['2024-I-1'], Problem=['2 + 2?'], Solution=['So:'])
+  table = pyarrow.table(columns | dict(Answer=[4]))
+  pyarrow.parquet.write_table(table, tmp_path / 'aime')
+  name, content = 'aime_2024_problems.parquet', (tmp_path / 'aime').read_bytes()
+  hub.commit('datasets/Maxwell-Jia/AIME_2024', {name: content})
+  done = subprocess.run(
+    [sys.executable, '-c', ROWS_OF],
+    env=tiny.environment(tmp_path) | hub_server.environment(hub, tmp_path),
+    cwd=tiny.TESTS,
+    capture_output=True,
+    text=True,
+  )
+  said = done.stdout.splitlines()
+  assert said == ["('1 + 1?', '2')", "('2 + 2?', '4')"], done.stderr
 
 
 REFUSED = {

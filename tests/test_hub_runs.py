@@ -137,6 +137,25 @@ def test_a_mistake_is_a_line_before_anything_is_compiled(
   assert 'model.safetensors' in hub.fetched()
 
 
+def test_generate_reads_both_from_the_hub(hub, tmp_path):
+  words = [
+    *(sys.executable, '-m', 'acereason_jax.generate', f'--model={MODEL}'),
+    *(f'--prompts=hf://{DATA}/heldout.jsonl', f'--out={tmp_path}/out.jsonl'),
+    *('--n=1', '--max_tokens=4', '--temperature=1', '--top_p=1'),
+  ]
+  how = dict(
+    env=tiny.environment(tmp_path / 'compiled'), capture_output=True, text=True
+  )
+  done = subprocess.run(words, **how)
+  assert done.returncode == 0, done.stderr
+  lines = (tmp_path / 'out.jsonl').read_text().splitlines()
+  assert len(lines) == 6
+  move(hub)
+  done = subprocess.run(words, **how)
+  assert done.returncode == 1
+  assert 'holds rollouts of other settings: ' in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_commits_of_one(hub, command, tmp_path):
   began = dict(hub.heads)
