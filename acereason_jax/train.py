@@ -142,7 +142,8 @@ def main(argv: Sequence[str]) -> int:
   with ends_all():
     try:
       with exits.one_line_for(ValueError, OSError):
-        run = build(pins.pinned(args.config, workdir))
+        first = jax.process_index() == 0
+        run = build(pins.pinned(args.config, workdir, first))
       return train(run, workdir)
     except KeyboardInterrupt:
       raise SystemExit(

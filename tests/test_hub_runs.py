@@ -188,7 +188,7 @@ def test_every_name_of_a_config_gets_its_commit(folder, tmp_path):
       math=dict(heldout_data=dict(jsonl, path=f'hf://{DATA}@{a}/4.jsonl'))
     )
   before = config.to_json()
-  pinned = pins.pinned(config, tmp_path)
+  pinned = pins.pinned(config, tmp_path, first=True)
   assert config.to_json() == before
   assert pinned.model == f'{MODEL}@{a}'
   assert [s['path'] for s in pinned.train_data.sources] == [
@@ -198,7 +198,7 @@ def test_every_name_of_a_config_gets_its_commit(folder, tmp_path):
   ]
   math = stages.domains(pinned)['math']
   assert math.heldout_data.path == f'hf://{DATA}@{a}/4.jsonl'
-  assert pins.pinned(pinned, tmp_path).to_json() == pinned.to_json()
+  assert pins.pinned(pinned, tmp_path, first=True).to_json() == pinned.to_json()
 
 
 def test_a_folder_comes_before_the_hub(folder, tmp_path, monkeypatch):
@@ -218,4 +218,4 @@ def test_a_folder_comes_before_the_hub(folder, tmp_path, monkeypatch):
 def test_a_damaged_record_is_a_line(folder, tmp_path, content):
   (tmp_path / pins.NAME).write_text(content)
   with pytest.raises(ValueError, match=r'hub\.json: expected a commit'):
-    pins.pinned(tiny.config(folder), tmp_path)
+    pins.pinned(tiny.config(folder), tmp_path, first=True)

@@ -12,23 +12,23 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import ml_collections
 
 from acereason_jax import files, hub
+from acereason_jax.console import terminal
 from acereason_jax.data import records
-from acereason_jax.run import metrics
 
 NAME = 'hub.json'
 _MAX_BYTES = 1 << 20
 
 
 def pinned(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, first: bool
 ) -> ml_collections.ConfigDict:
   """The config with a commit in every name of the hub.
 
-  The first process writes those that the run's folder does not have yet.
+  The `first` process of a run writes those that its folder does not have yet.
+  jax need not be connected: the commits are a part of what processes compare.
 
   Raises:
     ValueError, OSError: one line; a name that the hub does not have, for
@@ -38,10 +38,10 @@ def pinned(
   before = read(workdir / NAME)
   now = {at.name: before.get(at.name) or hub.commit_of(at) for at in places}
   for at in places:
-    if now[at.name] != at.revision:
+    if first and now[at.name] != at.revision:
       known = 'as this run began' if at.name in before else 'from here on'
-      metrics.say(f'{at}: commit {now[at.name][:12]}, {known}')
-  if now.keys() - before.keys() and jax.process_index() == 0:
+      terminal.say(f'{at}: commit {now[at.name][:12]}, {known}')
+  if first and now.keys() - before.keys():
     workdir.mkdir(parents=True, exist_ok=True)
     content = json.dumps(before | now, indent=2)
     files.write_atomically(workdir / NAME, content)
