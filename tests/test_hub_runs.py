@@ -137,6 +137,7 @@ def test_a_mistake_is_a_line_before_anything_is_compiled(
   assert 'model.safetensors' in hub.fetched()
 
 
+@pytest.mark.slow
 def test_generate_reads_both_from_the_hub(hub, tmp_path):
   words = [
     *(sys.executable, '-m', 'acereason_jax.generate', f'--model={MODEL}'),
