@@ -30,6 +30,8 @@ setuptools.setup(
     'optax>=0.2.8,<0.2.9',
     'orbax-checkpoint>=0.12,<0.13',
     'transformers>=5,<5.25',
+    # Also what it raises, and how it names the files of its cache.
+    'huggingface_hub>=2.4,<2.5',
     # Chat templates; transformers does not install it.
     'jinja2>=3.1.6,<3.2',
     'tokenizers<0.24',

@@ -8,9 +8,11 @@ followed.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import IO
@@ -91,6 +93,23 @@ def refuse_existing(path: Path) -> None:
       f'{path}: already exists and is not empty; remove it or choose '
       'another output directory'
     )
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+  """Holds an exclusive lock, which the kernel drops if the process dies.
+
+  `busy` is printed if another process holds it, before this one waits.
+  """
+  # Never opens a link, which could lead to another user's file.
+  flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+  with os.fdopen(os.open(path, flags, 0o666), 'r+') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(busy, file=sys.stderr, flush=True)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 def _temporary(path: Path, digits: int) -> str:

@@ -34,8 +34,9 @@ FLAGS = command_line.Flags(logging.WARNING)
 FLAGS.string(
   'model',
   None,
-  'A Hugging Face directory, the name of an embedded model, the folder of a '
-  'run (its newest checkpoint) or RUN/checkpoints/STEP.',
+  "A Hugging Face directory, a model of the hub ('owner/name'), the name of an "
+  'embedded model, the folder of a run (its newest checkpoint) or '
+  'RUN/checkpoints/STEP.',
   required=True,
 )
 FLAGS.string(

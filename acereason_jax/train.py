@@ -32,7 +32,7 @@ from acereason_jax.console import (
 from acereason_jax.hosts import cluster, watchdog
 from acereason_jax.hosts import gang as gang_lib
 from acereason_jax.hosts import ids as ids_lib
-from acereason_jax.run import handshake
+from acereason_jax.run import handshake, pins
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
@@ -176,7 +176,8 @@ def main(argv: Sequence[str]) -> int:
     gang = join(args)
   with ends_all(gang), interruptible():
     with exits.one_line_for(ValueError, OSError):
-      handshake.check(gang, args.config, workdir)
+      config = pins.pinned(args.config, workdir, gang.own.process == 0)
+      handshake.check(gang, config, workdir)
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
     watchdog.start(workdir, args.hang_seconds, gang.own, gang.end)
     with signals.StopRequest() as stop:
@@ -186,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
           watchdog.phase('load'),
           exits.one_line_for(ValueError, OSError),
         ):
-          run = build(args.config)
+          run = build(config)
           handshake.check_digests(gang, run)
         status = train(run, workdir, stop)
       except signals.Asked:

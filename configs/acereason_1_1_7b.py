@@ -8,6 +8,7 @@ Qwen2.5-Math-7B, ChatML), the prompt, the prompts of each math stage, and a
 temperature that keeps the entropy near 0.3 from the first stage to the last.
 Expected [1.1]: AIME24 72.6 at the end. Not measured by us: no accelerator ran
 this yet.
+The SFT model is yet to be put there by hand: --config.model names its folder.
 Data, beside what acereason_7b.py says: a math row's `difficulty` is what R1
 needs for it, in thousands of tokens. nvidia/AceReason-Math has no such field:
 count it, or name all prompts for the first stage too:
@@ -39,7 +40,7 @@ def get_config(data=''):
   if data not in ('', 'without_difficulty'):
     raise ValueError(f'data {data!r}: there is: without_difficulty')
   c = acereason_7b.get_config()
-  c.model = 'AceReason-Nemotron-1.1-7B-SFT'
+  c.model = 'the_sft_model'
   c.prompt.system = SYSTEM
   c.prompt.suffix = MATH_SUFFIX
   # [1.1]: 0.85 held the entropy at 0.26-0.38; the gain and bounds are [open].

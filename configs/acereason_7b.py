@@ -1,10 +1,10 @@
 """AceReason-Nemotron-7B: the whole published order of stages in one run.
 
     python -m acereason_jax.train --config=configs/acereason_7b.py \\
-      --config.model=/models/DeepSeek-R1-Distill-Qwen-7B --coordinator=auto
+      --coordinator=auto
 
 The papers' ablations are other orders of the same stages, by a name after the
-file's; docs/recipe.md lists them:
+file's; docs/recipe.md lists them. This one needs nothing but the hub:
 
     ... --config=configs/acereason_7b.py:math_only
 
@@ -15,14 +15,20 @@ One stage, from where another run ended:
 Hardware: the paper used 128 H100s. Expected [P Table 1 and 3.4], AIME24: 55.5
 at the start, 62 after math_16k, 65.9 after math_24k, 66.9 after code_32k, 69.0
 at the end. Not measured by us: no accelerator ran this yet.
-Data, JSON lines of problem and answer: nvidia/AceReason-Math (49,585 rows) and,
-for code, tasks of data/code_tasks.py with a `difficulty` of 0 to 8, the
-failures in 8 attempts of R1 [P 3.3.1], and, where a program must begin with
-given code, a `starter`; they were not released.
+Model and math are fetched from the hub: 15 GB, nvidia/AceReason-Math (49,585
+rows of problem and answer) and AIME24. Names and columns are as others' public
+code reads them; we fetched neither.
+Code is yet to be put there by hand, as JSON lines: code.jsonl, tasks of
+data/code_tasks.py with a `difficulty` of 0 to 8, the failures in 8 attempts of
+R1 [P 3.3.1], and, where a program must begin with given code, a `starter`; they
+were not released. livecodebench_v5.jsonl, the same without a difficulty: its
+`code_tasks.livecodebench` converts livecodebench/code_generation_lite.
 """
 
 from acereason_jax.config import base
 
+MATH = 'hf://datasets/nvidia/AceReason-Math/math.jsonl'
+AIME24 = 'hf://datasets/Maxwell-Jia/AIME_2024/aime_2024_problems.parquet'
 # As released for evaluation [K]; that of training is not reported.
 _PROGRAM = (
   'Please place the solution code in the following format:\n'
@@ -166,16 +172,17 @@ def get_config(order=''):
 
 def recipe(order, first_difficulty):
   c = base.get_config()
-  c.model = 'DeepSeek-R1-Distill-Qwen-7B'
+  c.model = 'deepseek-ai/DeepSeek-R1-Distill-Qwen-7B'
   max_solved = TABLE_3.get(order, 6)
   every = stages(first_difficulty, max_solved)
   order = 'math_only' if order in TABLE_3 else order
   c.stages, used = ordered(every, order)
   jsonl = 'acereason_jax.data.sources:jsonl'
+  parquet = 'acereason_jax.data.sources:parquet'
   domains = dict(
     math=dict(
-      train_data=dict(fn=jsonl, path='acereason_math.jsonl'),
-      heldout_data=dict(fn=jsonl, path='aime24.jsonl'),
+      train_data=dict(fn=jsonl, path=MATH),
+      heldout_data=dict(fn=parquet, path=AIME24),
     ),
     code=dict(
       train_data=dict(fn=jsonl, path='code.jsonl'),

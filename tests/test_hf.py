@@ -132,6 +132,27 @@ def test_export_repeats_its_source_byte_for_byte(name, sharded, tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['out']
 
 
+def test_export_follows_the_links_of_the_hubs_cache_alone(tmp_path):
+  """A file may be shared by all repositories of a cache, two links away."""
+  cache = tmp_path / 'hub'
+  own, shared = cache / 'models--a--b' / 'blobs', cache / 'blobs' / '1f'
+  source = own.parent / 'snapshots' / ('0' * 40)
+  for folder in (own, shared, source):
+    folder.mkdir(parents=True)
+  for path in sorted((GOLDEN / 'qwen2').iterdir()):
+    shutil.copyfile(path, shared / path.name)
+    (own / path.name).symlink_to(shared / path.name)
+    (source / path.name).symlink_to(own / path.name)
+  params = hf.load(str(source), specs_of(source), dtype=jnp.float32)
+  hf.export(params, specs_of(source), str(source), str(tmp_path / 'out'))
+  for path in (tmp_path / 'out').iterdir():
+    assert path.read_bytes() == (shared / path.name).read_bytes()
+  (tmp_path / 'secret').write_text('{}')
+  (source / 'merges.txt').symlink_to(tmp_path / 'secret')
+  with pytest.raises(ValueError, match=r'merges.txt: a link to .*secret'):
+    hf.export(params, specs_of(source), str(source), str(tmp_path / 'other'))
+
+
 def test_export_writes_the_values_it_is_given(tmp_path):
   specs = specs_of(GOLDEN / 'qwen2')
   params = hf.load(GOLDEN / 'qwen2', specs, dtype=jnp.float32)

@@ -61,8 +61,9 @@ def _run(c: ml_collections.ConfigDict) -> None:
 
 
 def _model(c: ml_collections.ConfigDict) -> None:
-  # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), or
-  # the name of an embedded model ('smollm2-135m').
+  # A Hugging Face directory (config.json, *.safetensors, tokenizer.json), a
+  # model of the hub ('owner/name', 'owner/name@revision'), or an embedded one
+  # ('smollm2-135m').
   c.model = ''
   # 'bfloat16' or 'float32': compute and rollout weights. Trained weights are
   # float32, and so is the optimizer's state unless `optim` sets another type.

@@ -25,7 +25,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import types as kinds
 
-from acereason_jax import children
+from acereason_jax import children, hub
 from acereason_jax.data import records
 
 # Unpacked size of the columns that are read; all their text is kept in memory.
@@ -67,10 +67,11 @@ def _numbered(
 
 def _messages(path: str | os.PathLike, columns: Sequence[str]) -> Iterator:
   """Yields the list of all columns, then each row."""
+  file = hub.local(path)
   with contextlib.ExitStack() as stack:
     said = stack.enter_context(tempfile.TemporaryFile())
     child = subprocess.Popen(
-      [sys.executable, '-P', '-m', _NAME, os.fspath(path), *columns],
+      [sys.executable, '-P', '-m', _NAME, os.fspath(file), *columns],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
       stderr=said,

