@@ -279,11 +279,11 @@ def small_disk(gang: Gang) -> dict:
 
 
 def fill(gang: Gang) -> None:
-  with contextlib.suppress(OSError):
-    with (gang.workdir / 'filler').open('wb') as file:
-      while True:
-        file.write(bytes(4096))
-        file.flush()
+  filler = gang.workdir / 'filler'
+  with contextlib.suppress(OSError), filler.open('wb') as file:
+    while True:
+      file.write(bytes(4096))
+      file.flush()
 
 
 def hang(place: str, of: int = -1) -> Fault:

@@ -5,7 +5,6 @@
 hangs in the first update. The thread sleeps, as one that waits for a network.
 """
 
-import sys
 import time
 
 from acereason_jax import train
