@@ -1,16 +1,18 @@
 """Every fault of a machine, tried on gangs of real processes.
 
     python tests/faults.py --processes=2 [NAME ...]
+    python tests/faults.py --processes=2 --kills=20
 
 prints a line of docs/launch.md's table for each: what was said, the exit
 statuses, the seconds until every process had ended, and whether the same
-command then ended like a run without a fault. A host is a folder: its process
+command then ended like a run without a fault; or kills runs in a bucket at random. A host is a folder: its process
 has that as its working directory, with its own copy of the model and the data.
 """
 
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -24,12 +26,13 @@ from typing import NamedTuple
 
 import gangs
 import numpy as np
+import object_store
 import psutil
 import safetensors.numpy
 import tiny
 from runs import Command, assert_same_run
 
-from acereason_jax import types
+from acereason_jax import storage, types
 
 STEPS = 4
 # Low, so that a fault is found at once; a real run has minutes.
@@ -47,12 +50,23 @@ class Skipped(Exception):
 
 
 class Gang:
-  """The processes of one run, each on a host of its own."""
+  """The processes of one run, each on a host of its own.
 
-  def __init__(self, folder: pathlib.Path, count: int, name: str):
-    self.folder, self.count = folder, count
+  `store` holds the run's folder; None: a disk that all hosts share does.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    count: int,
+    name: str,
+    store: object_store.Store | None = None,
+  ):
+    self.folder, self.count, self.store = folder, count, store
     self.home = folder / f'{name}-{count}'
     self.workdir = self.home / 'run'
+    if store is not None:
+      self.workdir = storage.join(store.make_bucket('runs'), self.home.name)
     self.hosts = [self.home / f'host-{i}' for i in range(count)]
     self.settle()
     self.runs: list[Command] = []
@@ -76,6 +90,7 @@ class Gang:
     """Starts the processes; `own` has flags, `how` arguments of Command."""
     self.began = time.monotonic()
     meeting = gangs.flags(self.count)
+    env = self.store.environment if self.store else {}
     self.runs = [
       Command(
         self.folder,
@@ -86,7 +101,7 @@ class Gang:
         *flags,
         *meeting[i],
         *own.get(i, ()),
-        **dict(cwd=self.hosts[i]) | dict(how.get(i, {})),
+        **dict(cwd=self.hosts[i], env=env) | dict(how.get(i, {})),
       )
       for i in (range(self.count) if present is None else present)
     ]
@@ -95,7 +110,7 @@ class Gang:
     """From here on the seconds count."""
     self.began = time.monotonic()
 
-  def ends(self, seconds: float = 120) -> list[int]:
+  def ends(self, seconds: float = 240) -> list[int]:
     """All exit statuses; a process that is still there is an error."""
     threads = [threading.Thread(target=run.end) for run in self.runs]
     for thread in threads:
@@ -136,6 +151,7 @@ class Fault(NamedTuple):
   codes: the exit statuses that may follow, for any process.
   says: pattern that a line of some process must match; '' if none.
   resumes: whether the same command, without the fault, then ends the run.
+  on_store: whether the run's folder is in a bucket.
   """
 
   start: Callable[[Gang], dict]
@@ -143,6 +159,7 @@ class Fault(NamedTuple):
   codes: tuple[int, ...]
   says: str
   resumes: bool = True
+  on_store: bool = False
 
 
 def nothing(gang: Gang) -> dict:
@@ -296,6 +313,32 @@ def hang(place: str, of: int = -1) -> Fault:
   return Fault(start, None, (70, 1, 134), r'error: .*process \d')
 
 
+def store_for(seconds: float, change, back) -> Callable[[Gang], None]:
+  """Changes the store, and changes it back after so many seconds."""
+
+  def inject(gang: Gang) -> None:
+    change(gang.store)
+    timer = threading.Timer(seconds, back, [gang.store])
+    timer.start()
+    gang.stack.callback(timer.join)
+
+  return inject
+
+
+def set_status(status: int) -> Callable[[object_store.Store], None]:
+  return lambda store: setattr(store, 'status', status)
+
+
+def set_delay(seconds: float) -> Callable[[object_store.Store], None]:
+  return lambda store: setattr(store, 'delay', seconds)
+
+
+def on_store(seconds: float, change, back) -> Fault:
+  """A fault of the store that a run survives."""
+  inject = store_for(seconds, change, back)
+  return Fault(nothing, inject, (0,), '', False, True)
+
+
 KILLED = (-9, 70)
 WORKER, ZYGOTE = 'verifiers.pool.worker', 'zygote'
 FAULTS = {
@@ -347,6 +390,25 @@ FAULTS = {
   'hang in the update': hang('update'),
   'hang in a save': hang('save'),
   'hang on process 0 in the update': hang('update', 0),
+  'kill -9 of a worker, gs://': Fault(
+    nothing,
+    signalled(-1, signal.SIGKILL),
+    KILLED,
+    r'error: lost process \d',
+    on_store=True,
+  ),
+  'the store is down for 60 s': on_store(
+    60, object_store.Store.stop, object_store.Store.start
+  ),
+  'the store does not answer for 60 s': on_store(
+    60, object_store.Store.pause, object_store.Store.go_on
+  ),
+  'the store answers 503 for 60 s': on_store(
+    60, set_status(503), set_status(0)
+  ),
+  'the store takes a second for an answer': on_store(
+    30, set_delay(1.0), set_delay(0.0)
+  ),
 }
 
 
@@ -395,7 +457,18 @@ def prove(fault: Fault, name: str, folder: pathlib.Path, count: int) -> Row:
 
 
 def assert_like(gang: Gang, folder: pathlib.Path, count: int) -> None:
-  assert_same_run(gang.workdir, unbroken(folder, count), STEPS)
+  assert_same_run(on_disk(gang), unbroken(folder, count), STEPS)
+
+
+def on_disk(gang: Gang) -> pathlib.Path:
+  """The run's folder, or a copy of it from its bucket."""
+  if gang.store is None:
+    return gang.workdir
+  copy = pathlib.Path(tempfile.mkdtemp(dir=gang.home))
+  for name in storage.names(gang.workdir):
+    content = storage.read(storage.join(gang.workdir, name), 1 << 30)
+    storage.write(copy / name, content)
+  return copy
 
 
 def unbroken(folder: pathlib.Path, count: int) -> pathlib.Path:
@@ -409,20 +482,55 @@ def unbroken(folder: pathlib.Path, count: int) -> pathlib.Path:
   return workdir
 
 
+def killed_at_random(
+  kills: int, folder: pathlib.Path, count: int, store: object_store.Store
+) -> int:
+  """Kills runs in a bucket so often in all; returns how many runs it took.
+
+  Each must end as the run that was not killed.
+  """
+  random_, runs = random.Random(kills), 0
+  while kills:
+    gang = Gang(folder, count, f'killed-{runs}', store)
+    runs += 1
+    while True:
+      gang.start()
+      victim = gang.runs[random_.randrange(count)].process
+      seconds = random_.uniform(1, 20) if kills else 600
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        victim.wait(seconds)
+      ended = victim.poll() is not None
+      victim.kill()
+      codes = gang.ends()
+      if ended:
+        assert codes == [0] * count, gang.said()
+        break
+      kills -= 1
+      assert set(codes) <= {-9, 70}, f'{codes}\n{gang.said()}'
+      print(f'{kills} kills left; {gang.last_lines()}', flush=True)
+    assert_like(gang, folder, count)
+  return runs
+
+
 def main(argv: Sequence[str]) -> int:
-  count = 2
+  options = dict(a[2:].split('=') for a in argv[1:] if a.startswith('--'))
+  count = int(options.get('processes', 2))
   names = [a for a in argv[1:] if not a.startswith('--')] or list(FAULTS)
-  for flag in argv[1:]:
-    if flag.startswith('--processes='):
-      count = int(flag.partition('=')[2])
   failed = []
-  with tempfile.TemporaryDirectory() as path:
+  with tempfile.TemporaryDirectory() as path, contextlib.ExitStack() as stack:
     folder = pathlib.Path(path)
     tiny.write(folder)
+    (folder / 'store').mkdir()
+    store = stack.enter_context(object_store.Store(folder / 'store'))
+    os.environ.update(store.environment)
     unbroken(folder, count)
+    if kills := int(options.get('kills', 0)):
+      runs = killed_at_random(kills, folder, count, store)
+      print(f'{kills} kills of {count} processes in {runs} runs: the same bits')
+      return 0
     for name in names:
       try:
-        row = prove(FAULTS[name], name, folder, count)
+        row = prove(FAULTS[name], name, folder, count, store)
       except Skipped as e:
         print(f'| {name} | skipped: {e} |', flush=True)
         continue
