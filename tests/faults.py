@@ -5,8 +5,9 @@
 
 prints a line of docs/launch.md's table for each: what was said, the exit
 statuses, the seconds until every process had ended, and whether the same
-command then ended like a run without a fault; or kills runs in a bucket at random. A host is a folder: its process
-has that as its working directory, with its own copy of the model and the data.
+command then ended like a run without a fault. With --kills it kills runs in a
+bucket at random instead. A host is a folder: its process has that as its
+working directory, with its own copy of the model and the data.
 """
 
 import contextlib
