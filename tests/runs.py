@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tiny
 
+from acereason_jax import types
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, metrics
 
@@ -32,6 +33,8 @@ class Command:
     devices=1,
     fresh=False,
     config='tiny_config',
+    cwd=None,
+    env=types.EMPTY,
   ):
     head = [tiny.TESTS / f'{by}.py', script] if script else []
     head = head or ['-m', 'acereason_jax.train']
@@ -39,8 +42,9 @@ class Command:
     self.output = ''
     self.process = forked.command(
       [*map(str, head), *flags, f'--workdir={workdir}'],
-      tiny.environment(cache, devices),
+      tiny.environment(cache, devices) | env,
       fresh,
+      cwd,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()
