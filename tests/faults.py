@@ -429,10 +429,16 @@ class Row(NamedTuple):
   resumed: bool | None
 
 
-def prove(fault: Fault, name: str, folder: pathlib.Path, count: int) -> Row:
+def prove(
+  fault: Fault,
+  name: str,
+  folder: pathlib.Path,
+  count: int,
+  store: object_store.Store,
+) -> Row:
   """Raises AssertionError unless the fault ends as it must."""
   slug = re.sub(r'\W+', '-', name)
-  gang = Gang(folder, count, slug)
+  gang = Gang(folder, count, slug, store if fault.on_store else None)
   with contextlib.ExitStack() as gang.stack:
     how = fault.start(gang)
     gang.start(**how)
