@@ -3,7 +3,8 @@
 A shard of columns is a piece of every row of the file, so each process would
 read nearly all of it. Instead each reads its share of whole rows, once over all
 processes, and the devices exchange pieces. Values only move, so they stay the
-same bit for bit.
+same bit for bit; a reshard by the compiler would add zeros, in the memory of
+many whole arrays.
 """
 
 from collections.abc import Callable
