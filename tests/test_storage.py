@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import threading
 
 import object_store
@@ -140,6 +141,17 @@ def test_what_is_no_path_is_one_line(path, match):
   with pytest.raises(ValueError, match=match) as e:
     storage.is_remote(path)
   assert len(str(e.value)) < 500
+
+
+def test_without_the_extra_there_is_one_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'gcsfs', None)
+  storage._is_equipped.cache_clear()
+  try:
+    with pytest.raises(ValueError, match=r"pip install 'acereason_jax\[gcs\]'"):
+      storage.is_remote('gs://bucket/x')
+    assert not storage.is_remote('runs/x')
+  finally:
+    storage._is_equipped.cache_clear()
 
 
 def test_a_disk_is_not_remote():

@@ -573,10 +573,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 # What one host has written, another must find: no lists are kept.
 fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
 fsspec.register_implementation(
-  'gcs',
-  'acereason_jax.run.bucket.Files',
-  clobber=True,
-  errtxt="gs:// needs gcsfs: pip install 'acereason_jax[gcs]'",
+  'gcs', 'acereason_jax.run.bucket.Files', clobber=True
 )
 # Also for what only reads a checkpoint; a filter that is there is not added.
 logging.getLogger('absl').addFilter(_is_news)
