@@ -1,8 +1,8 @@
 """Checkpoints in a bucket, on a real server."""
 
 import os
-import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -60,6 +60,17 @@ def saved(root, *steps, **values):
       checkpoints.save(step, some_state(), {'at': step}, {'a': 1}, b'a file')
 
 
+def child(program, *arguments):
+  return subprocess.Popen(
+    [sys.executable, '-c', program, *arguments],
+    cwd=tiny.TESTS.parent,
+    env=os.environ | {'XLA_FLAGS': ''},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
 def message_of(error):
   text = str(error.value)
   assert '\n' not in text and len(text) < 600
@@ -103,25 +114,18 @@ def test_a_stamp_is_of_one_save(where, root, tmp_path):
 @pytest.mark.slow
 def test_a_save_that_was_killed_leaves_the_one_before(root, store):
   rng = random.Random(0)
-  command = [sys.executable, '-c', CHILD, root]
   committed = 0
   for _ in range(3):
-    child = subprocess.Popen(
-      command,
-      cwd=tiny.TESTS.parent,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      text=True,
-    )
-    first = child.stdout.readline()
+    run = child(CHILD, root)
+    first = run.stdout.readline()
     assert int(first.split()[1]) in (committed, committed + 1)
     for _ in range(2):
-      committed = int(child.stdout.readline().split()[1])
+      committed = int(run.stdout.readline().split()[1])
     time.sleep(rng.uniform(0, 0.5))
-    child.kill()
-    rest = child.stdout.read().splitlines()
+    run.kill()
+    rest = run.stdout.read().splitlines()
     committed = int(rest[-1].split()[1]) if rest else committed
-    child.communicate()
+    run.communicate()
   with checkpoint.Checkpoints(root, keep=2) as checkpoints:
     newest = checkpoints.latest_step()
     assert newest in (committed, committed + 1)
@@ -197,17 +201,7 @@ def test_a_store_that_stays_away_is_one_line(root, store, monkeypatch, caplog):
 def test_two_processes_restore_right_after_a_save(root):
   for steps in (2, 4):
     address = f'127.0.0.1:{gangs.free_port()}'
-    both = [
-      subprocess.Popen(
-        [sys.executable, '-c', TWO, address, str(process), root],
-        cwd=pathlib.Path(tiny.TESTS.parent),
-        env=os.environ | {'XLA_FLAGS': ''},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-      )
-      for process in range(2)
-    ]
+    both = [child(TWO, address, str(process), root) for process in range(2)]
     try:
       for process in both:
         out, error = process.communicate(timeout=120)
@@ -215,3 +209,58 @@ def test_two_processes_restore_right_after_a_save(root):
     finally:
       for process in both:
         process.kill()
+
+
+LISTS = """
+import sys
+import jax
+from acereason_jax.run import checkpoint
+
+address, process, root, seconds = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(process))
+checkpoint._SEEN_SECONDS = float(seconds)
+try:
+  checkpoints = checkpoint.Checkpoints(root, keep=1)
+except OSError as e:
+  print('told:', e.strerror, flush=True)
+else:
+  print('newest', checkpoints.latest_step(), flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seconds', [60, 1])
+def test_processes_go_on_from_the_step_that_the_first_one_finds(
+  tmp_path, seconds
+):
+  """As on a network disk that shows the second one an older list."""
+  roots = tmp_path / 'first', tmp_path / 'second'
+  for root, step in zip(roots, (2, 1)):
+    saved(root, step)
+  address = f'127.0.0.1:{gangs.free_port()}'
+  both = [
+    child(LISTS, address, str(process), str(root), str(seconds))
+    for process, root in enumerate(roots)
+  ]
+  try:
+    first = both[0].stdout.readline()
+    while first.startswith('[Gloo]'):
+      first = both[0].stdout.readline()
+    assert first == 'newest 2\n'
+    if seconds > 1:
+      shutil.copytree(
+        roots[0] / 'checkpoints' / '2', roots[1] / 'checkpoints' / '2'
+      )
+    out, error = both[1].communicate(timeout=120)
+    line = out.splitlines()[-1]
+    if seconds > 1:
+      assert line == 'newest 2', error
+    else:
+      assert line.startswith('told: ') and 'finds step 2 as the newest' in line
+      assert 'process 1 finds 1; give all hosts the same folder' in line
+  finally:
+    for process in both:
+      process.kill()
+      process.communicate()

@@ -570,8 +570,6 @@ def _is_news(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or not record.exc_info
 
 
-# What one host has written, another must find: no lists are kept.
-fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
 fsspec.register_implementation(
   'gcs', 'acereason_jax.run.bucket.Files', clobber=True
 )
