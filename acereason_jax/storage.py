@@ -7,6 +7,7 @@ not answer is asked again for about two minutes.
 
 import errno
 import functools
+import importlib.util
 import os
 import pathlib
 import re
@@ -39,12 +40,15 @@ def is_remote(path: Path) -> bool:
   """Whether the path is in a bucket.
 
   Raises:
-    ValueError: one line, a URL that is not gs://BUCKET/NAME.
+    ValueError: one line, a URL that is not gs://BUCKET/NAME, or gcsfs is not
+      installed.
   """
   path = os.fspath(path)
   if '://' not in path:
     return False
   _split(path)
+  if not _is_equipped():
+    raise ValueError(f"{path}: needs gcsfs: pip install 'acereason_jax[gcs]'")
   return True
 
 
@@ -174,6 +178,12 @@ class Refused(ValueError):
 
 class _OutOfRange(Exception):
   """The object is smaller than what was asked for."""
+
+
+@functools.cache
+def _is_equipped() -> bool:
+  # Orbax needs it for checkpoints; this file does not.
+  return importlib.util.find_spec('gcsfs') is not None
 
 
 @functools.cache

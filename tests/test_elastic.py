@@ -4,15 +4,19 @@ What was decoded is not decoded again, and the ledger is that of a run that
 nothing disturbed. Waiting has a guard, which says that a run hangs.
 """
 
+import json
 import re
 from typing import NamedTuple
 
 import gangs
+import object_store
 import pytest
 import tiny
 from runs import Command, ledger_of, metrics_of
 
-from acereason_jax.run import entries
+from acereason_jax import storage
+from acereason_jax.curriculum import parquet
+from acereason_jax.run import checkpoint, entries
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
 STEPS, ROLLOUTS = 6, 16
@@ -76,8 +80,9 @@ def reference(folder, command):
 def kept_tokens(workdir):
   """The tokens of the rollouts in a journal, by step, from all its files."""
   found = {}
-  for path in (workdir / 'journal').glob('*.journal'):
-    content = path.read_bytes()
+  folder = storage.join(workdir, 'journal')
+  for name in storage.names(folder):
+    content = storage.read(storage.join(folder, name), 1 << 30)
     for key, value in entries.read(content, content[:44]).records:
       if key.phase == 'train' and hasattr(value, 'tokens'):
         found[key] = len(value.tokens)
@@ -120,3 +125,24 @@ def test_another_gang_goes_on(reference, command, tmp_path, before, after):
   # Nobody's files are left behind.
   steps = {p.name.split('-')[1] for p in workdir.glob('journal/*.journal')}
   assert steps <= {'4.journal', '5.journal'}
+
+
+def test_another_gang_goes_on_in_a_bucket(reference, command, tmp_path):
+  """Killed in the middle of a step; each restart waits for the lease."""
+  with object_store.started(tmp_path / 'store'):
+    workdir = 'gs://runs/elastic'
+    for run in Gang(2).start(command, workdir, 4, script=DIES):
+      assert run.end() != 0
+    kept = kept_tokens(workdir)
+    assert sum(kept.values())
+    said = ended(Gang(1, 2, tensor=2).start(command, workdir, 4))
+    saved = re.search(r'going on after step (\d+)', said)
+    lines = storage.read(f'{workdir}/metrics.jsonl', 1 << 20).splitlines()
+    for row in map(json.loads, lines[int(saved[1]) if saved else 0 :]):
+      left = row['response_length'] * ROLLOUTS - kept.get(row['step'] - 1, 0)
+      assert row['decoded_tokens'] == pytest.approx(left, abs=1e-3)
+    assert 'going on after step 4' in ended(
+      Gang(2).start(command, workdir, STEPS)
+    )
+    found = checkpoint.load_ledger(f'{workdir}/checkpoints/{STEPS}')
+    assert parquet.from_bytes(found) == ledger_of(reference, STEPS)

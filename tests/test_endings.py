@@ -183,20 +183,17 @@ def test_a_folder_that_is_deleted_under_a_run(folder, tmp_path):
 
 
 def test_errors_of_a_folder_that_is_gone_say_so(tmp_path):
-  lock = folder_lib.lock_of(tmp_path)
-  lock.touch()
   with (
     pytest.raises(ValueError, match='of another kind'),
-    folder_lib.told_if_gone(tmp_path),
+    folder_lib.opened(tmp_path),
   ):
     raise ValueError('of another kind')
   for error in (ValueError('no such array'), OSError(errno.EIO, 'odd')):
-    lock.touch()
     with (
       pytest.raises(OSError, match='the folder was deleted'),
-      folder_lib.told_if_gone(tmp_path),
+      folder_lib.opened(tmp_path),
     ):
-      lock.unlink()
+      (tmp_path / '0.lock').unlink()
       raise error
 
 

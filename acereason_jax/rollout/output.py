@@ -39,8 +39,8 @@ class Output:
 
   `where` is the path that was given, maybe at gs://; `path` is the file that is
   written here. `<path>.json` holds `settings`. `done` maps (id, index) of each
-  rollout that the file has to its length in tokens. A torn last line is dropped. Only one
-  process may write.
+  rollout that the file has to its length in tokens. A torn last line is
+  dropped. Only one process may write.
 
   Raises:
     ValueError: the file has other settings, or another program wrote it.

@@ -3,8 +3,9 @@
 Orbax writes arrays with tensorstore, and lists folders and writes small files
 with gcsfs. Only fsspec imports this module, at the first gs:// path.
 
-gcsfs gives up after half a minute, and takes a refused question for a folder
-that is not there: a run would begin anew beside its own checkpoints.
+gcsfs gives up after half a minute, keeps lists of files although other hosts
+write, and takes a refused question for a folder that is not there: a run would
+begin anew beside its own checkpoints.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ _ask = core.GCSFileSystem._request.__wrapped__
 
 class Files(core.GCSFileSystem):
   """The file system of gs:// paths."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **{'use_listings_cache': False} | kwargs)
 
   async def _request(self, method: str, path: str, *args, **kwargs) -> Any:
     """Raises: FileNotFoundError, FileExistsError, storage.Refused."""

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import stat as stat_lib
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,10 @@ from acereason_jax.console import damage, oserrors
 Tree = Any
 
 # Texts of Orbax warnings to hide.
-_NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
+_NO_NEWS = (
+  *('tracked_metric', 'read_only=True', 'is read only'),
+  'Waiting for previous save',
+)
 # Small files that Orbax reads whole. The largest holds the ids of the rows that
 # a run left out.
 _JSON_FILES = (
@@ -207,21 +211,25 @@ class Checkpoints:
       with _told():
         yield
     except (OSError, ValueError) as e:
+      e = _of_store(self._manager.directory, e)
       if (code := oserrors.code(e)) is None:
         raise
       why = f'{os.strerror(code).lower()}: {self._manager.directory}'
       if code in (errno.ENOSPC, errno.EDQUOT):
         why = f'no space left on {self._manager.directory}'
       todo = oserrors.remedy(code) or 'put that right'
+      why = f'{why}; {todo} and start the same command again'
+      if storage.is_remote(self._manager.directory):
+        why = str(getattr(e, 'strerror', e))  # It has a remedy of its own.
       raise OSError(
         code,
-        f'checkpoint at step {self._saving} not written: {why}; {todo} and '
-        f'start the same command again; {self._good()}',
+        f'checkpoint at step {self._saving} not written: {why}; {self._good()}',
       ) from None
 
   def _good(self) -> str:
     try:
-      self._manager.reload()  # It forgot steps that still exist.
+      with _told():
+        self._manager.reload()  # It forgot steps that still exist.
     except OSError:
       return 'which are there could not be read'
     last = self._manager.latest_step()
@@ -415,6 +423,14 @@ def _sizes(directory: epath.Path) -> Iterator[tuple[str, int, bool]]:
         yield path, found.st_size, stat_lib.S_ISREG(found.st_mode)
 
 
+def _of_store(directory: epath.Path, e: Exception) -> Exception:
+  """What tensorstore raised for a store of objects as an OSError, one line."""
+  words = ' '.join(str(e).split())
+  if storage.is_remote(directory) and re.search(r'\b[A-Z_]{6,}: ', words):
+    return e if isinstance(e, OSError) else storage.error(directory, words)
+  return e
+
+
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
   """Raises what a store of objects answered as an OSError, one line."""
@@ -554,13 +570,8 @@ def _is_news(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or not record.exc_info
 
 
-# What one host has written, another must find: no lists are kept.
-fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
 fsspec.register_implementation(
-  'gcs',
-  'acereason_jax.run.bucket.Files',
-  clobber=True,
-  errtxt="gs:// needs gcsfs: pip install 'acereason_jax[gcs]'",
+  'gcs', 'acereason_jax.run.bucket.Files', clobber=True
 )
 # Also for what only reads a checkpoint; a filter that is there is not added.
 logging.getLogger('absl').addFilter(_is_news)
