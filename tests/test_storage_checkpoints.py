@@ -65,6 +65,7 @@ def child(program, *arguments):
     [sys.executable, '-c', program, *arguments],
     cwd=tiny.TESTS.parent,
     env=os.environ | {'XLA_FLAGS': ''},
+    stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -225,6 +226,8 @@ except OSError as e:
   print('told:', e.strerror, flush=True)
 else:
   print('newest', checkpoints.latest_step(), flush=True)
+# Its end would be the other's.
+sys.stdin.read()
 import os
 os._exit(0)
 """
