@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tiny
 
+from acereason_jax import types
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, metrics
 
@@ -31,15 +32,19 @@ class Command:
     devices=1,
     fresh=False,
     config='tiny_config',
+    program='dying.py',
+    cwd=None,
+    env=types.EMPTY,
   ):
-    head = [tiny.TESTS / 'dying.py', script] if script else []
+    head = [tiny.TESTS / program, script] if script else []
     head = head or ['-m', 'acereason_jax.train']
     flags = [f'--config={folder / config}.py', *flags]
     self.output = ''
     self.process = forked.command(
       [*map(str, head), *flags, f'--workdir={workdir}'],
-      tiny.environment(cache, devices),
+      tiny.environment(cache, devices) | env,
       fresh,
+      cwd,
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
     self._guard.start()
