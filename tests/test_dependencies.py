@@ -128,7 +128,8 @@ def test_private_parts_are_in_three_files():
     if any(p.startswith('_') and not p.endswith('_') for p in name.split('.'))
   }
   files = {
-    f'{PACKAGE}/{f}.py' for f in ('kernels/pinned', 'hosts/cluster', 'run/bucket')
+    f'{PACKAGE}/{f}.py'
+    for f in ('kernels/pinned', 'hosts/cluster', 'run/bucket')
   }
   assert {file for file, _ in private} == files
 

@@ -95,8 +95,10 @@ def agreed(start, count, **how):
   return every
 
 
-def test_they_meet_agree_and_end(start):
-  every = agreed(start, 3, colors=['red', 'green'])
+@pytest.mark.parametrize('host', ['127.0.0.1', 'localhost', '[::1]'])
+def test_they_meet_agree_and_end(start, host):
+  at = f'{host}:{start.port}'
+  every = agreed(start, 3, colors=['red', 'green'], coordinator=at)
   starts = {re.search('joined .*', one.output)[0] for one in every}
   assert len(starts) == 1
   assert starts.pop().endswith('host-0 host-1 host-2')
@@ -229,6 +231,14 @@ def test_process_0_must_be_where_the_coordinator_is(start):
   )
 
 
+def test_a_name_that_nobody_knows(start):
+  at = 'no-such-host.invalid:7000'
+  status, said = start(0, coordinator=at, join_seconds=2).end()
+  assert status == 1
+  assert f'process 0: cannot look up {at}' in said[0]
+  assert said[-1].startswith(f'error: --coordinator={at}: ')
+
+
 def test_a_run_that_is_complete_refuses_another(start):
   every = agreed(start, 2)
   status, said = start(1).end()
@@ -272,6 +282,7 @@ def test_a_killed_one_is_told_in_one_line(start, dead):
     assert len(said) == (2 if one in who else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stopped', [0, 1])
 def test_a_silent_one_is_lost(start, stopped):
   every = agreed(start, 3, peer_seconds=6)

@@ -137,7 +137,7 @@ def test_a_users_own_modules_are_compared(files, tmp_path, monkeypatch):
   module.write_text('verify = 2\n')
   after = handshake.facts(config)
   names = [n for n in before if before[n] != after[n]]
-  assert names == ['module judge_of_this_test']
+  assert names == ['source of judge_of_this_test']
 
 
 def test_secrets_of_the_environment_are_no_facts(files, monkeypatch):

@@ -245,14 +245,15 @@ def join(
     start = rollcall.Start((own.host,), nowhere, secrets.token_hex(16))
     return Gang(ids, own, start, {}, None, None, status, peer_seconds)
   at = lines.address(ids.coordinator, '--coordinator')
+  notes = rollcall.Notes(join_seconds)
   try:
     if ids.process:
-      peer, start = rollcall.answer(at, own, join_seconds, terminal.say)
+      peer, start = rollcall.answer(at, own, notes)
       peers, door, bind = {0: peer}, None, None
     else:
-      listener = lines.listen(at)
+      listener = rollcall.open_door(at, notes)
       door, bind = rollcall.Door(listener), lines.spare(listener)
-      peers = rollcall.call(door, at, own, join_seconds, terminal.say)
+      peers = rollcall.call(door, at, own, notes)
       start = open_run(own, peers, lines.Address(at.host, bind.port))
   except rollcall.Refused as e:
     raise SystemExit(str(e)) from e

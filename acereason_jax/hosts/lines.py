@@ -156,12 +156,13 @@ def listen(at: Address) -> socket.socket:
   it, leads the others here by another address: then it listens at all.
 
   Raises:
+    socket.gaierror: in one line, if its name is not known.
     OSError: in one line, if there is no such address here or its port is taken.
   """
   try:
     found = socket.getaddrinfo(*at, type=socket.SOCK_STREAM)
-  except OSError as e:
-    raise OSError(f'{at}: {e.strerror or e}') from e
+  except socket.gaierror as e:
+    raise socket.gaierror(f'{at}: {e.strerror or e}') from e
   loops = all(where[0].startswith(('127.', '::1')) for *_, where in found)
   named = at.host != 'localhost' and at.host not in {w[0] for *_, w in found}
   try:

@@ -150,8 +150,8 @@ def printable(text: str) -> str:
 class Notes:
   """Says how long one waits: after 5 seconds, then every 30."""
 
-  def __init__(self, seconds: float, say: Say) -> None:
-    self.say = say
+  def __init__(self, seconds: float) -> None:
+    self.seconds = seconds
     self._began = time.monotonic()
     self._next = self._began + _FIRST_NOTE_SECONDS
     self._until = self._began + seconds
@@ -159,17 +159,35 @@ class Notes:
   def left(self) -> float:
     return self._until - time.monotonic()
 
-  def note(self, text: str) -> None:
+  def note(self, text: str, say: Say = terminal.say) -> None:
     if (now := time.monotonic()) >= self._next:
       self._next = now + _NOTE_SECONDS
-      self.say(f'{text} ({max(0, self.left()):.0f} s left)')
+      say(f'{text} ({max(0, self.left()):.0f} s left)')
 
 
 # --- process 0 --------------------------------------------------------------
 
 
+def open_door(at: lines.Address, notes: Notes) -> socket.socket:
+  """Listens at an address; waits for its name to be known.
+
+  A cluster may tell a host its own name only some time after it has started.
+
+  Raises:
+    OSError: one line.
+  """
+  while True:
+    try:
+      return lines.listen(at)
+    except socket.gaierror as e:
+      if notes.left() <= 0:
+        raise
+      notes.note(f'process 0: cannot look up {e}')
+      time.sleep(_RETRY_SECONDS)
+
+
 def call(
-  door: Door, at: lines.Address, own: Who, seconds: float, say: Say
+  door: Door, at: lines.Address, own: Who, notes: Notes
 ) -> dict[int, Peer]:
   """Waits for the other processes; returns them by index.
 
@@ -179,10 +197,9 @@ def call(
   peers: dict[int, Peer] = {}
 
   def tell(text: str) -> None:
-    say(text)
+    terminal.say(text)
     broadcast(peers.values(), 'note', text=text)
 
-  notes = Notes(seconds, tell)
   beat = 0.0
   try:
     while len(peers) < own.processes - 1:
@@ -190,9 +207,9 @@ def call(
       if notes.left() <= 0:
         raise Refused(
           f'error: {missing} of {own.processes} did not come to {at} within '
-          f'{seconds:g} s; look at their output, or raise --join_seconds'
+          f'{notes.seconds:g} s; look at their output, or raise --join_seconds'
         )
-      notes.note(f'waiting for {missing} of {own.processes} at {at}')
+      notes.note(f'waiting for {missing} of {own.processes} at {at}', tell)
       wait = [*door.waited_for(), *peers.values()]
       ready = connection.wait(wait, _RETRY_SECONDS)
       hear(peers, ready)
@@ -275,15 +292,12 @@ def broadcast(peers: Any, kind: str, **values: Any) -> None:
 # --- the others -------------------------------------------------------------
 
 
-def answer(
-  at: lines.Address, own: Who, seconds: float, say: Say
-) -> tuple[Peer, Start]:
+def answer(at: lines.Address, own: Who, notes: Notes) -> tuple[Peer, Start]:
   """Joins process 0; returns it and what it says when all are there.
 
   Raises:
     Refused: it cannot be reached, or refuses.
   """
-  notes = Notes(seconds, say)
   trouble = 'no answer'
   while True:
     try:
@@ -304,8 +318,9 @@ def answer(
     )
     time.sleep(_RETRY_SECONDS)
   raise Refused(
-    f'error: {own}: could not join process 0 at {at} within {seconds:g} s '
-    f'({trouble}); look at its output, and whether a firewall closes the port'
+    f'error: {own}: could not join process 0 at {at} within '
+    f'{notes.seconds:g} s ({trouble}); look at its output, and whether a '
+    'firewall closes the port'
   )
 
 
@@ -332,7 +347,7 @@ def wait_for_start(
         case {'kind': 'end', 'text': str(text)}:
           raise Refused(printable(text))
         case {'kind': 'note', 'text': str(text)}:
-          notes.say(printable(text))
+          terminal.say(printable(text))
         case {'kind': 'start'}:
           return start_of(message, own.processes)
     if not joined:

@@ -117,11 +117,11 @@ def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   """Digests of this package's files, and of a user's that the config names."""
   root = pathlib.Path(__file__).parent.parent
   for file in sorted(root.rglob('*.py')):
-    yield f'{root.name}/{file.relative_to(root)}', _digest(file)
+    yield f'source {root.name}/{file.relative_to(root)}', _digest(file)
   for module in sorted(_modules(config)):
     file = _source_of(module)
     if file is not None and not file.is_relative_to(root):
-      yield f'module {module}', _digest(file)
+      yield f'source of {module}', _digest(file)
 
 
 def _modules(value: Any) -> Iterator[str]:
