@@ -38,7 +38,7 @@ def wait_for_entries(run, file):
 
 
 def test_in_the_first_look_what_was_asked_is_kept(folder, command):
-  flags = ['--config.heldout.per_prompt=40', '--config.steps=1']
+  flags = ['--config.heldout.per_prompt=20', '--config.steps=1']
   command(folder / 'looked', *flags).ends(0)
   workdir = folder / 'looks'
   run = command(workdir, *flags)

@@ -25,6 +25,7 @@ from acereason_jax.curriculum import (
   parquet,
 )
 from acereason_jax.data import records, references
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import heldout as heldout_lib
@@ -230,7 +231,7 @@ def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
       if domain.open_reference_pool is not None:
         with exits.one_line_for(ValueError, RuntimeError, where=where):
           pool = stack.enter_context(domain.open_reference_pool())
-      with exits.one_line_for(ValueError):
+      with exits.one_line_for(ValueError), watchdog.phase('screen'):
         dropped = references.find(domain.prompts, domain.digests, pool)
     for line in references.report(domain.prompts, dropped, file):
       metrics.say(domain.where + line)

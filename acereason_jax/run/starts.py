@@ -124,14 +124,21 @@ def recorded(workdir: pathlib.Path, here: Start) -> Iterator[None]:
     yield
     return
 
+  entered = set()
+
   def note(**changes: str) -> None:
     nonlocal here
     here = here._replace(**changes)
     lines = [*before[1 - _KEPT :], here]
     _write(path, ''.join(f'{json.dumps(s._asdict())}\n' for s in lines))
 
+  def enter(phase: str) -> None:
+    if phase not in entered:
+      entered.add(phase)
+      note(phase=phase)
+
   note()
-  with watchdog.told_of_phases(lambda name: note(phase=name)), _ended(note):
+  with watchdog.told_of_phases(enter), _ended(note):
     yield
 
 
