@@ -128,10 +128,10 @@ def both(folder, gang):
 
 @pytest.mark.slow
 def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
-  """At random moments, by any signal, to any of them; ten runs."""
+  """At random moments, by any signal, to any of them; five runs."""
   random.seed(0)
   seen = set()
-  for i in range(10):
+  for i in range(5):
     workdir = folder / f'told-{i}'
     for _ in range(random.randint(1, 3)):
       runs = gang(workdir)
@@ -147,7 +147,7 @@ def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
         break
     assert [run.end() for run in gang(workdir)] == [0, 0]
     assert_same_run(workdir, both, 7)
-  assert len(seen) > 3, seen
+  assert len(seen) > 2, seen
 
 
 @pytest.mark.slow

@@ -25,8 +25,12 @@ from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Run, Standing, Stopped
 
 
-def train(run: Run, workdir: pathlib.Path, stop: signals.StopRequest) -> int:
-  """Trains to the end, or until asked to stop; returns the exit status."""
+def train(
+  run: Run,
+  workdir: pathlib.Path,
+  stop: signals.StopRequest = signals.NEVER,
+) -> int:
+  """Trains to the end, or until `stop` is asked to; returns the exit status."""
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
     exits.one_line_for(*kinds, where=f'{workdir}: '),
