@@ -81,6 +81,23 @@ def test_the_step_before_is_saved_and_the_rest_is_in_the_journal(
   assert row['decoded_tokens'] < row['response_tokens']
 
 
+def test_in_a_later_look_only_updates_are_made_again(folder, command):
+  flags = ['--config.steps=2', '--config.heldout.per_prompt=20']
+  flags += ['--config.heldout.every=1', '--config.checkpoint.every=1000']
+  workdir, file = folder / 'later', folder / 'later' / 'journal/0-1.journal'
+  run = command(workdir, *flags)
+  run.wait_for('\nstep 1/')
+  while not (file.exists() and b'"heldout"' in file.read_bytes()):
+    time.sleep(0.01)
+  run.process.send_signal(signal.SIGTERM)
+  run.ends(STOPPED)
+  command(workdir, *flags).ends(0)
+  command(folder / 'sooner', *flags).ends(0)
+  assert_same_run(workdir, folder / 'sooner', 2)
+  rows = (workdir / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(row)['decoded_tokens'] for row in rows] == [0, 0]
+
+
 def test_while_judges_work_it_does_not_wait_for_them(folder, command):
   """Their verdicts are asked again; those that came are kept."""
   command(folder / 'judged', '--config.steps=1').ends(0)
