@@ -308,7 +308,7 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
   )
   run = build.build(config)
   prompts = {name: domain.prompts for name, domain in run.domains.items()}
-  tools = values.Tools(prompts, judges={}, journal=None)
+  tools = values.Tools(prompts, judges={}, journal=None, stop=None)
   state = run.stages[0].init(run.load_params())
   at = values.Standing(
     state,
@@ -317,21 +317,17 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
     ),
     ledger.Ledger(),
   )
-  at = loop.enter(run, run.stages[1], at, tools, bool)
+  at = loop.enter(run, run.stages[1], at, tools)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16
   assert at.progress.carried == dict(temperature=0.93)
   beyond = at._replace(
     progress=at.progress._replace(carried=dict(temperature=7))
   )
   assert (
-    loop.enter(run, run.stages[2], beyond, tools, bool).progress.temperature
-    == 1.2
+    loop.enter(run, run.stages[2], beyond, tools).progress.temperature == 1.2
   )
   new = at._replace(progress=at.progress._replace(carried={}))
-  assert (
-    loop.enter(run, run.stages[2], new, tools, bool).progress.temperature
-    == 0.85
-  )
+  assert loop.enter(run, run.stages[2], new, tools).progress.temperature == 0.85
 
 
 def test_filters_by_domain(folder):

@@ -38,7 +38,7 @@ def wait_for_entries(run, file):
 
 
 def test_in_the_first_look_what_was_asked_is_kept(folder, command):
-  flags = ['--config.heldout.per_prompt=40', '--config.steps=1']
+  flags = ['--config.heldout.per_prompt=20', '--config.steps=1']
   command(folder / 'looked', *flags).ends(0)
   workdir = folder / 'looks'
   run = command(workdir, *flags)
@@ -79,6 +79,23 @@ def test_the_step_before_is_saved_and_the_rest_is_in_the_journal(
   rows = (workdir / 'metrics.jsonl').read_text().splitlines()
   row = json.loads(rows[-1])
   assert row['decoded_tokens'] < row['response_tokens']
+
+
+def test_in_a_later_look_only_updates_are_made_again(folder, command):
+  flags = ['--config.steps=2', '--config.heldout.per_prompt=20']
+  flags += ['--config.heldout.every=1', '--config.checkpoint.every=1000']
+  workdir, file = folder / 'later', folder / 'later' / 'journal/0-1.journal'
+  run = command(workdir, *flags)
+  run.wait_for('\nstep 1/')
+  while not (file.exists() and b'"heldout"' in file.read_bytes()):
+    time.sleep(0.01)
+  run.process.send_signal(signal.SIGTERM)
+  run.ends(STOPPED)
+  command(workdir, *flags).ends(0)
+  command(folder / 'sooner', *flags).ends(0)
+  assert_same_run(workdir, folder / 'sooner', 2)
+  rows = (workdir / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(row)['decoded_tokens'] for row in rows] == [0, 0]
 
 
 def test_while_judges_work_it_does_not_wait_for_them(folder, command):
@@ -128,10 +145,10 @@ def both(folder, gang):
 
 @pytest.mark.slow
 def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
-  """At random moments, by any signal, to any of them; ten runs."""
+  """At random moments, by any signal, to any of them; five runs."""
   random.seed(0)
   seen = set()
-  for i in range(10):
+  for i in range(5):
     workdir = folder / f'told-{i}'
     for _ in range(random.randint(1, 3)):
       runs = gang(workdir)
@@ -147,7 +164,7 @@ def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
         break
     assert [run.end() for run in gang(workdir)] == [0, 0]
     assert_same_run(workdir, both, 7)
-  assert len(seen) > 3, seen
+  assert len(seen) > 2, seen
 
 
 @pytest.mark.slow

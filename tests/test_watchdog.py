@@ -4,7 +4,6 @@ Clocks are turned by hand; where they are real, nothing depends on how fast the
 machine is.
 """
 
-import json
 import re
 import signal
 import subprocess
@@ -36,7 +35,7 @@ def watched(monkeypatch):
 
   What it yields are the seconds until the next tick, None for the usual.
   """
-  for name in ('_open', '_longest', '_entered', '_on_first'):
+  for name in ('_open', '_longest', '_told'):
     empty = type(getattr(watchdog, name))()
     monkeypatch.setattr(watchdog, name, empty)
   monkeypatch.setattr(watchdog, '_clock', 0.0)
@@ -162,7 +161,7 @@ def test_an_error_ends_a_phase(watched):
   assert watchdog.status().startswith(watchdog.OUTSIDE)
 
 
-def test_phases_are_told_once(watched):
+def test_phases_are_told(watched):
   told = []
 
   def script():
@@ -176,7 +175,7 @@ def test_phases_are_told_once(watched):
       yield
 
   assert not watched(script())
-  assert told == ['sample', 'update']
+  assert told == ['load', 'sample', 'update', 'sample']
 
 
 ALONE = """
@@ -294,28 +293,3 @@ def test_of_two_processes_the_one_that_hangs_is_told(command, folder):
   last = second.output.splitlines()[-1]
   assert 'error: process 1 on ' in second.output, last
   assert "no progress in 'judge' for 20 s" in second.output
-
-
-# Starts without progress.
-
-
-def test_three_starts_in_vain_end_a_run(command, folder):
-  """A signal, a line for the user and other code or config do not count."""
-  workdir = folder / 'vain'
-  dies = lambda *flags: command(workdir, *flags, script='add@1').end()
-  kill = -signal.SIGKILL
-  # The first start takes a step, the second finds what it had; others nothing.
-  assert [dies() for _ in range(4)] == [kill] * 4
-  last = command(workdir).ends(1).splitlines()[-1]
-  assert last == (
-    f'error: {workdir}: 3 starts without progress, the last ended in phase '
-    "'update': look at its stacks-*.txt and output; remove "
-    f'{workdir}/starts.jsonl to try again'
-  )
-  # Another config is another try.
-  assert dies('--config.samples.every=3') == kill
-  (workdir / 'starts.jsonl').unlink()
-  command(workdir).ends(0)
-  lines = (workdir / 'starts.jsonl').read_text().splitlines()
-  (start,) = map(json.loads, lines)
-  assert start['ended'] == 'done' and start['step'] == 1

@@ -100,3 +100,7 @@ class StopRequest:
       raise Asked
     if self._shared:
       os.kill(os.getpid(), signal.SIGTERM)
+
+
+# Has no handler, so nothing asks it.
+NEVER = StopRequest()

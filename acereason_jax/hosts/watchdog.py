@@ -32,6 +32,8 @@ from acereason_jax.hosts import rollcall
 FLOORS = {
   # Reads the model, tokenises the data; a first start downloads both.
   'load': 7200.0,
+  # Reference answers, which a judge of one's own may take long to read.
+  'screen': 7200.0,
   # Arrays of every host from one network disk.
   'restore': 3600.0,
   # Two copies may be written, and an object store is waited for.
@@ -47,7 +49,7 @@ FLOORS = {
 }
 # A program for a pod may compile for 30 minutes, in the first time of a phase.
 COMPILE = 3600.0
-# All between: reference answers, prompts, packing, lines and metrics.
+# All between: prompts, packing, lines and metrics.
 OTHER = 1800.0
 OUTSIDE = 'between phases'
 # A phase may take so many times as long as it ever did in this process.
@@ -71,8 +73,7 @@ class _Phase(NamedTuple):
 # The main thread alone changes these; the thread reads them.
 _open: list[_Phase] = []
 _longest: dict[_Phase, float] = {}
-_entered: set[str] = set()
-_on_first: list[Callable[[str], None]] = []
+_told: list[Callable[[str], None]] = []
 _clock = 0.0
 _marked = 0.0
 
@@ -86,10 +87,8 @@ def phase(name: str, of: Hashable = '') -> Iterator[None]:
   here = _Phase(name, of)
   _mark()
   _open.append(here)
-  if name not in _entered:
-    _entered.add(name)
-    for call in _on_first:
-      call(name)
+  for call in _told:
+    call(name)
   try:
     yield
   finally:
@@ -115,12 +114,12 @@ def status() -> str:
 
 @contextlib.contextmanager
 def told_of_phases(call: Callable[[str], None]) -> Iterator[None]:
-  """Inside, `call` gets the name of a phase when it begins the first time."""
-  _on_first.append(call)
+  """Inside, `call` gets the name of each phase that begins."""
+  _told.append(call)
   try:
     yield
   finally:
-    _on_first.remove(call)
+    _told.remove(call)
 
 
 def start(

@@ -23,7 +23,7 @@ from acereason_jax.curriculum import (
   parquet,
 )
 from acereason_jax.data import references
-from acereason_jax.hosts import gather
+from acereason_jax.hosts import gather, watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, loop, metrics, probe
@@ -227,7 +227,7 @@ def screen(run: Run, place: folder.Folder) -> dict[str, dict[str, list[str]]]:
       if domain.open_reference_pool is not None:
         with exits.one_line_for(ValueError, RuntimeError, where=where):
           pool = stack.enter_context(domain.open_reference_pool())
-      with exits.one_line_for(ValueError):
+      with exits.one_line_for(ValueError), watchdog.phase('screen'):
         dropped = references.find(domain.prompts, domain.digests, pool)
     for line in references.report(domain.prompts, dropped, file):
       metrics.say(domain.where + line)

@@ -125,6 +125,8 @@ def recorded(root: str, here: Start) -> Iterator[None]:
     yield
     return
 
+  entered = set()
+
   def note(**changes: str) -> None:
     nonlocal here
     here = here._replace(**changes)
@@ -132,8 +134,13 @@ def recorded(root: str, here: Start) -> Iterator[None]:
     text = ''.join(f'{json.dumps(s._asdict())}\n' for s in lines)
     storage.write(path, text.encode())
 
+  def enter(phase: str) -> None:
+    if phase not in entered:
+      entered.add(phase)
+      note(phase=phase)
+
   note()
-  with watchdog.told_of_phases(lambda name: note(phase=name)), _ended(note):
+  with watchdog.told_of_phases(enter), _ended(note):
     yield
 
 

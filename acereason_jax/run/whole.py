@@ -25,9 +25,11 @@ from acereason_jax.run.values import Run, Standing, Stopped
 
 
 def train(
-  run: Run, workdir: str | os.PathLike, stop: signals.StopRequest
+  run: Run,
+  workdir: str | os.PathLike,
+  stop: signals.StopRequest = signals.NEVER,
 ) -> int:
-  """Trains to the end, or until asked to stop; returns the exit status.
+  """Trains to the end, or until `stop` is asked to; returns the exit status.
 
   `workdir` may be at gs://.
   """
