@@ -17,6 +17,7 @@ import tiny
 from runs import Command, assert_same_run
 
 from acereason_jax.hosts import watchdog
+from acereason_jax.hosts.rollcall import Who
 
 HUNG = 70
 OVER = object()
@@ -41,10 +42,11 @@ def watched(monkeypatch):
   monkeypatch.setattr(watchdog, '_clock', 0.0)
   monkeypatch.setattr(watchdog, '_marked', 0.0)
 
-  def end(folder, process, *what):
-    raise Ended(*what)
+  def line(name, still, longest, who, where):
+    raise Ended(name, still, longest)
 
-  monkeypatch.setattr(watchdog, '_end', end)
+  monkeypatch.setattr(watchdog, '_dump', lambda path: '')
+  monkeypatch.setattr(watchdog, '_line', line)
 
   def run(script, seconds=None):
     now = 1000.0
@@ -59,7 +61,7 @@ def watched(monkeypatch):
     fake = types.SimpleNamespace(monotonic=lambda: now, sleep=sleep)
     monkeypatch.setattr(watchdog, 'time', fake)
     with pytest.raises(Ended) as e:
-      watchdog._watch(None, 0, seconds)
+      watchdog._watch('', seconds, Who(0, 1, 'host', 1), None)
     script.close()
     return e.value.args
 
@@ -179,10 +181,11 @@ def test_phases_are_told(watched):
 
 
 ALONE = """
-import pathlib, sys, time
-from acereason_jax.hosts import watchdog
+import sys, time
+from acereason_jax.hosts import gang, ids, watchdog
 folder, seconds, rounds = sys.argv[1:]
-watchdog.start(pathlib.Path(folder), 3, float(seconds))
+one = gang.join(ids.Ids(), watchdog.status, join_seconds=9, peer_seconds=9)
+watchdog.start(folder, float(seconds), one.own, one.end)
 print('ready', flush=True)
 with watchdog.phase('update'):
   for _ in range(int(rounds)):
@@ -201,7 +204,7 @@ def alone(folder, seconds, rounds):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    env=tiny.environment(folder),
+    env=tiny.environment(folder.parent),
   )
 
 
@@ -209,9 +212,9 @@ def test_the_end_is_a_line_and_all_stacks(tmp_path):
   _, said = (process := alone(tmp_path, 2, 0)).communicate()
   assert process.returncode == HUNG
   *stacks, last = said.splitlines()
-  file = tmp_path / 'stacks-3.txt'
+  file = tmp_path / 'stacks-0.txt'
   assert re.fullmatch(
-    r"error: process 3 on [^ ]+: no progress in 'update' for [23] s \(no time "
+    r"error: process 0 on [^ ]+: no progress in 'update' for [23] s \(no time "
     rf'before to compare with\); stacks are in {file}; the same command '
     'resumes',
     last,
@@ -221,6 +224,7 @@ def test_the_end_is_a_line_and_all_stacks(tmp_path):
 
 
 def test_a_folder_that_is_not_there_costs_only_the_file(tmp_path):
+  (tmp_path / 'none').write_text('')
   _, said = (process := alone(tmp_path / 'none', 2, 0)).communicate()
   assert process.returncode == HUNG
   assert 'in stuck' in said and 'stacks are above;' in said.splitlines()[-1]
