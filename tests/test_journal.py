@@ -442,6 +442,16 @@ def test_any_number_of_processes_finds_what_any_other_kept(
   assert list(tmp_path.iterdir()) == []
 
 
+def test_files_of_processes_that_are_no_more(tmp_path):
+  """Of another run, they go; of this one, they are read and forgotten."""
+  with gang(tmp_path, 4, 'other') as logs:
+    put(logs[0], 0)
+    put(logs[3], 3)
+  with gang(tmp_path, 2) as logs:
+    assert all(len(log.notes) == 2 and log.found == {} for log in logs)
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_forgotten_while_it_is_read(tmp_path, monkeypatch):
   write_small(tmp_path)
   with opened(tmp_path, process=1, processes=2) as kept:

@@ -86,7 +86,7 @@ def is_written(entries, i):
 
 
 @contextlib.contextmanager
-def gang(folder, count):
+def gang(folder, count, fingerprint='tiny'):
   """The journals of a run of `count` processes, opened at once."""
   shares, meeting = {}, threading.Barrier(count, timeout=GUARD)
 
@@ -98,7 +98,7 @@ def gang(folder, count):
     return every
 
   logs = [
-    journal.Journal(folder, 'tiny', i, count, functools.partial(gather, i))
+    journal.Journal(folder, fingerprint, i, count, functools.partial(gather, i))
     for i in range(count)
   ]
   with (

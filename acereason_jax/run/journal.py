@@ -4,6 +4,7 @@ A record is read back bit for bit (see entries.py), or not at all; then its
 rollout is decoded and judged again. stores.py says where records are.
 """
 
+import concurrent.futures
 import json
 import os
 import struct
@@ -19,6 +20,7 @@ from acereason_jax.run.entries import Entry, Key
 # The bytes that each process gives -> those of all of them, by their index.
 Gather = Callable[[bytes], Sequence[entries.Bytes]]
 _LENGTH = struct.Struct('<Q')
+_AT_ONCE = 16
 
 
 def alone(mine: bytes) -> list[bytes]:
@@ -126,9 +128,7 @@ class Journal:
     Call it when a checkpoint of `before_step` is on disk. Raises: OSError.
     """
     self._check()
-    for place in self._store.places():
-      if place.step < before_step and self._owns(place):
-        self._store.remove(place)
+    _each(self._store.remove, [p for p in self._mine() if p.step < before_step])
     self.found = {k: e for k, e in self.found.items() if k.step >= before_step}
 
   def _append(self, step: int, record: bytes) -> None:
@@ -155,6 +155,9 @@ class Journal:
         self._failed = e  # The next call raises it.
         return
 
+  def _mine(self) -> list[stores.Place]:
+    return [place for place in self._store.places() if self._owns(place)]
+
   def _owns(self, place: stores.Place) -> bool:
     return place.process % self._processes == self._process
 
@@ -179,21 +182,32 @@ class Journal:
 
   def _everything(self) -> Iterator[tuple[stores.Place, entries.Bytes]]:
     """What all processes read, in order; one step is in memory at a time."""
-    mine = [p for p in self._store.places() if self._owns(p)]
+    mine = self._mine()
     steps = json.dumps(sorted({place.step for place in mine})).encode()
-    every = {s for each in self._gather(steps) for s in json.loads(bytes(each))}
-    for step in sorted(every):
-      contents = [(p, self._store.read(p)) for p in mine if p.step == step]
-      here = _packed([(p, c) for p, c in contents if c is not None])
-      del contents
-      parts = [x for each in self._gather(here) for x in _unpacked(each)]
+    every = [json.loads(bytes(each)) for each in self._gather(steps)]
+    for step in sorted(set().union(*every)):
+      here = [place for place in mine if place.step == step]
+      every = self._gather(_packed(here, _each(self._store.read, here)))
+      parts = [part for each in every for part in _unpacked(each)]
       yield from sorted(parts, key=lambda part: part[0])
 
 
-def _packed(parts: Sequence[tuple[stores.Place, bytes]]) -> bytes:
-  table = json.dumps([[*place, len(content)] for place, content in parts])
-  contents = (content for _, content in parts)
-  return b''.join((_LENGTH.pack(len(table)), table.encode(), *contents))
+def _each(
+  call: Callable[[stores.Place], Any], places: Sequence[stores.Place]
+) -> list[Any]:
+  """The results of the calls; a bucket answers many at once."""
+  with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+    return list(pool.map(call, places))
+
+
+def _packed(
+  places: Sequence[stores.Place], contents: Sequence[bytes | None]
+) -> bytes:
+  """Those that are there, in one piece."""
+  there = [(p, c) for p, c in zip(places, contents) if c is not None]
+  table = json.dumps([[*place, len(content)] for place, content in there])
+  parts = _LENGTH.pack(len(table)), table.encode(), *(c for _, c in there)
+  return b''.join(parts)
 
 
 def _unpacked(

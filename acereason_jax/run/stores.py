@@ -28,6 +28,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 # More than the rollouts of a step of any recipe, and less than a host has.
 _MOST_BYTES = 4 << 30
 _SEGMENT_BYTES = 16 << 20
+_MOST_TRIES = 100
 _CANNOT_SYNC = errno.EINVAL, errno.ENOTSUP
 _GONE = errno.ENOENT, errno.ESTALE
 
@@ -233,12 +234,22 @@ class Segments:
       with self._writing:
         waiting, self._waiting, self._bytes = self._waiting, {}, 0
       for step, records in waiting.items():
-        content, stored = b''.join((self._head, *records)), False
-        while not stored:
-          place = Place(step, self._process, self._next)
-          # What is there stays: it is a segment of a try before this one.
-          stored = storage.create(self._path(place), content)
-          self._next += 1
+        self._create(step, b''.join((self._head, *records)))
+
+  def _create(self, step: int, content: bytes) -> None:
+    for _ in range(_MOST_TRIES):
+      path = self._path(Place(step, self._process, self._next))
+      self._next += 1
+      # What is there stays. It may be this segment, of a try whose answer was
+      # lost: then it is there twice, which does no harm.
+      if storage.create(path, content):
+        return
+    raise OSError(
+      errno.EEXIST,
+      f'{path}: {_MOST_TRIES} segments that this run did not write; does '
+      'another run write here? wait until it has ended, or use another '
+      '--workdir',
+    )
 
   def remove(self, place: Place) -> None:
     storage.remove(self._path(place))

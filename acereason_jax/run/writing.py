@@ -101,6 +101,7 @@ def save(
   checkpoints.wait()
   if (saved := checkpoints.latest_step()) is not None:
     journal.forget(saved)
+  journal.flush()
   folder_lib.upload(records.folder)
   checkpoints.save(
     at.progress.step,
