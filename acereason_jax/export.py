@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import storage
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.models import base, families, hf, lora, sharding
 from acereason_jax.rl import update
@@ -36,6 +37,8 @@ def export(path: str | os.PathLike, out: str) -> int:
   Raises:
     ValueError, OSError: one line for the user.
   """
+  if storage.is_remote(out):
+    raise ValueError(f'{out}: expected a folder on a disk; copy it from there')
   trained = weights.read(path)
   specs = families.read(trained.directory).specs
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)

@@ -50,7 +50,7 @@ def replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
     if isinstance(e, OSError) and e.errno and e.filename in (None, temporary):
       e.filename, e.filename2 = os.fspath(path), None
     raise
-  _sync_folder(os.path.dirname(temporary))
+  sync_folder(os.path.dirname(temporary))
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def _opened(file: int | Path, mode: str) -> IO:
   return open(file, mode, **text)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
   """Puts the new name on the disk; some file systems cannot be asked to."""
   with contextlib.suppress(OSError):
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -124,7 +124,7 @@ def generate(
   job: job_lib.Job, out: output.Output, stopped: Callable[[], bool]
 ) -> int:
   """Adds the rollouts that `out` lacks; returns the exit status."""
-  path = terminal.printable(str(out.path))
+  path = terminal.printable(out.where)
   if not (asked := job_lib.missing(job, out.done)):
     terminal.say(f'finished already: {job.rollouts} rollouts in {path}')
     return 0
@@ -145,14 +145,15 @@ def generate(
   try:
     with output.progress(job.rollouts, there, trace) as advance:
       for rollout, _ in judging.judged(drawn):
-        with exits.one_line_for(OSError, where=f'{out.path}: '):
+        with exits.one_line_for(OSError, where=f'{path}: '):
           out.write(output.to_record(rollout, job.settings.tokens))
         advance()
         if stopped():
           raise KeyboardInterrupt
   finally:
     with exits.one_line_for(OSError):
-      output.write_timeline(f'{out.path}.timeline.jsonl', trace)
+      output.write_timeline(f'{out.path}{output.TIMELINE}', trace)
+      out.upload()
   terminal.say(f'{job.rollouts} rollouts in {path}: {output.summary(trace)}')
   return 0
 

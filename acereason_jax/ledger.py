@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from acereason_jax import files
+from acereason_jax import files, storage
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
@@ -44,7 +44,10 @@ def read(path: str) -> bytes:
   Raises:
     OSError, ValueError: one line; too large, or a run without a checkpoint.
   """
-  if os.path.isdir(path):
+  remote = storage.is_remote(path)
+  if remote and (data := storage.read(path, parquet.MAX_BYTES)) is not None:
+    return data
+  if remote or os.path.isdir(path):
     data = checkpoint.load_ledger(path)
     if data is None:
       raise FileNotFoundError(
@@ -137,8 +140,12 @@ def main(argv: Sequence[str]) -> int:
     for line in _lines(args, ledger):
       terminal.say(line)
     if args.out is not None:
-      with files.output(args.out, 'wb') as file:
-        file.write(parquet.to_bytes(ledger))
+      content = parquet.to_bytes(ledger)
+      if storage.is_remote(args.out):
+        storage.write(args.out, content)
+      else:
+        with files.output(args.out, 'wb') as file:
+          file.write(content)
   return 0
 
 

@@ -7,10 +7,12 @@ not answer is asked again for about two minutes.
 
 import errno
 import functools
+import importlib.util
 import os
 import pathlib
 import re
 import shutil
+import stat
 from typing import Any
 
 import tensorstore
@@ -38,12 +40,15 @@ def is_remote(path: Path) -> bool:
   """Whether the path is in a bucket.
 
   Raises:
-    ValueError: one line, a URL that is not gs://BUCKET/NAME.
+    ValueError: one line, a URL that is not gs://BUCKET/NAME, or gcsfs is not
+      installed.
   """
   path = os.fspath(path)
   if '://' not in path:
     return False
   _split(path)
+  if not _is_equipped():
+    raise ValueError(f"{path}: needs gcsfs: pip install 'acereason_jax[gcs]'")
   return True
 
 
@@ -163,8 +168,22 @@ def remove_below(folder: Path) -> None:
   _told(folder, _store(bucket).delete_range(inside))
 
 
+class Refused(ValueError):
+  """`error`, for libraries that take an OSError for a file that is missing."""
+
+  def __init__(self, path: Path, reason: str):
+    self.error = error(path, reason)
+    super().__init__(self.error.strerror)
+
+
 class _OutOfRange(Exception):
   """The object is smaller than what was asked for."""
+
+
+@functools.cache
+def _is_equipped() -> bool:
+  # Orbax needs it for checkpoints; this file does not.
+  return importlib.util.find_spec('gcsfs') is not None
 
 
 @functools.cache
@@ -214,10 +233,14 @@ def _after(prefix: str) -> str:
 
 def _read_local(path: Path, most_bytes: int) -> bytes | None:
   try:
-    with open(path, 'rb') as file:
-      content = file.read(most_bytes + 1)
+    # Does not wait for the writer of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
   except FileNotFoundError:
     return None
+  with open(descriptor, 'rb') as file:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+      raise OSError(errno.EINVAL, f'{path}: not a file; remove it')
+    content = file.read(most_bytes + 1)
   if len(content) > most_bytes:
     raise _too_large(path, most_bytes)
   return content
@@ -244,12 +267,12 @@ def _told(path: Path, future: tensorstore.Future) -> Any:
     reason = ' '.join(str(e).partition(' [http_')[0].split())
     if reason.startswith('OUT_OF_RANGE'):
       raise _OutOfRange from e
-  raise _error(path, reason)
+  raise error(path, reason)
 
 
-def _error(path: Path, reason: str) -> OSError:
-  """The store's error in one line with a remedy."""
-  bucket = SCHEME + _split(path)[0]
+def error(path: Path, reason: str) -> OSError:
+  """The store's error, which begins with a name of its kind, in one line."""
+  bucket = '/'.join(os.fspath(path).split('/')[:3])
   kinds = (
     (
       ('PERMISSION_DENIED',),

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags, logging
 from ml_collections import config_flags
 
+from acereason_jax import storage
 from acereason_jax.config import checks, renamed
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.hosts import cluster
@@ -152,21 +153,18 @@ def config_name() -> str:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  if '://' in (args.workdir or ''):
-    raise SystemExit(
-      f'error: --workdir={args.workdir}: expected a folder on a disk that all '
-      'hosts share; mount the bucket'
-    )
+  workdir = args.workdir or f'runs/{config_name()}'
+  with exits.one_line_for(ValueError, where='--workdir: '):
+    storage.is_remote(workdir)
   with exits.one_line_for(ValueError):
     checks.validate(args.config)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
-  workdir = pathlib.Path(args.workdir or f'runs/{config_name()}')
   with interruptible():
     gang = join(args)
   with ends_all(gang), interruptible():
     with exits.one_line_for(ValueError, OSError):
-      handshake.check(gang, args.config, str(workdir))
+      handshake.check(gang, args.config, workdir)
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
       run = build(args.config)
       handshake.check_digests(gang, run)

@@ -32,18 +32,19 @@ class Store:
   environment: what a process needs to find the store.
   status: the status of every answer, if it is not 0.
   delay: seconds before every answer.
+  lost: how many answers to writes for one generation will be lost on the way.
   forbidden: names of buckets without rights.
-  seen: lines (method, path) of requests.
+  seen: (method, path) of each request.
   """
 
   def __init__(self, folder: pathlib.Path):
-    self._folder = folder
+    self.folder = folder
     self._port = gangs.free_port()
     self._proxy = http.server.ThreadingHTTPServer(
       ('127.0.0.1', 0), _handler(self)
     )
     self._proxy.daemon_threads = True
-    self.status, self.delay = 0, 0.0
+    self.status, self.delay, self.lost = 0, 0.0, 0
     self.forbidden: set[str] = set()
     self.seen: list[tuple[str, str]] = []
     self.conditions = threading.Lock()
@@ -52,6 +53,8 @@ class Store:
       TENSORSTORE_GCS_HTTP_URL=self.url,
       STORAGE_EMULATOR_HOST=self.url,
       GOOGLE_AUTH_TOKEN_FOR_TESTING='abc',
+      # A request that is not answered is sent again after so long.
+      TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS='3',
     )
 
   def __enter__(self) -> 'Store':
@@ -76,7 +79,7 @@ class Store:
     flags |= {
       'public-host': host,
       'external-url': self.url,
-      'filesystem-root': self._folder,
+      'filesystem-root': self.folder,
       'log-level': 'error',
     }
     self._process = subprocess.Popen(
@@ -114,14 +117,18 @@ class Store:
     return f'gs://{name}'
 
   def asked(
-    self, method: str, path: str, body: bytes = b'', headers: dict = {}
+    self, method: str, path: str, body: bytes = b'', headers: dict | None = None
   ) -> tuple[int, list[tuple[str, str]], bytes]:
     """(status, headers, body) of the server's answer."""
     server = http.client.HTTPConnection('127.0.0.1', self._port)
     with contextlib.closing(server):
-      server.request(method, path, body, {**headers})
+      server.request(method, path, body, headers or {})
       answer = server.getresponse()
       return answer.status, answer.getheaders(), answer.read()
+
+  def place(self, url: str) -> pathlib.Path:
+    """Where the objects below a URL lie, as files."""
+    return self.folder / url.removeprefix('gs://')
 
   def generation(self, bucket: str, name: str) -> str:
     """The generation of an object; '0' if it does not exist."""
@@ -133,6 +140,11 @@ class Store:
 def _handler(store: Store) -> type[http.server.BaseHTTPRequestHandler]:
   class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+
+    def handle(self) -> None:
+      # A process that was killed leaves its connections.
+      with contextlib.suppress(ConnectionError):
+        super().handle()
 
     def log_message(self, *args) -> None:
       pass
@@ -165,7 +177,11 @@ def _handler(store: Store) -> type[http.server.BaseHTTPRequestHandler]:
       with store.conditions:
         fits = store.generation(parts[0], name) == wanted
         result = send() if fits else (412, [], b'{}')
-      self.reply(*result)
+        lost, store.lost = store.lost, max(0, store.lost - 1)
+      if lost:
+        self.close_connection = True
+      else:
+        self.reply(*result)
 
     def reply(self, status, headers, body) -> None:
       self.send_response_only(status)

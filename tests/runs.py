@@ -98,11 +98,11 @@ def refuse(constant):
   raise ValueError(f'{constant} is not JSON')
 
 
-def metrics_of(workdir, but=()):
+def metrics_of(workdir, but=(), *, all_fields=False):
   """The lines of metrics.jsonl without what is `metrics.MEASURED`, or `but`."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   records = [json.loads(line, parse_constant=refuse) for line in lines]
-  but = *metrics.MEASURED, *but
+  but = () if all_fields else (*metrics.MEASURED, *but)
   return [
     {k: v for k, v in record.items() if not k.startswith(but)}
     for record in records

@@ -18,7 +18,7 @@ import pytest
 import tiny
 from runs import Command, saved_steps
 
-from acereason_jax import types
+from acereason_jax import locks, types
 from acereason_jax.console import exits, oserrors
 from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.data import sources
@@ -183,20 +183,17 @@ def test_a_folder_that_is_deleted_under_a_run(folder, tmp_path):
 
 
 def test_errors_of_a_folder_that_is_gone_say_so(tmp_path):
-  lock = folder_lib.lock_of(tmp_path)
-  lock.touch()
   with (
     pytest.raises(ValueError, match='of another kind'),
-    folder_lib.told_if_gone(tmp_path),
+    folder_lib.opened(tmp_path),
   ):
     raise ValueError('of another kind')
   for error in (ValueError('no such array'), OSError(errno.EIO, 'odd')):
-    lock.touch()
     with (
       pytest.raises(OSError, match='the folder was deleted'),
-      folder_lib.told_if_gone(tmp_path),
+      folder_lib.opened(tmp_path),
     ):
-      lock.unlink()
+      (tmp_path / '0.lock').unlink()
       raise error
 
 
@@ -242,7 +239,7 @@ def test_a_lock_that_is_no_file(tmp_path):
   for path in (link, pipe, door, tmp_path / 'dangling'):
     with (
       pytest.raises(OSError, match='expected a file that this run makes'),
-      journal.locked(path),
+      locks.locked(path, print),
     ):
       pass
   assert kept.read_text() == 'of another'
@@ -332,6 +329,6 @@ def test_too_many_open_files_is_one_line(tmp_path, no_more_files):
   with (
     pytest.raises(SystemExit, match=r'Too many open files: .*ulimit -n'),
     exits.one_line_for(OSError),
-    journal.locked(tmp_path / 'lock'),
+    locks.locked(tmp_path / 'lock', print),
   ):
     pass

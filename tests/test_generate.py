@@ -16,6 +16,7 @@ import forked
 import hostile_files
 import jax
 import numpy as np
+import object_store
 import pytest
 import test_serve
 import tiny
@@ -37,6 +38,12 @@ def folder(tmp_path_factory):
   tiny.write_model(path / 'model')
   tiny.write_questions(path / 'q.jsonl', QUESTIONS)
   return path
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
+    yield found
 
 
 @pytest.fixture
@@ -175,6 +182,60 @@ def test_killed_torn_and_stopped_a_file_ends_the_same(folder, reference):
   assert sorted(out.read_bytes().splitlines()) == sorted(
     whole.read_bytes().splitlines()
   )
+
+
+def test_a_file_in_a_bucket_goes_on_where_it_stood(
+  run, folder, store, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(output, '_SECONDS_PER_UPLOAD', 0.0)
+  monkeypatch.setattr(output, '_UPLOAD_SHARE', 1e9)
+  out = f'gs://runs/{tmp_path.name}/out.jsonl'
+  write = output.Output.write
+
+  class Killed(BaseException):
+    """Nothing is uploaded any more."""
+
+  def killed(self, record):
+    write(self, record)
+    if len(self.done) == 3:
+      monkeypatch.setattr(output.Output, 'upload', lambda self: None)
+      raise Killed
+
+  with monkeypatch.context() as patched:
+    patched.setattr(output.Output, 'write', killed)
+    upload = output.Output.upload
+    with pytest.raises(Killed):
+      run(out=out)
+  monkeypatch.setattr(output.Output, 'upload', upload)
+  file = store.place(out)
+  # The line of the third was not uploaded.
+  assert 1 <= len(lines_of(file)) <= 3
+  status, said = run(out=out)
+  assert status == 0 and 'going on after ' in said
+  assert f'4 rollouts in {out}: ' in said
+  assert run()[0] == 0
+  here = (tmp_path / 'out.jsonl').read_text().splitlines()
+  assert sorted(file.read_text().splitlines()) == sorted(here)
+  assert run(out=out)[1] == f'finished already: 4 rollouts in {out}\n'
+  refused(
+    run, f'{out}: holds rollouts of other settings: seed', out=out, seed=1
+  )
+  names = [p.name for p in file.parent.iterdir()]
+  assert sorted(names) == [
+    f'out.jsonl{x}' for x in ('', '.json', '.timeline.jsonl')
+  ]
+
+
+@pytest.mark.parametrize(
+  'given, match',
+  [
+    (dict(out='s3://bucket/x'), 's3://bucket/x: no such kind of place'),
+    (dict(out='gs://nobody/x'), 'there is no bucket gs://nobody; make it'),
+    (dict(model='gs://runs/none'), 'gs://runs/none: holds no checkpoint'),
+  ],
+)
+def test_a_place_that_is_none_is_one_line(run, store, given, match):
+  refused(run, match, **given)
 
 
 def test_an_interrupt_is_heeded_even_where_a_library_swallowed_it(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import random
@@ -22,53 +21,24 @@ import pytest
 import tiny
 import writing_journal as writing
 from hypothesis import strategies as st
+from writing_journal import bits, gang, is_written, put, until
 
 from acereason_jax import types
-from acereason_jax.run import journal
+from acereason_jax.run import entries as entries_lib
+from acereason_jax.run import journal, stores
 from acereason_jax.run.journal import Entry, Key
 
 HEAD = 8 + 4 + 32
 KILLS = 24
 
 
-def opened(folder, fingerprint='tiny', process=0):
-  return journal.Journal(folder, fingerprint, process)
+def opened(folder, fingerprint='tiny', process=0, processes=1):
+  return journal.Journal(folder, fingerprint, process, processes)
 
 
 def found(folder, **given):
   with opened(folder, **given) as kept:
     return kept.found, kept.notes
-
-
-def put(kept, i):
-  phase, step, prompt_id, index = writing.key(i)
-  kept.rollout(phase, step, writing.rollout(i))
-  kept.verdict(phase, step, prompt_id, index, writing.verdict(i))
-
-
-def bits(value):
-  """A whole rollout or verdict as comparable bytes, with its types."""
-  parts = []
-  for field in dataclasses.fields(value):
-    x = getattr(value, field.name)
-    if isinstance(x, np.ndarray):
-      x = x.dtype.str, x.shape, x.tobytes()
-    elif isinstance(x, float):
-      x = struct.pack('=d', x)
-    elif isinstance(x, str):
-      x = x.encode('utf-8', 'surrogatepass')
-    parts.append((field.name, type(getattr(value, field.name)), x))
-  return parts
-
-
-def is_written(entries, i):
-  """Whether `i` is there whole; it is never there with another value."""
-  entry = entries.get(writing.key(i), Entry())
-  if entry.rollout is not None:
-    assert bits(entry.rollout) == bits(writing.rollout(i))
-  if entry.verdict is not None:
-    assert bits(entry.verdict) == bits(writing.verdict(i))
-  return None not in entry
 
 
 def small(i):
@@ -225,12 +195,13 @@ def test_twice_the_first_rollout_and_the_last_verdict_stand(
       kept.verdict('train', 1, 'q', 0, verdict)
     # A key is all four.
     kept.rollout('probe', 1, small(0))
-  with opened(tmp_path, process=1) as kept:
+  with opened(tmp_path, process=1, processes=2) as kept:
     kept.rollout('train', 1, dataclasses.replace(small(0), text='second'))
     kept.verdict('train', 1, 'q', 1, wrong)
   # In whatever order the system lists the files.
-  files = order(sorted(journal._files(tmp_path)))
-  monkeypatch.setattr(journal, '_files', lambda folder: files)
+  places = stores.Files.places
+  listed = lambda store: list(order(sorted(places(store))))
+  monkeypatch.setattr(stores.Files, 'places', listed)
   entries, _ = found(tmp_path)
   assert entries['train', 1, 'q', 1] == Entry(None, wrong)
   assert entries['train', 1, 'q', 0].rollout.text == 'é'
@@ -265,7 +236,7 @@ def test_after_kill_9_every_entry_that_was_kept_is_there(tmp_path):
     # At most one more exists: the record that was not yet reported.
     assert entries.keys() <= {writing.key(i) for i in range(first + 1)}
     is_written(entries, first)
-    torn += any('cut' in note or 'removed' in note for note in notes)
+    torn += bool(notes)
     assert found(tmp_path)[1] == []
   assert first > KILLS and torn
 
@@ -302,12 +273,6 @@ def test_no_flipped_bit_gives_a_wrong_value(tmp_path):
       entries, notes = found(tmp_path)
       check_small(entries, records)
       assert len(notes) == 1
-      # Another process's files are not repaired, and not believed.
-      if bit == place % 8:
-        path.write_bytes(broken)
-        entries, notes = found(tmp_path, process=1)
-        check_small(entries, records)
-        assert len(notes) == 1 and path.read_bytes() == broken
 
 
 @hypothesis.given(st.data())
@@ -388,16 +353,15 @@ def test_what_is_no_record_is_cut_and_asks_for_no_memory(tmp_path, record):
   finally:
     tracemalloc.stop()
   check_small(entries, 3)
-  assert len(notes) == 1 and 'cut after 3 whole records' in notes[0]
+  assert len(notes) == 1 and 'its first 3 records are used' in notes[0]
   assert path.stat().st_size == ends[-1]
   assert peak < 20e6
 
 
 def test_another_configuration_finds_nothing_of_this_one(tmp_path):
   path, _ = write_small(tmp_path)
-  # Another process does not touch it: it may be that one's by now.
-  entries, notes = found(tmp_path, fingerprint='other', process=1)
-  assert entries == {} and 'not used' in notes[0]
+  # It is not another process's to touch.
+  assert found(tmp_path, fingerprint='other', process=1, processes=2)[0] == {}
   check_small(found(tmp_path)[0], 3)
   entries, (note,) = found(tmp_path, fingerprint='other')
   assert entries == {} and not path.exists()
@@ -407,7 +371,7 @@ def test_another_configuration_finds_nothing_of_this_one(tmp_path):
 
 def test_another_version_is_not_read(tmp_path, monkeypatch):
   path, _ = write_small(tmp_path)
-  monkeypatch.setattr(journal, '_VERSION', 2)
+  monkeypatch.setattr(entries_lib, '_VERSION', 2)
   entries, (note,) = found(tmp_path)
   assert entries == {} and 'version' in note and not path.exists()
 
@@ -448,48 +412,55 @@ def test_forget_drops_earlier_steps_alone(tmp_path):
   assert found(tmp_path) == ({}, [])
 
 
-def test_processes_find_each_others_entries(tmp_path):
-  with opened(tmp_path) as first, opened(tmp_path, process=1) as second:
+@pytest.mark.parametrize('before', [1, 2, 3, 4])
+@pytest.mark.parametrize('after', [1, 2, 4])
+def test_any_number_of_processes_finds_what_any_other_kept(
+  tmp_path, before, after
+):
+  with gang(tmp_path, before) as logs:
     for i in range(32):
-      put((first, second)[i % 2], i)
-  # As many again, or fewer.
-  with opened(tmp_path) as first, opened(tmp_path, process=1) as second:
-    assert len(first.found) == 32
-    assert all(is_written(first.found, i) for i in range(32))
-    assert all(is_written(second.found, i) for i in range(32))
-    assert list(first.found) == list(second.found)
-    second.forget(1)
-    names = {p.name for p in tmp_path.iterdir()}
-    assert names >= {'0-0.journal', '0-1.journal', '1-1.journal'}
-    assert '1-0.journal' not in names
-    # One process is left for good: the first does it for the others.
-    first.forget(2)
-  assert found(tmp_path) == ({}, [])
+      put(logs[i % before], i)
+  for path in tmp_path.iterdir():
+    if path.name == '0-1.journal':  # Torn by a kill.
+      os.truncate(path, path.stat().st_size - 3)
+  with gang(tmp_path, after) as logs:
+    first = logs[0]
+    for log in logs:
+      assert list(log.found) == list(first.found) and log.notes == first.notes
+      lost = [i for i in range(32) if not is_written(log.found, i)]
+      assert len(lost) == 1 and len(log.notes) == 1
+    # They go on beside, or in, the files of those before.
+    put(logs[-1], lost[0])
+    put(logs[0], 33)
+    for log in logs:
+      log.forget(1)
+  with gang(tmp_path, before) as logs:
+    kept = {writing.key(i) for i in (*range(16, 32), 33)}
+    for log in logs:
+      assert log.found.keys() == kept and log.notes == []
+      log.forget(9)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_processes_that_are_no_more(tmp_path):
+  """Of another run, they go; of this one, they are read and forgotten."""
+  with gang(tmp_path, 4, 'other') as logs:
+    put(logs[0], 0)
+    put(logs[3], 3)
+  with gang(tmp_path, 2) as logs:
+    assert all(len(log.notes) == 2 and log.found == {} for log in logs)
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_forgotten_while_it_is_read(tmp_path, monkeypatch):
   write_small(tmp_path)
-  with opened(tmp_path, process=1) as kept:
+  with opened(tmp_path, process=1, processes=2) as kept:
     kept.rollout('train', 6, small(1))
-  files = list(journal._files(tmp_path))
+  listed = [stores.Place(5, 0), stores.Place(6, 1)]
   (tmp_path / '0-5.journal').unlink()
-  monkeypatch.setattr(journal, '_files', lambda folder: files)
+  monkeypatch.setattr(stores.Files, 'places', lambda store: listed)
   entries, notes = found(tmp_path)
   assert entries.keys() == {Key('train', 6, 'q', 1)} and notes == []
-
-
-def test_two_runs_do_not_write_one_file(tmp_path):
-  with opened(tmp_path) as kept:
-    kept.rollout('train', 5, small(0))
-    with pytest.raises(OSError) as error, opened(tmp_path):
-      pass
-    said = str(error.value)
-    assert f'process {os.getpid()} on ' in said and '\n' not in said
-    assert 'another --workdir' in said
-    with opened(tmp_path, process=1) as other:
-      check_small(other.found, 1)
-    kept.rollout('train', 5, small(1))
-  check_small(found(tmp_path)[0], 2)
 
 
 def _link(path, target):
@@ -500,7 +471,6 @@ def _hard_link(path, target):
   path.hardlink_to(target)
 
 
-@pytest.mark.parametrize('name', ['0.lock', '0-5.journal'])
 @pytest.mark.parametrize(
   'make',
   [
@@ -512,31 +482,21 @@ def _hard_link(path, target):
     lambda path, target: path.symlink_to(target.parent / 'new'),
   ],
 )
-def test_what_leads_elsewhere_is_not_written(tmp_path, make, name):
-  """A lock is cut and written: through a link that would be another's file."""
+def test_what_leads_elsewhere_is_not_written(tmp_path, make):
+  """Through a link another's file would be written."""
   target = tmp_path / 'thesis.txt'
   target.write_text('three years of work')
   folder = tmp_path / 'journal'
   folder.mkdir()
-  make(folder / name, target)
-  if name == '0-5.journal' and make is _hard_link:
-    return  # Only found to be no journal, and removed.
-  with pytest.raises(OSError) as error, opened(folder) as kept:
-    kept.rollout('train', 5, small(0))
-  assert '\n' not in str(error.value) and name in str(error.value)
+  make(folder / '0-5.journal', target)
+  if make is _hard_link:
+    assert len(found(folder)[1]) == 1  # No journal: the name is removed.
+  else:
+    with pytest.raises(OSError) as error, opened(folder) as kept:
+      kept.rollout('train', 5, small(0))
+    assert '\n' not in str(error.value) and '0-5.journal' in str(error.value)
   assert target.read_text() == 'three years of work'
   assert not (tmp_path / 'new').exists()
-
-
-def test_without_locks_it_is_said(tmp_path, monkeypatch):
-  def flock(file, how):
-    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-  monkeypatch.setattr(fcntl, 'flock', flock)
-  with opened(tmp_path) as kept:
-    kept.rollout('train', 5, small(0))
-    assert len(kept.notes) == 1 and 'no two runs' in kept.notes[0]
-  check_small(found(tmp_path)[0], 1)
 
 
 def test_nothing_is_written_outside_of_with(tmp_path):
@@ -620,6 +580,36 @@ def test_a_full_disk_that_cannot_even_be_cut(tmp_path, monkeypatch):
   assert bits(entries.pop(small_key(3)).rollout) == bits(small(3))
   assert bits(entries.pop(('train', 6, 'q', 4)).rollout) == bits(small(4))
   check_small(entries, 3)
+
+
+def test_entries_are_written_through(tmp_path, monkeypatch):
+  """A disk that fails then is one line, at the next call."""
+  synced, fdatasync, broken = [], os.fdatasync, False
+
+  def seen(descriptor):
+    if broken:
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    fdatasync(descriptor)
+    synced.append(os.fstat(descriptor).st_size)
+
+  monkeypatch.setattr(os, 'fdatasync', seen)
+  monkeypatch.setattr(stores.Files, 'seconds', 0.01)
+  path = tmp_path / '0-5.journal'
+  with opened(tmp_path) as kept:
+    put(kept, 80)
+    until(lambda: path.stat().st_size in synced)
+    kept.flush()
+    put(kept, 16)  # Another file.
+    put(kept, 81)
+    kept.flush()
+    sizes = {p.stat().st_size for p in tmp_path.iterdir()}
+    assert len(sizes) == 2 and sizes <= {*synced}
+    broken = True
+    with pytest.raises(OSError, match='may not be on the disk') as error:
+      until(lambda: put(kept, 82))
+    assert '\n' not in str(error.value) and str(tmp_path) in str(error.value)
+  # No power was cut, so nothing is lost.
+  assert all(is_written(found(tmp_path)[0], i) for i in (16, 80, 81, 82))
 
 
 def test_many_threads_write(tmp_path):

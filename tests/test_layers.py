@@ -20,7 +20,7 @@ PACKAGE = 'acereason_jax'
 # A folder, or a file at the top of the package, imports only from those to its
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
-  *('types', 'resolve', 'files', 'storage', 'children', 'mesh'),
+  *('types', 'resolve', 'files', 'storage', 'locks', 'children', 'mesh'),
   *('console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'config', 'run', 'commands'),

@@ -17,11 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from acereason_jax import files, types
 from acereason_jax.console import terminal
+from acereason_jax.hosts import gather
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 TRAIN, HELDOUT = 'train_data', 'heldout_data'
@@ -96,7 +95,8 @@ def _everyones(
   mine: Mapping[str, str], digests: Mapping[str, str]
 ) -> dict[str, str]:
   """The findings of all processes of a run; each checked a share."""
-  every = _gather(dict(rows=dict(digests), failed=dict(mine)))
+  own = json.dumps(dict(rows=dict(digests), failed=dict(mine)))
+  every = [json.loads(each) for each in gather.everyones(own.encode())]
   for name in digests:
     if len({each['rows'][name] for each in every}) > 1:
       raise ValueError(
@@ -104,17 +104,6 @@ def _everyones(
         'of them the same file'
       )
   return {a: reason for each in every for a, reason in each['failed'].items()}
-
-
-def _gather(mine: dict) -> list[dict]:
-  """The JSON values of all processes of the run, the same on each of them."""
-  if jax.process_count() == 1:
-    return [mine]
-  data = np.frombuffer(json.dumps(mine).encode(), np.uint8)
-  sizes = multihost_utils.process_allgather(np.int32(len(data))).reshape(-1)
-  data = np.pad(data, (0, sizes.max() - len(data)))
-  every = multihost_utils.process_allgather(data).reshape(len(sizes), -1)
-  return [json.loads(x[:n].tobytes()) for x, n in zip(every, sizes)]
 
 
 def _check_some_left(prompts: Prompts, dropped: Sequence[Dropped]) -> None:
@@ -156,7 +145,7 @@ def without(
 
 
 def report(
-  prompts: Prompts, dropped: Sequence[Dropped], file: pathlib.Path
+  prompts: Prompts, dropped: Sequence[Dropped], file: str | pathlib.Path
 ) -> list[str]:
   """Prints a line for each source and kind of reason."""
   lines = []

@@ -1,70 +1,104 @@
 """The file of rollouts that generate writes: one JSON line each, and a header.
 
 A line is written when its rollout ends, so a process killed at any time loses
-only the rollouts in its slots.
+only the rollouts in its slots. At gs:// objects do not grow: there the file is
+uploaded whole every minute or so, and at the end.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from acereason_jax import files, types
+from acereason_jax import files, locks, storage, types
 from acereason_jax.console import terminal
 from acereason_jax.data import records
 from acereason_jax.rollout import trace as trace_lib
 
 # Seconds between two lines of progress if no bar can be drawn.
 SECONDS_PER_LINE = 30.0
+TIMELINE = '.timeline.jsonl'
 _MAX_HEADER_BYTES = 16 << 20
+_MAX_REMOTE_BYTES = 16 << 30
+# Seconds between two uploads, which take at most this share of the time.
+_SECONDS_PER_UPLOAD, _UPLOAD_SHARE = 60.0, 0.05
 
 
 class Output:
   """Context manager: the file of rollouts and, next to it, their settings.
 
-  `<path>.json` holds `settings`. `done` maps (id, index) of each rollout that
-  the file has to its length in tokens. A torn last line is dropped. Only one
-  process may write.
+  `where` is the path that was given, maybe at gs://; `path` is the file that is
+  written here. `<path>.json` holds `settings`. `done` maps (id, index) of each
+  rollout that the file has to its length in tokens. A torn last line is
+  dropped. Only one process may write.
 
   Raises:
     ValueError: the file has other settings, or another program wrote it.
+    OSError: one line.
   """
 
   def __init__(self, path: str, settings: Mapping[str, Any]):
-    self.path = pathlib.Path(path)
-    self._header = pathlib.Path(f'{path}.json')
+    self.where, self.path = str(path), pathlib.Path(path)
+    self._remote = storage.is_remote(path)
     self._settings = dict(settings)
     self.done: dict[tuple[str, int], int] = {}
 
   def __enter__(self) -> 'Output':
-    if self.path.exists() and not self.path.is_file():
-      raise ValueError(f'{self.path}: not a file; give another --out')
-    self._file = self.path.open('a+b')
-    try:
+    with contextlib.ExitStack() as stack:
+      if self._remote:
+        say = functools.partial(terminal.say, to_stderr=True)
+        stack.enter_context(locks.locked(f'{self.where}.lock', say))
+        folder = tempfile.TemporaryDirectory(prefix='generate-')
+        self.path = pathlib.Path(stack.enter_context(folder), 'rollouts.jsonl')
+        self._download()
+      self._header = pathlib.Path(f'{self.path}.json')
+      if self.path.exists() and not self.path.is_file():
+        raise ValueError(f'{self.where}: not a file; give another --out')
+      self._file = self.path.open('a+b')
+      # `write` has already reported a full disk.
+      stack.callback(_close, self._file)
       self._open()
-    except BaseException:
-      self._file.close()
-      raise
+      self.upload()
+      self._stack = stack.pop_all()
     return self
 
   def __exit__(self, *exc) -> None:
-    # `write` has already reported a full disk.
-    with contextlib.suppress(OSError):
-      self._file.close()
+    self._stack.close()
+
+  def _download(self) -> None:
+    for tail in ('', '.json'):
+      content = storage.read(f'{self.where}{tail}', _MAX_REMOTE_BYTES)
+      if content is not None:
+        pathlib.Path(f'{self.path}{tail}').write_bytes(content)
+
+  def upload(self) -> None:
+    """Puts what is written at gs://, if that was asked for. Raises: OSError."""
+    if not self._remote:
+      return
+    began = time.monotonic()
+    # The header comes first: without it nobody may go on from the file.
+    for tail in ('.json', '', TIMELINE):
+      if (file := pathlib.Path(f'{self.path}{tail}')).exists():
+        storage.write(f'{self.where}{tail}', file.read_bytes())
+    now = time.monotonic()
+    wait = max(_SECONDS_PER_UPLOAD, (now - began) / _UPLOAD_SHARE)
+    self._next_upload = now + wait
 
   def _open(self) -> None:
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
-      raise ValueError(f'{self.path}: another process writes it') from e
+      raise ValueError(f'{self.where}: another process writes it') from e
     # This check comes before any byte is dropped: the file may be a stranger's.
     if os.fstat(self._file.fileno()).st_size:
       self._check_same()
@@ -74,7 +108,7 @@ class Output:
       if not line.endswith(b'\n'):
         break  # A process killed while it wrote leaves half a line.
       whole += len(line)
-      key, length = _done(f'{self.path}:{number}', line)
+      key, length = _done(f'{self.where}:{number}', line)
       self.done[key] = length
     self._file.truncate(whole)
     files.write_atomically(
@@ -84,7 +118,7 @@ class Output:
   def _check_same(self) -> None:
     if not self._header.exists():
       raise ValueError(
-        f'{self.path}: has no {self._header} that tells what made it; give '
+        f'{self.where}: has no {self._header} that tells what made it; give '
         'another --out'
       )
     try:
@@ -101,7 +135,7 @@ class Output:
     ]
     if changed:
       raise ValueError(
-        f'{self.path}: holds rollouts of other settings: '
+        f'{self.where}: holds rollouts of other settings: '
         f'{"; ".join(changed)}; give another --out, or put them back'
       )
 
@@ -112,7 +146,14 @@ class Output:
       raise OSError(errno.ENOENT, 'it was deleted while it was written')
     self._file.write(line.encode())
     self._file.flush()
+    if self._remote and time.monotonic() > self._next_upload:
+      self.upload()
     self.done[record['id'], record['index']] = record['length']
+
+
+def _close(file: IO[bytes]) -> None:
+  with contextlib.suppress(OSError):
+    file.close()
 
 
 def _fewer(old: Any, new: int) -> bool:

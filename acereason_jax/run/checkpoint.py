@@ -11,24 +11,31 @@ import json
 import logging
 import math
 import os
-import pathlib
+import re
 import stat as stat_lib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import storage
 from acereason_jax.console import damage, oserrors
 
 Tree = Any
 
 # Texts of Orbax warnings to hide.
-_NO_NEWS = 'tracked_metric', 'read_only=True', 'is read only'
+_NO_NEWS = (
+  *('tracked_metric', 'read_only=True', 'is read only'),
+  'Waiting for previous save',
+)
 # Small files that Orbax reads whole. The largest holds the ids of the rows that
 # a run left out.
 _JSON_FILES = (
@@ -39,7 +46,11 @@ _JSON_FILES = (
   '_sharding',
 )
 _MAX_JSON_BYTES = 64 << 20
+# The one with the times, in ns, at which a save began and ended.
+_WHEN = '_CHECKPOINT_METADATA'
 _MAX_LEDGER_BYTES = 1 << 30
+# How long a network disk may show one host an older list of files.
+_SEEN_SECONDS = 90
 
 
 class Damaged(ValueError):
@@ -75,10 +86,12 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int, best: str = ''):
+    self._workdir = workdir
     self._saving: int | None = None
     self._best = best
     self._score = functools.partial(_score, best)
-    _sweep(_directory(workdir))
+    with _told():
+      _sweep(_directory(workdir))
     policies = ocp.checkpoint_managers.preservation_policy
     best = policies.BestN(
       get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
@@ -89,6 +102,7 @@ class Checkpoints:
       self._manager = _manager(
         workdir, preservation_policy=keeps, best_fn=self._score
       )
+    _agree(self._manager)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -171,8 +185,12 @@ class Checkpoints:
     Raises:
       ValueError: one line naming a leaf that differs in the checkpoint.
     """
-    step = self._manager.latest_step()
-    return _restore(self._manager, abstract, step, partial=False)
+    # Not by the manager that saves. In a bucket a save has no temporary names,
+    # and Orbax forgets only on the first process that it is over: on others
+    # this manager would refuse the step that it saved itself.
+    with _manager(self._workdir, read_only=True) as reader:
+      step = self._manager.latest_step()
+      return _restore(reader, abstract, step, partial=False)
 
   def wait(self) -> None:
     """Returns when the last save is on disk. Raises: OSError, see `save`."""
@@ -190,23 +208,28 @@ class Checkpoints:
   def _one_line(self) -> Iterator[None]:
     """Turns Orbax's errors, such as that for a full disk, into one line."""
     try:
-      yield
+      with _told():
+        yield
     except (OSError, ValueError) as e:
+      e = _of_store(self._manager.directory, e)
       if (code := oserrors.code(e)) is None:
         raise
       why = f'{os.strerror(code).lower()}: {self._manager.directory}'
       if code in (errno.ENOSPC, errno.EDQUOT):
         why = f'no space left on {self._manager.directory}'
       todo = oserrors.remedy(code) or 'put that right'
+      why = f'{why}; {todo} and start the same command again'
+      if storage.is_remote(self._manager.directory):
+        why = str(getattr(e, 'strerror', e))  # It has a remedy of its own.
       raise OSError(
         code,
-        f'checkpoint at step {self._saving} not written: {why}; {todo} and '
-        f'start the same command again; {self._good()}',
+        f'checkpoint at step {self._saving} not written: {why}; {self._good()}',
       ) from None
 
   def _good(self) -> str:
     try:
-      self._manager.reload()  # It forgot steps that still exist.
+      with _told():
+        self._manager.reload()  # It forgot steps that still exist.
     except OSError:
       return 'which are there could not be read'
     last = self._manager.latest_step()
@@ -249,8 +272,9 @@ def stamp(path: str | os.PathLike) -> str:
   with _opened(path) as (manager, step):
     if step is None:
       return ''
-    folder = os.path.join(manager.directory, str(step))
-    return json.dumps([step, os.stat(folder).st_mtime_ns])
+    file = storage.join(str(manager.directory), str(step), _WHEN)
+    when = storage.read(file, _MAX_JSON_BYTES)
+    return json.dumps([step, when and when.decode(errors='replace')])
 
 
 def load_ledger(path: str | os.PathLike) -> bytes | None:
@@ -264,10 +288,10 @@ def _opened(
   path: str | os.PathLike,
 ) -> Iterator[tuple[ocp.CheckpointManager | None, int | None]]:
   """(manager, step) of the checkpoint that `path` names; None if absent."""
-  workdir, step = pathlib.Path(os.path.abspath(path)), None
-  if workdir.name.isdigit() and workdir.parent.name == 'checkpoints':
-    workdir, step = workdir.parent.parent, int(workdir.name)
-  if not _directory(workdir).is_dir():
+  workdir, step = split(path)
+  with _told():
+    there = _directory(workdir).is_dir()
+  if not there:
     yield None, None
     return
   _check_files(_directory(workdir))
@@ -278,6 +302,18 @@ def _opened(
     if step is None:
       step = max(steps, default=None)
     yield manager, step if step in steps else None
+
+
+def split(path: str | os.PathLike) -> tuple[str, int | None]:
+  """(RUN, STEP) of RUN/checkpoints/STEP, else (RUN, None); RUN is absolute."""
+  place = _absolute(path)
+  workdir, _, name = place.rpartition('/checkpoints/')
+  return (workdir, int(name)) if workdir and name.isdigit() else (place, None)
+
+
+def _absolute(path: str | os.PathLike) -> str:
+  path = os.fspath(path)
+  return path.rstrip('/') if storage.is_remote(path) else os.path.abspath(path)
 
 
 def _kept(leaf: Any) -> Any:
@@ -301,10 +337,7 @@ def _kept(leaf: Any) -> Any:
 
 
 def _directory(workdir: str | os.PathLike) -> epath.Path:
-  path = os.fspath(workdir)
-  if '://' not in path:  # gs://bucket/run is absolute as it stands.
-    path = os.path.abspath(path)
-  return epath.Path(path) / 'checkpoints'
+  return epath.Path(_absolute(workdir)) / 'checkpoints'
 
 
 def _sweep(directory: epath.Path) -> None:
@@ -318,6 +351,32 @@ def _sweep(directory: epath.Path) -> None:
   for path in directory.iterdir():
     if ocp.utils.is_tmp_checkpoint(path):
       path.rmtree()
+
+
+def _agree(manager: ocp.CheckpointManager) -> None:
+  """Makes all processes go on from the newest step that the first one finds.
+
+  A network disk may show them other lists of steps for a while.
+
+  Raises:
+    OSError: one line, this process does not get to see that step.
+  """
+  if jax.process_count() == 1:
+    return
+  latest = manager.latest_step()
+  mine = np.int64(-1 if latest is None else latest)
+  step = int(multihost_utils.broadcast_one_to_all(mine))
+  give_up = time.monotonic() + _SEEN_SECONDS
+  while manager.latest_step() != (None if step < 0 else step):
+    if time.monotonic() > give_up:
+      raise OSError(
+        errno.ESTALE,
+        f'{manager.directory}: process 0 finds step {step} as the newest, '
+        f'process {jax.process_index()} finds {manager.latest_step()}; give '
+        'all hosts the same folder',
+      )
+    time.sleep(1)
+    manager.reload()
 
 
 def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
@@ -338,32 +397,65 @@ def _check_files(directory: epath.Path) -> None:
 
   A checkpoint may come from a stranger.
   """
-  if not os.path.isdir(directory):
+  for path, size, regular in _sizes(directory):
+    folder, name = os.path.split(path)
+    is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
+    if not regular or (is_json and size > _MAX_JSON_BYTES):
+      raise Damaged(
+        f'{path}: {size} bytes, or no regular file; expected a file of at most '
+        f'{_MAX_JSON_BYTES} bytes: remove this checkpoint, or use another'
+      )
+
+
+def _sizes(directory: epath.Path) -> Iterator[tuple[str, int, bool]]:
+  """(path, bytes, whether it is a regular file) of everything below."""
+  if storage.is_remote(directory):
+    with _told():
+      found = fsspec.filesystem('gcs').find(str(directory), detail=True)
+    for name, about in found.items():
+      yield storage.SCHEME + name, about['size'], True
     return
   for folder, _, names in os.walk(directory):
     for name in names:
       path = os.path.join(folder, name)
       with contextlib.suppress(FileNotFoundError):  # A save may be in progress.
         found = os.stat(path)
-        is_json = name in _JSON_FILES or folder.endswith('array_metadatas')
-        large = is_json and found.st_size > _MAX_JSON_BYTES
-        if large or not stat_lib.S_ISREG(found.st_mode):
-          raise Damaged(
-            f'{path}: {found.st_size} bytes, or no regular file; expected a '
-            f'file of at most {_MAX_JSON_BYTES} bytes: remove this checkpoint, '
-            'or use another'
-          )
+        yield path, found.st_size, stat_lib.S_ISREG(found.st_mode)
 
 
-def _reading(directory: Any, what: str) -> contextlib.AbstractContextManager:
+def _of_store(directory: epath.Path, e: Exception) -> Exception:
+  """What tensorstore raised for a store of objects as an OSError, one line."""
+  words = ' '.join(str(e).split())
+  if storage.is_remote(directory) and re.search(r'\b[A-Z_]{6,}: ', words):
+    return e if isinstance(e, OSError) else storage.error(directory, words)
+  return e
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+  """Raises what a store of objects answered as an OSError, one line."""
+  try:
+    yield
+  except Exception as e:
+    # Orbax raises errors of its own, from these.
+    cause = e
+    while cause is not None and not isinstance(cause, storage.Refused):
+      cause = cause.__cause__
+    if cause is None:
+      raise
+    raise cause.error from e
+
+
+@contextlib.contextmanager
+def _reading(directory: Any, what: str) -> Iterator[None]:
   """Turns any error of Orbax on a damaged checkpoint into one line."""
-  return damage.told(
-    lambda reason: Damaged(
-      f'checkpoint {directory}: its {what} cannot be read ({reason}); is it '
-      'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and '
-      'resume from the one before'
-    )
+  reason = lambda words: Damaged(
+    f'checkpoint {directory}: its {what} cannot be read ({words}); is it '
+    'damaged? use an earlier one, RUN/checkpoints/STEP, or remove it and '
+    'resume from the one before'
   )
+  with _told(), damage.told(reason):
+    yield
 
 
 def _score(best: str, metrics: Mapping[str, Any]) -> float:
@@ -478,5 +570,8 @@ def _is_news(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or not record.exc_info
 
 
+fsspec.register_implementation(
+  'gcs', 'acereason_jax.run.bucket.Files', clobber=True
+)
 # Also for what only reads a checkpoint; a filter that is there is not added.
 logging.getLogger('absl').addFilter(_is_news)

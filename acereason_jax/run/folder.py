@@ -1,21 +1,79 @@
-"""A run's folder: which run uses it, and whether it still exists."""
+"""A run's folder: which run uses it, and where it is.
+
+It may be at gs://. The checkpoints, the journal and the lock are there. Files
+for people grow line by line, which objects cannot: they are written on this
+host, and process 0 uploads them whole at each save and at the end.
+"""
 
 import contextlib
 import errno
+import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 
+from acereason_jax import locks, storage
+from acereason_jax.run import metrics
 
-def lock_of(workdir: pathlib.Path) -> pathlib.Path:
-  """The path of this process's lock file, which exists while a run does."""
-  return workdir / f'{jax.process_index()}.lock'
+# The files that a restart continues.
+_CONTINUED = 'metrics.jsonl', 'timeline.jsonl', 'changes.json'
+_MOST_BYTES = 16 << 30
 
 
-def check_there(workdir: pathlib.Path) -> None:
+class Folder(NamedTuple):
+  """A run's folder while the run uses it.
+
+  root: its path, or its URL at gs://.
+  local: where this host writes files for people: `root`, if it is on a disk.
+  sent: (bytes, ns of the last change) of the files that are uploaded, by path.
+  """
+
+  root: str
+  local: pathlib.Path
+  sent: dict[pathlib.Path, tuple[int, int]]
+
+
+@contextlib.contextmanager
+def opened(root: str | os.PathLike) -> Iterator[Folder]:
+  """The folder, which no other run uses until the block ends; it is made.
+
+  Raises:
+    OSError: one line.
+  """
+  root = os.fspath(root)
+  with contextlib.ExitStack() as stack:
+    if not storage.is_remote(root):
+      os.makedirs(root, exist_ok=True)
+      stack.enter_context(locks.locked(_lock_of(root), metrics.say))
+      folder = Folder(root, pathlib.Path(root), {})
+      stack.enter_context(_told_if_gone(folder))
+      yield folder
+      return
+    if jax.process_index() == 0:
+      stack.enter_context(locks.locked(_lock_of(root), metrics.say))
+    local = stack.enter_context(tempfile.TemporaryDirectory(prefix='run-'))
+    folder = Folder(root, pathlib.Path(local), {})
+    _download(folder)
+    yield folder
+    _upload(folder)
+
+
+def upload(folder: Folder) -> None:
+  """Uploads the files that changed; the next time, if it cannot be done now."""
+  try:
+    _upload(folder)
+  except OSError as e:
+    metrics.say(f'WARNING: not uploaded: {e.strerror}; the next save tries it')
+
+
+def check_there(folder: Folder) -> None:
   """Raises OSError, one line, if a run's folder was deleted under it."""
-  if not lock_of(workdir).exists():
+  # At gs:// the lock itself tells.
+  remote = storage.is_remote(folder.root)
+  if not remote and not os.path.exists(_lock_of(folder.root)):
     raise OSError(
       errno.ENOENT,
       'the folder was deleted, moved or unmounted while the run used it; put '
@@ -23,8 +81,36 @@ def check_there(workdir: pathlib.Path) -> None:
     )
 
 
+def _lock_of(root: str) -> str:
+  """On a disk each process has a lock; it exists while a run does."""
+  return storage.join(root, f'{jax.process_index()}.lock')
+
+
+def _download(folder: Folder) -> None:
+  if jax.process_index() != 0:
+    return
+  for name in _CONTINUED:
+    content = storage.read(storage.join(folder.root, name), _MOST_BYTES)
+    if content is not None:
+      (folder.local / name).write_bytes(content)
+
+
+def _upload(folder: Folder) -> None:
+  if jax.process_index() != 0 or not storage.is_remote(folder.root):
+    return
+  for path in sorted(folder.local.rglob('*')):
+    if not path.is_file():
+      continue
+    found = path.stat()
+    state = found.st_size, found.st_mtime_ns
+    if folder.sent.get(path) != state:
+      name = path.relative_to(folder.local).as_posix()
+      storage.write(storage.join(folder.root, name), path.read_bytes())
+      folder.sent[path] = state
+
+
 @contextlib.contextmanager
-def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
+def _told_if_gone(folder: Folder) -> Iterator[None]:
   """Makes errors say that a run's folder is gone, if that is their cause.
 
   Libraries only name the file that they missed.
@@ -33,7 +119,7 @@ def told_if_gone(workdir: pathlib.Path) -> Iterator[None]:
     yield
   except (OSError, ValueError) as e:
     try:
-      check_there(workdir)
+      check_there(folder)
     except OSError as gone:
       raise gone from e
     raise

@@ -86,7 +86,7 @@ def run_stage(
     ends = reason and stage is run.stages[-1]
     stops = stop.agreed(done) and not ends
     at = add_seconds(at, began)
-    folder.check_there(records.workdir)
+    folder.check_there(records.folder)
     scored = run.best in step.values
     if stops or reason or scored or done % run.checkpoint_every == 0:
       writing.save(run, records, tools.journal, at, step)

@@ -7,15 +7,13 @@ checkpoint resumes there, if its configuration and its data are the same.
 import contextlib
 import hashlib
 import json
-import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
+from acereason_jax import storage
 from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits
 from acereason_jax.curriculum import (
@@ -24,12 +22,13 @@ from acereason_jax.curriculum import (
   outcomes,
   parquet,
 )
-from acereason_jax.data import records, references
+from acereason_jax.data import references
+from acereason_jax.hosts import gather
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import folder, loop, metrics, probe
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import loop, metrics, probe
 from acereason_jax.run.values import Progress, Run, Stage, Standing, Tools
 
 _MAX_SUMMARY_BYTES = 16 << 20
@@ -177,7 +176,7 @@ def another_version(what: str) -> checkpoint_lib.Damaged:
 LIKE = {type(None): (dict, type(None)), float: (int, float), tuple: list}
 
 
-def finished(run: Run, checkpoints, workdir: pathlib.Path) -> str | None:
+def finished(run: Run, checkpoints, workdir: str) -> str | None:
   """The summary, if the newest checkpoint is the end of this run."""
   progress = progress_of(run, checkpoints.latest_progress())
   stage = loop.stage_of(run, progress)
@@ -200,14 +199,11 @@ def check_steps(stage: Stage, progress: Progress) -> None:
     )
 
 
-def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
+def final_summary(workdir: str, steps: int) -> str | None:
   """The summary of a run of `steps` steps, if there is one."""
-  file = workdir / 'summary.json'
-  if not file.exists():
-    return None
+  file = storage.join(workdir, 'summary.json')
   try:
-    with records.opened(file) as stream:
-      values = json.loads(stream.read(_MAX_SUMMARY_BYTES))
+    values = json.loads(storage.read(file, _MAX_SUMMARY_BYTES) or b'')
   except (ValueError, RecursionError):
     return None  # Torn, or not ours: written again.
   match values:
@@ -216,13 +212,14 @@ def final_summary(workdir: pathlib.Path, steps: int) -> str | None:
   return None
 
 
-def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
+def screen(run: Run, place: folder.Folder) -> dict[str, dict[str, list[str]]]:
   """The ids that a new run leaves out, by domain and source.
 
   It prints and lists them.
   """
   every, gone = [], {}
-  file = workdir / 'dropped.jsonl'
+  name = 'dropped.jsonl'
+  file = storage.join(place.root, name)
   for domain in run.domains.values():
     where = f'config.{domain.where}judge.reference: '
     with contextlib.ExitStack() as stack:
@@ -237,13 +234,13 @@ def screen(run: Run, workdir: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     gone[domain.name] = references.ids(dropped)
     every += dropped
   if jax.process_index() == 0:
-    references.write(every, file)
+    references.write(every, place.local / name)
   return gone
 
 
 def open_tools(
   run: Run,
-  workdir: pathlib.Path,
+  workdir: str,
   dropped: Mapping[str, Mapping[str, Sequence[str]]],
   saved: int | None,
   stack: contextlib.ExitStack,
@@ -271,10 +268,14 @@ def open_tools(
         probe.easy_prompts(stage, domain, train)
   journal = stack.enter_context(
     journal_lib.Journal(
-      workdir / 'journal', fingerprint(run, dropped), jax.process_index()
+      storage.join(workdir, 'journal'),
+      fingerprint(run, dropped),
+      jax.process_index(),
+      jax.process_count(),
+      gather.everyones,
     )
   )
-  for note in (*journal.notes, *agree_on_journal(journal)):
+  for note in journal.notes:
     metrics.say(note)
   # A kill may have come after a save and before the journal forgot.
   if saved is not None:
@@ -313,24 +314,6 @@ def fingerprint(run: Run, dropped: Any) -> str:
     began = checkpoint_lib.stamp(run.start_run)
   whole = json.dumps([fields, run.digests, dropped, began], sort_keys=True)
   return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def agree_on_journal(journal: journal_lib.Journal) -> list[str]:
-  """Makes all processes start from the same journal, or from none.
-
-  They share a folder, which a network may show differently to each.
-  """
-  if jax.process_count() == 1:
-    return []
-  names = sorted(
-    [*k, e.rollout is None, e.verdict is None] for k, e in journal.found.items()
-  )
-  digest = hashlib.sha256(json.dumps(names).encode()).digest()[:8]
-  every = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
-  if (every == every[0]).all():
-    return []
-  journal.found = {}
-  return ['journal: processes read other entries than each other: not used']
 
 
 def restore(

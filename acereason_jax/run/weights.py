@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from acereason_jax import storage
 from acereason_jax.models import base, embedded, hf, lora, sharding
 from acereason_jax.rl import update
 from acereason_jax.rollout import serve
@@ -39,17 +40,14 @@ class Trained(NamedTuple):
 
 def is_run(path: str) -> bool:
   """Whether this is a run's folder, or one of its checkpoints."""
-  place = pathlib.Path(os.path.abspath(path))
-  if is_step(place):
+  if storage.is_remote(path):  # Only runs are read from there.
+    return True
+  place = pathlib.Path(path)
+  if checkpoint.split(path)[1] is not None:
     return not (place / 'config.json').exists()
   return (place / 'checkpoints').is_dir() and not any(
     place.glob('*.safetensors')
   )
-
-
-def is_step(place: pathlib.Path) -> bool:
-  """Whether this path has the form of one checkpoint of a run."""
-  return place.name.isdigit() and place.parent.name == 'checkpoints'
 
 
 def find(model: str) -> serve.Weights:
@@ -112,11 +110,9 @@ def read(path: str | os.PathLike) -> Trained:
         f'{path}: its meta is not that of a run; give RUN/checkpoints/STEP of '
         'one that is whole'
       )
-  place = pathlib.Path(os.path.abspath(path))
-  if not is_step(place):
-    place = place / 'checkpoints' / str(step)
+  root, _ = checkpoint.split(path)
   return Trained(
-    path=str(place),
+    path=storage.join(root, 'checkpoints', str(step)),
     step=step,
     directory=embedded.resolve_model(model),
     dtype=dtype,

@@ -2,33 +2,31 @@
 
 import contextlib
 import json
-import pathlib
+import os
 from typing import Any
 
 import jax
 
-from acereason_jax import files
+from acereason_jax import files, storage
 from acereason_jax.console import exits, signals
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder, judged, loop, metrics, start, writing
 from acereason_jax.run import heldout as heldout_lib
-from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Interrupted, Run, Standing, Stopped
 
 
-def train(run: Run, workdir: pathlib.Path) -> int:
-  """Trains to the end, or until asked to stop; returns the exit status."""
+def train(run: Run, workdir: str | os.PathLike) -> int:
+  """Trains to the end, or until asked to stop; returns the exit status.
+
+  `workdir` may be at gs://.
+  """
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
     exits.one_line_for(*kinds, where=f'{workdir}: '),
     contextlib.ExitStack() as stack,
   ):
     # This comes before anything is removed or written: one run per folder.
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = folder.lock_of(workdir)
-    for note in stack.enter_context(journal_lib.locked(lock)):
-      metrics.say(note)
-    stack.enter_context(folder.told_if_gone(workdir))
+    place = stack.enter_context(folder.opened(workdir))
     checkpoints = stack.enter_context(
       checkpoint_lib.Checkpoints(
         workdir, keep=run.checkpoint_keep, best=run.best
@@ -37,17 +35,17 @@ def train(run: Run, workdir: pathlib.Path) -> int:
     with exits.one_line_for(ValueError):
       meta = start.read_meta(run, checkpoints)
       if meta is not None and (
-        done := start.finished(run, checkpoints, workdir)
+        done := start.finished(run, checkpoints, place.root)
       ):
         more = '' if run.config['stages'] else '; a larger config.steps goes on'
         metrics.say(f'finished already: {done}{more}')
         return 0
-    return go_on(run, workdir, checkpoints, meta, stack)
+    return go_on(run, place, checkpoints, meta, stack)
 
 
 def go_on(
   run: Run,
-  workdir: pathlib.Path,
+  place: folder.Folder,
   checkpoints: checkpoint_lib.Checkpoints,
   meta: dict[str, Any] | None,
   stack: contextlib.ExitStack,
@@ -58,20 +56,20 @@ def go_on(
   """
   is_new = meta is None
   if is_new:
-    dropped = start.screen(run, workdir)
+    dropped = start.screen(run, place)
     meta = dict(
       config=run.config, data=run.digests, dropped=dropped, changes=[]
     )
   saved = checkpoints.latest_step()
-  tools = start.open_tools(run, workdir, meta['dropped'], saved, stack)
+  tools = start.open_tools(run, place.root, meta['dropped'], saved, stack)
   metrics.say(f'attention of the update: {run.attention}')
   with exits.one_line_for(ValueError):
     at = start.begin(run) if is_new else start.restore(run, checkpoints, meta)
   if is_new:
     with signals.StopRequest() as stop, stop.interruptible():
       at = start.first_look(run, at, tools)
-  writer = open_writer(run, workdir, meta, at, stack)
-  records = writing.Records(workdir, checkpoints, writer, meta)
+  writer = open_writer(run, place, meta, at, stack)
+  records = writing.Records(place, checkpoints, writer, meta)
   try:
     at = loop.run_stages(run, at, tools, records)
   except Interrupted as e:
@@ -87,7 +85,7 @@ def go_on(
 
 def open_writer(
   run: Run,
-  workdir: pathlib.Path,
+  place: folder.Folder,
   meta: dict[str, Any],
   at: Standing,
   stack: contextlib.ExitStack,
@@ -99,13 +97,13 @@ def open_writer(
   if jax.process_index() != 0:
     return None
   config = json.dumps(run.config, indent=2)
-  files.write_atomically(workdir / 'config.json', config)
-  file = workdir / 'changes.json'
+  files.write_atomically(place.local / 'config.json', config)
+  file = place.local / 'changes.json'
   # Changes of a try that saved nothing do not count once they are undone.
   if meta['changes'] or file.exists():
     files.write_atomically(file, json.dumps(meta['changes'], indent=2))
   return stack.enter_context(
-    metrics.Writer(workdir, resume_step=at.progress.step + 1)
+    metrics.Writer(place.local, resume_step=at.progress.step + 1)
   )
 
 
@@ -125,6 +123,6 @@ def summarise(run: Run, records: writing.Records, at: Standing) -> None:
       peak_gb=round(metrics.peak_gb(), 2),
       seed=run.seed,
     )
-    metrics.summary(records.workdir, values)
-    file = records.workdir / 'summary.json'
+    metrics.summary(records.folder.local, values)
+    file = storage.join(records.folder.root, 'summary.json')
     metrics.say(f'{file}: {json.dumps(values)}')

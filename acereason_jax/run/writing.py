@@ -1,7 +1,6 @@
 """Writes a run's lines, metrics, sample rollouts and checkpoints."""
 
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import parquet
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run import metrics
 from acereason_jax.run.values import Run, Standing, Step
@@ -19,14 +19,14 @@ from acereason_jax.run.values import Run, Standing, Step
 class Records(NamedTuple):
   """The outputs of a run.
 
-  workdir: folder of the run.
+  folder: folder of the run.
   checkpoints: checkpoints of the run.
   writer: writer of its metrics; None on all processes except the first.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   advance: moves the progress bar on by a step.
   """
 
-  workdir: pathlib.Path
+  folder: folder_lib.Folder
   checkpoints: checkpoint_lib.Checkpoints
   writer: metrics.Writer | None
   meta: Mapping[str, Any]
@@ -41,7 +41,7 @@ def write_step(
   if records.writer is not None:
     records.writer.write(done, step.values)
     trace.write_events(
-      records.workdir / 'timeline.jsonl',
+      records.folder.local / 'timeline.jsonl',
       step.trace.events,
       step=done,
       **step.trace.metrics(),
@@ -61,7 +61,7 @@ def write_step(
   records.advance()
   if step.values['nonfinite'] and records.writer is not None:
     # The batch that produced a gradient that is not finite.
-    path = records.workdir / f'nonfinite_{done}.npz'
+    path = records.folder.local / f'nonfinite_{done}.npz'
     np.savez(path, **batch_arrays(step.groups))
 
 
@@ -101,6 +101,8 @@ def save(
   checkpoints.wait()
   if (saved := checkpoints.latest_step()) is not None:
     journal.forget(saved)
+  journal.flush()
+  folder_lib.upload(records.folder)
   checkpoints.save(
     at.progress.step,
     at.state.saved(),

@@ -1,0 +1,233 @@
+"""One run at a time writes in a place: locks on a disk, leases in a bucket.
+
+A disk's lock ends with its process. A bucket has none: there the holder writes
+an object anew every ten seconds, and whoever finds it unchanged for half a
+minute takes it over.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import stat
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from acereason_jax import storage
+
+_NO_LOCKS = errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK
+# Refuses links, and does not wait for the reader of a pipe.
+_NO_DETOUR = os.O_NOFOLLOW | os.O_NONBLOCK
+_MOST_BYTES = 64 << 10
+# Seconds between two signs of life of a holder; and looks of a taker, one
+# every _LOOK seconds, that must find none. A look that the store delays does
+# not count: the holder may have met the same delay.
+_REFRESH, _LOOK, _LOOKS = 10.0, 5.0, 6
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
+  """Holds the lock at `path`, whose folder exists, until the block ends.
+
+  `say` is given notes for the user: that a file system has no locks, or that
+  this waits. If a bucket's lock is lost, the process ends at once, status 1,
+  with one line: another run writes there.
+
+  Raises:
+    OSError: one line; another process holds the lock, or `path` is a link or
+      not a regular file. Through a link another file would be overwritten.
+  """
+  hold = _leased if storage.is_remote(path) else _flocked
+  with hold(path, say):
+    yield
+
+
+@contextlib.contextmanager
+def _flocked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
+  path = pathlib.Path(path)
+  with _own_file(path) as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise _taken(path, file.read(300) or 'another process') from None
+    except OSError as e:
+      if e.errno not in _NO_LOCKS:
+        raise
+      say(
+        f'{path}: no locks on this file system ({e.strerror}): make sure that '
+        'no two runs use this folder'
+      )
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    yield
+
+
+def _own_file(path: pathlib.Path) -> IO[str]:
+  """The file `path`, created if it is missing; links are refused."""
+  flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | _NO_DETOUR
+  try:
+    file = os.fdopen(os.open(path, flags, 0o666), 'a+', errors='replace')
+  except OSError as e:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+      raise _no_file(path) from e
+    raise
+  found = os.fstat(file.fileno())
+  if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    file.close()
+    raise _no_file(path)
+  return file
+
+
+def _no_file(path: pathlib.Path) -> OSError:
+  return OSError(
+    f'{path}: a link, or no regular file; expected a file that this run makes: '
+    'remove it, or use another --workdir'
+  )
+
+
+def _taken(path: str | os.PathLike, other: str) -> OSError:
+  return OSError(
+    f'{path}: {other} is a run that writes here; wait until it has ended, or '
+    'use another --workdir'
+  )
+
+
+@contextlib.contextmanager
+def _leased(path: str, say: Callable[[str], None]) -> Iterator:
+  owner = _this_process() | {'id': uuid.uuid4().hex}
+  lease = _Lease(path, owner, _take(path, owner, say))
+  over = threading.Event()
+  keeper = threading.Thread(target=lease.keep, args=(over,), daemon=True)
+  keeper.start()
+  try:
+    yield
+  finally:
+    over.set()
+    keeper.join()
+    # A taker waits for half a minute if this fails.
+    with contextlib.suppress(OSError):
+      storage.replace(path, None, lease.generation)
+
+
+class _Lease:
+  """A lock's object while this process holds it; `generation` is its newest."""
+
+  def __init__(self, path: str, owner: dict[str, Any], generation: bytes):
+    self._path, self._owner, self.generation = path, owner, generation
+    self._times = 0
+
+  def keep(self, over: threading.Event) -> None:
+    """Refreshes it until `over`; ends the process if it is another's."""
+    while not over.wait(_REFRESH):
+      self._times += 1
+      # A store that cannot be reached is for others to tell: this holds on.
+      with contextlib.suppress(OSError):
+        if (lost := self._refresh()) is not None:
+          sys.stderr.write(f'error: {self._path}: {lost}\n')
+          sys.stderr.flush()
+          os._exit(1)
+
+  def _refresh(self) -> str | None:
+    """Writes the object anew; tells who else has it."""
+    content = _content(self._owner, self._times)
+    new = storage.replace(self._path, content, self.generation)
+    if new is None:
+      # It may be this very write, whose answer was lost.
+      found, new = storage.read_at(self._path, _MOST_BYTES)
+      if found is None:
+        return 'it was deleted while the run used it; put the folder back'
+      if found != content:
+        return (
+          f'{_name(_parsed(found))} took this run over, because the store '
+          'had no sign of life from it; go on with one of the two'
+        )
+    self.generation = new
+    return None
+
+
+def _take(
+  path: str, owner: dict[str, Any], say: Callable[[str], None]
+) -> bytes:
+  """The generation of a lock's object that names `owner`."""
+  content = _content(owner, 0)
+  held, looks, waits = None, 0, False
+  while True:
+    began = time.monotonic()
+    found, generation = storage.read_at(path, _MOST_BYTES)
+    slow = time.monotonic() - began > _LOOK
+    if found == content:
+      return generation
+    other = _parsed(found)
+    lives = found is not None and _lives(other)
+    if lives or (waits and found is not None and held != generation):
+      raise _taken(path, _name(other))
+    if lives is False or looks >= _LOOKS:
+      new = storage.replace(path, content, generation)
+      if new is not None:
+        return new
+    elif not waits:
+      waits = True
+      say(
+        f'{path}: {_name(other)} was a run that writes here; waiting '
+        f'{_LOOK * _LOOKS:.0f} seconds for a sign of life from it'
+      )
+      held = generation
+    looks = 0 if slow else looks + 1
+    time.sleep(_LOOK if waits else 0)
+
+
+def _content(owner: dict[str, Any], times: int) -> bytes:
+  return json.dumps(owner | {'times': times}).encode()
+
+
+def _this_process() -> dict[str, Any]:
+  """What tells a process from all others, and whether it still runs."""
+  return dict(
+    host=socket.gethostname(),
+    boot=pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip(),
+    namespace=os.readlink('/proc/self/ns/pid'),
+    pid=os.getpid(),
+    began=_began(os.getpid()),
+  )
+
+
+def _began(pid: int) -> str | None:
+  """When a process of this host began, in ticks; None: it does not run."""
+  try:
+    text = pathlib.Path(f'/proc/{pid}/stat').read_text()
+  except OSError:
+    return None
+  # The name of the program, in parentheses, may hold spaces.
+  state, *rest = text.rpartition(')')[2].split()
+  return None if state in 'ZX' else rest[18]
+
+
+def _lives(other: dict[str, Any]) -> bool | None:
+  """Whether a process still runs; None: it is of another host."""
+  mine = _this_process()
+  here = all(other.get(k) == mine[k] for k in ('host', 'boot', 'namespace'))
+  if not here or type(other.get('pid')) is not int:
+    return None
+  return _began(other['pid']) == other.get('began')
+
+
+def _parsed(found: bytes | None) -> dict[str, Any]:
+  try:
+    value = json.loads(found or b'{}')
+  except (ValueError, RecursionError):
+    value = {}
+  return value if isinstance(value, dict) else {}
+
+
+def _name(other: dict[str, Any]) -> str:
+  pid, host = (str(other.get(k, 'unknown'))[:100] for k in ('pid', 'host'))
+  return f'process {pid} on {host}'

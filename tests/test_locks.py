@@ -1,0 +1,190 @@
+"""Locks in a bucket, between real processes; those of a disk: test_endings."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import object_store
+import pytest
+import tiny
+
+from acereason_jax import locks, storage
+
+# Holds the lock until it is killed, or its standard input ends.
+HOLDER = """
+import sys
+from acereason_jax import locks
+locks._REFRESH, locks._LOOK = 0.2, 0.2
+with locks.locked(sys.argv[1], lambda said: print(said, flush=True)):
+  print('held', flush=True)
+  sys.stdin.read()
+print('over', flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
+    yield found
+
+
+@pytest.fixture
+def path(store, tmp_path):
+  return f'gs://runs/{tmp_path.name}/0.lock'
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  monkeypatch.setattr(locks, '_LOOK', 0.2)
+
+
+@contextlib.contextmanager
+def holder(path):
+  process = subprocess.Popen(
+    [sys.executable, '-c', HOLDER, path],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=tiny.TESTS.parent,
+    env=os.environ,
+  )
+  try:
+    assert process.stdout.readline() == 'held\n'
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def taken(path):
+  """What was said before the lock was taken."""
+  said = []
+  with locks.locked(path, said.append):
+    pass
+  return said
+
+
+def test_a_lock_is_free_again_when_its_block_is_over(path):
+  for _ in range(2):
+    assert taken(path) == []
+  assert storage.read(path, 9) is None
+
+
+def test_a_process_that_runs_keeps_its_lock(path):
+  with holder(path) as other:
+    for _ in range(2):
+      words = f'process {other.pid} on {socket.gethostname()} is a run that wri'
+      with pytest.raises(OSError, match=words) as e:
+        taken(path)
+      assert '\n' not in str(e.value) and 'another --workdir' in str(e.value)
+      time.sleep(0.5)
+    _, error = other.communicate('')
+    assert other.returncode == 0, error
+  assert taken(path) == []
+
+
+def test_a_process_of_this_host_that_was_killed_keeps_nobody_waiting(path):
+  with holder(path) as other:
+    other.kill()
+    # Not waited for, as by a supervisor that has other things to do.
+    while locks._began(other.pid) is not None:
+      time.sleep(0.01)
+    assert taken(path) == []
+
+
+def of_another_host(path, times):
+  owner = locks._this_process() | {'host': 'elsewhere', 'id': 'x'}
+  storage.write(path, json.dumps(owner | {'times': times}).encode())
+
+
+def test_the_lock_of_a_silent_host_is_taken_after_a_while(path):
+  of_another_host(path, 0)
+  (said,) = taken(path)
+  assert 'elsewhere was a run that writes here; waiting' in said
+
+
+def test_the_lock_of_a_host_that_lives_is_not_taken(path):
+  of_another_host(path, 0)
+  lives = threading.Timer(0.5, of_another_host, [path, 1])
+  lives.start()
+  with pytest.raises(OSError, match='elsewhere is a run that writes here'):
+    taken(path)
+  lives.join()
+
+
+@pytest.mark.parametrize('content', [b'', b'{', b'[]', b'{"pid": "x"}'])
+def test_a_lock_that_is_no_lock_is_taken_after_a_while(path, content):
+  storage.write(path, content)
+  assert len(taken(path)) == 1
+
+
+def test_of_many_takers_one_gets_the_lock(path, monkeypatch):
+  of_another_host(path, 0)
+  held, refused = [], []
+  enough = threading.Event()
+
+  def take(number):
+    try:
+      with locks._leased(path, lambda said: None):
+        held.append(number)
+        enough.wait(60)
+    except OSError as e:
+      refused.append(e)
+
+  threads = [threading.Thread(target=take, args=(i,)) for i in range(5)]
+  for thread in threads:
+    thread.start()
+  while len(held) + len(refused) < len(threads):
+    time.sleep(0.05)
+  enough.set()
+  for thread in threads:
+    thread.join()
+  assert len(held) == 1 and len(refused) == 4
+
+
+def test_who_lost_the_lock_ends_in_one_line(path):
+  with holder(path) as other:
+    of_another_host(path, 0)
+    other.wait(60)
+    out, error = other.communicate()
+  assert other.returncode == 1 and out == ''
+  (line,) = [x for x in error.splitlines() if x.startswith('error: ')]
+  assert 'elsewhere took this run over' in line and 'go on with one' in line
+
+
+def test_a_lock_that_was_deleted_ends_its_run_in_one_line(path):
+  with holder(path) as other:
+    storage.remove(path)
+    other.wait(60)
+    _, error = other.communicate()
+  assert other.returncode == 1
+  assert 'it was deleted while the run used it; ' in error
+
+
+def test_an_answer_that_is_lost_does_not_lose_the_lock(store, path):
+  with holder(path) as other:
+    for _ in range(3):
+      store.lost = 1
+      while store.lost:
+        time.sleep(0.01)
+    time.sleep(1)
+    _, error = other.communicate('')
+    assert other.returncode == 0, error
+  store.lost = 1
+  assert taken(path) == []
+
+
+def test_an_outage_does_not_lose_the_lock(store, path):
+  with holder(path) as other:
+    store.stop()
+    time.sleep(2)
+    store.start()
+    time.sleep(1)
+    _, error = other.communicate('')
+  assert other.returncode == 0, error
