@@ -79,6 +79,7 @@ def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
     # does at the same moment.
     time.sleep(gang_lib.SETTLE_SECONDS)
     gang.end(traceback.format_exc().rstrip(), exits.BUG)
+  gang.leave()
 
 
 @contextlib.contextmanager
@@ -168,9 +169,7 @@ def main(argv: Sequence[str]) -> int:
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
       run = build(args.config)
       handshake.check_digests(gang, run)
-    status = train(run, workdir)
-    gang.leave()
-    return status
+    return train(run, workdir)
 
 
 if __name__ == '__main__':
