@@ -91,6 +91,7 @@ def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
     # does at the same moment.
     time.sleep(gang_lib.SETTLE_SECONDS)
     gang.end(traceback.format_exc().rstrip(), exits.BUG)
+  gang.leave()
 
 
 @contextlib.contextmanager
@@ -189,12 +190,10 @@ def main(argv: Sequence[str]) -> int:
         ):
           run = build(config)
           handshake.check_digests(gang, run)
-        status = train(run, workdir, stop)
+        return train(run, workdir, stop)
       except signals.Asked:
         terminal.say('stopped before the run began; run it again')
-        status = exits.STOPPED
-    gang.leave()
-    return status
+        return exits.STOPPED
 
 
 if __name__ == '__main__':

@@ -253,6 +253,8 @@ def admit(peer: Peer, peers: dict[int, Peer], own: Who) -> None:
     # Its machine may have died, and started it anew.
     if time.monotonic() - before.line.heard < 5 * BEAT_SECONDS:
       earlier = before.who
+    else:
+      before.line.close()
   if who.processes != own.processes:
     reason = (
       f'error: --processes={own.processes} on {own.host} (process 0), '

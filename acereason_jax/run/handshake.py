@@ -61,19 +61,22 @@ def check(gang: gang_lib.Gang, config: Any, workdir: str) -> None:
   """
   if gang.alone:
     return
-  known = facts(config)
+  gang.agree(facts(config), difference)
+  # Only now: a process that cannot read its own files leaves no token behind.
+  check_folder(gang, workdir)
+
+
+def check_folder(gang: gang_lib.Gang, workdir: str) -> None:
+  """Ends all processes if they do not see one folder; makes it."""
   path = token_path(workdir, gang.start.word)
   if gang.own.process == 0:
     storage.write(path, gang.start.word.encode())
-    known[WORKDIR] = _SHARED
-  else:
-    known[WORKDIR] = sees_token(path, gang.start.word)
 
   def compare(every: Sequence[gang_lib.Told]) -> str:
     storage.remove(path)  # All have looked.
     return difference(every, workdir)
 
-  gang.agree(known, compare)
+  gang.agree({WORKDIR: sees_token(path, gang.start.word)}, compare)
 
 
 def check_digests(gang: gang_lib.Gang, run: values.Run) -> None:
