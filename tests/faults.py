@@ -180,8 +180,8 @@ def frozen(index: int) -> Callable[[Gang], None]:
     victim.send_signal(signal.SIGSTOP)
 
     def wait() -> None:
-      for i, run in enumerate(gang.runs):
-        if i != index:
+      for run in gang.runs:
+        if run.process is not victim:
           run.process.wait()
       victim.kill()
 
@@ -353,7 +353,7 @@ FAULTS = {
     nothing, child(-1, WORKER, signal.SIGKILL), (0,), '', False
   ),
   'SIGSTOP of a judge': Fault(
-    nothing, child(-1, WORKER, signal.SIGSTOP), (0,), '', False
+    nothing, child(-1, WORKER, signal.SIGSTOP), (1,), 'verdicts failed'
   ),
   'SIGSTOP of a worker': Fault(
     nothing, frozen(-1), KILLED, r'error: lost process \d'

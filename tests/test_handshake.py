@@ -9,6 +9,7 @@ import safetensors.numpy
 import tiny
 
 from acereason_jax.hosts import gang
+from acereason_jax.models import hf
 from acereason_jax.run import handshake
 
 BASE = {'a': '1', 'config.rollout.groups': '8', handshake.WORKDIR: 'shared'}
@@ -110,18 +111,18 @@ def test_files_of_a_model(files, tmp_path):
 @pytest.mark.parametrize('where', [0.0, 0.3, 0.5, 0.99])
 def test_a_changed_tensor_of_a_large_file_is_seen(tmp_path, monkeypatch, where):
   """Of a file of which only a sample is read, a 200th."""
-  monkeypatch.setattr(handshake, '_WHOLE_BYTES', 1 << 20)
-  monkeypatch.setattr(handshake, '_BLOCK_BYTES', 1 << 10)
+  monkeypatch.setattr(hf, '_WHOLE_BYTES', 1 << 20)
+  monkeypatch.setattr(hf, '_BLOCK_BYTES', 1 << 10)
   content = bytearray(np.random.default_rng(0).bytes(16 << 20))
   content[:8] = (100).to_bytes(8, 'little')
   path = tmp_path / 'large'
   path.write_bytes(content)
-  before = handshake._sample(path)
+  before = hf.sample(path)
   size = len(content) // 200
   first = int(where * (len(content) - size))
   content[first : first + size] = bytes(size)
   path.write_bytes(content)
-  assert handshake._sample(path) != before
+  assert hf.sample(path) != before
   assert 'of a sample' in before
 
 

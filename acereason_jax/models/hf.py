@@ -38,6 +38,11 @@ COMPANIONS = (
   'LICENSE',
 )
 _MAX_COMPANION_BYTES = 128 << 20
+# Of larger files `sample` reads this many blocks, at even distances.
+_WHOLE_BYTES = 64 << 20
+_BLOCKS = 256
+_BLOCK_BYTES = 16 << 10
+_MOST_HEADER_BYTES = 16 << 20
 HEAD, EMBED = 'lm_head.weight', 'model.embed_tokens.weight'
 
 
@@ -54,6 +59,29 @@ def digest(paths: list[pathlib.Path]) -> str:
       found = hashlib.file_digest(file, 'sha256').hexdigest()
     whole.update(f'{path.name} {found}\n'.encode())
   return whole.hexdigest()
+
+
+def sample(path: str | os.PathLike) -> str:
+  """Size and digest of a file; of a large file the digest of a sample.
+
+  It has the header of a tensor file and blocks at even distances, so a tensor
+  of at least a 256th of the file is seen. A small change elsewhere is not.
+  """
+  with tensorfiles.open_regular(path) as file:
+    size = os.fstat(file.fileno()).st_size
+    if size <= _WHOLE_BYTES:
+      return f'{size:,} bytes, {short(hashlib.file_digest(file, "sha256"))}'
+    header = int.from_bytes(file.read(8), 'little')
+    found = hashlib.sha256(file.read(min(header, _MOST_HEADER_BYTES)))
+    last = size - _BLOCK_BYTES
+    for i in range(_BLOCKS):
+      file.seek(last * i // (_BLOCKS - 1))
+      found.update(file.read(_BLOCK_BYTES))
+  return f'{size:,} bytes, {short(found)} of a sample'
+
+
+def short(digest: Any) -> str:
+  return f'SHA-256 {digest.hexdigest()[:16]}...'
 
 
 def model_digest(directory: str) -> str:

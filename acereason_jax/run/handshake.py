@@ -21,7 +21,7 @@ import jax
 from acereason_jax import storage
 from acereason_jax.console import terminal
 from acereason_jax.hosts import gang as gang_lib
-from acereason_jax.models import embedded, tensorfiles
+from acereason_jax.models import embedded, hf, tensorfiles
 from acereason_jax.run import checkpoint, values
 
 PACKAGES = (
@@ -36,11 +36,6 @@ SETTINGS = (
   'jax_threefry_partitionable',
 )
 _PART = re.compile(r'([A-Za-z_][\w.]*):[A-Za-z_][\w.]*')
-# Of larger files this many blocks are read, at even distances.
-_WHOLE_BYTES = 64 << 20
-_BLOCKS = 256
-_BLOCK_BYTES = 16 << 10
-_MOST_HEADER_BYTES = 16 << 20
 _MOST_FILES = 2000
 _READ = '.safetensors', '.json', '.jinja', '.txt', '.model'
 # A shared disk may show a new file to other machines only after a while.
@@ -172,36 +167,12 @@ def _files(directory: str) -> Iterator[tuple[str, str]]:
     if entry.name.endswith(_READ) and entry.is_file()
   )
   for name in names[:_MOST_FILES]:
-    yield f'model file {name}', _sample(os.path.join(directory, name))
+    yield f'model file {name}', hf.sample(os.path.join(directory, name))
 
 
 def _digest(path: str | os.PathLike) -> str:
   with tensorfiles.open_regular(path) as file:
-    return _short(hashlib.file_digest(file, 'sha256'))
-
-
-def _sample(path: str) -> str:
-  """Size and digest; of a large file the digest of a sample.
-
-  It has the header of a tensor file and blocks at even distances, so a tensor
-  of at least a 256th of the file is seen. A small change elsewhere is not.
-  """
-  with tensorfiles.open_regular(path) as file:
-    size = os.fstat(file.fileno()).st_size
-    if size <= _WHOLE_BYTES:
-      digest = hashlib.file_digest(file, 'sha256')
-      return f'{size:,} bytes, {_short(digest)}'
-    header = int.from_bytes(file.read(8), 'little')
-    digest = hashlib.sha256(file.read(min(header, _MOST_HEADER_BYTES)))
-    last = size - _BLOCK_BYTES
-    for i in range(_BLOCKS):
-      file.seek(last * i // (_BLOCKS - 1))
-      digest.update(file.read(_BLOCK_BYTES))
-  return f'{size:,} bytes, {_short(digest)} of a sample'
-
-
-def _short(digest: Any) -> str:
-  return f'SHA-256 {digest.hexdigest()[:16]}...'
+    return hf.short(hashlib.file_digest(file, 'sha256'))
 
 
 def brief(value: Any) -> str:
