@@ -142,7 +142,7 @@ class _Lease:
     new = storage.replace(self._path, content, self.generation)
     if new is None:
       # It may be this very write, whose answer was lost.
-      found, new = storage.read_at(self._path, _MOST_BYTES)
+      found, new = _found(self._path)
       if found is None:
         return 'it was deleted while the run used it; put the folder back'
       if found != content:
@@ -162,7 +162,7 @@ def _take(
   held, looks, waits = None, 0, False
   while True:
     began = time.monotonic()
-    found, generation = storage.read_at(path, _MOST_BYTES)
+    found, generation = _found(path)
     slow = time.monotonic() - began > _LOOK
     if found == content:
       return generation
@@ -183,6 +183,16 @@ def _take(
       held = generation
     looks = 0 if slow else looks + 1
     time.sleep(_LOOK if waits else 0)
+
+
+def _found(path: str) -> tuple[bytes | None, bytes]:
+  """(content, generation) of a lock's object. Raises: OSError, one line."""
+  try:
+    return storage.read_at(path, _MOST_BYTES)
+  except ValueError as e:
+    raise OSError(
+      errno.EFBIG, f'{path}: not the lock of a run; remove it'
+    ) from e
 
 
 def _content(owner: dict[str, Any], times: int) -> bytes:

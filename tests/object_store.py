@@ -54,7 +54,7 @@ class Store:
       STORAGE_EMULATOR_HOST=self.url,
       GOOGLE_AUTH_TOKEN_FOR_TESTING='abc',
       # A request that is not answered is sent again after so long.
-      TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS='3',
+      TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS='6',
     )
 
   def __enter__(self) -> 'Store':

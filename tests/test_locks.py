@@ -124,6 +124,12 @@ def test_a_lock_that_is_no_lock_is_taken_after_a_while(path, content):
   assert len(taken(path)) == 1
 
 
+def test_a_lock_that_is_too_large_is_one_line(path):
+  storage.write(path, b' ' * 100_000)
+  with pytest.raises(OSError, match='not the lock of a run; remove it'):
+    taken(path)
+
+
 def test_of_many_takers_one_gets_the_lock(path, monkeypatch):
   of_another_host(path, 0)
   held, refused = [], []

@@ -27,7 +27,7 @@ def root(request, store, tmp_path):
 def test_a_file_is_what_was_written_last(root):
   path = storage.join(root, 'a', 'b')
   assert storage.read(path, 9) is None
-  for content in (b'', b'123', bytes(range(256)) * 40_000, b'12'):
+  for content in (b'', b'123', bytes(range(256)) * 4000, b'12'):
     storage.write(path, content)
     assert storage.read(path, len(content)) == content
   storage.remove(path)

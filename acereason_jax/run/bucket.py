@@ -3,12 +3,13 @@
 Orbax writes arrays with tensorstore, and lists folders and writes small files
 with gcsfs. Only fsspec imports this module, at the first gs:// path.
 
-gcsfs gives up after half a minute, keeps lists of files although other hosts
-write, and takes a refused question for a folder that is not there: a run would
-begin anew beside its own checkpoints.
+gcsfs gives up after half a minute, writes a file in several requests, keeps
+lists of files although other hosts write, and takes a refused question for a
+folder that is not there: a run would begin anew beside its own checkpoints.
 """
 
 import asyncio
+import io
 import logging
 from typing import Any
 
@@ -24,11 +25,30 @@ _MOST_SECONDS = 60
 _ask = core.GCSFileSystem._request.__wrapped__
 
 
+class _Whole(io.BytesIO):
+  """A file that is written in one request, which may be sent again."""
+
+  def __init__(self, system: core.GCSFileSystem, path: str):
+    super().__init__()
+    self._system, self._path = system, path
+
+  def close(self) -> None:
+    if not self.closed:
+      content = self.getvalue()
+      super().close()
+      self._system.pipe_file(self._path, content)
+
+
 class Files(core.GCSFileSystem):
   """The file system of gs:// paths."""
 
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **{'use_listings_cache': False} | kwargs)
+
+  def _open(self, path: str, mode: str = 'rb', **kwargs) -> Any:
+    if mode == 'wb':
+      return _Whole(self, path)
+    return super()._open(path, mode, **kwargs)
 
   async def _request(self, method: str, path: str, *args, **kwargs) -> Any:
     """Raises: FileNotFoundError, FileExistsError, storage.Refused."""
