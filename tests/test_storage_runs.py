@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on(command, store, reference):
     # The first is killed while it begins, the others after that.
     if number:
       run.wait_for('attention of the update')
-    timer = threading.Timer(rng.uniform(0, 15), run.process.kill)
+    timer = threading.Timer(rng.uniform(0, 6), run.process.kill)
     timer.start()
     status = run.end()
     timer.cancel()
