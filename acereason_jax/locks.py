@@ -112,10 +112,12 @@ def _leased(path: str, say: Callable[[str], None]) -> Iterator:
     yield
   finally:
     over.set()
-    keeper.join()
-    # A taker waits for half a minute if this fails.
-    with contextlib.suppress(OSError):
-      storage.replace(path, None, lease.generation)
+    keeper.join(_REFRESH)
+    # A taker waits for half a minute if this is not done: it asks nothing more
+    # of a store that is away.
+    if not keeper.is_alive():
+      with contextlib.suppress(OSError):
+        storage.replace(path, None, lease.generation)
 
 
 class _Lease:
