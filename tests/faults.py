@@ -385,7 +385,7 @@ FAULTS = {
   'a read-only folder': Fault(read_only, None, (1,), 'error: .*run'),
   'a full disk': Fault(small_disk, fill, (1, 70), 'error: .*no space', False),
   'hang while loading': hang('load@-1'),
-  'hang while prompts are drawn': hang('draw@-1'),
+  'hang while prompts are drawn': hang('draw@2'),
   'hang while sampling': hang('sample@2'),
   'hang while judging': hang('judge@2'),
   'hang in the exchange of verdicts': hang('exchange@2'),

@@ -17,7 +17,6 @@ import tiny
 from runs import Command, assert_same_run
 
 from acereason_jax.hosts import watchdog
-from acereason_jax.hosts.rollcall import Who
 
 HUNG = 70
 OVER = object()
@@ -45,7 +44,7 @@ def watched(monkeypatch):
   def line(name, still, longest, who, where):
     raise Ended(name, still, longest)
 
-  monkeypatch.setattr(watchdog, '_dump', lambda path: '')
+  monkeypatch.setattr(watchdog, '_dump', lambda path, alone: '')
   monkeypatch.setattr(watchdog, '_line', line)
 
   def run(script, seconds=None):
@@ -58,10 +57,11 @@ def watched(monkeypatch):
         raise Ended
       now += tick if late is None else late
 
+    alone = types.SimpleNamespace(own='process 0', alone=True)
     fake = types.SimpleNamespace(monotonic=lambda: now, sleep=sleep)
     monkeypatch.setattr(watchdog, 'time', fake)
     with pytest.raises(Ended) as e:
-      watchdog._watch('', seconds, Who(0, 1, 'host', 1), None)
+      watchdog._watch('', seconds, alone)
     script.close()
     return e.value.args
 
@@ -185,7 +185,7 @@ import sys, time
 from acereason_jax.hosts import gang, ids, watchdog
 folder, seconds, rounds = sys.argv[1:]
 one = gang.join(ids.Ids(), watchdog.status, join_seconds=9, peer_seconds=9)
-watchdog.start(folder, float(seconds), one.own, one.end)
+watchdog.start(folder, float(seconds), one)
 print('ready', flush=True)
 with watchdog.phase('update'):
   for _ in range(int(rounds)):
@@ -215,7 +215,7 @@ def test_the_end_is_a_line_and_all_stacks(tmp_path):
   file = tmp_path / 'stacks-0.txt'
   assert re.fullmatch(
     r"error: process 0 on [^ ]+: no progress in 'update' for [23] s \(no time "
-    rf'before to compare with\); stacks are in {file}; the same command '
+    rf'before to compare with\); the stacks are in {file}; the same command '
     'resumes',
     last,
   )
@@ -227,7 +227,7 @@ def test_a_folder_that_is_not_there_costs_only_the_file(tmp_path):
   (tmp_path / 'none').write_text('')
   _, said = (process := alone(tmp_path / 'none', 2, 0)).communicate()
   assert process.returncode == HUNG
-  assert 'in stuck' in said and 'stacks are above;' in said.splitlines()[-1]
+  assert 'in stuck' in said and 'the stacks are above;' in said.splitlines()[-1]
 
 
 def test_zero_watches_nothing(tmp_path):

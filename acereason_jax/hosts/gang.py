@@ -67,6 +67,8 @@ class Gang:
     self._facts: dict[int, dict[int, Facts]] = {}
     self._rounds = self._agreed = 0
     self._ending = threading.Lock()
+    # Called if another process did not end well: this one may be the reason.
+    self.witness: Callable[[], None] = lambda: None
     for peer in self._peers.values():
       peer.line.heard = time.monotonic()
     if self._peers:
@@ -127,6 +129,8 @@ class Gang:
     peers = list(self._peers.values())
     others = [p for p in peers if p is not source]
     rollcall.broadcast(others, 'end', text=told, code=code)
+    if source is not None and code == exits.BUG:
+      self.witness()
     lines.drain([p.line for p in peers], _DRAIN_SECONDS)
     os._exit(code)
 

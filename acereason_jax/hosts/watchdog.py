@@ -22,11 +22,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from acereason_jax import storage
 from acereason_jax.console import exits
-from acereason_jax.hosts import rollcall
+from acereason_jax.hosts import gang as gang_lib
 
 # Seconds without progress in a phase, however fast it was before.
 FLOORS = {
@@ -122,28 +122,24 @@ def told_of_phases(call: Callable[[str], None]) -> Iterator[None]:
     _told.remove(call)
 
 
-def start(
-  folder: str,
-  seconds: float | None,
-  who: rollcall.Who,
-  end: Callable[[str, int], NoReturn],
-) -> None:
+def start(folder: str, seconds: float | None, gang: gang_lib.Gang) -> None:
   """Starts to watch this process, to its end.
+
+  Processes wait for each other, so one that hangs is not always the first to
+  notice. All of them write their stacks.
 
   Args:
     folder: where the stacks are written; it may be at gs://.
     seconds: replaces every floor; 0: nothing is watched; None: the table.
-    who: this process.
-    end: ends it with a line and an exit status.
+    gang: this process and the others.
   """
+  path = storage.join(folder, f'stacks-{gang.own.process}.txt')
+  gang.witness = lambda: _written(path)
   if seconds == 0:
     return
   _mark()
   watch = threading.Thread(
-    target=_watch,
-    args=(folder, seconds, who, end),
-    daemon=True,
-    name='watchdog',
+    target=_watch, args=(path, seconds, gang), daemon=True, name='watchdog'
   )
   watch.start()
 
@@ -171,12 +167,7 @@ def _mark() -> float:
   return spent
 
 
-def _watch(
-  folder: str,
-  seconds: float | None,
-  who: rollcall.Who,
-  end: Callable[[str, int], NoReturn],
-) -> None:
+def _watch(path: str, seconds: float | None, gang: gang_lib.Gang) -> None:
   global _clock
   last = time.monotonic()
   while True:
@@ -188,36 +179,40 @@ def _watch(
     longest, still = _longest.get(here), _clock - _marked
     if still > deadline(here, longest, seconds):
       name = here.name if here else OUTSIDE
-      where = _dump(storage.join(folder, f'stacks-{who.process}.txt'))
-      end(_line(name, still, longest, who, where), exits.BUG)
+      where = _dump(path, gang.alone)
+      line = _line(name, still, longest, str(gang.own), where)
+      gang.end(line, exits.BUG, told=line)
 
 
 def _line(
-  name: str,
-  still: float,
-  longest: float | None,
-  who: rollcall.Who,
-  where: str,
+  name: str, still: float, longest: float | None, who: str, where: str
 ) -> str:
   before = 'no time before to compare with'
   if longest:
     before = f'the longest before took {longest:,.0f} s'
   return (
     f'error: {who}: no progress in {name!r} for {still:,.0f} s ({before}); '
-    f'stacks are {where}; the same command resumes'
+    f'the stacks {where}; the same command resumes'
   )
 
 
-def _dump(path: str) -> str:
-  """Writes the stacks of all threads; returns where they are."""
-  written = threading.Event()
-  # The disk, or standard error, may be what hangs.
-  write = lambda: _write_stacks(path) and written.set()
-  threading.Thread(target=write, daemon=True).start()
-  written.wait(_WRITING_SECONDS)
+def _dump(path: str, alone: bool) -> str:
+  """Writes the stacks of all threads; tells where they are."""
+  written = _written(path)
   with contextlib.suppress(OSError, ValueError, RuntimeError):
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
-  return f'in {path}' if written.is_set() else 'above'
+  if not written:
+    return 'are above'
+  return f'are in {path}' + ('' if alone else ', those of others beside it')
+
+
+def _written(path: str) -> bool:
+  """Whether the stacks of all threads could be written in time."""
+  written = threading.Event()
+  # The disk may be what hangs.
+  write = lambda: _write_stacks(path) and written.set()
+  threading.Thread(target=write, daemon=True).start()
+  return written.wait(_WRITING_SECONDS)
 
 
 def _write_stacks(path: str) -> bool:

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat as stat_lib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -570,6 +571,19 @@ def _is_news(record: logging.LogRecord) -> bool:
   return record.levelno < logging.ERROR or not record.exc_info
 
 
+def _closed_loop_is_no_news(
+  kind: type[BaseException], error: BaseException, trace: Any
+) -> None:
+  """`sys.excepthook` without what follows from an error of Orbax.
+
+  When one array of a save fails, Orbax leaves its event loop. tensorstore then
+  prints a traceback for each array that ends after that.
+  """
+  if not (kind is RuntimeError and str(error) == 'Event loop is closed'):
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _closed_loop_is_no_news
 fsspec.register_implementation(
   'gcs', 'acereason_jax.run.bucket.Files', clobber=True
 )
