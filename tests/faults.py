@@ -383,7 +383,7 @@ FAULTS = {
     own_workdir, None, (1,), 'error: .*folder'
   ),
   'a read-only folder': Fault(read_only, None, (1,), 'error: .*run'),
-  'a full disk': Fault(small_disk, fill, (1, 70), 'error: .*no space', False),
+  'a full disk': Fault(small_disk, fill, (1, 70), 'error: .*o space', False),
   'hang while loading': hang('load@-1'),
   'hang while prompts are drawn': hang('draw@2'),
   'hang while sampling': hang('sample@2'),
