@@ -61,7 +61,7 @@ def hanging_stream(stream):
 
 engine.Engine.stream = hanging_stream(engine.Engine.stream)
 step.draw = hanging('draw', step.draw)
-step.update_policy = hanging('update', step.update_policy)
+step.update_once = hanging('update', step.update_once)
 collect._exchange = hanging('exchange', collect._exchange)
 collect._wait = hanging('judge', collect._wait)
 writing.save = resting(hanging('save', writing.save))
