@@ -2,7 +2,8 @@
 
     python hanging.py update@2 --config=...
 
-hangs in the update of the step that follows step 2 of the run.
+hangs in the update of the step that follows step 2 of the run. `saved@2` rests
+for some seconds after that step was saved.
 """
 
 import sys
@@ -32,6 +33,18 @@ def hanging(name, call):
   return wrapped
 
 
+def resting(call):
+  """Rests after the call for longer than jax takes to notice a signal."""
+
+  def wrapped(*args, **kwargs):
+    call(*args, **kwargs)
+    if ('saved', now) == (where, int(when)):
+      print('rests', flush=True)
+      time.sleep(5)
+
+  return wrapped
+
+
 def hanging_stream(stream):
   """Hangs while rollouts are on their way; tells the step that is taken."""
 
@@ -48,10 +61,10 @@ def hanging_stream(stream):
 
 engine.Engine.stream = hanging_stream(engine.Engine.stream)
 step.draw = hanging('draw', step.draw)
-step.update_policy = hanging('update', step.update_policy)
+step.update_once = hanging('update', step.update_once)
 collect._exchange = hanging('exchange', collect._exchange)
 collect._wait = hanging('judge', collect._wait)
-writing.save = hanging('save', writing.save)
+writing.save = resting(hanging('save', writing.save))
 start.restore = hanging('restore', start.restore)
 train.build = hanging('load', build.build)
 command_line.run(train.main)

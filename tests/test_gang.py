@@ -140,6 +140,22 @@ def test_one_that_accepts_and_says_nothing(start):
   assert 'does not answer' in said[0] and said[-1].startswith('error: ')
 
 
+def test_a_reason_that_comes_with_the_start_is_heard(start):
+  """Process 0 may start the run and end it before this process looks."""
+  reason = 'error: process 0 on host-0 ended: no such model'
+  with socket.create_server(('127.0.0.1', start.port)) as door:
+    member = start(1)
+    line = lines.Line(door.accept()[0])
+    words = [
+      dict(kind='start', hosts=['a', 'b'], service=['a', 1], word='w'),
+      dict(kind='end', text=reason, code=1),
+    ]
+    line._socket.sendall(b''.join(json.dumps(w).encode() + b'\n' for w in words))
+    line.finish()
+    status, said = member.end()
+  assert (status, said[-1]) == (1, reason)
+
+
 @pytest.mark.parametrize(
   'more, message',
   [

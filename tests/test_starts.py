@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import types
 
 import pytest
 import tiny
@@ -56,6 +57,17 @@ def test_how_a_start_ends_is_written(tmp_path):
   assert [(f['ended'], f['phase']) for f in found] == [
     (ended, 'sample') for _, ended in ends
   ]
+
+
+def test_a_users_own_code_that_was_mended_is_another_try(tmp_path, monkeypatch):
+  file = tmp_path / 'own_loss.py'
+  monkeypatch.syspath_prepend(tmp_path)
+  run = types.SimpleNamespace(config=dict(loss=dict(fn='own_loss:loss')))
+  file.write_text('broken')
+  before = starts.digest(run)
+  assert starts.digest(run) == before
+  file.write_text('mended')
+  assert starts.digest(run) != before
 
 
 def test_lines_that_no_run_wrote_count_for_nothing(tmp_path):

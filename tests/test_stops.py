@@ -168,6 +168,17 @@ def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
 
 
 @pytest.mark.slow
+def test_two_stop_after_a_signal_while_both_save(folder, command):
+  """Orbax asks jax about preemption too, by steps: another counter."""
+  how = dict(script='saved@2', by='hanging')
+  runs = gangs.start(command, folder / 'saves', 2, '--config.steps=99', **how)
+  for run in runs:
+    run.wait_for('rests')
+  runs[1].process.send_signal(signal.SIGTERM)
+  assert [run.end() for run in runs] == [STOPPED] * 2, runs[0].output
+
+
+@pytest.mark.slow
 def test_two_wait_for_judges_together(folder, command):
   """As many rounds on both, though one has nothing to wait for."""
   slow = '--config.judge.verify.fn=tiny_judge:slow'

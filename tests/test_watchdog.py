@@ -35,7 +35,7 @@ def watched(monkeypatch):
 
   What it yields are the seconds until the next tick, None for the usual.
   """
-  for name in ('_open', '_longest', '_told'):
+  for name in ('_open', '_begun', '_longest', '_told'):
     empty = type(getattr(watchdog, name))()
     monkeypatch.setattr(watchdog, name, empty)
   monkeypatch.setattr(watchdog, '_clock', 0.0)
@@ -75,10 +75,9 @@ def ticks(seconds):
 
 def test_a_phase_without_progress_ends_the_process(watched):
   def script():
-    with watchdog.phase('update', 'one'):
-      yield from ticks(40)
-    with watchdog.phase('update', 'one'):
-      yield from ticks(41)
+    for seconds in (50, 40, 41):
+      with watchdog.phase('update', 'one'):
+        yield from ticks(seconds)
     with watchdog.phase('update', 'one'):
       yield from ticks(10 * 3600)
 
@@ -114,6 +113,31 @@ def test_the_first_time_may_be_a_compile_and_is_no_measure(watched):
   _, still, longest = watched(script())
   assert longest == watchdog.FLOORS['sample'] - 1
   assert still <= watchdog.FACTOR * longest + 1 < compiles + 3600
+
+
+def test_what_passed_the_first_time_does_not_hang_the_second(watched):
+  def script():
+    for _ in range(4):
+      with watchdog.phase('update', 'one'):
+        yield from ticks(watchdog.COMPILE - 1)
+
+  assert not watched(script())
+
+
+def test_an_error_of_who_is_told_ends_the_phase(watched):
+  def refuse(name):
+    raise OSError(name)
+
+  def script():
+    with (
+      watchdog.told_of_phases(refuse),
+      pytest.raises(OSError),
+      watchdog.phase('a'),
+    ):
+      yield
+    assert watchdog.status().startswith(watchdog.OUTSIDE)
+
+  assert not watched(script())
 
 
 def test_progress_is_of_the_innermost_phase(watched):

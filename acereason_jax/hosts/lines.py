@@ -65,6 +65,7 @@ class Line:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     self._socket, self._lock = stream, threading.Lock()
     self._got, self._over = b'', ''
+    self._back: list[dict[str, Any]] = []
     self.most_bytes = most_bytes
     self.heard = time.monotonic()
 
@@ -82,6 +83,9 @@ class Line:
 
   def receive(self) -> list[dict[str, Any]]:
     """The messages that have come. Raises Closed once there are no more."""
+    if self._back:
+      messages, self._back = self._back, []
+      return messages
     if self._over:
       raise Closed(self._over)
     try:
@@ -96,6 +100,10 @@ class Line:
     if messages:
       self.heard = time.monotonic()
     return messages
+
+  def put_back(self, messages: list[dict[str, Any]]) -> None:
+    """Makes the next `receive` return these, received but not yet heard."""
+    self._back = messages
 
   def _part(self) -> bytes:
     try:

@@ -343,7 +343,9 @@ def wait_for_start(
   joined = False
   while notes.left() > 0:
     ready = connection.wait([line], _RETRY_SECONDS)
-    for message in line.receive() if ready else ():
+    messages = line.receive() if ready else []
+    while messages:
+      message, *messages = messages
       joined = True
       match message:
         case {'kind': 'end', 'text': str(text)}:
@@ -351,6 +353,7 @@ def wait_for_start(
         case {'kind': 'note', 'text': str(text)}:
           terminal.say(printable(text))
         case {'kind': 'start'}:
+          line.put_back(messages)
           return start_of(message, own.processes)
     if not joined:
       notes.note(f'{own}: process 0 at {at} does not answer')

@@ -44,10 +44,11 @@ FLOORS = {
   'judge': 900.0,
   # Waits for the slowest host, which may write to a slow disk.
   'exchange': 1800.0,
-  # All microbatches of a batch.
+  # One microbatch.
   'update': 1800.0,
 }
 # A program for a pod may compile for 30 minutes, in the first time of a phase.
+# Its second time may be as long, as nothing is known yet.
 COMPILE = 3600.0
 # All between: prompts, packing, lines and metrics.
 OTHER = 1800.0
@@ -72,6 +73,7 @@ class _Phase(NamedTuple):
 
 # The main thread alone changes these; the thread reads them.
 _open: list[_Phase] = []
+_begun: set[_Phase] = set()
 _longest: dict[_Phase, float] = {}
 _told: list[Callable[[str], None]] = []
 _clock = 0.0
@@ -87,9 +89,9 @@ def phase(name: str, of: Hashable = '') -> Iterator[None]:
   here = _Phase(name, of)
   _mark()
   _open.append(here)
-  for call in _told:
-    call(name)
   try:
+    for call in _told:
+      call(name)
     yield
   finally:
     progress()
@@ -101,9 +103,11 @@ def progress() -> None:
   spent = _mark()
   if _open:
     here = _open[-1]
-    # The first time is known, and compiled, from here on; it is no measure.
-    known = here in _longest
-    _longest[here] = max(_longest.get(here, 0.0), spent if known else 0.0)
+    # The first time compiled, and is no measure. So what it was given, the
+    # second gets too: else a slow machine's phase would pass once, and hang.
+    if here in _begun:
+      _longest[here] = max(_longest.get(here, 0.0), spent)
+    _begun.add(here)
 
 
 def status() -> str:
@@ -149,7 +153,8 @@ def deadline(
 ) -> float:
   """Seconds without progress after which a phase hangs.
 
-  `longest` is the longest that it took before; None if it is the first time.
+  `longest` is the longest that it took before, but for the first time; None if
+  there is none.
   `seconds` replaces the floor.
   """
   floor = seconds

@@ -380,8 +380,20 @@ def _agree(manager: ocp.CheckpointManager) -> None:
     manager.reload()
 
 
+class _Manager(ocp.CheckpointManager):
+  """Orbax's manager, which leaves jax's preemption point to the run.
+
+  jax has one counter of safe points, signals.StopRequest's. Orbax would set it
+  to the step, in a thread too: a signal just then was never heeded, or by one
+  process alone.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
 def _manager(workdir: str | os.PathLike, **options) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(
+  return _Manager(
     _directory(workdir),
     options=ocp.CheckpointManagerOptions(**options),
     item_handlers={

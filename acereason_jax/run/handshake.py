@@ -98,7 +98,7 @@ def facts(config: Any) -> dict[str, str]:
     'Python': platform.python_version(),
     **versions,
     **{name: str(getattr(jax.config, name)) for name in SETTINGS},
-    **dict(_sources(plain)),
+    **dict(sources(plain)),
     **dict(_flat('config', plain)),
     **dict(_files(model)),
   }
@@ -111,7 +111,7 @@ def _version(package: str) -> str:
     return _ABSENT
 
 
-def _sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   """Digests of this package's files, and of a user's that the config names."""
   root = pathlib.Path(__file__).parent.parent
   for file in sorted(root.rglob('*.py')):

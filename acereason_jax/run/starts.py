@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import hashlib
 import json
-import pathlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from jax.experimental import multihost_utils
 from acereason_jax import storage
 from acereason_jax.console import signals
 from acereason_jax.hosts import watchdog
-from acereason_jax.run import checkpoint, judged
+from acereason_jax.run import checkpoint, handshake, judged
 from acereason_jax.run.values import Run, Stopped
 
 NAME = 'starts.jsonl'
@@ -35,7 +34,6 @@ TOLD = (
 )
 _MAX_BYTES = 1 << 20
 _KEPT = 200
-_PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 class Start(NamedTuple):
@@ -76,11 +74,10 @@ def now(run: Run, step: int | None, entries: int) -> Start:
 
 
 def digest(run: Run) -> str:
-  """A digest of this package's source files and of the run's config."""
-  found = hashlib.sha256(json.dumps(run.config, sort_keys=True).encode())
-  for path in sorted(_PACKAGE.rglob('*.py')):
-    found.update(path.read_bytes())
-  return found.hexdigest()[:16]
+  """A digest of the config and of the source files that the run is made of."""
+  sources = dict(handshake.sources(run.config))
+  text = json.dumps([run.config, sources], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def in_vain(before: Sequence[Start], here: Start) -> list[Start]:

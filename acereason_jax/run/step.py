@@ -16,6 +16,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import references
 from acereason_jax.hosts import watchdog
+from acereason_jax.models import base
 from acereason_jax.rl import control, objective, packing, update
 from acereason_jax.run import clock, collect, judged, metrics
 from acereason_jax.run.values import (
@@ -62,8 +63,7 @@ def take_step(
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
   tools.stop.heed()
-  with watchdog.phase('update', stage.name):
-    state, updated = update_policy(stage, at, microbatches, values['entropy'])
+  state, updated = update_policy(stage, at, microbatches, values['entropy'])
   ended = clock.now()
   whole = clock.between(began, ended)
   state = reset_reference(stage, state, at.progress.stage_step + 1)
@@ -230,15 +230,24 @@ def update_policy(
   if stage.has_first:
     # pi_old of all updates is the policy before the first update.
     first_pass = stage.update.first_pass
-    parts = [
-      [first_pass(state.weights, batch, knobs) for batch in part]
-      for part in parts
-    ]
+    with watchdog.phase('update', (stage.name, 'first')):
+      parts = [
+        [finished(first_pass(state.weights, batch, knobs)) for batch in part]
+        for part in parts
+      ]
   found = []
-  for part in parts:
-    state, values = update_once(stage, state, part, knobs)
-    found.append(values)
+  with watchdog.phase('update', stage.name):
+    for part in parts:
+      state, values = update_once(stage, state, part, knobs)
+      found.append(values)
   return state, merge_updates(found)
+
+
+def finished(tree: base.Tree) -> base.Tree:
+  """The same arrays, computed: a batch may take longer than a phase may."""
+  jax.block_until_ready(tree)
+  watchdog.progress()
+  return tree
 
 
 def update_once(
@@ -252,7 +261,7 @@ def update_once(
   for batch in batches:
     if stage.has_reference:
       batch = stage.update.score(state.reference_weights, batch, knobs)
-    sums = stage.update.add(state.weights, sums, batch, knobs)
+    sums = finished(stage.update.add(state.weights, sums, batch, knobs))
   state, values = stage.update.apply(state, sums)
   return state, jax.device_get(values)
 
