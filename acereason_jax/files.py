@@ -13,12 +13,15 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import IO
 
 Path = str | os.PathLike
 
+_SCRATCH = 'acereason_jax-'
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -110,6 +113,40 @@ def locked(path: Path, busy: str) -> Iterator[None]:
       print(busy, file=sys.stderr, flush=True)
       fcntl.flock(file, fcntl.LOCK_EX)
     yield
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+  """A temporary folder. Those that killed processes left are removed first."""
+  _remove_abandoned(tempfile.gettempdir())
+  while True:
+    folder = tempfile.mkdtemp(prefix=_SCRATCH)
+    descriptor = os.open(folder, _FOLDER)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if os.path.isdir(folder):
+      break
+    os.close(descriptor)  # Another process removed it before it was locked.
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(descriptor)
+
+
+def _remove_abandoned(place: str) -> None:
+  """Removes this user's scratch folders that no process holds."""
+  for name in os.listdir(place):
+    folder = os.path.join(place, name)
+    if not name.startswith(_SCRATCH):
+      continue
+    with contextlib.suppress(OSError):
+      descriptor = os.open(folder, _FOLDER)
+      try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+          fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          shutil.rmtree(folder, ignore_errors=True)
+      finally:
+        os.close(descriptor)
 
 
 def _temporary(path: Path, digits: int) -> str:

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import pathlib
 import re
-import shutil
 import stat
 from typing import Any
 
@@ -74,6 +73,8 @@ def read(path: Path, most_bytes: int) -> bytes | None:
 def read_at(path: Path, most_bytes: int) -> tuple[bytes | None, bytes]:
   """(content or None, generation) of an object; raises as `read` does."""
   bucket, name = _split(path)
+  if not name:
+    return None, MISSING
   store = _store(bucket)
   # Asking for more bytes than there are is an error, and a length cannot be
   # asked for. So this asks for the first byte too many, which should not be.
@@ -94,8 +95,7 @@ def write(path: Path, content: bytes) -> None:
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     files.write_atomically(path, content)
     return
-  bucket, name = _split(path)
-  _told(path, _store(bucket).write(name, content))
+  _change(path, content)
 
 
 def create(path: Path, content: bytes) -> bool:
@@ -126,7 +126,7 @@ def replace(
   If the answer is lost on the way and the store is asked again, this too gives
   None: only a look at the content tells whose it is. Raises: OSError.
   """
-  bucket, name = _split(path)
+  bucket, name = _object(path)
   future = _store(bucket).write(name, content, if_equal=generation)
   return _told(path, future).generation or None
 
@@ -139,7 +139,7 @@ def names(folder: Path) -> list[str]:
   bucket, name = _split(folder)
   prefix = _below(name)
   inside = tensorstore.KvStore.KeyRange(prefix, _after(prefix))
-  keys = _told(folder, _store(bucket).list(inside, len(prefix)))
+  keys = _told(folder, _store(bucket).list(inside, len(prefix.encode())))
   if not keys:
     # tensorstore 0.1.86 takes a refused list for an empty one; a refused read
     # is an error.
@@ -150,22 +150,9 @@ def names(folder: Path) -> list[str]:
 def remove(path: Path) -> None:
   """Removes a file, if it is there. Raises: OSError."""
   if is_remote(path):
-    bucket, name = _split(path)
-    _told(path, _store(bucket).write(name, None))
+    _change(path, None)
   else:
     pathlib.Path(path).unlink(missing_ok=True)
-
-
-def remove_below(folder: Path) -> None:
-  """Removes a folder and all in it, if it is there. Raises: OSError."""
-  if not is_remote(folder):
-    if os.path.isdir(folder):
-      shutil.rmtree(folder)
-    return
-  bucket, name = _split(folder)
-  prefix = _below(name)
-  inside = tensorstore.KvStore.KeyRange(prefix, _after(prefix))
-  _told(folder, _store(bucket).delete_range(inside))
 
 
 class Refused(ValueError):
@@ -176,7 +163,7 @@ class Refused(ValueError):
     super().__init__(self.error.strerror)
 
 
-class _OutOfRange(Exception):
+class _OutOfRange(OSError):
   """The object is smaller than what was asked for."""
 
 
@@ -199,6 +186,22 @@ def _store(bucket: str) -> tensorstore.KvStore:
   return tensorstore.KvStore.open(spec, context=context).result()
 
 
+def _change(path: Path, content: bytes | None) -> None:
+  """Writes an object, or removes it (None). Raises: OSError."""
+  bucket, name = _object(path)
+  answer = _told(path, _store(bucket).write(name, content))
+  if not answer.generation:
+    raise error(path, 'FAILED_PRECONDITION')
+
+
+def _object(path: Path) -> tuple[str, str]:
+  """`_split` of a path that is no bucket. Raises: OSError."""
+  bucket, name = _split(path)
+  if not name:
+    raise OSError(errno.EISDIR, f'{path}: a bucket; give gs://BUCKET/NAME')
+  return bucket, name
+
+
 def _split(path: Path) -> tuple[str, str]:
   """(bucket, name) of gs://BUCKET/NAME. Raises: ValueError, one line."""
   path = os.fspath(path)
@@ -213,6 +216,9 @@ def _split(path: Path) -> tuple[str, str]:
     raise ValueError(
       f'{path}: {bucket!r} is not the name of a bucket; give gs://BUCKET/FOLDER'
     )
+  # '#' and '?' end the path of a URL, which Orbax takes it for.
+  if odd := next((c for c in name if c in '#?' or not c.isprintable()), ''):
+    raise ValueError(f'{path!r:.200}: expected a name without {odd!r}')
   odd = name and any(part in ('', '.', '..') for part in parts)
   if odd or len(name.encode('utf-8', 'replace')) > _MOST_NAME_BYTES:
     raise ValueError(
@@ -266,7 +272,7 @@ def _told(path: Path, future: tensorstore.Future) -> Any:
     # The rest is the body of the answer.
     reason = ' '.join(str(e).partition(' [http_')[0].split())
     if reason.startswith('OUT_OF_RANGE'):
-      raise _OutOfRange from e
+      raise _OutOfRange(*error(path, reason).args) from e
   raise error(path, reason)
 
 
@@ -275,16 +281,17 @@ def error(path: Path, reason: str) -> OSError:
   bucket = '/'.join(os.fspath(path).split('/')[:3])
   kinds = (
     (
+      # tensorstore takes 401 for PERMISSION_DENIED.
+      ('UNAUTHENTICATED', 'Unauthorized'),
+      errno.EACCES,
+      'the store does not know who asks; log in with `gcloud auth '
+      'application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS',
+    ),
+    (
       ('PERMISSION_DENIED',),
       errno.EACCES,
       "this host's account may not do so; give it the role "
       f'storage.objectUser on {bucket}',
-    ),
-    (
-      ('UNAUTHENTICATED',),
-      errno.EACCES,
-      'the store does not know who asks; log in with `gcloud auth '
-      'application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS',
     ),
     (
       ('NOT_FOUND',),

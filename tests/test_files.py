@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever happens meanwhile."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -198,3 +199,41 @@ def test_a_name_may_be_as_long_as_names_may_be(tmp_path, name):
   files.write_atomically(tmp_path / name, 'whole')
   assert (tmp_path / name).read_text() == 'whole'
   assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_scratch_folder_of_a_killed_process_is_removed(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(files.tempfile, 'tempdir', str(tmp_path))
+  hold = (
+    'import os, pathlib, sys\n'
+    'from acereason_jax import files\n'
+    'with files.scratch() as folder:\n'
+    "  pathlib.Path(folder, 'a').write_bytes(b'1')\n"
+    '  print(folder, flush=True)\n'
+    '  sys.stdin.read()\n'
+  )
+  environment = tiny.environment(tmp_path) | {'TMPDIR': str(tmp_path)}
+  (tmp_path / 'acereason_jax-link').symlink_to('.')
+  with contextlib.ExitStack() as stack:
+    begin = lambda: stack.enter_context(
+      subprocess.Popen(
+        [sys.executable, '-c', hold],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+      )
+    )
+    killed, living = begin(), begin()
+    gone, there = (p.stdout.readline().strip() for p in (killed, living))
+    killed.kill()
+    killed.wait()
+    assert os.path.exists(f'{gone}/a')
+    with files.scratch() as mine:
+      assert not os.path.exists(gone)
+      assert os.path.exists(f'{there}/a') and os.path.isdir(mine)
+    assert not os.path.exists(mine)
+    living.communicate()
+  assert not os.path.exists(there)
+  assert names(tmp_path) == ['acereason_jax-link']

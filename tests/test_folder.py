@@ -79,3 +79,10 @@ def test_a_last_upload_that_fails_is_told(root, store, impatient):
     (place.local / 'metrics.jsonl').write_text('one\n')
     store.status = 503
   store.status = 0
+
+
+def test_an_error_that_names_a_file_leaves_it_in_the_bucket(root, store):
+  with pytest.raises(RuntimeError), folder.opened(root) as place:
+    (place.local / 'nonfinite_3.npz').write_bytes(b'1')
+    raise RuntimeError('its batch is in nonfinite_*.npz')
+  assert storage.read(f'{root}/nonfinite_3.npz', 9) == b'1'

@@ -231,6 +231,8 @@ def test_a_file_in_a_bucket_goes_on_where_it_stood(
   [
     (dict(out='s3://bucket/x'), 's3://bucket/x: no such kind of place'),
     (dict(out='gs://nobody/x'), 'there is no bucket gs://nobody; make it'),
+    (dict(out='gs://runs'), 'gs://runs: a folder; give --out=gs://BUCKET/FILE'),
+    (dict(out='gs://runs/x/'), 'gs://runs/x/: a folder; give --out=gs://'),
     (dict(model='gs://runs/none'), 'gs://runs/none: holds no checkpoint'),
   ],
 )

@@ -59,17 +59,15 @@ def test_of_many_creators_one_wins(root):
 
 
 def test_names_are_of_everything_below_and_of_nothing_beside(root):
-  names = ['a', 'b/c', 'b/d/e', 'b.txt', 'b0', 'z z#?%']
+  names = ['a', 'b/c', 'b/d/e', 'b.txt', 'b0', 'z z%', 'ü/ü', 'ü/f/漢']
   for name in names:
     storage.write(storage.join(root, name), b'1')
   storage.write(f'{root}0', b'beside')
   storage.write(f'{root}.x/y', b'beside')
   assert storage.names(root) == sorted(names)
   assert storage.names(storage.join(root, 'b')) == ['c', 'd/e']
+  assert storage.names(storage.join(root, 'ü')) == ['f/漢', 'ü']
   assert storage.names(storage.join(root, 'none')) == []
-  storage.remove_below(storage.join(root, 'b'))
-  storage.remove_below(storage.join(root, 'none'))
-  assert storage.names(root) == sorted({*names} - {'b/c', 'b/d/e'})
 
 
 def test_a_write_for_a_generation_never_undoes_another(store):
@@ -108,14 +106,33 @@ def answering(store, **faults):
 
 
 @pytest.mark.parametrize('does', DOES)
-@pytest.mark.parametrize('status', [401, 403])
-def test_a_store_that_refuses_is_one_line(store, does, status):
-  with (
-    answering(store, status=status),
-    pytest.raises(PermissionError, match='give it the role') as e,
-  ):
+@pytest.mark.parametrize(
+  'status, kind, match',
+  [
+    (400, OSError, 'the store refused; see its words'),
+    (401, PermissionError, 'does not know who asks; log in'),
+    (403, PermissionError, 'give it the role'),
+    (416, OSError, 'the store refused; see its words'),
+  ],
+)
+def test_a_store_that_refuses_is_one_line(store, does, status, kind, match):
+  with answering(store, status=status), pytest.raises(kind, match=match) as e:
     DOES[does]('gs://runs/x')
   assert '\n' not in str(e.value) and 'gs://runs/x: ' in str(e.value)
+
+
+@pytest.mark.parametrize('does', [DOES['write'], storage.remove])
+def test_a_change_that_the_store_did_not_make_is_an_error(store, does):
+  # 412 to a request that asks for no generation.
+  with answering(store, status=412), pytest.raises(OSError, match='refused'):
+    does('gs://runs/x')
+
+
+def test_a_bucket_is_no_file(store):
+  assert storage.read('gs://runs', 9) is None
+  for path in ('gs://runs', 'gs://runs/'):
+    with pytest.raises(OSError, match='a bucket; give gs://BUCKET/NAME'):
+      storage.write(path, b'1')
 
 
 @pytest.mark.parametrize('does', ['write', 'create'])
@@ -135,6 +152,11 @@ def test_a_bucket_that_is_not_there(store, does):
     ('gs://bucket//x', 'between single slashes'),
     ('gs://bucket/a/../b', 'without . and ..'),
     ('gs://bucket/' + 'x' * 1025, 'at most 1024 bytes'),
+    # Other libraries take these for parts of a URL, or no name at all.
+    ('gs://bucket/a#b', "without '#'"),
+    ('gs://bucket/a?b', "without '?'"),
+    ('gs://bucket/a\nb', r"without '\\n'"),
+    ('gs://bucket/a\udce9', r"without '\\udce9'"),
   ],
 )
 def test_what_is_no_path_is_one_line(path, match):

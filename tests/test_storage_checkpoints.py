@@ -99,6 +99,8 @@ def test_everything_is_read_as_it_was_written(root):
     assert checkpoint.load_ledger(path) == b'a file'
   assert checkpoint.load_meta(f'{root}/checkpoints/3') is None
   assert checkpoint.split(f'{root}/checkpoints/2') == (root, 2)
+  for path in ('gs://checkpoints/5', '/checkpoints/5', '/run/checkpoints/²'):
+    assert checkpoint.split(path) == (path, None)
   assert weights.is_run(root)
 
 
@@ -145,6 +147,20 @@ def test_a_file_without_limit_is_refused_unread(root, name, monkeypatch):
     with pytest.raises(checkpoint.Damaged, match='expected a file of') as e:
       read(root)
     assert name in message_of(e)
+
+
+@pytest.mark.parametrize(
+  'status, match',
+  [(400, 'the store refused; see its words'), (401, 'log in with')],
+)
+def test_a_refusal_has_a_remedy_of_its_kind(
+  root, store, status, match, monkeypatch
+):
+  saved(root, 1)
+  monkeypatch.setattr(bucket, '_WAITS', (0,))
+  monkeypatch.setattr(store, 'status', status)
+  with pytest.raises(OSError, match=match):
+    checkpoint.load_meta(root)
 
 
 def test_a_store_that_refuses_is_not_one_without_checkpoints(root, store):

@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
@@ -54,12 +53,14 @@ class Output:
     self.done: dict[tuple[str, int], int] = {}
 
   def __enter__(self) -> 'Output':
+    if self._remote and (self.where.endswith('/') or self.where.count('/') < 3):
+      raise ValueError(f'{self.where}: a folder; give --out=gs://BUCKET/FILE')
     with contextlib.ExitStack() as stack:
       if self._remote:
         say = functools.partial(terminal.say, to_stderr=True)
         stack.enter_context(locks.locked(f'{self.where}.lock', say))
-        folder = tempfile.TemporaryDirectory(prefix='generate-')
-        self.path = pathlib.Path(stack.enter_context(folder), 'rollouts.jsonl')
+        folder = stack.enter_context(files.scratch())
+        self.path = pathlib.Path(folder, 'rollouts.jsonl')
         self._download()
       self._header = pathlib.Path(f'{self.path}.json')
       if self.path.exists() and not self.path.is_file():
@@ -118,14 +119,14 @@ class Output:
   def _check_same(self) -> None:
     if not self._header.exists():
       raise ValueError(
-        f'{self.where}: has no {self._header} that tells what made it; give '
+        f'{self.where}: has no {self.where}.json that tells what made it; give '
         'another --out'
       )
     try:
       with records.opened(self._header, _MAX_HEADER_BYTES) as file:
         old = dict(json.loads(file.read()))
     except (ValueError, TypeError, RecursionError) as e:
-      raise ValueError(f'{self._header}: not readable ({e})') from e
+      raise ValueError(f'{self.where}.json: not readable ({e})') from e
     new = self._settings
     changed = [
       f'{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}'

@@ -74,8 +74,13 @@ def _place(path: str, args: tuple) -> str:
 def _kind(error: Exception) -> str:
   """The error in the words of `storage.error`."""
   words = ' '.join(f'{type(error).__name__} {error}'.split())
-  if 'Forbidden' in words or getattr(error, 'code', 0) in (401, '401'):
+  status = str(getattr(error, 'code', ''))
+  if status == '401':
+    return f'UNAUTHENTICATED: {words}'
+  if 'Forbidden' in words:
     return f'PERMISSION_DENIED: {words}'
+  if status[:1] == '4' and not retry.is_retriable(error):
+    return f'REFUSED: {words}'
   return f'UNAVAILABLE: {words}'
 
 

@@ -308,8 +308,9 @@ def _opened(
 def split(path: str | os.PathLike) -> tuple[str, int | None]:
   """(RUN, STEP) of RUN/checkpoints/STEP, else (RUN, None); RUN is absolute."""
   place = _absolute(path)
-  workdir, _, name = place.rpartition('/checkpoints/')
-  return (workdir, int(name)) if workdir and name.isdigit() else (place, None)
+  # Not gs://checkpoints/5, which is a bucket of that name.
+  step = re.fullmatch('(.*[^/])/checkpoints/([0-9]{1,18})', place, re.DOTALL)
+  return (step[1], int(step[2])) if step else (place, None)
 
 
 def _absolute(path: str | os.PathLike) -> str:

@@ -9,13 +9,12 @@ import contextlib
 import errno
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 
-from acereason_jax import locks, storage
+from acereason_jax import files, locks, storage
 from acereason_jax.run import metrics
 
 # The files that a restart continues.
@@ -54,10 +53,17 @@ def opened(root: str | os.PathLike) -> Iterator[Folder]:
       return
     if jax.process_index() == 0:
       stack.enter_context(locks.locked(_lock_of(root), metrics.say))
-    local = stack.enter_context(tempfile.TemporaryDirectory(prefix='run-'))
+    local = stack.enter_context(files.scratch())
     folder = Folder(root, pathlib.Path(local), {})
     _download(folder)
-    yield folder
+    try:
+      yield folder
+    except Exception as e:
+      # Its line may name a file that is only here. A store that ended the run
+      # would not take it.
+      if not isinstance(e, OSError):
+        upload(folder)
+      raise
     _upload(folder)
 
 
