@@ -4,6 +4,7 @@ The trainer runs once on each host. What happens when it ends follows its exit
 status, the same wherever it runs: see `ERRORS`, `MOVED` and `AGAIN`.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -59,9 +60,14 @@ def exports(job: Job) -> Iterator[str]:
       yield f'export {name}="${{{name}:-{value}}}"'
 
 
-def command(start: Sequence[str], flags: Any) -> str:
-  """A command for a shell, a flag a line."""
-  return ' \\\n  '.join([' '.join(start), *flags])
+def command(start: Sequence[str], flags: Sequence[str]) -> str:
+  """A command for a shell, a flag a line; both are quoted where needed."""
+  return ' \\\n  '.join([shlex.join(start), *map(shlex.quote, flags)])
+
+
+def meeting(hardware: Hardware) -> list[str]:
+  """The flag of processes that find each other by their environment."""
+  return ['--coordinator=auto'] if hardware.processes > 1 else []
 
 
 class _Dumper(yaml.SafeDumper):

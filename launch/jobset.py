@@ -5,7 +5,6 @@ policy; an older one refuses it.
 """
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,15 +205,16 @@ def _container(job: Job, part: str) -> dict[str, Any]:
 
 def _in_pod(job: Job, part: str) -> str:
   """The shell's text of a pod, which becomes the trainer."""
-  # Kubernetes reads $(NAME) in it, and $$ as $.
-  flags = [shlex.quote(flag).replace('$', '$$') for flag in job.flags]
-  if job.hardware.processes > 1:
-    # Pods of a job are numbered from 0, and so are the jobs, one a slice.
-    first = f'{job.name}-{part}-0-0.{job.name}'
-    place = f'$((JOB_INDEX * {job.hardware.hosts} + JOB_COMPLETION_INDEX))'
-    flags += [
-      f'--coordinator={first}:{PORT}',
-      f'--processes={job.hardware.processes}',
-      f'--process={place}',
-    ]
-  return job_lib.command(['exec', *job_lib.TRAIN], flags)
+  start = job_lib.command(['exec', *job_lib.TRAIN], job.flags)
+  # Kubernetes reads $$ as $.
+  start = start.replace('$', '$$')
+  hardware = job.hardware
+  if hardware.processes == 1:
+    return start
+  # Pods of a job are numbered from 0, and so are the jobs, one a slice.
+  meet = (
+    f'--coordinator={job.name}-{part}-0-0.{job.name}:{PORT}',
+    f'--processes={hardware.processes}',
+    f'--process=$((JOB_INDEX * {hardware.hosts} + JOB_COMPLETION_INDEX))',
+  )
+  return ' \\\n  '.join([start, *meet])

@@ -1,6 +1,7 @@
-"""The text that starts a run, by --backend; pure: a job goes in, text comes out.
+"""The text that starts a run, by --backend: a job goes in, a text comes out.
 
-The others are here: a file for sbatch, a task of SkyPilot, a script for bash.
+The JobSet has a file of its own; a file for sbatch, a task of SkyPilot and a
+script for bash are here.
 """
 
 import shlex
@@ -43,14 +44,12 @@ def sbatch(job: Job) -> str:
   }
   if job.queue:
     options['partition'] = job.queue
-  several = ['--coordinator=auto'] if hardware.processes > 1 else []
   start = [
-    *(
-      'srun',
-      '--label',
-      '--kill-on-bad-exit=0',
-      f'--wait={job_lib.GRACE_SECONDS}',
-    ),
+    'srun',
+    '--label',
+    # The others end by themselves, and say why.
+    '--kill-on-bad-exit=0',
+    f'--wait={job_lib.GRACE_SECONDS}',
     # Otherwise the one task of a node gets one core.
     '--cpu-bind=none',
     *job_lib.TRAIN,
@@ -61,7 +60,7 @@ def sbatch(job: Job) -> str:
     *(_slurm_option(name, value) for name, value in options.items()),
     '',
     *job_lib.exports(job),
-    job_lib.command(start, [*map(shlex.quote, job.flags), *several]),
+    job_lib.command(start, [*job.flags, *job_lib.meeting(hardware)]),
     'status=$?',
     '',
     '# 0 done, 1 and 2 something to fix; scancel ends the job for good.',
@@ -111,7 +110,6 @@ def skypilot(job: Job) -> str:
     max_restarts_on_errors=job_lib.RESTARTS,
     recover_on_exit_codes=sorted(job_lib.MOVED + job_lib.AGAIN),
   )
-  several = ['--coordinator=auto'] if hardware.processes > 1 else []
   task = dict(
     name=job.name,
     num_nodes=nodes,
@@ -120,12 +118,10 @@ def skypilot(job: Job) -> str:
     envs=job_lib.environment(job),
     secrets=dict.fromkeys(job.secrets),
     run=job_lib.command(
-      job_lib.TRAIN, [*map(shlex.quote, job.flags), *several]
+      job_lib.TRAIN, [*job.flags, *job_lib.meeting(hardware)]
     ),
   )
-  return job_lib.as_yaml(
-    {key: value for key, value in task.items() if value != {}}
-  )
+  return job_lib.as_yaml({k: v for k, v in task.items() if v != {}})
 
 
 def supervised(job: Job) -> list[str]:
@@ -149,9 +145,8 @@ def supervised(job: Job) -> list[str]:
 
 def script(job: Job) -> str:
   """`supervised` as a file for bash. Raises: see there."""
-  words = supervised(job)
-  flags = [*map(shlex.quote, job.flags)]
-  start = job_lib.command(['exec', *words[: -len(flags)]], flags)
+  start = supervised(job)[: -len(job.flags)]
+  start = job_lib.command(['exec', *start], job.flags)
   return '\n'.join(['#!/bin/bash', *job_lib.exports(job), start]) + '\n'
 
 
@@ -160,5 +155,5 @@ TEXTS: Mapping[str, tuple[Callable[[Job], str], str]] = {
   'local': (script, 'sh'),
   'gke': (jobset, 'yaml'),
   'slurm': (sbatch, 'sbatch'),
-  'sky': (skypilot, 'yaml'),
+  'sky': (skypilot, 'sky.yaml'),
 }

@@ -20,14 +20,18 @@ PACKAGE = 'acereason_jax'
 # A folder, or a file at the top of the package, imports only from those to its
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
-  *('types', 'resolve', 'files', 'children', 'mesh', 'console'),
+  *('types', 'resolve', 'files', 'children', 'machines', 'mesh', 'console'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'config', 'run', 'commands'),
 )
 COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')
-WITHOUT_JAX = ('types', 'resolve', 'verifiers', 'models.tokens_worker')
+WITHOUT_JAX = (
+  *('types', 'resolve', 'machines', 'verifiers', 'models.tokens_worker'),
+  # A launcher reads configs where jax is not there, or takes long to load.
+  'config',
+)
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
 
 
