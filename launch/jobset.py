@@ -16,7 +16,7 @@ from launch.job import Job
 PORT = 8476
 # The Secret of Kubernetes that holds the values of --secret.
 SECRET = 'acereason-jax'
-# A user that images/ makes; no host knows it.
+# The user of launch/Dockerfile; no host knows it.
 USER = 1000
 LONGEST_LABEL = 63
 

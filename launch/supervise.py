@@ -76,8 +76,7 @@ class Stops:
       end.setblocking(False)
     self._told = told
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    for number in _STOPS:
-      signal.signal(number, self._handle)
+    self._before = {n: signal.signal(n, self._handle) for n in _STOPS}
     self._selector.register(self._wake, selectors.EVENT_READ, None)
     if self._launcher:
       try:
@@ -89,7 +88,8 @@ class Stops:
     return self
 
   def __exit__(self, *exc: object) -> None:
-    # The handlers stay: what follows is the exit.
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
     signal.set_wakeup_fd(-1)
     self._selector.close()
 
@@ -274,8 +274,13 @@ def show(member: Member, stops: Stops) -> bool:
     lines, rest = [*lines, rest], b''
   member.part[:] = rest
   for line in lines:
-    terminal.say(member.head + line.decode(errors='backslashreplace'))
+    say_line(member, line)
   return bool(got)
+
+
+def say_line(member: Member, line: bytes) -> None:
+  text = terminal.printable(line.decode(errors='backslashreplace'))
+  terminal.say(member.head + text)
 
 
 def end(member: Member, stops: Stops) -> None:
@@ -295,7 +300,7 @@ def close(member: Member, stops: Stops) -> None:
     if not show(member, stops):
       break
   if member.part:
-    terminal.say(member.head + member.part.decode(errors='backslashreplace'))
+    say_line(member, member.part)
   stops.forget(member.process.stdout.fileno())
   member.process.stdout.close()
 

@@ -172,7 +172,7 @@ def check_place(args: types.SimpleNamespace, made: Sequence[Job]) -> None:
       '--dry_run and take the files of --manifest_dir elsewhere'
     )
   if args.backend == 'gke' and not args.image:
-    raise ValueError('--image: missing; build one of images/ and push it')
+    raise ValueError('--image: missing; build launch/Dockerfile and push it')
   shared = args.backend == 'slurm' or made[0].hardware.processes == 1
   if not shared and not (args.workdir or '').startswith('gs://'):
     raise ValueError(

@@ -503,7 +503,7 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
 
 
 BAD = {
-  'no such kind': ('--hardware=v9:2x2',),
+  'the kinds are cpu': ('--hardware=v9:2x2',),
   'has no topology': ('--hardware=v5p:4x4x5',),
   'does not cover 64 devices': (
     *('--hardware=v5p:4x4x4', '--backend=gke', '--', '--config.mesh.data=3'),
@@ -532,32 +532,35 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize('said', BAD)
-def test_bad_input_is_one_line_and_starts_nothing(said, tmp_path):
-  if said == 'no such kind':
-    said, arguments = 'the kinds are cpu', BAD[said]
-  else:
-    arguments = BAD[said]
-  cut = arguments.index('--') if '--' in arguments else len(arguments)
-  folder = f'--manifest_dir={tmp_path / "manifests"}'
-  head = (folder, '--workdir=gs://b/r', *arguments[:cut])
-  done = launched(
-    *(SEVEN, *head, *arguments[cut:]),
-    # Python alone: no tools of clusters.
-    PATH=os.path.dirname(sys.executable),
-  )
-  status = 2 if said in USAGE else 1
-  assert said in one_line(done, status)
-  assert list(tmp_path.iterdir()) == []
-  assert 'hf_abc' not in done.stderr
-
-
+# With the status of a command line that cannot be read.
 USAGE = (
   'no such field',
   'is called objective.loss now',
   '--help lists the flags',
   'No such file',
 )
+
+
+@pytest.mark.parametrize('said', BAD)
+def test_bad_input_is_one_line_and_starts_nothing(
+  said, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(ROOT)
+  # Python alone: no tools of clusters.
+  monkeypatch.setenv('PATH', os.path.dirname(sys.executable))
+  monkeypatch.setattr(subprocess, 'run', None)
+  monkeypatch.setattr(subprocess, 'Popen', None)
+  folder = f'--manifest_dir={tmp_path / "manifests"}'
+  first = ('xm_launch.py', SEVEN, folder, '--workdir=gs://b/r')
+  with pytest.raises(SystemExit) as e:
+    xm_launch.main([*first, *BAD[said]])
+  out, err = capsys.readouterr()
+  # Python prints a message that is a text, and ends with status 1.
+  line = err if said in USAGE else e.value.code
+  assert e.value.code == 2 if said in USAGE else isinstance(line, str)
+  assert line.startswith('error: ') and len(line.splitlines()) == 1
+  assert said in line and 'hf_abc' not in line and out == ''
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_cluster_has_not(tmp_path):
