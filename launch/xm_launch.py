@@ -15,12 +15,10 @@ makes four runs, each with a folder of its own in --workdir: one after the other
 on this machine, all at once on clusters. --status=FOLDER tells how they do.
 """
 
-import os
 import pathlib
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import types
@@ -33,12 +31,17 @@ from absl import flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(ROOT))
 
-from acereason_jax import files, machines, resolve  # noqa: E402
+from acereason_jax import files, machines  # noqa: E402
 from acereason_jax.config import checks, from_flags  # noqa: E402
 from acereason_jax.console import command_line, exits, terminal  # noqa: E402
-from launch import job as job_lib  # noqa: E402
-from launch import memory, render, status, sweeps  # noqa: E402
+from launch import local, memory, render, status, sweeps  # noqa: E402
 from launch.job import Job  # noqa: E402
+
+# Whether `xmanager launch` reads this file; XManager takes seconds to load, and
+# few have it.
+BY_XM = 'xmanager' in sys.modules
+if BY_XM:
+  from launch import xm_local
 
 FLAGS = command_line.Flags()
 FLAGS.string('config', None, 'A file of configs/.')
@@ -214,60 +217,6 @@ def show(
     terminal.say(f'          {shlex.join(job.flags)}')
 
 
-def run_here(made: Sequence[Job]) -> int:
-  """Runs one after the other on this machine; the worst exit status."""
-  state = 0
-  for job in made:
-    if len(made) > 1:
-      terminal.say(f'run {job.name}: {job.flags[-1]}')
-    ended = wait_for(
-      subprocess.Popen(
-        command(job), env=environment(job), stdin=subprocess.DEVNULL
-      )
-    )
-    if ended == exits.STOPPED:
-      return ended
-    state = state or ended
-  return state
-
-
-def command(job: Job) -> list[str]:
-  """The command of a run on this machine, with this Python."""
-  python, *rest = (
-    sys.executable if word == 'python' else word
-    for word in render.supervised(job)
-  )
-  place = rest.index('--')
-  return [python, *rest[:place], f'--launcher={os.getpid()}', *rest[place:]]
-
-
-def environment(job: Job) -> dict[str, str]:
-  """Of a run on this machine: the user's flags come last, so they win."""
-  flags = {
-    name: f'{value} {os.environ.get(name, "")}'.strip()
-    if name.endswith(('FLAGS', 'ARGS'))
-    else os.environ.get(name, value)
-    for name, value in job_lib.environment(job).items()
-  }
-  paths = filter(None, [str(ROOT), os.environ.get('PYTHONPATH', '')])
-  return os.environ | flags | {'PYTHONPATH': os.pathsep.join(paths)}
-
-
-def wait_for(process: subprocess.Popen) -> int:
-  """The exit status of a supervisor, to which signals are passed on."""
-
-  def pass_on(number: int, frame: object) -> None:
-    process.send_signal(signal.SIGTERM)
-
-  numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-  before = {number: signal.signal(number, pass_on) for number in numbers}
-  try:
-    return process.wait()
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-
 def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
   """Hands the files to the cluster's own command."""
   for path in paths:
@@ -280,14 +229,12 @@ def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
   return 0
 
 
-def start(argv: Sequence[str], args: types.SimpleNamespace, by_xm: bool) -> int:
-  made, about = jobs(args, argv)
+def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
+  made, about = jobs(args, extra)
   check_place(args, made)
   if args.backend == 'local' and not args.dry_run:
     render.supervised(made[0])
-    if by_xm:
-      return resolve.resolve('launch.xm_local:run')(args.name, made)
-    return run_here(made)
+    return xm_local.run(made) if BY_XM else local.run(made)
   paths = written(args, made)
   show(made, about, paths)
   return 0 if args.dry_run else submit(args.backend, paths)
@@ -296,8 +243,7 @@ def start(argv: Sequence[str], args: types.SimpleNamespace, by_xm: bool) -> int:
 def main(argv: Sequence[str]) -> int:
   """argv is a command line or, under xmanager, what its parser left of it."""
   terminal.use_stdout()
-  by_xm = getattr(flags.FLAGS, 'xm_launch_script', None) is not None
-  if by_xm:
+  if BY_XM:
     args = types.SimpleNamespace(**FLAGS.values.flag_values_dict())
     extra = argv[1:]
   else:
@@ -308,7 +254,7 @@ def main(argv: Sequence[str]) -> int:
     if args.status is not None:
       terminal.say(status.table(pathlib.Path(args.status)))
       return 0
-    return start(extra, args, by_xm)
+    return start(args, extra)
 
 
 if __name__ == '__main__':

@@ -11,17 +11,18 @@ from collections.abc import Sequence
 
 from xmanager import xm, xm_local
 
-from launch import xm_launch
+from launch import local
 from launch.job import Job
 
 
-def run(name: str, made: Sequence[Job]) -> int:
+def run(jobs: Sequence[Job]) -> int:
   """Runs one after the other; returns the worst exit status."""
-  return asyncio.run(_run(name, made))
+  return asyncio.run(_run(jobs))
 
 
-async def _run(name: str, made: Sequence[Job]) -> int:
-  async with xm_local.create_experiment(experiment_title=name) as experiment:
+async def _run(jobs: Sequence[Job]) -> int:
+  title = jobs[0].name
+  async with xm_local.create_experiment(experiment_title=title) as experiment:
     [executable] = experiment.package(
       [
         xm.Packageable(
@@ -31,14 +32,14 @@ async def _run(name: str, made: Sequence[Job]) -> int:
       ]
     )
     state = 0
-    for job in made:
+    for job in jobs:
       unit = await experiment.add(
         xm.Job(
           executable,
           xm_local.Local(),
           name=job.name,
-          args=xm_launch.command(job)[1:],
-          env_vars=xm_launch.environment(job),
+          args=local.command(job)[1:],
+          env_vars=local.environment(job),
         )
       )
       try:
