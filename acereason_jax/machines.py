@@ -13,10 +13,11 @@ from typing import NamedTuple
 _TPU_DOCS = 'docs.cloud.google.com/tpu/docs'
 _XPK = 'xpk 1.16, core/system_characteristics.py'
 
-# Gathers of weights beside the products that need them. libtpu 0.0.42 accepts
-# these and compiles with them; no TPU has run them with this program.
-# Source: MaxText, benchmarks/xla_flags_library.py, CF_FOR_ALL_GATHER.
-_TPU_FLAGS = (
+# Gathers of weights beside the products that need them.
+# Source: MaxText, benchmarks/xla_flags_library.py, CF_FOR_ALL_GATHER. It gives
+# them to other TPUs too, but libtpu 0.0.50 refuses to compile with them there:
+# "might lead to incorrect results, hang". The others get libtpu's defaults.
+_V5E_FLAGS = (
   '--xla_tpu_enable_async_collective_fusion=true',
   '--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true',
   '--xla_tpu_enable_async_collective_fusion_multiple_steps=true',
@@ -35,8 +36,8 @@ _GPU_FLAGS = (
 # 0.75 leaves 20 GB of an H100 unused.
 _GPU_FRACTION = '0.9'
 
-_CPU = {}
-_TPU = {'LIBTPU_INIT_ARGS': ' '.join(_TPU_FLAGS)}
+_NONE = {}
+_V5E = {'LIBTPU_INIT_ARGS': ' '.join(_V5E_FLAGS)}
 _GPU = {
   'XLA_FLAGS': ' '.join(_GPU_FLAGS),
   'XLA_PYTHON_CLIENT_MEM_FRACTION': _GPU_FRACTION,
@@ -82,12 +83,12 @@ class Kind(NamedTuple):
   cubes: int = 0
   label: str = ''
   cloud: str = ''
-  flags: Mapping[str, str] = _CPU
+  flags: Mapping[str, str] = _NONE
   source: str = ''
 
 
 def _tpu(name: str, **sizes) -> Kind:
-  return Kind(name, 'tpu', chips=4, flags=_TPU, **sizes)
+  return Kind(name, 'tpu', chips=4, **sizes)
 
 
 def _gpu(name: str, **sizes) -> Kind:
@@ -110,6 +111,7 @@ KINDS = {
       clock=1.5,
       flat=_FLAT,
       label='tpu-v5-lite-podslice',
+      flags=_V5E,
       cloud='tpu-v5litepod',
       source=f'{_TPU_DOCS}/v5e; {_XPK}',
     ),

@@ -76,7 +76,7 @@ def test_every_kind_is_whole():
       continue
     sizes = kind.memory, kind.bandwidth, kind.flops, kind.sends, kind.network
     assert all(size > 0 for size in sizes), kind.name
-    assert kind.label and kind.source and kind.flags
+    assert kind.label and kind.source
     assert bool(kind.flat) + bool(kind.cubes) == (kind.platform == 'tpu')
 
 
@@ -101,26 +101,44 @@ def test_xla_knows_the_flags_for_gpus():
     assert 'Unknown flag' in done.stderr
 
 
-@pytest.mark.slow
-def test_libtpu_knows_the_flags_for_tpus():
-  """It refuses others too; it comes with the extra [plan] or [tpu]."""
-  pytest.importorskip('libtpu')
-  code = (
-    'from jax.experimental import topologies as t; '
-    't.get_topology_desc(platform="tpu", topology_name="v5p:2x2x2")'
-  )
+# A product of rows with a matrix that is sharded, as weights are.
+COMPILES = """
+import sys
+import jax, numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+found = topologies.get_topology_desc(platform='tpu', topology_name=sys.argv[1])
+mesh = Mesh(np.array(found.devices).reshape(-1), ('x',))
+rows, columns = (NamedSharding(mesh, P(*s)) for s in (('x',), (None, 'x')))
+multiply = jax.jit(lambda a, b: (a @ b).sum(), in_shardings=(rows, columns))
+x = jax.ShapeDtypeStruct((1024, 1024), 'bfloat16')
+multiply.lower(x, x).compile()
+"""
 
-  def describe(flags):
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'text', ['v5e:2x2', 'v5p:2x2x2', 'v6e:4x4', 'tpu7x:2x2x1']
+)
+def test_libtpu_compiles_with_the_flags_for_tpus(text):
+  """It refuses some on some TPUs; it comes with the extra [plan] or [tpu]."""
+  pytest.importorskip('libtpu')
+
+  def compiled(flags):
     return subprocess.run(
-      [sys.executable, '-c', code],
+      [sys.executable, '-c', COMPILES, text],
       env=os.environ
-      | dict(LIBTPU_INIT_ARGS=flags, ALLOW_MULTIPLE_LIBTPU_LOAD='1'),
+      | dict(
+        JAX_PLATFORMS='cpu',
+        LIBTPU_INIT_ARGS=flags,
+        ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+      ),
       capture_output=True,
       text=True,
     )
 
-  flags = machines.KINDS['v5p'].flags['LIBTPU_INIT_ARGS']
-  done = describe(flags)
+  flags = machines.hardware(text).kind.flags.get('LIBTPU_INIT_ARGS', '')
+  done = compiled(flags)
   assert done.returncode == 0, done.stderr
-  done = describe('--xla_tpu_no_such=true')
+  done = compiled(f'{flags} --xla_tpu_no_such=true')
   assert done.returncode != 0 and 'xla_tpu_no_such' in done.stderr
