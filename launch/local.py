@@ -61,7 +61,8 @@ def wait_for(process: subprocess.Popen) -> int:
     process.send_signal(signal.SIGTERM)
 
   numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-  before = {number: signal.signal(number, pass_on) for number in numbers}
+  heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+  before = {number: signal.signal(number, pass_on) for number in heeded}
   try:
     return process.wait()
   finally:

@@ -76,7 +76,9 @@ class Stops:
       end.setblocking(False)
     self._told = told
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    self._before = {n: signal.signal(n, self._handle) for n in _STOPS}
+    # nohup has a process ignore SIGHUP.
+    heeded = [n for n in _STOPS if signal.getsignal(n) != signal.SIG_IGN]
+    self._before = {n: signal.signal(n, self._handle) for n in heeded}
     self._selector.register(self._wake, selectors.EVENT_READ, None)
     if self._launcher:
       try:
@@ -315,6 +317,8 @@ def main(argv: Sequence[str]) -> int:
       'got no command, expected one after --',
       'such as -- python -m acereason_jax.train --config=FILE',
     )
+  if not hasattr(os, 'pidfd_open'):
+    raise SystemExit('error: launch.supervise: needs Linux 5.3 or newer')
   with Stops(args.launcher) as stops, exits.one_line_for(OSError):
     return supervise(command, args.processes, stops)
 

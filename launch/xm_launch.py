@@ -83,6 +83,7 @@ def jobs(
   if args.config is None:
     raise ValueError('--config: missing; give a file of configs/')
   hardware = machines.hardware(args.hardware)
+  check_names(args)
   check_extra(extra)
   points = sweeps.points(args.sweep, args.zip)
   overrides = [(*extra, *point.overrides) for point in points]
@@ -127,12 +128,30 @@ def config_there(args: types.SimpleNamespace) -> str:
   return f'{path.relative_to(ROOT)}{colon}{order}'
 
 
+def check_names(args: types.SimpleNamespace) -> None:
+  """Raises ValueError for words that files and schedulers cannot hold."""
+  for flag in ('name', 'queue', 'image'):
+    word = getattr(args, flag)
+    if word and not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._/:@-]*', word):
+      raise ValueError(
+        f'--{flag}={word}: expected letters, digits and . _ / : @ -, of which '
+        'the first is a letter or a digit'
+      )
+  if '/' in (args.name or ''):
+    raise ValueError(f'--name={args.name}: expected no /; give --workdir too')
+  for secret in args.secret:
+    if not secret.isidentifier():
+      raise ValueError(
+        '--secret: expected the name of an environment variable, not a value'
+      )
+
+
 def check_extra(extra: Sequence[str]) -> None:
   """Raises ValueError for an argument after -- that the trainer lacks."""
-  known = ('config', *TRAINERS)
   for text in extra:
-    flag = text.removeprefix('--').partition('=')[0].partition('.')[0]
-    if not text.startswith('--') or '=' not in text or flag not in known:
+    flag, given, _ = text.partition('=')
+    known = flag.startswith('--config.') or flag[2:] in TRAINERS
+    if not given or not text.startswith('--') or not known:
       raise ValueError(
         f'{text}: after -- expected --config.FIELD=VALUE or, as --FLAG=VALUE, '
         f'{", ".join(TRAINERS)}'
@@ -154,13 +173,8 @@ def check(
   ]
 
 
-def check_place(args: types.SimpleNamespace, made: Sequence[Job]) -> None:
+def check_place(args: types.SimpleNamespace) -> None:
   """Raises ValueError if the runs could be rendered, but not started."""
-  for secret in args.secret:
-    if not secret.isidentifier():
-      raise ValueError(
-        '--secret: expected the name of an environment variable, not a value'
-      )
   if args.image and args.backend in ('local', 'slurm'):
     raise ValueError(
       f'--image={args.image}: --backend={args.backend} runs in the environment '
@@ -176,11 +190,13 @@ def check_place(args: types.SimpleNamespace, made: Sequence[Job]) -> None:
     )
   if args.backend == 'gke' and not args.image:
     raise ValueError('--image: missing; build launch/Dockerfile and push it')
-  shared = args.backend == 'slurm' or made[0].hardware.processes == 1
-  if not shared and not (args.workdir or '').startswith('gs://'):
+  if args.backend == 'sky' and not args.image and pathlib.Path.cwd() != ROOT:
+    raise ValueError(f'--backend=sky: copies the checkout: start it in {ROOT}')
+  remote = (args.workdir or '').startswith('gs://')
+  if args.backend in ('gke', 'sky') and not remote:
     raise ValueError(
-      f'--workdir={args.workdir}: the hosts of --backend={args.backend} share '
-      'no disk; give gs://BUCKET/FOLDER'
+      f'--workdir={args.workdir or ""}: the disks of --backend={args.backend} '
+      'are not shared, and lost with their hosts; give gs://BUCKET/FOLDER'
     )
 
 
@@ -231,7 +247,7 @@ def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
 
 def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
   made, about = jobs(args, extra)
-  check_place(args, made)
+  check_place(args)
   if args.backend == 'local' and not args.dry_run:
     render.supervised(made[0])
     return xm_local.run(made) if BY_XM else local.run(made)
@@ -252,6 +268,11 @@ def main(argv: Sequence[str]) -> int:
     extra = argv[cut + 1 :]
   with exits.one_line_for(ValueError, OSError):
     if args.status is not None:
+      if '://' in args.status:
+        raise ValueError(
+          f'--status={args.status}: expected a folder of this machine; copy '
+          'the metrics.jsonl of the runs to one'
+        )
       terminal.say(status.table(pathlib.Path(args.status)))
       return 0
     return start(args, extra)

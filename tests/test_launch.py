@@ -524,6 +524,11 @@ BAD = {
     *('--', '--config.model=Qwen2.5-72B'),
   ),
   '4 hosts; give': ('--hardware=h100:8*4',),
+  '--config=b.py: after -- expected': ('--', '--config=b.py'),
+  '--queue=a b: expected letters': ('--queue=a\nb',),
+  '--name=../x: expected': ('--name=../x',),
+  'expected no /': ('--name=a/b',),
+  'a folder of this machine': ('--status=gs://b/r',),
   'not a value': ('--secret=HF_TOKEN=hf_abc',),
   'leave --image out': ('--image=a',),
   'holds no run': ('--status=nowhere',),
@@ -572,7 +577,7 @@ def test_what_a_cluster_has_not(tmp_path):
   several = ('--hardware=v5p:4x4x4', '--backend=gke', '--image=a')
   manifests = f'--manifest_dir={tmp_path / "manifests"}'
   done = launched(SEVEN, *several, manifests, PATH=path)
-  assert 'share no disk' in one_line(done)
+  assert 'give gs://BUCKET/FOLDER' in one_line(done)
   done = launched(SEVEN, '--backend=gke', '--hardware=v5p:2x2x1', PATH=path)
   assert '--image: missing' in one_line(done)
   (tmp_path / 'mine.py').write_text(

@@ -213,6 +213,17 @@ def test_a_signal_saves(number, tmp_path):
   assert starts(tmp_path) == [1, 1]
 
 
+def test_nohup(tmp_path):
+  """A process that ignores SIGHUP goes on after it."""
+  body = 'say("up"); time.sleep(0.5); say("done")'
+  words = ['nohup', *gang(tmp_path, body)]
+  one = Started(words, start_new_session=True)
+  one.wait_for('up', 2)
+  one.process.send_signal(signal.SIGHUP)
+  assert one.end() == 0
+  assert one.output.count('done') == 2
+
+
 def test_ctrl_c_twice_kills(tmp_path):
   """Processes that do not heed SIGTERM, and what they started."""
   body = """

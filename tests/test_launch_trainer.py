@@ -39,7 +39,8 @@ class Launched:
       stderr=subprocess.STDOUT,
       text=True,
       cwd=ROOT,
-      env=tiny.environment(cache),
+      # XManager keeps a data base there.
+      env=tiny.environment(cache) | dict(HOME=str(folder)),
     )
     self._guard = threading.Timer(runs.GUARD, self.process.kill)
     self._guard.start()
