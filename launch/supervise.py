@@ -124,7 +124,7 @@ def supervise(command: Sequence[str], count: int, stops: Stops) -> int:
   """Runs the gang until it has ended for good; returns the exit status."""
   workdir = next((c[10:] for c in command if c.startswith('--workdir=')), '')
   before, idle, wait = progress(workdir), 0, FIRST_WAIT
-  for left in reversed(range(job.RESTARTS + 1)):
+  while True:
     codes = run_once(command, count, stops)
     status = worst(codes)
     if status in (0, *job.ERRORS):
@@ -132,24 +132,23 @@ def supervise(command: Sequence[str], count: int, stops: Stops) -> int:
     if stops.asked:
       return exits.STOPPED
     after = progress(workdir)
-    if after is not None:
-      idle = idle + 1 if after == before else 0
-      wait = wait if idle else FIRST_WAIT
+    idle += 1
+    if after is not None and after != before:
+      idle, wait = 0, FIRST_WAIT
     before = after
     ends = ', '.join(f'process {i}: {code}' for i, code in enumerate(codes))
-    if not left or idle == IDLE_STARTS:
-      break
+    if idle == (job.RESTARTS if after is None else IDLE_STARTS):
+      say(
+        f'error: {idle} starts in a row ended early ({ends}) without progress '
+        f'in {workdir or "any --workdir"}; mend what the lines above say, then '
+        'the same command resumes'
+      )
+      return status
     say(f'ended early ({ends}); starting again in {wait:g} s')
     rest(wait, stops)
     if stops.asked:
       return exits.STOPPED
     wait = min(2 * wait, LONGEST_WAIT)
-  why = f'without progress in {workdir}' if idle else 'too often'
-  say(
-    f'error: ended early again ({ends}), {why}; mend what the lines above '
-    'say, then the same command resumes'
-  )
-  return status
 
 
 def say(text: str) -> None:
