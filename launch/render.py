@@ -104,8 +104,8 @@ def skypilot(job: Job) -> str:
     resources['image_id'] = f'docker:{job.image}'
     setup = {}
   else:
-    extra = {'tpu': '[tpu]', 'gpu': '[cuda12]', 'cpu': ''}[kind.platform]
-    setup = dict(workdir='.', setup=f"pip install -e '.{extra}'")
+    extra = {'tpu': 'tpu,', 'gpu': 'cuda12,', 'cpu': ''}[kind.platform]
+    setup = dict(workdir='.', setup=f"pip install -e '.[{extra}gcs]'")
   resources['job_recovery'] = dict(
     max_restarts_on_errors=job_lib.RESTARTS,
     recover_on_exit_codes=sorted(job_lib.MOVED + job_lib.AGAIN),
