@@ -299,11 +299,14 @@ def _check_topology(
     )
 
 
-def mesh_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
+def mesh_sizes(
+  sizes: Mapping[str, int], devices: int, slices: int = 1
+) -> dict[str, int]:
   """The sizes of a mesh's axes over so many devices; one may be -1: the rest.
 
   Raises:
-    ValueError: the sizes do not multiply to the number of devices.
+    ValueError: the sizes do not multiply to the number of devices, or slices
+      would share the axes that have to stay in one.
   """
   whole = dict(sizes)
   if (free := [n for n, s in whole.items() if s == -1]) and len(free) == 1:
@@ -314,5 +317,11 @@ def mesh_sizes(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
     raise ValueError(
       f'config.mesh: {got} does not cover {devices} devices; make the product '
       'equal to it, or one of them -1'
+    )
+  if whole['data'] * whole['fsdp'] % slices:
+    raise ValueError(
+      f'config.mesh: data={whole["data"]} x fsdp={whole["fsdp"]} over {slices} '
+      'slices: make the product a multiple of that, as neither tensor nor '
+      'sequence may go from one slice to another'
     )
   return whole

@@ -165,7 +165,9 @@ def check(
   fields = [o for o in overrides if o.startswith('--config.')]
   config = from_flags.read([f'--config={path}', *fields])
   checks.validate(config)
-  mesh = machines.mesh_sizes(config.mesh.to_dict(), hardware.devices)
+  mesh = machines.mesh_sizes(
+    config.mesh.to_dict(), hardware.devices, hardware.slices
+  )
   return [
     f'mesh      {" ".join(f"{axis}={size}" for axis, size in mesh.items())}',
     f'memory    {memory.verdict(config, hardware, mesh)}',

@@ -70,6 +70,13 @@ def test_a_mesh_covers_what_jax_makes_one_of():
   assert accepted > 10
 
 
+def test_slices_share_data_and_fsdp_alone():
+  sizes = dict(data=1, fsdp=-1, tensor=2, sequence=1)
+  assert machines.mesh_sizes(sizes, 128, 2)['fsdp'] == 64
+  with pytest.raises(ValueError, match='data=1 x fsdp=1 over 2 slices'):
+    machines.mesh_sizes(sizes | dict(tensor=-1, fsdp=1), 128, 2)
+
+
 def test_every_kind_is_whole():
   for kind in machines.KINDS.values():
     if kind.platform == 'cpu':
