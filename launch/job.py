@@ -15,12 +15,12 @@ from acereason_jax.machines import Hardware
 
 TRAIN = ('python', '-m', 'acereason_jax.train')
 # The user has something to fix: no restart.
-ERRORS = (1, exits.USAGE)
+ERRORS = (exits.FOR_USER, exits.USAGE)
 # A signal came and the run is saved: the host is being taken away. It does not
 # count as a restart; whoever deletes the job ends it.
 MOVED = (exits.STOPPED,)
 # A peer was lost, or a bug; jax's own abort; killed.
-AGAIN = (exits.BUG, 134, 137, 143)
+AGAIN = (exits.LOST, 134, 137, 143)
 # The trainer itself stops after a few starts without progress.
 RESTARTS = 20
 # Time to finish a step and save after SIGTERM.

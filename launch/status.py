@@ -3,14 +3,12 @@
 import contextlib
 import json
 import math
-import os
-import pathlib
-from collections.abc import Iterator
 from typing import Any
 
+from acereason_jax import storage
 from acereason_jax.console import terminal
 
-_TAIL_BYTES = 1 << 16
+_MOST_BYTES, _LINES = 1 << 28, 200
 _COLUMNS = (
   ('reward', '.3f'),
   ('pass_rate', '.3f'),
@@ -22,14 +20,15 @@ _HELDOUT = 'heldout/'
 _MOST_HELDOUT = 4
 
 
-def table(folder: pathlib.Path) -> str:
-  """One line for each run below a folder, by name.
+def table(folder: str) -> str:
+  """One line for each run below a folder, which may be in a bucket.
 
   Raises:
     ValueError: it holds no run.
   """
   runs = {
-    path.name: read(path) for path in sorted(found(folder), key=_by_number)
+    name or '.': read(storage.join(folder, name) if name else folder)
+    for name in found(folder)
   }
   if not runs:
     raise ValueError(
@@ -53,35 +52,25 @@ def table(folder: pathlib.Path) -> str:
   return '\n'.join(line.rstrip() for line in lines)
 
 
-def found(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """The runs in a folder, or the folder if it is one."""
-  for path in (folder, *folder.glob('*/')):
-    if (path / 'metrics.jsonl').is_file() or (path / 'config.json').is_file():
-      yield path
+def found(folder: str) -> list[str]:
+  """The runs in a folder, or the folder if it is one, by number."""
+  kept = ('metrics.jsonl', 'config.json')
+  every = [name.rpartition('/') for name in storage.names(folder)]
+  runs = {run for run, _, file in every if file in kept and '/' not in run}
+  return sorted(runs, key=_by_number)
 
 
-def read(run: pathlib.Path) -> dict[str, Any]:
+def read(run: str) -> dict[str, Any]:
   """The newest value of each metric of a run, and its state."""
   newest: dict[str, Any] = {}
-  for line in _last_lines(run / 'metrics.jsonl'):
+  content = storage.read(storage.join(run, 'metrics.jsonl'), _MOST_BYTES)
+  for line in (content or b'').split(b'\n')[-_LINES:]:
     with contextlib.suppress(ValueError, RecursionError):
       values = json.loads(line)
       newest |= values if isinstance(values, dict) else {}
-  done = (run / 'summary.json').is_file()
-  state = 'done' if done else 'going' if newest else 'begun'
-  return dict(newest, state=state)
-
-
-def _last_lines(path: pathlib.Path) -> list[bytes]:
-  try:
-    with path.open('rb') as file:
-      size = file.seek(0, os.SEEK_END)
-      start = file.seek(max(0, size - _TAIL_BYTES))
-      lines = file.read(_TAIL_BYTES).split(b'\n')
-  except OSError:
-    return []
-  # The first may be the end of a line.
-  return lines[1:] if start else lines
+  summary = storage.join(run, 'summary.json')
+  done = storage.read(summary, _MOST_BYTES) is not None
+  return dict(newest, state='done' if done else 'going' if newest else 'begun')
 
 
 def _is_rate(name: str) -> bool:
@@ -95,7 +84,7 @@ def _told(value: Any, form: str) -> str:
   return format(int(value) if form == 'd' else value, form)
 
 
-def _by_number(path: pathlib.Path) -> tuple[int, str]:
+def _by_number(name: str) -> tuple[int, str]:
   """Folders of a sweep begin with a number."""
-  first = path.name.partition('-')[0]
-  return (int(first) if first.isdecimal() else -1), path.name
+  first = name.partition('-')[0]
+  return (int(first) if first.isdecimal() else -1), name

@@ -270,12 +270,7 @@ def main(argv: Sequence[str]) -> int:
     extra = argv[cut + 1 :]
   with exits.one_line_for(ValueError, OSError):
     if args.status is not None:
-      if '://' in args.status:
-        raise ValueError(
-          f'--status={args.status}: expected a folder of this machine; copy '
-          'the metrics.jsonl of the runs to one'
-        )
-      terminal.say(status.table(pathlib.Path(args.status)))
+      terminal.say(status.table(args.status))
       return 0
     return start(args, extra)
 

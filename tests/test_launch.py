@@ -11,8 +11,10 @@ import re
 import stat
 import subprocess
 import sys
+import urllib.request
 
 import kubernetes_validate
+import object_store
 import pytest
 import tiny
 import yaml
@@ -528,7 +530,6 @@ BAD = {
   '--queue=a b: expected letters': ('--queue=a\nb',),
   '--name=../x: expected': ('--name=../x',),
   'expected no /': ('--name=a/b',),
-  'a folder of this machine': ('--status=gs://b/r',),
   'not a value': ('--secret=HF_TOKEN=hf_abc',),
   'leave --image out': ('--image=a',),
   'holds no run': ('--status=nowhere',),
@@ -654,7 +655,7 @@ def test_status_of_runs(tmp_path):
   run('3-strange', ['{"step": 1e999, "reward": "a", "\\u001b[31m": 1}\n'])
   run('4-begun', [])
   (tmp_path / 'not-a-run').mkdir()
-  head, *rows = status.table(tmp_path).splitlines()
+  head, *rows = status.table(str(tmp_path)).splitlines()
   assert head.split()[:4] == ['run', 'state', 'step', 'reward']
   assert head.split()[-1] == 'heldout/main'
   cells = [row.split() for row in rows]
@@ -666,6 +667,24 @@ def test_status_of_runs(tmp_path):
   assert cells[3][1:3] == ['begun', '-']
   assert cells[2][2:4] == ['-', '-']
   assert '\x1b' not in '\n'.join(rows)
+
+
+def test_status_of_runs_in_a_bucket(tmp_path):
+  """A command of its own: tensorstore looks once where its server is."""
+  with object_store.Store(tmp_path) as store:
+    store.make_bucket('bucket')
+    for name in ('1-b', '0-a'):
+      urllib.request.urlopen(
+        f'{store.url}/upload/storage/v1/b/bucket/o?uploadType=media'
+        f'&name=sweep/{name}/metrics.jsonl',
+        data=b'{"step": 3, "reward": 0.5}\n',
+      ).close()
+    done = launched('--status=gs://bucket/sweep', **store.environment)
+  assert done.returncode == 0, done.stderr
+  assert [row.split()[:4] for row in done.stdout.splitlines()[1:]] == [
+    ['0-a', 'going', '3', '0.500'],
+    ['1-b', 'going', '3', '0.500'],
+  ]
 
 
 def test_the_flags_of_xmanager(monkeypatch):

@@ -159,7 +159,7 @@ def check_sweep(output, workdir):
   assert [t for pair in times for t in pair] == sorted(
     t for pair in times for t in pair
   )
-  rows = status.table(workdir).splitlines()[1:]
+  rows = status.table(str(workdir)).splitlines()[1:]
   assert [row.split()[1] for row in rows] == ['done'] * 4
 
 

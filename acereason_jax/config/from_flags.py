@@ -72,6 +72,11 @@ def told(argv: Sequence[str]) -> Iterator[None]:
     raise command_line.refused(f'{_place_of(e)}: {reason}', remedy) from e
 
 
+def path(values: flags.FlagValues) -> str:
+  """What a command's --config was given."""
+  return config_flags.get_config_filename(values['config'])
+
+
 def name(path: str) -> str:
   """'quickstart' of configs/quickstart.py; of FILE:ORDER both."""
   file, _, order = path.partition(':')
