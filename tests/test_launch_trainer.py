@@ -18,7 +18,8 @@ from launch import status
 pytestmark = pytest.mark.slow
 ROOT = tiny.TESTS.parent
 SCRIPT = str(ROOT / 'launch' / 'xm_launch.py')
-STEPS = '--config.steps=6'
+# Enough that a signal comes before the end on a busy machine.
+STEPS = '--config.steps=20'
 
 
 @pytest.fixture(scope='module')
@@ -87,7 +88,7 @@ def unbroken(folder, compiled, tmp_path_factory):
   assert one.end() == 0, one.output
   assert 'Traceback' not in one.output
   # Process 0 tells of the run.
-  assert '[0] step 6/6' in one.output
+  assert '[0] step 20/20' in one.output
   return workdir
 
 
@@ -101,13 +102,13 @@ def test_a_kill_of_a_process_resumes(
     compiled,
     *('--hardware=cpu:2', f'--workdir={tmp_path / "run"}', '--', STEPS),
   )
-  one.wait_for('step 2/6')
+  one.wait_for('step 2/20')
   [victim] = one.below(TRAINER, f'--process={index}')
   victim.kill()
   assert one.end() == 0, one.output
   assert f'process {index}: -9' in one.output
   assert 'starting again' in one.output
-  runs.assert_same_run(tmp_path / 'run', unbroken, 6)
+  runs.assert_same_run(tmp_path / 'run', unbroken, 20)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
@@ -116,7 +117,7 @@ def test_the_end_of_the_launcher_leaves_nothing(
 ):
   flags = ('--hardware=cpu:2', f'--workdir={tmp_path / "run"}', '--', STEPS)
   one = Launched(ALONE, folder, compiled, *flags)
-  one.wait_for('step 2/6')
+  one.wait_for('step 2/20')
   started = one.below()
   one.process.send_signal(number)
   ended = one.end()
@@ -127,7 +128,7 @@ def test_the_end_of_the_launcher_leaves_nothing(
   again = Launched(ALONE, folder, compiled, *flags)
   assert again.end() == 0, again.output
   assert 'going on after step' in again.output
-  runs.assert_same_run(tmp_path / 'run', unbroken, 6)
+  runs.assert_same_run(tmp_path / 'run', unbroken, 20)
 
 
 SWEEP = (
@@ -199,11 +200,11 @@ def test_a_kill_under_xmanager(unbroken, folder, compiled, tmp_path):
     compiled,
     *('--hardware=cpu:2', f'--workdir={tmp_path / "run"}', '--', STEPS),
   )
-  one.wait_for('step 2/6')
+  one.wait_for('step 2/20')
   [victim] = one.below(TRAINER, '--process=1')
   victim.kill()
   assert one.end() == 0, one.output
-  runs.assert_same_run(tmp_path / 'run', unbroken, 6)
+  runs.assert_same_run(tmp_path / 'run', unbroken, 20)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
@@ -214,7 +215,7 @@ def test_the_end_of_xmanager_leaves_nothing(number, folder, compiled, tmp_path):
     compiled,
     *('--hardware=cpu:2', f'--workdir={tmp_path / "run"}', '--', STEPS),
   )
-  one.wait_for('step 2/6')
+  one.wait_for('step 2/20')
   started = one.below()
   os.kill(one.process.pid, number)
   one.end()
