@@ -92,6 +92,8 @@ class Gang:
     self.began = time.monotonic()
     meeting = gangs.flags(self.count)
     env = self.store.environment if self.store else {}
+    # A store may be away for a minute: then a save takes longer than that.
+    flags = *flags, *(['--hang_seconds=300'] if self.store else [])
     self.runs = [
       Command(
         self.folder,
