@@ -52,6 +52,8 @@ setuptools.setup(
     'ml-collections>=1.1,<1.2',
     'tensorboardX>=2.6.4,<2.7',
     'rich>=14,<16',
+    # launch/ writes YAML.
+    'pyyaml>=6,<6.1',
     # Reads the embedded model of the quick start.
     'gguf>=0.19,<0.20',
   ],
@@ -68,6 +70,9 @@ setuptools.setup(
       'hypothesis>=6.100,<7',
       'psutil>=6,<8',
       'ruff==0.17.*',
+      # Say whether Kubernetes would accept what launch/ writes.
+      'kubernetes-validate>=1.37,<1.38',
+      'kubeflow-trainer-api>=2.3,<2.4',
       # Builds the wheel of tests/test_fields.py.
       'setuptools>=68,<85',
       # Its problems, for the code judge.

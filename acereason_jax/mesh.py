@@ -15,6 +15,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from acereason_jax import machines
+
 AXES = ('data', 'fsdp', 'tensor', 'sequence')
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
 # are sharded too. Their tokens are spread over 'sequence'. Only attention
@@ -47,16 +49,9 @@ def make_mesh(
   """
   everywhere = devices is None
   devices = jax.devices() if everywhere else devices
-  sizes, count = [data, fsdp, tensor, sequence], len(devices)
-  if sizes.count(-1) == 1:
-    rest = math.prod(s for s in sizes if s != -1)
-    sizes[sizes.index(-1)] = count // rest if rest > 0 else 0
-  if math.prod(sizes) != count or min(sizes) < 1:
-    got = f'data={data} fsdp={fsdp} tensor={tensor} sequence={sequence}'
-    raise ValueError(
-      f'config.mesh: {got} does not cover {count} devices; '
-      'make the product equal to it, or one of them -1'
-    )
+  count = len(devices)
+  given = dict(zip(AXES, (data, fsdp, tensor, sequence)))
+  sizes = [*machines.mesh_sizes(given, count).values()]
   owners = {d.process_index for d in devices}
   if everywhere and len(owners) < jax.process_count():
     none = sorted(set(range(jax.process_count())) - owners)

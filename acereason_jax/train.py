@@ -11,17 +11,15 @@ too).
 
 import contextlib
 import os
-import pathlib
 import time
 import traceback
 import types
 from collections.abc import Iterator, Sequence
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from acereason_jax import storage
-from acereason_jax.config import checks, renamed
+from acereason_jax.config import checks, from_flags
 from acereason_jax.console import (
   command_line,
   exits,
@@ -36,15 +34,9 @@ from acereason_jax.run import handshake, pins
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
-NO_FIELD = (
-  'no such field; acereason_jax/config/base.py has them all, and an argument '
-  'of a component is given with its whole dict: --config.X="{\'fn\': ...}"'
-)
 # Hides the libraries' messages: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
-config_flags.DEFINE_config_file(
-  'config', None, 'A file of configs/.', flag_values=FLAGS.values
-)
+from_flags.define(FLAGS.values)
 flags.mark_flag_as_required('config', flag_values=FLAGS.values)
 FLAGS.string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
@@ -124,49 +116,19 @@ def join(args: types.SimpleNamespace) -> gang_lib.Gang:
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   """The values of the flags; ends with one line for a bad flag or config."""
-  try:
+  with from_flags.told(argv):
     args = command_line.parse(FLAGS, argv, __doc__)
     # A file that is missing is reported only when its config is read.
     getattr(args.config, 'steps', None)
     return args
-  except OSError as e:
-    raise command_line.refused(e) from e
-  except (AttributeError, KeyError) as e:
-    reason = e
-    while isinstance(reason, Exception) and reason.args:
-      reason = reason.args[0]  # ml_collections wraps errors.
-    reason = reason if str(reason) else type(reason).__name__
-    reason = ' '.join(str(reason).partition('Other fields')[0].split())
-    remedy = renamed.hint(reason, argv) or NO_FIELD
-    raise command_line.refused(f'{place_of(e)}: {reason}', remedy) from e
-
-
-def place_of(error: Exception) -> str:
-  """'file:line' of a config that raised it, or the flag --config."""
-  frames = traceback.extract_tb(error.__traceback__)
-  package = os.path.dirname(__file__)
-  configs = [
-    frame
-    for frame in frames
-    if 'site-packages' not in frame.filename
-    and not frame.filename.startswith(package)
-  ]
-  if not configs:
-    return '--config'
-  return f'{configs[-1].filename}:{configs[-1].lineno}'
-
-
-def config_name() -> str:
-  """'quickstart' of --config=configs/quickstart.py; of FILE:NAME both."""
-  path = config_flags.get_config_filename(FLAGS.values['config'])
-  file, _, name = path.partition(':')
-  return '-'.join(filter(None, (pathlib.Path(file).stem, name)))
 
 
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  workdir = args.workdir or f'runs/{config_name()}'
+  workdir = (
+    args.workdir or f'runs/{from_flags.name(from_flags.path(FLAGS.values))}'
+  )
   with exits.one_line_for(ValueError, where='--workdir: '):
     storage.is_remote(workdir)
   with exits.one_line_for(ValueError):

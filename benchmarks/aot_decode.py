@@ -161,7 +161,7 @@ def chunk_worker(case: Case) -> dict[str, float]:
     args_gb=m.argument_size_in_bytes / 1e9,
     temp_gb=m.temp_size_in_bytes / 1e9,
     cache_gb=cache / 1e9,
-    hbm_share=total / MACHINES[case.machine].memory,
+    hbm_share=total / MACHINES[case.machine].kind.memory,
     alias_share=m.alias_size_in_bytes / cache,
     copy_share=hlo.biggest_copy(hlo.parse(compiled.as_text())) / cache,
   )
@@ -188,15 +188,15 @@ def step_worker(case: Case) -> dict[str, float]:
   per_token = case.slots // case.data * token_bytes(case, program)
   once = 4 * relaid + CHUNK * per_token
   step_bytes = costs['bytes accessed'] - once
-  step_seconds -= once / machine.bandwidth
+  step_seconds -= once / machine.kind.bandwidth
   sums = 2 * config.layers + 1
   row = config.embed * DTYPE.itemsize
   return dict(
     unrolled_compile_seconds=seconds,
     bytes_vs_count=step_bytes / count,
-    time_vs_roofline=step_seconds / (count / machine.bandwidth),
+    time_vs_roofline=step_seconds / (count / machine.kind.bandwidth),
     step_ms=1e3 * step_seconds,
-    roofline_ms=1e3 * count / machine.bandwidth,
+    roofline_ms=1e3 * count / machine.kind.bandwidth,
     relaid_gb=relaid / 1e9,
     collectives=len(sent),
     sent_mb=sum(sent) / 1e6,
@@ -246,11 +246,11 @@ def _loop(case: Case, dumps: str) -> dict[str, float]:
   # The kernel's default number of tokens.
   tokens = 2048 if heads == 1 else 1024
   block = tokens * heads * 2 * config.head_dim * DTYPE.itemsize
-  seconds = block / (machine.bandwidth / machine.cores)
+  seconds = block / (machine.kind.bandwidth / machine.kind.cores)
   loop = max(llo.loops_of(dumps, KERNEL), key=lambda loop: loop.bundles)
   return dict(
     bundles=loop.always,
-    bundles_vs_dma=loop.always / (machine.clock * 1e9) / seconds,
+    bundles_vs_dma=loop.always / (machine.kind.clock * 1e9) / seconds,
     spills=loop.spills,
   )
 

@@ -1,4 +1,4 @@
-"""The target machines and the models: sizes, no arrays."""
+"""The target machines and the models: names and sizes, no arrays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,65 +7,31 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from acereason_jax import machines
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import decoder
 from benchmarks import ptx
 
 
 class Machine(NamedTuple):
-  """One device.
+  """What a program is compiled for.
 
-  Memory of v5e and v6e is the part that libtpu leaves to a program. Bandwidths
-  and FLOPs are the vendors' (half a chip's for a v7x, whose chips are two
-  devices). Clock and cores matter only to the decode kernel.
-
-  platform: platform by jax's name, 'tpu' or 'gpu'.
+  platform: platform by the compiler's name, 'tpu' or 'cuda'.
   topology: the devices of the machine, by the compiler's name.
-  memory: memory of the device, bytes.
-  bandwidth: bandwidth of its memory, bytes per second.
-  flops: bfloat16 FLOPs per second.
-  sends: bytes per second that all its links send together.
-  clock: clock rate, GHz; our assumption.
-  cores: number of its cores.
+  kind: sizes of one device.
   """
 
   platform: str
   topology: str
-  memory: float
-  bandwidth: float
-  flops: float
-  sends: float
-  clock: float = 0.0
-  cores: int = 1
+  kind: machines.Kind
 
 
-def _v5e(topology):
-  memory = 15.75 * 2**30
-  return Machine('tpu', topology, memory, 819e9, 197e12, 200e9, 1.5)
-
-
-def _v5p(topology):
-  return Machine('tpu', topology, 95e9, 2765e9, 459e12, 600e9, 1.75, 2)
-
-
-def _v6e(topology):
-  memory = 31.25 * 2**30
-  return Machine('tpu', topology, memory, 1640e9, 918e12, 400e9, 1.75)
-
-
-MACHINES = {
-  'v5e:2x2': _v5e('v5e:2x2'),
-  'v5e:4x4': _v5e('v5e:4x4'),
-  'v5e:16x16': _v5e('v5e:16x16'),
-  'v5p:2x2x2': _v5p('v5p:2x2x2'),
-  'v5p:4x4x4': _v5p('v5p:4x4x4'),
-  'v6e:4x4': _v6e('v6e:4x4'),
-  'v6e:16x16': _v6e('v6e:16x16'),
-  'tpu7x:2x2x1': Machine(
-    'tpu', 'tpu7x:2x2x1', 96e9, 3690e9, 1153e12, 300e9, 1.75
-  ),
-  'h100x8': Machine('cuda', 'h100', 84942979072, 3352e9, 989e12, 450e9),
-}
+_TPUS = (
+  *('v5e:2x2', 'v5e:4x4', 'v5e:16x16', 'v5p:2x2x2', 'v5p:4x4x4'),
+  *('v6e:4x4', 'v6e:16x16', 'tpu7x:2x2x1'),
+)
+MACHINES = {t: Machine('tpu', t, machines.hardware(t).kind) for t in _TPUS}
+MACHINES['h100x8'] = Machine('cuda', 'h100', machines.KINDS['h100'])
 
 
 def _config(vocab, layers, embed, mlp, heads, kv_heads, tied):

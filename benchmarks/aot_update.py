@@ -215,10 +215,10 @@ def memory_worker(case: Case) -> dict[str, float]:
     add_temp_gb=add.memory_analysis().temp_size_in_bytes / 1e9,
     apply_gb=needs[1] / 1e9,
     moments_gb=moments / 1e9,
-    hbm_share=max(needs) / machine.memory,
+    hbm_share=max(needs) / machine.kind.memory,
     largest_share=arrays / (tokens * min(TOKENS, config.vocab // case.tensor)),
     sent_gb=sent / 1e9,
-    ici_seconds=sent / machine.sends,
+    ici_seconds=sent / machine.kind.sends,
   )
 
 
@@ -270,7 +270,7 @@ def xla_seconds(machine, compiled: jax.stages.Compiled) -> float:
   """
   costs = compiled.cost_analysis()
   seconds = costs['optimal_seconds'] % 1.0
-  if seconds < costs['flops'] / machine.flops:
+  if seconds < costs['flops'] / machine.kind.flops:
     raise ValueError(f'{seconds} s for {costs["flops"]} FLOPs')
   return seconds
 
@@ -341,7 +341,7 @@ def run_case(name: str, start: Callable[..., dict]) -> dict[str, Any]:
   result |= start(name, 'cost', {})
   step = result['add_seconds'] + result['apply_seconds']
   seconds = step + result['ici_seconds']
-  peak = result['model_tflop'] * 1e12 / machine.flops
+  peak = result['model_tflop'] * 1e12 / machine.kind.flops
   return result | dict(mfu_bound=peak / seconds, mfu_without_ici=peak / step)
 
 

@@ -12,6 +12,8 @@ import pytest
 import tiny
 
 from acereason_jax.config import base, checks, fields, renamed, stages
+from acereason_jax.kernels import attention
+from acereason_jax.models import remat
 from acereason_jax.rl import losses
 
 ROOT = tiny.TESTS.parent
@@ -51,6 +53,11 @@ def test_a_row_is_of_its_default(row):
   assert row.resume in (fields.FIXED, fields.SAME, fields.ANEW)
   # Nothing is both: a domain's own value would be lost in a stage.
   assert not (row.stage and row.domain)
+
+
+def test_the_names_that_are_not_imported():
+  assert set(fields.KERNELS) == set(attention.KERNELS)
+  assert set(fields.REMAT) == set(remat.POLICIES)
 
 
 def test_the_top_level_is_short():

@@ -21,14 +21,18 @@ PACKAGE = 'acereason_jax'
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
-  *('mesh', 'console', 'hosts'),
+  *('machines', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'config', 'run', 'commands'),
 )
 COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')
-WITHOUT_JAX = ('types', 'resolve', 'verifiers', 'models.tokens_worker')
+WITHOUT_JAX = (
+  *('types', 'resolve', 'machines', 'verifiers', 'models.tokens_worker'),
+  # A launcher reads configs where jax is not there, or takes long to load.
+  'config',
+)
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
 
 

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from acereason_jax.kernels import attention
-from acereason_jax.models import remat
 from acereason_jax.rl import advantages, packing
 
 # Changes that a resumed run may make to a field.
@@ -28,6 +26,10 @@ SAME = 'same'
 # how held-out questions are asked from here on.
 ANEW = 'anew'
 
+# The names of attention.KERNELS and remat.POLICIES. They are not imported: a
+# config is checked where jax is not there, or takes too long to load.
+KERNELS = ('xla', 'fused_splash', 'splash', 'mosaic_gpu', 'triton')
+REMAT = ('dots', 'attention', 'block')
 TRUNCATED = ('mask', 'zero', 'score')
 POLICIES = ('tempered', 'full')
 KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
@@ -132,8 +134,8 @@ _MODEL = (
   Field('lora.rank', int, at_least(0, 'full training')),
   Field('lora.alpha', float, ABOVE_0),
   Field('lora.on', str),
-  _free('remat', str, one_of(*remat.POLICIES)),
-  _free('attention', str, one_of('auto', *attention.KERNELS)),
+  _free('remat', str, one_of(*REMAT)),
+  _free('attention', str, one_of('auto', *KERNELS)),
   _free('mesh.data', int),
   _free('mesh.fsdp', int),
   _free('mesh.tensor', int),

@@ -1,0 +1,70 @@
+"""Runs jobs on this machine, one after the other, each under a supervisor."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from acereason_jax.console import exits, terminal
+from launch import job as job_lib
+from launch import render
+from launch.job import Job
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run(jobs: Sequence[Job]) -> int:
+  """Runs one after the other on this machine; the worst exit status."""
+  state = 0
+  for job in jobs:
+    if len(jobs) > 1:
+      terminal.say(f'run {job.name}: {job.flags[-1]}')
+    ended = wait_for(
+      subprocess.Popen(
+        command(job), env=environment(job), stdin=subprocess.DEVNULL
+      )
+    )
+    if ended == exits.STOPPED:
+      return ended
+    state = state or ended
+  return state
+
+
+def command(job: Job) -> list[str]:
+  """The command of a run on this machine, with this Python."""
+  python, *rest = (
+    sys.executable if word == 'python' else word
+    for word in render.supervised(job)
+  )
+  place = rest.index('--')
+  return [python, *rest[:place], f'--launcher={os.getpid()}', *rest[place:]]
+
+
+def environment(job: Job) -> dict[str, str]:
+  """Of a run on this machine: the user's flags come last, so they win."""
+  flags = {
+    name: f'{value} {os.environ.get(name, "")}'.strip()
+    if name.endswith(('FLAGS', 'ARGS'))
+    else os.environ.get(name, value)
+    for name, value in job_lib.environment(job).items()
+  }
+  paths = filter(None, [str(ROOT), os.environ.get('PYTHONPATH', '')])
+  return os.environ | flags | {'PYTHONPATH': os.pathsep.join(paths)}
+
+
+def wait_for(process: subprocess.Popen) -> int:
+  """The exit status of a supervisor, to which signals are passed on."""
+
+  def pass_on(number: int, frame: object) -> None:
+    process.send_signal(signal.SIGTERM)
+
+  numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+  heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+  before = {number: signal.signal(number, pass_on) for number in heeded}
+  try:
+    return process.wait()
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

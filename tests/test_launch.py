@@ -1,0 +1,692 @@
+"""What launch/ writes, next to validators of others; what it refuses.
+
+Nothing is started here, and no cluster is there.
+"""
+
+import copy
+import itertools
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import urllib.request
+
+import kubernetes_validate
+import object_store
+import pytest
+import tiny
+import yaml
+from kubeflow_trainer_api.models import jobset_v1alpha2_job_set
+
+from acereason_jax import machines
+from launch import job as job_lib
+from launch import memory, render, status, sweeps, xm_launch
+
+ROOT = tiny.TESTS.parent
+SCRIPT = ROOT / 'launch' / 'xm_launch.py'
+HARDWARE = (
+  *('cpu:1', 'cpu:2', 'v5e:1x1', 'v5e:16x16', 'v5p:4x4x4', 'v5p:4x4x8*2'),
+  *('v6e:2x2', 'v6e:8x8*4', 'tpu7x:2x2x1', 'tpu7x:4x4x4', 'a100:8', 'a100:2'),
+  *('h100:8', 'h100:8*4', 'h200:8*2', 'b200:1'),
+)
+# The values of these have names that users choose.
+FREE = ('labels', 'annotations', 'nodeSelector', 'limits', 'envs', 'secrets')
+FLAGS = ('--config=configs/acereason_7b.py', "--config.mix={'a': '$(HOME) $$'}")
+
+
+def job(text, **changes):
+  made = job_lib.Job(
+    'acereason-7b', machines.hardware(text), FLAGS, 'registry/image:1'
+  )
+  return made._replace(**changes)
+
+
+def of_kind(platform):
+  kinds = machines.KINDS
+  return [t for t in HARDWARE if kinds[t.split(':')[0]].platform == platform]
+
+
+def check_jobset(document):
+  """Raises an error for what Kubernetes or JobSet would not know.
+
+  The Python models of JobSet leave out what they do not know.
+  """
+  model = jobset_v1alpha2_job_set.JobsetV1alpha2JobSet.from_dict(
+    copy.deepcopy(document)
+  )
+  assert model.to_dict() == document
+  for part in document['spec']['replicatedJobs']:
+    inner = dict(
+      apiVersion='batch/v1',
+      kind='Job',
+      metadata=dict(name='x'),
+      spec=part['template']['spec'],
+    )
+    for version in ('1.31', '1.35'):
+      kubernetes_validate.validate(inner, version, strict=True)
+
+
+def keys(value, path=()):
+  """The paths of all keys whose names a schema gives."""
+  if isinstance(value, dict):
+    for key, inner in value.items():
+      yield (*path, key)
+      if key not in FREE:
+        yield from keys(inner, (*path, key))
+  elif isinstance(value, list):
+    for i, inner in enumerate(value):
+      yield from keys(inner, (*path, i))
+
+
+def misspelt(document, path):
+  changed = copy.deepcopy(document)
+  place = changed
+  for key in path[:-1]:
+    place = place[key]
+  place[path[-1] + 'x'] = place.pop(path[-1])
+  return changed
+
+
+@pytest.mark.parametrize('text', HARDWARE)
+def test_a_jobset_is_one(text):
+  document = yaml.safe_load(render.jobset(job(text)))
+  check_jobset(document)
+  hardware = machines.hardware(text)
+  [part] = document['spec']['replicatedJobs']
+  spec = part['template']['spec']
+  assert part['replicas'] * spec['completions'] == hardware.processes
+  pod = spec['template']['spec']
+  device = {'tpu': 'google.com/tpu', 'gpu': 'nvidia.com/gpu'}
+  if name := device.get(hardware.kind.platform):
+    assert pod['containers'][0]['resources'] == {
+      'limits': {name: str(hardware.chips)}
+    }
+
+
+@pytest.mark.parametrize('text', ['v5p:4x4x8*2', 'h100:8*4'])
+def test_a_misspelt_key_of_a_jobset_is_refused(text):
+  made = job(text, queue='a-queue', secrets=('HF_TOKEN',))
+  document = yaml.safe_load(render.jobset(made))
+  check_jobset(document)
+  paths = list(keys(document))
+  assert len(paths) > 80
+  for path in paths:
+    with pytest.raises((AssertionError, ValueError, KeyError)):
+      check_jobset(misspelt(document, path))
+
+
+def test_pods_are_confined():
+  document = yaml.safe_load(render.jobset(job('v5p:4x4x8*2')))
+  text = json.dumps(document)
+  assert 'privileged' not in text
+  pod = document['spec']['replicatedJobs'][0]['template']['spec']['template'][
+    'spec'
+  ]
+  assert pod['securityContext']['runAsNonRoot'] is True
+  assert pod['securityContext']['runAsUser'] > 0
+  [container] = pod['containers']
+  assert container['securityContext'] == {
+    'allowPrivilegeEscalation': False,
+    'capabilities': {'drop': ['ALL']},
+  }
+  assert pod['automountServiceAccountToken'] is False
+  # The trainer's own grace is a step and a save.
+  assert pod['terminationGracePeriodSeconds'] >= 120
+
+
+def expanded(text, variables):
+  """What Kubernetes makes of $(NAME) and $$ in a container's arguments."""
+
+  def one(match):
+    if match[0] == '$$':
+      return '$'
+    return variables.get(match[1], match[0])
+
+  return re.sub(r'\$\$|\$\(([^)]*)\)', one, text)
+
+
+def words_of(text, **variables):
+  """The words of the command that a shell's text ends with."""
+  shown = text.replace('exec python', 'printf "%s\\0" python', 1)
+  done = subprocess.run(
+    ['bash', '-c', shown],
+    env={'PATH': os.environ['PATH'], **variables},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return done.stdout.split('\0')[:-1]
+
+
+@pytest.mark.parametrize('text', ['v5p:2x2x2*3', 'h100:8*2', 'cpu:1'])
+def test_every_pod_knows_who_it_is(text):
+  hardware = machines.hardware(text)
+  document = yaml.safe_load(render.jobset(job(text)))
+  [part] = document['spec']['replicatedJobs']
+  pod = part['template']['spec']['template']['spec']
+  [container] = pod['containers']
+  names = {entry['name'] for entry in container['env']}
+  assert 'JOB_INDEX' in names
+  assert container['command'] == ['bash', '-c']
+  found = []
+  for index, completion in itertools.product(
+    range(part['replicas']), range(part['template']['spec']['completions'])
+  ):
+    # An Indexed Job sets this one.
+    known = dict(
+      JOB_INDEX=str(index), JOB_COMPLETION_INDEX=str(completion), HOME='/x'
+    )
+    [script] = container['args']
+    words = words_of(expanded(script, known), **known)
+    assert words[:3] == ['python', '-m', 'acereason_jax.train']
+    # The user's flags arrive as they were given.
+    assert tuple(words[3 : 3 + len(FLAGS)]) == FLAGS
+    found.append(words[3 + len(FLAGS) :])
+  if hardware.processes == 1:
+    assert found == [[]]
+    return
+  host = f'acereason-7b-{part["name"]}-0-0.acereason-7b'
+  assert found == [
+    [
+      f'--coordinator={host}:8476',
+      f'--processes={hardware.processes}',
+      f'--process={i}',
+    ]
+    for i in range(hardware.processes)
+  ]
+
+
+def ended(document, *, code=None, disrupted=False):
+  """What JobSet does after a pod's end: by the rules, read independently."""
+  [part] = document['spec']['replicatedJobs']
+  spec = part['template']['spec']
+  reason, message = 'BackoffLimitExceeded', ''
+  for i, rule in enumerate(spec['podFailurePolicy']['rules']):
+    codes = rule.get('onExitCodes', {}).get('values', ())
+    if code in codes:
+      message = (
+        f'Container trainer for pod default/x failed with exit code {code} '
+        f'matching FailJob rule at index {i}'
+      )
+    elif disrupted and 'onPodConditions' in rule:
+      message = (
+        'Pod default/x has condition DisruptionTarget matching FailJob rule at '
+        f'index {i}'
+      )
+    else:
+      continue
+    reason = 'PodFailurePolicy'
+    break
+  for rule in document['spec']['failurePolicy']['rules']:
+    patterns = rule.get('onJobFailureMessagePatterns', [''])
+    if reason in rule['onJobFailureReasons'] and any(
+      re.search(p, message) for p in patterns
+    ):
+      return rule['action']
+  return 'RestartJobSet'
+
+
+def test_what_follows_the_end_of_a_pod():
+  document = yaml.safe_load(render.jobset(job('v5p:4x4x4')))
+  spec = document['spec']['replicatedJobs'][0]['template']['spec']
+  assert spec['backoffLimit'] == 0
+  freely = 'RestartJobSetAndIgnoreMaxRestarts'
+  for code in (1, 2):
+    assert ended(document, code=code) == 'FailJobSet'
+  for code in (70, 134, 137, 143, 12, 21):
+    assert ended(document, code=code) == 'RestartJobSet'
+    # Maintenance of a host, or a spot machine that is taken back.
+    assert ended(document, code=code, disrupted=True) == freely
+  assert ended(document, code=75) == freely
+  assert document['spec']['failurePolicy']['maxRestarts'] > 0
+
+
+def test_a_secret_is_a_name():
+  made = job('h100:8*2', secrets=('HF_TOKEN',))
+  document = yaml.safe_load(render.jobset(made))
+  pod = document['spec']['replicatedJobs'][0]['template']['spec']['template'][
+    'spec'
+  ]
+  entry = pod['containers'][0]['env'][-1]
+  assert entry['name'] == 'HF_TOKEN' and 'value' not in entry
+  assert entry['valueFrom']['secretKeyRef']['key'] == 'HF_TOKEN'
+  assert yaml.safe_load(render.skypilot(made))['secrets'] == {'HF_TOKEN': None}
+  assert 'HF_TOKEN' not in render.sbatch(made)
+
+
+@pytest.mark.parametrize(
+  'name', ['', 'A', 'a_b', '-a', 'a-', '1a', 'a.b', 'a' * 50, 'ä']
+)
+def test_a_name_that_kubernetes_refuses(name):
+  with pytest.raises(ValueError, match=r'^--name='):
+    render.jobset(job('v5p:4x4x4', name=name))
+
+
+def test_the_longest_name():
+  """A pod's name is JOBSET-JOB-INDEX-INDEX-XXXXX, with 63 characters."""
+  longest = 63 - len('-slice-0-15-xxxxx')
+  check_jobset(
+    yaml.safe_load(render.jobset(job('v5p:4x4x4', name='a' * longest)))
+  )
+  with pytest.raises(ValueError, match='has 47 characters'):
+    render.jobset(job('v5p:4x4x4', name='a' * (longest + 1)))
+
+
+# Options of sbatch, from its manual page.
+SBATCH = {
+  *('job-name', 'nodes', 'ntasks-per-node', 'gpus-per-node', 'exclusive'),
+  *('requeue', 'open-mode', 'output', 'signal', 'partition', 'cpus-per-gpu'),
+}
+
+
+@pytest.mark.parametrize('text', of_kind('gpu') + of_kind('cpu'))
+def test_an_sbatch_file_is_one(text, tmp_path):
+  content = render.sbatch(job(text, queue='part'))
+  file = tmp_path / 'run.sbatch'
+  file.write_text(content)
+  subprocess.run(['bash', '-n', str(file)], check=True)
+  lines = content.splitlines()
+  assert lines[0] == '#!/bin/bash'
+  options = dict(
+    line.removeprefix('#SBATCH --').partition('=')[::2]
+    for line in lines
+    if line.startswith('#SBATCH')
+  )
+  assert options.keys() <= SBATCH
+  hardware = machines.hardware(text)
+  assert options['nodes'] == str(hardware.hosts)
+  assert options['ntasks-per-node'] == '1'
+  assert options['partition'] == 'part'
+  gpus = hardware.kind.platform == 'gpu'
+  assert options.get('gpus-per-node') == (str(hardware.chips) if gpus else None)
+  # Slurm reads its lines only up to the first command.
+  first = next(i for i, x in enumerate(lines) if x and not x.startswith('#'))
+  assert not any(line.startswith('#SBATCH') for line in lines[first:])
+
+
+@pytest.mark.parametrize(
+  ('code', 'starts', 'again'),
+  [
+    *((0, 0, False), (1, 0, False), (2, 0, False)),
+    *((70, 0, True), (75, 3, True), (134, 0, True), (137, 0, True)),
+    *((143, 19, True), (70, 20, False)),
+  ],
+)
+def test_what_slurm_does_after_the_end(code, starts, again, tmp_path):
+  """The file itself, run by bash, with stand-ins for srun and scontrol."""
+  said = tmp_path / 'said'
+  stand_ins = {
+    'srun': f'printf "%s\\n" "$@" > {said}; exit {code}',
+    'scontrol': f'echo "scontrol $*" >> {said}',
+  }
+  for name, body in stand_ins.items():
+    (tmp_path / name).write_text(f'#!/bin/sh\n{body}\n')
+    (tmp_path / name).chmod(stat.S_IRWXU)
+  file = tmp_path / 'run.sbatch'
+  file.write_text(render.sbatch(job('h100:8*4')))
+  done = subprocess.run(
+    ['bash', str(file)],
+    env={
+      'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+      'SLURM_RESTART_COUNT': str(starts),
+      'SLURM_JOB_ID': '17',
+      'XLA_FLAGS': '--mine',
+    },
+  )
+  assert done.returncode == code
+  lines = said.read_text().splitlines()
+  assert ('scontrol requeue 17' in lines) == again
+  start = lines.index('python')
+  end = start + 3 + len(FLAGS)
+  assert lines[start:end] == [
+    *('python', '-m', 'acereason_jax.train'),
+    *FLAGS,
+  ]
+  assert lines[end] == '--coordinator=auto'
+
+
+def test_the_users_own_flags_come_last():
+  text = render.sbatch(job('h100:8*4')).partition('srun')[0]
+  done = subprocess.run(
+    ['bash', '-c', text + 'echo "$XLA_FLAGS"'],
+    env=dict(XLA_FLAGS='--mine'),
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout.split()[-1] == '--mine'
+  assert len(done.stdout.split()) == 3
+
+
+def test_machines_that_a_backend_lacks():
+  for text in of_kind('tpu'):
+    with pytest.raises(ValueError, match='--backend=slurm: has no'):
+      render.sbatch(job(text))
+  for text in ('tpu7x:2x2x1', 'v5p:4x4x8*2'):
+    with pytest.raises(ValueError, match='--backend=sky: has no'):
+      render.skypilot(job(text))
+  for text in ('h100:8*4', 'v5p:4x4x4'):
+    with pytest.raises(ValueError, match=r'--backend=local: .* hosts'):
+      render.script(job(text))
+
+
+def test_a_local_script_is_one(tmp_path):
+  for text in ('cpu:1', 'cpu:2', 'h100:8', 'v5e:2x2'):
+    script = render.script(job(text))
+    subprocess.run(['bash', '-n', '-c', script], check=True)
+    words = words_of(script, HOME='/x')
+    cut = words.index('--')
+    assert words[:3] == ['python', '-m', 'launch.supervise']
+    assert words[3:cut] == [f'--processes={machines.hardware(text).processes}']
+    assert words[cut + 1 :] == ['python', '-m', 'acereason_jax.train', *FLAGS]
+
+
+def test_sweeps():
+  one, two = sweeps.points(['optim.learning_rate=1e-6,2e-6'], False)
+  assert one.overrides == ('--config.optim.learning_rate=1e-6',)
+  assert two.label == '1-learning_rate=2e-6'
+  grid = sweeps.points(['seed=0,1', '--config.steps=2,3,4'], False)
+  assert [p.overrides for p in grid] == [
+    (f'--config.seed={a}', f'--config.steps={b}')
+    for a in (0, 1)
+    for b in (2, 3, 4)
+  ]
+  assert len({p.label for p in grid}) == 6
+  pairs = sweeps.points(['seed=0,1', 'steps=2,3'], True)
+  assert [p.overrides[1] for p in pairs] == [
+    '--config.steps=2',
+    '--config.steps=3',
+  ]
+  # Commas inside brackets and quotes are part of a value.
+  whole = "optim.transform={'fn': 'a,b', 'x': (1,2)},{'fn': 'c'}"
+  assert [p.overrides[0] for p in sweeps.points([whole], False)] == [
+    "--config.optim.transform={'fn': 'a,b', 'x': (1,2)}",
+    "--config.optim.transform={'fn': 'c'}",
+  ]
+  assert sweeps.points([], False) == [sweeps.Point('', ())]
+  for point in sweeps.points(["x={'a/../b': 1},2"], False):
+    assert re.fullmatch(r'[A-Za-z0-9._=-]+', point.label)
+    assert '/' not in point.label
+
+
+@pytest.mark.parametrize(
+  'texts',
+  [
+    *(['seed='], ['seed'], ['=1'], ['seed=1,'], ['seed=,'], ['a b=1'], ['']),
+    *(['seed=1', 'seed=2'], ['seed=' + ','.join('1' * 1001)]),
+  ],
+)
+def test_a_sweep_that_is_none(texts):
+  with pytest.raises(ValueError, match=r'^--sweep'):
+    sweeps.points(texts, False)
+
+
+def launched(*arguments, cwd=ROOT, **variables):
+  return subprocess.run(
+    [sys.executable, str(SCRIPT), *arguments],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env=os.environ | variables,
+  )
+
+
+def one_line(done, status=1):
+  """The line of a command that was refused."""
+  assert done.returncode == status, done.stderr
+  assert done.stdout == ''
+  [line] = done.stderr.splitlines()
+  assert line.startswith('error: ')
+  return line
+
+
+SEVEN = '--config=configs/acereason_7b.py'
+
+
+def test_a_dry_run(tmp_path):
+  done = launched(
+    SEVEN,
+    *('--hardware=v5p:4x4x4', '--backend=gke', '--dry_run'),
+    *(f'--manifest_dir={tmp_path}', '--workdir=gs://bucket/run'),
+  )
+  assert done.returncode == 0, done.stderr
+  for text in ('16 hosts, 64 devices', 'fsdp=64', 'GB'):
+    assert text in done.stdout
+  [file] = tmp_path.iterdir()
+  assert str(file) in done.stdout and file.suffix == '.yaml'
+  document = yaml.safe_load(file.read_text())
+  check_jobset(document)
+  assert '--workdir=gs://bucket/run' in json.dumps(document)
+
+
+def test_a_dry_run_loads_no_jax_and_no_xmanager(tmp_path):
+  code = (
+    'import runpy, sys\n'
+    'sys.argv.pop(0)\n'
+    'try:\n  runpy.run_path(sys.argv[0], run_name="__main__")\n'
+    'except SystemExit as e:\n  assert not e.code, e.code\n'
+    'print(*sys.modules)'
+  )
+  done = subprocess.run(
+    [
+      *(sys.executable, '-c', code, str(SCRIPT), SEVEN),
+      *('--hardware=h100:8*4', '--backend=slurm', '--dry_run'),
+      *(f'--manifest_dir={tmp_path}', '--sweep=seed=0,1'),
+    ],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+  )
+  assert done.returncode == 0, done.stderr
+  loaded = {m.split('.')[0] for m in done.stdout.splitlines()[-1].split()}
+  assert 'acereason_jax' in loaded
+  heavy = {'jax', 'jaxlib', 'flax', 'optax', 'transformers', 'xmanager'}
+  assert not loaded & heavy
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    'acereason-7b-0.sbatch',
+    'acereason-7b-1.sbatch',
+  ]
+
+
+def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
+  done = launched(
+    '--config=configs/quickstart.py',
+    *('--hardware=cpu:2', '--dry_run', f'--manifest_dir={tmp_path}'),
+    *('--sweep=optim.learning_rate=1e-6,2e-6', '--sweep=seed=0,1'),
+    *('--workdir=runs/sweep', '--', '--config.steps=3'),
+  )
+  assert done.returncode == 0, done.stderr
+  texts = [p.read_text() for p in sorted(tmp_path.iterdir())]
+  folders = [re.search(r'--workdir=(\S+)', text)[1] for text in texts]
+  assert len(set(folders)) == 4
+  assert folders[1] == 'runs/sweep/1-learning_rate=1e-6-seed=1'
+  assert all('--config.steps=3' in text for text in texts)
+
+
+BAD = {
+  'the kinds are cpu': ('--hardware=v9:2x2',),
+  'has no topology': ('--hardware=v5p:4x4x5',),
+  'does not cover 64 devices': (
+    *('--hardware=v5p:4x4x4', '--backend=gke', '--', '--config.mesh.data=3'),
+  ),
+  'Kubernetes expects': (
+    *('--hardware=v5p:4x4x4', '--backend=gke', '--name=A_b', '--dry_run'),
+  ),
+  'no kubectl on PATH': ('--hardware=v5p:4x4x4', '--backend=gke'),
+  'no sbatch on PATH': ('--hardware=h100:8*4', '--backend=slurm'),
+  'no sky on PATH': ('--hardware=h100:8*4', '--backend=sky'),
+  '--sweep=seed=: expected': ('--sweep=seed=',),
+  'no such field': ('--sweep=optim.speed=1,2',),
+  'is called objective.loss now': ('--', "--config.loss={'fn': 'a:b'}"),
+  'give at least 1': ('--sweep=rollout.prompts=8,0',),
+  'after -- expected': ('--', '--workdir=elsewhere'),
+  'does not fit': (
+    *('--hardware=v5e:2x2', '--backend=gke', '--dry_run'),
+    *('--', '--config.model=Qwen2.5-72B'),
+  ),
+  '4 hosts; give': ('--hardware=h100:8*4',),
+  '--config=b.py: after -- expected': ('--', '--config=b.py'),
+  '--queue=a b: expected letters': ('--queue=a\nb',),
+  '--name=../x: expected': ('--name=../x',),
+  'expected no /': ('--name=a/b',),
+  'not a value': ('--secret=HF_TOKEN=hf_abc',),
+  'leave --image out': ('--image=a',),
+  'holds no run': ('--status=nowhere',),
+  '--help lists the flags': ('--hardwear=cpu:2',),
+  'No such file': ('--config=configs/none.py',),
+}
+
+
+# With the status of a command line that cannot be read.
+USAGE = (
+  'no such field',
+  'is called objective.loss now',
+  '--help lists the flags',
+  'No such file',
+)
+
+
+@pytest.mark.parametrize('said', BAD)
+def test_bad_input_is_one_line_and_starts_nothing(
+  said, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(ROOT)
+  # Python alone: no tools of clusters.
+  monkeypatch.setenv('PATH', os.path.dirname(sys.executable))
+  monkeypatch.setattr(subprocess, 'run', None)
+  monkeypatch.setattr(subprocess, 'Popen', None)
+  folder = f'--manifest_dir={tmp_path / "manifests"}'
+  first = ('xm_launch.py', SEVEN, folder, '--workdir=gs://b/r')
+  with pytest.raises(SystemExit) as e:
+    xm_launch.main([*first, *BAD[said]])
+  out, err = capsys.readouterr()
+  # Python prints a message that is a text, and ends with status 1.
+  line = err if said in USAGE else e.value.code
+  assert e.value.code == 2 if said in USAGE else isinstance(line, str)
+  assert line.startswith('error: ') and len(line.splitlines()) == 1
+  assert said in line and 'hf_abc' not in line and out == ''
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_cluster_has_not(tmp_path):
+  """A folder of this machine, and a config that no image holds."""
+  for tool in ('kubectl', 'sky'):
+    (tmp_path / tool).write_text('#!/bin/sh\necho started\n')
+    (tmp_path / tool).chmod(stat.S_IRWXU)
+  path = f'{tmp_path}:{os.environ["PATH"]}'
+  several = ('--hardware=v5p:4x4x4', '--backend=gke', '--image=a')
+  manifests = f'--manifest_dir={tmp_path / "manifests"}'
+  done = launched(SEVEN, *several, manifests, PATH=path)
+  assert 'give gs://BUCKET/FOLDER' in one_line(done)
+  done = launched(SEVEN, '--backend=gke', '--hardware=v5p:2x2x1', PATH=path)
+  assert '--image: missing' in one_line(done)
+  (tmp_path / 'mine.py').write_text(
+    'from acereason_jax.config import base\n'
+    'def get_config():\n  c = base.get_config()\n  c.model = "a"\n  return c\n'
+  )
+  done = launched(f'--config={tmp_path / "mine.py"}', *several, PATH=path)
+  assert 'put it into configs/' in one_line(done)
+  assert not (tmp_path / 'manifests').exists()
+  # From another folder the image's path is the same.
+  done = launched(
+    f'--config={ROOT / "configs" / "acereason_7b.py"}:math_only',
+    *(*several, manifests, '--workdir=gs://b/r'),
+    cwd=tmp_path,
+    PATH=path,
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'started' in done.stdout
+  [file] = (tmp_path / 'manifests').iterdir()
+  assert '--config=configs/acereason_7b.py:math_only' in file.read_text()
+  assert file.name == 'acereason-7b-math-only.yaml'
+
+
+def test_a_cluster_that_refuses_is_one_more_line(tmp_path):
+  (tmp_path / 'sbatch').write_text('#!/bin/sh\necho no partition >&2; exit 3\n')
+  (tmp_path / 'sbatch').chmod(stat.S_IRWXU)
+  done = launched(
+    *(SEVEN, '--hardware=h100:8*4', '--backend=slurm'),
+    f'--manifest_dir={tmp_path}',
+    PATH=f'{tmp_path}:{os.environ["PATH"]}',
+  )
+  assert done.returncode == 1
+  theirs, ours = done.stderr.splitlines()
+  assert theirs == 'no partition'
+  assert 'ended with status 3' in ours and ours.startswith('error: sbatch')
+
+
+def test_parameters_of_real_models(smollm_dir):
+  count, source = memory.parameters(str(smollm_dir))
+  assert source == 'config.json'
+  # 134,515,008 as published, norms among them.
+  assert count == pytest.approx(134_515_008, rel=1e-3)
+  assert memory.parameters('DeepSeek-R1-Distill-Qwen-7B') == (
+    7e9,
+    'by its name',
+  )
+  assert memory.parameters('org/Qwen2.5-1.5B-Instruct')[0] == 1.5e9
+  assert memory.parameters('smollm2-135m')[0] == 135e6
+  for name in ('', 'gpt-4', 'model', '8bit', '/x/7Bx'):
+    assert memory.parameters(name) is None
+
+
+@pytest.mark.parametrize(
+  'content', ['', '[]', '{', '{"hidden_size": 1}', '[' * 100000, '\0' * 99]
+)
+def test_a_strange_model_folder(content, tmp_path):
+  (tmp_path / 'model').mkdir()
+  (tmp_path / 'model' / 'config.json').write_text(content)
+  assert memory.parameters(str(tmp_path / 'model')) is None
+
+
+def test_status_of_runs(tmp_path):
+  def run(name, lines, done=False):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'metrics.jsonl').write_text(''.join(lines))
+    if done:
+      (tmp_path / name / 'summary.json').write_text('{}')
+
+  step = json.dumps({'step': 9, 'reward': 0.25, 'heldout/main': 0.5}) + '\n'
+  later = json.dumps({'step': 10, 'reward': 0.75, 'entropy': None}) + '\n'
+  run('0-lr=1', [step, later], done=True)
+  run('10-lr=3', [step, '{"step": 11, "rew'])
+  run('2-lr=2', ['x' * 100_000 + '\n', later])
+  run('3-strange', ['{"step": 1e999, "reward": "a", "\\u001b[31m": 1}\n'])
+  run('4-begun', [])
+  (tmp_path / 'not-a-run').mkdir()
+  head, *rows = status.table(str(tmp_path)).splitlines()
+  assert head.split()[:4] == ['run', 'state', 'step', 'reward']
+  assert head.split()[-1] == 'heldout/main'
+  cells = [row.split() for row in rows]
+  assert [row[0] for row in cells] == [
+    *('0-lr=1', '2-lr=2', '3-strange', '4-begun', '10-lr=3'),
+  ]
+  assert cells[0][1:4] == ['done', '10', '0.750'] and cells[0][-1] == '0.500'
+  assert cells[4][1:4] == ['going', '9', '0.250']
+  assert cells[3][1:3] == ['begun', '-']
+  assert cells[2][2:4] == ['-', '-']
+  assert '\x1b' not in '\n'.join(rows)
+
+
+def test_status_of_runs_in_a_bucket(tmp_path):
+  """A command of its own: tensorstore looks once where its server is."""
+  with object_store.Store(tmp_path) as store:
+    store.make_bucket('bucket')
+    for name in ('1-b', '0-a'):
+      urllib.request.urlopen(
+        f'{store.url}/upload/storage/v1/b/bucket/o?uploadType=media'
+        f'&name=sweep/{name}/metrics.jsonl',
+        data=b'{"step": 3, "reward": 0.5}\n',
+      ).close()
+    done = launched('--status=gs://bucket/sweep', **store.environment)
+  assert done.returncode == 0, done.stderr
+  assert [row.split()[:4] for row in done.stdout.splitlines()[1:]] == [
+    ['0-a', 'going', '3', '0.500'],
+    ['1-b', 'going', '3', '0.500'],
+  ]
+
+
+def test_the_flags_of_xmanager(monkeypatch):
+  """They are in the set of the whole program, which xmanager parses."""
+  assert {*xm_launch.FLAGS.values} - {'help', 'h'} <= {*xm_launch.flags.FLAGS}
