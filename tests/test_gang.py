@@ -150,7 +150,9 @@ def test_a_reason_that_comes_with_the_start_is_heard(start):
       dict(kind='start', hosts=['a', 'b'], service=['a', 1], word='w'),
       dict(kind='end', text=reason, code=1),
     ]
-    line._socket.sendall(b''.join(json.dumps(w).encode() + b'\n' for w in words))
+    line._socket.sendall(
+      b''.join(json.dumps(w).encode() + b'\n' for w in words)
+    )
     line.finish()
     status, said = member.end()
   assert (status, said[-1]) == (1, reason)

@@ -3,7 +3,7 @@
     python tests/walk.py FOLDER
 
 The first one trains for 2 steps where README's trains for 18. The others are
-those of "What you get", to the letter.
+those of "What you get" and the launcher's dry runs, to the letter.
 """
 
 import json
@@ -31,16 +31,18 @@ def sections(text: str) -> dict[str, str]:
 def commands(text: str) -> list[str]:
   """Commands in indented blocks, without `&&` and what stands before it."""
   joined = text.replace('\\\n', ' ')
-  lines = re.findall(r'^    (?:.*&& )?(python -m .*)$', joined, flags=re.M)
+  lines = re.findall(r'^    (?:.*&& )?(python (?:-m|launch/\S+) .*)$', joined, flags=re.M)
   return [' '.join(line.split()) for line in lines]
 
 
 def walked() -> list[str]:
   """The commands that `main` runs, as README has them."""
   page = sections((ROOT / 'README.md').read_text())
+  everything = [c for section in page.values() for c in commands(section)]
   return [
     commands(page['Quick start'])[0],
     *commands(page['What you get']),
+    *[c for c in everything if c.endswith(' --dry_run')],
   ]
 
 
@@ -55,6 +57,8 @@ def main(folder: str) -> None:
     if number == 0:
       words.append('--config.steps=2')
     print('$', shlex.join(words), flush=True)
+    if words[1] != '-m':
+      words[1] = str(ROOT / words[1])
     subprocess.run([sys.executable, *words[1:]], check=True)
   summary = json.loads(pathlib.Path('runs/quickstart/summary.json').read_text())
   assert summary['steps'] == 2, summary
