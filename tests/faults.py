@@ -548,7 +548,8 @@ def main(argv: Sequence[str]) -> int:
         failed.append(name)
         print(f'| {name} | FAILED |\n{e}', flush=True)
         continue
-      end = {True: 'resumed, the same bits', None: 'went on'}[row.resumed]
+      end = 'went on' if set(row.codes) == {0} else 'ended'
+      end = 'resumed, the same bits' if row.resumed else end
       said = ' / '.join(line[:300] for line in row.lines)
       codes = ' '.join(map(str, row.codes))
       print(
