@@ -229,7 +229,8 @@ def _lives(other: dict[str, Any]) -> bool | None:
   here = all(other.get(k) == mine[k] for k in ('host', 'boot', 'namespace'))
   if not here or type(other.get('pid')) is not int:
     return None
-  return _began(other['pid']) == other.get('began')
+  began = _began(other['pid'])
+  return began is not None and began == other.get('began')
 
 
 def _parsed(found: bytes | None) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class Store:
   seen: (method, path) of each request.
   """
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path, port: int = 0):
     self.folder = folder
     self._port = gangs.free_port()
     self._proxy = http.server.ThreadingHTTPServer(
-      ('127.0.0.1', 0), _handler(self)
+      ('127.0.0.1', port), _handler(self)
     )
     self._proxy.daemon_threads = True
     self.status, self.delay, self.lost = 0, 0.0, 0
@@ -211,14 +211,16 @@ def _body(request: http.server.BaseHTTPRequestHandler) -> bytes:
   return b''.join(parts)
 
 
+# Libraries read the variables at their first request. So all stores of a
+# process, one after the other, are at one address.
+_ports: list[int] = []
+
+
 @contextlib.contextmanager
 def started(folder: pathlib.Path) -> Iterator[Store]:
-  """A store with a bucket 'runs', which this process finds too.
-
-  Libraries read the variables at their first request, so a process has one
-  store.
-  """
-  with Store(folder) as store:
+  """A store with a bucket 'runs', which this process finds too."""
+  with Store(folder, *_ports) as store:
+    _ports[:] = [store._proxy.server_port]
     os.environ.update(store.environment)
     store.make_bucket('runs')
     yield store

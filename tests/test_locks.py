@@ -194,3 +194,12 @@ def test_an_outage_does_not_lose_the_lock(store, path):
     time.sleep(1)
     _, error = other.communicate('')
   assert other.returncode == 0, error
+
+
+def test_a_process_that_is_gone_does_not_live():
+  child = subprocess.Popen([sys.executable, '-c', ''])
+  child.wait()
+  gone = locks._this_process() | dict(pid=child.pid)
+  assert locks._lives(locks._this_process())
+  assert locks._lives(gone) is False
+  assert locks._lives({k: v for k, v in gone.items() if k != 'began'}) is False

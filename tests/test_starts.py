@@ -119,3 +119,12 @@ def test_three_starts_in_vain_end_a_run(compiled, tmp_path):
   command().ends(0)
   (line,) = file.read_text().splitlines()
   assert json.loads(line)['ended'] == 'done'
+
+
+def test_a_file_of_another_size_is_one_line(tmp_path):
+  (tmp_path / starts.NAME).write_bytes(b'x' * (starts._MAX_BYTES + 1))
+  with (
+    pytest.raises(SystemExit, match=r'^error: .*more than 1,048,576 '),
+    starts.recorded(str(tmp_path), DIED),
+  ):
+    pass

@@ -31,7 +31,9 @@ def sections(text: str) -> dict[str, str]:
 def commands(text: str) -> list[str]:
   """Commands in indented blocks, without `&&` and what stands before it."""
   joined = text.replace('\\\n', ' ')
-  lines = re.findall(r'^    (?:.*&& )?(python (?:-m|launch/\S+) .*)$', joined, flags=re.M)
+  lines = re.findall(
+    r'^    (?:.*&& )?(python (?:-m|launch/\S+) .*)$', joined, flags=re.M
+  )
   return [' '.join(line.split()) for line in lines]
 
 

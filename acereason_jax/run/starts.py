@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from acereason_jax import storage
-from acereason_jax.console import signals
+from acereason_jax.console import exits, signals
 from acereason_jax.hosts import watchdog
 from acereason_jax.run import checkpoint, handshake, judged
 from acereason_jax.run.values import Run, Stopped
@@ -104,7 +104,8 @@ def recorded(root: str, here: Start) -> Iterator[None]:
     Stopped: one line; three starts before this one were in vain.
   """
   path = storage.join(root, NAME)
-  found = storage.read(path, _MAX_BYTES) or b''
+  with exits.one_line_for(ValueError):  # It is no file of a run's size.
+    found = storage.read(path, _MAX_BYTES) or b''
   before = _parse(found.decode(errors='replace'))
   vain = in_vain(before, here)
   count = np.int32(len(vain))
