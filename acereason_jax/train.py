@@ -63,6 +63,7 @@ FLAGS.number(
   None,
   'Ends a process that made no progress for so many seconds; a compile and a '
   'save must fit. 0: never; default: by phase, 15 minutes to 2 hours.',
+  lower_bound=0.0,
 )
 
 

@@ -74,6 +74,14 @@ def test_a_wrong_command_line_is_one_line(known, capsys):
   assert 'got 3' in refused(capsys, known, *'abc', places=places)
 
 
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+def test_a_number_is_finite(known, value, capsys):
+  known.number('seconds', 1.0, 'Seconds.', lower_bound=0.0)
+  with pytest.raises(SystemExit) as e:
+    parse(known, '--out=a', f'--seconds={value}')
+  assert e.value.code == 2 and '--seconds=' in capsys.readouterr().err
+
+
 def test_a_flag_that_is_missing_is_one_line(known, capsys):
   known.string('to', None, 'A', required=True)
   assert '--to' in refused(capsys, known)

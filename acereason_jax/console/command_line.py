@@ -17,6 +17,7 @@ a flag of one name, and only its `main` reads them, as values:
 import contextlib
 import faulthandler
 import functools
+import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +91,10 @@ def parse(
   except flags.Error as e:
     raise refused(e) from e
   values = known.values.flag_values_dict()
+  for name, value in values.items():
+    # absl's bounds let these pass.
+    if isinstance(value, float) and not math.isfinite(value):
+      raise refused(f'flag --{name}={value}: expected a number')
   logging.set_verbosity(values['verbosity'])
   return types.SimpleNamespace(**values, **dict(zip(places, given)))
 

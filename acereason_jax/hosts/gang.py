@@ -256,8 +256,10 @@ def join(
       peers, door, bind = {0: peer}, None, None
     else:
       listener = rollcall.open_door(at, notes)
-      door, bind = rollcall.Door(listener), lines.spare(listener)
+      door = rollcall.Door(listener)
       peers = rollcall.call(door, at, own, notes)
+      # Not before all are there: jax crashes if another takes it meanwhile.
+      bind = lines.spare(listener)
       start = open_run(own, peers, lines.Address(at.host, bind.port))
   except rollcall.Refused as e:
     raise SystemExit(str(e)) from e
