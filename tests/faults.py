@@ -516,7 +516,9 @@ def killed_at_random(
         assert codes == [0] * count, gang.said()
         break
       kills -= 1
-      assert set(codes) <= {-9, 70}, f'{codes}\n{gang.said()}'
+      # 1: it was killed before all had met, and the others say who is missing.
+      assert set(codes) <= {-9, 70, 1}, f'{codes}\n{gang.said()}'
+      assert 'Traceback' not in gang.said(), gang.said()
       print(f'{kills} kills left; {gang.last_lines()}', flush=True)
     assert_like(gang, folder, count)
   return runs
