@@ -350,4 +350,4 @@ def _short(error: BaseException) -> str:
 
 def _endpoint() -> str:
   """The hub's address, without a password in it."""
-  return re.sub(r'//[^/@]*@', '//', constants.ENDPOINT)
+  return re.sub(r'//[^/]*@', '//', constants.ENDPOINT)

@@ -272,7 +272,7 @@ def test_a_hub_that_refuses_is_a_line(hub, tmp_path, status):
 
 
 def test_no_connection_and_no_cache_is_a_line(hub, tmp_path):
-  nowhere = 'http://someone:password@127.0.0.1:9'
+  nowhere = 'http://someone:pass@word@127.0.0.1:9'
   for question in (model(), ('local', FILE)):
     told = error(hub, tmp_path, *question, HF_ENDPOINT=nowhere)
     assert 'http://127.0.0.1:9 is out of reach (' in told

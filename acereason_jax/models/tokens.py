@@ -159,7 +159,8 @@ class Tokenizer:
           f'{self._texts} texts took more CPU time than they may'
         )
       seconds = min(TEXT_SECONDS, int(left) + 1)
-      reply = self._worker.ask(seconds, left, **request)
+      all_seconds = min(left, TEXT_SECONDS * texts)
+      reply = self._worker.ask(seconds, all_seconds, **request)
     except tokens_process.Failed as e:
       raise ValueError(
         f'{self.name_or_path}: {cannot} a prompt ({e}); fix its tokenizer '
