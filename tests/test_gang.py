@@ -145,17 +145,23 @@ def test_a_reason_that_comes_with_the_start_is_heard(start):
   reason = 'error: process 0 on host-0 ended: no such model'
   with socket.create_server(('127.0.0.1', start.port)) as door:
     member = start(1)
-    line = lines.Line(door.accept()[0])
+    line, _ = door.accept()
     words = [
       dict(kind='start', hosts=['a', 'b'], service=['a', 1], word='w'),
       dict(kind='end', text=reason, code=1),
     ]
+<<<<<<< HEAD
     line._socket.sendall(
       b''.join(json.dumps(w).encode() + b'\n' for w in words)
     )
     line.finish()
+=======
+    line.sendall(b''.join(json.dumps(w).encode() + b'\n' for w in words))
+    line.shutdown(socket.SHUT_WR)
+>>>>>>> h-rev1
     status, said = member.end()
-  assert (status, said[-1]) == (1, reason)
+  # Its main thread says at the same time that it has joined.
+  assert status == 1 and reason in '\n'.join(said)
 
 
 @pytest.mark.parametrize(
