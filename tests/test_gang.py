@@ -150,15 +150,8 @@ def test_a_reason_that_comes_with_the_start_is_heard(start):
       dict(kind='start', hosts=['a', 'b'], service=['a', 1], word='w'),
       dict(kind='end', text=reason, code=1),
     ]
-<<<<<<< HEAD
-    line._socket.sendall(
-      b''.join(json.dumps(w).encode() + b'\n' for w in words)
-    )
-    line.finish()
-=======
     line.sendall(b''.join(json.dumps(w).encode() + b'\n' for w in words))
     line.shutdown(socket.SHUT_WR)
->>>>>>> h-rev1
     status, said = member.end()
   # Its main thread says at the same time that it has joined.
   assert status == 1 and reason in '\n'.join(said)
