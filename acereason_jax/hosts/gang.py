@@ -125,10 +125,11 @@ class Gang:
       # Another thread is ending this process.
       time.sleep(2 * _DRAIN_SECONDS)
       os._exit(code)
-    terminal.say(text, to_stderr=True)
     peers = list(self._peers.values())
     others = [p for p in peers if p is not source]
+    # First, because nobody may read this process's standard error.
     rollcall.broadcast(others, 'end', text=told, code=code)
+    terminal.say(text, to_stderr=True)
     if source is not None and code == exits.BUG:
       self.witness()
     lines.drain([p.line for p in peers], _DRAIN_SECONDS)

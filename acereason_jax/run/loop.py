@@ -52,7 +52,8 @@ def run_stages(
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
         began = time.monotonic()
-        at = enter(run, stage, at, tools)
+        with watchdog.phase('enter', stage.name):
+          at = enter(run, stage, at, tools)
         at = add_seconds(at, began)
       at = run_stage(run, stage, at, tools, records)
   return at

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from acereason_jax import storage
 from acereason_jax.config import renamed, steering
@@ -184,9 +186,14 @@ def finished(run: Run, checkpoints, workdir: str) -> str | None:
   if stage is not run.stages[-1]:
     return None
   known = parquet.from_bytes(checkpoint_lib.load_ledger(workdir))
-  if loop.stop_reason(stage, progress, known):
-    return final_summary(workdir, progress.step)
-  return None
+  if not loop.stop_reason(stage, progress, known):
+    return None
+  summary = final_summary(workdir, progress.step)
+  # A network disk may show it to one process and not yet to another.
+  there = np.int32(summary is not None)
+  if jax.process_count() > 1:
+    there = multihost_utils.broadcast_one_to_all(there)
+  return (summary or '') if there else None
 
 
 def check_steps(stage: Stage, progress: Progress) -> None:

@@ -47,9 +47,10 @@ def train(
     )
     with exits.one_line_for(ValueError):
       meta = start.read_meta(run, checkpoints)
-      if meta is not None and (
-        done := start.finished(run, checkpoints, place.root)
-      ):
+      done = None
+      if meta is not None:
+        done = start.finished(run, checkpoints, place.root)
+      if done is not None:
         more = '' if run.config['stages'] else '; a larger config.steps goes on'
         metrics.say(f'finished already: {done}{more}')
         return 0
@@ -89,9 +90,10 @@ def go_on(
       meta = dict(
         config=run.config, data=run.digests, dropped=dropped, changes=[]
       )
-    tools = start.open_tools(
-      run, place.root, meta['dropped'], saved, stop, stack
-    )
+    with watchdog.phase('load', 'journal'):
+      tools = start.open_tools(
+        run, place.root, meta['dropped'], saved, stop, stack
+      )
   here = starts.now(run, saved, len(tools.journal.found))
   with starts.recorded(place.root, here):
     metrics.say(f'attention of the update: {run.attention}')
