@@ -88,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
   signal.signal(signal.SIGHUP, signal.SIG_DFL)
   config.addinivalue_line('markers', 'parity: runs torch and transformers')
   config.addinivalue_line('markers', 'slow: runs only if asked for: -m slow')
+  config.addinivalue_line('markers', 'hosts: runs of several processes')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
 
@@ -113,6 +114,6 @@ def pytest_collection_modifyitems(
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:
-    for mark in ('slow', 'sweeps', 'abis'):
+    for mark in ('slow', 'hosts', 'sweeps', 'abis'):
       if item.get_closest_marker(mark):
         item.add_marker(pytest.mark.skip(f'run it with -m {mark}'))

@@ -18,7 +18,7 @@ from acereason_jax import storage
 from acereason_jax.curriculum import parquet
 from acereason_jax.run import checkpoint, entries
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
+pytestmark = [pytest.mark.hosts, pytest.mark.usefixtures('compiled_once')]
 STEPS, ROLLOUTS = 6, 16
 # Step 4 dies while its rollouts are on their way; 2 is saved by then, or not.
 DIES = 'sample@3'

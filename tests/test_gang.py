@@ -299,7 +299,7 @@ def test_a_killed_one_is_told_in_one_line(start, dead):
     assert len(said) == (2 if one in who else 1)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.parametrize('stopped', [0, 1])
 def test_a_silent_one_is_lost(start, stopped):
   every = agreed(start, 3, peer_seconds=6)

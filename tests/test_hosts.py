@@ -16,7 +16,7 @@ import safetensors.numpy
 import tiny
 from runs import Command, assert_same_run, saved_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.hosts
 STEPS = 6
 OWN = (
   '--config.model=model',

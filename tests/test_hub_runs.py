@@ -77,7 +77,7 @@ def move(hub):
   hub.commit(DATA, dict.fromkeys(rows, rows['heldout.jsonl']))
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_run_keeps_the_commits_that_it_began_with(
   hub, folder, command, tmp_path
 ):
@@ -137,7 +137,7 @@ def test_a_mistake_is_a_line_before_anything_is_compiled(
   assert 'model.safetensors' in hub.fetched()
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_generate_reads_both_from_the_hub(hub, tmp_path):
   words = [
     *(sys.executable, '-m', 'acereason_jax.generate', f'--model={MODEL}'),
@@ -157,7 +157,7 @@ def test_generate_reads_both_from_the_hub(hub, tmp_path):
   assert 'holds rollouts of other settings: ' in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_processes_take_the_commits_of_one(hub, command, tmp_path):
   began = dict(hub.heads)
   runs = gangs.start(command, tmp_path / 'run', 2, '--config.steps=2')

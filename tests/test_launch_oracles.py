@@ -20,7 +20,7 @@ from acereason_jax import machines
 from launch import job as job_lib
 from launch import render
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.hosts
 ROOT = tiny.TESTS.parent
 # The names of TPUs by xpk.
 XPK = dict(v5e='v5litepod', v5p='v5p', v6e='v6e', tpu7x='tpu7x')

@@ -15,7 +15,7 @@ import tiny
 
 from launch import status
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.hosts
 ROOT = tiny.TESTS.parent
 SCRIPT = str(ROOT / 'launch' / 'xm_launch.py')
 # Enough that a signal comes before the end on a busy machine.

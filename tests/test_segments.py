@@ -76,7 +76,7 @@ def test_any_number_of_processes_finds_what_any_other_kept(
   assert segments(folder) == []
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_after_kill_9_every_entry_that_was_flushed_is_there(server, folder):
   """At random moments, also in the middle of an upload."""
   chance = random.Random(0)

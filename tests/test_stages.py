@@ -187,7 +187,7 @@ def test_killed_at_random_moments_a_run_ends_the_same(
   assert len(seen) > 4, seen
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_processes_take_the_stages_of_one(folder, command):
   """Killed on the way, too: they share a journal."""
   workdir = folder / 'two'

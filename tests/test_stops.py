@@ -143,7 +143,7 @@ def both(folder, gang):
   return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
   """At random moments, by any signal, to any of them; five runs."""
   random.seed(0)
@@ -167,7 +167,7 @@ def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
   assert len(seen) > 2, seen
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_stop_after_a_signal_while_both_save(folder, command):
   """Orbax asks jax about preemption too, by steps: another counter."""
   how = dict(script='saved@2', by='hanging')
@@ -178,7 +178,7 @@ def test_two_stop_after_a_signal_while_both_save(folder, command):
   assert [run.end() for run in runs] == [STOPPED] * 2, runs[0].output
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_wait_for_judges_together(folder, command):
   """As many rounds on both, though one has nothing to wait for."""
   slow = '--config.judge.verify.fn=tiny_judge:slow'
@@ -201,7 +201,7 @@ def test_two_wait_for_judges_together(folder, command):
     assert row['judge_slowest_process'] in (0, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_probe_of_two_is_stopped_between_its_chunks(folder, gang, both):
   workdir = folder / 'probed'
   runs = gang(workdir)

@@ -114,7 +114,7 @@ def test_a_stamp_is_of_one_save(where, root, tmp_path):
   assert one == checkpoint.stamp(f'{folders[0]}/checkpoints/1')
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_save_that_was_killed_leaves_the_one_before(root, store):
   rng = random.Random(0)
   committed = 0
@@ -177,7 +177,7 @@ def test_a_store_that_refuses_is_not_one_without_checkpoints(root, store):
     store.forbidden.clear()
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_store_that_is_back_soon_interrupts_no_save(root, store):
   with checkpoint.Checkpoints(root, keep=1) as checkpoints:
     store.stop()
@@ -214,7 +214,7 @@ def test_a_store_that_stays_away_is_one_line(root, store, monkeypatch, caplog):
   assert_same_bits(restored.state, some_state())
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_processes_restore_right_after_a_save(root):
   for steps in (2, 4):
     address = f'127.0.0.1:{gangs.free_port()}'
@@ -249,7 +249,7 @@ os._exit(0)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.parametrize('seconds', [60, 1])
 def test_processes_go_on_from_the_step_that_the_first_one_finds(
   tmp_path, seconds

@@ -14,7 +14,7 @@ from runs import Command, assert_same_run, ledger_of, metrics_of, saved_steps
 from acereason_jax import export, ledger, storage
 
 pytestmark = [
-  pytest.mark.slow,
+  pytest.mark.hosts,
   # Signals go to processes that this module started.
   pytest.mark.usefixtures('compiled_once'),
 ]

@@ -456,7 +456,7 @@ def test_a_full_disk_costs_one_line_and_no_checkpoint(
     assert f'going on after step {STEPS}\n' in said
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_two_processes_train_as_one(folder, command):
   data = write_mixed(folder / 'two.jsonl')
   flags = [
@@ -479,7 +479,7 @@ def test_two_processes_train_as_one(folder, command):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_an_error_in_one_process_ends_both(folder, command):
   flags = gangs.flags(2)
   workdir = folder / 'both'

@@ -286,7 +286,7 @@ def command(folder, compiled):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
   command(folder / 'whole').ends(0)
   workdir = folder / 'hung'
@@ -311,7 +311,7 @@ def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
   assert_same_run(workdir, folder / 'whole', 4)
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_of_two_processes_the_one_that_hangs_is_told(command, folder):
   workdir = folder / 'two'
   one, other = gangs.flags(2)
