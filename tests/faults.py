@@ -504,6 +504,8 @@ def killed_at_random(
     gang = Gang(folder, count, f'killed-{runs}', store)
     runs += 1
     while True:
+      # Three starts in a row that are killed early would end the run.
+      storage.remove(storage.join(gang.workdir, 'starts.jsonl'))
       gang.start()
       victim = gang.runs[random_.randrange(count)].process
       seconds = random_.uniform(1, 20) if kills else 600
