@@ -403,7 +403,6 @@ def test_a_bad_line_of_prompts(run, tmp_path, line, message):
     (dict(out='/none/out.jsonl'), '/none/out.jsonl'),
     (dict(n=0), '--n=0: give at least 1'),
     (dict(seed=-1), '--seed=-1: give 0 to 2**31 - 1'),
-    (dict(temperature='nan'), '--temperature=nan: give 0 or more'),
     (dict(top_p=0), '--top_p=0.0: give more than 0'),
     (dict(min_p=2), '--min_p=2.0: give 0 to 1'),
     (dict(max_tokens=64), '--max_tokens=64: the context of '),
