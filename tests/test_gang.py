@@ -125,6 +125,15 @@ def test_who_never_comes_is_named_to_all_who_came(start):
     assert said[-1].startswith('error: process 2 of 3 did not come to 127.0')
 
 
+def test_the_clock_of_process_0_counts(start):
+  """Whose own time is over first is not missing."""
+  every = [start(0, 3, join_seconds=6), start(1, 3, join_seconds=2)]
+  for one in every:
+    status, said = one.end()
+    assert status == 1
+    assert said[-1].startswith('error: process 2 of 3 did not come to 127.0')
+
+
 def test_a_coordinator_that_is_not_there(start):
   status, said = start(1, join_seconds=2).end()
   assert status == 1

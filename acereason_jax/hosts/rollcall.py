@@ -25,6 +25,8 @@ _NOTE_SECONDS = 30.0
 _HELLO_SECONDS = 10.0
 _MOST_STRANGERS = 256
 _CONNECT_SECONDS = 5.0
+# Process 0 says every two seconds that it still waits.
+_SILENT_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 
 Say = Callable[[str], None]
@@ -337,11 +339,17 @@ def _trouble(error: Exception) -> str:
 def wait_for_start(
   line: lines.Line, own: Who, notes: Notes, at: lines.Address
 ) -> Start | None:
-  """None if the time is over. Raises lines.Closed, OSError, Refused."""
+  """None if the time is over. Raises lines.Closed, OSError, Refused.
+
+  Once process 0 answers, its clock counts: it may have begun later, and it
+  tells all who is missing.
+  """
   line.send('hello', protocol=PROTOCOL, **own._asdict())
   beat = time.monotonic()
   joined = False
-  while notes.left() > 0:
+  while notes.left() > 0 or (
+    joined and time.monotonic() - line.heard < _SILENT_SECONDS
+  ):
     ready = connection.wait([line], _RETRY_SECONDS)
     messages = line.receive() if ready else []
     while messages:
