@@ -140,9 +140,11 @@ def check_names(args: types.SimpleNamespace) -> None:
   if '/' in (args.name or ''):
     raise ValueError(f'--name={args.name}: expected no /; give --workdir too')
   for secret in args.secret:
-    if not secret.isidentifier():
+    # A token that is pasted here must not be shown, nor written to a file.
+    if not re.fullmatch('[A-Z][A-Z0-9_]*', secret):
       raise ValueError(
-        '--secret: expected the name of an environment variable, not a value'
+        '--secret: expected the name of an environment variable, not a value; '
+        'give capitals, digits and _ only, such as HF_TOKEN'
       )
 
 
@@ -181,6 +183,11 @@ def check_place(args: types.SimpleNamespace) -> None:
     raise ValueError(
       f'--image={args.image}: --backend={args.backend} runs in the environment '
       'that starts it; leave --image out'
+    )
+  if args.secret and args.backend in ('local', 'slurm'):
+    raise ValueError(
+      f'--secret: is for gke and sky; --backend={args.backend} runs in the '
+      'environment that starts it, secrets included; leave --secret out'
     )
   if args.dry_run or args.backend == 'local':
     return

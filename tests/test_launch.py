@@ -531,6 +531,12 @@ BAD = {
   '--name=../x: expected': ('--name=../x',),
   'expected no /': ('--name=a/b',),
   'not a value': ('--secret=HF_TOKEN=hf_abc',),
+  'expected the name of': ('--secret=hf_abcDEF0123456789',),
+  '--secret: is for gke and sky; --backend=local': ('--secret=HF_TOKEN',),
+  '--secret: is for gke and sky; --backend=slurm': (
+    *('--secret=HF_TOKEN', '--backend=slurm', '--hardware=h100:8'),
+    '--dry_run',
+  ),
   'leave --image out': ('--image=a',),
   'holds no run': ('--status=nowhere',),
   '--help lists the flags': ('--hardwear=cpu:2',),
