@@ -43,13 +43,8 @@ def command(job: Job) -> list[str]:
 
 
 def environment(job: Job) -> dict[str, str]:
-  """Of a run on this machine: the user's flags come last, so they win."""
-  flags = {
-    name: f'{value} {os.environ.get(name, "")}'.strip()
-    if name.endswith(('FLAGS', 'ARGS'))
-    else os.environ.get(name, value)
-    for name, value in job_lib.environment(job).items()
-  }
+  """The variables of a run on this machine."""
+  flags = job_lib.merged(job, os.environ)
   paths = filter(None, [str(ROOT), os.environ.get('PYTHONPATH', '')])
   return os.environ | flags | {'PYTHONPATH': os.pathsep.join(paths)}
 

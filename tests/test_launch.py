@@ -22,7 +22,7 @@ from kubeflow_trainer_api.models import jobset_v1alpha2_job_set
 
 from acereason_jax import machines
 from launch import job as job_lib
-from launch import memory, render, status, sweeps, xm_launch
+from launch import local, memory, render, status, sweeps, xm_launch
 
 ROOT = tiny.TESTS.parent
 SCRIPT = ROOT / 'launch' / 'xm_launch.py'
@@ -357,6 +357,33 @@ def test_the_users_own_flags_come_last():
   )
   assert done.stdout.split()[-1] == '--mine'
   assert len(done.stdout.split()) == 3
+
+
+@pytest.mark.parametrize(
+  ('text', 'platform'),
+  [('h100:8', 'cuda'), ('v5e:2x2', 'tpu'), ('cpu:1', 'cpu')],
+)
+def test_a_run_is_on_no_other_platform(text, platform, monkeypatch):
+  """Whatever the user's shell says, which the scripts are run in."""
+  made = job(text)
+  monkeypatch.setenv('JAX_PLATFORMS', 'rocm')
+  assert local.environment(made)['JAX_PLATFORMS'] == platform
+  scripts = [render.script(made)]
+  if platform != 'tpu':
+    scripts.append(render.sbatch(made))
+  for script in scripts:
+    before = re.split('(?m)^(?:exec|srun)', script)[0]
+    done = subprocess.run(
+      ['bash', '-c', before + 'exec printenv JAX_PLATFORMS'],
+      capture_output=True,
+      text=True,
+    )
+    assert done.stdout == platform + '\n'
+  task = yaml.safe_load(render.skypilot(made))
+  assert task['envs']['JAX_PLATFORMS'] == platform
+  [part] = yaml.safe_load(render.jobset(made))['spec']['replicatedJobs']
+  [container] = part['template']['spec']['template']['spec']['containers']
+  assert dict(name='JAX_PLATFORMS', value=platform) in container['env']
 
 
 def test_machines_that_a_backend_lacks():
