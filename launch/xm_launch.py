@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
@@ -197,13 +197,19 @@ def check_place(args: types.SimpleNamespace) -> None:
       f'--backend={args.backend}: no {tool} on PATH; install it, or give '
       '--dry_run and take the files of --manifest_dir elsewhere'
     )
+  for words in not_ready(args):
+    raise ValueError(words)
+
+
+def not_ready(args: types.SimpleNamespace) -> Iterator[str]:
+  """Why the files of a dry run would not be started as they are."""
   if args.backend == 'gke' and not args.image:
-    raise ValueError('--image: missing; build launch/Dockerfile and push it')
+    yield '--image: missing; build launch/Dockerfile and push it'
   if args.backend == 'sky' and not args.image and pathlib.Path.cwd() != ROOT:
-    raise ValueError(f'--backend=sky: copies the checkout: start it in {ROOT}')
+    yield f'--backend=sky: copies the checkout: start it in {ROOT}'
   remote = (args.workdir or '').startswith('gs://')
   if args.backend in ('gke', 'sky') and not remote:
-    raise ValueError(
+    yield (
       f'--workdir={args.workdir or ""}: the disks of --backend={args.backend} '
       'are not shared, and lost with their hosts; give gs://BUCKET/FOLDER'
     )
@@ -262,6 +268,8 @@ def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
     return xm_local.run(made) if BY_XM else local.run(made)
   paths = written(args, made)
   show(made, about, paths)
+  for words in not_ready(args):
+    terminal.say(f'not ready {words}')
   return 0 if args.dry_run else submit(args.backend, paths)
 
 

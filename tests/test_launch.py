@@ -487,6 +487,25 @@ def test_a_dry_run(tmp_path):
   assert '--workdir=gs://bucket/run' in json.dumps(document)
 
 
+def test_a_dry_run_says_what_a_start_would(tmp_path):
+  """In the words of the error that the start ends with."""
+  (tmp_path / 'kubectl').write_text('#!/bin/sh\nexit 1\n')
+  (tmp_path / 'kubectl').chmod(stat.S_IRWXU)
+  path = f'{tmp_path}:{os.environ["PATH"]}'
+  given = (
+    *(SEVEN, '--hardware=v5p:4x4x4', '--backend=gke'),
+    f'--manifest_dir={tmp_path / "manifests"}',
+  )
+  done = launched(*given, '--dry_run')
+  assert done.returncode == 0, done.stderr
+  image, workdir = re.findall('(?m)^not ready (.*)$', done.stdout)
+  assert one_line(launched(*given, PATH=path)) == f'error: {image}'
+  done = launched(*given, '--image=a', PATH=path)
+  assert one_line(done) == f'error: {workdir}'
+  done = launched(*given, '--image=a', '--workdir=gs://b/r', '--dry_run')
+  assert 'not ready' not in done.stdout and done.returncode == 0
+
+
 def test_a_dry_run_loads_no_jax_and_no_xmanager(tmp_path):
   code = (
     'import runpy, sys\n'
