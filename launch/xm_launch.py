@@ -45,7 +45,7 @@ if BY_XM:
 
 FLAGS = command_line.Flags()
 FLAGS.string('config', None, 'A file of configs/.')
-FLAGS.string('hardware', 'cpu:1', 'The machines of each run.')
+FLAGS.string('hardware', None, 'The machines of each run; local: cpu:1.')
 FLAGS.choice('backend', 'local', sorted(render.TEXTS), 'What starts the runs.')
 FLAGS.strings('sweep', [], 'FIELD=VALUE,VALUE: a run for each; repeat it.')
 FLAGS.boolean('zip', False, 'Takes the values of sweeps together.')
@@ -82,7 +82,12 @@ def jobs(
   """
   if args.config is None:
     raise ValueError('--config: missing; give a file of configs/')
-  hardware = machines.hardware(args.hardware)
+  if args.hardware is None and args.backend != 'local':
+    raise ValueError(
+      f'--hardware: missing; --backend={args.backend} expects KIND:SIZE, such '
+      'as v5e:4x4 or h100:8'
+    )
+  hardware = machines.hardware(args.hardware or 'cpu:1')
   check_names(args)
   check_extra(extra)
   points = sweeps.points(args.sweep, args.zip)

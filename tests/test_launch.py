@@ -552,6 +552,9 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
 
 BAD = {
   'the kinds are cpu': ('--hardware=v9:2x2',),
+  '--hardware: missing; --backend=gke': ('--backend=gke', '--dry_run'),
+  '--hardware: missing; --backend=slurm': ('--backend=slurm', '--dry_run'),
+  '--hardware: missing; --backend=sky': ('--backend=sky',),
   'has no topology': ('--hardware=v5p:4x4x5',),
   'does not cover 64 devices': (
     *('--hardware=v5p:4x4x4', '--backend=gke', '--', '--config.mesh.data=3'),
