@@ -96,7 +96,9 @@ def jobs(
   own = from_flags.name(args.config)
   # As Kubernetes takes it.
   name = args.name or re.sub('[^a-z0-9]+', '-', own.lower())
-  workdir = args.workdir or f'runs/{args.name or own}'
+  # A slash at the end would be one more level in a bucket. / stays.
+  folder = re.sub('(?<=[^/:])/+$', '', args.workdir or '')
+  workdir = folder or f'runs/{args.name or own}'
   made = [
     Job(
       name=f'{name}-{i}' if len(points) > 1 else name,

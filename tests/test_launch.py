@@ -11,6 +11,7 @@ import re
 import stat
 import subprocess
 import sys
+import types
 import urllib.request
 
 import kubernetes_validate
@@ -548,6 +549,21 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
   assert len(set(folders)) == 4
   assert folders[1] == 'runs/sweep/1-learning_rate=1e-6-seed=1'
   assert all('--config.steps=3' in text for text in texts)
+
+
+@pytest.mark.parametrize(
+  ('given', 'folder'),
+  [
+    *(('gs://b/r/', 'gs://b/r'), ('runs/a//', 'runs/a'), ('/', '/')),
+    ('gs://b/r', 'gs://b/r'),
+  ],
+)
+def test_a_slash_after_the_workdir(given, folder):
+  values = xm_launch.FLAGS.values.flag_values_dict()
+  quick = str(ROOT / 'configs' / 'quickstart.py')
+  args = types.SimpleNamespace(**values | dict(config=quick, workdir=given))
+  [made], _ = xm_launch.jobs(args, [])
+  assert made.flags[-1] == f'--workdir={folder}'
 
 
 BAD = {
