@@ -15,6 +15,7 @@ makes four runs, each with a folder of its own in --workdir: one after the other
 on this machine, all at once on clusters. --status=FOLDER tells how they do.
 """
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -155,6 +156,16 @@ def check_names(args: types.SimpleNamespace) -> None:
       )
 
 
+def check_before(given: Sequence[str]) -> None:
+  """Ends with one line for a field of the config that stands before --."""
+  for before, text in itertools.pairwise(given):
+    # --sweep takes a field with and without dashes.
+    if text.startswith('--config.') and before.lstrip('-') != 'sweep':
+      raise command_line.refused(
+        f"{text}: is a flag of the trainer's", f'put it after --: -- {text}'
+      )
+
+
 def check_extra(extra: Sequence[str]) -> None:
   """Raises ValueError for an argument after -- that the trainer lacks."""
   for text in extra:
@@ -288,6 +299,7 @@ def main(argv: Sequence[str]) -> int:
     extra = argv[1:]
   else:
     cut = argv.index('--') if '--' in argv else len(argv)
+    check_before(argv[:cut])
     args = command_line.parse(FLAGS, argv[:cut], __doc__)
     extra = argv[cut + 1 :]
   with exits.one_line_for(ValueError, OSError):

@@ -540,7 +540,7 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
   done = launched(
     '--config=configs/quickstart.py',
     *('--hardware=cpu:2', '--dry_run', f'--manifest_dir={tmp_path}'),
-    *('--sweep=optim.learning_rate=1e-6,2e-6', '--sweep=seed=0,1'),
+    *('--sweep=optim.learning_rate=1e-6,2e-6', '--sweep', '--config.seed=0,1'),
     *('--workdir=runs/sweep', '--', '--config.steps=3'),
   )
   assert done.returncode == 0, done.stderr
@@ -604,6 +604,7 @@ BAD = {
   ),
   'leave --image out': ('--image=a',),
   'holds no run': ('--status=nowhere',),
+  '(put it after --: -- --config.steps=20)': ('--config.steps=20',),
   '--help lists the flags': ('--hardwear=cpu:2',),
   'No such file': ('--config=configs/none.py',),
 }
@@ -612,6 +613,7 @@ BAD = {
 # With the status of a command line that cannot be read.
 USAGE = (
   'no such field',
+  '(put it after --: -- --config.steps=20)',
   'is called objective.loss now',
   '--help lists the flags',
   'No such file',
