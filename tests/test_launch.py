@@ -566,6 +566,30 @@ def test_a_slash_after_the_workdir(given, folder):
   assert made.flags[-1] == f'--workdir={folder}'
 
 
+@pytest.mark.parametrize(
+  ('codes', 'status', 'last'),
+  [
+    ((0, 3), 3, '1 of 2 runs failed: b'),
+    ((1, 2), 1, '2 of 2 runs failed: a, b'),
+    # The second is stopped by a signal; the third never begins.
+    ((1, 75, 1), 75, '1 of 3 runs failed: a'),
+    ((0, 0), 0, 'run b: x'),
+    ((1,), 1, None),
+  ],
+)
+def test_the_last_line_of_a_sweep(codes, status, last, monkeypatch, capsys):
+  ends = dict(zip('abc', codes))
+  monkeypatch.setattr(
+    local,
+    'command',
+    lambda job: [sys.executable, '-c', f'raise SystemExit({ends[job.name]})'],
+  )
+  one = job('cpu:1', flags=('x',))
+  assert local.run([one._replace(name=name) for name in ends]) == status
+  lines = capsys.readouterr().out.splitlines()
+  assert (lines[-1] if lines else None) == last
+
+
 BAD = {
   'the kinds are cpu': ('--hardware=v9:2x2',),
   '--hardware: missing; --backend=gke': ('--backend=gke', '--dry_run'),
