@@ -23,7 +23,8 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -190,8 +191,35 @@ def check(
   )
   return [
     f'mesh      {" ".join(f"{axis}={size}" for axis, size in mesh.items())}',
+    *crossing(config, hardware, mesh),
     f'memory    {memory.verdict(config, hardware, mesh)}',
     'hours     not estimated',
+  ]
+
+
+def crossing(
+  config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
+) -> list[str]:
+  """A line about weights that go over the slow network but need not, or none.
+
+  'fsdp' gathers them in every layer; 'data' adds gradients once a step.
+  """
+  tpu = hardware.kind.platform == 'tpu'
+  count = hardware.slices if tpu else hardware.hosts
+  alone = hardware.kind.platform == 'cpu' or count == 1
+  if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
+    return []
+  within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
+  try:
+    memory.verdict(config, hardware, within)
+  except ValueError:
+    # The weights need all devices.
+    return []
+  axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
+  remedy = ' '.join(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
+  return [
+    f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
+    f'{"slices" if tpu else "nodes"}; -- {remedy} keeps it within one'
   ]
 
 

@@ -488,6 +488,40 @@ def test_a_dry_run(tmp_path):
   assert '--workdir=gs://bucket/run' in json.dumps(document)
 
 
+@pytest.mark.parametrize(
+  ('text', 'given', 'said'),
+  [
+    ('h100:8*4', [], 'fsdp=32 crosses 4 nodes; -- --config.mesh.data=4'),
+    ('v5p:4x4x8*2', [], 'fsdp=256 crosses 2 slices; -- --config.mesh.data=2'),
+    (
+      'h100:8*4',
+      ['--config.mesh.data=-1', '--config.mesh.fsdp=32'],
+      '; -- --config.mesh.data=4 --config.mesh.fsdp=8',
+    ),
+    ('h100:8*4', ['--config.mesh.data=4'], ''),
+    ('h100:8', [], ''),
+    ('v5p:4x4x8', [], ''),
+    ('cpu:2', [], ''),
+    # A quarter of the devices has no room for it.
+    ('h100:8*4', ['--config.model=Some-30B'], ''),
+  ],
+)
+def test_a_mesh_that_crosses_nodes(text, given, said):
+  """What the line says to give is a mesh that is not told of."""
+  path, hardware = (
+    str(ROOT / 'configs/acereason_7b.py'),
+    machines.hardware(text),
+  )
+  lines = xm_launch.check(path, given, hardware)
+  told = [line for line in lines if 'crosses' in line]
+  assert len(told) == bool(said)
+  for line in told:
+    assert line.startswith('mesh      ') and said in line
+    more = line.partition('-- ')[2].partition(' keeps')[0].split()
+    again = xm_launch.check(path, [*given, *more], hardware)
+    assert not any('crosses' in line for line in again)
+
+
 def test_a_dry_run_says_what_a_start_would(tmp_path):
   """In the words of the error that the start ends with."""
   (tmp_path / 'kubectl').write_text('#!/bin/sh\nexit 1\n')
