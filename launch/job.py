@@ -5,7 +5,7 @@ status, the same wherever it runs: see `ERRORS`, `MOVED` and `AGAIN`.
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -23,6 +23,9 @@ MOVED = (exits.STOPPED,)
 AGAIN = (exits.LOST, 134, 137, 143)
 # The trainer itself stops after a few starts without progress.
 RESTARTS = 20
+# jax's platforms by a kind's. With one of them alone jax ends where there is no
+# such device, and does not train on a CPU; 'cuda,cpu' would.
+PLATFORMS = {'cpu': 'cpu', 'gpu': 'cuda', 'tpu': 'tpu'}
 # Time to finish a step and save after SIGTERM.
 GRACE_SECONDS = 600
 
@@ -48,14 +51,35 @@ class Job(NamedTuple):
 
 def environment(job: Job) -> dict[str, str]:
   """Variables that a run starts with, beside those of its host."""
-  return dict(job.hardware.kind.flags, PYTHONUNBUFFERED='1')
+  kind = job.hardware.kind
+  return dict(
+    kind.flags, JAX_PLATFORMS=PLATFORMS[kind.platform], PYTHONUNBUFFERED='1'
+  )
+
+
+def merged(job: Job, own: Mapping[str, str]) -> dict[str, str]:
+  """`environment` of a job where the user has variables of their own.
+
+  The last of two equal flags counts, so the user's wins. The platform is
+  --hardware's.
+  """
+  return {
+    name: f'{value} {own.get(name, "")}'.strip()
+    if name.endswith(('FLAGS', 'ARGS'))
+    else value
+    if name == 'JAX_PLATFORMS'
+    else own.get(name, value)
+    for name, value in environment(job).items()
+  }
 
 
 def exports(job: Job) -> Iterator[str]:
-  """Lines of bash; the last of two equal flags counts, so the user's wins."""
+  """`merged` as lines of bash."""
   for name, value in environment(job).items():
     if name.endswith(('FLAGS', 'ARGS')):
       yield f'export {name}="{value} ${{{name}:-}}"'
+    elif name == 'JAX_PLATFORMS':
+      yield f'export {name}={value}'
     else:
       yield f'export {name}="${{{name}:-{value}}}"'
 

@@ -16,8 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def run(jobs: Sequence[Job]) -> int:
-  """Runs one after the other on this machine; the worst exit status."""
-  state = 0
+  """Runs one after the other; returns the first error's exit status."""
+  state, failed = 0, []
   for job in jobs:
     if len(jobs) > 1:
       terminal.say(f'run {job.name}: {job.flags[-1]}')
@@ -27,9 +27,19 @@ def run(jobs: Sequence[Job]) -> int:
       )
     )
     if ended == exits.STOPPED:
-      return ended
+      state = ended
+      break
+    if ended:
+      failed.append(job.name)
     state = state or ended
+  tell_failed(failed, len(jobs))
   return state
+
+
+def tell_failed(names: Sequence[str], count: int) -> None:
+  """Ends a sweep with a line about the runs that failed, if any did."""
+  if names and count > 1:
+    terminal.say(f'{len(names)} of {count} runs failed: {", ".join(names)}')
 
 
 def command(job: Job) -> list[str]:
@@ -43,13 +53,8 @@ def command(job: Job) -> list[str]:
 
 
 def environment(job: Job) -> dict[str, str]:
-  """Of a run on this machine: the user's flags come last, so they win."""
-  flags = {
-    name: f'{value} {os.environ.get(name, "")}'.strip()
-    if name.endswith(('FLAGS', 'ARGS'))
-    else os.environ.get(name, value)
-    for name, value in job_lib.environment(job).items()
-  }
+  """The variables of a run on this machine."""
+  flags = job_lib.merged(job, os.environ)
   paths = filter(None, [str(ROOT), os.environ.get('PYTHONPATH', '')])
   return os.environ | flags | {'PYTHONPATH': os.pathsep.join(paths)}
 

@@ -15,6 +15,7 @@ makes four runs, each with a folder of its own in --workdir: one after the other
 on this machine, all at once on clusters. --status=FOLDER tells how they do.
 """
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -22,7 +23,8 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -45,7 +47,7 @@ if BY_XM:
 
 FLAGS = command_line.Flags()
 FLAGS.string('config', None, 'A file of configs/.')
-FLAGS.string('hardware', 'cpu:1', 'The machines of each run.')
+FLAGS.string('hardware', None, 'The machines of each run; local: cpu:1.')
 FLAGS.choice('backend', 'local', sorted(render.TEXTS), 'What starts the runs.')
 FLAGS.strings('sweep', [], 'FIELD=VALUE,VALUE: a run for each; repeat it.')
 FLAGS.boolean('zip', False, 'Takes the values of sweeps together.')
@@ -82,7 +84,12 @@ def jobs(
   """
   if args.config is None:
     raise ValueError('--config: missing; give a file of configs/')
-  hardware = machines.hardware(args.hardware)
+  if args.hardware is None and args.backend != 'local':
+    raise ValueError(
+      f'--hardware: missing; --backend={args.backend} expects KIND:SIZE, such '
+      'as v5e:4x4 or h100:8'
+    )
+  hardware = machines.hardware(args.hardware or 'cpu:1')
   check_names(args)
   check_extra(extra)
   points = sweeps.points(args.sweep, args.zip)
@@ -91,7 +98,9 @@ def jobs(
   own = from_flags.name(args.config)
   # As Kubernetes takes it.
   name = args.name or re.sub('[^a-z0-9]+', '-', own.lower())
-  workdir = args.workdir or f'runs/{args.name or own}'
+  # A slash at the end would be one more level in a bucket. / stays.
+  folder = re.sub('(?<=[^/:])/+$', '', args.workdir or '')
+  workdir = folder or f'runs/{args.name or own}'
   made = [
     Job(
       name=f'{name}-{i}' if len(points) > 1 else name,
@@ -140,9 +149,21 @@ def check_names(args: types.SimpleNamespace) -> None:
   if '/' in (args.name or ''):
     raise ValueError(f'--name={args.name}: expected no /; give --workdir too')
   for secret in args.secret:
-    if not secret.isidentifier():
+    # A token that is pasted here must not be shown, nor written to a file.
+    if not re.fullmatch('[A-Z][A-Z0-9_]*', secret):
       raise ValueError(
-        '--secret: expected the name of an environment variable, not a value'
+        '--secret: expected the name of an environment variable, not a value; '
+        'give capitals, digits and _ only, such as HF_TOKEN'
+      )
+
+
+def check_before(given: Sequence[str]) -> None:
+  """Ends with one line for a field of the config that stands before --."""
+  for before, text in itertools.pairwise(given):
+    # --sweep takes a field with and without dashes.
+    if text.startswith('--config.') and before.lstrip('-') != 'sweep':
+      raise command_line.refused(
+        f"{text}: is a flag of the trainer's", f'put it after --: -- {text}'
       )
 
 
@@ -170,8 +191,35 @@ def check(
   )
   return [
     f'mesh      {" ".join(f"{axis}={size}" for axis, size in mesh.items())}',
+    *crossing(config, hardware, mesh),
     f'memory    {memory.verdict(config, hardware, mesh)}',
     'hours     not estimated',
+  ]
+
+
+def crossing(
+  config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
+) -> list[str]:
+  """A line about weights that go over the slow network but need not, or none.
+
+  'fsdp' gathers them in every layer; 'data' adds gradients once a step.
+  """
+  tpu = hardware.kind.platform == 'tpu'
+  count = hardware.slices if tpu else hardware.hosts
+  alone = hardware.kind.platform == 'cpu' or count == 1
+  if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
+    return []
+  within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
+  try:
+    memory.verdict(config, hardware, within)
+  except ValueError:
+    # The weights need all devices.
+    return []
+  axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
+  remedy = ' '.join(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
+  return [
+    f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
+    f'{"slices" if tpu else "nodes"}; -- {remedy} keeps it within one'
   ]
 
 
@@ -182,6 +230,11 @@ def check_place(args: types.SimpleNamespace) -> None:
       f'--image={args.image}: --backend={args.backend} runs in the environment '
       'that starts it; leave --image out'
     )
+  if args.secret and args.backend in ('local', 'slurm'):
+    raise ValueError(
+      f'--secret: is for gke and sky; --backend={args.backend} runs in the '
+      'environment that starts it, secrets included; leave --secret out'
+    )
   if args.dry_run or args.backend == 'local':
     return
   tool = TOOLS[args.backend][0]
@@ -190,13 +243,19 @@ def check_place(args: types.SimpleNamespace) -> None:
       f'--backend={args.backend}: no {tool} on PATH; install it, or give '
       '--dry_run and take the files of --manifest_dir elsewhere'
     )
+  for words in not_ready(args):
+    raise ValueError(words)
+
+
+def not_ready(args: types.SimpleNamespace) -> Iterator[str]:
+  """Why the files of a dry run would not be started as they are."""
   if args.backend == 'gke' and not args.image:
-    raise ValueError('--image: missing; build launch/Dockerfile and push it')
+    yield '--image: missing; build launch/Dockerfile and push it'
   if args.backend == 'sky' and not args.image and pathlib.Path.cwd() != ROOT:
-    raise ValueError(f'--backend=sky: copies the checkout: start it in {ROOT}')
+    yield f'--backend=sky: copies the checkout: start it in {ROOT}'
   remote = (args.workdir or '').startswith('gs://')
   if args.backend in ('gke', 'sky') and not remote:
-    raise ValueError(
+    yield (
       f'--workdir={args.workdir or ""}: the disks of --backend={args.backend} '
       'are not shared, and lost with their hosts; give gs://BUCKET/FOLDER'
     )
@@ -255,6 +314,8 @@ def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
     return xm_local.run(made) if BY_XM else local.run(made)
   paths = written(args, made)
   show(made, about, paths)
+  for words in not_ready(args):
+    terminal.say(f'not ready {words}')
   return 0 if args.dry_run else submit(args.backend, paths)
 
 
@@ -266,6 +327,7 @@ def main(argv: Sequence[str]) -> int:
     extra = argv[1:]
   else:
     cut = argv.index('--') if '--' in argv else len(argv)
+    check_before(argv[:cut])
     args = command_line.parse(FLAGS, argv[:cut], __doc__)
     extra = argv[cut + 1 :]
   with exits.one_line_for(ValueError, OSError):

@@ -31,7 +31,7 @@ async def _run(jobs: Sequence[Job]) -> int:
         )
       ]
     )
-    state = 0
+    failed = []
     for job in jobs:
       unit = await experiment.add(
         xm.Job(
@@ -45,6 +45,7 @@ async def _run(jobs: Sequence[Job]) -> int:
       try:
         await unit.wait_until_complete()
       except xm.ExperimentUnitError as e:
-        state = 1
+        failed.append(job.name)
         print(f'error: run {job.name}: {e}', file=sys.stderr)
-    return state
+    local.tell_failed(failed, len(jobs))
+    return int(bool(failed))

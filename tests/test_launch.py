@@ -11,6 +11,7 @@ import re
 import stat
 import subprocess
 import sys
+import types
 import urllib.request
 
 import kubernetes_validate
@@ -22,7 +23,7 @@ from kubeflow_trainer_api.models import jobset_v1alpha2_job_set
 
 from acereason_jax import machines
 from launch import job as job_lib
-from launch import memory, render, status, sweeps, xm_launch
+from launch import local, memory, render, status, sweeps, xm_launch
 
 ROOT = tiny.TESTS.parent
 SCRIPT = ROOT / 'launch' / 'xm_launch.py'
@@ -359,6 +360,33 @@ def test_the_users_own_flags_come_last():
   assert len(done.stdout.split()) == 3
 
 
+@pytest.mark.parametrize(
+  ('text', 'platform'),
+  [('h100:8', 'cuda'), ('v5e:2x2', 'tpu'), ('cpu:1', 'cpu')],
+)
+def test_a_run_is_on_no_other_platform(text, platform, monkeypatch):
+  """Whatever the user's shell says, which the scripts are run in."""
+  made = job(text)
+  monkeypatch.setenv('JAX_PLATFORMS', 'rocm')
+  assert local.environment(made)['JAX_PLATFORMS'] == platform
+  scripts = [render.script(made)]
+  if platform != 'tpu':
+    scripts.append(render.sbatch(made))
+  for script in scripts:
+    before = re.split('(?m)^(?:exec|srun)', script)[0]
+    done = subprocess.run(
+      ['bash', '-c', before + 'exec printenv JAX_PLATFORMS'],
+      capture_output=True,
+      text=True,
+    )
+    assert done.stdout == platform + '\n'
+  task = yaml.safe_load(render.skypilot(made))
+  assert task['envs']['JAX_PLATFORMS'] == platform
+  [part] = yaml.safe_load(render.jobset(made))['spec']['replicatedJobs']
+  [container] = part['template']['spec']['template']['spec']['containers']
+  assert dict(name='JAX_PLATFORMS', value=platform) in container['env']
+
+
 def test_machines_that_a_backend_lacks():
   for text in of_kind('tpu'):
     with pytest.raises(ValueError, match='--backend=slurm: has no'):
@@ -460,6 +488,59 @@ def test_a_dry_run(tmp_path):
   assert '--workdir=gs://bucket/run' in json.dumps(document)
 
 
+@pytest.mark.parametrize(
+  ('text', 'given', 'said'),
+  [
+    ('h100:8*4', [], 'fsdp=32 crosses 4 nodes; -- --config.mesh.data=4'),
+    ('v5p:4x4x8*2', [], 'fsdp=256 crosses 2 slices; -- --config.mesh.data=2'),
+    (
+      'h100:8*4',
+      ['--config.mesh.data=-1', '--config.mesh.fsdp=32'],
+      '; -- --config.mesh.data=4 --config.mesh.fsdp=8',
+    ),
+    ('h100:8*4', ['--config.mesh.data=4'], ''),
+    ('h100:8', [], ''),
+    ('v5p:4x4x8', [], ''),
+    ('cpu:2', [], ''),
+    # A quarter of the devices has no room for it.
+    ('h100:8*4', ['--config.model=Some-30B'], ''),
+  ],
+)
+def test_a_mesh_that_crosses_nodes(text, given, said):
+  """What the line says to give is a mesh that is not told of."""
+  path, hardware = (
+    str(ROOT / 'configs/acereason_7b.py'),
+    machines.hardware(text),
+  )
+  lines = xm_launch.check(path, given, hardware)
+  told = [line for line in lines if 'crosses' in line]
+  assert len(told) == bool(said)
+  for line in told:
+    assert line.startswith('mesh      ') and said in line
+    more = line.partition('-- ')[2].partition(' keeps')[0].split()
+    again = xm_launch.check(path, [*given, *more], hardware)
+    assert not any('crosses' in line for line in again)
+
+
+def test_a_dry_run_says_what_a_start_would(tmp_path):
+  """In the words of the error that the start ends with."""
+  (tmp_path / 'kubectl').write_text('#!/bin/sh\nexit 1\n')
+  (tmp_path / 'kubectl').chmod(stat.S_IRWXU)
+  path = f'{tmp_path}:{os.environ["PATH"]}'
+  given = (
+    *(SEVEN, '--hardware=v5p:4x4x4', '--backend=gke'),
+    f'--manifest_dir={tmp_path / "manifests"}',
+  )
+  done = launched(*given, '--dry_run')
+  assert done.returncode == 0, done.stderr
+  image, workdir = re.findall('(?m)^not ready (.*)$', done.stdout)
+  assert one_line(launched(*given, PATH=path)) == f'error: {image}'
+  done = launched(*given, '--image=a', PATH=path)
+  assert one_line(done) == f'error: {workdir}'
+  done = launched(*given, '--image=a', '--workdir=gs://b/r', '--dry_run')
+  assert 'not ready' not in done.stdout and done.returncode == 0
+
+
 def test_a_dry_run_loads_no_jax_and_no_xmanager(tmp_path):
   code = (
     'import runpy, sys\n'
@@ -493,7 +574,7 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
   done = launched(
     '--config=configs/quickstart.py',
     *('--hardware=cpu:2', '--dry_run', f'--manifest_dir={tmp_path}'),
-    *('--sweep=optim.learning_rate=1e-6,2e-6', '--sweep=seed=0,1'),
+    *('--sweep=optim.learning_rate=1e-6,2e-6', '--sweep', '--config.seed=0,1'),
     *('--workdir=runs/sweep', '--', '--config.steps=3'),
   )
   assert done.returncode == 0, done.stderr
@@ -504,8 +585,50 @@ def test_a_run_of_a_sweep_has_its_own_folder(tmp_path):
   assert all('--config.steps=3' in text for text in texts)
 
 
+@pytest.mark.parametrize(
+  ('given', 'folder'),
+  [
+    *(('gs://b/r/', 'gs://b/r'), ('runs/a//', 'runs/a'), ('/', '/')),
+    ('gs://b/r', 'gs://b/r'),
+  ],
+)
+def test_a_slash_after_the_workdir(given, folder):
+  values = xm_launch.FLAGS.values.flag_values_dict()
+  quick = str(ROOT / 'configs' / 'quickstart.py')
+  args = types.SimpleNamespace(**values | dict(config=quick, workdir=given))
+  [made], _ = xm_launch.jobs(args, [])
+  assert made.flags[-1] == f'--workdir={folder}'
+
+
+@pytest.mark.parametrize(
+  ('codes', 'status', 'last'),
+  [
+    ((0, 3), 3, '1 of 2 runs failed: b'),
+    ((1, 2), 1, '2 of 2 runs failed: a, b'),
+    # The second is stopped by a signal; the third never begins.
+    ((1, 75, 1), 75, '1 of 3 runs failed: a'),
+    ((0, 0), 0, 'run b: x'),
+    ((1,), 1, None),
+  ],
+)
+def test_the_last_line_of_a_sweep(codes, status, last, monkeypatch, capsys):
+  ends = dict(zip('abc', codes))
+  monkeypatch.setattr(
+    local,
+    'command',
+    lambda job: [sys.executable, '-c', f'raise SystemExit({ends[job.name]})'],
+  )
+  one = job('cpu:1', flags=('x',))
+  assert local.run([one._replace(name=name) for name in ends]) == status
+  lines = capsys.readouterr().out.splitlines()
+  assert (lines[-1] if lines else None) == last
+
+
 BAD = {
   'the kinds are cpu': ('--hardware=v9:2x2',),
+  '--hardware: missing; --backend=gke': ('--backend=gke', '--dry_run'),
+  '--hardware: missing; --backend=slurm': ('--backend=slurm', '--dry_run'),
+  '--hardware: missing; --backend=sky': ('--backend=sky',),
   'has no topology': ('--hardware=v5p:4x4x5',),
   'does not cover 64 devices': (
     *('--hardware=v5p:4x4x4', '--backend=gke', '--', '--config.mesh.data=3'),
@@ -531,8 +654,15 @@ BAD = {
   '--name=../x: expected': ('--name=../x',),
   'expected no /': ('--name=a/b',),
   'not a value': ('--secret=HF_TOKEN=hf_abc',),
+  'expected the name of': ('--secret=hf_abcDEF0123456789',),
+  '--secret: is for gke and sky; --backend=local': ('--secret=HF_TOKEN',),
+  '--secret: is for gke and sky; --backend=slurm': (
+    *('--secret=HF_TOKEN', '--backend=slurm', '--hardware=h100:8'),
+    '--dry_run',
+  ),
   'leave --image out': ('--image=a',),
   'holds no run': ('--status=nowhere',),
+  '(put it after --: -- --config.steps=20)': ('--config.steps=20',),
   '--help lists the flags': ('--hardwear=cpu:2',),
   'No such file': ('--config=configs/none.py',),
 }
@@ -541,6 +671,7 @@ BAD = {
 # With the status of a command line that cannot be read.
 USAGE = (
   'no such field',
+  '(put it after --: -- --config.steps=20)',
   'is called objective.loss now',
   '--help lists the flags',
   'No such file',
