@@ -143,6 +143,7 @@ def main(argv: Sequence[str]) -> int:
       config = pins.pinned(args.config, workdir, gang.own.process == 0)
       handshake.check(gang, config, workdir)
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
+      jax_setup.check_devices()
     watchdog.start(workdir, args.hang_seconds, gang)
     with signals.StopRequest() as stop:
       try:

@@ -456,6 +456,14 @@ def test_a_full_disk_costs_one_line_and_no_checkpoint(
     assert f'going on after step {STEPS}\n' in said
 
 
+def test_a_device_that_is_not_there_is_a_line(folder, command):
+  how = dict(fresh=True, env=dict(JAX_PLATFORMS='cuda'))
+  said = command(folder / 'cuda', **how).ends(1)
+  assert (
+    'error: JAX_PLATFORMS=cuda: jax cannot use such a device here (' in said
+  )
+
+
 @pytest.mark.hosts
 def test_two_processes_train_as_one(folder, command):
   data = write_mixed(folder / 'two.jsonl')

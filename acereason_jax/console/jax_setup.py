@@ -16,6 +16,19 @@ def keep_compiled() -> None:
     )
 
 
+def check_devices() -> None:
+  """Raises ValueError, one line, if jax finds none of the devices asked for."""
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as e:
+    words = ' '.join(str(e).split())[:200] or 'no such device'
+    raise ValueError(
+      f'JAX_PLATFORMS={jax.config.jax_platforms or ""}: jax cannot use such a '
+      f'device here ({words}); install the extra for it (tpu, cuda12 or '
+      'cuda13), look at its driver, or give another JAX_PLATFORMS'
+    ) from e
+
+
 def use_precision(dtype: str) -> None:
   """Makes float32 mean float32: TPUs would use bfloat16, GPUs TF32."""
   if jnp.dtype(dtype) == jnp.float32:
