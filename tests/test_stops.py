@@ -152,7 +152,7 @@ def test_two_stop_together_wherever_one_is_told_to(folder, gang, both):
     workdir = folder / f'told-{i}'
     for _ in range(random.randint(1, 3)):
       runs = gang(workdir)
-      # Moments are counted in lines: how far seconds lead depends on the machine.
+      # Moments are counted in lines, which no machine's speed changes.
       runs[0].wait_for('judge workers')
       for _ in range(random.randint(0, 9)):
         runs[0].output += runs[0].process.stdout.readline()
