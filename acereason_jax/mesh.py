@@ -107,8 +107,9 @@ def _within(sizes: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
       sizes, devices, allow_split_physical_axes=True
     )
   except (AssertionError, NotImplementedError, TypeError, ValueError):
-    # A part of a slice, or sizes that jax cannot factor: neighbours in jax's
-    # order are neighbours on the board.
+    # jax raises the first for a part of a slice, the third for sizes that it
+    # cannot factor (0.10.2: 10), the others for axes that it cannot lay out.
+    # Neighbours in jax's order are neighbours on the board.
     return np.asarray(devices).reshape(sizes)
 
 

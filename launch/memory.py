@@ -69,7 +69,7 @@ def parameters(model: str) -> tuple[float, str] | None:
 
 
 def counted(c: Mapping[str, Any]) -> float:
-  """The parameters of a decoder, from its config.json, but for its norms.
+  """The parameters of a decoder, from its config.json, except its norms.
 
   Raises:
     KeyError, TypeError, ValueError: it has not the fields of one.

@@ -140,7 +140,7 @@ def supervise(command: Sequence[str], count: int, stops: Stops) -> int:
     if idle == (job.RESTARTS if after is None else IDLE_STARTS):
       say(
         f'error: {idle} starts in a row ended early ({ends}) without progress '
-        f'in {workdir or "any --workdir"}; mend what the lines above say, then '
+        f'in {workdir or "any --workdir"}; fix what the lines above say, then '
         'the same command resumes'
       )
       return status
@@ -156,7 +156,7 @@ def say(text: str) -> None:
 
 
 def worst(codes: Sequence[int]) -> int:
-  """The exit status of a gang: an error to mend, else the first other one."""
+  """The exit status of a gang: an error to fix, else the first other one."""
   shell = [128 - code if code < 0 else code for code in codes]
   errors = [code for code in shell if code in job.ERRORS]
   return next(iter([*errors, *filter(None, shell)]), 0)

@@ -313,7 +313,7 @@ def hang(place: str, of: int = -1) -> Fault:
     index = range(gang.count)[of]
     return dict(how={index: dict(by='hanging', script=place)})
 
-  return Fault(start, None, (70, 1, 134), r'error: .*process \d')
+  return Fault(start, None, (70,), r'error: process \d on .*no progress')
 
 
 def store_for(seconds: float, change, back) -> Callable[[Gang], None]:
@@ -385,7 +385,7 @@ FAULTS = {
     own_workdir, None, (1,), 'error: .*folder'
   ),
   'a read-only folder': Fault(read_only, None, (1,), 'error: .*run'),
-  'a full disk': Fault(small_disk, fill, (1, 70), 'error: .*o space', False),
+  'a full disk': Fault(small_disk, fill, (1,), 'error: .*o space', False),
   'hang while loading': hang('load@-1'),
   'hang while prompts are drawn': hang('draw@2'),
   'hang while sampling': hang('sample@2'),

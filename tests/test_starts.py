@@ -38,7 +38,7 @@ def test_which_starts_were_in_vain(before, vain):
 
 
 def test_how_a_start_ends_is_written(tmp_path):
-  """What nobody can mend by a line is written as a death."""
+  """What nobody can fix by a line is written as a death."""
   ends = [
     (None, 'done'),
     (signals.Asked(), 'asked'),
@@ -59,14 +59,14 @@ def test_how_a_start_ends_is_written(tmp_path):
   ]
 
 
-def test_a_users_own_code_that_was_mended_is_another_try(tmp_path, monkeypatch):
+def test_a_users_own_code_that_was_fixed_is_another_try(tmp_path, monkeypatch):
   file = tmp_path / 'own_loss.py'
   monkeypatch.syspath_prepend(tmp_path)
   run = types.SimpleNamespace(config=dict(loss=dict(fn='own_loss:loss')))
   file.write_text('broken')
   before = starts.digest(run)
   assert starts.digest(run) == before
-  file.write_text('mended')
+  file.write_text('fixed')
   assert starts.digest(run) != before
 
 

@@ -153,9 +153,8 @@ def deadline(
 ) -> float:
   """Seconds without progress after which a phase hangs.
 
-  `longest` is the longest that it took before, but for the first time; None if
-  there is none.
-  `seconds` replaces the floor.
+  `longest` is the longest that it took before, without the first time, which
+  compiles; None if there is none. `seconds` replaces the floor.
   """
   floor = seconds
   if floor is None:

@@ -46,7 +46,7 @@ class Start(NamedTuple):
   step: step of the checkpoint that it began with; -1: there was none.
   entries: entries of the journal that it began with.
   phase: the last phase that it entered for the first time.
-  ended: 'done', 'asked' by a signal, 'told' the user what to mend; '' if it
+  ended: 'done', 'asked' by a signal, 'told' the user what to fix; '' if it
     died, or has not ended.
   """
 
