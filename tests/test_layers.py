@@ -23,9 +23,11 @@ ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
   *('machines', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
-  *('rollout', 'config', 'run', 'commands'),
+  *('rollout', 'evaluation', 'config', 'run', 'commands'),
 )
-COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
+COMMANDS = (
+  *('train', 'generate', 'evaluate', 'judge', 'export', 'ledger', 'timeline'),
+)
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')
 WITHOUT_JAX = (

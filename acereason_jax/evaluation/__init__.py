@@ -1,0 +1,1 @@
+"""Evaluates a model on benchmarks: files, statistics, results, comparison."""
