@@ -42,12 +42,14 @@ class Prompting(NamedTuple):
   starter: text in place of the suffix for rows with a starter, which replaces
     {starter} in it.
   opens: text that the reply follows; added if the chat template lacks it.
+  examples: (user, assistant) turns before the question.
   """
 
   system: str = ''
   suffix: str = ''
   starter: str = ''
   opens: str = ''
+  examples: tuple[tuple[str, str], ...] = ()
 
 
 class Judge(NamedTuple):
