@@ -65,7 +65,8 @@ def check(results: Any, name: str) -> None:
   try:
     _RESULTS(results, '')
     for bench, judges in results['benchmarks'].items():
-      _EVERY_BENCHMARK(results['data'].get(bench), f'data.{bench}')
+      _OF_BENCHMARK(results['data'].get(bench), f'data.{bench}')
+      _OF_ROLLOUTS(results['rollouts'].get(bench), f'rollouts.{bench}')
       for judge, entry in judges.items():
         _consistent(entry, f'benchmarks.{bench}.{judge}')
   except _Wrong as e:
@@ -154,6 +155,18 @@ def _object_of(**fields: Check) -> Check:
   return checked
 
 
+def _maybe(**fields: Check) -> Check:
+  """An object whose fields may be left out."""
+
+  def checked(value: Any, path: str) -> None:
+    if not isinstance(value, dict):
+      raise _Wrong(path, value, 'an object')
+    for name, inner in fields.items():
+      inner(value.get(name), f'{path}.{name}')
+
+  return checked
+
+
 def _map_of(key: Check, inner: Check) -> Check:
   def checked(value: Any, path: str) -> None:
     if not isinstance(value, dict) or len(value) > MAX_ITEMS:
@@ -237,13 +250,20 @@ _ENTRY = _object_of(
     _object_of(value=_ANY, difference=_ANY, source=_TEXT),
   ),
 )
-_EVERY_BENCHMARK = _object_of(
+_OF_BENCHMARK = _object_of(
   files=_map_of(_TEXT, _TEXT),
   problems=_COUNT,
   prompts=_TEXT,
   n=_SIZE,
   max_tokens=_SIZE,
+  missing=_list_of(
+    _that(
+      'a pair of texts',
+      lambda v: isinstance(v, list) and list(map(type, v)) == [str, str],
+    )
+  ),
 )
+_OF_ROLLOUTS = _object_of(length=_SPREAD)
 _RESULTS = _object_of(
   schema=_that(str(SCHEMA), lambda v: type(v) is int and v == SCHEMA),
   model=_object_of(name=_TEXT, step=_or_null(_COUNT)),
@@ -251,10 +271,16 @@ _RESULTS = _object_of(
   engine=_map_of(_TEXT, _SCALAR),
   judges=_map_of(_TEXT, _object_of(fn=_TEXT)),
   published=_or_null(_TEXT),
-  data=_map_of(_NAME, _EVERY_BENCHMARK),
-  rollouts=_map_of(_NAME, _object_of(length=_SPREAD)),
+  data=_map_of(_NAME, _OF_BENCHMARK),
+  rollouts=_map_of(_NAME, _OF_ROLLOUTS),
   benchmarks=_map_of(_NAME, _map_of(_NAME, _ENTRY)),
-  cost=_object_of(),
+  cost=_maybe(
+    tokens=_AMOUNT,
+    seconds=_AMOUNT,
+    chips=_AMOUNT,
+    chip_hours=_AMOUNT,
+    price=_AMOUNT,
+  ),
 )
 
 

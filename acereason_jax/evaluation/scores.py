@@ -7,15 +7,19 @@ smaller and never an average. A number that does not exist is None.
 
 import collections
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from acereason_jax.evaluation import estimators, ratings, values
+from acereason_jax.evaluation import published as papers
 from acereason_jax.evaluation.values import Outcome
 
 _FAILED = ('timeout', 'error')
+# A column of ratings, and one that our numbers have nothing to compare with.
+_RATING = 'codeforces'
+_WITHOUT_OURS = ('codeforces_percentile',)
 
 
 class Tally(NamedTuple):
@@ -92,6 +96,46 @@ def score(
     rating=_rating(some),
     by_problem=[_of_problem(t) for t in tallies],
     marked=not judged or failed > max_failed_share * (judged + failed),
+  )
+
+
+def published(
+  entry: Mapping[str, Any],
+  benchmark: values.Benchmark,
+  row: Mapping[str, papers.Score] | None,
+) -> dict[str, Any] | None:
+  """The published number next to that of an entry; None if there is none.
+
+  value, k, source: what was published; a rate, or a rating. error: its standard
+    error over reruns; `estimated` says that it is not the source's own: it is
+    what our solve rates give at the published k.
+  difference: ours minus theirs, in standard errors of that difference; None if
+    one of the two errors does not exist.
+
+  Args:
+    entry: what `score` gave.
+    benchmark: names the column.
+    row: scores of the model to compare with, by column.
+  """
+  theirs = (row or {}).get(benchmark.published)
+  if theirs is None or benchmark.published in _WITHOUT_OURS:
+    return None
+  error, ours, our_error = theirs.error, entry['avg'], entry['rerun_error']
+  if benchmark.published == _RATING:
+    rating = entry['rating'] or {}
+    ours, our_error = rating.get('value'), rating.get('error')
+  elif error is None and theirs.k and our_error is not None:
+    some = [each for each in entry['by_problem'] if each['n']]
+    n, c = ([each[name] for each in some] for name in ('n', 'right'))
+    error = number(estimators.rerun_error_at(n, c, theirs.k))
+  both = None if None in (error, our_error) else math.hypot(error, our_error)
+  return dict(
+    value=theirs.value,
+    k=theirs.k,
+    error=error,
+    estimated=theirs.error is None and error is not None,
+    difference=(ours - theirs.value) / both if both else None,
+    source=theirs.source,
   )
 
 
@@ -243,9 +287,15 @@ def _bounds(tallies: Sequence[Tally]) -> dict[str, Any]:
 def _pass_at_k(
   benchmark: values.Benchmark, tallies: Sequence[Tally]
 ) -> list[dict[str, Any]]:
-  n, c = _counts(tallies)
-  if not n.size:
+  if not (ks := _ks(benchmark, tallies)):
     return []
+  return curve(*_counts(tallies), ks)
+
+
+def curve(
+  n: np.ndarray, c: np.ndarray, ks: Sequence[int]
+) -> list[dict[str, Any]]:
+  """pass@k with both errors for each of `ks`; see `estimators.pass_curve`."""
   return [
     dict(
       k=int(point.k),
@@ -254,17 +304,15 @@ def _pass_at_k(
       problems_error=number(point.problems_error),
       few=bool(point.few),
     )
-    for point in estimators.pass_curve(n, c, _ks(benchmark, int(n.min())))
+    for point in estimators.pass_curve(n, c, ks)
   ]
 
 
-def _ks(benchmark: values.Benchmark, most: int) -> list[int]:
+def _ks(benchmark: values.Benchmark, tallies: Sequence[Tally]) -> list[int]:
   """The values of k, none of them above the fewest judged of a problem."""
-  ks = benchmark.ks or {
-    *(2**i for i in range(benchmark.n.bit_length())),
-    benchmark.n,
-  }
-  return sorted(k for k in ks if k <= most)
+  most = min((t.n for t in tallies), default=0)
+  ks = benchmark.ks or estimators.doubled(benchmark.n)
+  return sorted(k for k in set(ks) if k <= most)
 
 
 def _majority(
@@ -275,19 +323,15 @@ def _majority(
   Rollouts whose judgement failed are in no subset, so maj@1 is avg@k of
   problems with equal numbers of rollouts.
   """
-  if not benchmark.majority or not tallies:
+  ks = _ks(benchmark, tallies)
+  wrong = [o for t in tallies for o in t.judged if _status(o, judge) == 'wrong']
+  classless = wrong and not any(judge in o.answer for o in wrong)
+  if not benchmark.majority or not ks or classless:
     return None
-  votes = [_votes(t, judge) for t in tallies]
-  return [
-    dict(
-      k=k,
-      value=_mean(
-        estimators.majority_at_k(t.right, others, abstained, k)
-        for t, (others, abstained) in zip(tallies, votes)
-      ),
-    )
-    for k in _ks(benchmark, min(t.n for t in tallies))
+  curves = [
+    estimators.majority_curve(t.right, *_votes(t, judge), ks) for t in tallies
   ]
+  return [dict(k=k, value=_mean(at)) for k, at in zip(ks, zip(*curves))]
 
 
 def _votes(t: Tally, judge: str) -> tuple[list[int], int]:
