@@ -22,7 +22,7 @@ from typing import Any
 import ml_collections
 
 from acereason_jax.config import checks, fields
-from acereason_jax.evaluation import values
+from acereason_jax.evaluation import published, values
 
 # Names are parts of ids and of paths.
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,39}')
@@ -125,6 +125,12 @@ _1, _0 = fields.at_least(1), fields.at_least(0, 'chooses')
 _Table = Mapping[str, fields.Field]
 
 
+def _published(names: Sequence[str]) -> fields.Check:
+  return fields.Check(
+    lambda v, c: v in ('', *names), f"give one of {', '.join(names)}, or ''"
+  )
+
+
 def _table(*rows: fields.Field) -> _Table:
   return {row.path: row for row in rows}
 
@@ -163,7 +169,7 @@ _EVALUATION = _table(
   fields.Field('mesh.tensor', int),
   fields.Field('judge.workers', int, _0),
   fields.Field('judge.max_failed_share', float, fields.SHARE),
-  fields.Field('published', str),
+  fields.Field('published', str, _published(published.NAMES)),
   fields.Field('price_per_chip_hour', float, fields.FINITE),
   fields.Field('benchmarks', dict),
 )
@@ -199,7 +205,7 @@ _BENCHMARK = _table(
   fields.Field('majority', bool),
   fields.Field('expect', int, fields.at_least(0, 'any number')),
   fields.Field('allow_missing', bool),
-  fields.Field('published', str),
+  fields.Field('published', str, _published(published.COLUMNS)),
 )
 _JUDGE = _table(
   fields.Field('verify', dict, component=True),

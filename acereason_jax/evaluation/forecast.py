@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from acereason_jax import types
+from acereason_jax.evaluation import values
 from acereason_jax.rollout import requests
 
 # Share of the rollouts whose lengths are told if nothing was known before.
@@ -42,61 +44,69 @@ def of(results: Mapping[str, Any]) -> Earlier:
   return Earlier(lengths, means, tokens / hours if hours else 0.0)
 
 
-def expected(
-  limits: Mapping[str, int], own: Mapping[str, float], earlier: Earlier
-) -> dict[str, float]:
-  """Expected length of each prompt's rollouts, to start the longest first.
+class Asked(NamedTuple):
+  """The rollouts to draw.
 
-  `limits` is the most that a prompt's rollouts may have, by its id, which is
-  also the guess if neither its `own` rollouts nor `earlier` ones tell.
+  requests: in the order to start them.
+  there: number of rollouts that are there already.
+  lengths: expected lengths that rollouts tell, by prompt id.
   """
-  guess = lambda name, limit: earlier.lengths.get(
-    name, earlier.means.get(name.partition('/')[0], limit)
-  )
-  return {
-    name: float(own.get(name, guess(name, limit)))
-    for name, limit in limits.items()
-  }
+
+  requests: list[requests.Request]
+  there: int
+  lengths: Mapping[str, float]
 
 
-def known(
-  lengths: Mapping[str, float], own: Mapping[str, float], earlier: Earlier
-) -> dict[str, float]:
-  """Those of `expected` that rollouts tell, not the limit."""
-  return {
-    name: length
-    for name, length in lengths.items()
-    if name in own
-    or name in earlier.lengths
-    or name.partition('/')[0] in earlier.means
-  }
+def asked(
+  plan: values.Plan,
+  prompts: Mapping[str, Sequence[types.Prompt]],
+  known: Mapping[str, Mapping[int, int]],
+  earlier: Earlier,
+) -> Asked:
+  """The rollouts that are not `known`, the longest first.
+
+  `known` has the lengths of those that are there, by prompt id and index. A
+  prompt of which nothing tells a length counts as long as its limit.
+  """
+  found, there, lengths, limits = [], 0, {}, {}
+  for bench in plan.benchmarks:
+    every = prompts[bench.name]
+    mean = earlier.means.get(bench.name)
+    for group in requests.for_prompts(every, bench.n, bench.max_tokens):
+      name = group[0].prompt.id
+      limits[name] = float(bench.max_tokens)
+      have = known.get(name, {})
+      length = earlier.lengths.get(name, mean)
+      if have:
+        length = sum(have.values()) / len(have)
+      if length is not None:
+        lengths[name] = length
+      new = [r for r in group if r.index not in have]
+      there += len(group) - len(new)
+      found += new
+  return Asked(requests.longest_first(found, limits | lengths), there, lengths)
 
 
 def told(
-  asked: Sequence[requests.Request],
-  there: int,
-  lengths: Mapping[str, float],
-  earlier: Earlier,
-  chips: int,
-  device: str,
-  price: float,
+  asked: Asked, earlier: Earlier, chips: int, device: str, price: float
 ) -> list[str]:
-  """Lines: rollouts, tokens, chip-hours and price, as far as they are known.
-
-  `lengths` are expected lengths that are more than a guess, by prompt id.
-  """
-  line = f'{len(asked):,} rollouts to draw'
-  if there:
-    line += f', {there:,} there already'
-  known = [lengths[r.prompt.id] for r in asked if r.prompt.id in lengths]
+  """Lines: rollouts, tokens, chip-hours and price, as far as they are known."""
+  new = asked.requests
+  line = f'{len(new):,} rollouts to draw'
+  if asked.there:
+    line += f', {asked.there:,} there already'
+  if not new:
+    return [line]
+  ids = [r.prompt.id for r in new]
+  known = [asked.lengths[name] for name in ids if name in asked.lengths]
   if not known:
-    most = sum(r.limit for r in asked)
+    most = sum(r.limit for r in new)
     return [
       f'{line}; tokens unknown until {EARLY_SHARE:.0%} of them have ended, at '
       f'most {size(most)}',
       _place(chips, device),
     ]
-  tokens = sum(known) / len(known) * len(asked)
+  tokens = sum(known) / len(known) * len(new)
   line += f', about {size(tokens)} tokens'
   place = _place(chips, device)
   if chips and earlier.tokens_per_chip_hour:

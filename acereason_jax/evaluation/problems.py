@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from acereason_jax import resolve
 from acereason_jax.console import terminal
 from acereason_jax.data import references, sources
-from acereason_jax.evaluation import published, settings, values
+from acereason_jax.evaluation import settings, values
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 _SHOWN = 3
@@ -62,8 +62,6 @@ def read(plan: values.Plan, old: Mapping[str, Any] | None) -> tuple[Ready, ...]:
   Raises:
     ValueError: one line.
   """
-  if plan.published:
-    published.row(plan.published)
   found = []
   for ready in [load(benchmark) for benchmark in plan.benchmarks]:
     known = settings.known_missing(

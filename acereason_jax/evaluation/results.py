@@ -18,6 +18,7 @@ from typing import Any
 from acereason_jax import files, storage
 from acereason_jax.console import exits, terminal
 from acereason_jax.evaluation import (
+  figures,
   judges,
   published,
   reading,
@@ -258,6 +259,7 @@ def finish(
     read(folder),
   )
   write(folder, made)
+  figures.write(folder / 'figures', figures.of_results(made))
   for line in table.told(made):
     terminal.say(line)
   terminal.say(f'all in {terminal.printable(str(folder))}')

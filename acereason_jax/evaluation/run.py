@@ -7,6 +7,7 @@ number of processes change no rollout.
 """
 
 import collections
+import contextlib
 import json
 import sys
 import time
@@ -15,11 +16,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
-from acereason_jax.console import signals, terminal
+from acereason_jax.console import exits, signals, terminal
 from acereason_jax.evaluation import (
   forecast,
   judges,
@@ -33,7 +33,7 @@ from acereason_jax.evaluation import (
 )
 from acereason_jax.hosts import gather, watchdog
 from acereason_jax.models import tokens
-from acereason_jax.rollout import output, programs, requests, sampling, serve
+from acereason_jax.rollout import output, programs, sampling, serve
 from acereason_jax.rollout import trace as trace_lib
 
 # Rollouts that tell something about the others.
@@ -49,12 +49,10 @@ class Model(NamedTuple):
 
   name: as the user gave it.
   weights: source of its parameters.
-  step: step of a run's checkpoint; None for another model.
   """
 
   name: str
   weights: serve.Weights
-  step: int | None
 
 
 class How(NamedTuple):
@@ -190,7 +188,9 @@ def _settings(job: Job) -> dict[str, Any]:
     },
     judges=results.all_judges(job.ready),
     about=dict(
-      model=dict(name=job.model.name, step=job.model.step, digests=digests),
+      model=dict(
+        name=job.model.name, step=job.model.weights.step, digests=digests
+      ),
       sampling=dict(sampled, seed=job.plan.seed),
       engine=dict(
         dtypes,
@@ -214,66 +214,42 @@ def evaluate(job: Job, how: How, stop: signals.StopRequest) -> int:
 
   Raises:
     signals.Asked: after a signal; nothing is lost.
-    ValueError, OSError: one line.
+    SystemExit: one line, something for the user to fix.
   """
   how.agree({n: json.dumps(v) for n, v in output.flat(job.settings).items()})
   names = sorted({n for r in job.ready for n in r.benchmark.judges})
   process, count = jax.process_index(), jax.process_count()
-  with samples.Store(
-    how.out, names, process, count, writes=not how.dry_run
-  ) as store:
-    store.write_settings(job.settings)
+  with contextlib.ExitStack() as stack:
+    with exits.one_line_for(ValueError, OSError):
+      store = stack.enter_context(
+        samples.Store(how.out, names, process, count, writes=not how.dry_run)
+      )
+      store.write_settings(job.settings)
     asked = _asked(job, store)
     if process == 0:
       for line in _lines_before(job, asked):
         terminal.say(line)
     if how.dry_run:
       return 0
-    with judges.Pools(job.plan.benchmarks, problems.workers(job.plan)) as pools:
+    with exits.one_line_for(ValueError):
+      pools = stack.enter_context(
+        judges.Pools(job.plan.benchmarks, problems.workers(job.plan))
+      )
+    with exits.one_line_for(OSError):
       return _judged(job, how, store, pools, asked, stop)
 
 
-class _Asked(NamedTuple):
-  """The rollouts to draw.
-
-  requests: in the order to start them.
-  there: number of those that are there already.
-  lengths: expected length by prompt id, as far as rollouts tell it.
-  """
-
-  requests: list[requests.Request]
-  there: int
-  lengths: Mapping[str, float]
-
-
-def _asked(job: Job, store: samples.Store) -> _Asked:
+def _asked(job: Job, store: samples.Store) -> forecast.Asked:
+  """The rollouts that no process has."""
   mine = [[*key, kept.length] for key, kept in store.own.items()]
   known: dict[str, dict[int, int]] = collections.defaultdict(dict)
   for each in gather.everyones(json.dumps(mine).encode()):
     for benchmark, name, index, length in json.loads(each):
       known[f'{benchmark}/{name}'][index] = length
-  found, there, limits = [], 0, {}
-  for bench in job.plan.benchmarks:
-    every = job.prompts[bench.name]
-    limits |= dict.fromkeys((p.id for p in every), bench.max_tokens)
-    for group in requests.for_prompts(every, bench.n, bench.max_tokens):
-      new = [r for r in group if r.index not in known[r.prompt.id]]
-      there += len(group) - len(new)
-      found += new
-  own = {
-    name: float(np.mean(list(lengths.values())))
-    for name, lengths in known.items()
-    if lengths
-  }
-  expected = forecast.expected(limits, own, job.earlier)
-  return _Asked(
-    requests.longest_first(found, expected),
-    there,
-    forecast.known(expected, own, job.earlier),
-  )
+  return forecast.asked(job.plan, job.prompts, known, job.earlier)
 
 
-def _lines_before(job: Job, asked: _Asked) -> Iterator[str]:
+def _lines_before(job: Job, asked: forecast.Asked) -> Iterator[str]:
   """What is printed before anything is decoded."""
   for each in job.ready:
     first = job.settings['about']['first_prompts']
@@ -281,9 +257,7 @@ def _lines_before(job: Job, asked: _Asked) -> Iterator[str]:
     if each.missing:
       yield problems.left_out(each)
   yield from forecast.told(
-    asked.requests,
-    asked.there,
-    asked.lengths,
+    asked,
     job.earlier,
     job.chips,
     job.settings['about']['engine']['device'],
@@ -296,7 +270,7 @@ def _judged(
   how: How,
   store: samples.Store,
   pools: judges.Pools,
-  asked: _Asked,
+  asked: forecast.Asked,
   stop: signals.StopRequest,
 ) -> int:
   """Draws, judges and writes the results."""
@@ -339,12 +313,16 @@ def _decode(
   how: How,
   store: samples.Store,
   judging: judges.Judging,
-  asked: _Asked,
+  asked: forecast.Asked,
   trace: trace_lib.Trace,
   stop: signals.StopRequest,
 ) -> None:
   """Draws the rollouts; each is written and given to its judges as it ends."""
-  with stop.interruptible(), watchdog.phase('load'):
+  with (
+    stop.interruptible(),
+    watchdog.phase('load'),
+    exits.one_line_for(ValueError, OSError),
+  ):
     served = _serve(job)
   stream = served.engine.stream(
     served.params,
