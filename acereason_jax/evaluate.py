@@ -39,6 +39,7 @@ from acereason_jax.evaluation import (
   problems,
   reading,
   run,
+  samples,
   table,
   values,
 )
@@ -142,6 +143,7 @@ def draw(args: types.SimpleNamespace, plan: values.Plan) -> int:
     gang = together.join(args)
   with together.ends_all(gang), ends_in_a_line():
     with exits.one_line_for(ValueError, OSError):
+      samples.folder_at(args.out)
       model = run.Model(config.model, weights.find(config.model))
       if not gang.alone:
         facts = handshake.facts(config, model.weights.directory)

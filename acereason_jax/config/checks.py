@@ -17,6 +17,11 @@ _ALSO = {float: (float, int), tuple: (tuple, list)}
 
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
+  if 'benchmarks' in config:
+    raise ValueError(
+      'config.benchmarks: this is the config of an evaluation; give it to '
+      'acereason_jax.evaluate, or the config of a run'
+    )
   renamed.check(config, 'config')
   check_shape(config)
   _check_start(config)

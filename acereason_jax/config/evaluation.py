@@ -88,8 +88,8 @@ def benchmark(
   c.max_tokens = max_tokens
   # `values.Prompting` says what they mean.
   c.prompt = ask | dict(prompt or {})
-  # Judges by name; see `judge`.
-  c.judges = judges
+  # Judges by name; see `judge`. Copies: benchmarks may be given the same.
+  c.judges = {name: _plain(each) for name, each in judges.items()}
   # The one that comes first in the table.
   c.headline = next(iter(judges), '')
   c.ks = tuple(ks)
@@ -98,6 +98,10 @@ def benchmark(
   c.allow_missing = allow_missing
   c.published = published
   return c
+
+
+def _plain(c: Mapping[str, Any] | ml_collections.ConfigDict) -> dict:
+  return c.to_dict() if isinstance(c, ml_collections.ConfigDict) else dict(c)
 
 
 def judge(

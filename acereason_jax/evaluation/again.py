@@ -182,7 +182,8 @@ def _judged_now(
     for name, value in results.all_judges(ready).items()
     if name.partition('.')[2] in chosen or name not in old['judges']
   }
-  return dict(old, benchmarks=benchmarks, judges=old['judges'] | anew)
+  both = dict(benchmarks=benchmarks, judges=old['judges'] | anew)
+  return settings.ordered(dict(old, **both))
 
 
 def _of_file(

@@ -28,11 +28,6 @@ def read(
   bench = ready.benchmark
   where = f'config.benchmarks.{bench.name}.prompt'
   ask = bench.prompt
-  reasons = any(j.verify.get('reasons', True) for j in bench.judges.values())
-  try:
-    tokens.check_thinking(tokenizer, stops, opens=ask.opens, reasons=reasons)
-  except ValueError as e:
-    raise ValueError(f'{where}: {e}') from e
   found, _ = sources.to_prompts(
     [problem.row for problem in ready.problems],
     tokenizer,
@@ -43,6 +38,11 @@ def read(
     starter=ask.starter,
     max_tokens=sys.maxsize,
   )
+  reasons = any(j.verify.get('reasons', True) for j in bench.judges.values())
+  try:
+    tokens.check_thinking(tokenizer, stops, opens=ask.opens, reasons=reasons)
+  except ValueError as e:
+    raise ValueError(f'{where}: {e}') from e
   bos = tokenizer.bos_token_id
   for prompt in found:
     if bos is not None and list(prompt.tokens[:2]) == [bos, bos]:

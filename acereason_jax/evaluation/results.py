@@ -331,8 +331,8 @@ def cost(folder: pathlib.Path, price: float) -> dict[str, Any]:
   """The cost of all starts that ended, or were stopped; a kill loses its own.
 
   tokens: tokens decoded. seconds: wall time. chips: accelerators of the last
-  start. chip_hours: sum over starts. price: price of a chip-hour, None if
-  unknown. judge_seconds: running time of all verdicts.
+  start. chip_hours: sum over starts; None without chips. price: of a chip-hour;
+  None if unknown. judge_seconds: running time of process 0's verdicts.
   """
   starts = []
   content = storage.read(os.path.join(folder, _STARTS), _MAX_STARTS_BYTES)
@@ -342,13 +342,12 @@ def cost(folder: pathlib.Path, price: float) -> dict[str, Any]:
     except (ValueError, AttributeError, TypeError):
       continue  # Half a line of a process that was killed.
   total = lambda name: sum(s.get(name, 0.0) for s in starts)
+  hours = sum(s.get('chips', 0) * s.get('seconds', 0) for s in starts) / 3600
   return dict(
     tokens=int(total('tokens')),
     seconds=round(total('seconds'), 1),
     chips=int(starts[-1].get('chips', 0)) if starts else 0,
-    chip_hours=round(
-      sum(s.get('chips', 0) * s.get('seconds', 0) for s in starts) / 3600, 3
-    ),
+    chip_hours=round(hours, 3) if hours else None,
     price=price or None,
     judge_seconds=round(total('judge_seconds'), 1),
   )

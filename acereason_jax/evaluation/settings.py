@@ -77,7 +77,7 @@ def merged(
     ValueError: one line; `old` are those of other rollouts or verdicts.
   """
   if old is None:
-    return dict(new)
+    return ordered(new)
   # What only one of them has may be added, or was not asked now.
   common = {part: old[part].keys() & new[part].keys() for part in _PARTS}
   before, after = (
@@ -91,7 +91,13 @@ def merged(
       f'{_remedy(folder, differ)}'
     )
   both = {part: old[part] | new[part] for part in _PARTS}
-  return {**new, **both, _ABOUT: _about(old[_ABOUT], new[_ABOUT])}
+  about = _about(old[_ABOUT], new[_ABOUT])
+  return ordered({**new, **both, _ABOUT: about})
+
+
+def ordered(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """As `read` gives them back, so that results have the same order."""
+  return json.loads(json.dumps(settings, sort_keys=True))
 
 
 def _about(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
