@@ -439,6 +439,7 @@ class Command:
       tiny.environment(folder / 'compiled', devices),
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
+    self._guard.daemon = True
     self._guard.start()
 
   def wait_for_lines(self, part, count):

@@ -222,9 +222,10 @@ def evaluate(job: Job, how: How, stop: signals.StopRequest) -> int:
   with contextlib.ExitStack() as stack:
     with exits.one_line_for(ValueError, OSError):
       store = stack.enter_context(
-        samples.Store(how.out, names, process, count, writes=not how.dry_run)
+        samples.Store(
+          how.out, names, process, count, job.settings, not how.dry_run
+        )
       )
-      store.write_settings(job.settings)
     asked = _asked(job, store)
     if process == 0:
       for line in _lines_before(job, asked):
@@ -333,7 +334,7 @@ def _decode(
     trace=trace,
     until=stop.agreed,
   )
-  said = bool(asked.lengths)
+  said = bool(asked.lengths) or jax.process_index() > 0
   early, lengths = forecast.EARLY_SHARE * len(asked.requests), []
   total = len(asked.requests) + asked.there
   with (
