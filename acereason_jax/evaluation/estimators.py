@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 
 class Average(NamedTuple):
@@ -153,7 +153,7 @@ def interval(
   """
   if problems < 2:
     return math.nan, math.nan
-  reach = float(stats.t.ppf((1 + share) / 2, problems - 1)) * error
+  reach = float(special.stdtrit(problems - 1, (1 + share) / 2)) * error
   return value - reach, value + reach
 
 
@@ -161,7 +161,7 @@ def rerun_interval(
   value: float, error: float, share: float = 0.95
 ) -> tuple[float, float]:
   """(low, high) for other draws on the same problems, by the normal law."""
-  reach = float(stats.norm.ppf((1 + share) / 2)) * error
+  reach = float(special.ndtri((1 + share) / 2)) * error
   return value - reach, value + reach
 
 
