@@ -115,7 +115,7 @@ def test_a_look_tells_its_errors_and_leaves_failures_out(
   assert found['heldout/code'] == 0.25
   assert found['heldout_error/code'] == 0.25
   told = heldout.format_rates(found)
-  assert told == 'math 52.8% +-12.1, code 25.0% +-25.0'
+  assert told == 'code 25.0% +-25.0, math 52.8% +-12.1'
   assert heldout.mean_rate(found) == pytest.approx((19 / 36 + 1 / 4) / 2)
 
 
@@ -134,7 +134,7 @@ def test_rates_in_words():
   assert heldout.format_rates(one) == '41.0% +-2.1'
 
 
-def test_one_question_asked_once_has_no_error(run, tools, asked):
+def test_a_question_without_an_error(run, tools, asked):
   del tools.prompts['code'][references.HELDOUT][1:]
   run.domains['code'].heldout_per_prompt = 1
   found = look(run, tools, 'code')

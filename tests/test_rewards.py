@@ -246,6 +246,9 @@ def test_the_error_of_a_held_out_rate():
   single = rate(a=['right'], b=['wrong'], c=['wrong'], d=['wrong'])
   assert single.error == pytest.approx(0.25)
   assert math.isnan(rate(a=['right']).error)
+  # Not 0: what was never right may be right one day.
+  assert math.isnan(rate(a=wrong, b=wrong).error)
+  assert math.isnan(rate(a=right, b=right).error)
   # A judge that fails on one of ten changes what was judged, not the average.
   failing = rate(a=[*half * 4, 'right', 'timeout'], b=right * 5)
   whole = rate(a=half * 5, b=right * 5)

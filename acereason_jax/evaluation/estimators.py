@@ -11,6 +11,7 @@ A number that does not exist is nan; without problems, every number is.
 """
 
 import collections
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -298,11 +299,17 @@ def _rivals(
       continue
     behind = sum(math.comb(size, j) << bits * j for j in range(r))
     level = math.comb(size, r) << bits * r
-    for _ in range(count):
-      by_tied = [
-        stays * behind + joins * level
-        for stays, joins in zip([*by_tied, 0], [0, *by_tied])
-      ]
+    # Of `count` classes of this size, t tie and the rest stay behind.
+    mine = [
+      math.comb(count, t) * behind ** (count - t) * level**t
+      for t in range(count + 1)
+    ]
+    joined = [0] * (len(by_tied) + count)
+    for (i, a), (j, b) in itertools.product(
+      enumerate(by_tied), enumerate(mine)
+    ):
+      joined[i + j] += a * b
+    by_tied = joined
   return by_tied
 
 

@@ -83,13 +83,13 @@ def pass_rates(
 
 
 def format_rates(heldout: Mapping[str, Any]) -> str:
-  """'41.0% +-2.1', or for domains 'math 52.0% +-2.1, code 30.0% +-1.0'.
+  """'41.0% +-2.1', or for domains 'code 30.0% +-1.0, math 52.0% +-2.1'.
 
   '' without a rate. What follows +- is the error, in points. The domain of a
   run that has no domains is not named.
   """
   told = []
-  for name, value in heldout.items():
+  for name, value in sorted(heldout.items()):
     section, _, domain = name.partition('/')
     if section == 'heldout':
       who = '' if domain == stages.MAIN else f'{domain} '
