@@ -44,7 +44,7 @@ def size(number: float | None) -> str:
   for unit, letter in _UNITS:
     if number >= 0.9995 * unit:
       scaled = number / unit
-      return f'{scaled:.1f}{letter}' if scaled < 999.5 else f'{scaled:.0e}'
+      return f'{scaled:.1f}{letter}' if scaled < 999.5 else f'{number:.0e}'
   return f'{number:.0f}'
 
 
