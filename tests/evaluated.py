@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from acereason_jax.data import questions
-from acereason_jax.evaluation import scores, values
+from acereason_jax.evaluation import figures, scores, table, values
 
 
 def problem(id, rating=None, **strata):
@@ -108,3 +108,9 @@ def results(
     ),
   )
   return json.loads(json.dumps(made, allow_nan=False))
+
+
+def shown_whole(made: Mapping) -> list[str]:
+  """The table's lines; figures are drawn too."""
+  figures.of_results(made)
+  return table.told(made)

@@ -132,11 +132,12 @@ def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _flips(flips: Mapping[str, Any]) -> Iterator[str]:
-  yield (
+  text = (
     f'  changed (Fisher p <= .05): {len(flips["up"])} up, '
     f'{flips["expected_up"]:.1f} expected by chance; '
     f'{len(flips["down"])} down, {flips["expected_down"]:.1f} expected'
   )
+  yield from shown.wrapped(text, indent=4)
   for way in ('up', 'down'):
     yield from _list(way, flips[way])
 

@@ -184,5 +184,5 @@ def round_numbers(most: int) -> list[int]:
   """0, a few round numbers below `most`, and `most` itself."""
   steps = (c * 10**power for power in range(20) for c in (1, 2, 5))
   step = next(s for s in steps if s * _MOST_LINES >= most)
-  # The last round number must not touch the end.
-  return [*range(0, most - step // 4, step), most]
+  # The label of the last round number must not touch that of the end.
+  return [*range(0, most - 2 * step // 5, step), most]
