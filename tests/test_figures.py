@@ -10,9 +10,8 @@ import pytest
 from acereason_jax.evaluation import compare, figures, svg
 
 SVG = '{http://www.w3.org/2000/svg}'
-HOSTILE = (
-  '</title></svg><script>alert(1)</script>\x1b[2J\x00"\'&\u202e\n]]>\ud800'
-)
+SCRIPT = '</title></svg><script>alert(1)</script>'
+HOSTILE = SCRIPT + '\x1b[2J\x00"\'&\u202e\n]]>\ud800'
 LOW, HIGH = svg.HEIGHT - svg.BOTTOM, svg.TOP
 LEFT, RIGHT = svg.LEFT, svg.WIDTH - svg.RIGHT
 
