@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from acereason_jax.data import questions
@@ -114,3 +115,14 @@ def shown_whole(made: Mapping) -> list[str]:
   """The table's lines; figures are drawn too."""
   figures.of_results(made)
   return table.told(made)
+
+
+def columns(line: str) -> int:
+  """Cells of a terminal that the line takes, by Unicode's own data."""
+  widths = [
+    0
+    if unicodedata.category(c) in ('Mn', 'Me')
+    else 1 + (unicodedata.east_asian_width(c) in 'WF')
+    for c in line
+  ]
+  return sum(widths)

@@ -4,14 +4,13 @@ import copy
 import itertools
 import json
 import math
-import unicodedata
 
 import evaluated
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from acereason_jax.evaluation import compare, reading
+from acereason_jax.evaluation import compare, compare_table, reading
 
 A = {'aime24': dict(p=0, q=4, r=2, s=0), 'sums': dict(x=1, y=3)}
 B = {'aime24': dict(p=4, q=4, r=3, s=1), 'sums': dict(x=2, y=3)}
@@ -26,9 +25,8 @@ def compared(a, b, **kwargs):
   reading.check(b, 'B')
   found = compare.compare(a, b, **kwargs)
   json.dumps(found, allow_nan=False)
-  for line in compare.told(found):
-    wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in line)
-    assert len(line) + wide <= 80 and line.isprintable(), line
+  for line in compare_table.told(found):
+    assert evaluated.columns(line) <= 80 and line.isprintable(), line
   return found
 
 
@@ -38,7 +36,7 @@ def head(found, name='aime24'):
 
 
 def told(found):
-  return ' '.join(' '.join(compare.told(found)).split())
+  return ' '.join(' '.join(compare_table.told(found)).split())
 
 
 def refused(a, b, match, **kwargs):
@@ -269,6 +267,7 @@ def test_what_is_told():
     'newly lost (never in B): 0, 0.5 expected by luck, p 1.00',
     'never: 0 of 4 fits a solve rate of up to 52.7% (95%)',
     '4 few 50.0 - +-28.9 100.0 - +-0.0',
+    '; truncated 0.0% -> 0.0%',
   ):
     assert part in text, part
 
@@ -285,7 +284,7 @@ def test_hundreds_of_problems_stay_a_few_lines():
   right = {f'problem-{i}': 0 for i in range(300)}
   a = evaluated.results({'aime24': right}, n=8)
   b = evaluated.results({'aime24': dict.fromkeys(right, 8)}, n=8)
-  lines = compare.told(compared(a, b))
+  lines = compare_table.told(compared(a, b))
   assert len(lines) < 40
   assert sum('more' in line for line in lines) == 2
   assert 'newly solved (never in A): 300, 0.0 expected by luck, p <1e-9' in (

@@ -151,7 +151,7 @@ def test_two_models_differ_in_shape_too():
 
 def test_solve_rates_are_where_they_should_be():
   found = compared(dict(p=0, q=4, r=2), dict(p=3, q=4, r=1), 4)
-  root = parsed(figures.of_comparison(found)['aime24.solve_rates.svg'])
+  root = parsed(figures.of_comparison(found)['aime24.compare.solve_rates.svg'])
   dots = [e for e in root.iter(f'{SVG}circle') if e[0].text != 'B']
   # Sorted by A: p 0, r 2/4, q 1; each a third of the width.
   third = (RIGHT - LEFT) / 3
@@ -183,7 +183,10 @@ def test_the_same_numbers_give_the_same_bytes():
   first = figures.of_comparison(compared(a, b, 4))
   backwards = dict(reversed(a.items())), dict(reversed(b.items()))
   assert figures.of_comparison(compared(*backwards, 4)) == first
-  assert list(first) == ['aime24.pass_at_k.svg', 'aime24.solve_rates.svg']
+  assert list(first) == [
+    'aime24.compare.pass_at_k.svg',
+    'aime24.compare.solve_rates.svg',
+  ]
 
 
 def test_strangers_text_is_escaped():
@@ -194,7 +197,7 @@ def test_strangers_text_is_escaped():
     assert all(c.isprintable() or c == '\n' for c in text)
     text.encode()
     parsed(text)
-  root = parsed(figures.of_comparison(found)['aime24.solve_rates.svg'])
+  root = parsed(figures.of_comparison(found)['aime24.compare.solve_rates.svg'])
   titles = [e.text for e in root.iter(f'{SVG}title')]
   assert any(SCRIPT + r'\x1b[2J\x00' in title for title in titles)
 
@@ -208,7 +211,9 @@ def test_long_names_are_cut_visibly():
 def test_a_thousand_problems():
   a = {f'id-{i}': i % 9 for i in range(1055)}
   b = {f'id-{i}': (i * 7) % 9 for i in range(1055)}
-  text = figures.of_comparison(compared(a, b, 8))['aime24.solve_rates.svg']
+  text = figures.of_comparison(compared(a, b, 8))[
+    'aime24.compare.solve_rates.svg'
+  ]
   assert len(text) < 500_000
   assert len(list(parsed(text).iter(f'{SVG}circle'))) == 1056
 

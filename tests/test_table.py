@@ -1,7 +1,6 @@
 """The table of results: its cells by hand, and never more than 80 columns."""
 
 import json
-import unicodedata
 
 import evaluated
 import hypothesis
@@ -19,17 +18,11 @@ def made(**changes):
   return found
 
 
-def columns(line):
-  """Cells of a terminal, by Unicode's own data."""
-  wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in line)
-  return len(line) + wide - sum(map(bool, map(unicodedata.combining, line)))
-
-
 def told(results):
   reading.check(results, 'these results')
   lines = table.told(results)
   for line in lines:
-    assert columns(line) <= 80 and line.isprintable(), line
+    assert evaluated.columns(line) <= 80 and line.isprintable(), line
   return lines
 
 
@@ -261,7 +254,7 @@ def test_error(error, text):
 def test_a_list_says_how_many_are_missing(items, lines):
   items = [''.join(x.split()) or 'x' for x in items]
   found = list(shown.listed('  up: ', items, indent=4, lines=lines))
-  assert len(found) <= lines and all(columns(x) <= 80 for x in found)
+  assert len(found) <= lines and all(evaluated.columns(x) <= 80 for x in found)
   text = ' '.join(found)
   if '... ' in text and text.endswith(' more'):
     missing = int(text.split()[-2].replace(',', ''))

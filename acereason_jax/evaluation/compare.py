@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from acereason_jax.console import terminal
-from acereason_jax.evaluation import compare_table, estimators, pairs, scores
+from acereason_jax.evaluation import estimators, pairs, scores
 
 SCHEMA = 1
-# The lines of a comparison.
-told = compare_table.told
 _SHOWN_CHARS = 60
 # What the rollouts of A and B may differ in without a word from the user. A
 # seed chooses draws, and no number is about them.

@@ -123,12 +123,17 @@ def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
     f'{shown.percent(never["bound"])}% (95%)'
   )
   yield from _curves(found['pass_at_k'])
-  a, b = found['a']['length'], found['b']['length']
+  yield from shown.wrapped(_lengths(found), indent=4)
+
+
+def _lengths(found: _Judged) -> str:
+  a, b = found['a'], found['b']
   sizes = [
-    f'{kind} {shown.size(a[kind])} -> {shown.size(b[kind])}'
+    f'{kind} {shown.size(a["length"][kind])} -> {shown.size(b["length"][kind])}'
     for kind in ('mean', 'right', 'wrong')
   ]
-  yield f'  tokens: {", ".join(sizes)}'
+  cut = [shown.percent(side['truncated']) for side in (a, b)]
+  return f'  tokens: {", ".join(sizes)}; truncated {cut[0]}% -> {cut[1]}%'
 
 
 def _flips(flips: Mapping[str, Any]) -> Iterator[str]:

@@ -61,8 +61,10 @@ def of_comparison(comparison: Mapping[str, Any]) -> dict[str, str]:
         )
         for side, name in zip('ab', names)
       ]
-      drawn[f'{bench}.pass_at_k.svg'] = pass_at_k(f'{where}: pass@k', curves)
-    drawn[f'{bench}.solve_rates.svg'] = solve_rates(where, names, found)
+      drawn[f'{bench}.compare.pass_at_k.svg'] = pass_at_k(
+        f'{where}: pass@k', curves
+      )
+    drawn[f'{bench}.compare.solve_rates.svg'] = solve_rates(where, names, found)
   return drawn
 
 
