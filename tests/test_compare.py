@@ -348,6 +348,8 @@ DAMAGES = {
   'strict.judged is 17, expected 16 as by_problem': lambda a, e: e.update(
     judged=17
   ),
+  'strict.k is 3, expected 4.0 as by_problem': lambda a, e: e.update(k=3),
+  'strict.k is None': lambda a, e: e.update(k=None),
   'by_problem[1].right is 5, expected at most n, 4': (
     lambda a, e: e['by_problem'][1].update(right=5)
   ),

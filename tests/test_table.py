@@ -144,6 +144,23 @@ def test_what_is_missing_is_named():
   assert ' '.join(lines).count(start) == 1
 
 
+def test_groups_are_told_with_their_errors():
+  group = dict(problems=2, avg=0.75, rerun_error=0.03, problems_error=0.25)
+  lonely = dict(group, problems=1, problems_error=None)
+  found = made(strata=dict(level={'1': group, '5': lonely}))
+  line = 'aime24 strict: by level: 1 75.0 +-25.0 (2), 5 75.0 - (1)'
+  assert line in told(found)
+  many = {str(i): group for i in range(40)}
+  text = ' '.join(' '.join(told(made(strata=dict(level=many)))).split())
+  assert '11 75.0 +-25.0 (2), 28 more in results.json' in text
+
+
+def test_a_machine_without_accelerators_has_no_chip_hours():
+  found = made()
+  found['cost'].update(chips=0, chip_hours=0.0, price=None, seconds=100.0)
+  assert told(found)[-1] == '42.5M tokens, 100 s'
+
+
 def test_pass_at_k_and_majority_and_rating_are_told():
   found = made(rating=dict(value=1475.4, error=59.7, bound=''))
   text = ' '.join(' '.join(told(found)).split())

@@ -303,8 +303,19 @@ def _consistent(entry: Mapping[str, Any], path: str) -> None:
   rates = [row['right'] / row['n'] for row in rows if row['n']]
   if entry['problems'] != len(rates):
     raise _Wrong(f'{path}.problems', entry['problems'], str(len(rates)))
-  mean = sum(rates) / len(rates) if rates else None
-  if (entry['avg'] is None) != (mean is None) or (
-    mean is not None and abs(entry['avg'] - mean) > _ROUNDING
-  ):
-    raise _Wrong(f'{path}.avg', entry['avg'], f'{mean} as by_problem')
+  number = len(rates)
+  _follows(entry, path, 'avg', sum(rates) / number if number else None)
+  _follows(entry, path, 'k', entry['judged'] / number if number else None)
+
+
+def _follows(
+  entry: Mapping[str, Any], path: str, name: str, expected: float | None
+) -> None:
+  """Raises _Wrong unless the field is `expected`, except for rounding."""
+  found = entry[name]
+  if None in (found, expected):
+    same = found is expected
+  else:
+    same = abs(found - expected) <= _ROUNDING * max(1.0, expected)
+  if not same:
+    raise _Wrong(f'{path}.{name}', found, f'{expected} as by_problem')
