@@ -7,7 +7,7 @@ base.py and a row here; its reader is in run/.
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -335,10 +335,10 @@ def row_of(path: str) -> Field | None:
   return BY_PATH.get(path)
 
 
-def parts_of(section: str) -> list[str]:
+def parts_of(section: str, table: Iterable[str] = BY_PATH) -> list[str]:
   """The names in a section of the config; '' is all of it."""
   start = f'{section}.' if section else ''
-  inside = (p.removeprefix(start) for p in BY_PATH if p.startswith(start))
+  inside = (p.removeprefix(start) for p in table if p.startswith(start))
   return list(dict.fromkeys(name.partition('.')[0] for name in inside))
 
 
