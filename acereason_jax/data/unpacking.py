@@ -63,9 +63,7 @@ def private_cases(text: Any) -> Iterator[Mapping[str, Any]]:
   return _checked(_elements(pieces, what), what)
 
 
-def _checked(
-  found: Iterator[Any], what: str
-) -> Iterator[Mapping[str, Any]]:
+def _checked(found: Iterator[Any], what: str) -> Iterator[Mapping[str, Any]]:
   for case in found:
     expect(
       isinstance(case, Mapping) and 'input' in case and 'output' in case,
