@@ -79,13 +79,15 @@ def _write_tests(
   for number, test in enumerate(tests, 1):
     if number > stored.MAX_TESTS:
       raise ValueError(f'over {stored.MAX_TESTS:,} tests; leave some out')
+    expected = tasks.test_of(test, kind).expected
+    # Only the test's own keys are sorted: programs see the order of others.
+    test = dict(sorted(test.items()))
     line = json.dumps(test, separators=(',', ':'), allow_nan=False)
     if len(line) > stored.MAX_TEST_BYTES - 1:
       raise ValueError(
         f'test {number} has {len(line):,} bytes, at most '
         f'{stored.MAX_TEST_BYTES - 1:,} are judged; leave it out'
       )
-    expected = tasks.test_of(test, kind).expected
     if isinstance(expected, str) and len(expected) > _OUTPUT_BYTES:
       raise ValueError(
         f'test {number} expects {len(expected):,} characters, and programs may '
@@ -100,7 +102,7 @@ def _write_tests(
 def _header(fields: Mapping[str, Any], count: int) -> bytes:
   """The header's line, padded: it is written when the tests are known."""
   tasks.task_of(fields, ())
-  text = json.dumps(dict(fields) | {'tests': count})
+  text = json.dumps(dict(fields) | {'tests': count}, sort_keys=True)
   if len(text) > stored.HEADER_BYTES - 1:
     raise ValueError(
       f'the fields of a code task have {len(text):,} characters, more than '
@@ -114,7 +116,7 @@ def _is_there(path: str, digest: str) -> bool:
   try:
     with open(path, 'rb') as file:
       return _digest(file) == digest
-  except FileNotFoundError:
+  except OSError:
     return False
 
 

@@ -20,7 +20,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 | SANDBOX_ERROR | the jail failed twice; no task, or one without tests | error |
 
 A program under which the jail fails twice is RE if an empty program then runs.
-A stored task whose file is missing or damaged is no task: see `programs.stored`.
+A stored task is no task if its file is missing or damaged (programs/stored.py).
 """
 
 import collections

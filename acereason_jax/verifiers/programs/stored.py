@@ -27,6 +27,8 @@ from acereason_jax.verifiers.programs import paths, tasks
 
 # Environment variable with the folder; workers get it too.
 VARIABLE = 'ACEREASON_TASKS'
+# A confined worker loses its environment after this is imported.
+_AT_START = os.environ.get(VARIABLE)
 SUFFIX = '.tests.jsonl'
 # Bytes of the header with its line end: it is padded, because it is written
 # after the tests.
@@ -76,8 +78,8 @@ class _Tests(Sequence):
 
 def folder() -> str:
   """The folder of stored tasks: $ACEREASON_TASKS, or `tasks` in the cache."""
-  default = os.path.join(files.cache_folder(), 'tasks')
-  return os.path.abspath(os.environ.get(VARIABLE) or default)
+  named = os.environ.get(VARIABLE) or _AT_START
+  return os.path.abspath(named or os.path.join(files.cache_folder(), 'tasks'))
 
 
 def environment() -> dict[str, str]:
@@ -213,7 +215,10 @@ def _learnt(
     if type(count) is not int or [count + 1, size] != [len(ends), ends[-1]]:
       raise ValueError(f'{len(ends) - 1} whole lines of {count!r:.60} tests')
     found = tasks.task_of(header, _Tests(digest, header.get('kind'), count))
-  except (ValueError, LookupError, TypeError, AttributeError) as e:
+  except (
+    *(ValueError, LookupError, TypeError),
+    *(AttributeError, RecursionError),
+  ) as e:
     raise Unreadable(
       f'{path}: no stored task ({ascii(str(e))[1:-1]:.200}); {_AGAIN}'
     ) from e

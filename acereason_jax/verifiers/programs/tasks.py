@@ -84,6 +84,8 @@ def task_of(record: Mapping[str, Any], tests: Sequence[Test]) -> CodeTask:
   known = {f.name for f in dataclasses.fields(CodeTask)}
   if unknown := sorted(set(record) - known):
     raise ValueError(f'a code task has no field {unknown[0]!r:.60}')
+  if 'kind' not in record:
+    raise ValueError("a code task without a kind: 'stdin' or 'call'")
   task = CodeTask(**{**record, 'tests': tests})
   _check(task)
   return task
