@@ -45,11 +45,7 @@ def store(
       that are judged could read the folder.
     OSError: the file cannot be written.
   """
-  folder = stored.folder()
-  stored.check_hidden(folder)
-  # Others need not see what programs must print.
-  os.makedirs(folder, mode=0o700, exist_ok=True)
-  _sweep(folder)
+  folder = made_folder()
   part = os.path.join(folder, f'.{uuid.uuid4().hex}{_PARTIAL}')
   try:
     with open(part, 'x+b') as file:
@@ -69,6 +65,21 @@ def store(
     with contextlib.suppress(FileNotFoundError):
       os.unlink(part)
   return stored.reference(digest)
+
+
+def made_folder() -> str:
+  """The folder of stored tasks, which is made if need be.
+
+  Raises:
+    ValueError: one line; programs that are judged could read it.
+    OSError: it cannot be made.
+  """
+  folder = stored.folder()
+  stored.check_hidden(folder)
+  # Others need not see what programs must print.
+  os.makedirs(folder, mode=0o700, exist_ok=True)
+  _sweep(folder)
+  return folder
 
 
 def _write_tests(

@@ -198,40 +198,45 @@ def _entries(
   path: str, tests: str, start: str, end: str
 ) -> tuple[str, list[_Entry]]:
   """The file's SHA-256 and its rows of some days, whose tests are stored."""
+  folder = task_store.made_folder()
   with records.opened(path) as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    index = _index_path(digest, tests, start, end)
+    index = os.path.join(folder, _index_name(digest, tests, start, end))
     if (known := _known(index)) is not None:
       return digest, known
     print(
       f'storing the tests of {terminal.printable(os.fspath(path))} '
-      f'({os.fstat(file.fileno()).st_size / 1e6:,.0f} MB) in {stored.folder()}',
+      f'({os.fstat(file.fileno()).st_size / 1e6:,.0f} MB) in {folder}',
       file=sys.stderr,
       flush=True,
     )
     file.seek(0)
     entries = list(_converted(path, file, tests, start, end))
-  files.write_atomically(
-    index, ''.join(json.dumps(entry) + '\n' for entry in entries)
-  )
+  lines = [json.dumps(value) + '\n' for value in (len(entries), *entries)]
+  files.write_atomically(index, ''.join(lines))
   return digest, entries
 
 
-def _index_path(digest: str, tests: str, start: str, end: str) -> str:
-  """The place of what is known of a file, read with these arguments."""
+def _index_name(digest: str, tests: str, start: str, end: str) -> str:
+  """The name of what is known of a file, read with these arguments."""
   key = json.dumps([_FORM, digest, tests, start, end])
-  name = hashlib.sha256(key.encode()).hexdigest()
-  return os.path.join(stored.folder(), f'{name}{_SUFFIX}')
+  return f'{hashlib.sha256(key.encode()).hexdigest()}{_SUFFIX}'
 
 
 def _known(index: str) -> list[_Entry] | None:
   """The rows in an index; None if it, or a task that it names, is not there."""
   try:
     with open(index, encoding='utf-8') as file:
+      count = json.loads(file.readline())
       entries = [_Entry(*json.loads(line)) for line in file]
   except (OSError, ValueError, TypeError):
     return None
+  if count != len(entries):
+    return None
+  kinds = list(map(type, _Entry('', '')))
   for entry in entries:
+    if list(map(type, entry)) != kinds:
+      return None
     if entry.answer and _size(entry.answer) != entry.size:
       return None
   return entries

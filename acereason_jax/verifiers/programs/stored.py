@@ -106,7 +106,7 @@ def path_of(digest: str) -> str:
 
 @functools.lru_cache(16)
 def check_hidden(place: str) -> None:
-  """Raises ValueError if a jail would show the folder to programs."""
+  """Raises ValueError, one line, if a jail shows the folder to programs."""
   real = os.path.realpath(place)
   for readable in paths.system_paths():
     inside = os.path.realpath(readable)
