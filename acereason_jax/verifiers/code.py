@@ -125,7 +125,7 @@ def reference(response: str, answer: str) -> Verdict:
   try:
     task = _task(answer)
     if task.kind == 'check':
-      checking.recorded(task, 'auto')
+      checking.check_reference(task, 'auto')
   except ValueError as e:
     return Verdict('error', ascii(str(e))[1:-1], 0.0)
   return Verdict('right', '', 0.0)

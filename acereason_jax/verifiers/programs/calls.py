@@ -12,6 +12,7 @@ extends. Iterators, views and arrays become iterators, which are equal to no
 list. Other objects become a `Foreign`, which is equal to nothing.
 """
 
+import base64
 import collections
 import decimal
 import fractions
@@ -20,6 +21,7 @@ import math
 import random
 import signal
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,9 @@ from acereason_jax.verifiers.programs import descriptors
 
 _RESULT = 3
 _SHOWN = 100
+_BITS = 1024
+# Some right results of EvalPlus have 150 MB together.
+_LONG = 1 << 20
 
 
 class Foreign:
@@ -49,8 +54,10 @@ def serve(names: Mapping, name: str, seconds: float, calls: list) -> None:
   for call in calls:
     signal.setitimer(signal.ITIMER_PROF, seconds)
     result = function(*decoded(call))
-    line = json.dumps(encoded(result)).encode()
-    descriptors.write_all(_RESULT, line + b'\n')
+    line = json.dumps(encoded(result))
+    if len(line) > _LONG:
+      line = json.dumps({'zlib': _packed(line)})
+    descriptors.write_all(_RESULT, line.encode() + b'\n')
   signal.setitimer(signal.ITIMER_PROF, 0)
 
 
@@ -59,11 +66,11 @@ def check(
 ) -> None:
   """Runs `check(candidate)`; writes what it found, as JSON.
 
-  The candidate gives back the lines of the input, one for each of `calls`.
-  Without `calls` it is the function of the source `reference`. The finding is
-  {"passed": number of calls} or {"failed": reason}, with {"calls": [...]} if
-  there were no `calls`; or these alone, with the call that the check made
-  instead of the next of `calls`.
+  The candidate gives back the lines of the input, one for each of `calls`. If
+  the check makes another call than the next of these, the finding is {"calls":
+  those so far}. Else it is {"passed": number of calls}, {"failed": reason}, or
+  {"broken": reason} if the reference raises. Without `calls` the candidate is
+  the function of the source `reference`, and its calls are in the finding too.
 
   The candidate is also what the function's name means to the check, as it would
   be after a program. INPUTS are the decoded `inputs`, REFERENCE is the function
@@ -71,22 +78,25 @@ def check(
   """
   solution: dict[str, Any] = {}
   exec(compile(reference, 'reference.py', 'exec', dont_inherit=True), solution)
-  names['INPUTS'] = [decoded(i) for i in inputs]
-  names['REFERENCE'] = solution[name]
+  right = _trusted(solution[name])
+  names.update(INPUTS=[decoded(i) for i in inputs], REFERENCE=right)
   if calls is None:
-    candidate = _Recorded(solution[name])
+    candidate = _Recorded(right)
   else:
     candidate = _Replayed(calls, descriptors.read_all(0).split(b'\n'))
+  decide = names['check']
   names[name] = candidate
   random.seed(0)
   found: dict[str, Any] = {}
   try:
-    names['check'](candidate)
+    decide(candidate)
     found['passed'] = len(candidate.calls)
   except _Unrecorded:
     pass
+  except _Broken as e:
+    found['broken'] = f'the reference raised {e}'[:_SHOWN]
   except Exception as e:  # noqa: BLE001 (whatever a check raises, it fails)
-    found['failed'] = f'{candidate.last}: {type(e).__name__} {e}'[: 4 * _SHOWN]
+    found['failed'] = f'{type(e).__name__} {e}'[:_SHOWN] + candidate.last()
   if candidate.asks:
     # Although the check may have caught the exception.
     found = {'calls': candidate.calls}
@@ -103,55 +113,81 @@ class _Unrecorded(BaseException):
   """The check made a call whose result is not known yet."""
 
 
+class _Broken(BaseException):
+  """The reference raised an exception."""
+
+
+def _trusted(function: Callable) -> Callable:
+  def call(*args: Any) -> Any:
+    try:
+      return function(*args)
+    except Exception as e:
+      raise _Broken(f'{type(e).__name__} {e}') from e
+
+  return call
+
+
 class _Recorded:
   """The reference's function, and the calls of it."""
+
+  asks = False
 
   def __init__(self, function: Callable):
     self._function = function
     self.calls: list = []
-    self.asks, self.last = False, 'no call'
 
   def __call__(self, *args: Any) -> Any:
     self.calls.append(encoded(list(args)))
-    self.last = f'call {len(self.calls)}, {_shown(args)}'
     return self._function(*args)
+
+  def last(self) -> str:
+    """Returns the last call, for people."""
+    return f' after {_shown(self.calls)}'
 
 
 class _Replayed:
   """Gives back recorded results, as long as the calls are those recorded."""
 
+  asks = False
+
   def __init__(self, recorded: list, results: Sequence[bytes]):
     self._recorded, self._results = recorded, results
     self.calls: list = []
-    self.asks, self.last = False, 'no call'
 
   def __call__(self, *args: Any) -> Any:
     number = len(self.calls)
     self.calls.append(encoded(list(args)))
-    self.last = f'call {number + 1}, {_shown(args)}'
-    # Compared as text: NaN is not equal to itself.
-    if (
-      self.asks
-      or number == len(self._recorded)
-      or (json.dumps(self.calls[-1]) != json.dumps(self._recorded[number]))
+    known = number < len(self._recorded) and not self.asks
+    # Compared as text: 1 is equal to True.
+    if not known or json.dumps(self.calls[-1]) != json.dumps(
+      self._recorded[number]
     ):
       self.asks = True
       raise _Unrecorded
-    result = _loads(self._results[number])
-    self.last += f' gave {_shown(result)}'
-    return result
+    return _loads(self._results[number])
+
+  def last(self) -> str:
+    """Returns the last call with its result, for people."""
+    if not self.calls:
+      return ''
+    result = self._results[len(self.calls) - 1][:_SHOWN].decode(
+      'ascii', 'replace'
+    )
+    return f' after {_shown(self.calls)} gave {result}'
 
 
-def _shown(value: Any) -> str:
-  text = ascii(value)
-  return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
+def _shown(calls: list) -> str:
+  return f'call {len(calls)}, {json.dumps(calls[-1:])[1:-1][:_SHOWN]}'
 
 
 def encoded(value: Any) -> Any:
   """A value as JSON, without NaN and infinities."""
   kind = type(value)
-  if value is None or kind in (bool, int, str):
+  if value is None or kind in (bool, str):
     return value
+  if kind is int:
+    # Decimal digits would take time as their square.
+    return value if value.bit_length() < _BITS else {'int': hex(value)}
   if kind is list:
     return [encoded(v) for v in value]
   if kind is float:
@@ -172,6 +208,14 @@ def decoded(value: Any) -> Any:
 
 def _loads(text: str | bytes) -> Any:
   return json.loads(text, object_hook=_untagged)
+
+
+def _packed(line: str) -> str:
+  return base64.b64encode(zlib.compress(line.encode(), 1)).decode()
+
+
+def _unpacked(text: str) -> Any:
+  return _loads(zlib.decompress(base64.b64decode(text)))
 
 
 def _untagged(tagged: dict[str, Any]) -> Any:
@@ -218,6 +262,7 @@ _MADE: Mapping[str, Callable[[Any], Any]] = {
   'dict': dict,
   'set': set,
   'frozenset': frozenset,
+  'int': lambda text: int(text, 16),
   'float': float,
   'complex': lambda parts: complex(*map(float, parts)),
   'bytes': bytes.fromhex,
@@ -228,6 +273,7 @@ _MADE: Mapping[str, Callable[[Any], Any]] = {
   'fraction': fractions.Fraction,
   'iterator': iter,
   'foreign': Foreign,
+  'zlib': _unpacked,
 }
 
 

@@ -1,20 +1,20 @@
 """Judges a program by a benchmark's own `check(candidate)`, in three steps.
 
-1. The check runs with the reference as its candidate, once a worker and task:
-   its calls are recorded, and a reference that does not pass is an error.
-2. The program is called with the arguments of these calls, in a jail.
-3. The check runs again in another jail, without the program: its candidate
-   gives back the results. If it makes another call, steps 2 and 3 are repeated
-   with the calls that it has made so far.
+1. The calls that the check makes become known: they are the task's tests, or
+   the check runs with the reference as its candidate, once a worker and task.
+2. The program is called with these arguments, in a jail.
+3. The check runs in another jail, without the program: its candidate gives back
+   the results. If the check makes another call, steps 2 and 3 are repeated with
+   the calls that it has made so far.
 
 So a check may loop, compare within an error, use helpers of the prompt and draw
 random numbers. All calls of a check are made in one process, as in public
-harnesses. The check's own time does not count for the program, but a check that
-is stopped by what the program returned makes it wrong.
+harnesses. The check has a budget of its own, as large as the program's. A check
+that is stopped by what the program returned makes the program wrong; a
+reference that does not pass makes the verdict an error.
 """
 
 import collections
-import copy
 import dataclasses
 import hashlib
 import json
@@ -22,15 +22,16 @@ from typing import Any
 
 from acereason_jax.verifiers.programs import running, tasks
 
-# CPU time of a check. Recording must take no more either.
-_CHECK_SECONDS = 20.0
+# CPU time of a reference, and of its check.
+_REFERENCE_SECONDS = 60.0
 # Most repetitions for checks whose calls depend on the results.
 _ROUNDS = 64
 _REMEMBERED = 512
 _NOTE_CHARS = 400
 
-# Calls of the reference, by task, the last used at the end.
-_calls: collections.OrderedDict[bytes, list] = collections.OrderedDict()
+# Calls of the reference as JSON, by task, the last used at the end: the values
+# would take ten times as much memory.
+_calls: collections.OrderedDict[bytes, str] = collections.OrderedDict()
 
 
 def run(
@@ -38,48 +39,60 @@ def run(
 ) -> running.TestRun:
   """Returns the outcome of the check of a program, as of one test."""
   try:
-    made = recorded(task, tier)
+    made = [list(t.args) for t in task.tests] or _recorded(task, tier)
   except ValueError as e:
     return running.TestRun(0, 'SANDBOX_ERROR', str(e), 0.0, 0, '')
-  checks = copy.copy(budget)
-  checks.cpu_seconds = _CHECK_SECONDS
+  checks = running.Budget(task, budget.seconds)
   for _ in range(_ROUNDS):
     ran = _served(program, task, made, tier, budget)
     if ran.status != 'AC':
       return ran
-    checks.asleep_seconds = running.Budget(task, _CHECK_SECONDS).asleep_seconds
     found = _checked(task, made, ran.result, tier, checks)
     if found.status == 'SANDBOX_ERROR':
       return found
     said = _said(found)
     if 'passed' in said:
       return ran._replace(note=f'{said["passed"]} calls')
-    if 'calls' not in said:
+    if 'broken' in said:
+      return ran._replace(status='SANDBOX_ERROR', note=said['broken'])
+    if 'failed' in said:
       return ran._replace(status='WA', note=said['failed'])
     made = said['calls']
   return ran._replace(status='WA', note=f'the check asks {_ROUNDS} times')
 
 
-def recorded(task: tasks.CodeTask, tier: str) -> list:
+def check_reference(task: tasks.CodeTask, tier: str) -> None:
+  """Judges the task's reference as if it were a program.
+
+  Raises:
+    ValueError: it is not right; one line says why.
+  """
+  budget = running.Budget(task, _REFERENCE_SECONDS)
+  ran = run(task.reference, task, tier, budget)
+  if ran.status != 'AC':
+    raise ValueError(f'the reference is {ran.status} itself: {ran.note}')
+
+
+def _recorded(task: tasks.CodeTask, tier: str) -> list:
   """Returns the arguments of the calls that the check makes of the reference.
 
   Raises:
     ValueError: the reference does not pass; or the jail failed.
   """
-  text = json.dumps(dataclasses.astuple(task)).encode()
-  key = hashlib.sha256(text).digest()
+  about = json.dumps([task.fn, task.before, task.check, task.reference])
+  key = hashlib.sha256(about.encode()).digest()
   if key not in _calls:
-    budget = running.Budget(task, _CHECK_SECONDS)
+    budget = running.Budget(task, _REFERENCE_SECONDS)
     found = _checked(task, None, b'', tier, budget)
     said = _said(found)
     if 'passed' not in said:
-      reason = said.get('failed', found.note)
+      reason = said.get('broken') or said.get('failed')
       raise ValueError(f'the reference does not pass the check: {reason}')
-    _calls[key] = said['calls']
+    _calls[key] = json.dumps(said['calls'])
     if len(_calls) > _REMEMBERED:
       _calls.popitem(last=False)
   _calls.move_to_end(key)
-  return _calls[key]
+  return json.loads(_calls[key])
 
 
 def _served(
@@ -110,7 +123,7 @@ def _checked(
   stdin = results.decode('ascii', 'replace')
   test = tasks.Test(stdin, (task.reference, inputs, made), None)
   one = dataclasses.replace(
-    task, tests=(test,), time_limit_seconds=_CHECK_SECONDS
+    task, tests=(test,), time_limit_seconds=max(budget.cpu_seconds, 0.0)
   )
   source = f'{task.before}\n{task.check}\n'
   return running.run_test(source, one, 0, tier, budget, 'check')
@@ -123,6 +136,7 @@ def _said(found: running.TestRun) -> dict[str, Any]:
   except (ValueError, RecursionError):
     why = f'the check ended early: {found.status} {found.note}'
     return {'failed': why[:_NOTE_CHARS]}
-  if 'failed' in said:
-    said['failed'] = ascii(said['failed'])[1:-1][:_NOTE_CHARS]
-  return said
+  return {
+    k: ascii(v)[1:-1][:_NOTE_CHARS] if isinstance(v, str) else v
+    for k, v in said.items()
+  }
