@@ -360,6 +360,7 @@ def test_a_reference_that_fails_is_an_error():
     _task(reference='def add(a, b):\n  return 1 / 0\n'),
     _task(reference='def add('),
     _task(check='def other(candidate): pass\n'),
+    _task(check='def check(candidate): pass\n'),
   ):
     verdict = _verify(ADD, task)
     assert verdict.status == 'error'

@@ -4,6 +4,7 @@ The text of this module is part of each task and runs in a jail, next to the
 reference. So it imports nothing but the standard library.
 """
 
+import cmath
 import copy
 import math
 
@@ -52,8 +53,9 @@ def _near(a, b, atol):
   numbers = int | float | complex
   if not (isinstance(a, numbers) and isinstance(b, numbers)):
     return False
-  # Infinities are equal, and their difference is not 0.
-  return a == b or abs(a - b) <= atol + _RELATIVE * abs(b)
+  # Infinities are equal to themselves, and near to nothing.
+  finite = cmath.isfinite(b)
+  return a == b or (finite and abs(a - b) <= atol + _RELATIVE * abs(b))
 
 
 def _is_root(given, expected, args, atol):

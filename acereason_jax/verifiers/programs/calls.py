@@ -121,6 +121,9 @@ def _trusted(function: Callable) -> Callable:
   def call(*args: Any) -> Any:
     try:
       return function(*args)
+    except MemoryError:
+      # A result of the program may have filled the memory.
+      raise
     except Exception as e:
       raise _Broken(f'{type(e).__name__} {e}') from e
 

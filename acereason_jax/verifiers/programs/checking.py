@@ -85,8 +85,8 @@ def _recorded(task: tasks.CodeTask, tier: str) -> list:
     budget = running.Budget(task, _REFERENCE_SECONDS)
     found = _checked(task, None, b'', tier, budget)
     said = _said(found)
-    if 'passed' not in said:
-      reason = said.get('broken') or said.get('failed')
+    if not said.get('passed'):
+      reason = said.get('broken') or said.get('failed') or 'it calls nothing'
       raise ValueError(f'the reference does not pass the check: {reason}')
     _calls[key] = json.dumps(said['calls'])
     if len(_calls) > _REMEMBERED:
