@@ -206,6 +206,15 @@ def test_never_more_than_eighty_columns(
   told(found)
 
 
+def test_columns_move_together_before_a_name_is_cut():
+  numbers = ['1' * 18, '2' * 18, '3' * 18]
+  wide, tight = ('a' * 8, 'b' * 8), ('a' * 11, 'b' * 11)
+  (line,) = shown.table([(*wide, *numbers)], names=2)
+  assert line == '  '.join((*wide, *numbers)) and len(line) == 78
+  (line,) = shown.table([(*tight, *numbers)], names=2)
+  assert line == ' '.join((*tight, *numbers)) and len(line) == 80
+
+
 def test_a_name_that_is_cut_says_so():
   long = 'a' * 25
   found = evaluated.results({long: dict(a=1, b=2)}, n=3, judges=('strict',))

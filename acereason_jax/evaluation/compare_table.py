@@ -88,9 +88,7 @@ def _rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
   for name, judge, found in _all_judged(comparison):
     row = _numbers(found)
     if holm:
-      # Only the headline judges are of the family.
-      is_headline = found['p_holm'] is not None
-      row.append(shown.probability(found['p_holm']) if is_headline else '')
+      row.append(shown.probability(found['p_holm']))
     yield name, judge, *row, shown.percent(found['detectable'])
 
 
