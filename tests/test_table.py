@@ -285,3 +285,15 @@ def test_a_list_says_how_many_are_missing(items, lines):
   if '... ' in text and text.endswith(' more'):
     missing = int(text.split()[-2].replace(',', ''))
     assert 0 < missing <= len(items)
+
+
+def test_rollouts_without_lengths_have_none():
+  found = made()
+  found['rollouts']['aime24']['length']['mean'] = 0.0
+  assert row_of(told(found), 'strict')[-2:] == ['0.0%', '-']
+
+
+def test_a_number_of_problems_is_exact():
+  assert shown.count(1319) == '1319' and shown.count(10**15) == '1e+15'
+  assert shown.rerun(0.0) == shown.rerun(None) == '-'
+  assert shown.rerun(0.0091) == '+-0.9'
