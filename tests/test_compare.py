@@ -122,6 +122,17 @@ def test_pass_at_k_of_both_with_bands():
   assert points[2]['b']['problems_error'] is not None
 
 
+def test_a_k_above_the_rollouts_is_left_out():
+  a, b = both()
+  for each in (a, b):
+    points = each['benchmarks']['aime24']['strict']['pass_at_k']
+    points.append(dict(points[-1], k=9))
+  assert [p['k'] for p in head(compared(a, b))['pass_at_k']] == [1, 2, 4]
+  b['benchmarks']['aime24']['strict']['pass_at_k'] = []
+  found = compared(a, b, only=('aime24',))
+  assert head(found)['pass_at_k'] == [] and 'pass@k' not in told(found)
+
+
 def test_holm_is_over_the_headline_judges():
   a, b = both(judges=('strict', 'toolkit'))
   found = compared(a, b)
@@ -354,6 +365,9 @@ DAMAGES = {
     lambda a, e: e['by_problem'][1].update(right=5)
   ),
   'by_problem[0].n is -1': lambda a, e: e['by_problem'][0].update(n=-1),
+  'by_problem[0].failed is False': (
+    lambda a, e: e['by_problem'][0].update(failed=False)
+  ),
   'by_problem[0].n is 4.0': lambda a, e: e['by_problem'][0].update(n=4.0),
   "by_problem[3].id is 'p', expected ids that differ": (
     lambda a, e: e['by_problem'][3].update(id='p')

@@ -202,6 +202,15 @@ def test_strangers_text_is_escaped():
   assert any(SCRIPT + r'\x1b[2J\x00' in title for title in titles)
 
 
+def test_every_text_of_a_picture_is_escaped():
+  mark = svg.mark('a', (9.0, 9.0), 4.0, HOSTILE)
+  text = svg.page(HOSTILE, HOSTILE, [svg.note(HOSTILE), mark])
+  assert '<script' not in text
+  assert all(c.isprintable() or c == '\n' for c in text)
+  words = [e.text for e in parsed(text).iter() if e.text and SCRIPT in e.text]
+  assert len(words) == 5
+
+
 def test_long_names_are_cut_visibly():
   root = parsed(figures.pass_at_k('x', [curve('n' * 5000)]))
   (name,) = (t for t in texts(root) if t.startswith('nnn'))

@@ -206,6 +206,15 @@ def test_never_more_than_eighty_columns(
   told(found)
 
 
+def test_columns_move_together_before_a_name_is_cut():
+  numbers = ['1' * 18, '2' * 18, '3' * 18]
+  wide, tight = ('a' * 8, 'b' * 8), ('a' * 11, 'b' * 11)
+  (line,) = shown.table([(*wide, *numbers)], names=2)
+  assert line == '  '.join((*wide, *numbers)) and len(line) == 78
+  (line,) = shown.table([(*tight, *numbers)], names=2)
+  assert line == ' '.join((*tight, *numbers)) and len(line) == 80
+
+
 def test_a_name_that_is_cut_says_so():
   long = 'a' * 25
   found = evaluated.results({long: dict(a=1, b=2)}, n=3, judges=('strict',))
@@ -276,3 +285,15 @@ def test_a_list_says_how_many_are_missing(items, lines):
   if '... ' in text and text.endswith(' more'):
     missing = int(text.split()[-2].replace(',', ''))
     assert 0 < missing <= len(items)
+
+
+def test_rollouts_without_lengths_have_none():
+  found = made()
+  found['rollouts']['aime24']['length']['mean'] = 0.0
+  assert row_of(told(found), 'strict')[-2:] == ['0.0%', '-']
+
+
+def test_a_number_of_problems_is_exact():
+  assert shown.count(1319) == '1319' and shown.count(10**15) == '1e+15'
+  assert shown.rerun(0.0) == shown.rerun(None) == '-'
+  assert shown.rerun(0.0091) == '+-0.9'

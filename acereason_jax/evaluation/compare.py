@@ -270,6 +270,7 @@ def _curves(
   """pass@k of both on the common problems, at the k that both curves have."""
   n_a, c_a, n_b, c_b = counts
   known = [{point['k'] for point in e['pass_at_k']} for e in (mine, others)]
+  # A stranger's file may name any k.
   most = min(int(n_a.min()), int(n_b.min()))
   ks = sorted(k for k in known[0] & known[1] if k <= most)
   if not ks:

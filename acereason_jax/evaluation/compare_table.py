@@ -88,9 +88,7 @@ def _rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
   for name, judge, found in _all_judged(comparison):
     row = _numbers(found)
     if holm:
-      # Only the headline judges are of the family.
-      is_headline = found['p_holm'] is not None
-      row.append(shown.probability(found['p_holm']) if is_headline else '')
+      row.append(shown.probability(found['p_holm']))
     yield name, judge, *row, shown.percent(found['detectable'])
 
 
@@ -99,11 +97,11 @@ def _numbers(found: _Judged) -> list[str]:
   k = ks[0] if ks[0] == ks[1] else '/'.join(ks)
   marks = ['!' if found[side]['marked'] else '' for side in 'ab']
   return [
-    f'{shown.size(found["problems"])}x{k}',
+    f'{shown.count(found["problems"])}x{k}',
     shown.percent(found['a']['avg']) + marks[0],
     shown.percent(found['b']['avg']) + marks[1],
     shown.points(found['difference']),
-    shown.error(found['rerun_error']),
+    shown.rerun(found['rerun_error']),
     shown.error(found['problems_error']),
     shown.probability(found['p']),
   ]
@@ -129,7 +127,8 @@ def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
 def _lengths(found: _Judged) -> str:
   a, b = found['a'], found['b']
   sizes = [
-    f'{kind} {shown.size(a["length"][kind])} -> {shown.size(b["length"][kind])}'
+    f'{kind} {shown.size(a["length"][kind] or None)} -> '
+    f'{shown.size(b["length"][kind] or None)}'
     for kind in ('mean', 'right', 'wrong')
   ]
   cut = [shown.percent(side['truncated']) for side in (a, b)]
@@ -184,5 +183,5 @@ def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _side(point: Mapping[str, Any]) -> Iterator[str]:
   yield shown.percent(point['value'])
-  yield shown.error(point['rerun_error'])
+  yield shown.rerun(point['rerun_error'])
   yield shown.error(point['problems_error'])

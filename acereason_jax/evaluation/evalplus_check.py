@@ -34,11 +34,8 @@ def is_near(given, expected, atol):
   """Whether both have one type and all their numbers are near."""
   if not atol and _are_floats(expected):
     atol = _FLOAT_ERROR
-  return (
-    bool(atol)
-    and type(given) is type(expected)
-    and (_near(given, expected, atol))
-  )
+  same_type = type(given) is type(expected)
+  return bool(atol) and same_type and _near(given, expected, atol)
 
 
 def _are_floats(value):

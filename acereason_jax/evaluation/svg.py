@@ -17,7 +17,7 @@ from acereason_jax.evaluation import shown
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 104, 56
 _END, _BASE = WIDTH - RIGHT, HEIGHT - BOTTOM
-_NAME_CELLS, _TEXT_CHARS, _WORDS_CHARS = 70, 200, 4000
+_NAME_CELLS, _TEXT_CHARS = 70, 4000
 _Y_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 _MOST_LINES = 6
 # The colour-blind can distinguish these two (after Paul Tol's schemes).
@@ -73,7 +73,7 @@ def page(title: str, words: str, body: Sequence[str]) -> str:
       f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" '
       f'height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
       tag('title', heading),
-      tag('desc', terminal.one_line(words, _WORDS_CHARS)),
+      tag('desc', words),
       f'<style>{_STYLE}</style>',
       tag('rect', style='paper', **size),
       tag('text', heading, style='title', x=LEFT, y=24),
@@ -84,11 +84,12 @@ def page(title: str, words: str, body: Sequence[str]) -> str:
 
 
 def tag(name: str, text: str = '', *, style: str = '', **fields: object) -> str:
-  """An element of a class with a text, which is escaped.
+  """An element of a class with a text, which is cut and escaped.
 
   Coordinates are to a hundredth of a pixel.
   """
-  return _element(name, html.escape(text), style, fields)
+  inside = html.escape(terminal.one_line(text, _TEXT_CHARS))
+  return _element(name, inside, style, fields)
 
 
 def _element(
@@ -120,7 +121,7 @@ def line(style: str, start: _Point, stop: _Point) -> str:
 def mark(side: str, at: _Point, radius: float, about: str) -> str:
   """A square for 'a', a disc for 'b'; `about` appears under the pointer."""
   x, y = at
-  title = tag('title', terminal.one_line(about, _TEXT_CHARS))
+  title = tag('title', about)
   style = f'{side}-fill'
   if side == 'b':
     return _element('circle', title, style, dict(cx=x, cy=y, r=radius))

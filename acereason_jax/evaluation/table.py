@@ -69,20 +69,16 @@ def _row(
   if judge == next(iter(every)):
     trunc = shown.percent(entry['truncated'])
     trunc = trunc if trunc == shown.NONE else f'{trunc}%'
-    length = shown.size(results['rollouts'][bench]['length']['mean'])
+    # A response has a token at least; rollouts of a file may have no lengths.
+    length = shown.size(results['rollouts'][bench]['length']['mean'] or None)
   return [
-    f'{shown.size(entry["problems"])}x{shown.mean(entry["k"])}',
+    f'{shown.count(entry["problems"])}x{shown.mean(entry["k"])}',
     shown.percent(entry['avg']) + mark,
-    shown.NONE if _is_certain(entry) else shown.error(entry['rerun_error']),
+    shown.rerun(entry['rerun_error']),
     shown.error(entry['problems_error']),
     trunc,
     length,
   ]
-
-
-def _is_certain(entry: _Entry) -> bool:
-  """Whether the rerun error is 0, which more rollouts would change."""
-  return entry['rerun_error'] == 0
 
 
 def _difference(entry: _Entry) -> tuple[str, str]:
@@ -135,7 +131,7 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     if unjudged := data['problems'] - entry['problems']:
       text += f', {unjudged:,} problems have no verdict'
     yield text
-  if _is_certain(entry):
+  if entry['rerun_error'] == 0:
     bound = shown.percent(estimators.never_bound(math.floor(entry['k'])))
     yield (
       'every problem was always or never right, so no rerun error can be '
@@ -162,7 +158,7 @@ def _of_many(entry: _Entry) -> str:
     few = ', few' if point['few'] else ''
     found.append(
       f'pass@{point["k"]} {shown.percent(point["value"])} '
-      f'({shown.error(point["rerun_error"])} rerun, '
+      f'({shown.rerun(point["rerun_error"])} rerun, '
       f'{shown.error(point["problems_error"])} problems{few})'
     )
   if above := [p for p in entry['majority'] or () if p['k'] > 1]:
