@@ -2,10 +2,11 @@
 
 import json
 import random
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from acereason_jax.data import questions
-from acereason_jax.evaluation import scores, values
+from acereason_jax.evaluation import figures, scores, table, values
 
 
 def problem(id, rating=None, **strata):
@@ -108,3 +109,20 @@ def results(
     ),
   )
   return json.loads(json.dumps(made, allow_nan=False))
+
+
+def shown_whole(made: Mapping) -> list[str]:
+  """The table's lines; figures are drawn too."""
+  figures.of_results(made)
+  return table.told(made)
+
+
+def columns(line: str) -> int:
+  """Cells of a terminal that the line takes, by Unicode's own data."""
+  widths = [
+    0
+    if unicodedata.category(c) in ('Mn', 'Me')
+    else 1 + (unicodedata.east_asian_width(c) in 'WF')
+    for c in line
+  ]
+  return sum(widths)

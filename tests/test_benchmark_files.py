@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from acereason_jax import resolve
-from acereason_jax.data import questions, sources
+from acereason_jax.data import questions, records, sources
 from acereason_jax.evaluation import files, values
 from acereason_jax.verifiers import math as math_judge
 
@@ -182,10 +182,10 @@ def test_joined_files_that_count_alike_get_ids_of_their_own(tmp_path):
     )
   loaded = files.rows_of(paths)
   assert [(p.row.id, p.row.question) for p in loaded.problems] == [
-    *(('test-1-1', 'a1'), ('test-1-2', 'a2')),
-    *(('test-2-1', 'b1'), ('test-2-2', 'b2')),
+    *(('1-test-1', 'a1'), ('1-test-2', 'a2')),
+    *(('2-test-1', 'b1'), ('2-test-2', 'b2')),
   ]
-  assert set(loaded.files) == {'test.jsonl-1', 'test.jsonl-2'}
+  assert set(loaded.files) == {'1-test.jsonl', '2-test.jsonl'}
 
 
 @pytest.mark.parametrize('spelled', ['73', '073', '73°', '73^{\\circ}'])
@@ -301,6 +301,8 @@ ROW = {'id': 1, 'problem': 'x?', 'answer': '1'}
     (['[{"problem": "x?", "answer": "1"}'], 'not one JSON object'),
     (['[7]'], "expected an object, got '7'"),
     (['[]'], 'holds no rows'),
+    (['[' * 100_000], 'nested too deep'),
+    (['[{"id": 1, "id": 2}]'], "the key 'id' stands twice"),
     ([''], 'holds no rows'),
     (['{"problem": "x?", "answer": null}'], 'none of 1 problems can be used'),
   ],
@@ -311,6 +313,14 @@ def test_bad_files_are_one_line(tmp_path, lines, message):
   with pytest.raises(ValueError, match=message) as caught:
     files.rows_of(str(path))
   assert '\n' not in str(caught.value)
+
+
+def test_an_array_has_a_bound(tmp_path, monkeypatch):
+  path = tmp_path / 'a.json'
+  path.write_text(json.dumps([ROW]))
+  monkeypatch.setattr(records, 'MAX_LINE_BYTES', 20)
+  with pytest.raises(ValueError, match='more than 20; split it'):
+    files.rows_of(str(path))
 
 
 def test_bad_arguments_are_one_line(tmp_path):

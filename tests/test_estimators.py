@@ -177,6 +177,19 @@ def test_the_majority_is_that_of_all_subsets(votes):
     assert estimators.majority_at_k(right, others, abstained, k) == value
 
 
+def test_the_majority_of_64_rollouts_next_to_drawn_subsets():
+  right, others, abstained = 12, [11, 9, 7, 5, 3, 2, 1, 1, 1], 12
+  classes = np.repeat(np.arange(11), [right, *others, abstained])
+  rng = np.random.default_rng(SEED)
+  for k in (8, 32, 63):
+    drawn = rng.permuted(np.tile(classes, (20_000, 1)), axis=1)[:, :k]
+    votes = np.stack([(drawn == c).sum(1) for c in range(10)], axis=1)
+    front = votes == votes.max(1, keepdims=True)
+    share = (front[:, 0] / front.sum(1)).mean()
+    found = estimators.majority_at_k(right, others, abstained, k)
+    assert found == pytest.approx(share, abs=0.015)
+
+
 def test_the_majority_by_hand():
   # maj@1 is avg@1; maj@n is the vote of all; a tie of three is a third.
   curve = estimators.majority_curve(30, [20, 14], 0, [1, 64])

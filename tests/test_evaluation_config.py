@@ -91,5 +91,5 @@ def test_a_bad_value_is_one_line(path, value, words):
 
 
 def test_train_refuses_the_config_of_an_evaluation():
-  with pytest.raises(ValueError, match='give it to '):
+  with pytest.raises(ValueError, match=r'give it to acereason_jax\.evaluate'):
     checks.validate(config())

@@ -103,6 +103,7 @@ _domain_free = functools.partial(Field, domain=True, resume=SAME)
 _free = functools.partial(Field, resume=SAME)
 _staged_free = functools.partial(Field, stage=True, resume=SAME)
 _asked = functools.partial(Field, resume=ANEW)
+_domain_asked = functools.partial(Field, domain=True, resume=ANEW)
 
 _RUN = (
   Field('seed', int, Check(lambda v, c: 0 <= v < 2**31, 'give 0 to 2**31 - 1')),
@@ -205,7 +206,7 @@ _ROLLOUTS = (
   ),
   _staged('rollout.refill', int, at_least(0)),
   _domain_free('heldout.every', int, at_least(0, 'at ends')),
-  _asked('heldout.per_prompt', int, at_least(1)),
+  _domain_asked('heldout.per_prompt', int, at_least(1)),
   _asked('heldout.temperature', float, FINITE),
   _asked(
     'heldout.top_p',

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from acereason_jax.console import terminal
-from acereason_jax.evaluation import compare_table, estimators, pairs, scores
+from acereason_jax.evaluation import estimators, pairs, scores
 
 SCHEMA = 1
-# The lines of a comparison.
-told = compare_table.told
 _SHOWN_CHARS = 60
 # What the rollouts of A and B may differ in without a word from the user. A
 # seed chooses draws, and no number is about them.
@@ -272,6 +270,7 @@ def _curves(
   """pass@k of both on the common problems, at the k that both curves have."""
   n_a, c_a, n_b, c_b = counts
   known = [{point['k'] for point in e['pass_at_k']} for e in (mine, others)]
+  # A stranger's file may name any k.
   most = min(int(n_a.min()), int(n_b.min()))
   ks = sorted(k for k in known[0] & known[1] if k <= most)
   if not ks:

@@ -88,9 +88,7 @@ def _rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
   for name, judge, found in _all_judged(comparison):
     row = _numbers(found)
     if holm:
-      # Only the headline judges are of the family.
-      is_headline = found['p_holm'] is not None
-      row.append(shown.probability(found['p_holm']) if is_headline else '')
+      row.append(shown.probability(found['p_holm']))
     yield name, judge, *row, shown.percent(found['detectable'])
 
 
@@ -99,11 +97,11 @@ def _numbers(found: _Judged) -> list[str]:
   k = ks[0] if ks[0] == ks[1] else '/'.join(ks)
   marks = ['!' if found[side]['marked'] else '' for side in 'ab']
   return [
-    f'{shown.size(found["problems"])}x{k}',
+    f'{shown.count(found["problems"])}x{k}',
     shown.percent(found['a']['avg']) + marks[0],
     shown.percent(found['b']['avg']) + marks[1],
     shown.points(found['difference']),
-    shown.error(found['rerun_error']),
+    shown.rerun(found['rerun_error']),
     shown.error(found['problems_error']),
     shown.probability(found['p']),
   ]
@@ -123,20 +121,27 @@ def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
     f'{shown.percent(never["bound"])}% (95%)'
   )
   yield from _curves(found['pass_at_k'])
-  a, b = found['a']['length'], found['b']['length']
+  yield from shown.wrapped(_lengths(found), indent=4)
+
+
+def _lengths(found: _Judged) -> str:
+  a, b = found['a'], found['b']
   sizes = [
-    f'{kind} {shown.size(a[kind])} -> {shown.size(b[kind])}'
+    f'{kind} {shown.size(a["length"][kind] or None)} -> '
+    f'{shown.size(b["length"][kind] or None)}'
     for kind in ('mean', 'right', 'wrong')
   ]
-  yield f'  tokens: {", ".join(sizes)}'
+  cut = [shown.percent(side['truncated']) for side in (a, b)]
+  return f'  tokens: {", ".join(sizes)}; truncated {cut[0]}% -> {cut[1]}%'
 
 
 def _flips(flips: Mapping[str, Any]) -> Iterator[str]:
-  yield (
+  text = (
     f'  changed (Fisher p <= .05): {len(flips["up"])} up, '
     f'{flips["expected_up"]:.1f} expected by chance; '
     f'{len(flips["down"])} down, {flips["expected_down"]:.1f} expected'
   )
+  yield from shown.wrapped(text, indent=4)
   for way in ('up', 'down'):
     yield from _list(way, flips[way])
 
@@ -178,5 +183,5 @@ def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _side(point: Mapping[str, Any]) -> Iterator[str]:
   yield shown.percent(point['value'])
-  yield shown.error(point['rerun_error'])
+  yield shown.rerun(point['rerun_error'])
   yield shown.error(point['problems_error'])

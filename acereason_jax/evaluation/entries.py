@@ -4,11 +4,9 @@ Rows are read as training reads them (data/fields.py). In addition there are
 ids under other names, columns that group problems, and digests of the files.
 """
 
-import collections
 import dataclasses
 import hashlib
 import itertools
-import logging
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,8 +68,8 @@ def read(
   ids = (id_column,) if id_column else _IDS
   files, parts = {}, []
   for path, name, stem in zip(paths, names, stems, strict=True):
-    kind, files[name] = _look(path)
-    found = _records(path, kind, [*ids, *columns], known)
+    head, files[name] = _look(path)
+    found = _records(path, head, [*ids, *columns], known)
     if id_column:
       found = _with_ids(found, id_column)
     parts.append(_entries(path, stem, found, ids, columns))
@@ -98,12 +96,10 @@ def _name(path: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-  """The names; those that occur twice get their position."""
-  counts = collections.Counter(names)
-  return [
-    name if counts[name] == 1 else f'{name}-{position}'
-    for position, name in enumerate(names, 1)
-  ]
+  """The names; with their positions before them if some are equal."""
+  if len(set(names)) == len(names):
+    return list(names)
+  return [f'{position}-{name}' for position, name in enumerate(names, 1)]
 
 
 def _look(path: str) -> tuple[bytes, str]:
@@ -225,8 +221,6 @@ def _joined(parts: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
         f'id {entry.row.id!r:.60}: the same row is in {other.file} and '
         f'{entry.file}; leave one of the files out'
       )
-  if clash:
-    logging.info('files share ids; their names become a part of the ids')
   for entry in itertools.chain(*parts):
     if clash:
       name = f'{entry.file}-{entry.row.id}'

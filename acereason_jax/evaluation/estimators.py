@@ -11,13 +11,14 @@ A number that does not exist is nan; without problems, every number is.
 """
 
 import collections
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 
 class Average(NamedTuple):
@@ -153,7 +154,7 @@ def interval(
   """
   if problems < 2:
     return math.nan, math.nan
-  reach = float(stats.t.ppf((1 + share) / 2, problems - 1)) * error
+  reach = float(special.stdtrit(problems - 1, (1 + share) / 2)) * error
   return value - reach, value + reach
 
 
@@ -161,7 +162,7 @@ def rerun_interval(
   value: float, error: float, share: float = 0.95
 ) -> tuple[float, float]:
   """(low, high) for other draws on the same problems, by the normal law."""
-  reach = float(stats.norm.ppf((1 + share) / 2)) * error
+  reach = float(special.ndtri((1 + share) / 2)) * error
   return value - reach, value + reach
 
 
@@ -298,11 +299,17 @@ def _rivals(
       continue
     behind = sum(math.comb(size, j) << bits * j for j in range(r))
     level = math.comb(size, r) << bits * r
-    for _ in range(count):
-      by_tied = [
-        stays * behind + joins * level
-        for stays, joins in zip([*by_tied, 0], [0, *by_tied])
-      ]
+    # Of `count` classes of this size, t tie and the rest stay behind.
+    mine = [
+      math.comb(count, t) * behind ** (count - t) * level**t
+      for t in range(count + 1)
+    ]
+    joined = [0] * (len(by_tied) + count)
+    for (i, a), (j, b) in itertools.product(
+      enumerate(by_tied), enumerate(mine)
+    ):
+      joined[i + j] += a * b
+    by_tied = joined
   return by_tied
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from acereason_jax.evaluation import estimators
 
@@ -100,7 +100,7 @@ def paired(
   if len(d) > 1:
     error = float(d.std(ddof=1)) / math.sqrt(len(d))
     if error > 0:
-      reach = stats.t.ppf([0.975, 0.8], len(d) - 1).sum()
+      reach = special.stdtrit(len(d) - 1, [0.975, 0.8]).sum()
       detectable = float(reach) * error
   return Paired(
     float(d.mean()),

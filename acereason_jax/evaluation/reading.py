@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from acereason_jax import storage
+from acereason_jax.console import terminal
 from acereason_jax.data import records
 
 SCHEMA = 1
@@ -20,7 +21,7 @@ MAX_BYTES = 64 << 20
 MAX_ITEMS = 1 << 20
 _TEXT_CHARS = 4096
 _NAMES = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,39}')
-_SHOWN_CHARS = 60
+_SHOWN_CHARS, _PATH_CHARS = 60, 200
 # An average and the counts that it follows from may differ by this.
 _ROUNDING = 1e-9
 _REMEDY = 'evaluate --judge writes it anew from the samples that are kept'
@@ -71,12 +72,12 @@ def check(results: Any, name: str) -> None:
         _consistent(entry, f'benchmarks.{bench}.{judge}')
   except _Wrong as e:
     got = ascii(e.value)[:_SHOWN_CHARS]
+    path = terminal.one_line(e.path, _PATH_CHARS) or 'the file'
     remedy = _REMEDY
     if e.path == 'schema':
       remedy = 'read it with the version that wrote it'
     raise ValueError(
-      f'{name}: {e.path or "the file"} is {got}, expected {e.expected}; '
-      f'{remedy}'
+      f'{name}: {path} is {got}, expected {e.expected}; {remedy}'
     ) from e
 
 
@@ -302,8 +303,19 @@ def _consistent(entry: Mapping[str, Any], path: str) -> None:
   rates = [row['right'] / row['n'] for row in rows if row['n']]
   if entry['problems'] != len(rates):
     raise _Wrong(f'{path}.problems', entry['problems'], str(len(rates)))
-  mean = sum(rates) / len(rates) if rates else None
-  if (entry['avg'] is None) != (mean is None) or (
-    mean is not None and abs(entry['avg'] - mean) > _ROUNDING
-  ):
-    raise _Wrong(f'{path}.avg', entry['avg'], f'{mean} as by_problem')
+  number = len(rates)
+  _follows(entry, path, 'avg', sum(rates) / number if number else None)
+  _follows(entry, path, 'k', entry['judged'] / number if number else None)
+
+
+def _follows(
+  entry: Mapping[str, Any], path: str, name: str, expected: float | None
+) -> None:
+  """Raises _Wrong unless the field is `expected`, except for rounding."""
+  found = entry[name]
+  if None in (found, expected):
+    same = found is expected
+  else:
+    same = abs(found - expected) <= _ROUNDING * max(1.0, expected)
+  if not same:
+    raise _Wrong(f'{path}.{name}', found, f'{expected} as by_problem')

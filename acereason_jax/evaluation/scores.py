@@ -26,7 +26,7 @@ class Tally(NamedTuple):
   """The rollouts of one problem, as one judge sees them.
 
   problem: the problem.
-  judged: outcomes that have a verdict, by index.
+  judged: outcomes that have a verdict.
   right: how many of them are right.
   failed: number of outcomes without a verdict.
   unparsed: how many of `judged` hold no readable answer.
@@ -195,15 +195,15 @@ def _tallies(
 def _tally(
   problem: values.Problem, judge: str, outcomes: Iterable[Outcome]
 ) -> Tally:
-  ordered = sorted(outcomes, key=lambda o: o.index)
-  judged = tuple(o for o in ordered if _status(o, judge) not in _FAILED)
+  every = tuple(outcomes)
+  judged = tuple(o for o in every if _status(o, judge) not in _FAILED)
   statuses = collections.Counter(_status(o, judge) for o in judged)
   truncated = [o for o in judged if o.stop == 'length']
   return Tally(
     problem,
     judged,
     right=statuses['right'],
-    failed=len(ordered) - len(judged),
+    failed=len(every) - len(judged),
     unparsed=statuses['unparsed'],
     truncated=len(truncated),
     truncated_right=sum(_status(o, judge) == 'right' for o in truncated),

@@ -37,6 +37,16 @@ def error(value: float | None) -> str:
   return f'+-{100 * value:.{digits}f}'
 
 
+def rerun(value: float | None) -> str:
+  """A rerun error. 0 is none: all rollouts of a problem ended alike."""
+  return error(value or None)
+
+
+def count(number: int) -> str:
+  """A number of problems, exact below 100,000."""
+  return f'{number}' if number < 100_000 else size(number)
+
+
 def size(number: float | None) -> str:
   """A count in at most six characters: '812', '11.8K', '42.5M'."""
   if number is None:
@@ -44,7 +54,7 @@ def size(number: float | None) -> str:
   for unit, letter in _UNITS:
     if number >= 0.9995 * unit:
       scaled = number / unit
-      return f'{scaled:.1f}{letter}' if scaled < 999.5 else f'{scaled:.0e}'
+      return f'{scaled:.1f}{letter}' if scaled < 999.5 else f'{number:.0e}'
   return f'{number:.0f}'
 
 

@@ -11,6 +11,7 @@ _HEADER = ('', '', 'n', 'avg', 'rerun', 'problems', 'trunc', 'len')
 _PUBLISHED = ('published', 'diff')
 _MINUTE, _HOUR = 60, 3600
 _MOST_ERRORS = 99.9
+_MOST_GROUPS = 12
 _LEGEND = (
   'Errors are standard errors: rerun for other draws on the same problems, '
   'problems for other problems like these.'
@@ -68,20 +69,16 @@ def _row(
   if judge == next(iter(every)):
     trunc = shown.percent(entry['truncated'])
     trunc = trunc if trunc == shown.NONE else f'{trunc}%'
-    length = shown.size(results['rollouts'][bench]['length']['mean'])
+    # A response has a token at least; rollouts of a file may have no lengths.
+    length = shown.size(results['rollouts'][bench]['length']['mean'] or None)
   return [
-    f'{shown.size(entry["problems"])}x{shown.mean(entry["k"])}',
+    f'{shown.count(entry["problems"])}x{shown.mean(entry["k"])}',
     shown.percent(entry['avg']) + mark,
-    shown.NONE if _is_certain(entry) else shown.error(entry['rerun_error']),
+    shown.rerun(entry['rerun_error']),
     shown.error(entry['problems_error']),
     trunc,
     length,
   ]
-
-
-def _is_certain(entry: _Entry) -> bool:
-  """Whether the rerun error is 0, which more rollouts would change."""
-  return entry['rerun_error'] == 0
 
 
 def _difference(entry: _Entry) -> tuple[str, str]:
@@ -108,8 +105,10 @@ def _of_paper(value: float | None) -> str:
 def _notes(results: Mapping[str, Any]) -> Iterator[str]:
   """What a reader must know about the rows, one text each."""
   for bench, judge, entry in _entries(results):
-    for note in _about(results['data'][bench], entry):
-      yield f'{bench} {judge}: {note}'
+    notes = [*_about(results['data'][bench], entry)]
+    if judge == next(iter(results['benchmarks'][bench])):
+      notes += _groups(entry)
+    yield from (f'{bench} {judge}: {note}' for note in notes)
   for bench, data in results['data'].items():
     if missing := data['missing']:
       ids = ', '.join(terminal.one_line(id, 40) for id, _ in missing[:3])
@@ -132,18 +131,18 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     if unjudged := data['problems'] - entry['problems']:
       text += f', {unjudged:,} problems have no verdict'
     yield text
-  if _is_certain(entry):
+  if entry['rerun_error'] == 0:
     bound = shown.percent(estimators.never_bound(math.floor(entry['k'])))
     yield (
       'every problem was always or never right, so no rerun error can be '
       f'estimated; 0 of {k} fits a solve rate of up to {bound}% (95%)'
     )
-  gain = entry['if_truncated_right'] - entry['avg']
-  if gain > (entry['rerun_error'] or 0):
+  best = entry['if_truncated_right']
+  if best is not None and best - entry['avg'] > (entry['rerun_error'] or 0):
+    without = shown.percent(entry['if_truncated_left_out'])
     yield (
-      f'{avg} would be {shown.percent(entry["if_truncated_right"])} with every '
-      'truncated response right, and is '
-      f'{shown.percent(entry["if_truncated_left_out"])} without them'
+      f'{avg} would be {shown.percent(best)} with every truncated response '
+      f'right, and is {without} without them'
     )
   if many := _of_many(entry):
     yield many
@@ -159,12 +158,25 @@ def _of_many(entry: _Entry) -> str:
     few = ', few' if point['few'] else ''
     found.append(
       f'pass@{point["k"]} {shown.percent(point["value"])} '
-      f'({shown.error(point["rerun_error"])} rerun, '
+      f'({shown.rerun(point["rerun_error"])} rerun, '
       f'{shown.error(point["problems_error"])} problems{few})'
     )
   if above := [p for p in entry['majority'] or () if p['k'] > 1]:
     found.append(f'maj@{above[-1]["k"]} {shown.percent(above[-1]["value"])}')
   return ', '.join(found)
+
+
+def _groups(entry: _Entry) -> Iterator[str]:
+  """avg@k of the groups of problems, one text a kind."""
+  for kind, groups in entry['strata'].items():
+    told = [
+      f'{terminal.one_line(value, 40)} {shown.percent(group["avg"])} '
+      f'{shown.error(group["problems_error"])} ({group["problems"]})'
+      for value, group in [*groups.items()][:_MOST_GROUPS]
+    ]
+    if more := len(groups) - len(told):
+      told.append(f'{more:,} more in results.json')
+    yield f'by {terminal.one_line(kind, 40)}: {", ".join(told)}'
 
 
 def _rating(rating: Mapping[str, Any]) -> str:
@@ -197,9 +209,8 @@ def _cost(results: Mapping[str, Any]) -> str:
   text += f', {_time(seconds)}'
   device = terminal.one_line(str(results['engine'].get('device', '')), 40)
   if chips := cost.get('chips'):
-    text += f' on {chips:.0f} {device}'.rstrip()
-  if (hours := cost.get('chip_hours')) is not None:
-    text += f' = {hours:,.1f} chip-h'
+    hours = cost.get('chip_hours') or 0.0
+    text += f' on {chips:.0f} {device}'.rstrip() + f' = {hours:,.1f} chip-h'
     if price := cost.get('price'):
       total = price * hours
       text += f' (${total:,.2f} at price_per_chip_hour={price:g})'

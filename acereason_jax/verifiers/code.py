@@ -17,9 +17,10 @@ tests together may sleep for the time limit of one test plus two seconds.
 | RE | an exception, an exit status other than 0, a signal | wrong |
 | OLE | more output than may be | wrong |
 | NO_CODE | no closed ```python block | unparsed |
-| SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
+| SANDBOX_ERROR | the jail failed twice; no task, or one without tests | error |
 
 A program under which the jail fails twice is RE if an empty program then runs.
+A stored task is no task if its file is missing or damaged (programs/stored.py).
 """
 
 import collections
@@ -31,7 +32,14 @@ import time
 from typing import Any
 
 from acereason_jax.types import Status, Verdict
-from acereason_jax.verifiers.programs import block, jail, running, tasks
+from acereason_jax.verifiers.programs import (
+  block,
+  checking,
+  jail,
+  running,
+  stored,
+  tasks,
+)
 
 STATUS_OF: dict[str, Status] = {
   'AC': 'right',
@@ -49,29 +57,38 @@ def verify(
   tier: str = 'auto',
   budget_seconds: float = 60.0,
 ) -> Verdict:
-  """Returns the verdict on a response; `answer` is the task as JSON.
+  """Returns the verdict on a response.
 
+  `answer` is the task as JSON, or {"tests": SHA-256} for a stored task.
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order in which tests ran. A submission has
   `budget_seconds` of CPU time for all its tests, sleep as for one test, and
   `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
-  try:
-    task = _task(answer)
-  except ValueError as e:
-    return Verdict('error', f'SANDBOX_ERROR {ascii(str(e))[1:-1]}', 0.0)
-  program = block.extract(response, reasons)
-  if program is None:
-    status, detail = 'NO_CODE', 'no closed ```python block'
-  elif len(program) > _CODE_CHARS:
-    status, detail = 'NO_CODE', f'{len(program)} characters of code'
-  else:
-    status, detail = _judge(program, answer, task, tier, budget_seconds)
+  status, detail = _verified(response, answer, reasons, tier, budget_seconds)
   seconds = time.perf_counter() - start
   return Verdict(
     STATUS_OF.get(status, 'wrong'), f'{status} {detail}'.strip(), seconds
   )
+
+
+def _verified(
+  response: str, answer: str, reasons: bool, tier: str, budget_seconds: float
+) -> tuple[running.CodeStatus, str]:
+  try:
+    task = _task(answer)
+  except ValueError as e:
+    return 'SANDBOX_ERROR', ascii(str(e))[1:-1]
+  program = block.extract(response, reasons)
+  if program is None:
+    return 'NO_CODE', 'no closed ```python block'
+  if len(program) > _CODE_CHARS:
+    return 'NO_CODE', f'{len(program)} characters of code'
+  try:
+    return _judge(program, answer, task, tier, budget_seconds)
+  except stored.Unreadable as e:
+    return 'SANDBOX_ERROR', ascii(str(e))[1:-1]
 
 
 def prepare_worker(
@@ -111,10 +128,16 @@ verify.prepare_worker = prepare_worker
 
 
 def reference(response: str, answer: str) -> Verdict:
-  """Returns 'right' if `answer` is a task with tests, else 'error' and why."""
+  """Returns 'right' if `answer` is a task with tests, else 'error' and why.
+
+  All of a stored task's file is read, because its digest is checked. The
+  reference of a check must pass it.
+  """
   del response
   try:
-    _task(answer)
+    task = _task(answer)
+    if task.kind == 'check':
+      checking.check_reference(task, 'auto')
   except ValueError as e:
     return Verdict('error', ascii(str(e))[1:-1], 0.0)
   return Verdict('right', '', 0.0)
@@ -144,8 +167,11 @@ def explain(
   with contextlib.suppress(jail.SandboxError):
     lines.append(running.started_jail(tier).confinement)
   budget = running.Budget(task, budget_seconds)
-  for number in range(len(task.tests)):
-    ran = running.run_test(program, task, number, tier, budget)
+  for number in range(len(task.tests) if task.kind != 'check' else 1):
+    if task.kind == 'check':
+      ran = checking.run(program, task, tier, budget)
+    else:
+      ran = running.run_test(program, task, number, tier, budget)
     lines.append(
       f'test {number + 1}: {ran.status} {ran.cpu_seconds:.3f} s CPU, '
       f'{ran.peak_bytes / 2**20:.0f} MiB {ran.note}'.rstrip()
@@ -164,12 +190,16 @@ def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:
 explain.prepare_worker = _prepare_explain
 
 
-@functools.lru_cache(256)
 def _task(answer: str) -> tasks.CodeTask:
-  task = tasks.CodeTask.from_json(answer)
-  if not task.tests:
+  """Returns the task of an answer; ValueError: there is none, and why."""
+  digest = stored.digest_of(answer)
+  task = _parsed(answer) if digest is None else stored.task(digest)
+  if not task.tests and task.kind != 'check':
     raise ValueError('a code task without tests: nothing could be wrong')
   return task
+
+
+_parsed = functools.lru_cache(256)(tasks.CodeTask.from_json)
 
 
 # By task: how often each test was the first to fail.
@@ -186,25 +216,40 @@ def _judge(
   tier: str,
   budget_seconds: float,
 ) -> tuple[running.CodeStatus, str]:
-  """Runs tests until one fails, starting with those that failed others."""
+  """Runs tests until one fails, starting with those that failed others.
+
+  The benchmark's own check decides for tasks of kind 'check'.
+  """
   problem = _digest(answer)
   submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:
     return known
-  kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
-  order = sorted(range(len(task.tests)), key=lambda i: (-kills[i], i))
   budget = running.Budget(task, budget_seconds)
-  found = 'AC', f'{len(task.tests)} tests'
-  for number in order:
-    ran = running.run_test(program, task, number, tier, budget)
-    if ran.status != 'AC':
-      kills[number] += ran.status != 'SANDBOX_ERROR'
-      found = ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
-      break
+  if task.kind == 'check':
+    ran = checking.run(program, task, tier, budget)
+    found = ran.status, ran.note
+  else:
+    found = _tested(program, problem, task, tier, budget)
   # A verdict that depended on the clock or the jail is not stored.
   if found[0] not in ('TLE', 'SANDBOX_ERROR'):
     _remember(_memo, submission, found)
   return found
+
+
+def _tested(
+  program: str,
+  problem: bytes,
+  task: tasks.CodeTask,
+  tier: str,
+  budget: running.Budget,
+) -> tuple[running.CodeStatus, str]:
+  kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
+  for number in sorted(range(len(task.tests)), key=lambda i: (-kills[i], i)):
+    ran = running.run_test(program, task, number, tier, budget)
+    if ran.status != 'AC':
+      kills[number] += ran.status != 'SANDBOX_ERROR'
+      return ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
+  return 'AC', f'{len(task.tests)} tests'
 
 
 def _digest(text: str) -> bytes:
