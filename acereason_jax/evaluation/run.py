@@ -280,7 +280,7 @@ def _judged(
   began, before = time.monotonic(), store.judge_seconds
   try:
     if asked.requests:
-      _decode(job, how, store, judging, asked, trace, stop)
+      decode(job, how, store, judging, asked, trace, stop)
     stop.heed()
     with watchdog.phase('judge'):
       while not _everyone(judging.work(_WORK_SECONDS)):
@@ -309,7 +309,7 @@ def _judged(
   )
 
 
-def _decode(
+def decode(
   job: Job,
   how: How,
   store: samples.Store,
@@ -324,7 +324,7 @@ def _decode(
     watchdog.phase('load'),
     exits.one_line_for(ValueError, OSError),
   ):
-    served = _serve(job)
+    served = make_engine(job)
   stream = served.engine.stream(
     served.params,
     asked.requests,
@@ -355,7 +355,7 @@ def _decode(
           terminal.say(forecast.early(lengths, len(asked.requests)))
 
 
-def _serve(job: Job) -> serve.Served:
+def make_engine(job: Job) -> serve.Served:
   """The engine and the weights.
 
   Its sizes depend on the config and the devices only, not on which rollouts
