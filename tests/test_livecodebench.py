@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import random
+import subprocess
 import sys
 import tracemalloc
 import zlib
@@ -22,6 +23,7 @@ from acereason_jax.evaluation import livecodebench
 from acereason_jax.verifiers import code
 from acereason_jax.verifiers.programs import stored
 
+GUARD = 120
 NAMES = 'test.jsonl', *(f'test{i}.jsonl' for i in range(2, 7))
 ROWS = 400, 111, 101, 101, 167, 175
 
@@ -306,7 +308,7 @@ def test_hostile_rows_are_missing_with_their_reason(tmp_path, monkeypatch):
   assert not touched.exists()
   # The good rows have one task; what was begun is gone.
   assert len(list((tmp_path / 'tasks').glob('*.tests.jsonl'))) == 1
-  assert not list((tmp_path / 'tasks').glob('.*'))
+  assert not list((tmp_path / 'tasks').glob('.*.partial'))
 
 
 # --- the file ---------------------------------------------------------------
@@ -410,6 +412,39 @@ def test_a_second_load_converts_nothing(tmp_path, folder, monkeypatch):
     for index in folder.glob(f'*{livecodebench._SUFFIX}'):
       index.write_text(damage)
     assert load() == first, damage
+
+
+def test_processes_that_load_a_file_at_once_convert_it_once(tmp_path):
+  rows = [
+    row(f'q{i}', private_test_cases=pickled(*[stdin_case(f'{i}', '1')] * 9))
+    for i in range(200)
+  ]
+  path = write(tmp_path / 'a.jsonl', rows)
+  program = (
+    'import sys\nfrom acereason_jax.evaluation import livecodebench\n'
+    'sys.stdin.read()\n'
+    'found = livecodebench.livecodebench([sys.argv[1]])\n'
+    'print(*(p.row.answer for p in found.problems))\n'
+  )
+  env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', program, path],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env=env,
+      text=True,
+    )
+    for _ in range(3)
+  ]
+  for process in processes:  # All begin now.
+    process.stdin.close()
+    process.stdin = None
+  said = [process.communicate(timeout=GUARD) for process in processes]
+  assert len({out for out, _ in said}) == 1
+  assert len(said[0][0].split('{')) == 201
+  assert sum('storing the tests' in err for _, err in said) == 1
 
 
 # --- piece by piece ---------------------------------------------------------

@@ -163,7 +163,10 @@ def test_any_number_of_processes_may_store_one_task(folder):
     )
     for _ in range(3)
   ]
-  said = [process.communicate('', GUARD)[0] for process in processes]
+  for process in processes:  # All begin now.
+    process.stdin.close()
+    process.stdin = None
+  said = [process.communicate(timeout=GUARD)[0] for process in processes]
   assert len({*''.join(said).split('\n')} - {''}) == 1
   answer = said[0].splitlines()[0]
   assert [f.name for f in folder.iterdir()] == [_file(folder, answer).name]

@@ -10,6 +10,7 @@ same file loads in seconds the next time.
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -202,19 +203,39 @@ def _entries(
   with records.opened(path) as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
     index = os.path.join(folder, _index_name(digest, tests, start, end))
-    if (known := _known(index)) is not None:
-      return digest, known
-    print(
-      f'storing the tests of {terminal.printable(os.fspath(path))} '
-      f'({os.fstat(file.fileno()).st_size / 1e6:,.0f} MB) in {folder}',
-      file=sys.stderr,
-      flush=True,
-    )
-    file.seek(0)
-    entries = list(_converted(path, file, tests, start, end))
+    entries = _known(index)
+    if entries is None:
+      shown = terminal.printable(os.fspath(path))
+      with _alone(index, f'waiting for another process that stores {shown}'):
+        # Another process may have done it meanwhile.
+        entries = _known(index)
+        if entries is None:
+          size = os.fstat(file.fileno()).st_size
+          print(
+            f'storing the tests of {shown} ({size / 1e6:,.0f} MB) in {folder}',
+            file=sys.stderr,
+            flush=True,
+          )
+          file.seek(0)
+          entries = list(_converted(path, file, tests, start, end))
+          _write_index(index, entries)
+  return digest, entries
+
+
+@contextlib.contextmanager
+def _alone(index: str, busy: str) -> Iterator[None]:
+  """One process at a time, where the file system has locks: to save work."""
+  folder, name = os.path.split(index)
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError):
+      lock = os.path.join(folder, f'.{name}.lock')
+      stack.enter_context(files.locked(lock, busy))
+    yield
+
+
+def _write_index(index: str, entries: Sequence[_Entry]) -> None:
   lines = [json.dumps(value) + '\n' for value in (len(entries), *entries)]
   files.write_atomically(index, ''.join(lines))
-  return digest, entries
 
 
 def _index_name(digest: str, tests: str, start: str, end: str) -> str:
