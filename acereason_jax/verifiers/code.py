@@ -10,7 +10,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 
 | status | when | verdict |
 |---|---|---|
-| AC | all tests pass | right |
+| AC | all tests pass, or the task's own check | right |
 | WA | other output, or another value | wrong |
 | TLE | CPU time over the limit or the budget, or asleep | wrong |
 | MLE | memory over the limit | wrong |
@@ -20,6 +20,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 | SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
 
 A program under which the jail fails twice is RE if an empty program then runs.
+Benchmarks such as HumanEval decide by a check of their own: see `checking`.
 """
 
 import collections

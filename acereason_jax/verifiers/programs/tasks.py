@@ -121,7 +121,7 @@ def _check(task: CodeTask) -> None:
     (
       'fn',
       isinstance(task.fn, str)
-      and re.fullmatch(names.get(task.kind, ''), task.fn),
+      and re.fullmatch(names.get(str(task.kind), ''), task.fn),
       "'f' or 'Solution().f' for kind 'call', 'f' for 'check', '' for 'stdin'",
     ),
     (
