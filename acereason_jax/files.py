@@ -21,8 +21,15 @@ from typing import IO
 Path = str | os.PathLike
 
 _SCRATCH = 'acereason_jax-'
+_CACHE = 'ACEREASON_CACHE'
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def cache_folder() -> str:
+  """The folder for what can be made again: $ACEREASON_CACHE or ~/.cache/...."""
+  home = os.path.expanduser('~/.cache/acereason_jax')
+  return os.environ.get(_CACHE, home)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

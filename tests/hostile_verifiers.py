@@ -33,6 +33,12 @@ def echo(response: str, answer: str, *, prefix: str = '') -> Verdict:
   return Verdict('right' if equal else 'wrong', detail, 0.0)
 
 
+def identify(response: str, answer: str) -> Verdict:
+  while response and not os.path.exists(response):
+    time.sleep(0.01)
+  return Verdict('right', str(os.getpid()), 0.0)
+
+
 def prepared(response: str, answer: str, *, ready: str) -> Verdict:
   return Verdict('right', '', 0.0)
 

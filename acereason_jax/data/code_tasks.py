@@ -18,12 +18,13 @@ text.
 """
 
 import ast
+import itertools
 import keyword
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from acereason_jax.data import python_source, tolerance, untrusted
+from acereason_jax.data import python_source, tolerance, unpacking, untrusted
 from acereason_jax.data.untrusted import expect
 
 # Limits are set for compiled languages. An interpreter with its usual modules
@@ -56,9 +57,7 @@ def apps(
   pairs = untrusted.pairs(data, 'inputs', 'outputs')
   name = data.get('fn_name')
   if name is None:
-    return _stdin_task(
-      ((untrusted.text(i), untrusted.text(o)) for i, o in pairs), statement
-    )
+    return _stdin_task((_stdin_test(i, o) for i, o in pairs), statement)
   expect(isinstance(name, str), 'fn_name is not text')
   in_class = 'Solution' in _CLASS.findall(
     python_source.uncommented(starter_code)
@@ -89,7 +88,7 @@ def codecontests(row: Mapping[str, Any]) -> Task:
     if (tests := row.get(part)) is not None:
       expect(isinstance(tests, Mapping), f'{part} is not an object')
       pairs += untrusted.pairs(tests, 'input', 'output')
-  tests = ((untrusted.text(i), untrusted.text(o)) for i, o in pairs)
+  tests = (_stdin_test(i, o) for i, o in pairs)
   task = _stdin_task(tests, row.get('description') or '')
   return task | _limits(row.get('time_limit'), row.get('memory_limit_bytes'))
 
@@ -147,27 +146,62 @@ def livecodebench(
 ) -> Task:
   """All tests of a LiveCodeBench row, from its text fields.
 
-  Private tests are JSON, or base64 of zlib of a pickled text of JSON: those
-  few bytes around the text are matched here, and no unpickler runs.
+  Private tests are JSON, or base64 of zlib of a pickled text of JSON; see
+  `unpacking`.
   """
-  cases = untrusted.cases(public_test_cases, 'public_test_cases')
-  cases += untrusted.cases(
-    untrusted.unpacked(private_test_cases), 'private_test_cases'
+  task, tests, more = livecodebench_parts(
+    public_test_cases, private_test_cases, metadata, statement
   )
-  kinds = {case.get('testtype', '') for case in cases}
-  if kinds == {'stdin'}:
-    return _stdin_task(_texts(cases), statement)
+  return task | {'tests': list(tests)} | more()
+
+
+def livecodebench_parts(
+  public_test_cases: str,
+  private_test_cases: str,
+  metadata: str,
+  statement: str = '',
+) -> tuple[Task, Iterator[Task], Callable[[], Task]]:
+  """The task of `livecodebench` as `task_store.store` takes it.
+
+  The second part holds one test in memory, and raises ValueError as
+  `livecodebench` does.
+  """
+  cases = itertools.chain(
+    unpacking.cases(public_test_cases, 'public_test_cases'),
+    unpacking.private_cases(private_test_cases),
+  )
+  first = next(cases, None)
+  kinds = [] if first is None else [first.get('testtype', '')]
   expect(
-    kinds == {'functional'}, f'testtypes are {untrusted.shown(sorted(kinds))}'
+    kinds in (['stdin'], ['functional']),
+    f'testtypes are {untrusted.shown(kinds)}',
   )
+  cases = _of_one_kind(itertools.chain([first], cases), kinds[0])
+  if kinds == ['stdin']:
+    seen = _Seen(_texts(cases), statement)
+    return {'kind': 'stdin'}, seen.tests(), seen.more
   about = untrusted.loads(metadata, 'metadata')
   name = about.get('func_name') if isinstance(about, dict) else None
   expect(isinstance(name, str), 'metadata has no func_name')
-  tests = [
+  fn = f'Solution().{name}'
+  _check_function(fn)
+  calls = _call_tests(
     (untrusted.lines(c['input']), untrusted.loads(c['output'], 'output'))
     for c in cases
-  ]
-  return _call_task(f'Solution().{name}', tests, statement)
+  )
+  seen = _Seen(calls, statement, of_leetcode=True)
+  return {'kind': 'call', 'fn': fn}, seen.tests(), seen.more
+
+
+def _of_one_kind(
+  cases: Iterable[Mapping[str, Any]], kind: str
+) -> Iterator[Mapping[str, Any]]:
+  for case in cases:
+    other = case.get('testtype', '')
+    expect(
+      other == kind, f'testtypes are {untrusted.shown(sorted([kind, other]))}'
+    )
+    yield case
 
 
 def leetcode(
@@ -258,24 +292,68 @@ def asserts(source: str, entry_point: str = '') -> tuple[Task, int]:
   return task, len(found) - len(tests)
 
 
-def _texts(cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-  """Yields (stdin, expected output)."""
-  return (
-    (untrusted.text(c['input']), untrusted.text(c['output'])) for c in cases
-  )
+def _texts(cases: Iterable[Mapping[str, Any]]) -> Iterator[Task]:
+  """Yields tests of stdin and expected output."""
+  return (_stdin_test(c['input'], c['output']) for c in cases)
 
 
-def _stdin_task(tests: Iterable[tuple[str, str]], statement: str) -> Task:
-  tests = [{'stdin': i, 'expected': o} for i, o in tests]
-  expect(bool(tests), 'there are no tests')
-  # A program that does nothing would pass.
-  expect(any(t['expected'].strip() for t in tests), 'no test expects output')
-  return {'kind': 'stdin', 'tests': tests, **tolerance.allowed_error(statement)}
+def _stdin_test(stdin: Any, expected: Any) -> Task:
+  return {'stdin': untrusted.text(stdin), 'expected': untrusted.text(expected)}
+
+
+class _Seen:
+  """Passes tests on, and remembers what the fields of the task depend on."""
+
+  def __init__(
+    self, tests: Iterable[Task], statement: str, of_leetcode: bool = False
+  ):
+    self._tests, self._of_leetcode = tests, of_leetcode
+    self._error = tolerance.allowed_error(statement)
+    self._any = self._output = self._float = False
+
+  def tests(self) -> Iterator[Task]:
+    for test in self._tests:
+      expected = test['expected']
+      self._any = True
+      self._output = self._output or 'args' in test or bool(expected.strip())
+      if self._of_leetcode and not self._float:
+        self._float = _has_float(expected)
+      yield test
+    expect(self._any, 'there are no tests')
+    # A program that does nothing would pass.
+    expect(self._output, 'no test expects output')
+
+  def more(self) -> Task:
+    """The fields for an allowed error, once the tests are read."""
+    if not self._error and self._float:
+      return dict(_LEETCODE_ERROR)
+    return self._error
+
+
+def _call_tests(tests: Iterable[tuple[list, Any]]) -> Iterator[Task]:
+  for args, expected in tests:
+    yield {
+      'args': [untrusted.argument(a) for a in args],
+      'expected': untrusted.result(expected),
+    }
+
+
+def _stdin_task(tests: Iterable[Task], statement: str) -> Task:
+  seen = _Seen(tests, statement)
+  return {'kind': 'stdin', 'tests': list(seen.tests()), **seen.more()}
 
 
 def _call_task(
   fn: str, tests: Iterable[tuple[list, Any]], statement: str = ''
 ) -> Task:
+  _check_function(fn)
+  # A class Solution is LeetCode's.
+  seen = _Seen(_call_tests(tests), statement, of_leetcode='.' in fn)
+  tests = list(seen.tests())  # Before `more`.
+  return {'kind': 'call', 'fn': fn, 'tests': tests, **seen.more()}
+
+
+def _check_function(fn: str) -> None:
   match = _FUNCTION.fullmatch(fn)
   expect(
     match is not None
@@ -284,19 +362,6 @@ def _call_task(
     and not match[2].startswith('__'),
     f'{untrusted.shown(fn)} is no name of a function',
   )
-  tests = [
-    {
-      'args': [untrusted.argument(a) for a in args],
-      'expected': untrusted.result(expected),
-    }
-    for args, expected in tests
-  ]
-  expect(bool(tests), 'there are no tests')
-  error = tolerance.allowed_error(statement)
-  if not error and match[1] and any(_has_float(t['expected']) for t in tests):
-    # A class Solution is LeetCode's.
-    error = _LEETCODE_ERROR
-  return {'kind': 'call', 'fn': fn, 'tests': tests, **error}
 
 
 def _has_float(value: Any) -> bool:

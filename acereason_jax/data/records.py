@@ -101,20 +101,50 @@ def jsonl(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
     ValueError: one line, naming path:line where there is one.
   """
   with opened(path) as file:
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
-      number += 1
-      if number == 1:
-        _check_kind(path, line)
-        line = line.removeprefix(_BOM)
-      where = f'{path}:{number}'
-      if len(line) > MAX_LINE_BYTES:
-        raise ValueError(
-          f'{where}: longer than {MAX_LINE_BYTES:,} bytes; expected JSON '
-          'lines: one object a line'
-        )
-      if line.strip():
-        yield where, _parsed(where, line)
+    yield from parsed_lines(path, file)
+
+
+def parsed_lines(
+  path: str | os.PathLike, file: BinaryIO, most_bytes: int = MAX_LINE_BYTES
+) -> Iterator[tuple[str, Any]]:
+  """`jsonl` of a file that is open, with lines of at most so many bytes."""
+  number = 0
+  while line := file.readline(most_bytes + 1):
+    number += 1
+    if number == 1:
+      _check_kind(path, line)
+      line = line.removeprefix(_BOM)
+    where = f'{path}:{number}'
+    if len(line) > most_bytes:
+      raise ValueError(
+        f'{where}: longer than {most_bytes:,} bytes; expected JSON lines: one '
+        'object a line'
+      )
+    if line and not line.isspace():
+      record = _parsed(where, line)
+      # Lines may be large: nothing is kept while the next one is read.
+      del line
+      yield where, record
+      del record
+
+
+def array(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
+  """Yields ('path[i]', element) of a file that is one JSON array, i from 0.
+
+  The whole file is parsed, so it may be as long as one line of `jsonl`.
+
+  Raises:
+    ValueError: one line naming path.
+  """
+  with opened(path, MAX_LINE_BYTES) as file:
+    content = file.read(MAX_LINE_BYTES).removeprefix(_BOM)
+  found = _parsed(os.fspath(path), content)
+  if not isinstance(found, list):
+    raise ValueError(
+      f'{path}: expected a JSON array of objects, got {found!r:.60}'
+    )
+  for number, element in enumerate(found):
+    yield f'{path}[{number}]', element
 
 
 def _check_kind(path: str | os.PathLike, line: bytes) -> None:

@@ -1,28 +1,14 @@
 """Untrusted fields of a data set's row as JSON values, within bounds."""
 
-import base64
 import json
 import math
-import re
-import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-# The largest fields of LiveCodeBench are some hundred MB of text.
-_PRIVATE_BYTES = 512 << 20
 _DEPTH = 64
 # Python reads and writes at most 4,300 decimal digits.
 _BITS = 14_000
 _SHOWN_CHARS = 80
-# The bytes that pickle writes for one text, in protocols 2 to 5: the protocol,
-# maybe the start of a frame, the text's length and the text; then it is
-# memoised.
-_PICKLE_START = re.compile(
-  rb'\x80[\x02-\x05](?:\x95.{8})?(?:\x8c(.)|X(.{4})|\x8d(.{8}))', re.DOTALL
-)
-_PICKLE_END = re.compile(
-  rb'(?:\x95.{8})?(?:\x94|q.|r.{4})?(?:\x95.{8})?\.', re.DOTALL
-)
 
 
 def expect(condition: bool, otherwise: str) -> None:
@@ -92,40 +78,6 @@ def seconds(limit: Any) -> float:
     'time_limit is no time',
   )
   return parts[0] + parts[1] / 1e9
-
-
-def unpacked(text: Any) -> str:
-  """Returns LiveCodeBench's private tests as JSON text."""
-  expect(isinstance(text, str), 'private_test_cases is not text')
-  if text.lstrip()[:1] == '[':
-    return text
-  try:
-    packed = base64.b64decode(text, validate=True)
-    unpacker = zlib.decompressobj()
-    data = unpacker.decompress(packed, _PRIVATE_BYTES)
-  except (ValueError, zlib.error) as e:
-    raise ValueError('private_test_cases is not base64 of zlib') from e
-  expect(
-    unpacker.eof and not unpacker.unused_data,
-    f'private_test_cases is cut off, or more than {_PRIVATE_BYTES} bytes',
-  )
-  return _pickled_text(data)
-
-
-def _pickled_text(data: bytes) -> str:
-  """Returns the text that `data` is a pickle of, without unpickling."""
-  start = _PICKLE_START.match(data)
-  expect(start is not None, 'the pickle does not hold a text')
-  size = next(group for group in start.groups() if group is not None)
-  stop = start.end() + int.from_bytes(size, 'little')
-  expect(
-    stop < len(data) and _PICKLE_END.fullmatch(data, stop) is not None,
-    'the pickle holds more or less than one text',
-  )
-  try:
-    return data[start.end() : stop].decode()
-  except UnicodeDecodeError as e:
-    raise ValueError('the pickled text is not UTF-8') from e
 
 
 def loads(text: Any, what: str) -> Any:

@@ -81,8 +81,7 @@ def path(name: str, cache_dir: str | None = None) -> str:
       f'embedded model {name!r}: expected one of {", ".join(EMBEDDED)}'
     )
   if cache_dir is None:
-    home = os.path.expanduser('~/.cache/acereason_jax')
-    cache_dir = os.environ.get('ACEREASON_CACHE', home)
+    cache_dir = files.cache_folder()
   directory = os.path.join(cache_dir, name)
   if os.path.isdir(directory):  # complete: it came there by a rename
     return directory

@@ -17,9 +17,10 @@ tests together may sleep for the time limit of one test plus two seconds.
 | RE | an exception, an exit status other than 0, a signal | wrong |
 | OLE | more output than may be | wrong |
 | NO_CODE | no closed ```python block | unparsed |
-| SANDBOX_ERROR | the jail failed twice; or a task without tests | error |
+| SANDBOX_ERROR | the jail failed twice; no task, or one without tests | error |
 
 A program under which the jail fails twice is RE if an empty program then runs.
+A stored task is no task if its file is missing or damaged (programs/stored.py).
 Benchmarks such as HumanEval decide by a check of their own: see `checking`.
 """
 
@@ -37,6 +38,7 @@ from acereason_jax.verifiers.programs import (
   checking,
   jail,
   running,
+  stored,
   tasks,
 )
 
@@ -56,29 +58,38 @@ def verify(
   tier: str = 'auto',
   budget_seconds: float = 60.0,
 ) -> Verdict:
-  """Returns the verdict on a response; `answer` is the task as JSON.
+  """Returns the verdict on a response.
 
+  `answer` is the task as JSON, or {"tests": SHA-256} for a stored task.
   `detail` begins with the status: 'AC 20 tests', 'WA test 3: ...'. Test 3 is
   the third of the task, whatever the order in which tests ran. A submission has
   `budget_seconds` of CPU time for all its tests, sleep as for one test, and
   `longest_seconds` of wall time in all.
   """
   start = time.perf_counter()
-  try:
-    task = _task(answer)
-  except ValueError as e:
-    return Verdict('error', f'SANDBOX_ERROR {ascii(str(e))[1:-1]}', 0.0)
-  program = block.extract(response, reasons)
-  if program is None:
-    status, detail = 'NO_CODE', 'no closed ```python block'
-  elif len(program) > _CODE_CHARS:
-    status, detail = 'NO_CODE', f'{len(program)} characters of code'
-  else:
-    status, detail = _judge(program, answer, task, tier, budget_seconds)
+  status, detail = _verified(response, answer, reasons, tier, budget_seconds)
   seconds = time.perf_counter() - start
   return Verdict(
     STATUS_OF.get(status, 'wrong'), f'{status} {detail}'.strip(), seconds
   )
+
+
+def _verified(
+  response: str, answer: str, reasons: bool, tier: str, budget_seconds: float
+) -> tuple[running.CodeStatus, str]:
+  try:
+    task = _task(answer)
+  except ValueError as e:
+    return 'SANDBOX_ERROR', ascii(str(e))[1:-1]
+  program = block.extract(response, reasons)
+  if program is None:
+    return 'NO_CODE', 'no closed ```python block'
+  if len(program) > _CODE_CHARS:
+    return 'NO_CODE', f'{len(program)} characters of code'
+  try:
+    return _judge(program, answer, task, tier, budget_seconds)
+  except stored.Unreadable as e:
+    return 'SANDBOX_ERROR', ascii(str(e))[1:-1]
 
 
 def prepare_worker(
@@ -120,7 +131,8 @@ verify.prepare_worker = prepare_worker
 def reference(response: str, answer: str) -> Verdict:
   """Returns 'right' if `answer` is a task with tests, else 'error' and why.
 
-  The reference of a check must pass it.
+  All of a stored task's file is read, because its digest is checked. The
+  reference of a check must pass it.
   """
   del response
   try:
@@ -179,12 +191,16 @@ def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:
 explain.prepare_worker = _prepare_explain
 
 
-@functools.lru_cache(256)
 def _task(answer: str) -> tasks.CodeTask:
-  task = tasks.CodeTask.from_json(answer)
+  """Returns the task of an answer; ValueError: there is none, and why."""
+  digest = stored.digest_of(answer)
+  task = _parsed(answer) if digest is None else stored.task(digest)
   if not task.tests and task.kind != 'check':
     raise ValueError('a code task without tests: nothing could be wrong')
   return task
+
+
+_parsed = functools.lru_cache(256)(tasks.CodeTask.from_json)
 
 
 # By task: how often each test was the first to fail.

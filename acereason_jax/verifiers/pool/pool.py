@@ -2,7 +2,8 @@
 
 A worker cannot stop its clock: the parent holds the deadline, which covers one
 task's running time, never its queueing or a worker's start. One thread owns
-each worker (see `process`), which runs `worker` in a `sandbox`.
+each worker (see `process`), which runs `worker` in a `sandbox`. Responses to
+one question go to one worker where none waits for that: see `affinity`.
 """
 
 import collections
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from acereason_jax.types import Verdict
-from acereason_jax.verifiers.pool import worker
+from acereason_jax.verifiers.pool import affinity, worker
 from acereason_jax.verifiers.pool.process import (
   Died,
   Garbage,
@@ -71,11 +72,13 @@ class _Task:
   """A response to judge.
 
   id: its number in this pool.
+  key: equal for equal answers.
   message: message that the worker gets.
   future: future that gets the verdict.
   """
 
   id: int
+  key: int
   message: bytes
   future: concurrent.futures.Future[Verdict]
 
@@ -130,11 +133,13 @@ class VerifierPool:
     )
     self._timeout_seconds = timeout_seconds
     self._ids = itertools.count()
-    self._waiting: collections.deque[_Task] = collections.deque()
+    self._waiting: affinity.Waiting[_Task] = affinity.Waiting()
     self._waiting_bytes = 0
     self._closed = False
     self._lock = threading.Lock()
-    self._work = threading.Condition(self._lock)
+    # One a worker, and the workers that wait for theirs, longest first.
+    self._work = [threading.Condition(self._lock) for _ in range(workers)]
+    self._idle: dict[int, None] = {}
     self._room = threading.Condition(self._lock)
     self._verdicts: collections.Counter[str] = collections.Counter()
     self._totals: collections.Counter[str] = collections.Counter()
@@ -143,9 +148,9 @@ class VerifierPool:
     self._threads: list[threading.Thread] = []
     started = [concurrent.futures.Future() for _ in range(workers)]
     try:
-      for future in started:
+      for index, future in enumerate(started):
         thread = threading.Thread(
-          target=self._supervise, args=(future,), daemon=True
+          target=self._supervise, args=(index, future), daemon=True
         )
         thread.start()
         self._threads.append(thread)
@@ -175,14 +180,15 @@ class VerifierPool:
     message = worker.encode(
       {'id': task_id, 'response': response, 'answer': answer}
     )
-    task = _Task(task_id, message, concurrent.futures.Future())
+    future = concurrent.futures.Future()
+    task = _Task(task_id, hash(answer), message, future)
     with self._lock:
       self._room.wait_for(lambda: self._closed or self._has_room(task))
       if self._closed:
         raise RuntimeError('submit() on a closed VerifierPool')
-      self._waiting.append(task)
+      self._waiting.add(task.key, task)
       self._waiting_bytes += task.size
-      self._work.notify()
+      self._wake(task.key)
     return task.future
 
   def as_completed(
@@ -241,7 +247,8 @@ class VerifierPool:
       cancelled = list(self._waiting)
       self._waiting.clear()
       self._waiting_bytes = 0
-      self._work.notify_all()
+      for condition in self._work:
+        condition.notify_all()
       self._room.notify_all()
     for task in cancelled:
       task.future.cancel()
@@ -258,21 +265,34 @@ class VerifierPool:
     # itself.
     return threading.current_thread() in self._threads
 
-  def _take(self) -> _Task | None:
+  def _wake(self, key: int) -> None:
+    """Wakes a worker for a task, if one is idle; called with the lock held."""
+    known = (w for w in self._waiting.workers(key) if w in self._idle)
+    index = next(known, next(iter(self._idle), None))
+    if index is not None:
+      del self._idle[index]
+      self._work[index].notify()
+
+  def _take(self, index: int) -> _Task | None:
     """Returns a task, now counted as running; None if the pool is closed."""
     with self._lock:
       while True:
-        self._work.wait_for(lambda: self._waiting or self._closed)
+        while not self._waiting and not self._closed:
+          self._idle[index] = None
+          self._work[index].wait()
+        self._idle.pop(index, None)
         if not self._waiting:
           return None
-        task = self._waiting.popleft()
+        task = self._waiting.take(index)
         self._waiting_bytes -= task.size
         self._room.notify_all()
         if task.future.set_running_or_notify_cancel():
           self._totals['running'] += 1
           return task
 
-  def _supervise(self, started: concurrent.futures.Future[str]) -> None:
+  def _supervise(
+    self, index: int, started: concurrent.futures.Future[str]
+  ) -> None:
     """Owns one worker for life; the kernel ties the worker to this thread."""
     process = Process(self._setup)
     try:
@@ -281,7 +301,7 @@ class VerifierPool:
       started.set_exception(e)
       return
     try:
-      while (task := self._take()) is not None:
+      while (task := self._take(index)) is not None:
         self._resolve(task, process)
         if process.worn():
           # Renewed at once, not when it is needed; the next task reports a

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from acereason_jax import children
 from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers.pool import worker
+from acereason_jax.verifiers.programs import stored
 
 _START_SECONDS = 120.0
 _REPLY_BYTES = 1 << 20
@@ -78,7 +79,9 @@ class Process:
         bufsize=0,
         # gmpy2 and flint would compute 10^9! in C endlessly; Python integers
         # can be interrupted.
-        env=children.environment(SYMPY_GROUND_TYPES='python'),
+        env=children.environment(
+          SYMPY_GROUND_TYPES='python', **stored.environment()
+        ),
         # Only the trainer handles a Ctrl+C at the terminal; it saves first.
         start_new_session=True,
       )

@@ -322,7 +322,8 @@ def _one_line(text: bytes) -> str:
 
 
 def _read(file: int, start: int, most: int) -> bytes:
-  parts, end = [], start + most
+  # Python allocates as many bytes as it is asked to read.
+  parts, end = [], min(start + most, os.fstat(file).st_size)
   while start < end and (part := os.pread(file, end - start, start)):
     parts.append(part)
     start += len(part)

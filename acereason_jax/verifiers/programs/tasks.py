@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from acereason_jax.verifiers.programs import compare
@@ -29,7 +30,8 @@ class CodeTask:
     function is called with `args` and returns `expected`. 'check': the source
     `check` decides about its function; see `checking`.
   tests: tests, which must all pass; for kind 'check' arguments that the source
-    finds as INPUTS, with the tags of `calls`.
+    finds as INPUTS, with the tags of `calls`. Those of a stored task are read
+    one at a time (see `stored`).
   fn: function, 'f' or 'Solution().f'; '' for kind 'stdin', 'f' for 'check'.
   time_limit_seconds: CPU time of one test, or of one call of a check.
   memory_bytes: memory of one test.
@@ -42,7 +44,7 @@ class CodeTask:
   """
 
   kind: Literal['stdin', 'call', 'check']
-  tests: tuple[Test, ...]
+  tests: Sequence[Test]
   fn: str = ''
   time_limit_seconds: float = 6.0
   memory_bytes: int = 1 << 30
@@ -77,16 +79,32 @@ class CodeTask:
       record.get('tests'), list
     ):
       raise ValueError('a code task needs an object with a list of tests')
-    known = {f.name for f in dataclasses.fields(CodeTask)}
-    if unknown := sorted(set(record) - known):
-      raise ValueError(f'a code task has no field {unknown[0]!r:.60}')
-    tests = tuple(_test(t, record.get('kind')) for t in record['tests'])
-    task = CodeTask(**{**record, 'tests': tests})
-    _check(task)
-    return task
+    tests = tuple(test_of(t, record.get('kind')) for t in record['tests'])
+    return task_of(record, tests)
 
 
-def _test(record: Any, kind: Any) -> Test:
+def task_of(record: Mapping[str, Any], tests: Sequence[Test]) -> CodeTask:
+  """A task of the fields of its JSON form, with these tests.
+
+  Raises:
+    ValueError: one line; a field is unknown or invalid.
+  """
+  known = {f.name for f in dataclasses.fields(CodeTask)}
+  if unknown := sorted(set(record) - known):
+    raise ValueError(f'a code task has no field {unknown[0]!r:.60}')
+  if 'kind' not in record:
+    raise ValueError("a code task without a kind: 'stdin' or 'call'")
+  task = CodeTask(**{**record, 'tests': tests})
+  _check(task)
+  return task
+
+
+def test_of(record: Any, kind: Any) -> Test:
+  """A test of its JSON form, for a task of this kind.
+
+  Raises:
+    ValueError: one line that says what is wrong with it.
+  """
   if not isinstance(record, dict) or 'expected' not in record:
     raise ValueError(f'a test without what is expected: {record!r:.60}')
   stdin, args = record.get('stdin', ''), record.get('args', [])
