@@ -386,6 +386,8 @@ def test_explain_shows_the_run():
     (dict(fn='Solution().add'), 'fn'),
     (dict(fn=''), 'fn'),
     (dict(kind='call'), 'check'),
+    (dict(kind=['check']), 'kind'),
+    (dict(before=None), 'check'),
     (dict(kind='stdin', fn=''), 'check'),
   ],
 )

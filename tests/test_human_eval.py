@@ -5,6 +5,8 @@ import importlib.util
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -182,3 +184,45 @@ def test_bad_files(tmp_path):
     human_eval.human_eval((good, same))
   with pytest.raises(ValueError, match='expected a tuple of paths'):
     human_eval.human_eval(good)
+
+
+def test_verdicts_next_to_the_public_harness(tmp_path):
+  """The one disagreement: a program that changes a helper of its check."""
+  (decode,) = (r for r in ROWS if r['entry_point'] == 'decode_cyclic')
+  cheat = 'def encode_cyclic(s): return s\ndef decode_cyclic(s): return s'
+  right = decode['prompt'] + decode['canonical_solution']
+  texts = [f'So:\n```python\n{p}\n```\n' for p in (right, 'x = 1', cheat)]
+  texts.append('no block')
+  answer = PROBLEMS[decode['task_id']].answer
+  samples, verdicts = tmp_path / 'samples', tmp_path / 'verdicts' / 'strict'
+  for folder in (samples, verdicts):
+    folder.mkdir(parents=True)
+  with (
+    open(samples / '0.jsonl', 'w') as said,
+    open(verdicts / '0.jsonl', 'w') as found,
+  ):
+    for index, text in enumerate(texts):
+      key = dict(benchmark='humaneval', id=decode['task_id'], index=index)
+      verdict = code.verify(text, answer, reasons=False)
+      said.write(json.dumps(key | dict(text=text)) + '\n')
+      about = dict(status=verdict.status, detail=verdict.detail)
+      found.write(json.dumps(key | about) + '\n')
+    said.write('{"benchmark": "humaneval", "id": "Hum')
+  ran = subprocess.run(
+    [sys.executable, '-m', 'benchmarks.human_eval_parity', str(tmp_path)],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=True,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  first, *rest = ran.stdout.splitlines()
+  assert first.startswith('HumanEval/38 [2] ours: wrong WA AssertionError')
+  assert first.endswith('| theirs: passed')
+  assert rest == [
+    'right     theirs passed: 1',
+    'unparsed  theirs failed: 1',
+    'wrong     theirs failed: 1',
+    'wrong     theirs passed: 1',
+    '3 of 4 verdicts agree',
+  ]

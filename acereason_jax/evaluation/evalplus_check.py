@@ -1,4 +1,4 @@
-"""Compares a program's results with the reference's, as EvalPlus 0.3 does.
+"""Compares a program's results with the reference's, as EvalPlus@26d6d00 does.
 
 The text of this module is part of each task and runs in a jail, next to the
 reference. So it imports nothing but the standard library.

@@ -105,7 +105,7 @@ def check(
   descriptors.write_all(_RESULT, json.dumps(found).encode())
 
 
-# How a jail may run a function, other than call it once.
+# How a jail may use a function, other than call it once.
 HOW: Mapping[str, Callable[..., None]] = {'serve': serve, 'check': check}
 
 
