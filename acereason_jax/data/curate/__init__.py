@@ -1,0 +1,1 @@
+"""From public data sets to prompts that training can trust: steps over rows."""
