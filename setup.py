@@ -39,6 +39,8 @@ setuptools.setup(
     'jinja2>=3.1.6,<3.2',
     'tokenizers<0.24',
     'numpy<2.6',
+    # Newest tried: 1.17.1. jax installs it; evaluation/ uses scipy.special.
+    'scipy<1.18',
     'etils<1.16',
     # With etils, the way to files in a bucket.
     'fsspec<2026.10',

@@ -9,12 +9,9 @@ something for the user to fix, in one line (--verbosity=1 shows the traceback
 too).
 """
 
-import contextlib
-import os
-import time
-import traceback
+import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import flags, logging
 
@@ -27,9 +24,7 @@ from acereason_jax.console import (
   signals,
   terminal,
 )
-from acereason_jax.hosts import cluster, watchdog
-from acereason_jax.hosts import gang as gang_lib
-from acereason_jax.hosts import ids as ids_lib
+from acereason_jax.hosts import cluster, together, watchdog
 from acereason_jax.run import handshake, pins
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
@@ -41,78 +36,7 @@ flags.mark_flag_as_required('config', flag_values=FLAGS.values)
 FLAGS.string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
 )
-FLAGS.string(
-  'coordinator',
-  None,
-  "host:port of process 0, for a run of several processes; jax's own service "
-  "takes the next port. 'auto' on Slurm, Kubernetes, SkyPilot and TPU pods.",
-)
-FLAGS.integer('processes', None, 'Processes of this run.')
-FLAGS.integer('process', None, 'Index of this process.')
-FLAGS.number(
-  'join_seconds', 600.0, 'All processes must meet within it.', lower_bound=1.0
-)
-FLAGS.number(
-  'peer_seconds',
-  300.0,
-  'A process that says nothing for so long is lost.',
-  lower_bound=1.0,
-)
-FLAGS.number(
-  'hang_seconds',
-  None,
-  'Ends a process that made no progress for so many seconds; a compile and a '
-  'save must fit. 0: never; default: by phase, 15 minutes to 2 hours.',
-  lower_bound=0.0,
-)
-
-
-@contextlib.contextmanager
-def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
-  """Makes an error of one process end the others too, at once.
-
-  Python's own exit would wait 300 seconds for them, as they wait for this one.
-  """
-  try:
-    yield
-  except BaseException as e:
-    if gang.alone:
-      raise
-    if isinstance(e, SystemExit) and isinstance(e.code, str):
-      gang.end(e.code, exits.FOR_USER)
-    # A lost process ends this one with a line of its own, and breaks what jax
-    # does at the same moment.
-    time.sleep(gang_lib.SETTLE_SECONDS)
-    gang.end(traceback.format_exc().rstrip(), exits.BUG)
-  gang.leave()
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-  """Makes Ctrl+C an end in one line."""
-  try:
-    yield
-  except KeyboardInterrupt:
-    raise SystemExit(
-      'interrupted; the same command goes on from the last checkpoint'
-    ) from None
-
-
-def join(args: types.SimpleNamespace) -> gang_lib.Gang:
-  """Meets the other processes of this run, if there are any.
-
-  Raises:
-    SystemExit: in one line, if they do not meet.
-  """
-  given = ids_lib.Flags(args.coordinator, args.processes, args.process)
-  with exits.one_line_for(ValueError):
-    ids = ids_lib.find(given, os.environ, cluster.detect)
-  return gang_lib.join(
-    ids,
-    watchdog.status,
-    join_seconds=args.join_seconds,
-    peer_seconds=args.peer_seconds,
-  )
+together.define(FLAGS)
 
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
@@ -136,9 +60,12 @@ def main(argv: Sequence[str]) -> int:
     checks.validate(args.config)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
-  with interruptible():
-    gang = join(args)
-  with ends_all(gang), interruptible():
+  ends_in_a_line = functools.partial(
+    together.interruptible, 'from the last checkpoint'
+  )
+  with ends_in_a_line():
+    gang = together.join(args)
+  with together.ends_all(gang), ends_in_a_line():
     with exits.one_line_for(ValueError, OSError):
       config = pins.pinned(args.config, workdir, gang.own.process == 0)
       handshake.check(gang, config, workdir)

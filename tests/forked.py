@@ -32,7 +32,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 # A fork of jax before it has a backend; elsewhere than on Linux nobody tried.
 FORKS = sys.platform == 'linux'
 # A server imports everything that these import, and then runs them.
-COMMANDS = 'acereason_jax.train', 'acereason_jax.generate'
+COMMANDS = (
+  *('acereason_jax.train', 'acereason_jax.generate'),
+  'acereason_jax.evaluate',
+)
 TOKENS = 'acereason_jax.models.tokens_worker'
 # Imports jax, which a tokenizer's server must not have.
 STARTS_TOKENS = 'acereason_jax.models.tokens_process'

@@ -69,9 +69,9 @@ def runs(monkeypatch):
   seen = []
   original = jail.Jail.run
 
-  def run(self, program, stdin, limits, fn='', args=()):
+  def run(self, program, stdin, limits, fn='', args=(), how=''):
     seen.append(stdin)
-    return original(self, program, stdin, limits, fn, args)
+    return original(self, program, stdin, limits, fn, args, how)
 
   monkeypatch.setattr(jail.Jail, 'run', run)
   return seen
@@ -859,7 +859,7 @@ class Breakable:
     self.breaks, self.error = breaks, error
     self.asked = []
 
-  def run(self, program, stdin, limits, fn='', args=()):
+  def run(self, program, stdin, limits, fn='', args=(), how=''):
     self.asked.append(program)
     if self.breaks(program):
       raise self.error('the zygote failed: it closed its end')

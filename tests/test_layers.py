@@ -13,7 +13,7 @@ import sys
 import pytest
 import tiny
 
-from acereason_jax.config import base, checks
+from acereason_jax.config import base, checks, evaluation
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = 'acereason_jax'
@@ -166,13 +166,16 @@ def test_every_knob_has_a_comment():
 def test_every_config_is_valid(path, tmp_path):
   config = tiny.shipped(path.stem).get_config()
   assert config.is_locked
+  assert ast.get_docstring(ast.parse(path.read_text()))
+  if path.stem.startswith('eval_'):
+    assert evaluation.plan(config).benchmarks
+    return
   if path.stem == 'base':
     # Not a run by itself: it names no model.
     with pytest.raises(ValueError, match=r"config\.model=''"):
       checks.validate(config)
     config.model = 'somewhere'
   checks.validate(config)
-  assert ast.get_docstring(ast.parse(path.read_text()))
 
 
 def test_the_tiny_config_of_these_tests_is_valid(tmp_path):

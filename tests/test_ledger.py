@@ -18,6 +18,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
+from acereason_jax.evaluation import pairs
 from acereason_jax.rl import objective
 
 SCHEMA = pyarrow.schema(
@@ -504,6 +505,15 @@ def test_solved_later_and_lost():
   assert outcomes.lost(ledger) == {'lost': 2, 'twice': 1, 'broken': 2}
   assert outcomes.lost(ledger, misses=2) == {'broken': 2}
   assert outcomes.solvable(Ledger()) == outcomes.lost(Ledger()) == {}
+  # Prompts that two steps judged, in the order of their first records.
+  halves = outcomes.halves(ledger)
+  assert [h.tolist() for h in halves] == [
+    [4, 4, 4, 4, 8, 4],  # never, became, always, lost, twice, broken
+    [0, 0, 2, 1, 3, 2],
+    [4, 12, 4, 8, 4, 8],
+    [0, 5, 1, 4, 0, 0],
+  ]
+  assert [len(h) for h in outcomes.halves(Ledger())] == [0] * 4
 
 
 @hypothesis.given(some_records(), st.integers(1, 3))
@@ -528,6 +538,8 @@ def test_solvable_and_lost_read_the_history_of_each_prompt(records, misses):
     ):
       lost[prompt] = right[-1].step
   assert outcomes.solvable(Ledger(records)) == became
+  found = pairs.newly_solved(*outcomes.halves(Ledger(records)))
+  assert len(found.places) == len(became)
   assert outcomes.lost(Ledger(records), misses) == lost
 
 
@@ -606,10 +618,54 @@ def test_the_command_shows_a_prompt(capsys, file):
 
 
 def test_the_command_shows_what_became_solvable_and_what_was_lost(capsys, file):
-  assert said(capsys, file, '--became_solvable')[1:] == [['2', 'sum-1']]
-  assert said(capsys, file, '--became_solvable', '--stage=s')[1:] == []
+  _, *rows, luck = said(capsys, file, '--became_solvable')
+  assert rows == [['2', 'sum-1']]
+  # 3 right of 4 + 4: all in the last 4 with 4 / 56. 1 of 4 + 4: with 1 / 2.
+  expected, p = 4 / 56 + 1 / 2, 1 - (1 - 4 / 56) * (1 - 1 / 2)
+  assert ' '.join(luck) == (
+    f'1 of 2 prompts became solvable, {expected:.1f} expected by luck, '
+    f'p = {p:.1g}'
+  )
+  *rows, luck = said(capsys, file, '--became_solvable', '--stage=s')
+  assert rows == [['step', 'prompt']]
+  assert ' '.join(luck).startswith('0 of 1 prompts became solvable, 0.5 exp')
   ((step, *name),) = said(capsys, file, '--lost')[1:]
   assert step == '1' and name[0].startswith('a\\x1b[2J\\r\\n\\u202e')
+
+
+@pytest.mark.parametrize('most', [8, 7, 3])
+def test_luck_holds_where_a_filter_drops_what_was_solved(most):
+  """200 prompts in 5 epochs of 8; more than `most` right ones end a prompt."""
+  rng = np.random.default_rng(3)
+  seen, expected, ps = [], [], []
+  for _ in range(400):
+    p = rng.beta(0.35, 0.6, 200)
+    first = last = rng.binomial(8, p)
+    judged, right = np.zeros((2, 200), int)
+    for _ in range(4):
+      again = last <= most
+      last = np.where(again, rng.binomial(8, p), last)
+      judged, right = judged + 8 * again, right + last * again
+    asked = judged > 0
+    found = pairs.newly_solved(
+      np.full(asked.sum(), 8), first[asked], judged[asked], right[asked]
+    )
+    seen.append(len(found.places))
+    expected.append(found.expected)
+    ps.append(found.p)
+  assert np.mean(expected) == pytest.approx(np.mean(seen), rel=0.03)
+  assert np.mean([p <= 0.05 for p in ps]) <= 0.06
+
+
+def test_sure_gains_are_told_in_few_digits(capsys, tmp_path):
+  path = tmp_path / 'ledger.parquet'
+  names = [f'p{i}' for i in range(9)]
+  records = [record(n, s, 4 * (s > 1)) for s in (1, 2, 3) for n in names]
+  path.write_bytes(parquet.to_bytes(Ledger(records)))
+  # 8 right of 12, all in the last 8: 1 / C(12, 4) = 1 / 495 for each.
+  assert ' '.join(said(capsys, path, '--became_solvable')[-1]) == (
+    '9 of 9 prompts became solvable, 0.0 expected by luck, p < 1e-9'
+  )
 
 
 def test_the_command_writes_parquet(capsys, file):

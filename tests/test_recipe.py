@@ -425,10 +425,13 @@ def test_an_end_that_the_filter_would_bring_about(folder, metric, leave):
 
 def test_looks_by_domain(folder):
   config = tiny.staged(folder)
-  config.domains.math.heldout = dict(every=2)
+  config.domains.math.heldout = dict(every=2, per_prompt=5)
   run = build.build(config)
   assert {n: d.evaluate_every for n, d in run.domains.items()} == dict(
     math=2, code=3
+  )
+  assert {n: d.heldout_per_prompt for n, d in run.domains.items()} == dict(
+    math=5, code=1
   )
   config.domains.code.heldout = dict(every=0)
   with pytest.raises(

@@ -217,8 +217,42 @@ def test_the_ledger_holds_the_judges_word_and_what_trains():
   ],
 )
 def test_a_held_out_rate_is_of_what_was_judged(statuses, rate, judged, failed):
-  found = judged_lib.pass_rate([group(*((s, 3) for s in statuses))])
-  assert found == pytest.approx((rate, judged, failed), nan_ok=True)
-  # However they stand in groups.
-  apart = [group((s, 3), name=str(i)) for i, s in enumerate(statuses)]
-  assert judged_lib.pass_rate(apart) == pytest.approx(found, nan_ok=True)
+  # Of one prompt, in one group or in several, or of a prompt each.
+  for name in (lambda i: 'p', str):
+    apart = [group((s, 3), name=name(i)) for i, s in enumerate(statuses)]
+    found = judged_lib.pass_rate(apart)
+    assert found.rate == pytest.approx(rate, nan_ok=True)
+    assert (found.judged, found.failed) == (judged, failed)
+  one = judged_lib.pass_rate([group(*((s, 3) for s in statuses))])
+  assert one.rate == pytest.approx(rate, nan_ok=True)
+  assert (one.judged, one.failed) == (judged, failed)
+
+
+def test_the_error_of_a_held_out_rate():
+  def rate(**statuses):
+    groups = [
+      group(*((s, 3) for s in mine), name=name)
+      for name, mine in statuses.items()
+    ]
+    return judged_lib.pass_rate(groups)
+
+  half, right, wrong = ['right', 'wrong'], ['right'] * 2, ['wrong'] * 2
+  # Variances of the means: 1/4, 0, 0.
+  found = rate(a=half, b=right, c=wrong)
+  assert found.rate == 0.5 and found.error == pytest.approx(0.5 / 3)
+  # A rate is a mean over prompts, each as much as another.
+  assert rate(a=['right'], b=['wrong'] * 3).rate == 0.5
+  # One rollout each: the error over prompts, sd / sqrt(4).
+  single = rate(a=['right'], b=['wrong'], c=['wrong'], d=['wrong'])
+  assert single.error == pytest.approx(0.25)
+  assert math.isnan(rate(a=['right']).error)
+  # Not 0: what was never right may be right one day.
+  assert math.isnan(rate(a=wrong, b=wrong).error)
+  assert math.isnan(rate(a=right, b=right).error)
+  # A judge that fails on one of ten changes what was judged, not the average.
+  failing = rate(a=[*half * 4, 'right', 'timeout'], b=right * 5)
+  whole = rate(a=half * 5, b=right * 5)
+  assert (failing.judged, failing.failed) == (19, 1)
+  assert (whole.judged, whole.failed) == (20, 0)
+  lost = rate(a=['timeout'] * 10, b=half * 5)
+  assert (lost.rate, lost.judged, lost.failed) == (0.5, 10, 10)

@@ -468,7 +468,7 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
     'import pathlib, tiny\n'
     'def get_config():\n'
     f'  c = tiny.staged(pathlib.Path({str(folder)!r}))\n'
-    '  c.domains.math.heldout = dict(every=1)\n'
+    '  c.domains.math.heldout = dict(every=1, per_prompt=3)\n'
     '  c.domains.code.heldout = dict(every=2)\n'
     '  c.stages = (dict(name="both", steps=3, mix=dict(math=1, code=1),\n'
     '    filter=dict(domains=dict(code=dict(of=4, max_solved=3)))),)\n'
@@ -479,6 +479,13 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
   rows = metrics_of(tmp_path)
   assert [r['step'] for r in rows if 'heldout/math' in r] == [1, 2, 3]
   assert [r['step'] for r in rows if 'heldout/code' in r] == [2, 3]
+  # Step lines tell the looks of their steps, with errors.
+  lines = re.findall('^(?:both  )?step .*', said, re.M)
+  looks = [line.partition('  held out ')[2] for line in lines]
+  rate = r'(0\.0%|100\.0%|\d+\.\d% \+-\d+\.\d)'
+  assert re.fullmatch(f'math {rate}', looks[0])
+  for told in looks[1:]:
+    assert re.fullmatch(f'code {rate}, math {rate}', told)
   records = list(ledger_of(tmp_path, 3))
   probes = {r.prompt: r for r in records if r.kind == 'probe'}
   assert len(probes) == 7 and {r.domain for r in probes.values()} == {'code'}

@@ -168,6 +168,7 @@ def test_every_field_of_the_engine_that_may_change_may_in_a_stage():
   [
     ('heldout.temperature', True),
     ('heldout.per_prompt', True),
+    ('domains.code.heldout.per_prompt', True),
     ('stop.metric', True),
     ('stages.math.stop.metric', True),
     # How often they are asked changes no value.

@@ -96,7 +96,8 @@ def test_a_finished_run_says_so_and_a_larger_number_of_steps_goes_on(reference):
   _, (first, again, longer) = reference
   assert again.startswith('finished already: {"heldout_before": ')
   assert again.count('\n') == 1
-  before = first.partition('held-out pass rate before: ')[2].split()[0]
+  before = first.partition('held-out pass rate before: ')[2].split('\n')[0]
+  assert re.fullmatch(r'\d+\.\d% \+-\d+\.\d', before)
   assert f'held-out pass rate: {before} before' in first
   assert 'going on after step 4\n' in longer
   assert f'held-out pass rate: {before} before' in longer

@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from acereason_jax.config import base as base_config
+from acereason_jax.config import evaluation as evaluation_config
 from acereason_jax.models import base, families
 
 TESTS = pathlib.Path(__file__).parent
@@ -161,6 +162,48 @@ def staged(folder: pathlib.Path) -> Any:
   c.heldout.every = 3
   c.checkpoint.update(every=2, best='heldout/code')
   return c
+
+
+def evaluation(folder: pathlib.Path) -> Any:
+  """Three benchmarks over the files that `write_evaluation` makes."""
+  c = evaluation_config.get_config()
+  c.model = str(folder / 'model')
+  c.sampling.update(temperature=1.0, top_p=1.0)
+  c.engine.update(slots=4, page=4, chunk=2)
+  c.judge.workers = 1
+  parity = evaluation_config.judge(
+    'tiny_judge:verify',
+    reference='tiny_judge:reference',
+    timeout_seconds=60.0,
+    reasons=False,
+  )
+  known = evaluation_config.judge(
+    'tiny_judge:known', timeout_seconds=60.0, reasons=False
+  )
+  for name, n, length in (('few', 4, 8), ('long', 3, 20), ('more', 2, 6)):
+    c.benchmarks[name] = evaluation_config.benchmark(
+      data=dict(
+        fn='acereason_jax.evaluation.files:rows_of',
+        paths=(str(folder / f'{name}.jsonl'),),
+      ),
+      n=n,
+      max_tokens=length,
+      judges=dict(parity=parity)
+      if name == 'more'
+      else dict(parity=parity, known=known),
+    )
+  return c
+
+
+def write_evaluation(folder: pathlib.Path) -> pathlib.Path:
+  """Model, benchmarks and config into `folder`; returns the config's path."""
+  write_model(folder / 'model')
+  write_questions(folder / 'few.jsonl', 5)
+  write_questions(folder / 'long.jsonl', 4, first=30)
+  write_questions(folder / 'more.jsonl', 6, first=100)
+  path = folder / 'tiny_eval.py'
+  path.write_text(CONFIG_FILE.format('evaluation'))
+  return path
 
 
 CONFIG_FILE = """

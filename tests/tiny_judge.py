@@ -3,6 +3,8 @@
 Kept apart from tiny.py: a worker imports this file and nothing else.
 """
 
+import hashlib
+import pathlib
 import time
 from typing import Any
 
@@ -67,3 +69,27 @@ def write(response: str, answer: str, *, reasons: bool) -> Verdict:
   """Right if it could make the file that `response` names."""
   with open(response, 'w'):
     return Verdict('right', answer, 0.0)
+
+
+def is_bad(response: str) -> bool:
+  """One response in four, whatever else is true of it."""
+  return hashlib.sha256(response.encode()).digest()[0] % 4 == 0
+
+
+def breaks(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """Fails on some responses, each time."""
+  if is_bad(response):
+    raise OSError('cannot judge this one')
+  return verify(response, answer, reasons=reasons)
+
+
+def recovers(
+  response: str, answer: str, *, reasons: bool, folder: str
+) -> Verdict:
+  """Fails on the same responses, but only once."""
+  name = hashlib.sha256(f'{answer} {response}'.encode()).hexdigest()
+  path = pathlib.Path(folder, name)
+  if is_bad(response) and not path.exists():
+    path.touch()
+    raise OSError('cannot judge this one now')
+  return verify(response, answer, reasons=reasons)

@@ -117,7 +117,8 @@ def _questions(c: ml_collections.ConfigDict) -> None:
     reasons=True,
   )
   # Kinds of prompts by name, each a dict of overrides of train_data,
-  # heldout_data, heldout.every, prompt and judge; {} is one domain.
+  # heldout_data, heldout.every, heldout.per_prompt, prompt and judge; {} is one
+  # domain.
   c.domains = ml_collections.ConfigDict()
   # Each domain's share of a stage's prompts.
   c.mix = ml_collections.ConfigDict()
@@ -164,8 +165,10 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # Steps between evaluations, in addition to the one at the end of a stage;
     # 0: only that one. A domain can have its own.
     every=0,
-    # Rollouts per question, and how they are sampled.
+    # Rollouts per question; a domain can have its own. With 2 or more the rate
+    # has the error of other draws on the same questions.
     per_prompt=1,
+    # How they are sampled.
     temperature=0.6,
     top_p=0.95,
     top_k=0,

@@ -4,6 +4,7 @@ It runs before anything is built. Checks that depend on the model, the devices
 or the files of a run are in run/, where those are known.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -16,6 +17,11 @@ _ALSO = {float: (float, int), tuple: (tuple, list)}
 
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
+  if 'benchmarks' in config:
+    raise ValueError(
+      'config.benchmarks: this is the config of an evaluation; give it to '
+      'acereason_jax.evaluate, or the config of a run'
+    )
   renamed.check(config, 'config')
   check_shape(config)
   _check_start(config)
@@ -35,13 +41,18 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def check_shape(
-  section: ml_collections.ConfigDict, path: str = '', where: str = 'config'
+  section: ml_collections.ConfigDict,
+  path: str = '',
+  where: str = 'config',
+  table: Mapping[str, fields.Field] = fields.BY_PATH,
+  file: str = 'base.py',
 ) -> None:
   """Raises ValueError unless a section has its fields, of their types.
 
-  `path` is the section's path in the table, `where` the name that users know.
+  `path` is the section's path in the table, `where` the name that users know,
+  `file` the file of this folder that explains the fields.
   """
-  known = fields.parts_of(path)
+  known = fields.parts_of(path, table)
   for name in sorted({*known, *section}):
     inner = f'{path}.{name}' if path else name
     if name not in known:
@@ -51,21 +62,22 @@ def check_shape(
       )
     if name not in section:
       raise ValueError(
-        f'{where}.{name}: missing; give it (see acereason_jax/config/base.py)'
+        f'{where}.{name}: missing; give it (see acereason_jax/config/{file})'
       )
-    row = fields.BY_PATH.get(inner)
+    row = table.get(inner)
     if row is not None:
-      _check_type(row, section[name], f'{where}.{name}')
+      check_type(row, section[name], f'{where}.{name}')
     elif fields.is_dict(section[name]):
-      check_shape(section[name], inner, f'{where}.{name}')
+      check_shape(section[name], inner, f'{where}.{name}', table, file)
     else:
       raise ValueError(
         f'{where}.{name}={section[name]!r}: give a dict of '
-        f'{", ".join(fields.parts_of(inner))}'
+        f'{", ".join(fields.parts_of(inner, table))}'
       )
 
 
-def _check_type(row: fields.Field, got: Any, where: str) -> None:
+def check_type(row: fields.Field, got: Any, where: str) -> None:
+  """Raises ValueError unless a field's value has its type."""
   if row.component and fields.is_dict(got):
     if not isinstance(got.get('fn'), str):
       raise ValueError(
@@ -114,12 +126,13 @@ def _check_values(
     if not row.path.startswith('filter.'):
       config = domain if row.domain else stage
       value = fields.value_at(config, row.path)
-      _check_value(row, value, stage, f'config.{row.path}')
+      check_value(row, value, stage, f'config.{row.path}')
 
 
-def _check_value(
+def check_value(
   row: fields.Field, value: Any, stage: ml_collections.ConfigDict, where: str
 ) -> None:
+  """Raises ValueError unless a field's value meets its check."""
   built = row.kind is not dict and fields.is_component(value)
   if row.check and not built and not row.check.good(value, stage):
     remedy = row.check.remedy.format(c=stage)
@@ -145,4 +158,4 @@ def _check_filters(stage: ml_collections.ConfigDict) -> None:
     check_shape(own.filter, 'filter', where)
     for field, value in own.filter.items():
       row = fields.BY_PATH[f'filter.{field}']
-      _check_value(row, value, own, f'{where}.{field}')
+      check_value(row, value, own, f'{where}.{field}')

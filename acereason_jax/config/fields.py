@@ -7,7 +7,7 @@ base.py and a row here; its reader is in run/.
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -103,6 +103,7 @@ _domain_free = functools.partial(Field, domain=True, resume=SAME)
 _free = functools.partial(Field, resume=SAME)
 _staged_free = functools.partial(Field, stage=True, resume=SAME)
 _asked = functools.partial(Field, resume=ANEW)
+_domain_asked = functools.partial(Field, domain=True, resume=ANEW)
 
 _RUN = (
   Field('seed', int, Check(lambda v, c: 0 <= v < 2**31, 'give 0 to 2**31 - 1')),
@@ -205,7 +206,7 @@ _ROLLOUTS = (
   ),
   _staged('rollout.refill', int, at_least(0)),
   _domain_free('heldout.every', int, at_least(0, 'at ends')),
-  _asked('heldout.per_prompt', int, at_least(1)),
+  _domain_asked('heldout.per_prompt', int, at_least(1)),
   _asked('heldout.temperature', float, FINITE),
   _asked(
     'heldout.top_p',
@@ -334,10 +335,10 @@ def row_of(path: str) -> Field | None:
   return BY_PATH.get(path)
 
 
-def parts_of(section: str) -> list[str]:
+def parts_of(section: str, table: Iterable[str] = BY_PATH) -> list[str]:
   """The names in a section of the config; '' is all of it."""
   start = f'{section}.' if section else ''
-  inside = (p.removeprefix(start) for p in BY_PATH if p.startswith(start))
+  inside = (p.removeprefix(start) for p in table if p.startswith(start))
   return list(dict.fromkeys(name.partition('.')[0] for name in inside))
 
 

@@ -17,8 +17,9 @@ from acereason_jax.config import renamed
 from acereason_jax.console import command_line
 
 NO_FIELD = (
-  'no such field; acereason_jax/config/base.py has them all, and an argument '
-  'of a component is given with its whole dict: --config.X="{\'fn\': ...}"'
+  'no such field; acereason_jax/config/base.py has them all (evaluation.py '
+  'those of an evaluation), and an argument of a component is given with its '
+  'whole dict: --config.X="{\'fn\': ...}"'
 )
 _PACKAGE = str(pathlib.Path(__file__).parent.parent)
 

@@ -157,6 +157,39 @@ def solvable(ledger: Ledger) -> dict[str, int]:
   return {names[code]: int(solved[code]) for code in became.tolist()}
 
 
+class Halves(NamedTuple):
+  """Verdicts of each prompt that two steps or more judged; int64 [P].
+
+  first_judged, first_right: those of the first step that judged it.
+  later_judged, later_right: those of all later steps.
+  """
+
+  first_judged: np.ndarray
+  first_right: np.ndarray
+  later_judged: np.ndarray
+  later_right: np.ndarray
+
+
+def halves(ledger: Ledger) -> Halves:
+  """What `solvable` compares: each prompt's first step with all later ones."""
+  rows = ledger.rows
+  judged = _judged(rows)
+  rows, judged = rows[judged > 0], judged[judged > 0]
+  seen = _first_step(ledger, rows)
+  begins = rows['step'] == seen[rows['prompt']]
+  total = lambda chosen, values: np.bincount(
+    rows['prompt'][chosen], values[chosen], minlength=len(seen)
+  ).astype(np.int64)
+  right = rows['right'].astype(np.int64)
+  found = [
+    total(chosen, values)
+    for chosen in (begins, ~begins)
+    for values in (judged, right)
+  ]
+  twice = found[2] > 0
+  return Halves(*(values[twice] for values in found))
+
+
 def lost(ledger: Ledger, misses: int = 1) -> dict[str, int]:
   """{id: the step of its last right answer} of prompts solved once, not now.
 

@@ -4,6 +4,7 @@ docs/data.md lists the data sets that use these names.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -84,6 +85,15 @@ def row_of(where: str, record: Any, answers: bool = True) -> questions.Row:
   )
 
 
+def has_answer(record: Mapping[str, Any]) -> bool:
+  """Whether a record tells an answer: not only nulls and blank texts."""
+  told = _given(record, (*ANSWER, REWARD))
+  return any(
+    value is not None and not (isinstance(value, str) and not value.strip())
+    for _, value in told
+  )
+
+
 def _given(
   record: Mapping[str, Any], names: Sequence[str]
 ) -> list[tuple[str, Any]]:
@@ -120,6 +130,23 @@ def listed(names: Iterable[str]) -> str:
   shown = [f'{name!r:.60}' for name in names[:_SHOWN_COLUMNS]]
   more = f', ... ({len(names):,})' if len(names) > _SHOWN_COLUMNS else ''
   return (', '.join(shown) or 'none') + more
+
+
+def check_columns(
+  path: str | os.PathLike, columns: Sequence[str], known: str = ''
+) -> None:
+  """Checks that columns for question and answer are among a file's columns.
+
+  Raises:
+    ValueError: one line naming path and all columns; `known` is its end.
+  """
+  lower = {name.lower() for name in columns}
+  for what, names in (('question', QUESTION), ('answer', (*ANSWER, REWARD))):
+    if not lower & set(names):
+      raise ValueError(
+        f'{path}: has no column for the {what}: expected {listed(names)}; it '
+        f'has: {listed(columns)}{hint(columns)}{known}'
+      )
 
 
 def hint(names: Iterable[str]) -> str:

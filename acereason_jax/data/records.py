@@ -128,6 +128,25 @@ def parsed_lines(
       del record
 
 
+def array(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
+  """Yields ('path[i]', element) of a file that is one JSON array, i from 0.
+
+  The whole file is parsed, so it may be as long as one line of `jsonl`.
+
+  Raises:
+    ValueError: one line naming path.
+  """
+  with opened(path, MAX_LINE_BYTES) as file:
+    content = file.read(MAX_LINE_BYTES).removeprefix(_BOM)
+  found = _parsed(os.fspath(path), content)
+  if not isinstance(found, list):
+    raise ValueError(
+      f'{path}: expected a JSON array of objects, got {found!r:.60}'
+    )
+  for number, element in enumerate(found):
+    yield f'{path}[{number}]', element
+
+
 def _check_kind(path: str | os.PathLike, line: bytes) -> None:
   for start, name, remedy in _OTHERS:
     if line.startswith(start):

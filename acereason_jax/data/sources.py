@@ -53,17 +53,7 @@ def parquet(path: str | os.PathLike) -> list[Row]:
     any_case=(*fields.QUESTION, *fields.ANSWER, fields.REWARD),
     exact=fields.OTHERS,
   )
-  lower = {name.lower() for name in columns}
-  for what, names in (
-    ('question', fields.QUESTION),
-    ('answer', (*fields.ANSWER, fields.REWARD)),
-  ):
-    if not lower & set(names):
-      raise ValueError(
-        f'{path}: has no column for the {what}: expected '
-        f'{fields.listed(names)}; it has: {fields.listed(columns)}'
-        f'{fields.hint(columns)}'
-      )
+  fields.check_columns(path, columns)
   return questions.unique(
     ((w, fields.row_of(w, record)) for w, record in found), path
   )

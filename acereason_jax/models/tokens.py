@@ -70,6 +70,7 @@ class Tokenizer:
     self._worker: tokens_process.Worker | None = None
     told = self._start()
     self.chat_template = told['chat_template']
+    self.bos_token_id = told['bos_token_id']
     self.eos_token_id = told['eos_token_id']
     self._vocab = told['vocab']
     self._decoding, self.digest = tokens_decode.make_decoder(

@@ -91,7 +91,7 @@ def load(directory: str) -> PreTrainedTokenizerFast:
 
 
 def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-  """Everything that the parent needs to decode, and the end token."""
+  """Everything that the parent needs to decode, and two special tokens."""
   backend = tokenizer.backend_tokenizer
   if getattr(backend.model, 'dropout', None):
     raise ValueError(
@@ -110,6 +110,7 @@ def describe(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     vocab=backend.get_vocab(with_added_tokens=True),
     added=[[t.content, t.special] for _, t in sorted(added.items())],
     decoder=None if decoder is None else json.loads(decoder.__getstate__()),
+    bos_token_id=tokenizer.bos_token_id,
     eos_token_id=tokenizer.eos_token_id,
     chat_template=tokenizer.chat_template,
   )

@@ -127,17 +127,10 @@ class Output:
         old = dict(json.loads(file.read()))
     except (ValueError, TypeError, RecursionError) as e:
       raise ValueError(f'{self.where}.json: not readable ({e})') from e
-    new = self._settings
-    changed = [
-      f'{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}'
-      for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name)
-      and not (name == 'n' and _fewer(old.get(name), new[name]))
-    ]
-    if changed:
+    if found := changed(old, self._settings):
       raise ValueError(
         f'{self.where}: holds rollouts of other settings: '
-        f'{"; ".join(changed)}; give another --out, or put them back'
+        f'{"; ".join(found)}; give another --out, or put them back'
       )
 
   def write(self, record: Mapping[str, Any]) -> None:
@@ -157,8 +150,38 @@ def _close(file: IO[bytes]) -> None:
     file.close()
 
 
-def _fewer(old: Any, new: int) -> bool:
-  return type(old) is int and old < new
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """The settings that differ, each as 'name: before -> after'.
+
+  Settings inside others have names with dots. `n` may be more than before.
+  """
+  before, after = flat(old), flat(new)
+  return [
+    f'{name}: {json.dumps(before.get(name))} -> {json.dumps(after.get(name))}'
+    for name in sorted(before.keys() | after.keys())
+    if before.get(name) != after.get(name)
+    and not (
+      name.rpartition('.')[2] == 'n'
+      and _fewer(before.get(name), after.get(name))
+    )
+  ]
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings by dotted names, with those inside others."""
+  return dict(_leaves('', settings))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+  if isinstance(value, Mapping) and value:
+    for key, part in value.items():
+      yield from _leaves(f'{name}.{key}' if name else key, part)
+  else:
+    yield name, value
+
+
+def _fewer(old: Any, new: Any) -> bool:
+  return type(old) is type(new) is int and old < new
 
 
 def _done(where: str, line: bytes) -> tuple[tuple[str, int], int]:

@@ -41,11 +41,13 @@ class Weights(NamedTuple):
     `placed`; raises ValueError or OSError, one line.
   digests: () -> names and hashes of everything that the parameters depend on,
     for callers that record which weights they served.
+  step: step of a run's checkpoint; None for another model.
   """
 
   directory: str
   load: Callable[[base.Tree, Mesh, jnp.dtype], base.Tree]
   digests: Callable[[], dict[str, str]]
+  step: int | None = None
 
 
 class ModelFiles(NamedTuple):

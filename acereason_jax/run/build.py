@@ -100,7 +100,6 @@ def build(config: ml_collections.ConfigDict) -> Run:
     digests=digests,
     heldout_engine=build_heldout(c, shared, stages, longest),
     heldout_temperature=c.heldout.temperature,
-    heldout_groups=c.heldout.per_prompt,
     load_params=params.load,
     load_frozen=params.load_frozen,
     abstract_params=params.abstract,

@@ -85,14 +85,16 @@ def check_digests(gang: gang_lib.Gang, run: values.Run) -> None:
   gang.agree(known, difference)
 
 
-def facts(config: Any) -> dict[str, str]:
+def facts(config: Any, model: str = '') -> dict[str, str]:
   """What this process knows: text by name, in the order to compare it in.
+
+  `model` is the directory of the model's files; '': what `config.model` names.
 
   Raises:
     ValueError, OSError: one line; the model cannot be read.
   """
   plain = json.loads(config.to_json())
-  model = embedded.resolve_model(config.model)
+  model = model or embedded.resolve_model(config.model)
   versions = {name: _version(name) for name in PACKAGES}
   return {
     'Python': platform.python_version(),

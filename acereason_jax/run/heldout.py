@@ -1,8 +1,10 @@
 """Evaluates held-out questions: pass rates by domain."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from acereason_jax.config import stages
 from acereason_jax.data import references
 from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
@@ -20,6 +22,11 @@ def ask_heldout(
 ) -> dict[str, float]:
   """Pass rates on held-out questions of domains; the same draws every time.
 
+  `heldout/DOMAIN` is the rate and `heldout_error/DOMAIN` the error that
+  `judged.PassRate` describes; no error is given where none exists. Because the
+  draws are the same every time, two looks differ by less than their errors
+  where the model has not changed.
+
   A failed verdict is in no rate; the number of failed verdicts is printed.
 
   Raises:
@@ -30,16 +37,18 @@ def ask_heldout(
     return {}
   with watchdog.phase('heldout'):
     rates = pass_rates(run, state, step, tools, domains, phase)
-  for domain, (_, count, failed) in rates.items():
-    if failed:
+  found = {}
+  for domain, r in rates.items():
+    if r.failed:
       metrics.say(
-        f'held-out questions of {domain}: {failed} of {count + failed} '
+        f'held-out questions of {domain}: {r.failed} of {r.judged + r.failed} '
         'verdicts failed; the pass rate is of the others'
       )
-  found = {f'heldout/{domain}': r.rate for domain, r in rates.items()}
-  return found | {
-    f'heldout_failed/{d}': float(r.failed) for d, r in rates.items()
-  }
+    found[f'heldout/{domain}'] = r.rate
+    found[f'heldout_failed/{domain}'] = float(r.failed)
+    if not math.isnan(r.error):
+      found[f'heldout_error/{domain}'] = r.error
+  return found
 
 
 def pass_rates(
@@ -52,13 +61,21 @@ def pass_rates(
 ) -> dict[str, judged.PassRate]:
   """Pass rates by domain; the journal keeps answers at `phase` and `step`."""
   asking = collect.Asking((run.seed, 0), phase, step, run.heldout_temperature)
+  # A prompt that is listed again goes on with its next index, so domains with
+  # different numbers of rollouts are one stream.
+  listed = [
+    prompt
+    for domain in domains
+    for prompt in tools.prompts[domain][references.HELDOUT]
+    for _ in range(run.domains[domain].heldout_per_prompt)
+  ]
   groups = collect.collect(
     run.heldout_engine,
     run.rollout_params(state.weights),
-    [p for d in domains for p in tools.prompts[d][references.HELDOUT]],
+    listed,
     tools,
     asking,
-    groups=run.heldout_groups,
+    groups=1,
   ).groups
   judged.check_judged(groups, tools.judges)
   collect.keep_failed(groups, tools.journal, asking)
@@ -66,15 +83,20 @@ def pass_rates(
 
 
 def format_rates(heldout: Mapping[str, Any]) -> str:
-  """'41.0%', or for several domains 'math 52.0%, code 30.0%'."""
-  rates = {
-    k.removeprefix('heldout/'): f'{v:.1%}'
-    for k, v in heldout.items()
-    if k.startswith('heldout/')
-  }
-  if len(rates) == 1:
-    return next(iter(rates.values()))
-  return ', '.join(f'{k} {v}' for k, v in rates.items())
+  """'41.0% +-2.1', or for domains 'code 30.0% +-1.0, math 52.0% +-2.1'.
+
+  '' without a rate. What follows +- is the error, in points. The domain of a
+  run that has no domains is not named.
+  """
+  told = []
+  for name, value in sorted(heldout.items()):
+    section, _, domain = name.partition('/')
+    if section == 'heldout':
+      who = '' if domain == stages.MAIN else f'{domain} '
+      error = heldout.get(f'heldout_error/{domain}')
+      bar = '' if error is None else f' +-{100 * error:.1f}'
+      told.append(f'{who}{value:.1%}{bar}')
+  return ', '.join(told)
 
 
 def mean_rate(heldout: Mapping[str, Any]) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from acereason_jax import types
+from acereason_jax.evaluation import estimators
 from acereason_jax.rl import objective
 from acereason_jax.run.values import Judges
 
@@ -18,14 +19,22 @@ class JudgeFailed(RuntimeError):
 
 
 class PassRate(NamedTuple):
-  """The share of rollouts that were right.
+  """The mean over prompts of the share of rollouts that were right.
 
-  rate: share of the judged rollouts that were right; nan if none was judged.
+  A prompt without a judged rollout is left out.
+
+  rate: the mean; nan if nothing was judged.
+  error: its standard error over other draws on the same prompts, which is what
+    a change of the model has to exceed. With one rollout a prompt there is no
+    such error, and this is the error over other prompts like these, which is
+    larger. nan if neither exists, or if all or none of the rollouts were right,
+    where both estimates are 0 and neither error is.
   judged: number of judged rollouts.
   failed: number of failed verdicts.
   """
 
   rate: float
+  error: float
   judged: int
   failed: int
 
@@ -84,10 +93,23 @@ def zero_signal_share(
 
 
 def pass_rate(groups: Sequence[types.Group]) -> PassRate:
-  statuses = [v.status for g in groups for v in g.verdicts]
-  judged = sum(v.judged for g in groups for v in g.verdicts)
-  rate = statuses.count('right') / judged if judged else math.nan
-  return PassRate(rate, judged, len(statuses) - judged)
+  judged, right = collections.Counter(), collections.Counter()
+  asked = 0
+  for group in groups:
+    asked += len(group.verdicts)
+    judged[group.prompt.id] += sum(v.judged for v in group.verdicts)
+    right[group.prompt.id] += sum(v.status == 'right' for v in group.verdicts)
+  judged = +judged
+  found = estimators.average(
+    list(judged.values()), [right[prompt] for prompt in judged]
+  )
+  error = found.rerun_error
+  if math.isnan(error):
+    error = found.problems_error
+  if found.avg in (0, 1):
+    error = math.nan
+  total = judged.total()
+  return PassRate(found.avg, error, total, asked - total)
 
 
 def by_domain(

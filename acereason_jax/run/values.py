@@ -49,6 +49,7 @@ class Domain(NamedTuple):
   digests: digests of the rows as read, by source.
   evaluate_every: steps between evaluations of its held-out questions; 0: only
     at the end of a stage.
+  heldout_per_prompt: number of answers per held-out question.
   open_judges: starts the workers that judge its rollouts.
   open_reference_pool: starts the workers that check its reference answers; None
     if answers are not checked.
@@ -59,6 +60,7 @@ class Domain(NamedTuple):
   prompts: dict[str, list[types.Prompt]]
   digests: dict[str, str]
   evaluate_every: int
+  heldout_per_prompt: int
   open_judges: Callable[[], Judges]
   open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
 
@@ -135,7 +137,6 @@ class Run(NamedTuple):
     checkpoints do not hold all weights.
   heldout_engine: engine that draws the answers to held-out questions.
   heldout_temperature: temperature of these answers.
-  heldout_groups: number of answers per held-out question.
   load_params: reads the trained parameters from the model's files.
   load_frozen: reads the frozen parameters; {} in full training.
   abstract_params: shapes, dtypes and places of what is trained.
@@ -157,7 +158,6 @@ class Run(NamedTuple):
   digests: dict[str, str]
   heldout_engine: engine_lib.Engine
   heldout_temperature: float
-  heldout_groups: int
   load_params: Callable[[], base.Tree]
   load_frozen: Callable[[], base.Tree]
   abstract_params: base.Tree

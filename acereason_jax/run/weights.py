@@ -81,7 +81,7 @@ def of_run(path: str) -> serve.Weights:
     model = hf.model_digest(trained.directory)
     return dict(model=model, checkpoint=checkpoint.stamp(trained.path))
 
-  return serve.Weights(trained.directory, load, digests)
+  return serve.Weights(trained.directory, load, digests, trained.step)
 
 
 def read(path: str | os.PathLike) -> Trained:

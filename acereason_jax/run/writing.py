@@ -11,6 +11,7 @@ from acereason_jax.curriculum import parquet
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder as folder_lib
+from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run import metrics
 from acereason_jax.run.values import Run, Standing, Step
@@ -47,6 +48,8 @@ def write_step(
       **step.trace.metrics(),
     )
   line = metrics.step_line(done, total, step.values)
+  if looked := heldout_lib.format_rates(step.values):
+    line = f'{line}  held out {looked}'
   if len(run.stages) > 1:
     line = f'{at.progress.stage}  {line}'
   metrics.say(line)

@@ -10,7 +10,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 
 | status | when | verdict |
 |---|---|---|
-| AC | all tests pass | right |
+| AC | all tests pass, or the task's own check | right |
 | WA | other output, or another value | wrong |
 | TLE | CPU time over the limit or the budget, or asleep | wrong |
 | MLE | memory over the limit | wrong |
@@ -21,6 +21,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 
 A program under which the jail fails twice is RE if an empty program then runs.
 A stored task is no task if its file is missing or damaged (programs/stored.py).
+Benchmarks such as HumanEval decide by a check of their own: see `checking`.
 """
 
 import collections
@@ -34,6 +35,7 @@ from typing import Any
 from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers.programs import (
   block,
+  checking,
   jail,
   running,
   stored,
@@ -129,11 +131,14 @@ verify.prepare_worker = prepare_worker
 def reference(response: str, answer: str) -> Verdict:
   """Returns 'right' if `answer` is a task with tests, else 'error' and why.
 
-  All of a stored task's file is read, because its digest is checked.
+  All of a stored task's file is read, because its digest is checked. The
+  reference of a check must pass it.
   """
   del response
   try:
-    _task(answer)
+    task = _task(answer)
+    if task.kind == 'check':
+      checking.check_reference(task, 'auto')
   except ValueError as e:
     return Verdict('error', ascii(str(e))[1:-1], 0.0)
   return Verdict('right', '', 0.0)
@@ -163,8 +168,11 @@ def explain(
   with contextlib.suppress(jail.SandboxError):
     lines.append(running.started_jail(tier).confinement)
   budget = running.Budget(task, budget_seconds)
-  for number in range(len(task.tests)):
-    ran = running.run_test(program, task, number, tier, budget)
+  for number in range(len(task.tests) if task.kind != 'check' else 1):
+    if task.kind == 'check':
+      ran = checking.run(program, task, tier, budget)
+    else:
+      ran = running.run_test(program, task, number, tier, budget)
     lines.append(
       f'test {number + 1}: {ran.status} {ran.cpu_seconds:.3f} s CPU, '
       f'{ran.peak_bytes / 2**20:.0f} MiB {ran.note}'.rstrip()
@@ -187,7 +195,7 @@ def _task(answer: str) -> tasks.CodeTask:
   """Returns the task of an answer; ValueError: there is none, and why."""
   digest = stored.digest_of(answer)
   task = _parsed(answer) if digest is None else stored.task(digest)
-  if not task.tests:
+  if not task.tests and task.kind != 'check':
     raise ValueError('a code task without tests: nothing could be wrong')
   return task
 
@@ -209,25 +217,40 @@ def _judge(
   tier: str,
   budget_seconds: float,
 ) -> tuple[running.CodeStatus, str]:
-  """Runs tests until one fails, starting with those that failed others."""
+  """Runs tests until one fails, starting with those that failed others.
+
+  The benchmark's own check decides for tasks of kind 'check'.
+  """
   problem = _digest(answer)
   submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:
     return known
-  kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
-  order = sorted(range(len(task.tests)), key=lambda i: (-kills[i], i))
   budget = running.Budget(task, budget_seconds)
-  found = 'AC', f'{len(task.tests)} tests'
-  for number in order:
-    ran = running.run_test(program, task, number, tier, budget)
-    if ran.status != 'AC':
-      kills[number] += ran.status != 'SANDBOX_ERROR'
-      found = ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
-      break
+  if task.kind == 'check':
+    ran = checking.run(program, task, tier, budget)
+    found = ran.status, ran.note
+  else:
+    found = _tested(program, problem, task, tier, budget)
   # A verdict that depended on the clock or the jail is not stored.
   if found[0] not in ('TLE', 'SANDBOX_ERROR'):
     _remember(_memo, submission, found)
   return found
+
+
+def _tested(
+  program: str,
+  problem: bytes,
+  task: tasks.CodeTask,
+  tier: str,
+  budget: running.Budget,
+) -> tuple[running.CodeStatus, str]:
+  kills = _remember(_kills, problem, _kills.get(problem, collections.Counter()))
+  for number in sorted(range(len(task.tests)), key=lambda i: (-kills[i], i)):
+    ran = running.run_test(program, task, number, tier, budget)
+    if ran.status != 'AC':
+      kills[number] += ran.status != 'SANDBOX_ERROR'
+      return ran.status, f'test {number + 1}: {ran.note}'.rstrip(': ')
+  return 'AC', f'{len(task.tests)} tests'
 
 
 def _digest(text: str) -> bytes:

@@ -137,6 +137,14 @@ def _last_between(text: str, opening: str, closing: str) -> str | None:
   return found
 
 
+def given(response: str, *, reasons: bool = True) -> str | None:
+  """Returns the answer that both judges compare, None if there is none."""
+  return extract(response)[1]
+
+
+# maj@k groups wrong answers by it; see evaluation/votes.py.
+verify.given = verify_math500.given = given
+
 _ALL_TEXT = re.compile(r'\\text\{(.*)\}')
 _CLEANING = tuple(
   (re.compile(pattern), replacement)

@@ -70,7 +70,7 @@ def become(request: dict, files: list[int], confining: int, host: Host) -> None:
     os._exit(1)
   status = 1
   try:
-    status = interpreter.run(called['fn'], called['args'], program)
+    status = interpreter.run(**called, program=program)
   finally:
     os._exit(status)
 

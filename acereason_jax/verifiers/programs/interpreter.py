@@ -15,25 +15,28 @@ import traceback
 import types
 from typing import Any
 
-from acereason_jax.verifiers.programs import descriptors, prelude
+from acereason_jax.verifiers.programs import calls, descriptors, prelude
 
 # Names of a program's file, and of its module if its function is called.
 _NAME, _MODULE = 'solution.py', 'solution'
 # LiveCodeBench sets this limit; LeetCode allows more. A `sorted` key that sorts
 # takes the most stack, 5 kB per call, and the zygote leaves room for this many.
 _RECURSION_LIMIT = 50_000
+# The interpreter's own, which the public harnesses of `check` leave.
+_BARE_RECURSION_LIMIT = 1000
 # A traceback shows only the last calls of the last exceptions.
 _CALLS_SHOWN, _EXCEPTIONS_SHOWN = 20, 10
 # Files that a program may leave unwritten.
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-def run(fn: str, args: list, program: bytes) -> int:
+def run(fn: str, args: list, program: bytes, how: str = '') -> int:
   """Runs the program, calls fn; returns its exit status.
 
   It is `__main__`, as a script is. A program whose function is called is an
   imported module, as on LeetCode and LiveCodeBench: code under `if __name__ ==
-  '__main__'` does not run.
+  '__main__'` does not run. `how` is '' or a name in `calls.HOW`; such programs
+  have only what a bare interpreter gives.
   """
   sys.stdin = sys.__stdin__ = _stream(0, 'stdin', 'r')
   sys.stdout = sys.__stdout__ = _stream(1, 'stdout', 'w')
@@ -42,10 +45,11 @@ def run(fn: str, args: list, program: bytes) -> int:
   sys.path[:0] = ['']
   # Programs print numbers of any length; the limit guards servers.
   sys.set_int_max_str_digits(0)
-  sys.setrecursionlimit(_RECURSION_LIMIT)
+  sys.setrecursionlimit(_BARE_RECURSION_LIMIT if how else _RECURSION_LIMIT)
   module = types.ModuleType(_MODULE if fn else '__main__')
+  module.__dict__.update({} if how else prelude.NAMES)
   module.__dict__.update(
-    prelude.NAMES, __builtins__=builtins, __file__=_NAME, __annotations__={}
+    __builtins__=builtins, __file__=_NAME, __annotations__={}
   )
   # The program must define the function itself.
   name = fn.rpartition('.')[2]
@@ -64,7 +68,9 @@ def run(fn: str, args: list, program: bytes) -> int:
   try:
     code = compile(program, _NAME, 'exec', dont_inherit=True)
     exec(code, module.__dict__)
-    if fn:
+    if how:
+      calls.HOW[how](module.__dict__, name, *args)
+    elif fn:
       _call(module.__dict__, name, args)
     status = 0
   except SystemExit as e:

@@ -147,11 +147,13 @@ class Jail:
     limits: Limits,
     fn: str = '',
     args: list | tuple = (),
+    how: str = '',
   ) -> Outcome:
     """Returns the outcome of the program, as `__main__` with this input.
 
     With `fn` ('f' or 'Solution().f') it is a module instead, and that function
-    is called with `args`, JSON values, once the module has run.
+    is called with `args`, JSON values, once the module has run; or `how`, a
+    name in `calls.HOW`, says what is done with it and `args`.
 
     Raises:
       SandboxError: the zygote is gone, or could not run it.
@@ -161,7 +163,7 @@ class Jail:
     limits = dataclasses.replace(
       limits, asleep_seconds=limits.asleep_seconds + free
     )
-    call = json.dumps(dict(fn=fn, args=list(args))).encode()
+    call = json.dumps(dict(fn=fn, args=list(args), how=how)).encode()
     deadline = time.monotonic() + limits.wall_seconds + _START_SECONDS
     files: list[int] = []
     failure = SandboxError

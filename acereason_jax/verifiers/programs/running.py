@@ -3,6 +3,7 @@
 A program under which the jail fails twice is RE if an empty program then runs.
 """
 
+import signal
 import threading
 import time
 from typing import Literal, NamedTuple
@@ -30,6 +31,7 @@ class TestRun(NamedTuple):
   peak_bytes: most memory that it had.
   stderr: end of its stderr.
   broke: whether the jail failed while the program ran.
+  result: what it wrote to its result; b'' if it did not end well.
   """
 
   number: int
@@ -39,6 +41,7 @@ class TestRun(NamedTuple):
   peak_bytes: int
   stderr: str
   broke: bool = False
+  result: bytes = b''
 
 
 def longest_seconds(budget_seconds: float) -> float:
@@ -66,7 +69,7 @@ class Budget:
   """
 
   def __init__(self, task: tasks.CodeTask, seconds: float):
-    self.cpu_seconds = seconds
+    self.seconds = self.cpu_seconds = seconds
     asleep = min(task.time_limit_seconds, seconds) + _ASLEEP_SECONDS
     self.asleep_seconds = asleep
     self._deadline = time.monotonic() + longest_seconds(seconds)
@@ -81,14 +84,22 @@ class Budget:
 
 
 def run_test(
-  program: str, task: tasks.CodeTask, number: int, tier: str, budget: Budget
+  program: str,
+  task: tasks.CodeTask,
+  number: int,
+  tier: str,
+  budget: Budget,
+  how: str = '',
 ) -> TestRun:
-  """Runs one test; again if it was near the limit, or the jail broke."""
-  ran = _run_once(program, task, number, tier, budget)
+  """Runs one test; again if it was near the limit, or the jail broke.
+
+  With `how`, a name in `calls.HOW`, the result is only returned.
+  """
+  ran = _run_once(program, task, number, tier, budget, how)
   near = task.time_limit_seconds < ran.cpu_seconds
   near &= ran.cpu_seconds < _NEAR * task.time_limit_seconds
   if ran.status == 'SANDBOX_ERROR' or (ran.status == 'TLE' and near):
-    first, ran = ran, _run_once(program, task, number, tier, budget)
+    first, ran = ran, _run_once(program, task, number, tier, budget, how)
     ran = ran._replace(note=f'{ran.note} (run twice)'.strip())
     if first.broke and ran.broke and _empty_runs(task, number, tier):
       # Otherwise a program that breaks jails would have no wrong answers.
@@ -109,7 +120,12 @@ def _empty_runs(task: tasks.CodeTask, number: int, tier: str) -> bool:
 
 
 def _run_once(
-  program: str, task: tasks.CodeTask, number: int, tier: str, budget: Budget
+  program: str,
+  task: tasks.CodeTask,
+  number: int,
+  tier: str,
+  budget: Budget,
+  how: str,
 ) -> TestRun:
   test, limits = task.tests[number], budget.limits(task)
   if limits is None:
@@ -117,7 +133,9 @@ def _run_once(
   source = program.encode('utf-8', 'surrogatepass')
   stdin = test.stdin.encode('utf-8', 'surrogatepass')
   try:
-    outcome = started_jail(tier).run(source, stdin, limits, task.fn, test.args)
+    outcome = started_jail(tier).run(
+      source, stdin, limits, task.fn, test.args, how
+    )
   except jail.SandboxError as e:
     vars(jails).clear()
     note, broke = ascii(str(e))[1:-1][:200], isinstance(e, jail.Broke)
@@ -126,7 +144,7 @@ def _run_once(
   # running times would get some of it free.
   budget.cpu_seconds -= outcome.cpu_seconds
   budget.asleep_seconds -= outcome.asleep_seconds
-  status, note = _status(outcome, limits, task, test)
+  status, note = _status(outcome, limits, task, test, how)
   return TestRun(
     number,
     status,
@@ -134,6 +152,7 @@ def _run_once(
     outcome.cpu_seconds,
     outcome.peak_bytes,
     outcome.stderr.decode('utf-8', 'replace'),
+    result=outcome.result if status == 'AC' else b'',
   )
 
 
@@ -142,10 +161,13 @@ def _status(
   limits: jail.Limits,
   task: tasks.CodeTask,
   test: tasks.Test,
+  how: str,
 ) -> tuple[CodeStatus, str]:
   """Returns the status of a run and a note."""
   if outcome.cpu_seconds > limits.cpu_seconds:
     return 'TLE', f'{outcome.cpu_seconds:.2f} s of CPU time'
+  if how and outcome.exit == -signal.SIGPROF:
+    return 'TLE', 'one call took all of its CPU time'
   if outcome.timed_out:
     return 'TLE', f'{outcome.wall_seconds:.1f} s, mostly asleep'
   if max(len(outcome.stdout), len(outcome.result)) > limits.output_bytes:
@@ -157,6 +179,8 @@ def _status(
     if full or note.startswith('MemoryError'):
       return 'MLE', f'{outcome.peak_bytes >> 20} MiB'
     return 'RE', note or f'exit status {outcome.exit}'
+  if how:
+    return 'AC', ''
   if task.kind == 'call':
     differ, given = compare.returned, outcome.result
   else:

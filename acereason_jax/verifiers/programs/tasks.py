@@ -27,24 +27,32 @@ class CodeTask:
   """A task for a program.
 
   kind: 'stdin': the program reads `stdin` and prints `expected`. 'call': its
-    function is called with `args` and returns `expected`.
-  tests: tests, which must all pass; those of a stored task are read one at a
-    time (see `stored`).
-  fn: function, 'f' or 'Solution().f'; '' for kind 'stdin'.
-  time_limit_seconds: CPU time of one test.
+    function is called with `args` and returns `expected`. 'check': the source
+    `check` decides about its function; see `checking`.
+  tests: tests, which must all pass; for kind 'check' arguments that the source
+    finds as INPUTS, with the tags of `calls`. Those of a stored task are read
+    one at a time (see `stored`).
+  fn: function, 'f' or 'Solution().f'; '' for kind 'stdin', 'f' for 'check'.
+  time_limit_seconds: CPU time of one test, or of one call of a check.
   memory_bytes: memory of one test.
   float_tol: error that the problem allows where two numbers are not both
     integers; 0 is exact.
   float_error: kind of error that it limits: absolute, relative, or either.
+  before: source that the program continues, for kind 'check'.
+  check: source that defines `check(candidate)`, for kind 'check'.
+  reference: source of a right program, for kind 'check'.
   """
 
-  kind: Literal['stdin', 'call']
+  kind: Literal['stdin', 'call', 'check']
   tests: Sequence[Test]
   fn: str = ''
   time_limit_seconds: float = 6.0
   memory_bytes: int = 1 << 30
   float_tol: float = 0.0
   float_error: compare.FloatError = 'either'
+  before: str = ''
+  check: str = ''
+  reference: str = ''
 
   def to_json(self) -> str:
     """Returns the text that `from_json` reads."""
@@ -118,14 +126,21 @@ def test_of(record: Any, kind: Any) -> Test:
 
 def _check(task: CodeTask) -> None:
   """Raises ValueError for an invalid field."""
-  name = r'(?:Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*'
+  name = '[A-Za-z_][A-Za-z0-9_]*'
+  names = {'call': rf'(?:Solution\(\)\.)?{name}', 'check': name}
+  sources = task.before, task.check, task.reference
+  checked = task.kind == 'check'
   for field, good, expected in (
-    ('kind', task.kind in ('stdin', 'call'), "'stdin' or 'call'"),
+    (
+      'kind',
+      task.kind in ('stdin', 'call', 'check'),
+      "'stdin', 'call' or 'check'",
+    ),
     (
       'fn',
       isinstance(task.fn, str)
-      and (re.fullmatch(name, task.fn) if task.kind == 'call' else not task.fn),
-      "'f' or 'Solution().f' for kind 'call', '' for 'stdin'",
+      and re.fullmatch(names.get(str(task.kind), ''), task.fn),
+      "'f' or 'Solution().f' for kind 'call', 'f' for 'check', '' for 'stdin'",
     ),
     (
       'time_limit_seconds',
@@ -148,6 +163,13 @@ def _check(task: CodeTask) -> None:
       'float_error',
       task.float_error in ('either', 'absolute', 'relative'),
       "'either', 'absolute' or 'relative'",
+    ),
+    (
+      'check',
+      all(isinstance(s, str) for s in sources)
+      and [checked] * 2 == [bool(task.check), bool(task.reference)]
+      and (checked or not task.before),
+      "with reference: texts for kind 'check', with before; '' for others",
     ),
   ):
     if not good:

@@ -1,0 +1,187 @@
+"""A comparison as lines for a terminal of 80 columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from acereason_jax.console import terminal
+from acereason_jax.evaluation import shown
+
+_HEADER = ('', '', 'n', 'A', 'B', 'B-A', 'rerun', 'problems', 'p')
+_LEGEND = (
+  'B-A is in points, with the standard errors for other draws on the same '
+  'problems (rerun) and for other problems like these. p: sign-flip test over '
+  'the problems. least: the smallest difference that as many problems and '
+  'rollouts show in 80% of all runs.'
+)
+# Lines of a list of problems; compare.json has them all.
+_LIST_LINES = 4
+_Judged = Mapping[str, Any]
+
+
+def told(comparison: Mapping[str, Any]) -> list[str]:
+  """The lines: models, warnings, a table, then each benchmark's problems."""
+  lines = [f'{letter}: {_model(comparison[letter.lower()])}' for letter in 'AB']
+  if comparison['differ']:
+    lines.append('NOT EVALUATED ALIKE, compared because of --anyway:')
+    lines += [f'- {each}' for each in comparison['differ']]
+  if comparison['engines']:
+    lines.append(f'engines differ: {"; ".join(comparison["engines"])}')
+  for letter in 'AB':
+    if names := comparison['left_out'][letter.lower()]:
+      lines.append(f'only {letter} has {", ".join(names)}')
+  return [
+    *_wrapped(lines),
+    *shown.table(list(_rows(comparison)), names=2),
+    *_wrapped(_legend(comparison)),
+    *(
+      line
+      for name, each in comparison['benchmarks'].items()
+      for line in _about(name, each)
+    ),
+  ]
+
+
+def _wrapped(texts: Sequence[str]) -> Iterator[str]:
+  for text in texts:
+    yield from shown.wrapped(text, indent=2)
+
+
+def _model(model: Mapping[str, Any]) -> str:
+  step = '' if model['step'] is None else f', step {model["step"]}'
+  return f'{terminal.one_line(model["name"], 200)}{step}'
+
+
+def _is_family(comparison: Mapping[str, Any]) -> bool:
+  return len(comparison['holm']) > 1
+
+
+def _legend(comparison: Mapping[str, Any]) -> Iterator[str]:
+  text = _LEGEND
+  if _is_family(comparison):
+    text += (
+      f' Holm: p of the headline judges, adjusted for all '
+      f'{len(comparison["holm"])} benchmarks.'
+    )
+  yield text
+  for name, judge, found in _all_judged(comparison):
+    apart = found['apart']
+    if any(apart.values()):
+      yield (
+        f'{name} {judge}: both have a verdict for {found["problems"]} '
+        f'problems; {apart["a"]} only in A, {apart["b"]} only in B'
+      )
+    if found['a']['marked'] or found['b']['marked']:
+      yield f'{name} {judge}: ! too many judgements failed'
+
+
+def _all_judged(
+  comparison: Mapping[str, Any],
+) -> Iterator[tuple[str, str, _Judged]]:
+  for name, each in comparison['benchmarks'].items():
+    for judge, found in each['judges'].items():
+      yield name, judge, found
+
+
+def _rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+  holm = _is_family(comparison)
+  yield (*_HEADER, *(['Holm'] if holm else []), 'least')
+  for name, judge, found in _all_judged(comparison):
+    row = _numbers(found)
+    if holm:
+      row.append(shown.probability(found['p_holm']))
+    yield name, judge, *row, shown.percent(found['detectable'])
+
+
+def _numbers(found: _Judged) -> list[str]:
+  ks = [shown.mean(found[side]['k']) for side in 'ab']
+  k = ks[0] if ks[0] == ks[1] else '/'.join(ks)
+  marks = ['!' if found[side]['marked'] else '' for side in 'ab']
+  return [
+    f'{shown.count(found["problems"])}x{k}',
+    shown.percent(found['a']['avg']) + marks[0],
+    shown.percent(found['b']['avg']) + marks[1],
+    shown.points(found['difference']),
+    shown.rerun(found['rerun_error']),
+    shown.error(found['problems_error']),
+    shown.probability(found['p']),
+  ]
+
+
+def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
+  """The headline judge's problems, curves and lengths."""
+  found = each['judges'][each['headline']]
+  yield ''
+  yield from shown.wrapped(f'{name} {each["headline"]}', indent=2)
+  yield from _flips(found['flips'])
+  yield from _newly('newly solved', 'A', found['newly_solved'])
+  yield from _newly('newly lost', 'B', found['newly_lost'])
+  never = found['never']
+  yield (
+    f'  never: 0 of {never["n"]:,} fits a solve rate of up to '
+    f'{shown.percent(never["bound"])}% (95%)'
+  )
+  yield from _curves(found['pass_at_k'])
+  yield from shown.wrapped(_lengths(found), indent=4)
+
+
+def _lengths(found: _Judged) -> str:
+  a, b = found['a'], found['b']
+  sizes = [
+    f'{kind} {shown.size(a["length"][kind] or None)} -> '
+    f'{shown.size(b["length"][kind] or None)}'
+    for kind in ('mean', 'right', 'wrong')
+  ]
+  cut = [shown.percent(side['truncated']) for side in (a, b)]
+  return f'  tokens: {", ".join(sizes)}; truncated {cut[0]}% -> {cut[1]}%'
+
+
+def _flips(flips: Mapping[str, Any]) -> Iterator[str]:
+  text = (
+    f'  changed (Fisher p <= .05): {len(flips["up"])} up, '
+    f'{flips["expected_up"]:.1f} expected by chance; '
+    f'{len(flips["down"])} down, {flips["expected_down"]:.1f} expected'
+  )
+  yield from shown.wrapped(text, indent=4)
+  for way in ('up', 'down'):
+    yield from _list(way, flips[way])
+
+
+def _newly(what: str, first: str, newly: Mapping[str, Any]) -> Iterator[str]:
+  sure = [each for each in newly['problems'] if each['sure']]
+  text = (
+    f'  {what} (never in {first}): {newly["count"]}, {newly["expected"]:.1f} '
+    f'expected by luck, p {shown.probability(newly["p"])}'
+  )
+  if sure:
+    text += f'; {len(sure)} sure (Fisher p <= .05 each)'
+  yield from shown.wrapped(text, indent=4)
+  yield from _list('sure', sure)
+
+
+def _list(what: str, problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+  if not problems:
+    return
+  words = [
+    f'{terminal.one_line(each["id"], 40)} '
+    f'{each["a"][0]}/{each["a"][1]}->{each["b"][0]}/{each["b"][1]}'
+    for each in problems
+  ]
+  yield from shown.listed(f'    {what}: ', words, indent=6, lines=_LIST_LINES)
+
+
+def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+  if len(points) < 2:
+    return
+  rows = [('  pass@k', 'A', 'rerun', 'problems', 'B', 'rerun', 'problems')]
+  for point in points:
+    few = ' few' if point['a']['few'] or point['b']['few'] else ''
+    rows.append(
+      (f'  {point["k"]}{few}', *_side(point['a']), *_side(point['b']))
+    )
+  yield from shown.table(rows, names=1)
+
+
+def _side(point: Mapping[str, Any]) -> Iterator[str]:
+  yield shown.percent(point['value'])
+  yield shown.rerun(point['rerun_error'])
+  yield shown.error(point['problems_error'])

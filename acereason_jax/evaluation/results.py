@@ -1,0 +1,353 @@
+"""From an evaluation's folder to results.json: outcomes, numbers, digests.
+
+Everything in results.json except 'cost' depends only on the settings, so an
+evaluation that was killed and went on has the same bytes.
+"""
+
+import collections
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from acereason_jax import files, storage
+from acereason_jax.console import exits, terminal
+from acereason_jax.evaluation import (
+  figures,
+  judges,
+  published,
+  reading,
+  samples,
+  scores,
+  table,
+  values,
+  votes,
+)
+from acereason_jax.evaluation.problems import Ready
+
+PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'sympy', 'math-verify')
+_ROOT = pathlib.Path(__file__).parent.parent
+_VERIFIERS = 'acereason_jax.verifiers.'
+_STARTS = 'starts.jsonl'
+_MAX_STARTS_BYTES = 16 << 20
+# Of a rollout, as processes tell it to each other.
+Told = list[Any]
+
+
+# --- settings ---------------------------------------------------------------
+
+
+def judge_settings(judge: values.Judge) -> dict[str, Any]:
+  """Everything that a judge's verdicts depend on, except the machine's speed.
+
+  digest: SHA-256 of the judges' source; of the file of another judge.
+  """
+  arguments = {k: v for k, v in judge.verify.items() if k != 'fn'}
+  fn = judge.verify['fn']
+  return _plain(dict(fn=fn, arguments=arguments, digest=_source_digest(fn)))
+
+
+def benchmark_settings(ready: Ready, prompts: str) -> dict[str, Any]:
+  """The settings of a benchmark; `prompts` is the digest of its prompts."""
+  return _plain(
+    dict(
+      prompts=prompts,
+      questions=ready.questions,
+      answers=ready.answers,
+      max_tokens=ready.benchmark.max_tokens,
+      n=ready.benchmark.n,
+      missing=ready.missing,
+    )
+  )
+
+
+def all_judges(ready: Sequence[Ready]) -> dict[str, dict[str, Any]]:
+  """`judge_settings` by 'benchmark.judge'."""
+  return {
+    f'{r.benchmark.name}.{name}': judge_settings(judge)
+    for r in ready
+    for name, judge in r.benchmark.judges.items()
+  }
+
+
+def _plain(value: Any) -> Any:
+  """As JSON gives it back."""
+  return json.loads(json.dumps(value))
+
+
+def _source_digest(fn: str) -> str:
+  """SHA-256 of the files that a judge is made of."""
+  module = fn.partition(':')[0]
+  if f'{module}.'.startswith(_VERIFIERS):
+    found = sorted((_ROOT / 'verifiers').rglob('*.py'))
+  else:
+    spec = importlib.util.find_spec(module)
+    origin = spec.origin if spec is not None and spec.has_location else None
+    found = [pathlib.Path(origin)] if origin else []
+  whole = hashlib.sha256()
+  for path in found:
+    name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name
+    whole.update(f'{name}\n'.encode() + path.read_bytes())
+  return whole.hexdigest()
+
+
+# --- outcomes ---------------------------------------------------------------
+
+
+def told(
+  store: samples.Store, pools: judges.Pools, ready: Sequence[Ready]
+) -> list[Told]:
+  """This process's outcomes, as JSON: what `outcomes` takes of everyone."""
+  classes: dict[tuple[samples.Key, str], int | None] = {}
+  voting: set[tuple[str, str]] = set()
+  for each in ready:
+    if each.benchmark.majority:
+      for judge in each.benchmark.judges:
+        found = _classes(store, pools, each.benchmark, judge)
+        if found is not None:
+          voting.add((each.benchmark.name, judge))
+          classes |= {(key, judge): number for key, number in found.items()}
+  return [
+    [
+      *key,
+      kept.length,
+      kept.stop,
+      {
+        judge: 'error'
+        if kept.stop == 'error'
+        else store.verdicts[judge][key].status
+        for judge in each.benchmark.judges
+      },
+      {
+        judge: classes.get((key, judge))
+        for judge in each.benchmark.judges
+        if (each.benchmark.name, judge) in voting
+      },
+    ]
+    for each in ready
+    for key, kept in _of(store, each.benchmark)
+  ]
+
+
+def outcomes(
+  everyones: Iterable[Told], ready: Sequence[Ready]
+) -> dict[str, list[values.Outcome]]:
+  """The outcomes of each benchmark, in the order of problems and indices."""
+  found: dict[str, list[values.Outcome]] = {r.benchmark.name: [] for r in ready}
+  for benchmark, *rest in everyones:
+    found[benchmark].append(values.Outcome(*rest))
+  for each in ready:
+    place = {p.row.id: i for i, p in enumerate(each.problems)}
+    found[each.benchmark.name].sort(key=lambda o: (place[o.id], o.index))
+  return found
+
+
+def _of(
+  store: samples.Store, benchmark: values.Benchmark
+) -> Iterator[tuple[samples.Key, samples.Kept]]:
+  return (
+    (key, kept)
+    for key, kept in store.own.items()
+    if key.benchmark == benchmark.name and key.index < benchmark.n
+  )
+
+
+def _classes(
+  store: samples.Store,
+  pools: judges.Pools,
+  benchmark: values.Benchmark,
+  judge: str,
+) -> dict[samples.Key, int | None] | None:
+  """The classes of wrong answers; None for a judge that has no answers."""
+  read = votes.reader(benchmark.judges[judge])
+  if read is None:
+    return None
+  by_problem = collections.defaultdict(list)
+  for key, kept in _of(store, benchmark):
+    found = store.verdicts[judge].get(key)
+    # A truncated response gives no answer, whatever it holds.
+    if kept.stop == 'stop' and found and found.status == 'wrong':
+      by_problem[key.id].append(key)
+  keys = {name: sorted(each) for name, each in sorted(by_problem.items())}
+  answers = {
+    name: [read(store.text(key)) for key in each] for name, each in keys.items()
+  }
+  found = votes.classes(pools.of(benchmark.name, judge), read, answers)
+  return {
+    key: number
+    for name, each in keys.items()
+    for key, number in zip(each, found[name], strict=True)
+  }
+
+
+# --- results ----------------------------------------------------------------
+
+
+def assemble(
+  plan: values.Plan,
+  ready: Sequence[Ready],
+  found: Mapping[str, list[values.Outcome]],
+  settings: Mapping[str, Any],
+  cost: Mapping[str, Any],
+  before: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+  """results.json; `before` is what an earlier start wrote.
+
+  Its entries of benchmarks that are not asked now stay.
+  """
+  about = settings['about']
+  parts: dict[str, dict[str, Any]] = {
+    part: {
+      name: value
+      for name, value in (before or {}).get(part, {}).items()
+      if name in settings['benchmarks']
+    }
+    for part in ('data', 'rollouts', 'benchmarks')
+  }
+  for each in ready:
+    bench, name = each.benchmark, each.benchmark.name
+    parts['data'][name] = _data(each, settings)
+    parts['rollouts'][name] = dict(
+      asked=bench.n * len(each.problems), **scores.rollouts(found[name])
+    )
+    parts['benchmarks'][name] = {}
+    for judge in bench.judges:
+      entry = scores.score(
+        bench, judge, each.problems, found[name], plan.max_failed_share
+      )
+      entry['published'] = scores.published(
+        entry, bench, published.row(plan.published) if plan.published else None
+      )
+      parts['benchmarks'][name][judge] = entry
+  return _plain(
+    dict(
+      schema=reading.SCHEMA,
+      model=about['model'],
+      sampling=about['sampling'],
+      engine=about['engine'],
+      versions=_versions(),
+      judges=dict(sorted(settings['judges'].items())),
+      published=plan.published or None,
+      **{part: dict(sorted(value.items())) for part, value in parts.items()},
+      cost=cost,
+    )
+  )
+
+
+def finish(
+  plan: values.Plan,
+  ready: Sequence[Ready],
+  everyones: Iterable[Told],
+  folder: pathlib.Path,
+  settings: Mapping[str, Any],
+) -> int:
+  """Writes results.json and prints the table; returns the exit status.
+
+  It is 1 if too many verdicts of a benchmark failed.
+  """
+  made = assemble(
+    plan,
+    ready,
+    outcomes(everyones, ready),
+    settings,
+    cost(folder, plan.price_per_chip_hour),
+    read(folder),
+  )
+  write(folder, made)
+  figures.write(folder / 'figures', figures.of_results(made))
+  for line in table.told(made):
+    terminal.say(line)
+  terminal.say(f'all in {terminal.printable(str(folder))}')
+  marked = [
+    f'{name}.{judge}'
+    for name, entries in made['benchmarks'].items()
+    for judge, entry in entries.items()
+    if entry['marked']
+  ]
+  if not marked:
+    return 0
+  terminal.say(
+    f'error: more than {plan.max_failed_share:.2%} of the verdicts of '
+    f'{", ".join(marked)} failed; look at verdicts/ for the reasons, and ask '
+    f'anew with --judge={terminal.printable(str(folder))}',
+    to_stderr=True,
+  )
+  return exits.FOR_USER
+
+
+def write(folder: pathlib.Path, results: Mapping[str, Any]) -> None:
+  """Raises OSError, one line."""
+  text = json.dumps(results, indent=1, allow_nan=False) + '\n'
+  files.write_atomically(folder / reading.NAME, text)
+
+
+def read(folder: pathlib.Path) -> dict[str, Any] | None:
+  """What an earlier start wrote; None if there is nothing that can be read."""
+  try:
+    return reading.read(folder)
+  except (ValueError, OSError):
+    return None
+
+
+def _data(ready: Ready, settings: Mapping[str, Any]) -> dict[str, Any]:
+  bench = ready.benchmark
+  return dict(
+    files=dict(ready.files),
+    problems=len(ready.problems),
+    missing=ready.missing,
+    prompts=settings['benchmarks'][bench.name]['prompts'],
+    n=bench.n,
+    max_tokens=bench.max_tokens,
+    prompting=bench.prompt._asdict(),
+    first_prompt=settings['about']['first_prompts'].get(bench.name),
+  )
+
+
+def _versions() -> dict[str, str | None]:
+  found = dict(python=platform.python_version())
+  for package in PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = None
+  return found
+
+
+# --- cost -------------------------------------------------------------------
+
+
+def add_start(folder: pathlib.Path, **start: float) -> None:
+  """Keeps the cost of a start that ends. Raises OSError."""
+  with (folder / _STARTS).open('a') as file:
+    file.write(json.dumps(start) + '\n')
+
+
+def cost(folder: pathlib.Path, price: float) -> dict[str, Any]:
+  """The cost of all starts that ended, or were stopped; a kill loses its own.
+
+  tokens: tokens decoded. seconds: wall time. chips: accelerators of the last
+  start. chip_hours: sum over starts; None without chips. price: of a chip-hour;
+  None if unknown. judge_seconds: running time of process 0's verdicts.
+  """
+  starts = []
+  content = storage.read(os.path.join(folder, _STARTS), _MAX_STARTS_BYTES)
+  for line in (content or b'').splitlines():
+    try:
+      starts.append({k: float(v) for k, v in json.loads(line).items()})
+    except (ValueError, AttributeError, TypeError):
+      continue  # Half a line of a process that was killed.
+  total = lambda name: sum(s.get(name, 0.0) for s in starts)
+  hours = sum(s.get('chips', 0) * s.get('seconds', 0) for s in starts) / 3600
+  return dict(
+    tokens=int(total('tokens')),
+    seconds=round(total('seconds'), 1),
+    chips=int(starts[-1].get('chips', 0)) if starts else 0,
+    chip_hours=round(hours, 3) if hours else None,
+    price=price or None,
+    judge_seconds=round(total('judge_seconds'), 1),
+  )

@@ -1,0 +1,324 @@
+"""The folder of an evaluation: its settings, rollouts and verdicts.
+
+    settings.json               everything that the rollouts depend on
+    samples/<process>.jsonl     a line for each rollout, when it ends
+    verdicts/<judge>/<process>.jsonl
+                                a line for each verdict
+
+They are plain JSON lines: a kill leaves at most half a line at the end, which
+the next start drops, and any tool can read them while they grow. A rollout of
+1 MB in a compressed frame of its own would save little disk, and frames of many
+rollouts would lose them.
+
+A problem belongs to one process, by the digest of its id. That process writes
+and judges all of its rollouts. So a folder that all processes share may go on
+with another number of processes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, NamedTuple
+
+from acereason_jax import files, storage, types
+from acereason_jax.data import records
+from acereason_jax.evaluation import settings
+
+# A rollout of 32K tokens takes 1 MB with its tokens and their logps.
+_MAX_LINE_BYTES = 64 << 20
+_FILE = re.compile(r'(\d+)\.jsonl')
+_STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
+
+
+class Key(NamedTuple):
+  """A rollout's name.
+
+  benchmark: name of its benchmark.
+  id: id of its problem, without the benchmark's name.
+  index: index among the problem's rollouts.
+  """
+
+  benchmark: str
+  id: str
+  index: int
+
+
+class Kept(NamedTuple):
+  """What is kept in memory of a rollout on the disk.
+
+  length: tokens of the response.
+  stop: 'stop', 'length' or 'error'.
+  file, offset: where its line is; '' if another process has it.
+  """
+
+  length: int
+  stop: str
+  file: str = ''
+  offset: int = 0
+
+
+class Found(NamedTuple):
+  """A verdict.
+
+  status: its status; one that judged replaces one that failed.
+  failed: number of verdicts on this rollout that failed.
+  """
+
+  status: types.Status
+  failed: int
+
+
+class Store:
+  """Context manager: the folder, open for one process of an evaluation.
+
+  own: rollouts of this process's problems, of this start and of earlier ones.
+  verdicts: verdicts on them, by judge.
+  settings: the settings that an earlier start wrote; None in a new folder.
+  judge_seconds: sum of the verdicts' running times.
+
+  Raises:
+    ValueError: one line; the folder is not that of an evaluation, another
+      process writes it, or a line is damaged.
+    OSError: one line.
+  """
+
+  def __init__(
+    self,
+    folder: str,
+    judges: Iterable[str],
+    process: int = 0,
+    processes: int = 1,
+    writes: bool = True,
+  ):
+    self.folder = folder_at(folder)
+    self.own: dict[Key, Kept] = {}
+    self.verdicts: dict[str, dict[Key, Found]] = {j: {} for j in judges}
+    self.settings: dict[str, Any] | None = None
+    self.judge_seconds = 0.0
+    self._process, self._processes = process, processes
+    self._writes = writes
+    self._name = f'{process}.jsonl'
+    self._out: dict[str, IO[bytes]] = {}
+
+  def __enter__(self) -> 'Store':
+    self.settings = settings.read(self.folder)
+    if self.settings is None and (self.folder / 'samples').exists():
+      raise ValueError(
+        f'{self.folder}: has rollouts, and no settings.json that tells what '
+        'made them; give another --out'
+      )
+    with contextlib.ExitStack() as stack:
+      if self._writes:
+        stack.callback(self._close)
+        self._samples = self._opened('samples')
+        for judge in self.verdicts:
+          self._opened(f'verdicts/{judge}')
+      self._read()
+      self._stack = stack.pop_all()
+    return self
+
+  def __exit__(self, *exc: object) -> None:
+    self._stack.close()
+
+  def is_mine(self, benchmark: str, problem: str) -> bool:
+    """Whether this process writes and judges the rollouts of a problem."""
+    digest = hashlib.sha256(f'{benchmark}/{problem}'.encode()).digest()
+    return int.from_bytes(digest[:8]) % self._processes == self._process
+
+  def write_settings(self, new: Mapping[str, Any]) -> None:
+    """Raises OSError, one line."""
+    if self._writes and new != self.settings:
+      settings.write(self.folder, new)
+    self.settings = dict(new)
+
+  def write_sample(self, key: Key, record: Mapping[str, Any]) -> None:
+    """Keeps a rollout, as `output.to_record` gives it.
+
+    Raises:
+      OSError: the disk is full, or the file was deleted.
+    """
+    offset = self._write('samples', key._asdict() | record | key._asdict())
+    path = os.path.join('samples', self._name)
+    self.own[key] = Kept(record['length'], record['stop'], path, offset)
+
+  def write_verdict(self, judge: str, key: Key, verdict: types.Verdict) -> None:
+    """Keeps a verdict. Raises OSError, as `write_sample` does."""
+    self._write(
+      f'verdicts/{judge}',
+      dict(
+        key._asdict(),
+        status=verdict.status,
+        detail=verdict.detail,
+        seconds=round(verdict.seconds, 4),
+      ),
+    )
+    self._learn(judge, key, verdict.status, verdict.seconds)
+
+  def text(self, key: Key) -> str:
+    """The text of one of `own`."""
+    kept = self.own[key]
+    with records.opened(self.folder / kept.file, None) as file:
+      file.seek(kept.offset)
+      line = file.readline(_MAX_LINE_BYTES)
+    return str(json.loads(line)['text'])
+
+  def forget(self, judges: Iterable[str], benchmarks: Iterable[str]) -> None:
+    """Removes the verdicts of judges on benchmarks. Raises: OSError."""
+    benchmarks = set(benchmarks)
+    for judge in judges:
+      found = self.verdicts[judge]
+      for key in [key for key in found if key.benchmark in benchmarks]:
+        del found[key]
+      for path in _files(self.folder / 'verdicts' / judge):
+        lines = [
+          line
+          for _, record, line in _lines(path)
+          if record.get('benchmark') not in benchmarks
+        ]
+        files.write_atomically(path, b''.join(lines))
+      # The file that was open is not the one that has the name now.
+      self._out.pop(f'verdicts/{judge}').close()
+      self._opened(f'verdicts/{judge}')
+
+  def _opened(self, part: str) -> None:
+    """Opens this process's file of a part, and drops half a last line."""
+    path = self.folder / part / self._name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = self._out[part] = path.open('a+b')
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      raise ValueError(f'{path}: another process writes it') from e
+    file.truncate(_whole_bytes(file))
+
+  def _close(self) -> None:
+    for file in self._out.values():
+      # `_write` has already reported a full disk.
+      with contextlib.suppress(OSError):
+        file.close()
+
+  def _write(self, part: str, record: Mapping[str, Any]) -> int:
+    """Adds a line; returns its offset."""
+    file = self._out[part]
+    if not os.fstat(file.fileno()).st_nlink:
+      raise OSError(errno.ENOENT, 'it was deleted while it was written', part)
+    offset = file.seek(0, os.SEEK_END)
+    file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
+    file.flush()
+    return offset
+
+  def _read(self) -> None:
+    for path in _files(self.folder / 'samples'):
+      place = os.path.join('samples', path.name)
+      for offset, record, _ in _lines(path):
+        key, kept = _sample(f'{path}', record)
+        if self.is_mine(key.benchmark, key.id):
+          self.own.setdefault(key, kept._replace(file=place, offset=offset))
+    for judge in self.verdicts:
+      for path in _files(self.folder / 'verdicts' / judge):
+        for _, record, _ in _lines(path):
+          key, status, seconds = _verdict(f'{path}', record)
+          if self.is_mine(key.benchmark, key.id):
+            self._learn(judge, key, status, seconds)
+
+  def _learn(
+    self, judge: str, key: Key, status: types.Status, seconds: float
+  ) -> None:
+    before = self.verdicts[judge].get(key)
+    failed = status in ('timeout', 'error')
+    count = (before.failed if before else 0) + failed
+    if before and before.status not in ('timeout', 'error'):
+      status = before.status
+    self.verdicts[judge][key] = Found(status, count)
+    self.judge_seconds += seconds
+
+
+def folder_at(path: str) -> pathlib.Path:
+  """Raises ValueError, one line, for a path in a bucket."""
+  if storage.is_remote(path):
+    raise ValueError(
+      f'--out={path}: rollouts are added to files, and objects at gs:// do not '
+      'grow; give a folder of a disk, and copy it when all is done'
+    )
+  return pathlib.Path(path)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files of all processes, in their order."""
+  if not folder.is_dir():
+    return []
+  found = [p for p in folder.iterdir() if _FILE.fullmatch(p.name)]
+  return sorted(found, key=lambda p: int(p.stem))
+
+
+def _whole_bytes(file: IO[bytes]) -> int:
+  """Bytes up to the end of the last whole line."""
+  end = file.seek(0, os.SEEK_END)
+  step = 1 << 16
+  while end:
+    start = max(end - step, 0)
+    file.seek(start)
+    place = file.read(end - start).rfind(b'\n')
+    if place >= 0:
+      return start + place + 1
+    end = start
+  return 0
+
+
+def _lines(
+  path: pathlib.Path,
+) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+  """(offset, object, bytes) of each whole line."""
+  with records.opened(path, None) as file:
+    offset, number = 0, 0
+    while line := file.readline(_MAX_LINE_BYTES + 1):
+      number += 1
+      if not line.endswith(b'\n'):
+        if len(line) > _MAX_LINE_BYTES:
+          raise ValueError(f'{path}:{number}: longer than {_MAX_LINE_BYTES}')
+        return
+      try:
+        record = json.loads(line)
+      except (ValueError, RecursionError):
+        record = None
+      if not isinstance(record, dict):
+        raise ValueError(
+          f'{path}:{number}: not one JSON object; remove the line'
+        )
+      yield offset, record, line
+      offset += len(line)
+
+
+def _sample(where: str, record: Mapping[str, Any]) -> tuple[Key, Kept]:
+  match record:
+    case {
+      'benchmark': str(benchmark),
+      'id': str(name),
+      'index': int(index),
+      'length': int(length),
+      'stop': 'stop' | 'length' | 'error' as stop,
+      'text': str(),
+    }:
+      return Key(benchmark, name, index), Kept(length, stop)
+  raise ValueError(f'{where}: holds a line that is no rollout; remove it')
+
+
+def _verdict(
+  where: str, record: Mapping[str, Any]
+) -> tuple[Key, types.Status, float]:
+  match record:
+    case {
+      'benchmark': str(benchmark),
+      'id': str(name),
+      'index': int(index),
+      'status': str(status),
+      'seconds': float() | int() as seconds,
+    } if status in _STATUSES:
+      return Key(benchmark, name, index), status, float(seconds)
+  raise ValueError(f'{where}: holds a line that is no verdict; remove it')

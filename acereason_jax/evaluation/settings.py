@@ -1,0 +1,123 @@
+"""settings.json: everything that rollouts and verdicts depend on.
+
+`benchmarks` and `judges` hold the settings of each benchmark and of each of its
+judges; the others are the same for all. `n` may grow, and benchmarks and judges
+may be added. `about` is for results.json, and may differ between starts.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from acereason_jax import files, storage
+from acereason_jax.rollout import output
+
+_MAX_BYTES = 64 << 20
+_PARTS = ('benchmarks', 'judges')
+_ABOUT = 'about'
+_EMPTY: Mapping[str, Any] = dict(benchmarks={})
+_SHOWN, _SHOWN_CHARS = 3, 200
+
+
+def read(folder: pathlib.Path) -> dict[str, Any] | None:
+  """The settings of a folder; None if it has none.
+
+  Raises:
+    ValueError, OSError: one line; it is not that of an evaluation.
+  """
+  path = folder / 'settings.json'
+  if folder.exists() and not folder.is_dir():
+    raise ValueError(f'{folder}: not a folder; give another --out')
+  content = storage.read(path, _MAX_BYTES)
+  if content is None:
+    return None
+  try:
+    match json.loads(content):
+      case {
+        'benchmarks': dict(),
+        'judges': dict(),
+        'about': {'engine': dict(), 'first_prompts': dict()},
+      } as settings:
+        return settings
+  except (ValueError, RecursionError):
+    pass
+  raise ValueError(
+    f'{path}: not the settings of an evaluation; give another --out'
+  )
+
+
+def write(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
+  """Raises OSError, one line."""
+  text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
+  files.write_atomically(folder / 'settings.json', text)
+
+
+def known_missing(
+  old: Mapping[str, Any] | None, name: str, questions: str, answers: str
+) -> list[tuple[str, str]] | None:
+  """The problems that an earlier start has left out of the same rows.
+
+  None if there was none, or its rows were others.
+  """
+  before = (old or _EMPTY)['benchmarks'].get(name, {})
+  if (before.get('questions'), before.get('answers')) != (questions, answers):
+    return None
+  return [(str(name), str(reason)) for name, reason in before['missing']]
+
+
+def merged(
+  folder: pathlib.Path,
+  old: Mapping[str, Any] | None,
+  new: Mapping[str, Any],
+) -> dict[str, Any]:
+  """The settings to write: those of benchmarks that are not asked now stay.
+
+  Raises:
+    ValueError: one line; `old` are those of other rollouts or verdicts.
+  """
+  if old is None:
+    return ordered(new)
+  # What only one of them has may be added, or was not asked now.
+  common = {part: old[part].keys() & new[part].keys() for part in _PARTS}
+  before, after = (
+    {name: value for name, value in each.items() if name != _ABOUT}
+    | {part: {n: each[part][n] for n in common[part]} for part in _PARTS}
+    for each in (old, new)
+  )
+  if differ := output.changed(before, after):
+    raise ValueError(
+      f'{folder}: holds rollouts of other settings: {_told(differ)}; '
+      f'{_remedy(folder, differ)}'
+    )
+  both = {part: old[part] | new[part] for part in _PARTS}
+  about = _about(old[_ABOUT], new[_ABOUT])
+  return ordered({**new, **both, _ABOUT: about})
+
+
+def ordered(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """As `read` gives them back, so that results have the same order."""
+  return json.loads(json.dumps(settings, sort_keys=True))
+
+
+def _about(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+  engine, first = dict(new['engine']), new['first_prompts']
+  windows = [each['engine'].get('window') for each in (old, new)]
+  # The longest prompt of all that was asked.
+  engine['window'] = max((w for w in windows if w is not None), default=None)
+  return {
+    **new,
+    'engine': engine,
+    'first_prompts': old['first_prompts'] | first,
+  }
+
+
+def _told(differ: list[str]) -> str:
+  more = f'; {len(differ) - _SHOWN} more' if len(differ) > _SHOWN else ''
+  return '; '.join(line[:_SHOWN_CHARS] for line in differ[:_SHOWN]) + more
+
+
+def _remedy(folder: pathlib.Path, differ: list[str]) -> str:
+  if all(line.startswith('judges.') for line in differ):
+    return f'evaluate --judge={folder} asks the judges anew, or put them back'
+  return 'give another --out, or put them back'

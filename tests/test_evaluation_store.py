@@ -1,0 +1,198 @@
+"""The folder of an evaluation: torn lines, shares of processes, settings."""
+
+import pytest
+
+from acereason_jax import types
+from acereason_jax.evaluation import samples, settings
+
+KEYS = [
+  samples.Key(name, f'p{i}', index)
+  for name in ('a', 'b')
+  for i in range(10)
+  for index in range(3)
+]
+RIGHT = types.Verdict('right', 'it is', 0.25)
+ERROR = types.Verdict('error', 'no worker', 0.5)
+SETTINGS = dict(
+  seed=0,
+  benchmarks={'a': dict(n=4, prompts='x'), 'b': dict(n=1, prompts='y')},
+  judges={'a.j': dict(fn='m:f')},
+  about=dict(engine=dict(window=5), first_prompts=dict(a=1)),
+)
+
+
+def record(text='', length=1):
+  return dict(id='whole', index=9, stop='stop', length=length, text=text)
+
+
+def opened(path, process=0, processes=1, **more):
+  return samples.Store(str(path), ['j'], process, processes, **more)
+
+
+def filled(path, processes=1):
+  """Rollouts of all keys, each judged, as that many processes write them."""
+  for process in range(processes):
+    with opened(path, process, processes) as store:
+      store.write_settings(SETTINGS)
+      for key in KEYS:
+        if store.is_mine(key.benchmark, key.id):
+          store.write_sample(key, record(f'{key}\n\u2028"'))
+          store.write_verdict('j', key, RIGHT)
+  return path
+
+
+def test_what_was_written_is_read(tmp_path):
+  with opened(filled(tmp_path / 'out')) as store:
+    assert set(store.own) == set(store.verdicts['j']) == set(KEYS)
+    assert {store.text(key) for key in KEYS} == {
+      f'{key}\n\u2028"' for key in KEYS
+    }
+    assert store.judge_seconds == 0.25 * len(KEYS)
+    assert store.settings == SETTINGS
+
+
+@pytest.mark.parametrize('before, after', [(1, 3), (3, 1), (2, 5), (4, 2)])
+def test_processes_share_the_problems(tmp_path, before, after):
+  """Each rollout is of one process, with all others of its problem."""
+  path = filled(tmp_path / 'out', before)
+  found = {}
+  for process in range(after):
+    with opened(path, process, after) as store:
+      for key in store.own:
+        assert found.setdefault(key, process) == process
+        assert store.text(key).startswith('Key(')
+      assert store.own.keys() == store.verdicts['j'].keys()
+  assert set(found) == set(KEYS)
+  for key in KEYS:
+    assert found[key] == found[key._replace(index=0)]
+
+
+def test_every_place_of_a_torn_line(tmp_path):
+  """All whole lines stay, and the next is written after them."""
+  path = filled(tmp_path / 'out') / 'samples' / '0.jsonl'
+  content = path.read_bytes()
+  lines = content.splitlines(keepends=True)
+  for size in [0, 1, *range(len(lines[0]) - 2, len(lines[0]) + 3), 700]:
+    path.write_bytes(content[:size])
+    with opened(tmp_path / 'out') as store:
+      whole = content[:size].count(b'\n')
+      assert len(store.own) == whole
+      store.write_sample(KEYS[-1], record('again'))
+      assert store.text(KEYS[-1]) == 'again'
+    assert path.read_bytes().startswith(b''.join(lines[:whole]))
+    assert path.read_bytes().count(b'\n') == whole + 1
+
+
+def test_half_a_line_of_another_process_is_not_read(tmp_path):
+  path = filled(tmp_path / 'out', 2) / 'samples' / '1.jsonl'
+  path.write_bytes(path.read_bytes()[:-5])
+  with opened(tmp_path / 'out') as store:
+    assert len(store.own) == len(KEYS) - 1
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    '[1]',
+    'nothing',
+    '{"benchmark": "a"}',
+    '{"benchmark": "a", "id": "p", "index": 0, "length": 1, "text": "", '
+    '"stop": "never"}',
+    '[' * 100_000,
+  ],
+)
+def test_damaged_lines_are_one_line(tmp_path, line):
+  path = filled(tmp_path / 'out') / 'samples' / '0.jsonl'
+  path.write_text(line + '\n' + path.read_text())
+  with pytest.raises(ValueError, match=r'samples/0\.jsonl') as e:
+    opened(tmp_path / 'out').__enter__()
+  assert '\n' not in str(e.value)
+
+
+def test_a_verdict_that_judged_replaces_one_that_failed(tmp_path):
+  path, key = tmp_path / 'out', KEYS[0]
+  for verdicts, status, failed in (
+    ([ERROR], 'error', 1),
+    ([ERROR], 'error', 2),
+    ([RIGHT], 'right', 2),
+    ([ERROR], 'right', 3),
+  ):
+    with opened(path) as store:
+      store.write_settings(SETTINGS)
+      for verdict in verdicts:
+        store.write_verdict('j', key, verdict)
+      assert store.verdicts['j'][key] == (status, failed)
+    with opened(path) as store:
+      assert store.verdicts['j'][key] == (status, failed)
+
+
+def test_two_writers_are_refused(tmp_path):
+  with opened(filled(tmp_path / 'out')):
+    with pytest.raises(ValueError, match='another process writes it'):
+      opened(tmp_path / 'out').__enter__()
+    # A look does not disturb.
+    with opened(tmp_path / 'out', writes=False) as store:
+      assert len(store.own) == len(KEYS)
+
+
+def test_verdicts_are_forgotten_by_benchmark(tmp_path):
+  path = filled(tmp_path / 'out', 2)
+  with opened(path) as store:
+    store.forget(['j'], ['a'])
+    assert {key.benchmark for key in store.verdicts['j']} == {'b'}
+    store.write_verdict('j', KEYS[0], RIGHT)
+  with opened(path) as store:
+    assert len(store.verdicts['j']) == len(KEYS) // 2 + 1
+    assert len(store.own) == len(KEYS)
+
+
+# --- settings ---------------------------------------------------------------
+
+
+def merged(path, **changes):
+  return settings.merged(path, SETTINGS, dict(SETTINGS, **changes))
+
+
+def test_benchmarks_and_judges_may_be_added(tmp_path):
+  new = dict(
+    benchmarks={'a': dict(n=4, prompts='x'), 'c': dict(n=1, prompts='z')},
+    judges={'c.j': dict(fn='m:g')},
+    about=dict(engine=dict(window=3), first_prompts=dict(c=3)),
+  )
+  found = merged(tmp_path, **new)
+  assert set(found['benchmarks']) == {'a', 'b', 'c'}
+  assert set(found['judges']) == {'a.j', 'c.j'}
+  assert found['about'] == dict(
+    engine=dict(window=5), first_prompts=dict(a=1, c=3)
+  )
+
+
+def test_n_may_grow_only(tmp_path):
+  of = lambda n: dict(SETTINGS['benchmarks'], a=dict(n=n, prompts='x'))
+  assert merged(tmp_path, benchmarks=of(5))['benchmarks']['a']['n'] == 5
+  with pytest.raises(ValueError, match=r'benchmarks\.a\.n: 4 -> 3'):
+    merged(tmp_path, benchmarks=of(3))
+
+
+def test_every_difference_is_named(tmp_path):
+  with pytest.raises(ValueError, match='seed: 0 -> 1') as e:
+    merged(
+      tmp_path,
+      seed=1,
+      benchmarks={'a': dict(n=4, prompts='other')},
+      judges={'a.j': dict(fn='m:h')},
+    )
+  for part in ('benchmarks.a.prompts: "x" -> "other"', 'another --out'):
+    assert part in str(e.value)
+  with pytest.raises(ValueError, match=r'--judge=.* asks the judges anew'):
+    merged(tmp_path, judges={'a.j': dict(fn='m:h')})
+
+
+def test_settings_are_read_as_they_were_written(tmp_path):
+  settings.write(tmp_path, SETTINGS)
+  assert settings.read(tmp_path) == SETTINGS
+  assert settings.read(tmp_path / 'none') is None
+  for text in ('', '[]', '{"benchmarks": {}}', '[' * 100_000):
+    (tmp_path / 'settings.json').write_text(text)
+    with pytest.raises(ValueError, match='not the settings'):
+      settings.read(tmp_path)
