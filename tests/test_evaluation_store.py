@@ -32,8 +32,7 @@ def opened(path, process=0, processes=1, **more):
 def filled(path, processes=1):
   """Rollouts of all keys, each judged, as that many processes write them."""
   for process in range(processes):
-    with opened(path, process, processes) as store:
-      store.write_settings(SETTINGS)
+    with opened(path, process, processes, new=SETTINGS) as store:
       for key in KEYS:
         if store.is_mine(key.benchmark, key.id):
           store.write_sample(key, record(f'{key}\n\u2028"'))
@@ -48,7 +47,7 @@ def test_what_was_written_is_read(tmp_path):
       f'{key}\n\u2028"' for key in KEYS
     }
     assert store.judge_seconds == 0.25 * len(KEYS)
-    assert store.settings == SETTINGS
+  assert settings.read(tmp_path / 'out') == SETTINGS
 
 
 @pytest.mark.parametrize('before, after', [(1, 3), (3, 1), (2, 5), (4, 2)])
@@ -118,7 +117,6 @@ def test_a_verdict_that_judged_replaces_one_that_failed(tmp_path):
     ([ERROR], 'right', 3),
   ):
     with opened(path) as store:
-      store.write_settings(SETTINGS)
       for verdict in verdicts:
         store.write_verdict('j', key, verdict)
       assert store.verdicts['j'][key] == (status, failed)

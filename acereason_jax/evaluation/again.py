@@ -47,8 +47,15 @@ def judge(plan: values.Plan, out: str, names: Sequence[str], heed: Heed) -> int:
   def prepare(store: samples.Store) -> None:
     # The verdicts go first: a kill in between leaves none of another judge.
     store.forget(chosen, [b.name for b in plan.benchmarks])
+    settings.write(store.folder, new)
 
-  return _evaluate(plan, ready, out, new, prepare, heed)
+  store = samples.Store(out, _names(ready))
+  return _evaluate(plan, ready, store, new, prepare, heed)
+
+
+def _names(ready: Sequence[problems.Ready]) -> list[str]:
+  """The judges of all benchmarks."""
+  return sorted({name for r in ready for name in r.benchmark.judges})
 
 
 def take(plan: values.Plan, file: str, out: str, heed: Heed) -> int:
@@ -90,26 +97,25 @@ def take(plan: values.Plan, file: str, out: str, heed: Heed) -> int:
     if not seen:
       raise ValueError(f'{file}: holds no rollouts of the benchmarks')
 
-  return _evaluate(plan, ready, out, new, prepare, heed)
+  store = samples.Store(out, _names(ready), new=new)
+  return _evaluate(plan, ready, store, new, prepare, heed)
 
 
 def _evaluate(
   plan: values.Plan,
   ready: Sequence[problems.Ready],
-  out: str,
+  store: samples.Store,
   new: Mapping[str, Any],
   prepare: Callable[[samples.Store], None],
   heed: Heed,
 ) -> int:
-  names = sorted({n for r in ready for n in r.benchmark.judges})
   with contextlib.ExitStack() as stack:
     with exits.one_line_for(ValueError, OSError):
-      store = stack.enter_context(samples.Store(out, names))
+      stack.enter_context(store)
       pools = stack.enter_context(
         judges.Pools(plan.benchmarks, problems.workers(plan))
       )
       prepare(store)
-      store.write_settings(new)
     with exits.one_line_for(OSError):
       judging = judges.Judging(store, pools, ready)
       before = store.judge_seconds

@@ -222,9 +222,10 @@ def evaluate(job: Job, how: How, stop: signals.StopRequest) -> int:
   with contextlib.ExitStack() as stack:
     with exits.one_line_for(ValueError, OSError):
       store = stack.enter_context(
-        samples.Store(how.out, names, process, count, writes=not how.dry_run)
+        samples.Store(
+          how.out, names, process, count, job.settings, not how.dry_run
+        )
       )
-      store.write_settings(job.settings)
     asked = _asked(job, store)
     if process == 0:
       for line in _lines_before(job, asked):
@@ -279,7 +280,7 @@ def _judged(
   began, before = time.monotonic(), store.judge_seconds
   try:
     if asked.requests:
-      _decode(job, how, store, judging, asked, trace, stop)
+      decode(job, how, store, judging, asked, trace, stop)
     stop.heed()
     with watchdog.phase('judge'):
       while not _everyone(judging.work(_WORK_SECONDS)):
@@ -308,7 +309,7 @@ def _judged(
   )
 
 
-def _decode(
+def decode(
   job: Job,
   how: How,
   store: samples.Store,
@@ -323,7 +324,7 @@ def _decode(
     watchdog.phase('load'),
     exits.one_line_for(ValueError, OSError),
   ):
-    served = _serve(job)
+    served = make_engine(job)
   stream = served.engine.stream(
     served.params,
     asked.requests,
@@ -333,7 +334,7 @@ def _decode(
     trace=trace,
     until=stop.agreed,
   )
-  said = bool(asked.lengths)
+  said = bool(asked.lengths) or jax.process_index() > 0
   early, lengths = forecast.EARLY_SHARE * len(asked.requests), []
   total = len(asked.requests) + asked.there
   with (
@@ -354,7 +355,7 @@ def _decode(
           terminal.say(forecast.early(lengths, len(asked.requests)))
 
 
-def _serve(job: Job) -> serve.Served:
+def make_engine(job: Job) -> serve.Served:
   """The engine and the weights.
 
   Its sizes depend on the config and the devices only, not on which rollouts

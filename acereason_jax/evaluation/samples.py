@@ -77,9 +77,10 @@ class Found(NamedTuple):
 class Store:
   """Context manager: the folder, open for one process of an evaluation.
 
+  It writes the settings `new`, if they are given; settings.py has the rest.
+
   own: rollouts of this process's problems, of this start and of earlier ones.
   verdicts: verdicts on them, by judge.
-  settings: the settings that an earlier start wrote; None in a new folder.
   judge_seconds: sum of the verdicts' running times.
 
   Raises:
@@ -94,28 +95,25 @@ class Store:
     judges: Iterable[str],
     process: int = 0,
     processes: int = 1,
+    new: Mapping[str, Any] | None = None,
     writes: bool = True,
   ):
     self.folder = folder_at(folder)
     self.own: dict[Key, Kept] = {}
     self.verdicts: dict[str, dict[Key, Found]] = {j: {} for j in judges}
-    self.settings: dict[str, Any] | None = None
     self.judge_seconds = 0.0
     self._process, self._processes = process, processes
-    self._writes = writes
+    self._settings, self._writes = new, writes
     self._name = f'{process}.jsonl'
     self._out: dict[str, IO[bytes]] = {}
 
   def __enter__(self) -> 'Store':
-    self.settings = settings.read(self.folder)
-    if self.settings is None and (self.folder / 'samples').exists():
-      raise ValueError(
-        f'{self.folder}: has rollouts, and no settings.json that tells what '
-        'made them; give another --out'
-      )
     with contextlib.ExitStack() as stack:
       if self._writes:
         stack.callback(self._close)
+        # First, so that no other process finds rollouts without them.
+        if self._settings is not None:
+          settings.write(self.folder, self._settings)
         self._samples = self._opened('samples')
         for judge in self.verdicts:
           self._opened(f'verdicts/{judge}')
@@ -130,12 +128,6 @@ class Store:
     """Whether this process writes and judges the rollouts of a problem."""
     digest = hashlib.sha256(f'{benchmark}/{problem}'.encode()).digest()
     return int.from_bytes(digest[:8]) % self._processes == self._process
-
-  def write_settings(self, new: Mapping[str, Any]) -> None:
-    """Raises OSError, one line."""
-    if self._writes and new != self.settings:
-      settings.write(self.folder, new)
-    self.settings = dict(new)
 
   def write_sample(self, key: Key, record: Mapping[str, Any]) -> None:
     """Keeps a rollout, as `output.to_record` gives it.

@@ -31,6 +31,11 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     raise ValueError(f'{folder}: not a folder; give another --out')
   content = storage.read(path, _MAX_BYTES)
   if content is None:
+    if (folder / 'samples').exists():
+      raise ValueError(
+        f'{folder}: has rollouts, and no settings.json that tells what made '
+        'them; give another --out'
+      )
     return None
   try:
     match json.loads(content):
@@ -49,6 +54,7 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def write(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
   """Raises OSError, one line."""
+  folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps(settings, indent=2, sort_keys=True) + '\n'
   files.write_atomically(folder / 'settings.json', text)
 
