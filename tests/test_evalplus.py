@@ -217,6 +217,13 @@ def test_hostile_values(tmp_path):
     assert not _verify(tmp_path, row, program)
 
 
+def _deep(levels):
+  value = []
+  for _ in range(levels):
+    value = [value]
+  return value
+
+
 def test_rows_that_cannot_be_used(tmp_path):
   solution = '  return 1\n'
   loaded = _load(
@@ -228,16 +235,20 @@ def test_rows_that_cannot_be_used(tmp_path):
     _row('f', solution, [[]], task_id='HumanEval/4', atol='1'),
     _row('f', solution, [[]], task_id='Other/5'),
     _mbpp('f', 'def f(): return 1', [['a', 'b']], '124'),
+    _mbpp('f', 'def f(): return 1', [[10**4000]], '252'),
+    _mbpp('f', 'def f(): return 1', [_deep(800)], '253'),
   )
   assert [p.row.id for p in loaded.problems] == ['HumanEval/900']
   assert [id_ for id_, _ in loaded.missing] == [
     *(f'HumanEval/{n}' for n in range(1, 5)),
     'Other/5',
-    'Mbpp/124',
+    *('Mbpp/124', 'Mbpp/252', 'Mbpp/253'),
   ]
   reasons = [why for _, why in loaded.missing]
   assert reasons[2] == 'plus_input is no list'
-  assert 'could not convert' in reasons[-1]
+  assert 'could not convert' in reasons[-3]
+  assert 'too large' in reasons[-2]
+  assert 'recursion' in reasons[-1]
 
 
 def test_a_reference_that_raises_is_an_error(tmp_path):

@@ -79,7 +79,7 @@ def _formed(args: list, form: Sequence[Callable]) -> list:
   forms = [*form, *form[-1:] * len(args)]
   try:
     return [make(a) for make, a in zip(forms, args)]
-  except (ValueError, TypeError, AttributeError) as e:
+  except (ValueError, TypeError, AttributeError, OverflowError) as e:
     raise ValueError(f'an argument is not of its form: {e}') from e
 
 

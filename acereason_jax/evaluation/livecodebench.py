@@ -11,6 +11,7 @@ same file loads in seconds the next time.
 
 import collections
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ _TEXTS = (
   *('question_id', 'question_content', 'platform', 'contest_date'),
   *('difficulty', 'public_test_cases', 'private_test_cases', 'metadata'),
 )
-_DATE = re.compile(r'\d{4}-\d{2}-\d{2}')
+_DATE = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}')
 _TESTS = 'all', 'private'
 _ID_CHARS = questions.MAX_ID_CHARS
 _REASON_CHARS = 200
@@ -133,24 +134,41 @@ def livecodebench(
 def _check_arguments(
   paths: Sequence[str], start: str, end: str, tests: str
 ) -> None:
-  if isinstance(paths, str) or not paths:
+  if (
+    isinstance(paths, str)
+    or not paths
+    or not all(isinstance(path, str | os.PathLike) for path in paths)
+  ):
     raise ValueError(
       f"paths={paths!r:.80}: expected the files, such as ('{_V6_FILE}',)"
     )
   for name, day in (('start', start), ('end', end)):
-    if day and not _DATE.fullmatch(day):
+    if day and not _is_day(day):
       raise ValueError(f"{name}={day!r:.40}: expected YYYY-MM-DD, or ''")
   if tests not in _TESTS:
     raise ValueError(f'tests={tests!r:.40}: expected one of {_TESTS}')
 
 
+def _is_day(text: object) -> bool:
+  """Whether it is a day, YYYY-MM-DD, so that days sort as their texts."""
+  if not isinstance(text, str) or not _DATE.fullmatch(text):
+    return False
+  try:
+    datetime.date.fromisoformat(text)
+  except ValueError:
+    return False
+  return True
+
+
 def _check_ids(found: Iterable[tuple[str, _Entry]]) -> None:
   first: dict[str, str] = {}
   for name, entry in found:
-    if entry.id in first:
+    if (other := first.get(entry.id)) is not None:
       raise ValueError(
-        f'{name}: question_id {entry.id!r:.60} is in {first[entry.id]} too; '
-        'name files that share no rows'
+        f'{name}: question_id {entry.id!r:.60} is there twice; remove one'
+        if other == name
+        else f'{name}: question_id {entry.id!r:.60} is in {other} too; name '
+        'files that share no rows'
       )
     first[entry.id] = name
 
@@ -300,7 +318,7 @@ def _described(where: str, record: Any) -> _Entry:
       f'got {name!r:.60}'
     )
   date = record['contest_date'][:10]
-  if not _DATE.fullmatch(date):
+  if not _is_day(date):
     raise ValueError(
       f'{where}: contest_date {record["contest_date"]!r:.60}: expected '
       'YYYY-MM-DDTHH:MM:SS'
