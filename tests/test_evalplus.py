@@ -100,6 +100,20 @@ def test_comparison(tmp_path, reference, result, atol, right):
   assert _verify(tmp_path, row, f'  return {result}') == right
 
 
+def test_the_error_of_floats_holds_for_the_inputs_that_follow(tmp_path):
+  reference = '  return (1.0, [1, 2.0])[args[0]]\n'
+  program = '  return (1.0, [1, 2.0 + 5e-7])[args[0]]'
+  for base, plus, right in (
+    ([[0], [1]], [[0]], True),
+    ([[1], [0]], [[0]], False),
+    # Not from one list to the other.
+    ([[0]], [[1]], False),
+    ([[0]], [[0], [1]], True),
+  ):
+    row = _row('f', reference, base, plus_input=plus)
+    assert _verify(tmp_path, row, program) == right
+
+
 def test_near_is_numpys():
   draw = random.Random(0)
   special = [math.inf, -math.inf, math.nan, 0.0, 1, True]
@@ -145,6 +159,7 @@ def test_every_root_is_right(tmp_path):
     ('307', [[1], [2], 3], '((1,), [2], 3)'),
     ('259', [[[1], [2]]], '(((1,), (2,)),)'),
     ('278', [[1, [2, 3]]], '((1, (2, 3)),)'),
+    ('278', [[1, [2, [3]]]], '((1, (2, [3])),)'),
     ('615', [[[1, [2]]]], '(((1, (2,)),),)'),
     ('115', [[[1, 1], [], {'a': 1}, 'b']], '([{1}, {}, {"a": 1}, "b"],)'),
     ('124', ['1', '2j'], '(1.0, 2j)'),
