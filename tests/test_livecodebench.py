@@ -6,6 +6,7 @@ All rows are made here, in the form of code_generation_lite.
 import base64
 import collections
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -440,6 +441,30 @@ def test_a_second_load_converts_nothing(tmp_path, folder, monkeypatch):
     for index in folder.glob(f'*{livecodebench._SUFFIX}'):
       index.write_text(damage)
     assert load() == first, damage
+
+
+def test_another_version_of_the_converters_converts_again(
+  tmp_path, monkeypatch
+):
+  path = write(tmp_path / 'a.jsonl', [row('a', question_content='Within 0.1.')])
+  before = livecodebench.livecodebench([path])
+  monkeypatch.setattr(
+    code_tasks.tolerance, 'allowed_error', lambda text: dict(float_tol=0.25)
+  )
+  assert livecodebench.livecodebench([path]) == before
+  # As if its file said so.
+  source = inspect.getsource
+  monkeypatch.setattr(
+    livecodebench.inspect,
+    'getsource',
+    lambda m: source(m) + 'x' * (m is code_tasks.tolerance),
+  )
+  livecodebench._form.cache_clear()
+  try:
+    (after,) = livecodebench.livecodebench([path]).problems
+    assert code._task(after.row.answer).float_tol == 0.25
+  finally:
+    livecodebench._form.cache_clear()
 
 
 def test_processes_that_load_a_file_at_once_convert_it_once(tmp_path):

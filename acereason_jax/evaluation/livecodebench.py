@@ -12,7 +12,9 @@ same file loads in seconds the next time.
 import collections
 import contextlib
 import datetime
+import functools
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -22,9 +24,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 from acereason_jax import files
 from acereason_jax.console import terminal
-from acereason_jax.data import code_tasks, questions, records, task_store
+from acereason_jax.data import (
+  code_tasks,
+  questions,
+  records,
+  task_store,
+  tolerance,
+  unpacking,
+  untrusted,
+)
 from acereason_jax.evaluation import values
-from acereason_jax.verifiers.programs import stored
+from acereason_jax.verifiers.programs import stored, tasks
 
 MAX_LINE_BYTES = 512 << 20
 # Fields that must be text.
@@ -36,9 +46,9 @@ _DATE = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}')
 _TESTS = 'all', 'private'
 _ID_CHARS = questions.MAX_ID_CHARS
 _REASON_CHARS = 200
-# The form of a file's index and of what is converted; a change of either needs
-# another number.
-_FORM = 1
+# What a file is converted to depends on their code: an index of an earlier
+# version must not be taken for one of this.
+_CONVERTERS = code_tasks, task_store, tolerance, unpacking, untrusted, tasks
 _SUFFIX = '.rows.jsonl'
 _V5_START, _V5, _V6 = '2024-08-01', 279, 175
 _V5_FILES = 'test.jsonl', *(f'test{i}.jsonl' for i in range(2, 6))
@@ -258,8 +268,17 @@ def _write_index(index: str, entries: Sequence[_Entry]) -> None:
 
 def _index_name(digest: str, tests: str, start: str, end: str) -> str:
   """The name of what is known of a file, read with these arguments."""
-  key = json.dumps([_FORM, digest, tests, start, end])
+  key = json.dumps([_form(), digest, tests, start, end])
   return f'{hashlib.sha256(key.encode()).hexdigest()}{_SUFFIX}'
+
+
+@functools.cache
+def _form() -> str:
+  """The digest of the code that converts a file."""
+  whole = hashlib.sha256()
+  for module in (*_CONVERTERS, sys.modules[__name__]):
+    whole.update(inspect.getsource(module).encode())
+  return whole.hexdigest()
 
 
 def _known(index: str) -> list[_Entry] | None:
