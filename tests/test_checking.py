@@ -177,6 +177,7 @@ ANY = 'class Any: pass\ndef f(): return Any()\n'
     ('numpy.int64(3)', 'candidate() == 3'),
     ('numpy.float64(0.1)', 'candidate() == 0.1'),
     ('numpy.bool_(True)', 'candidate() == True'),
+    ('numpy.array(False)', 'candidate() == False'),
     ('numpy.array([1, 2])', 'tuple(candidate()) == (1, 2)'),
     ('numpy.array([1, 2])', 'candidate() == [1, 2]'),
     ('object()', 'candidate() == candidate()'),
