@@ -189,6 +189,9 @@ DIFFERENCES = {
   'aime24.prompts: 1111': lambda b: b['data']['aime24'].update(
     prompts='3' * 64
   ),
+  'aime24.answers: 6666': lambda b: b['data']['aime24'].update(
+    answers='7' * 64
+  ),
   'aime24.files: {': lambda b: b['data']['aime24']['files'].update(
     {'aime24.jsonl': '4' * 64}
   ),

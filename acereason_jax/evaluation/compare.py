@@ -112,7 +112,8 @@ def _differing(
   yield from _unequal('sampling', a['sampling'], b['sampling'])
   for name, judges in shared.items():
     mine, others = a['data'][name], b['data'][name]
-    for field in ('files', 'prompts', 'max_tokens'):
+    # One file may give several sets of tests.
+    for field in ('files', 'prompts', 'answers', 'max_tokens'):
       if mine[field] != others[field]:
         yield _unlike(f'{name}.{field}', mine[field], others[field])
     for judge in judges:

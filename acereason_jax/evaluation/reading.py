@@ -255,6 +255,7 @@ _OF_BENCHMARK = _object_of(
   files=_map_of(_TEXT, _TEXT),
   problems=_COUNT,
   prompts=_TEXT,
+  answers=_TEXT,
   n=_SIZE,
   max_tokens=_SIZE,
   missing=_list_of(

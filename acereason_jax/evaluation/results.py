@@ -305,6 +305,7 @@ def _data(ready: Ready, settings: Mapping[str, Any]) -> dict[str, Any]:
     problems=len(ready.problems),
     missing=ready.missing,
     prompts=settings['benchmarks'][bench.name]['prompts'],
+    answers=ready.answers,
     n=bench.n,
     max_tokens=bench.max_tokens,
     prompting=bench.prompt._asdict(),
