@@ -381,7 +381,12 @@ def test_rating():
   # Half of the tries at 1500 succeed. Its error: 1 / (a sqrt(n p (1 - p))).
   error = 400 / math.log(10) / math.sqrt(2 * 0.25)
   assert found == dict(
-    value=pytest.approx(1500), error=pytest.approx(error), bound='', problems=1
+    value=pytest.approx(1500),
+    error=pytest.approx(error),
+    bound='',
+    problems=1,
+    percentile=None,
+    contests=None,
   )
   solved = [outcome('a', 0), outcome('a', 1)]
   assert scored(solved, rated)['rating']['bound'] == 'all'
@@ -410,8 +415,10 @@ def test_nothing_published():
   made = evaluated.benchmark(published='aime24')
   assert scores.published(entry, made, None) is None
   assert scores.published(entry, evaluated.benchmark(), row) is None
-  only = evaluated.benchmark(published='codeforces_percentile')
-  assert scores.published(entry, only, row) is None
+  # Without a rating of ours, the published one is told all the same.
+  for column in ('codeforces', 'codeforces_percentile'):
+    only = evaluated.benchmark(published=column)
+    assert scores.published(entry, only, row)['difference'] is None
   # One rollout of each problem: no error, and so no difference.
   one = scored([outcome(id, 0) for id in 'abc'], n=1)
   found = scores.published(one, made, row)

@@ -52,6 +52,7 @@ def test_a_table_by_hand():
 
 def test_the_published_number():
   paper = dict(value=0.69, k=64, error=0.01, difference=-12.34, source='x')
+  paper['percentile'] = None
   found = made(published=paper)
   found['published'] = 'acereason-7b'
   lines = told(found)
@@ -162,13 +163,37 @@ def test_a_machine_without_accelerators_has_no_chip_hours():
 
 
 def test_pass_at_k_and_majority_and_rating_are_told():
-  found = made(rating=dict(value=1475.4, error=59.7, bound=''))
+  bare = dict(bound='', percentile=None, contests=None)
+  found = made(rating=dict(bare, value=1475.4, error=59.7))
   text = ' '.join(' '.join(told(found)).split())
   assert 'pass@32' in text and 'maj@64 56.2' in text
   assert 'rating 1475 +-60' in text
-  found = made(rating=dict(value=2000.0, error=None, bound='all'))
+  found = made(rating=dict(bare, value=2000.0, error=None, bound='all'))
   text = ' '.join(' '.join(told(found)).split())
-  assert 'rating of at least 2000: everything was solved' in text
+  assert 'rating at least 2000: everything was solved' in text
+
+
+def test_percentile_contests_and_the_published_rating_are_told():
+  standings = dict(
+    value=1502.0, error=80.4, percentile=0.8612, contests=12, given=14
+  )
+  rating = dict(
+    value=1475.4, error=59.7, bound='', percentile=0.848, contests=standings
+  )
+  paper = dict(
+    value=1189, difference=None, source='x', error=None, percentile=0.574
+  )
+  text = ' '.join(' '.join(told(made(rating=rating, published=paper))).split())
+  assert (
+    'rating 1475 +-60 (above 84.8% of contestants); published: 1189 (above '
+    '57.4% of contestants)'
+  ) in text
+  assert (
+    'rating in 12 of 14 contests: 1502 +-80 (above 86.1% of contestants)'
+  ) in text
+  standings.update(value=None, error=None, percentile=None, contests=0)
+  text = ' '.join(' '.join(told(made(rating=rating))).split())
+  assert 'no rating in contests: 0 of 14 contests have a verdict' in text
 
 
 NAMES = st.text('abcXYZ019_-', min_size=1, max_size=40).filter(
@@ -201,8 +226,12 @@ def test_never_more_than_eighty_columns(
   for bench in benches:
     entry = found['benchmarks'][bench][judges[0]]
     entry['marked'] = marked
-    entry['rating'] = dict(value=value, error=cost[0], bound='')
-    entry['published'] = dict(value=value, difference=difference, source='')
+    rating = dict(value=value, error=cost[0], percentile=0.5)
+    contests = dict(rating, contests=3, given=4)
+    entry['rating'] = dict(rating, bound='', contests=contests)
+    entry['published'] = dict(
+      value=value, difference=difference, source='', percentile=0.5
+    )
   told(found)
 
 

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from acereason_jax.evaluation import estimators, ratings, values
+from acereason_jax.evaluation import estimators, humans, values
 from acereason_jax.evaluation import published as papers
 from acereason_jax.evaluation.values import Outcome
 
 _FAILED = ('timeout', 'error')
-# A column of ratings, and one that our numbers have nothing to compare with.
-_RATING = 'codeforces'
-_WITHOUT_OURS = ('codeforces_percentile',)
+# Columns of ratings, and of the share of humans below them.
+_RATING, _PERCENTILE = 'codeforces', 'codeforces_percentile'
 
 
 class Tally(NamedTuple):
@@ -53,6 +52,7 @@ def score(
   problems: Sequence[values.Problem],
   outcomes: Iterable[Outcome],
   max_failed_share: float,
+  contestants: values.Humans = values.NOBODY,
 ) -> dict[str, Any]:
   """One entry of results.json, without the published number.
 
@@ -66,6 +66,7 @@ def score(
     were right, and of the other rollouts.
   all_right: share of problems whose judged rollouts are all right.
   marked: more than `max_failed_share` of the judgements failed.
+  rating: see `humans.standing`.
 
   Raises:
     ValueError: one line; outcomes of another problem, or one that comes twice.
@@ -93,7 +94,11 @@ def score(
     pass_at_k=_pass_at_k(benchmark, some),
     majority=_majority(benchmark, judge, some),
     strata=_strata(tallies),
-    rating=_rating(some),
+    rating=humans.standing(
+      [t.problem for t in some],
+      [_tries(t, judge) for t in some],
+      contestants,
+    ),
     by_problem=[_of_problem(t) for t in tallies],
     marked=not judged or failed > max_failed_share * (judged + failed),
   )
@@ -111,6 +116,7 @@ def published(
     what our solve rates give at the published k.
   difference: ours minus theirs, in standard errors of that difference; None if
     one of the two errors does not exist.
+  percentile: with a rating, the share of humans that was published for it.
 
   Args:
     entry: what `score` gave.
@@ -118,12 +124,16 @@ def published(
     row: scores of the model to compare with, by column.
   """
   theirs = (row or {}).get(benchmark.published)
-  if theirs is None or benchmark.published in _WITHOUT_OURS:
+  if theirs is None:
     return None
   error, ours, our_error = theirs.error, entry['avg'], entry['rerun_error']
+  rating = entry['rating'] or {}
+  share = None
   if benchmark.published == _RATING:
-    rating = entry['rating'] or {}
     ours, our_error = rating.get('value'), rating.get('error')
+    share = row[_PERCENTILE].value if _PERCENTILE in row else None
+  elif benchmark.published == _PERCENTILE:
+    ours, our_error = rating.get('percentile'), None
   elif error is None and theirs.k and our_error is not None:
     some = [each for each in entry['by_problem'] if each['n']]
     n, c = ([each[name] for each in some] for name in ('n', 'right'))
@@ -136,6 +146,7 @@ def published(
     estimated=theirs.error is None and error is not None,
     difference=(ours - theirs.value) / both if both else None,
     source=theirs.source,
+    percentile=share,
   )
 
 
@@ -364,16 +375,9 @@ def _stratum(tallies: Sequence[Tally]) -> dict[str, Any]:
   )
 
 
-def _rating(tallies: Sequence[Tally]) -> dict[str, Any] | None:
-  """Codeforces rating by the problems that have one; None if none has."""
-  rated = [t for t in tallies if t.problem.rating is not None]
-  if not rated:
-    return None
-  n, c = _counts(rated)
-  found = ratings.rating(np.array([t.problem.rating for t in rated]), n, c)
-  return dict(
-    value=number(found.value),
-    error=number(found.error),
-    bound=found.bound,
-    problems=len(rated),
-  )
+def _tries(t: Tally, judge: str) -> list[bool]:
+  """Whether each judged rollout is right, in the order of drawing."""
+  return [
+    _status(o, judge) == 'right'
+    for o in sorted(t.judged, key=lambda o: o.index)
+  ]

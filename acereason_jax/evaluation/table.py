@@ -99,7 +99,7 @@ def _of_paper(value: float | None) -> str:
   """A rate in percent, or a rating as it is."""
   if value is None or value <= 1:
     return shown.percent(value)
-  return shown.size(value) if value >= 10_000 else f'{value:.0f}'
+  return _whole(value)
 
 
 def _notes(results: Mapping[str, Any]) -> Iterator[str]:
@@ -146,8 +146,8 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     )
   if many := _of_many(entry):
     yield many
-  if rating := entry['rating']:
-    yield _rating(rating)
+  if entry['rating']:
+    yield from _rating(entry)
 
 
 def _of_many(entry: _Entry) -> str:
@@ -179,15 +179,42 @@ def _groups(entry: _Entry) -> Iterator[str]:
     yield f'by {terminal.one_line(kind, 40)}: {", ".join(told)}'
 
 
-def _rating(rating: Mapping[str, Any]) -> str:
-  value = shown.NONE if rating['value'] is None else f'{rating["value"]:.0f}'
-  match rating['bound']:
-    case 'all':
-      return f'rating of at least {value}: everything was solved'
-    case 'none':
-      return f'rating of at most {value}: nothing was solved'
-  error = shown.NONE if rating['error'] is None else f'{rating["error"]:.0f}'
-  return f'rating {value} +-{error}'
+def _rating(entry: _Entry) -> Iterator[str]:
+  """Ours by the problems' ratings, next to the published one; in contests."""
+  rating, paper = entry['rating'], entry['published']
+  if rating['value'] is not None:
+    bound, why = {
+      'all': ('at least ', ': everything was solved'),
+      'none': ('at most ', ': nothing was solved'),
+    }.get(rating['bound'], ('', ''))
+    text = f'rating {bound}{_rated(rating)}{why}'
+    if paper and paper['value'] is not None and paper['value'] > 1:
+      text += f'; published: {_whole(paper["value"])}{_above(paper)}'
+    yield text
+  if contests := rating['contests']:
+    part = f'{contests["contests"]:,} of {contests["given"]:,} contests'
+    if contests['value'] is None:
+      yield f'no rating in contests: {part} have a verdict for every problem'
+    else:
+      yield f'rating in {part}: {_rated(contests)}'
+
+
+def _rated(rating: Mapping[str, Any]) -> str:
+  """'1475 +-60 (above 84.8% of contestants)'."""
+  text = _whole(rating['value'])
+  if rating['error'] is not None:
+    text += f' +-{_whole(rating["error"])}'
+  return text + _above(rating)
+
+
+def _above(rating: Mapping[str, Any]) -> str:
+  if (share := rating['percentile']) is None:
+    return ''
+  return f' (above {shown.percent(share)}% of contestants)'
+
+
+def _whole(value: float) -> str:
+  return shown.size(value) if abs(value) >= 10_000 else f'{value:.0f}'
 
 
 def _failures(results: Mapping[str, Any]) -> str:
