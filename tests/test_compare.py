@@ -277,7 +277,7 @@ def test_what_is_told():
     'sure: p 0/4->4/4',
     'newly lost (never in B): 0, 0.5 expected by luck, p 1.00',
     'never: 0 of 4 fits a solve rate of up to 52.7% (95%)',
-    '4 few 50.0 - +-28.9 100.0 - +-0.0',
+    '4 few 50.0 - +-28.9 100.0 - -',
     '; truncated 0.0% -> 0.0%',
   ):
     assert part in text, part

@@ -171,7 +171,11 @@ def slow(outcomes, ids, n):
   least = min(map(len, groups), default=0)
   ks = [k for k in (1, 2, 4, n) if k <= min(least, n)]
   votes = [
-    ['right' if is_right(o) else o.answer.get('strict') for o in g]
+    [
+      # The specification: who was cut off has no vote, right or wrong.
+      None if cut(o) else 'right' if is_right(o) else o.answer.get('strict')
+      for o in g
+    ]
     for g in groups
   ]
   without = [[o for o in g if not cut(o)] for g in groups]
@@ -423,6 +427,10 @@ def test_nothing_published():
   one = scored([outcome(id, 0) for id in 'abc'], n=1)
   found = scores.published(one, made, row)
   assert found['difference'] is None and found['value'] == 0.69
+  # Never right: no error of ours, and not an exact 0.
+  none = scored([outcome(id, i, 'wrong') for id in 'abc' for i in range(4)])
+  assert none['rerun_error'] == 0 and none['interval'] is None
+  assert scores.published(none, made, row)['difference'] is None
 
 
 def test_a_published_rating_is_next_to_our_rating():

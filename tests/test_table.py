@@ -129,7 +129,7 @@ def test_nothing_was_judged():
   )
   found['benchmarks']['aime24']['strict'] = entry | dict(published=None)
   lines = told(found)
-  assert row_of(lines, 'strict')[2:6] == ['0x-', '-!', '-', '-']
+  assert row_of(lines, 'strict')[2:6] == ['0/1x-', '-!', '-', '-']
   assert 'aime24 strict: no rollout was judged' in lines
 
 
@@ -166,7 +166,7 @@ def test_pass_at_k_and_majority_and_rating_are_told():
   bare = dict(bound='', percentile=None, contests=None)
   found = made(rating=dict(bare, value=1475.4, error=59.7))
   text = ' '.join(' '.join(told(found)).split())
-  assert 'pass@32' in text and 'maj@64 56.2' in text
+  assert 'pass@32' in text and 'maj@64 56.3' in text
   assert 'rating 1475 +-60' in text
   found = made(rating=dict(bare, value=2000.0, error=None, bound='all'))
   text = ' '.join(' '.join(told(found)).split())
@@ -292,7 +292,7 @@ def test_probability(p, text):
 @pytest.mark.parametrize(
   'error, text',
   [
-    (0.0, '+-0.0'),
+    (0.0, '-'),
     (0.0091, '+-0.9'),
     (0.00042, '+-0.04'),
     (0.00001, '<0.01'),
@@ -324,5 +324,89 @@ def test_rollouts_without_lengths_have_none():
 
 def test_a_number_of_problems_is_exact():
   assert shown.count(1319) == '1319' and shown.count(10**15) == '1e+15'
-  assert shown.rerun(0.0) == shown.rerun(None) == '-'
-  assert shown.rerun(0.0091) == '+-0.9'
+
+
+@pytest.mark.parametrize(
+  'rate, text',
+  [
+    (0.8125, '81.3'),
+    (0.1235, '12.4'),
+    (0.0625, '6.3'),
+    (0.12349, '12.3'),
+    (1.0, '100.0'),
+    (0.0, '0.0'),
+    (None, '-'),
+  ],
+)
+def test_percent_rounds_halves_up(rate, text):
+  assert shown.percent(rate) == text
+
+
+@pytest.mark.parametrize(
+  'difference, text',
+  [
+    (0.1256, '+12.6'),
+    (-0.0625, '-6.3'),
+    (0.0, '0.0'),
+    (-0.0, '0.0'),
+    # Neither better nor worse, to a tenth.
+    (-0.0004, '0.0'),
+    (0.0005, '+0.1'),
+    (None, '-'),
+  ],
+)
+def test_points(difference, text):
+  assert shown.points(difference) == text
+
+
+def test_what_the_average_is_not_over_is_told():
+  """A problem that failed everywhere, and rollouts that are not there yet."""
+  outcomes = [
+    *(evaluated.outcome('a', i) for i in range(3)),
+    evaluated.outcome('a', 3, 'error'),
+    *(evaluated.outcome('b', i, 'timeout') for i in range(4)),
+    *(evaluated.outcome('c', i, 'wrong') for i in range(2)),
+  ]
+  found = evaluated.results({'aime24': dict(a=3, b=0, c=0)}, n=4)
+  entry = evaluated.scores.score(
+    evaluated.benchmark(n=4),
+    'strict',
+    [evaluated.problem(id) for id in 'abc'],
+    outcomes,
+    0.01,
+  )
+  found['benchmarks']['aime24']['strict'] = json.loads(
+    json.dumps(entry | dict(published=None))
+  )
+  found['data']['aime24']['missing'] = [['d', 'unreadable']]
+  lines = told(found)
+  assert row_of(lines, 'strict')[2] == '2/4x2.5'
+  text = ' '.join(' '.join(lines).split())
+  assert (
+    'avg@2.5 of 4: 5 judgements failed, 2 rollouts not there yet, 1 problem '
+    'without a verdict left out'
+  ) in text
+  assert 'pass@k and maj@k end at k = 2, the fewest verdicts' in text
+
+
+def test_responses_without_an_answer_are_told():
+  outcomes = [
+    evaluated.outcome(id, i, 'right' if i else 'unparsed')
+    for id in 'ab'
+    for i in range(4)
+  ]
+  found = evaluated.results({'aime24': dict(a=3, b=3)}, n=4)
+  entry = evaluated.scores.score(
+    evaluated.benchmark(n=4),
+    'strict',
+    [evaluated.problem(id) for id in 'ab'],
+    outcomes,
+    0.01,
+  )
+  found['benchmarks']['aime24']['strict'] = json.loads(
+    json.dumps(entry | dict(published=None))
+  )
+  text = ' '.join(' '.join(told(found)).split())
+  assert '25.0% or more of the responses ended without an answer' in text
+  # Both m are 3/4: nothing tells of other problems.
+  assert entry['interval'] is None and row_of(told(found), 'strict')[5] == '-'

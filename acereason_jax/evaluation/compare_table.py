@@ -101,7 +101,7 @@ def _numbers(found: _Judged) -> list[str]:
     shown.percent(found['a']['avg']) + marks[0],
     shown.percent(found['b']['avg']) + marks[1],
     shown.points(found['difference']),
-    shown.rerun(found['rerun_error']),
+    shown.error(found['rerun_error']),
     shown.error(found['problems_error']),
     shown.probability(found['p']),
   ]
@@ -183,5 +183,5 @@ def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _side(point: Mapping[str, Any]) -> Iterator[str]:
   yield shown.percent(point['value'])
-  yield shown.rerun(point['rerun_error'])
+  yield shown.error(point['rerun_error'])
   yield shown.error(point['problems_error'])

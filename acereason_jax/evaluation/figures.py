@@ -183,7 +183,7 @@ def _drawn_curve(
   for at, p in zip(points, curve.points):
     about = (
       f'pass@{p["k"]} {shown.percent(p["value"])}% '
-      f'({shown.rerun(p["rerun_error"])} rerun, '
+      f'({shown.error(p["rerun_error"])} rerun, '
       f'{shown.error(p["problems_error"])} problems)'
     )
     yield svg.mark(side, at, _RADIUS, about)

@@ -58,12 +58,13 @@ def score(
 
   avg, rerun_error, problems_error, interval: avg@k over the problems that have
     a verdict, its two standard errors, and the 95% interval of avg@k on
-    problems like these.
+    problems like these. An error of 0 says that nothing varied, not that the
+    number is exact; there is no interval then.
   judged, failed, asked: numbers of rollouts. problems: those with a verdict.
   k: rollouts judged per problem, on average.
   unparsed, truncated: shares of the judged rollouts.
   if_truncated_right, if_truncated_left_out: avg@k if every truncated rollout
-    were right, and of the other rollouts.
+    were right, and of the other rollouts, over the problems that have such.
   all_right: share of problems whose judged rollouts are all right.
   marked: more than `max_failed_share` of the judgements failed.
   rating: see `humans.standing`.
@@ -138,7 +139,8 @@ def published(
     some = [each for each in entry['by_problem'] if each['n']]
     n, c = ([each[name] for each in some] for name in ('n', 'right'))
     error = number(estimators.rerun_error_at(n, c, theirs.k))
-  both = None if None in (error, our_error) else math.hypot(error, our_error)
+  # An error of 0 is none: nothing varied.
+  both = math.hypot(error, our_error) if error and our_error else None
   return dict(
     value=theirs.value,
     k=theirs.k,
@@ -260,7 +262,8 @@ def _average(tallies: Sequence[Tally]) -> dict[str, Any]:
     return dict(avg=None, rerun_error=None, problems_error=None, interval=None)
   found = estimators.average(n, c)
   ends = estimators.interval(found.avg, found.problems_error, found.problems)
-  exist = all(map(math.isfinite, ends))
+  # Without any difference between problems nothing tells of other problems.
+  exist = found.problems_error > 0 and all(map(math.isfinite, ends))
   return dict(
     avg=float(found.avg),
     rerun_error=number(found.rerun_error),
@@ -331,27 +334,26 @@ def _majority(
 ) -> list[dict[str, Any]] | None:
   """maj@k over all subsets of k judged rollouts; None without classes.
 
-  Rollouts whose judgement failed are in no subset, so maj@1 is avg@k of
-  problems with equal numbers of rollouts.
+  Rollouts whose judgement failed are in no subset. A truncated response has no
+  vote, whatever it holds, so maj@1 is avg@k where none of these is right.
   """
   ks = _ks(benchmark, tallies)
   wrong = [o for t in tallies for o in t.judged if _status(o, judge) == 'wrong']
   classless = wrong and not any(judge in o.answer for o in wrong)
   if not benchmark.majority or not ks or classless:
     return None
-  curves = [
-    estimators.majority_curve(t.right, *_votes(t, judge), ks) for t in tallies
-  ]
+  curves = [estimators.majority_curve(*_votes(t, judge), ks) for t in tallies]
   return [dict(k=k, value=_mean(at)) for k, at in zip(ks, zip(*curves))]
 
 
-def _votes(t: Tally, judge: str) -> tuple[list[int], int]:
-  """Sizes of the classes of wrong answers, and the number of abstentions."""
+def _votes(t: Tally, judge: str) -> tuple[int, list[int], int]:
+  """Right votes, sizes of the classes of wrong ones, number of abstentions."""
   classes = collections.Counter(
     o.answer.get(judge) for o in t.judged if _status(o, judge) != 'right'
   )
-  abstained = classes.pop(None, 0)
-  return sorted(classes.values(), reverse=True), abstained
+  abstained = classes.pop(None, 0) + t.truncated_right
+  right = t.right - t.truncated_right
+  return right, sorted(classes.values(), reverse=True), abstained
 
 
 def _strata(tallies: Sequence[Tally]) -> dict[str, dict[str, Any]]:

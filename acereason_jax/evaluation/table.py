@@ -13,8 +13,13 @@ _MINUTE, _HOUR = 60, 3600
 _MOST_ERRORS = 99.9
 _MOST_GROUPS = 12
 _LEGEND = (
-  'Errors are standard errors: rerun for other draws on the same problems, '
-  'problems for other problems like these.'
+  'n: problems x rollouts of each. avg: right ones, in %. Its standard errors: '
+  'rerun for other draws on the same problems, problems for other problems '
+  'like these; - if there is nothing to estimate it from.'
+)
+_LEGEND_OF_PUBLISHED = (
+  'diff: avg minus the published number, in standard errors (SE) of that '
+  'difference over reruns; luck alone exceeds 2 in one of 20 cases.'
 )
 _Entry = Mapping[str, Any]
 
@@ -34,7 +39,7 @@ def told(results: Mapping[str, Any]) -> list[str]:
   return [
     *shown.wrapped(_model(results), indent=2),
     *shown.table(rows, names=2),
-    *_wrapped(_LEGEND),
+    *_wrapped(f'{_LEGEND} {_LEGEND_OF_PUBLISHED}' if compared else _LEGEND),
     *(line for note in _notes(results) for line in _wrapped(note)),
     *_wrapped(_failures(results)),
     *_wrapped(_cost(results)),
@@ -72,13 +77,20 @@ def _row(
     # A response has a token at least; rollouts of a file may have no lengths.
     length = shown.size(results['rollouts'][bench]['length']['mean'] or None)
   return [
-    f'{shown.count(entry["problems"])}x{shown.mean(entry["k"])}',
+    f'{_problems(results["data"][bench], entry)}x{shown.mean(entry["k"])}',
     shown.percent(entry['avg']) + mark,
-    shown.rerun(entry['rerun_error']),
+    shown.error(entry['rerun_error']),
     shown.error(entry['problems_error']),
     trunc,
     length,
   ]
+
+
+def _problems(data: Mapping[str, Any], entry: _Entry) -> str:
+  """'30', or '29/30' if the average is not over all that the files hold."""
+  every = data['problems'] + len(data['missing'])
+  found = shown.count(entry['problems'])
+  return found if entry['problems'] == every else f'{found}/{every}'
 
 
 def _difference(entry: _Entry) -> tuple[str, str]:
@@ -91,7 +103,7 @@ def _difference(entry: _Entry) -> tuple[str, str]:
   if difference is not None:
     over = '' if abs(difference) <= _MOST_ERRORS else '>'
     bounded = max(-_MOST_ERRORS, min(_MOST_ERRORS, difference))
-    told = f'{over}{bounded:+.1f} SE'
+    told = f'{over}{shown.signed(bounded)} SE'
   return _of_paper(value), told
 
 
@@ -127,27 +139,52 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     return
   k, avg = shown.mean(entry['k']), shown.percent(entry['avg'])
   if entry['judged'] < entry['asked']:
-    text = f'avg@{k} of {data["n"]}: {entry["failed"]:,} judgements failed'
-    if unjudged := data['problems'] - entry['problems']:
-      text += f', {unjudged:,} problems have no verdict'
-    yield text
+    yield f'avg@{k} of {data["n"]}: {_lost(data, entry)}'
   if entry['rerun_error'] == 0:
     bound = shown.percent(estimators.never_bound(math.floor(entry['k'])))
     yield (
       'every problem was always or never right, so no rerun error can be '
       f'estimated; 0 of {k} fits a solve rate of up to {bound}% (95%)'
     )
+  reach = entry['rerun_error'] or 0
+  if (unread := (entry['unparsed'] or 0) - (entry['truncated'] or 0)) > reach:
+    yield (
+      f'{shown.percent(unread)}% or more of the responses ended without an '
+      'answer that the judge can read; look at verdicts/'
+    )
   best = entry['if_truncated_right']
-  if best is not None and best - entry['avg'] > (entry['rerun_error'] or 0):
+  if best is not None and best - entry['avg'] > reach:
     without = shown.percent(entry['if_truncated_left_out'])
     yield (
       f'{avg} would be {shown.percent(best)} with every truncated response '
       f'right, and is {without} without them'
     )
+  fewest = min(row['n'] for row in entry['by_problem'] if row['n'])
+  if fewest < data['n']:
+    yield (
+      f'pass@k and maj@k end at k = {fewest:,}, the fewest verdicts of a '
+      'problem'
+    )
   if many := _of_many(entry):
     yield many
   if entry['rating']:
     yield from _rating(entry)
+
+
+def _lost(data: Mapping[str, Any], entry: _Entry) -> str:
+  """What is between the rollouts that were asked for and the verdicts."""
+  told = []
+  if entry['failed']:
+    told.append(f'{_counted(entry["failed"], "judgement")} failed')
+  if (absent := entry['asked'] - entry['judged'] - entry['failed']) > 0:
+    told.append(f'{_counted(absent, "rollout")} not there yet')
+  if (unjudged := data['problems'] - entry['problems']) > 0:
+    told.append(f'{_counted(unjudged, "problem")} without a verdict left out')
+  return ', '.join(told)
+
+
+def _counted(number: int, noun: str) -> str:
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
 def _of_many(entry: _Entry) -> str:
@@ -158,7 +195,7 @@ def _of_many(entry: _Entry) -> str:
     few = ', few' if point['few'] else ''
     found.append(
       f'pass@{point["k"]} {shown.percent(point["value"])} '
-      f'({shown.rerun(point["rerun_error"])} rerun, '
+      f'({shown.error(point["rerun_error"])} rerun, '
       f'{shown.error(point["problems_error"])} problems{few})'
     )
   if above := [p for p in entry['majority'] or () if p['k'] > 1]:
