@@ -20,8 +20,16 @@ _UNITS = ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'K'))
 
 
 def percent(rate: float | None) -> str:
-  """'81.3' for 13 of 16: halves are rounded up, as papers do."""
-  return NONE if rate is None else f'{_rounded(100 * rate):.1f}'
+  """'81.3' for 13 of 16: halves are rounded up, as papers do.
+
+  Only none is '0.0' and only all is '100.0'.
+  """
+  if rate is None:
+    return NONE
+  rounded = _rounded(100 * rate)
+  if not rounded and rate > 0:
+    return '<0.1'
+  return '>99.9' if rounded == 100 and rate < 1 else f'{rounded:.1f}'
 
 
 def points(difference: float | None) -> str:

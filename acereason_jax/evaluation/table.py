@@ -90,7 +90,9 @@ def _problems(data: Mapping[str, Any], entry: _Entry) -> str:
   """'30', or '29/30' if the average is not over all that the files hold."""
   every = data['problems'] + len(data['missing'])
   found = shown.count(entry['problems'])
-  return found if entry['problems'] == every else f'{found}/{every}'
+  return (
+    found if entry['problems'] == every else f'{found}/{shown.count(every)}'
+  )
 
 
 def _difference(entry: _Entry) -> tuple[str, str]:
@@ -141,10 +143,11 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
   if entry['judged'] < entry['asked']:
     yield f'avg@{k} of {data["n"]}: {_lost(data, entry)}'
   if entry['rerun_error'] == 0:
-    bound = shown.percent(estimators.never_bound(math.floor(entry['k'])))
+    n = math.floor(entry['k'])
+    bound = shown.percent(estimators.never_bound(n))
     yield (
       'every problem was always or never right, so no rerun error can be '
-      f'estimated; 0 of {k} fits a solve rate of up to {bound}% (95%)'
+      f'estimated; 0 of {n:,} fits a solve rate of up to {bound}% (95%)'
     )
   reach = entry['rerun_error'] or 0
   if (unread := (entry['unparsed'] or 0) - (entry['truncated'] or 0)) > reach:
