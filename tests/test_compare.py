@@ -271,6 +271,7 @@ def test_what_is_told():
   text = told(compared(*both()))
   for part in (
     '4x4 37.5 75.0 +37.5',
+    'few: k is over half of the rollouts',
     'changed (Fisher p <= .05 each): 1 up, 0.0 expected by luck; 0 down, 0.0',
     'up: p 0/4->4/4',
     'newly solved (never in A): 2, 0.5 expected by luck, p .0071; 1 clear',

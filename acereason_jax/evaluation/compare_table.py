@@ -254,6 +254,8 @@ def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
       (f'  {point["k"]}{few}', *_side(point['a']), *_side(point['b']))
     )
   yield from shown.table(rows, names=1)
+  if any(point['a']['few'] or point['b']['few'] for point in points):
+    yield '  few: k is over half of the rollouts, so its errors are rough'
 
 
 def _side(point: Mapping[str, Any]) -> Iterator[str]:

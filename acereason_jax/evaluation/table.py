@@ -1,7 +1,7 @@
 """results.json as a table for a terminal of 80 columns, and what it means."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax.console import terminal
@@ -11,7 +11,7 @@ _HEADER = ('', '', 'n', 'avg', 'rerun', 'problems', 'trunc', 'len')
 _PUBLISHED = ('published', 'diff')
 _MINUTE, _HOUR = 60, 3600
 _MOST_ERRORS = 99.9
-_MOST_GROUPS = 12
+_MOST_GROUPS, _MOST_SOURCES = 12, 3
 _LEGEND = (
   'n: problems x rollouts of each. avg: right ones, in %. Its standard errors: '
   'rerun for other draws on the same problems, problems for other problems '
@@ -118,11 +118,16 @@ def _of_paper(value: float | None) -> str:
 
 def _notes(results: Mapping[str, Any]) -> Iterator[str]:
   """What a reader must know about the rows, one text each."""
-  for bench, judge, entry in _entries(results):
-    notes = [*_about(results['data'][bench], entry)]
-    if judge == next(iter(results['benchmarks'][bench])):
-      notes += _groups(entry)
-    yield from (f'{bench} {judge}: {note}' for note in notes)
+  for bench, judges in results['benchmarks'].items():
+    headline: list[str] = []
+    for judge, entry in judges.items():
+      notes = [*_about(results['data'][bench], entry)]
+      # Another judge's notes are told where they differ.
+      new = [note for note in notes if note not in headline]
+      if not headline:
+        headline = notes
+        new += _groups(entry)
+      yield from (f'{bench} {judge}: {note}' for note in new)
   for bench, data in results['data'].items():
     if missing := data['missing']:
       ids = ', '.join(terminal.one_line(id, 40) for id, _ in missing[:3])
@@ -132,7 +137,19 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
         f'cannot be used: {ids}{more}'
       )
   if paper := results['published']:
-    yield f'published: {terminal.one_line(paper, 60)}'
+    yield _published(paper, [entry for *_, entry in _entries(results)])
+
+
+def _published(paper: str, entries: Sequence[_Entry]) -> str:
+  found = [entry['published'] for entry in entries if entry['published']]
+  text = f'published: {terminal.one_line(paper, 60)}'
+  if sources := sorted({terminal.one_line(p['source'], 60) for p in found}):
+    text += f' ({", ".join(sources[:_MOST_SOURCES])})'
+  if any(p.get('estimated') for p in found):
+    text += (
+      '; where it gives no error, its error is that of our solve rates at its k'
+    )
+  return text
 
 
 def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
@@ -195,7 +212,7 @@ def _of_many(entry: _Entry) -> str:
   found = []
   if above := [p for p in entry['pass_at_k'] if p['k'] > 1]:
     point = max(above, key=lambda p: (p['rerun_error'] is not None, p['k']))
-    few = ', few' if point['few'] else ''
+    few = ', few rollouts' if point['few'] else ''
     found.append(
       f'pass@{point["k"]} {shown.percent(point["value"])} '
       f'({shown.error(point["rerun_error"])} rerun, '
