@@ -98,6 +98,10 @@ def test_standings_of_contests_that_nobody_asks():
   humans.check_asked(ASKED, values.Humans((), (contest(), contest(99))))
   with pytest.raises(ValueError, match="contest '99': no problem is of such"):
     humans.check_asked(ASKED, values.Humans((), (contest(99),)))
+  hostile = [problem('x', 1.0, ('\x1b[2J', 'A'))]
+  with pytest.raises(ValueError, match="contest '99'") as e:
+    humans.check_asked(hostile, values.Humans((), (contest(99),)))
+  assert str(e.value).isprintable()
 
 
 def test_where_a_model_stands():

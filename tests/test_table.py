@@ -189,11 +189,12 @@ def test_percentile_contests_and_the_published_rating_are_told():
   )
   text = ' '.join(' '.join(told(made(rating=rating, published=paper))).split())
   assert (
-    'rating 1475 +-60 (above 84.8% of contestants); published: 1189 (above '
-    '57.4% of contestants)'
+    'rating 1475 +-60 rerun (above 84.8% of contestants); published: 1189 '
+    '(above 57.4% of contestants)'
   ) in text
   assert (
-    'rating in 12 of 14 contests: 1502 +-80 (above 86.1% of contestants)'
+    'rating in 12 of 14 contests: 1502 +-80 over contests (above 86.1% of '
+    'contestants)'
   ) in text
   standings.update(value=None, error=None, percentile=None, contests=0)
   text = ' '.join(' '.join(told(made(rating=rating))).split())

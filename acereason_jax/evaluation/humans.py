@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from acereason_jax.console import terminal
 from acereason_jax.data import records
 from acereason_jax.evaluation import ratings
 from acereason_jax.evaluation.values import Humans, Problem
@@ -84,10 +85,10 @@ def check_asked(problems: Sequence[Problem], found: Humans) -> None:
   """Raises ValueError, one line: standings of contests that nobody asks."""
   asked = {problem.contest[0] for problem in problems if problem.contest}
   if found.contests and not asked & set(map(_name, found.contests)):
-    told = ', '.join(sorted(asked)[:3]) or 'none'
+    told = terminal.one_line(', '.join(sorted(asked)[:3]) or 'none', 60)
     raise ValueError(
       f'standings of contest {_name(found.contests[0])!r:.20}: no problem is '
-      f'of such a contest (the problems have {told:.60}); give standings of '
+      f'of such a contest (the problems have {told}); give standings of '
       'the contests of the problems'
     )
 

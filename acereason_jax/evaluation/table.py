@@ -244,7 +244,7 @@ def _rating(entry: _Entry) -> Iterator[str]:
       'all': ('at least ', ': everything was solved'),
       'none': ('at most ', ': nothing was solved'),
     }.get(rating['bound'], ('', ''))
-    text = f'rating {bound}{_rated(rating)}{why}'
+    text = f'rating {bound}{_rated(rating, " rerun")}{why}'
     if paper and paper['value'] is not None and paper['value'] > 1:
       text += f'; published: {_whole(paper["value"])}{_above(paper)}'
     yield text
@@ -253,14 +253,14 @@ def _rating(entry: _Entry) -> Iterator[str]:
     if contests['value'] is None:
       yield f'no rating in contests: {part} have a verdict for every problem'
     else:
-      yield f'rating in {part}: {_rated(contests)}'
+      yield f'rating in {part}: {_rated(contests, " over contests")}'
 
 
-def _rated(rating: Mapping[str, Any]) -> str:
-  """'1475 +-60 (above 84.8% of contestants)'."""
+def _rated(rating: Mapping[str, Any], kind: str = '') -> str:
+  """'1475 +-60 (above 84.8% of contestants)'; `kind` follows the error."""
   text = _whole(rating['value'])
   if rating['error'] is not None:
-    text += f' +-{_whole(rating["error"])}'
+    text += f' +-{_whole(rating["error"])}{kind}'
   return text + _above(rating)
 
 
