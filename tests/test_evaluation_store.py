@@ -1,5 +1,7 @@
 """The folder of an evaluation: torn lines, shares of processes, settings."""
 
+import json
+
 import pytest
 
 from acereason_jax import types
@@ -13,11 +15,27 @@ KEYS = [
 ]
 RIGHT = types.Verdict('right', 'it is', 0.25)
 ERROR = types.Verdict('error', 'no worker', 0.5)
+
+
+def of(n, prompts):
+  rows = dict(questions='q', answers='a', missing=[])
+  return dict(rows, n=n, prompts=prompts, max_tokens=9)
+
+
+def about(window, **first_prompts):
+  return dict(
+    model=dict(name='m', step=None),
+    sampling=dict(seed=0),
+    engine=dict(window=window),
+    first_prompts=first_prompts,
+  )
+
+
 SETTINGS = dict(
   seed=0,
-  benchmarks={'a': dict(n=4, prompts='x'), 'b': dict(n=1, prompts='y')},
+  benchmarks=dict(a=of(4, 'x'), b=of(1, 'y')),
   judges={'a.j': dict(fn='m:f')},
-  about=dict(engine=dict(window=5), first_prompts=dict(a=1)),
+  about=about(5, a=1),
 )
 
 
@@ -153,23 +171,21 @@ def merged(path, **changes):
 
 def test_benchmarks_and_judges_may_be_added(tmp_path):
   new = dict(
-    benchmarks={'a': dict(n=4, prompts='x'), 'c': dict(n=1, prompts='z')},
+    benchmarks=dict(a=of(4, 'x'), c=of(1, 'z')),
     judges={'c.j': dict(fn='m:g')},
-    about=dict(engine=dict(window=3), first_prompts=dict(c=3)),
+    about=about(3, c=3),
   )
   found = merged(tmp_path, **new)
   assert set(found['benchmarks']) == {'a', 'b', 'c'}
   assert set(found['judges']) == {'a.j', 'c.j'}
-  assert found['about'] == dict(
-    engine=dict(window=5), first_prompts=dict(a=1, c=3)
-  )
+  assert found['about'] == about(5, a=1, c=3)
 
 
 def test_n_may_grow_only(tmp_path):
-  of = lambda n: dict(SETTINGS['benchmarks'], a=dict(n=n, prompts='x'))
-  assert merged(tmp_path, benchmarks=of(5))['benchmarks']['a']['n'] == 5
+  grown = merged(tmp_path, benchmarks=dict(a=of(5, 'x')))
+  assert grown['benchmarks'] == dict(a=of(5, 'x'), b=of(1, 'y'))
   with pytest.raises(ValueError, match=r'benchmarks\.a\.n: 4 -> 3'):
-    merged(tmp_path, benchmarks=of(3))
+    merged(tmp_path, benchmarks=dict(a=of(3, 'x')))
 
 
 def test_every_difference_is_named(tmp_path):
@@ -177,7 +193,7 @@ def test_every_difference_is_named(tmp_path):
     merged(
       tmp_path,
       seed=1,
-      benchmarks={'a': dict(n=4, prompts='other')},
+      benchmarks=dict(a=of(4, 'other')),
       judges={'a.j': dict(fn='m:h')},
     )
   for part in ('benchmarks.a.prompts: "x" -> "other"', 'another --out'):
@@ -190,7 +206,9 @@ def test_settings_are_read_as_they_were_written(tmp_path):
   settings.write(tmp_path, SETTINGS)
   assert settings.read(tmp_path) == SETTINGS
   assert settings.read(tmp_path / 'none') is None
-  for text in ('', '[]', '{"benchmarks": {}}', '[' * 100_000):
+  benchmark = dict(of(1, 'x'), missing='none')
+  damaged = json.dumps(dict(SETTINGS, benchmarks=dict(a=benchmark)))
+  for text in ('', '[]', '{"benchmarks": {}}', damaged, '[' * 100_000):
     (tmp_path / 'settings.json').write_text(text)
     with pytest.raises(ValueError, match='not the settings'):
       settings.read(tmp_path)

@@ -5,6 +5,7 @@ evaluation that was killed and went on has the same bytes.
 """
 
 import collections
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -86,9 +87,11 @@ def _source_digest(fn: str) -> str:
   if f'{module}.'.startswith(_VERIFIERS):
     found = sorted((_ROOT / 'verifiers').rglob('*.py'))
   else:
-    spec = importlib.util.find_spec(module)
-    origin = spec.origin if spec is not None and spec.has_location else None
-    found = [pathlib.Path(origin)] if origin else []
+    spec = None
+    with contextlib.suppress(ImportError, ValueError):  # The pool says it.
+      spec = importlib.util.find_spec(module)
+    located = spec is not None and spec.has_location
+    found = [pathlib.Path(spec.origin)] if located else []
   whole = hashlib.sha256()
   for path in found:
     name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name
@@ -108,7 +111,7 @@ def told(
   for each in ready:
     if each.benchmark.majority:
       for judge in each.benchmark.judges:
-        found = _classes(store, pools, each.benchmark, judge)
+        found = _classes(store, pools, each, judge)
         if found is not None:
           voting.add((each.benchmark.name, judge))
           classes |= {(key, judge): number for key, number in found.items()}
@@ -130,7 +133,7 @@ def told(
       },
     ]
     for each in ready
-    for key, kept in _of(store, each.benchmark)
+    for key, kept in _of(store, each)
   ]
 
 
@@ -148,27 +151,28 @@ def outcomes(
 
 
 def _of(
-  store: samples.Store, benchmark: values.Benchmark
+  store: samples.Store, ready: Ready
 ) -> Iterator[tuple[samples.Key, samples.Kept]]:
-  return (
-    (key, kept)
-    for key, kept in store.own.items()
-    if key.benchmark == benchmark.name and key.index < benchmark.n
-  )
+  """The rollouts of a benchmark's problems, without those now left out."""
+  ids = {p.row.id for p in ready.problems}
+  for key, kept in store.own.items():
+    if key.benchmark == ready.benchmark.name and key.id in ids:
+      yield key, kept
 
 
 def _classes(
   store: samples.Store,
   pools: judges.Pools,
-  benchmark: values.Benchmark,
+  ready: Ready,
   judge: str,
 ) -> dict[samples.Key, int | None] | None:
   """The classes of wrong answers; None for a judge that has no answers."""
+  benchmark = ready.benchmark
   read = votes.reader(benchmark.judges[judge])
   if read is None:
     return None
   by_problem = collections.defaultdict(list)
-  for key, kept in _of(store, benchmark):
+  for key, kept in _of(store, ready):
     found = store.verdicts[judge].get(key)
     # A truncated response gives no answer, whatever it holds.
     if kept.stop == 'stop' and found and found.status == 'wrong':

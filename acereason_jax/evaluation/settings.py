@@ -38,18 +38,47 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
       )
     return None
   try:
-    match json.loads(content):
-      case {
-        'benchmarks': dict(),
-        'judges': dict(),
-        'about': {'engine': dict(), 'first_prompts': dict()},
-      } as settings:
-        return settings
+    found = json.loads(content)
+    if _is_whole(found):
+      return found
   except (ValueError, RecursionError):
     pass
   raise ValueError(
     f'{path}: not the settings of an evaluation; give another --out'
   )
+
+
+def _is_whole(found: Any) -> bool:
+  """Whether a folder's settings, maybe a stranger's, hold what is read."""
+  match found:
+    case {
+      'benchmarks': dict(benchmarks),
+      'judges': dict(judges),
+      'about': {
+        'model': {'name': str(), 'step': int() | None},
+        'sampling': dict(),
+        'engine': {'window': int() | None},
+        'first_prompts': dict(),
+      },
+    }:
+      every = map(_is_benchmark, benchmarks.values())
+      return all(every) and all(isinstance(j, dict) for j in judges.values())
+  return False
+
+
+def _is_benchmark(found: Any) -> bool:
+  match found:
+    case {
+      'prompts': str(),
+      'questions': str(),
+      'answers': str(),
+      'n': int(n),
+      'max_tokens': int(limit),
+      'missing': list(missing),
+    }:
+      pairs = (isinstance(m, list) and len(m) == 2 for m in missing)
+      return n > 0 and limit > 0 and all(pairs)
+  return False
 
 
 def write(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -67,7 +96,8 @@ def known_missing(
   None if there was none, or its rows were others.
   """
   before = (old or _EMPTY)['benchmarks'].get(name, {})
-  if (before.get('questions'), before.get('answers')) != (questions, answers):
+  rows = before.get('questions'), before.get('answers')
+  if rows != (questions, answers):
     return None
   return [(str(name), str(reason)) for name, reason in before['missing']]
 
