@@ -128,6 +128,8 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
   k, avg = shown.mean(entry['k']), shown.percent(entry['avg'])
   if entry['judged'] < entry['asked']:
     text = f'avg@{k} of {data["n"]}: {entry["failed"]:,} judgements failed'
+    if absent := entry['asked'] - entry['judged'] - entry['failed']:
+      text += f', {absent:,} rollouts are not there'
     if unjudged := data['problems'] - entry['problems']:
       text += f', {unjudged:,} problems have no verdict'
     yield text
