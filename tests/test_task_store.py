@@ -102,7 +102,11 @@ def test_equal_tasks_have_one_file_and_others_have_others(folder):
     (CALL, [{'args': [float('inf')], 'expected': 1}], 'not JSON compliant'),
     ({}, _sums(1), 'kind'),
     (SUMS | {'fn': 'f'}, _sums(1), 'fn='),
-    (CALL | {'fn': 'f' * 2000}, [{'args': [], 'expected': 1}], 'shorten fn'),
+    (
+      CALL | {'fn': 'f' * (1 << 20)},
+      [{'args': [], 'expected': 1}],
+      'shorten them',
+    ),
     (SUMS | {'tests': []}, _sums(1), ''),
     (SUMS | {'more': 1}, _sums(1), "no field 'more'"),
   ],
@@ -133,6 +137,18 @@ def test_tests_over_the_limits_are_refused(folder, monkeypatch):
     with pytest.raises(ValueError, match=words):
       task_store.store(SUMS, tests)
   assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize('size', [1, 700, 768, 769, 1000, 5000, 500_000])
+def test_a_header_has_room_for_long_fields(folder, size):
+  task, tests = CALL | {'fn': 'f' * size}, [{'args': [], 'expected': 1}]
+  answer = task_store.store(task, tests, more=lambda: {'memory_bytes': 1 << 36})
+  assert code._task(answer).fn == task['fn']
+  assert code._task(answer).memory_bytes == 1 << 36
+  header = _file(folder, answer).read_bytes().partition(b'\n')[0]
+  assert (len(header) + 1) % 1024 == 0
+  with pytest.raises(ValueError, match='give them with the others'):
+    task_store.store(CALL, tests, more=lambda: {'fn': 'f' * 2000})
 
 
 def test_an_error_among_the_tests_leaves_nothing(folder):

@@ -23,6 +23,8 @@ from acereason_jax.verifiers.programs import jail, stored, tasks
 # A program that prints more is wrong.
 _OUTPUT_BYTES = jail.Limits(1, 1, 1).output_bytes
 _PARTIAL = '.partial'
+# Room in the header for the number of tests, and for fields that come later.
+_MORE_BYTES = 256
 # No task takes as long to write.
 _ABANDONED_SECONDS = 86_400.0
 
@@ -49,11 +51,12 @@ def store(
   part = os.path.join(folder, f'.{uuid.uuid4().hex}{_PARTIAL}')
   try:
     with open(part, 'x+b') as file:
-      file.seek(stored.HEADER_BYTES)
+      room = _room(task)
+      file.seek(room)
       count = _write_tests(file, tests, task.get('kind'))
       fields = dict(task) | dict(more() if more else {})
       file.seek(0)
-      file.write(_header(fields, count))
+      file.write(_header(fields, count, room))
       file.flush()
       digest = _digest(file)
       path = stored.path_of(digest)
@@ -110,16 +113,28 @@ def _write_tests(
   return number
 
 
-def _header(fields: Mapping[str, Any], count: int) -> bytes:
-  """The header's line, padded: it is written when the tests are known."""
+def _room(fields: Mapping[str, Any]) -> int:
+  """Bytes to leave for the header."""
+  size = len(json.dumps(dict(fields))) + _MORE_BYTES
+  room = -(-size // stored.HEADER_BYTES) * stored.HEADER_BYTES
+  if room > stored.MAX_HEADER_BYTES:
+    raise ValueError(
+      f'the fields of a code task besides its tests have {size:,} bytes, more '
+      f'than {stored.MAX_HEADER_BYTES:,}; shorten them'
+    )
+  return room
+
+
+def _header(fields: Mapping[str, Any], count: int, room: int) -> bytes:
+  """The header's line, padded."""
   tasks.task_of(fields, ())
   text = json.dumps(dict(fields) | {'tests': count}, sort_keys=True)
-  if len(text) > stored.HEADER_BYTES - 1:
+  if len(text) > room - 1:
     raise ValueError(
-      f'the fields of a code task have {len(text):,} characters, more than '
-      f'{stored.HEADER_BYTES - 1:,}; shorten fn'
+      f'the last fields of a code task have over {_MORE_BYTES} bytes; give '
+      'them with the others'
     )
-  return text.ljust(stored.HEADER_BYTES - 1).encode() + b'\n'
+  return text.ljust(room - 1).encode() + b'\n'
 
 
 def _is_there(path: str, digest: str) -> bool:
