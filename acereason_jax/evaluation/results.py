@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax import files, storage
@@ -105,15 +105,21 @@ def _source_digest(fn: str) -> str:
 
 
 def told(
-  store: samples.Store, pools: judges.Pools, ready: Sequence[Ready]
+  store: samples.Store,
+  pools: judges.Pools,
+  ready: Sequence[Ready],
+  progress: Callable[[], None] = lambda: None,
 ) -> list[Told]:
-  """This process's outcomes, as JSON: what `outcomes` takes of everyone."""
+  """This process's outcomes, as JSON: what `outcomes` takes of everyone.
+
+  `progress` is called now and then.
+  """
   classes: dict[tuple[samples.Key, str], int | None] = {}
   voting: set[tuple[str, str]] = set()
   for each in ready:
     if each.benchmark.majority:
       for judge in each.benchmark.judges:
-        found = _classes(store, pools, each, judge)
+        found = _classes(store, pools, each, judge, progress)
         if found is not None:
           voting.add((each.benchmark.name, judge))
           classes |= {(key, judge): number for key, number in found.items()}
@@ -169,6 +175,7 @@ def _classes(
   pools: judges.Pools,
   ready: Ready,
   judge: str,
+  progress: Callable[[], None],
 ) -> dict[samples.Key, int | None] | None:
   """The classes of wrong answers; None for a judge that has no answers."""
   benchmark = ready.benchmark
@@ -185,7 +192,8 @@ def _classes(
   answers = {
     name: [read(store.text(key)) for key in each] for name, each in keys.items()
   }
-  found = votes.classes(pools.of(benchmark.name, judge), read, answers)
+  pool = pools.of(benchmark.name, judge)
+  found = votes.classes(pool, read, answers, progress)
   return {
     key: number
     for name, each in keys.items()

@@ -293,8 +293,9 @@ def _judged(
       while not _everyone(judging.work(_WORK_SECONDS)):
         watchdog.progress()
         stop.heed()
-    with watchdog.phase('votes'):
-      told = json.dumps(results.told(store, pools, job.ready))
+    with stop.interruptible(), watchdog.phase('votes'):
+      found = results.told(store, pools, job.ready, watchdog.progress)
+      told = json.dumps(found)
   finally:
     if jax.process_index() == 0:
       results.add_start(
