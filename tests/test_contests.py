@@ -190,8 +190,18 @@ def test_other_files_are_refused(tmp_path, rows, words):
   assert '\n' not in str(e.value)
 
 
+def test_two_files_of_one_name_have_no_digests_of_their_own(tmp_path):
+  paths = []
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    rows = [_code_contests(name)]
+    paths.append(_write(tmp_path / name / 'rows.jsonl', rows))
+  with pytest.raises(ValueError, match=r'two files are named rows\.jsonl'):
+    contests.code_contests(paths)
+
+
 def test_paths_are_a_list(tmp_path):
-  for paths in ('a.parquet', ()):
+  for paths in ('a.parquet', (), [None]):
     with pytest.raises(ValueError, match='expected a list of files'):
       contests.codeforces(paths)
 

@@ -13,7 +13,7 @@ import walk
 from absl import flags
 from ml_collections import config_flags
 
-from acereason_jax.config import checks, reader, stages
+from acereason_jax.config import checks, evaluation, reader, stages
 from acereason_jax.models import families
 from acereason_jax.rl import optim
 from acereason_jax.run import parts
@@ -104,6 +104,11 @@ def parsed(words, monkeypatch):
 @pytest.mark.parametrize('line, code', list(settings()))
 def test_flags_and_lines_of_configs_are_valid(line, code, monkeypatch):
   monkeypatch.chdir(ROOT)
+  if 'c.benchmarks' in code:
+    config = evaluation.get_config()
+    exec(code, dict(c=config, evaluation=evaluation))  # Our own page.
+    evaluation.plan(config)
+    return
   config = parsed(shlex.split(line), monkeypatch)
   config.unlock()
   config.model = config.model or 'somewhere'

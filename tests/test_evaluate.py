@@ -164,7 +164,7 @@ def test_the_first_prompts_are_kept(whole):
 
 def test_a_finished_evaluation_draws_nothing(whole, folder, call, monkeypatch):
   before = measured(whole)
-  monkeypatch.setattr(run, '_serve', pytest.fail)
+  monkeypatch.setattr(run, 'make_engine', pytest.fail)
   status, said = call(f'--config={folder}/tiny_eval.py', f'--out={whole}')
   assert status == 0 and '0 rollouts to draw, 44 there already' in said
   assert measured(whole) == before
@@ -172,9 +172,9 @@ def test_a_finished_evaluation_draws_nothing(whole, folder, call, monkeypatch):
 
 def test_one_engine_and_one_compile(config, tmp_path, call, monkeypatch):
   served = []
-  serve = run._serve
+  serve = run.make_engine
   monkeypatch.setattr(
-    run, '_serve', lambda job: served.append(serve(job)) or served[-1]
+    run, 'make_engine', lambda job: served.append(serve(job)) or served[-1]
   )
   assert call(f'--config={config()}', f'--out={tmp_path}/out')[0] == 0
   (one,) = served
@@ -355,6 +355,23 @@ def test_judges_are_asked_anew(whole, config, tmp_path, call):
   assert measured(out) == measured(whole)
 
 
+def test_a_problem_may_lose_its_answer(whole, config, tmp_path, call):
+  """Its rollouts are there, and its answer cannot be judged any more."""
+  out, other = copied(whole, tmp_path / 'out'), tmp_path / 'few.jsonl'
+  records = [
+    dict(id=f'few-{i}', prompt=f'{i}+{i}?', answer=str(i % 2) if i else 'none')
+    for i in range(5)
+  ]
+  path = config(rows(other, *records), 'c.benchmarks.few.allow_missing = True')
+  assert call(f'--config={path}', f'--judge={out}')[0] == 0
+  ours, theirs = results_of(out), results_of(whole)
+  assert ours['data']['few']['missing'][0][0] == 'few-0'
+  assert (
+    ours['benchmarks']['few']['parity']['by_problem']
+    == (theirs['benchmarks']['few']['parity']['by_problem'][1:])
+  )
+
+
 def test_a_missing_verdict_is_asked_for(whole, folder, tmp_path, call):
   out = copied(whole, tmp_path / 'out')
   path = out / 'verdicts' / 'parity' / '0.jsonl'
@@ -439,6 +456,7 @@ class Command:
       tiny.environment(folder / 'compiled', devices),
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
+    self._guard.daemon = True
     self._guard.start()
 
   def wait_for_lines(self, part, count):
@@ -551,7 +569,7 @@ def test_the_number_of_processes_may_change(large, folder, tmp_path):
 @pytest.fixture
 def refused(config, tmp_path, call, monkeypatch):
   """The line for a config with changes, before anything is compiled."""
-  monkeypatch.setattr(run, '_serve', pytest.fail)
+  monkeypatch.setattr(run, 'make_engine', pytest.fail)
 
   def check(*lines, flags=(), match):
     words = [f'--config={config(*lines)}', f'--out={tmp_path}/refused', *flags]
@@ -675,10 +693,11 @@ def test_two_bos_tokens(refused, tmp_path, config, call):
 
 
 def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
-  monkeypatch.setattr(run, '_serve', pytest.fail)
-  path = config("c.benchmarks.few.judges.parity.verify.fn = 'tiny_judge:no'")
-  status, said = call(f'--config={path}', f'--out={tmp_path}/out')
-  assert status == 1 and 'config.benchmarks.few.judges.parity' in said
+  monkeypatch.setattr(run, 'make_engine', pytest.fail)
+  for fn in ('tiny_judge:no', 'no_such.module:verify', 'nothing'):
+    path = config(f'c.benchmarks.few.judges.parity.verify.fn = {fn!r}')
+    status, said = call(f'--config={path}', f'--out={tmp_path}/{fn[:4]}')
+    assert status == 1 and 'config.benchmarks.few.judges.parity' in said
 
 
 def test_k_above_n(refused):

@@ -5,6 +5,9 @@ import pytest
 from acereason_jax.config import checks, evaluation
 from acereason_jax.evaluation import values
 
+# A name is part of a path.
+NAMED_BADLY = {n: evaluation.judge('m:f') for n in ('strict', 'a/b')}
+
 
 def config():
   c = evaluation.get_config()
@@ -73,7 +76,7 @@ def test_a_field_that_does_not_exist_cannot_be_set():
     ('benchmarks.one.prompt.starter', 'x', 'with one {starter}'),
     ('benchmarks.one.judges.strict.timeout_seconds', 0.0, 'more than 0'),
     ('benchmarks.one.judges', {}, 'one judge or more'),
-    ('benchmarks.one.judges', {'a/b': {}}, 'at most 40 letters'),
+    ('benchmarks.one.judges', NAMED_BADLY, 'at most 40 letters'),
   ],
 )
 def test_a_bad_value_is_one_line(path, value, words):

@@ -6,11 +6,13 @@ All rows are made here, in the form of code_generation_lite.
 import base64
 import collections
 import hashlib
+import inspect
 import itertools
 import json
 import os
 import pickle
 import random
+import subprocess
 import sys
 import tracemalloc
 import zlib
@@ -18,10 +20,11 @@ import zlib
 import pytest
 
 from acereason_jax.data import code_tasks, task_store, unpacking
-from acereason_jax.evaluation import livecodebench
+from acereason_jax.evaluation import livecodebench, problems, values
 from acereason_jax.verifiers import code
 from acereason_jax.verifiers.programs import stored
 
+GUARD = 120
 NAMES = 'test.jsonl', *(f'test{i}.jsonl' for i in range(2, 7))
 ROWS = 400, 111, 101, 101, 167, 175
 
@@ -306,7 +309,7 @@ def test_hostile_rows_are_missing_with_their_reason(tmp_path, monkeypatch):
   assert not touched.exists()
   # The good rows have one task; what was begun is gone.
   assert len(list((tmp_path / 'tasks').glob('*.tests.jsonl'))) == 1
-  assert not list((tmp_path / 'tasks').glob('.*'))
+  assert not list((tmp_path / 'tasks').glob('.*.partial'))
 
 
 # --- the file ---------------------------------------------------------------
@@ -325,6 +328,8 @@ def test_hostile_rows_are_missing_with_their_reason(tmp_path, monkeypatch):
     (json.dumps(row('a') | {'metadata': None}), 'metadata is no text'),
     (json.dumps(row('a') | {'difficulty': [3]}), 'difficulty is no text'),
     (json.dumps(row('a', date='17.8.2024')), 'contest_date'),
+    (json.dumps(row('a', date='2024-13-01')), 'contest_date'),
+    (json.dumps(row('a', date='\uff12024-08-01')), 'contest_date'),
     (json.dumps(row('')), 'question_id must be'),
     (json.dumps(row('a\x1b[31m')), 'question_id must be'),
     (json.dumps(row('a' * 201)), 'question_id must be'),
@@ -342,6 +347,9 @@ def test_paths_and_arguments_are_checked(tmp_path):
   path = write(tmp_path / 'a.jsonl', [row('a')])
   for args, words in (
     ((path,), 'expected the files'),
+    (([None],), 'expected the files'),
+    (([path], 20240801), 'start='),
+    (([path], '2024-02-30'), 'start='),
     (((),), 'expected the files'),
     (([path], '2024-8-1'), 'start='),
     (([path], '', 'now'), 'end='),
@@ -354,12 +362,35 @@ def test_paths_and_arguments_are_checked(tmp_path):
   assert 'tests=' in refused([path], tests='public')
 
 
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    (dict(question_content='\ud800'), 'question has half a surrogate pair'),
+    (dict(question_content='a\0b'), 'question has characters that cannot'),
+    (dict(question_content=' \n'), 'question is blank'),
+    (dict(question_content='x' * (1 << 21)), 'question has 2,097,152 char'),
+    (dict(starter_code='\udfff'), 'starter has half a surrogate pair'),
+    (dict(platform='x' * 81), 'platform has 81 characters'),
+    (dict(difficulty='\x1b[31m'), 'difficulty has characters that cannot'),
+  ],
+)
+def test_texts_that_no_prompt_or_table_can_hold(tmp_path, fields, said):
+  path = write(tmp_path / 'a.jsonl', [row('a'), row('b', **fields)])
+  fn = 'acereason_jax.evaluation.livecodebench:livecodebench'
+  benchmark = values.Benchmark(
+    'lcb', dict(fn=fn, paths=[path]), 1, values.Prompting(), 1, {}
+  )
+  with pytest.raises(ValueError, match="data: id 'b': ") as e:
+    problems.load(benchmark)
+  assert said in str(e.value) and str(e.value).isprintable()
+
+
 def test_an_id_names_one_row(tmp_path):
   one = write(tmp_path / 'a.jsonl', [row('a'), row('b')])
   two = write(tmp_path / 'b.jsonl', [row('c'), row('b')])
   assert "b.jsonl: question_id 'b' is in a.jsonl too" in refused([one, two])
   twice = write(tmp_path / 'c.jsonl', [row('a'), row('a')])
-  assert "question_id 'a' is in c.jsonl too" in refused([twice])
+  assert "c.jsonl: question_id 'a' is there twice" in refused([twice])
 
 
 def test_both_days_of_a_window_count(tmp_path):
@@ -410,6 +441,63 @@ def test_a_second_load_converts_nothing(tmp_path, folder, monkeypatch):
     for index in folder.glob(f'*{livecodebench._SUFFIX}'):
       index.write_text(damage)
     assert load() == first, damage
+
+
+def test_another_version_of_the_converters_converts_again(
+  tmp_path, monkeypatch
+):
+  path = write(tmp_path / 'a.jsonl', [row('a', question_content='Within 0.1.')])
+  before = livecodebench.livecodebench([path])
+  monkeypatch.setattr(
+    code_tasks.tolerance, 'allowed_error', lambda text: dict(float_tol=0.25)
+  )
+  assert livecodebench.livecodebench([path]) == before
+  # As if its file said so.
+  source = inspect.getsource
+  monkeypatch.setattr(
+    livecodebench.inspect,
+    'getsource',
+    lambda m: source(m) + 'x' * (m is code_tasks.tolerance),
+  )
+  livecodebench._form.cache_clear()
+  try:
+    (after,) = livecodebench.livecodebench([path]).problems
+    assert code._task(after.row.answer).float_tol == 0.25
+  finally:
+    livecodebench._form.cache_clear()
+
+
+def test_processes_that_load_a_file_at_once_convert_it_once(tmp_path):
+  rows = [
+    row(f'q{i}', private_test_cases=pickled(*[stdin_case(f'{i}', '1')] * 9))
+    for i in range(200)
+  ]
+  path = write(tmp_path / 'a.jsonl', rows)
+  program = (
+    'import sys\nfrom acereason_jax.evaluation import livecodebench\n'
+    'sys.stdin.read()\n'
+    'found = livecodebench.livecodebench([sys.argv[1]])\n'
+    'print(*(p.row.answer for p in found.problems))\n'
+  )
+  env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', program, path],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env=env,
+      text=True,
+    )
+    for _ in range(3)
+  ]
+  for process in processes:  # All begin now.
+    process.stdin.close()
+    process.stdin = None
+  said = [process.communicate(timeout=GUARD) for process in processes]
+  assert len({out for out, _ in said}) == 1
+  assert len(said[0][0].split('{')) == 201
+  assert sum('storing the tests' in err for _, err in said) == 1
 
 
 # --- piece by piece ---------------------------------------------------------

@@ -337,6 +337,29 @@ def test_which_k():
   assert ks(8, 4, (5, 3)) == [3]
 
 
+def test_majorities_of_many_rollouts_end():
+  """Only of as many as can be counted soon."""
+  many = evaluated.benchmark(n=130)
+  outcomes = evaluated.drawn(130, dict(a=50))
+  entry = scores.score(many, 'strict', [evaluated.problem('a')], outcomes, 0.01)
+  assert [p['k'] for p in entry['pass_at_k']][-2:] == [128, 130]
+  assert [p['k'] for p in entry['majority']] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_lengths_that_nobody_told():
+  outcomes = [
+    evaluated.outcome('a', i, length=length)
+    for i, length in enumerate((0, 10, 0, 20))
+  ]
+  entry = scored(outcomes)
+  (row,) = [r for r in entry['by_problem'] if r['id'] == 'a']
+  assert row['mean_length'] == entry['lengths']['right']['mean'] == 15
+  assert scores.rollouts(outcomes)['length']['mean'] == 15
+  outcomes = [o._replace(length=0) for o in outcomes]
+  assert scored(outcomes)['lengths']['right']['mean'] is None
+  assert scores.rollouts(outcomes)['length']['mean'] is None
+
+
 def test_no_majority_without_classes():
   programs = by_hand()
   assert scored(programs, majority=False)['majority'] is None

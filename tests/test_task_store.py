@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -102,7 +103,11 @@ def test_equal_tasks_have_one_file_and_others_have_others(folder):
     (CALL, [{'args': [float('inf')], 'expected': 1}], 'not JSON compliant'),
     ({}, _sums(1), 'kind'),
     (SUMS | {'fn': 'f'}, _sums(1), 'fn='),
-    (CALL | {'fn': 'f' * 2000}, [{'args': [], 'expected': 1}], 'shorten fn'),
+    (
+      CALL | {'fn': 'f' * (1 << 20)},
+      [{'args': [], 'expected': 1}],
+      'shorten them',
+    ),
     (SUMS | {'tests': []}, _sums(1), ''),
     (SUMS | {'more': 1}, _sums(1), "no field 'more'"),
   ],
@@ -135,6 +140,18 @@ def test_tests_over_the_limits_are_refused(folder, monkeypatch):
   assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize('size', [1, 700, 768, 769, 1000, 5000, 500_000])
+def test_a_header_has_room_for_long_fields(folder, size):
+  task, tests = CALL | {'fn': 'f' * size}, [{'args': [], 'expected': 1}]
+  answer = task_store.store(task, tests, more=lambda: {'memory_bytes': 1 << 36})
+  assert code._task(answer).fn == task['fn']
+  assert code._task(answer).memory_bytes == 1 << 36
+  header = _file(folder, answer).read_bytes().partition(b'\n')[0]
+  assert (len(header) + 1) % 1024 == 0
+  with pytest.raises(ValueError, match='give them with the others'):
+    task_store.store(CALL, tests, more=lambda: {'fn': 'f' * 2000})
+
+
 def test_an_error_among_the_tests_leaves_nothing(folder):
   def tests():
     yield from _sums(2)
@@ -143,6 +160,25 @@ def test_an_error_among_the_tests_leaves_nothing(folder):
   with pytest.raises(ValueError, match='ends here'):
     task_store.store(SUMS, tests())
   assert not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_line_with_the_remedy(
+  folder, monkeypatch
+):
+  remedy = 'or set ACEREASON_TASKS to a folder that can be written'
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  # As on a full disk.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+  try:
+    with pytest.raises(OSError, match=remedy) as e:
+      task_store.store({'kind': 'stdin'}, [dict(stdin='1', expected='2')])
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert '\n' not in str(e.value) and not list(folder.iterdir())
+  (folder / 'file').touch()
+  monkeypatch.setenv(stored.VARIABLE, str(folder / 'file' / 'tasks'))
+  with pytest.raises(OSError, match=remedy):
+    task_store.made_folder()
 
 
 def test_any_number_of_processes_may_store_one_task(folder):
@@ -163,7 +199,10 @@ def test_any_number_of_processes_may_store_one_task(folder):
     )
     for _ in range(3)
   ]
-  said = [process.communicate('', GUARD)[0] for process in processes]
+  for process in processes:  # All begin now.
+    process.stdin.close()
+    process.stdin = None
+  said = [process.communicate(timeout=GUARD)[0] for process in processes]
   assert len({*''.join(said).split('\n')} - {''}) == 1
   answer = said[0].splitlines()[0]
   assert [f.name for f in folder.iterdir()] == [_file(folder, answer).name]

@@ -2,8 +2,9 @@
 
     python tests/walk.py FOLDER
 
-The first one trains for 2 steps where README's trains for 18. The others are
-those of "What you get" and the launcher's dry runs, to the letter.
+The first one trains for 2 steps where README's trains for 18, and evaluations
+ask twice where README's ask 16 times. The others are those of "What you get"
+and the launcher's dry runs, to the letter.
 """
 
 import json
@@ -19,7 +20,10 @@ FILES = {
   'prompts.jsonl': [{'id': 'a', 'problem': 'What is 3 + 4?'}],
   'problems.jsonl': [{'id': 'a', 'problem': 'What is 3 + 4?', 'answer': '7'}],
 }
-MADE = ('rollouts.jsonl', 'slots.html', 'my_model/config.json')
+MADE = (
+  *('rollouts.jsonl', 'slots.html', 'my_model/config.json'),
+  *('evals/trained/results.json', 'evals/trained/compare.json'),
+)
 
 
 def sections(text: str) -> dict[str, str]:
@@ -58,6 +62,8 @@ def main(folder: str) -> None:
     words = shlex.split(command)
     if number == 0:
       words.append('--config.steps=2')
+    if '--config=configs/eval_sums.py' in words:
+      words.append('--config.benchmarks.sums.n=2')
     print('$', shlex.join(words), flush=True)
     if words[1] != '-m':
       words[1] = str(ROOT / words[1])

@@ -23,6 +23,8 @@ from acereason_jax.verifiers.programs import jail, stored, tasks
 # A program that prints more is wrong.
 _OUTPUT_BYTES = jail.Limits(1, 1, 1).output_bytes
 _PARTIAL = '.partial'
+# Room in the header for the number of tests, and for fields that come later.
+_MORE_BYTES = 256
 # No task takes as long to write.
 _ABANDONED_SECONDS = 86_400.0
 
@@ -46,14 +48,28 @@ def store(
     OSError: the file cannot be written.
   """
   folder = made_folder()
+  try:
+    return stored.reference(_written(folder, task, tests, more))
+  except OSError as e:
+    raise _unwritten(folder, e) from e
+
+
+def _written(
+  folder: str,
+  task: Mapping[str, Any],
+  tests: Iterable[Mapping[str, Any]],
+  more: Callable[[], Mapping[str, Any]] | None,
+) -> str:
+  """Writes a task's file; returns its digest."""
   part = os.path.join(folder, f'.{uuid.uuid4().hex}{_PARTIAL}')
   try:
     with open(part, 'x+b') as file:
-      file.seek(stored.HEADER_BYTES)
+      room = _room(task)
+      file.seek(room)
       count = _write_tests(file, tests, task.get('kind'))
       fields = dict(task) | dict(more() if more else {})
       file.seek(0)
-      file.write(_header(fields, count))
+      file.write(_header(fields, count, room))
       file.flush()
       digest = _digest(file)
       path = stored.path_of(digest)
@@ -61,10 +77,17 @@ def store(
         os.fsync(file.fileno())
         os.replace(part, path)
         files.sync_folder(folder)
+    return digest
   finally:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
       os.unlink(part)
-  return stored.reference(digest)
+
+
+def _unwritten(folder: str, error: OSError) -> OSError:
+  return OSError(
+    f'{folder}: a task cannot be stored ({error.strerror}); make room there, '
+    f'or set {stored.VARIABLE} to a folder that can be written',
+  )
 
 
 def made_folder() -> str:
@@ -77,8 +100,11 @@ def made_folder() -> str:
   folder = stored.folder()
   stored.check_hidden(folder)
   # Others need not see what programs must print.
-  os.makedirs(folder, mode=0o700, exist_ok=True)
-  _sweep(folder)
+  try:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _sweep(folder)
+  except OSError as e:
+    raise _unwritten(folder, e) from e
   return folder
 
 
@@ -110,16 +136,28 @@ def _write_tests(
   return number
 
 
-def _header(fields: Mapping[str, Any], count: int) -> bytes:
-  """The header's line, padded: it is written when the tests are known."""
+def _room(fields: Mapping[str, Any]) -> int:
+  """Bytes to leave for the header."""
+  size = len(json.dumps(dict(fields))) + _MORE_BYTES
+  room = -(-size // stored.HEADER_BYTES) * stored.HEADER_BYTES
+  if room > stored.MAX_HEADER_BYTES:
+    raise ValueError(
+      f'the fields of a code task besides its tests have {size:,} bytes, more '
+      f'than {stored.MAX_HEADER_BYTES:,}; shorten them'
+    )
+  return room
+
+
+def _header(fields: Mapping[str, Any], count: int, room: int) -> bytes:
+  """The header's line, padded."""
   tasks.task_of(fields, ())
   text = json.dumps(dict(fields) | {'tests': count}, sort_keys=True)
-  if len(text) > stored.HEADER_BYTES - 1:
+  if len(text) > room - 1:
     raise ValueError(
-      f'the fields of a code task have {len(text):,} characters, more than '
-      f'{stored.HEADER_BYTES - 1:,}; shorten fn'
+      f'the last fields of a code task have over {_MORE_BYTES} bytes; give '
+      'them with the others'
     )
-  return text.ljust(stored.HEADER_BYTES - 1).encode() + b'\n'
+  return text.ljust(room - 1).encode() + b'\n'
 
 
 def _is_there(path: str, digest: str) -> bool:
@@ -141,7 +179,7 @@ def _sweep(folder: str) -> None:
   """Removes what killed processes left, once in a process."""
   for entry in os.scandir(folder):
     if entry.name.startswith('.') and entry.name.endswith(_PARTIAL):
-      # Another process may remove it too.
-      with contextlib.suppress(FileNotFoundError):
+      # Another process may remove it too, and the folder may be read-only.
+      with contextlib.suppress(OSError):
         if time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS:
           os.unlink(entry.path)

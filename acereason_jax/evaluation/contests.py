@@ -166,12 +166,19 @@ def _loaded(
   convert: _Converter,
 ) -> values.Loaded:
   """The problems of files, and the rows that cannot be converted."""
-  if isinstance(paths, str) or not paths:
+  if (
+    isinstance(paths, str)
+    or not paths
+    or not all(isinstance(path, str | os.PathLike) for path in paths)
+  ):
     raise ValueError(f'paths={paths!r:.80}: expected a list of files')
   problems, digests, missing = [], {}, []
   first: dict[str, str] = {}
   for path in paths:
-    digests[os.path.basename(os.fspath(path))] = _digest(path)
+    name = os.path.basename(os.fspath(path))
+    if name in digests:
+      raise ValueError(f'{path}: two files are named {name}; rename one')
+    digests[name] = _digest(path)
     for where, row in _rows(path, columns):
       name = _id(where, row, id_field, columns)
       if name in first:

@@ -23,6 +23,7 @@ from acereason_jax.console import exits, signals, terminal
 from acereason_jax.evaluation import (
   forecast,
   judges,
+  kept,
   problems,
   prompts,
   reading,
@@ -62,6 +63,7 @@ class How(NamedTuple):
   like: folder of results whose lengths and speed are expected; '' for none.
   tokens: whether samples hold token ids and their log-probabilities.
   dry_run: whether to stop before anything is decoded.
+  config: config of the plan, as JSON gives it; it is kept for --judge.
   agree: ends all processes unless they give it the same texts.
   """
 
@@ -69,6 +71,7 @@ class How(NamedTuple):
   like: str
   tokens: bool
   dry_run: bool
+  config: Mapping[str, Any]
   agree: Callable[[Mapping[str, str]], None]
 
 
@@ -221,20 +224,25 @@ def evaluate(job: Job, how: How, stop: signals.StopRequest) -> int:
   process, count = jax.process_index(), jax.process_count()
   with contextlib.ExitStack() as stack:
     with exits.one_line_for(ValueError, OSError):
+      # Before settings are written: a judge may not start.
+      pools = judges.Pools(job.plan.benchmarks, problems.workers(job.plan))
+      if not how.dry_run:
+        stack.enter_context(pools)
       store = stack.enter_context(
-        samples.Store(how.out, names, process, count, writes=not how.dry_run)
+        samples.Store(
+          how.out, names, process, count, job.settings, not how.dry_run
+        )
       )
-      store.write_settings(job.settings)
+      if not how.dry_run and process == 0:
+        kept.write(
+          store.folder, how.config, [r.benchmark.name for r in job.ready]
+        )
     asked = _asked(job, store)
     if process == 0:
       for line in _lines_before(job, asked):
         terminal.say(line)
     if how.dry_run:
       return 0
-    with exits.one_line_for(ValueError):
-      pools = stack.enter_context(
-        judges.Pools(job.plan.benchmarks, problems.workers(job.plan))
-      )
     with exits.one_line_for(OSError):
       return _judged(job, how, store, pools, asked, stop)
 
@@ -279,14 +287,15 @@ def _judged(
   began, before = time.monotonic(), store.judge_seconds
   try:
     if asked.requests:
-      _decode(job, how, store, judging, asked, trace, stop)
+      decode(job, how, store, judging, asked, trace, stop)
     stop.heed()
     with watchdog.phase('judge'):
       while not _everyone(judging.work(_WORK_SECONDS)):
         watchdog.progress()
         stop.heed()
-    with watchdog.phase('votes'):
-      told = json.dumps(results.told(store, pools, job.ready))
+    with stop.interruptible(), watchdog.phase('votes'):
+      found = results.told(store, pools, job.ready, watchdog.progress)
+      told = json.dumps(found)
   finally:
     if jax.process_index() == 0:
       results.add_start(
@@ -303,12 +312,10 @@ def _judged(
   if jax.process_index():
     return 0
   outcomes = (outcome for each in every for outcome in json.loads(each))
-  return results.finish(
-    job.plan, job.ready, outcomes, store.folder, job.settings
-  )
+  return results.finish(job.plan, job.ready, outcomes, store)
 
 
-def _decode(
+def decode(
   job: Job,
   how: How,
   store: samples.Store,
@@ -323,7 +330,7 @@ def _decode(
     watchdog.phase('load'),
     exits.one_line_for(ValueError, OSError),
   ):
-    served = _serve(job)
+    served = make_engine(job)
   stream = served.engine.stream(
     served.params,
     asked.requests,
@@ -333,7 +340,7 @@ def _decode(
     trace=trace,
     until=stop.agreed,
   )
-  said = bool(asked.lengths)
+  said = bool(asked.lengths) or jax.process_index() > 0
   early, lengths = forecast.EARLY_SHARE * len(asked.requests), []
   total = len(asked.requests) + asked.there
   with (
@@ -354,7 +361,7 @@ def _decode(
           terminal.say(forecast.early(lengths, len(asked.requests)))
 
 
-def _serve(job: Job) -> serve.Served:
+def make_engine(job: Job) -> serve.Served:
   """The engine and the weights.
 
   Its sizes depend on the config and the devices only, not on which rollouts

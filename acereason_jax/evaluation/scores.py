@@ -17,6 +17,9 @@ from acereason_jax.evaluation import published as papers
 from acereason_jax.evaluation.values import Outcome
 
 _FAILED = ('timeout', 'error')
+# Counting all subsets of k rollouts takes a second a problem at this k of 1,024
+# rollouts, and minutes at 512. maj@k hardly changes any more there.
+MOST_VOTES = 64
 # Columns of ratings, and of the share of humans below them.
 _RATING, _PERCENTILE = 'codeforces', 'codeforces_percentile'
 
@@ -170,8 +173,11 @@ def rollouts(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
 
 def spread(lengths: Iterable[int]) -> dict[str, float | None]:
-  """Mean, median and 90% quantile; quantiles lie between two of the lengths."""
-  found = np.sort(np.fromiter(lengths, np.int64))
+  """Mean, median and 90% quantile; quantiles lie between two of the lengths.
+
+  A response has a token at least: a length of 0, of a user's file, is unknown.
+  """
+  found = np.sort(np.fromiter(filter(None, lengths), np.int64))
   if not found.size:
     return dict(mean=None, median=None, p90=None)
   return dict(
@@ -245,7 +251,7 @@ def _of_problem(t: Tally) -> dict[str, Any]:
     failed=t.failed,
     unparsed=t.unparsed,
     truncated=t.truncated,
-    mean_length=sum(o.length for o in t.judged) / t.n if t.n else None,
+    mean_length=spread(o.length for o in t.judged)['mean'],
   )
 
 
@@ -332,12 +338,14 @@ def _ks(benchmark: values.Benchmark, tallies: Sequence[Tally]) -> list[int]:
 def _majority(
   benchmark: values.Benchmark, judge: str, tallies: Sequence[Tally]
 ) -> list[dict[str, Any]] | None:
-  """maj@k over all subsets of k judged rollouts; None without classes.
+  """maj@k over all subsets of k judged rollouts, up to MOST_VOTES.
+
+  None without classes.
 
   Rollouts whose judgement failed are in no subset. A truncated response has no
   vote, whatever it holds, so maj@1 is avg@k where none of these is right.
   """
-  ks = _ks(benchmark, tallies)
+  ks = [k for k in _ks(benchmark, tallies) if k <= MOST_VOTES]
   wrong = [o for t in tallies for o in t.judged if _status(o, judge) == 'wrong']
   classless = wrong and not any(judge in o.answer for o in wrong)
   if not benchmark.majority or not ks or classless:

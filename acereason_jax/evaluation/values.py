@@ -146,7 +146,8 @@ class Plan(NamedTuple):
   max_failed_share: share of a benchmark's verdicts that may fail before its
     numbers are marked and the exit status is 1.
   published: row of evaluation/published.py to compare with; '' for none.
-  price_per_chip_hour: price of an hour of one accelerator; 0 if unknown.
+  price_per_chip_hour: price of an hour of one accelerator in dollars; 0 if
+    unknown.
   """
 
   benchmarks: tuple[Benchmark, ...]

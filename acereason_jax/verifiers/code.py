@@ -10,7 +10,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 
 | status | when | verdict |
 |---|---|---|
-| AC | all tests pass | right |
+| AC | all tests pass, or the task's own check | right |
 | WA | other output, or another value | wrong |
 | TLE | CPU time over the limit or the budget, or asleep | wrong |
 | MLE | memory over the limit | wrong |
@@ -21,6 +21,7 @@ tests together may sleep for the time limit of one test plus two seconds.
 
 A program under which the jail fails twice is RE if an empty program then runs.
 A stored task is no task if its file is missing or damaged (programs/stored.py).
+Benchmarks such as HumanEval decide by a check of their own: see `checking`.
 """
 
 import collections

@@ -30,9 +30,10 @@ VARIABLE = 'ACEREASON_TASKS'
 # A confined worker loses its environment after this is imported.
 _AT_START = os.environ.get(VARIABLE)
 SUFFIX = '.tests.jsonl'
-# Bytes of the header with its line end: it is padded, because it is written
-# after the tests.
+# The header is padded, because it is written after the tests. With its line end
+# it has a multiple of these bytes.
 HEADER_BYTES = 1 << 10
+MAX_HEADER_BYTES = 1 << 20
 # A larger input would leave a worker too little memory to judge.
 MAX_TEST_BYTES = 128 << 20
 MAX_TESTS = 100_000
@@ -210,7 +211,7 @@ def _learnt(
   if (got := whole.hexdigest()) != digest:
     raise Unreadable(f'{path}: damaged, its SHA-256 is {got}; {_AGAIN}')
   try:
-    header = json.loads(_read(file, 0, min(ends[0], HEADER_BYTES)))
+    header = json.loads(_read(file, 0, min(ends[0], MAX_HEADER_BYTES)))
     count = header.pop('tests')
     if type(count) is not int or [count + 1, size] != [len(ends), ends[-1]]:
       raise ValueError(f'{len(ends) - 1} whole lines of {count!r:.60} tests')
