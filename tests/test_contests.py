@@ -204,3 +204,37 @@ def test_paths_are_a_list(tmp_path):
   for paths in ('a.parquet', (), [None]):
     with pytest.raises(ValueError, match='expected a list of files'):
       contests.codeforces(paths)
+
+
+def test_human_contestants(tmp_path):
+  rows = [
+    _codeforces('7/A', contest_id='7', index='A'),
+    _codeforces('none', contest_id=None, index=None),
+  ]
+  path = _write(tmp_path / 'a.jsonl', rows)
+  everyone = tmp_path / 'ratings.json'
+  everyone.write_text('[900, 800]')
+  standings = tmp_path / '7.json'
+  contest = dict(
+    contestId=7,
+    problems=[{'index': 'A', 'points': 500}],
+    rows=[{'points': 500, 'penalty': 0}],
+    oldRatings=[800],
+  )
+  standings.write_text(json.dumps(contest))
+  found = contests.codeforces([path], str(everyone), [str(standings)])
+  assert [p.contest for p in found.problems] == [('7', 'A'), None]
+  assert found.humans.ratings == (800.0, 900.0)
+  assert found.humans.contests == (contest,)
+  assert set(found.files) == {'a.jsonl', 'ratings.json', '7.json'}
+  standings.write_text(json.dumps(contest | dict(contestId=8)))
+  with pytest.raises(ValueError, match="contest '8': no problem is of such"):
+    contests.codeforces([path], '', [str(standings)])
+  # CodeContests' problems that are not of Codeforces have 0.
+  rows = [
+    _code_contests('1_A', cf_contest_id=7, cf_index='A'),
+    _code_contests('other', cf_contest_id=0, cf_index=''),
+  ]
+  path = _write(tmp_path / 'b.parquet', rows)
+  found = contests.code_contests([path])
+  assert [p.contest for p in found.problems] == [('7', 'A'), None]

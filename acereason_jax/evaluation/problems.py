@@ -27,6 +27,7 @@ class Ready(NamedTuple):
   missing: (id, reason) of each problem that is not asked.
   questions: SHA-256 of the ids and questions of all rows that were read.
   answers: SHA-256 of their answers too.
+  humans: contestants to compare a rating with.
   """
 
   benchmark: values.Benchmark
@@ -35,6 +36,7 @@ class Ready(NamedTuple):
   missing: tuple[tuple[str, str], ...]
   questions: str
   answers: str
+  humans: values.Humans = values.NOBODY
 
 
 def chosen(plan: values.Plan, only: Sequence[str]) -> values.Plan:
@@ -119,6 +121,7 @@ def load(benchmark: values.Benchmark) -> Ready:
     loaded.missing,
     sources.digest(dataclasses.replace(row, answer='') for row in rows),
     sources.digest(rows),
+    loaded.humans,
   )
 
 

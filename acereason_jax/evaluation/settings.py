@@ -3,11 +3,16 @@
 `benchmarks` and `judges` hold the settings of each benchmark and of each of its
 judges; the others are the same for all. `n` may grow, and benchmarks and judges
 may be added. `about` is for results.json, and may differ between starts.
+
+`rounds` has how often a judge was asked anew about all rollouts; its verdicts
+of earlier rounds count no more. `anew` names the judges whose round has begun
+and has no results yet: it goes on when it is asked for again. Both have names
+such as 'aime24.strict', and are left out if empty.
 """
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from acereason_jax import files, storage
@@ -16,6 +21,7 @@ from acereason_jax.rollout import output
 _MAX_BYTES = 64 << 20
 _PARTS = ('benchmarks', 'judges')
 _ABOUT = 'about'
+_OF_FOLDER = ('rounds', 'anew')
 _EMPTY: Mapping[str, Any] = dict(benchmarks={})
 _SHOWN, _SHOWN_CHARS = 3, 200
 
@@ -31,7 +37,7 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     raise ValueError(f'{folder}: not a folder; give another --out')
   content = storage.read(path, _MAX_BYTES)
   if content is None:
-    if (folder / 'samples').exists():
+    if any(p.stat().st_size for p in folder.glob('samples/*.jsonl')):
       raise ValueError(
         f'{folder}: has rollouts, and no settings.json that tells what made '
         'them; give another --out'
@@ -62,7 +68,15 @@ def _is_whole(found: Any) -> bool:
       },
     }:
       every = map(_is_benchmark, benchmarks.values())
-      return all(every) and all(isinstance(j, dict) for j in judges.values())
+      rounds, anew = found.get('rounds', {}), found.get('anew', [])
+      return (
+        all(every)
+        and all(isinstance(j, dict) for j in judges.values())
+        and isinstance(rounds, dict)
+        and all(type(number) is int for number in rounds.values())
+        and isinstance(anew, list)
+        and all(isinstance(name, str) for name in anew)
+      )
   return False
 
 
@@ -114,10 +128,12 @@ def merged(
   """
   if old is None:
     return ordered(new)
+  kept = {part: old[part] for part in _OF_FOLDER if part in old}
+  new = {name: each for name, each in new.items() if name not in _OF_FOLDER}
   # What only one of them has may be added, or was not asked now.
   common = {part: old[part].keys() & new[part].keys() for part in _PARTS}
   before, after = (
-    {name: value for name, value in each.items() if name != _ABOUT}
+    {n: v for n, v in each.items() if n not in (_ABOUT, *_OF_FOLDER)}
     | {part: {n: each[part][n] for n in common[part]} for part in _PARTS}
     for each in (old, new)
   )
@@ -128,7 +144,42 @@ def merged(
     )
   both = {part: old[part] | new[part] for part in _PARTS}
   about = _about(old[_ABOUT], new[_ABOUT])
-  return ordered({**new, **both, _ABOUT: about})
+  return ordered({**new, **both, **kept, _ABOUT: about})
+
+
+def round_of(
+  settings: Mapping[str, Any] | None, benchmark: str, judge: str
+) -> int:
+  """The round whose verdicts count."""
+  return (settings or {}).get('rounds', {}).get(f'{benchmark}.{judge}', 0)
+
+
+def begun(
+  old: Mapping[str, Any], new: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+  """`new`, in which the judges `names` are asked anew.
+
+  A round that has begun goes on, unless what it depends on differs in `old`.
+  """
+  rounds, anew = dict(old.get('rounds', {})), set(old.get('anew', []))
+  for name in names:
+    if name not in anew or _asked(old, name) != _asked(new, name):
+      rounds[name] = rounds.get(name, 0) + 1
+    anew.add(name)
+  return ordered(dict(new, rounds=rounds, anew=sorted(anew)))
+
+
+def ended(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+  """The settings when the judges `names` have judged everything."""
+  anew = sorted(set(settings.get('anew', [])) - set(names))
+  rest = {name: each for name, each in settings.items() if name != 'anew'}
+  return ordered(rest | (dict(anew=anew) if anew else {}))
+
+
+def _asked(settings: Mapping[str, Any], name: str) -> list[Any]:
+  """What a judge's verdicts depend on, besides the rollouts."""
+  benchmark = settings['benchmarks'][name.partition('.')[0]]
+  return [settings['judges'].get(name), benchmark['answers']]
 
 
 def ordered(settings: Mapping[str, Any]) -> dict[str, Any]:
