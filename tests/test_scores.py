@@ -171,7 +171,11 @@ def slow(outcomes, ids, n):
   least = min(map(len, groups), default=0)
   ks = [k for k in (1, 2, 4, n) if k <= min(least, n)]
   votes = [
-    ['right' if is_right(o) else o.answer.get('strict') for o in g]
+    [
+      # The specification: who was cut off has no vote, right or wrong.
+      None if cut(o) else 'right' if is_right(o) else o.answer.get('strict')
+      for o in g
+    ]
     for g in groups
   ]
   without = [[o for o in g if not cut(o)] for g in groups]
@@ -404,7 +408,12 @@ def test_rating():
   # Half of the tries at 1500 succeed. Its error: 1 / (a sqrt(n p (1 - p))).
   error = 400 / math.log(10) / math.sqrt(2 * 0.25)
   assert found == dict(
-    value=pytest.approx(1500), error=pytest.approx(error), bound='', problems=1
+    value=pytest.approx(1500),
+    error=pytest.approx(error),
+    bound='',
+    problems=1,
+    percentile=None,
+    contests=None,
   )
   solved = [outcome('a', 0), outcome('a', 1)]
   assert scored(solved, rated)['rating']['bound'] == 'all'
@@ -433,12 +442,18 @@ def test_nothing_published():
   made = evaluated.benchmark(published='aime24')
   assert scores.published(entry, made, None) is None
   assert scores.published(entry, evaluated.benchmark(), row) is None
-  only = evaluated.benchmark(published='codeforces_percentile')
-  assert scores.published(entry, only, row) is None
+  # Without a rating of ours, the published one is told all the same.
+  for column in ('codeforces', 'codeforces_percentile'):
+    only = evaluated.benchmark(published=column)
+    assert scores.published(entry, only, row)['difference'] is None
   # One rollout of each problem: no error, and so no difference.
   one = scored([outcome(id, 0) for id in 'abc'], n=1)
   found = scores.published(one, made, row)
   assert found['difference'] is None and found['value'] == 0.69
+  # Never right: no error of ours, and not an exact 0.
+  none = scored([outcome(id, i, 'wrong') for id in 'abc' for i in range(4)])
+  assert none['rerun_error'] == 0 and none['interval'] is None
+  assert scores.published(none, made, row)['difference'] is None
 
 
 def test_a_published_rating_is_next_to_our_rating():

@@ -234,7 +234,12 @@ def assemble(
     parts['benchmarks'][name] = {}
     for judge in bench.judges:
       entry = scores.score(
-        bench, judge, each.problems, found[name], plan.max_failed_share
+        bench,
+        judge,
+        each.problems,
+        found[name],
+        plan.max_failed_share,
+        each.humans,
       )
       entry['published'] = scores.published(
         entry, bench, published.row(plan.published) if plan.published else None
