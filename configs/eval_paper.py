@@ -92,6 +92,8 @@ def get_config(prompt='', contests=64, lcb=8, others=4):
     c.benchmarks[f'lcb_{name}'] = code(
       *(f'lcb_{name}', f'livecodebench:lcb_{name}', paths, expect, lcb, ask)
     )
+  # Over all 542 problems. The papers do not say whether theirs is the mean of
+  # HumanEval+ and MBPP+; the table's groups give both.
   c.benchmarks.evalplus = code(
     'evalplus', 'evalplus:evalplus', EVALPLUS, 542, others, ask
   )

@@ -58,6 +58,15 @@ def test_base_and_plus(tmp_path):
   assert not _verify(tmp_path, row, 'def f(a, b): return b')
 
 
+def test_the_two_sets_are_groups(tmp_path):
+  rows = [
+    _row('f', '  return 1\n', [[1]], [[2]]),
+    _mbpp('f', 'def f(a): return 1\n', [[1]], number=2),
+  ]
+  found = _load(tmp_path, *rows).problems
+  assert [p.strata['set'] for p in found] == ['HumanEval', 'Mbpp']
+
+
 def test_arguments_stay_as_they_are(tmp_path):
   # The reference and the program change their arguments.
   solution = '  args[0].append(1)\n  return len(args[0])\n'

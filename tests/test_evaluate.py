@@ -426,6 +426,24 @@ def test_two_are_compared(whole, config, tmp_path, call):
   assert call('--compare', whole)[0] == exits.USAGE
 
 
+def test_published_numbers_are_of_one_row(whole, config, tmp_path, call):
+  out = copied(whole, tmp_path / 'out')
+  columns = [f"c.benchmarks.{n}.published = 'aime24'" for n in ('few', 'more')]
+
+  def published(row, *words):
+    path = config(f"c.published = '{row}'", *columns)
+    assert call(f'--config={path}', f'--out={out}', *words)[0] == 0
+    found = results_of(out)
+    assert found['published'] == row
+    told = [found['benchmarks'][n]['parity'] for n in ('few', 'more')]
+    return [e['published'] and e['published']['value'] for e in told]
+
+  assert published('acereason-7b') == [0.69, 0.69]
+  # `more` keeps its numbers, without those of a row that is not named.
+  assert published('acereason-14b', '--only=few') == [0.786, None]
+  assert published('acereason-14b') == [0.786, 0.786]
+
+
 def test_a_table_is_shown_again(whole, call):
   status, said = call(f'--show={whole}')
   assert status == 0 and 'parity' in said

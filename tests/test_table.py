@@ -152,7 +152,7 @@ def test_groups_are_told_with_their_errors():
   group = dict(problems=2, avg=0.75, rerun_error=0.03, problems_error=0.25)
   lonely = dict(group, problems=1, problems_error=None)
   found = made(strata=dict(level={'1': group, '5': lonely}))
-  line = 'aime24 strict: by level: 1 75.0 +-25.0 (2), 5 75.0 - (1)'
+  line = 'aime24 strict: by level (problems): 1 75.0 +-25.0 (2), 5 75.0 - (1)'
   assert line in told(found)
   many = {str(i): group for i in range(40)}
   text = ' '.join(' '.join(told(made(strata=dict(level=many)))).split())

@@ -26,7 +26,8 @@ def evalplus(paths: Sequence[str], tests: str = 'plus') -> values.Loaded:
   """The problems of HumanEvalPlus.jsonl or MbppPlus.jsonl, gzipped or not.
 
   `tests` is 'plus' for the benchmark's own inputs and those of EvalPlus, 'base'
-  for the first only.
+  for the first only. Of two files, each is a group of its own: the average over
+  all problems is not the mean of the two averages, which others print.
 
   Raises:
     ValueError: one line; a file cannot be used, or there are no such `tests`.
@@ -34,9 +35,14 @@ def evalplus(paths: Sequence[str], tests: str = 'plus') -> values.Loaded:
   if tests not in ('plus', 'base'):
     raise ValueError(f"tests={tests!r}: expected 'plus' or 'base'")
   names = ('base_input', 'plus_input') if tests == 'plus' else ('base_input',)
-  return program_rows.load(
+  loaded = program_rows.load(
     paths, _COLUMNS, functools.partial(_task, names=names)
   )
+  grouped = (
+    problem._replace(strata={'set': problem.row.id.partition('/')[0]})
+    for problem in loaded.problems
+  )
+  return loaded._replace(problems=tuple(grouped))
 
 
 def _task(row: Mapping[str, Any], names: Sequence[str]) -> tasks.CodeTask:

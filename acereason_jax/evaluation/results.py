@@ -225,6 +225,12 @@ def assemble(
     }
     for part in ('data', 'rollouts', 'benchmarks')
   }
+  if before and before['published'] != (plan.published or None):
+    # The row is told once: numbers of another one must not stand under it.
+    parts['benchmarks'] = {
+      name: {judge: e | dict(published=None) for judge, e in entries.items()}
+      for name, entries in parts['benchmarks'].items()
+    }
   for each in ready:
     bench, name = each.benchmark, each.benchmark.name
     parts['data'][name] = _data(each, of)

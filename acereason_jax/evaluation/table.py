@@ -233,7 +233,7 @@ def _groups(entry: _Entry) -> Iterator[str]:
     ]
     if more := len(groups) - len(told):
       told.append(f'{more:,} more in results.json')
-    yield f'by {terminal.one_line(kind, 40)}: {", ".join(told)}'
+    yield f'by {terminal.one_line(kind, 40)} (problems): {", ".join(told)}'
 
 
 def _rating(entry: _Entry) -> Iterator[str]:
