@@ -276,6 +276,13 @@ def test_every_difference_is_named(tmp_path):
     merged(tmp_path, judges={'a.j': dict(fn='m:h')})
 
 
+def test_only_the_number_of_rollouts_may_grow(tmp_path):
+  judge = lambda n: {'a.j': dict(fn='m:f', arguments=dict(n=n))}
+  old = dict(SETTINGS, judges=judge(1))
+  with pytest.raises(ValueError, match=r'judges\.a\.j: .*--judge='):
+    settings.merged(tmp_path, old, dict(SETTINGS, judges=judge(2)))
+
+
 def test_settings_are_read_as_they_were_written(tmp_path):
   settings.write(tmp_path, SETTINGS)
   assert settings.read(tmp_path) == SETTINGS

@@ -207,8 +207,12 @@ class Store:
     if not os.fstat(file.fileno()).st_nlink:
       raise OSError(errno.ENOENT, 'it was deleted while it was written', part)
     offset = file.seek(0, os.SEEK_END)
-    file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
-    file.flush()
+    try:
+      file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
+      file.flush()
+    except OSError as e:
+      e.filename = file.name  # That of a full disk has none.
+      raise
     return offset
 
   def _read_settings(self) -> None:

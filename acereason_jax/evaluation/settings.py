@@ -137,7 +137,15 @@ def merged(
     | {part: {n: each[part][n] for n in common[part]} for part in _PARTS}
     for each in (old, new)
   )
-  if differ := output.changed(before, after):
+  differ = output.changed(before, after)
+  # An argument of a judge may be named n too, and may not grow.
+  differ += [
+    f'judges.{name}: {json.dumps(each)} -> {json.dumps(after["judges"][name])}'
+    for name, each in before['judges'].items()
+    if each != after['judges'][name]
+    and not any(line.startswith(f'judges.{name}.') for line in differ)
+  ]
+  if differ:
     raise ValueError(
       f'{folder}: holds rollouts of other settings: {_told(differ)}; '
       f'{_remedy(folder, differ)}'
@@ -206,5 +214,8 @@ def _told(differ: list[str]) -> str:
 
 def _remedy(folder: pathlib.Path, differ: list[str]) -> str:
   if all(line.startswith('judges.') for line in differ):
-    return f'evaluate --judge={folder} asks the judges anew, or put them back'
+    return (
+      f'evaluate --judge={folder} --config=... asks the judges anew, or put '
+      'them back'
+    )
   return 'give another --out, or put them back'
