@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import calls, tasks
+from acereason_jax.verifiers.programs import calls, running, tasks
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)
@@ -408,6 +408,25 @@ def test_a_check_that_is_too_slow_is_not_the_programs_fault():
   assert verdict.status == 'error', verdict.detail
   assert 'the reference does not pass the check' in verdict.detail
   assert _verify(ADD, task, budget_seconds=2.0).status == 'right'
+
+
+def test_a_reference_that_takes_long_takes_nothing_from_a_program(monkeypatch):
+  # As on a busy machine: wall time passes, and no CPU time.
+  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
+  reference = 'import time\ndef add(a, b):\n  time.sleep(3)\n  return a + b\n'
+  task = _task('def check(c):\n  assert c(1, 2) == 3\n', reference)
+  verdict = _verify(ADD, task, budget_seconds=0.1)
+  assert verdict.status == 'right', verdict.detail
+
+
+def test_a_program_that_takes_long_takes_nothing_from_the_check(monkeypatch):
+  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
+  program = 'import time\ndef add(a, b):\n  time.sleep(1.5)\n  return a + b\n'
+  check = (
+    'import time\ndef check(c):\n  assert c(1, 2) == 3\n  time.sleep(1.5)\n'
+  )
+  verdict = _verify(program, _task(check), budget_seconds=0.3)
+  assert verdict.status == 'right', verdict.detail
 
 
 def test_a_result_that_stops_the_check_is_the_programs_fault():

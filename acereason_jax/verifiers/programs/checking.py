@@ -42,18 +42,25 @@ _passed: collections.OrderedDict[tuple, None] = collections.OrderedDict()
 
 
 def run(
-  program: str, task: tasks.CodeTask, tier: str, budget: running.Budget
+  program: str, task: tasks.CodeTask, tier: str, seconds: float
 ) -> running.TestRun:
-  """Returns the outcome of the check of a program, as of one test."""
+  """Returns the outcome of the check of a program, as of one test.
+
+  The program has `seconds` of CPU time for all calls, and so has the check.
+  """
   try:
     made = [list(t.args) for t in task.tests] or _recorded(task, tier)
   except ValueError as e:
     return running.TestRun(0, 'SANDBOX_ERROR', str(e), 0.0, 0, '')
-  checks = running.Budget(task, budget.seconds)
+  # A budget also ends by wall time. So each begins when it is first needed: on a
+  # busy machine the reference must not use up the program's, nor the program
+  # the check's.
+  budget, checks = running.Budget(task, seconds), None
   for _ in range(_ROUNDS):
     ran = _served(program, task, made, tier, budget)
     if ran.status != 'AC':
       return ran
+    checks = checks or running.Budget(task, seconds)
     if (lines := ran.result.count(b'\n')) < len(made):
       note = f'it ended after {lines} of {len(made)} calls'
       return ran._replace(status='WA', note=note)
@@ -65,7 +72,7 @@ def run(
       return ran._replace(note=f'{said["passed"]} calls')
     if found.status != 'AC' or 'broken' in said:
       try:
-        _check_passes(task, tier, budget.seconds)
+        _check_passes(task, tier, seconds)
       except ValueError as e:
         return ran._replace(status='SANDBOX_ERROR', note=str(e))
       said = {'failed': said.get('broken') or said['failed']}
@@ -81,8 +88,7 @@ def check_reference(task: tasks.CodeTask, tier: str) -> None:
   Raises:
     ValueError: it is not right; one line says why.
   """
-  budget = running.Budget(task, _REFERENCE_SECONDS)
-  ran = run(task.reference, task, tier, budget)
+  ran = run(task.reference, task, tier, _REFERENCE_SECONDS)
   if ran.status != 'AC':
     raise ValueError(f'the reference is {ran.status} itself: {ran.note}')
 
