@@ -9,17 +9,20 @@ also with a larger n or with more benchmarks. Then
     python -m acereason_jax.evaluate --compare evals/base evals/my7b
 
 compares two models on the same problems. --show=DIR prints a table again;
---judge=DIR asks the judges anew about the rollouts in DIR, and
---rollouts=FILE judges the responses of a file. Both need the --config. Exit
+--judge=DIR asks the judges anew about the rollouts in DIR, those of its config
+or of another --config; --rollouts=FILE judges the responses of a file. Exit
 status 75 means stopped by a signal; 1, something for the user to fix, in one
 line, or more failed verdicts than the config allows.
 """
 
 import functools
 import json
+import os
 import types
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import ml_collections
 from absl import logging
 
 from acereason_jax import storage
@@ -28,6 +31,7 @@ from acereason_jax.console import (
   command_line,
   exits,
   jax_setup,
+  oserrors,
   signals,
   terminal,
 )
@@ -36,6 +40,7 @@ from acereason_jax.evaluation import (
   compare,
   compare_table,
   figures,
+  kept,
   problems,
   reading,
   run,
@@ -73,6 +78,18 @@ FLAGS.boolean('anyway', False, 'Compare what was not evaluated alike.')
 together.define(FLAGS)
 
 _MODES = ('show', 'compare', 'judge', 'rollouts')
+# Flags that would change nothing, by what the command does.
+_DRAWS = ('model', 'like', 'tokens', 'dry_run')
+_IDLE = {
+  '': ('judges', 'anyway'),
+  'show': ('out', 'only', 'judges', 'anyway', *_DRAWS),
+  'compare': ('out', 'judges', *_DRAWS),
+  'judge': ('out', 'anyway', 'coordinator', 'processes', 'process', *_DRAWS),
+  'rollouts': (
+    *('judges', 'anyway', 'coordinator', 'processes', 'process'),
+    *_DRAWS,
+  ),
+}
 
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
@@ -88,10 +105,13 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   if len(modes) > 1:
     raise command_line.refused(f'--{" and --".join(modes)}: one at a time')
   args.mode = next(iter(modes), '')
+  if idle := [name for name in _IDLE[args.mode] if getattr(args, name)]:
+    place = f'--{args.mode}' if args.mode else 'drawing rollouts'
+    raise command_line.refused(f'--{idle[0]}: of no use with {place}')
   args.only, args.judges = (
     tuple(filter(None, text.split(','))) for text in (args.only, args.judges)
   )
-  if args.mode in ('', 'judge', 'rollouts') and args.config is None:
+  if args.mode in ('', 'rollouts') and args.config is None:
     raise command_line.refused('--config: missing; give a file of configs/')
   if args.mode in ('', 'rollouts') and not args.out:
     raise command_line.refused('--out: missing; give a folder for the results')
@@ -111,13 +131,19 @@ def compare_two(args: types.SimpleNamespace) -> int:
   with exits.one_line_for(ValueError, OSError):
     a, b = reading.read(args.compare), reading.read(args.other)
     found = compare.compare(a, b, args.anyway, args.only)
-    text = json.dumps(found, indent=1, allow_nan=False) + '\n'
-    storage.write(storage.join(args.other, 'compare.json'), text.encode())
-    figures.write(
-      storage.join(args.other, 'figures'), figures.of_comparison(found)
-    )
   for line in compare_table.told(found):
     terminal.say(line)
+  folder = args.other
+  if not storage.is_remote(folder) and not os.path.isdir(folder):
+    folder = os.path.dirname(folder)  # The file results.json was given.
+  text = json.dumps(found, indent=1, allow_nan=False) + '\n'
+  try:
+    storage.write(storage.join(folder, 'compare.json'), text.encode())
+    figures.write(storage.join(folder, 'figures'), figures.of_comparison(found))
+  except OSError as e:
+    # B may be somebody else's; what was asked for has been printed.
+    reason = terminal.one_line(oserrors.explained(e), 200)
+    terminal.say(f'compare.json is not written: {reason}', to_stderr=True)
   return 0
 
 
@@ -129,6 +155,12 @@ def stoppable(call: Callable[[signals.StopRequest], int]) -> int:
     except signals.Asked:
       terminal.say('stopped; nothing is lost, and the same command goes on')
       return exits.STOPPED
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """As JSON gives it back. Ends with one line for what JSON has not."""
+  with exits.one_line_for(TypeError, ValueError, where='config: '):
+    return json.loads(config.to_json())
 
 
 def draw(args: types.SimpleNamespace, plan: values.Plan) -> int:
@@ -156,6 +188,7 @@ def draw(args: types.SimpleNamespace, plan: values.Plan) -> int:
       like=args.like,
       tokens=args.tokens,
       dry_run=args.dry_run,
+      config=plain(config),
       agree=lambda facts: gang.agree(facts, handshake.difference),
     )
 
@@ -179,17 +212,24 @@ def main(argv: Sequence[str]) -> int:
     return show(args)
   if args.mode == 'compare':
     return compare_two(args)
-  with exits.one_line_for(ValueError):
-    plan = problems.chosen(evaluation.plan(args.config), args.only)
-  if args.mode == 'judge':
+  with exits.one_line_for(ValueError, OSError):
+    config = args.config
+    if config is None:
+      samples.folder_at(args.judge, '--judge')
+      made = kept.read(args.judge)
+      config = ml_collections.ConfigDict(made, type_safe=False)
+    plan = problems.chosen(evaluation.plan(config), args.only)
+  if not args.mode:
+    return draw(args, plan)
+  told = plain(config)
+  with together.interruptible('where it stopped'):
+    if args.mode == 'judge':
+      return stoppable(
+        lambda stop: again.judge(plan, told, args.judge, args.judges, stop)
+      )
     return stoppable(
-      lambda stop: again.judge(plan, args.judge, args.judges, stop.heed)
+      lambda stop: again.take(plan, told, args.rollouts, args.out, stop)
     )
-  if args.mode == 'rollouts':
-    return stoppable(
-      lambda stop: again.take(plan, args.rollouts, args.out, stop.heed)
-    )
-  return draw(args, plan)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,10 @@ from acereason_jax.evaluation import pairs
 from acereason_jax.run import checkpoint
 
 _SHOWN_CHARS = 80
+_UNEQUAL = (
+  'some prompts were asked more often than others: if a filter left prompts '
+  'out for their results, luck gives more than that, up to about twice as many'
+)
 
 FLAGS = command_line.Flags()
 FLAGS.string('prompt', None, 'Shows the history of this id.')
@@ -93,6 +97,8 @@ def _show_steps(found: Mapping[str, int]) -> Iterator[str]:
 def _show_solvable(ledger: Ledger) -> Iterator[str]:
   yield from _show_steps(outcomes.solvable(ledger))
   yield _luck(outcomes.halves(ledger))
+  if outcomes.asked_unequally(ledger):
+    yield _UNEQUAL
 
 
 def _luck(halves: outcomes.Halves) -> str:
@@ -105,9 +111,10 @@ def _luck(halves: outcomes.Halves) -> str:
   another temperature in a later stage changes solve rates as training does.
 
   Exact if a prompt's results do not decide how often it is asked. Filters let
-  them: in simulations of groups of 8 or 16 without a change the expected number
-  stays within 3%, but a filter that drops prompts with 2 right ones of 4, or
-  with one of 2, makes it a tenth to a half too small.
+  them: in simulations without a change, filters that drop what is mostly solved
+  keep the expected number within 3% (groups of 8 or 16), but one that drops
+  what was solved at all makes it half too small. `_UNEQUAL` says so if a filter
+  may have acted.
   """
   found = pairs.newly_solved(*halves)
   p = f'= {found.p:.1g}' if found.p >= 1e-9 else '< 1e-9'

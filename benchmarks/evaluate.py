@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
   name = args.model or args.config.model
   plan = evaluation.plan(args.config)
   with tempfile.TemporaryDirectory() as folder:
-    how = run.How(f'{folder}/out', '', False, True, lambda facts: None)
+    how = run.How(f'{folder}/out', '', False, True, {}, lambda facts: None)
     with exits.one_line_for(ValueError, OSError):
       job = run.read(plan, run.Model(name, weights.find(name)), how)
   jax_setup.use_precision(str(job.dtype))

@@ -10,8 +10,7 @@ same folder adds the rest.
 Files of the hub are named as others' public code names them; we fetched none.
 LiveCodeBench takes 4.5 GB. EvalPlus is yet to be put there by hand: the two
 files of github.com/evalplus, humanevalplus_release and mbppplus_release. The
-paper's Codeforces column needs problems that cannot be had; see
-evaluation/contests.py for those that you have.
+paper's Codeforces column needs files of your own; see the end of this file.
 """
 
 from acereason_jax.config import base, evaluation
@@ -93,7 +92,19 @@ def get_config(prompt='', contests=64, lcb=8, others=4):
     c.benchmarks[f'lcb_{name}'] = code(
       *(f'lcb_{name}', f'livecodebench:lcb_{name}', paths, expect, lcb, ask)
     )
+  # Over all 542 problems. The papers do not say whether theirs is the mean of
+  # HumanEval+ and MBPP+; the table's groups give both.
   c.benchmarks.evalplus = code(
     'evalplus', 'evalplus:evalplus', EVALPLUS, 542, others, ask
   )
+  # Codeforces: problems with ratings, in the form of open-r1/codeforces. The
+  # paper's set may not be passed on, so its column needs your own files. Two
+  # more tell a percentile (all contestants' ratings, a JSON list) and a rating
+  # in contests (their standings); see evaluation/humans.py.
+  #
+  # c.benchmarks.codeforces = code(
+  #   'codeforces', 'contests:codeforces', ('problems.parquet',), 0, lcb, ask
+  # )
+  # c.benchmarks.codeforces.data.ratings = 'all_ratings.json'
+  # c.benchmarks.codeforces.data.standings = ('contest_1987.json',)
   return c

@@ -97,6 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # one of these while the other has nothing left to do.
 LONGEST = (
   'test_train',
+  'test_evaluate',
   'test_stages',
   'test_generate',
   'test_update',

@@ -81,6 +81,7 @@ def results(
       problems=len(right),
       missing=[],
       prompts='1' * 64,
+      answers='6' * 64,
       n=tries,
       max_tokens=512,
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import calls, tasks
+from acereason_jax.verifiers.programs import calls, running, tasks
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)
@@ -113,7 +113,8 @@ def test_packed_results_do_not_fill_the_memory():
     '  packer, parts = zlib.compressobj(1), []\n'
     "  for _ in range(400): parts.append(packer.compress(b' ' * 10**6))\n"
     '  parts.append(packer.flush())\n'
-    """  os.write(3, b'{"zlib": "%s"}' % base64.b64encode(b''.join(parts)))\n"""
+    """  line = b'{"zlib": "%s"}' % base64.b64encode(b''.join(parts))\n"""
+    "  os.write(3, line + b'\\n0\\n')\n"
     '  os._exit(0)\n'
   )
   verdict = _verify(program, _task(memory_bytes=1 << 26))
@@ -176,6 +177,7 @@ ANY = 'class Any: pass\ndef f(): return Any()\n'
     ('numpy.int64(3)', 'candidate() == 3'),
     ('numpy.float64(0.1)', 'candidate() == 0.1'),
     ('numpy.bool_(True)', 'candidate() == True'),
+    ('numpy.array(False)', 'candidate() == False'),
     ('numpy.array([1, 2])', 'tuple(candidate()) == (1, 2)'),
     ('numpy.array([1, 2])', 'candidate() == [1, 2]'),
     ('object()', 'candidate() == candidate()'),
@@ -395,3 +397,70 @@ def test_fields_are_checked(change, said):
   text = json.dumps(json.loads(_task()) | change)
   with pytest.raises(ValueError, match=f'{said}='):
     tasks.CodeTask.from_json(text)
+
+
+def test_a_check_that_is_too_slow_is_not_the_programs_fault():
+  reference = SPIN.format('def add(a, b):', 0.9) + '  return a + b\n'
+  check = 'def check(c):\n  assert c(1, 2) == REFERENCE(1, 2)\n'
+  task = _task(check, reference)
+  # The reference's own time is more than the budget: nobody could be right.
+  verdict = _verify(ADD, task, budget_seconds=0.3)
+  assert verdict.status == 'error', verdict.detail
+  assert 'the reference does not pass the check' in verdict.detail
+  assert _verify(ADD, task, budget_seconds=2.0).status == 'right'
+
+
+def test_a_reference_that_takes_long_takes_nothing_from_a_program(monkeypatch):
+  # As on a busy machine: wall time passes, and no CPU time.
+  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
+  reference = 'import time\ndef add(a, b):\n  time.sleep(3)\n  return a + b\n'
+  task = _task('def check(c):\n  assert c(1, 2) == 3\n', reference)
+  verdict = _verify(ADD, task, budget_seconds=0.1)
+  assert verdict.status == 'right', verdict.detail
+
+
+def test_a_program_that_takes_long_takes_nothing_from_the_check(monkeypatch):
+  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
+  program = 'import time\ndef add(a, b):\n  time.sleep(1.5)\n  return a + b\n'
+  check = (
+    'import time\ndef check(c):\n  assert c(1, 2) == 3\n  time.sleep(1.5)\n'
+  )
+  verdict = _verify(program, _task(check), budget_seconds=0.3)
+  assert verdict.status == 'right', verdict.detail
+
+
+def test_a_result_that_stops_the_check_is_the_programs_fault():
+  # It takes most of the budget, and the reference passes.
+  check = 'def check(c):\n  if c(1, 2) != 3:\n    while True: pass\n'
+  program = 'def add(a, b): return 4\n'
+  verdict = _verify(program, _task(check), budget_seconds=0.5)
+  assert verdict.status == 'wrong', verdict.detail
+  assert 'TLE' in verdict.detail
+  # Nor may it make the reference raise.
+  check = 'def check(c):\n  assert REFERENCE(c(1, 2), 1) == 4\n'
+  program = 'def add(a, b): return "3"\n'
+  verdict = _verify(program, _task(check))
+  assert verdict.status == 'wrong', verdict.detail
+  assert 'the reference raised TypeError' in verdict.detail
+
+
+def test_results_that_a_check_passes_on_do_not_fill_the_judges_memory():
+  # Parsed, they take twenty times as much.
+  check = 'def check(c):\n  assert c(c(1, 2), 0) == 3\n'
+  program = (
+    'import os\ndef add(a, b):\n'
+    "  os.write(3, b'[' + b'[],' * 6_000_000 + b'0]\\n3\\n')\n"
+    '  os._exit(0)\n'
+  )
+  task = _task(check, memory_bytes=1 << 32)
+  verdict = _verify(program, task)
+  assert verdict.status == 'wrong'
+  assert verdict.detail.startswith('WA its calls take 24,0'), verdict.detail
+
+
+def test_a_program_that_ends_early_is_told_so():
+  program = (
+    'import os\ndef add(a, b):\n  if a < 0: os._exit(0)\n  return a + b\n'
+  )
+  verdict = _verify(program)
+  assert verdict.detail == 'WA it ended after 1 of 2 calls'

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import psutil
 import pytest
@@ -394,6 +395,38 @@ def test_the_first_difference_is_named():
 
 def test_bytes_that_are_no_text():
   assert compare.printed(b'\xff\xfe3', '3', 1e-6)
+
+
+@pytest.mark.parametrize(
+  'differ, given, expected',
+  [
+    (compare.returned, b'[' + b'[[]],' * 150_000 + b'0]', [1] * 20_000),
+    (compare.returned, b'[' + b'{},' * 300_000 + b'0]', ['x'] * 10_000),
+    (compare.returned, b'[' + b'"ab",' * 200_000 + b'0]', 'x' * 50_000),
+    (compare.printed, b'xy ' * 300_000, 'ab ' * 20_000),
+  ],
+)
+def test_a_hostile_answer_does_not_fill_the_judges_memory(
+  differ, given, expected
+):
+  # The judge would fail, and a failure is not a wrong answer.
+  tracemalloc.start()
+  try:
+    assert differ(given, expected, 1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 12 * len(given)
+
+
+def test_a_long_answer_is_compared_as_a_short_one():
+  expected = [['a,[{', i, {'k': None}] for i in range(10_000)]
+  given = json.dumps(expected).encode()
+  assert len(given) > 100_000
+  assert compare.returned(given, expected, 0.0) == ''
+  assert compare.returned(given.replace(b' 77,', b' 77.0,'), expected, 0) == ''
+  assert compare.returned(given.replace(b' 77,', b' 78,'), expected, 0.0)
+  assert compare.returned(given.replace(b' 77,', b' [77],'), expected, 0.0)
 
 
 def test_tolerance():

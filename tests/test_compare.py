@@ -189,6 +189,9 @@ DIFFERENCES = {
   'aime24.prompts: 1111': lambda b: b['data']['aime24'].update(
     prompts='3' * 64
   ),
+  'aime24.answers: 6666': lambda b: b['data']['aime24'].update(
+    answers='7' * 64
+  ),
   'aime24.files: {': lambda b: b['data']['aime24']['files'].update(
     {'aime24.jsonl': '4' * 64}
   ),
@@ -271,16 +274,88 @@ def test_what_is_told():
   text = told(compared(*both()))
   for part in (
     '4x4 37.5 75.0 +37.5',
-    'changed (Fisher p <= .05): 1 up, 0.0 expected by chance; 0 down, 0.0',
+    'few: k is over half of the rollouts',
+    'changed (Fisher p <= .05 each): 1 up, 0.0 expected by luck; 0 down, 0.0',
     'up: p 0/4->4/4',
-    'newly solved (never in A): 2, 0.5 expected by luck, p .0071; 1 sure',
-    'sure: p 0/4->4/4',
+    'newly solved (never in A): 2, 0.5 expected by luck, p .0071; 1 clear',
+    'clear: p 0/4->4/4',
     'newly lost (never in B): 0, 0.5 expected by luck, p 1.00',
-    'never: 0 of 4 fits a solve rate of up to 52.7% (95%)',
-    '4 few 50.0 - +-28.9 100.0 - +-0.0',
+    'never in A: 0 of 4 fits a solve rate of up to 52.7% (95%)',
+    '4 few 50.0 - +-28.9 100.0 - -',
     '; truncated 0.0% -> 0.0%',
   ):
     assert part in text, part
+
+
+def answer(a, b, lines=2, **kwargs):
+  found = compare_table.told(compared(a, b, **kwargs))
+  assert found[lines] == '', found
+  return found[:lines]
+
+
+def test_the_first_two_lines_are_the_answer():
+  ids = [f'p{i}' for i in range(30)]
+  low = evaluated.results({'aime24': dict.fromkeys(ids, 4)}, n=8)
+  high = evaluated.results({'aime24': dict.fromkeys(ids, 7)}, n=8)
+  better = 'B is better on aime24: +37.5 points, 50.0% -> 87.5%.'
+  rarely = 'Luck alone rarely gives a difference as large: p 1e-05.'
+  assert answer(low, high) == [better, rarely]
+  assert answer(high, low)[0] == (
+    'B is worse on aime24: -37.5 points, 87.5% -> 50.0%.'
+  )
+  assert answer(low, low) == [
+    'Unclear on aime24: 0.0 points, 50.0% -> 50.0%.',
+    'It could be luck: p 1.00.',
+  ]
+  mixed = {id: 3 + 2 * (i % 2) + (i == 0) for i, id in enumerate(ids)}
+  mixed = evaluated.results({'aime24': mixed}, n=8)
+  first, second = answer(low, mixed)
+  assert first == 'Unclear on aime24: +0.4 points, 50.0% -> 50.4%.'
+  # d is 1/8 (15), -1/8 (14) and 0; t(.975, 29) + t(.8, 29) = 2.899.
+  assert second.startswith('It could be luck: p ') and second.endswith(
+    'Clear would be some 6.6 points or more.'
+  )
+
+
+def test_few_problems_cannot_tell():
+  a = evaluated.results({'aime24': dict.fromkeys('abcde', 0)}, n=64)
+  b = evaluated.results({'aime24': dict.fromkeys('abcde', 64)}, n=64)
+  assert answer(a, b) == [
+    'Unclear on aime24: +100.0 points, 0.0% -> 100.0%.',
+    'Fewer than 6 problems cannot tell it from luck: p .062.',
+  ]
+
+
+def test_the_answer_for_several_benchmarks():
+  ids = [f'p{i}' for i in range(20)]
+  every = lambda **right: evaluated.results(
+    {name: dict.fromkeys(ids, count) for name, count in right.items()}, n=8
+  )
+  a, b = every(one=1, two=5, three=3), every(one=4, two=1, three=3)
+  assert answer(a, b, 4) == [
+    'B is better on 1 of 3 benchmarks, worse on 1; 1 could be luck.',
+    'Better: one +37.5',
+    'Worse: two -50.0',
+    'Could be luck (p > .05 after Holm): three 0.0',
+  ]
+  b['benchmarks']['one']['strict']['marked'] = True
+  b['sampling']['temperature'] = 1.0
+  lines = answer(a, b, 5, anyway=True)
+  assert lines[0].startswith('Not evaluated alike, see below. B is better')
+  assert lines[2] == 'Better: one +37.5 (too many judgements failed)'
+
+
+def test_truncation_is_that_of_the_common_problems():
+  a, b = both()
+  for each in (a, b):
+    rows = each['benchmarks']['aime24']['strict']['by_problem']
+    rows[0]['truncated'] = 4
+  rows = b['benchmarks']['aime24']['strict']['by_problem']
+  assert head(compared(a, b))['b']['truncated'] == 1 / 4
+  entry = b['benchmarks']['aime24']['strict']
+  entry['by_problem'] = rows[1:]
+  entry.update(judged=12, problems=3, avg=2 / 3)
+  assert head(compared(a, b))['a']['truncated'] == 0
 
 
 def test_a_marked_average_is_marked():

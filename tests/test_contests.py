@@ -190,7 +190,51 @@ def test_other_files_are_refused(tmp_path, rows, words):
   assert '\n' not in str(e.value)
 
 
+def test_two_files_of_one_name_have_no_digests_of_their_own(tmp_path):
+  paths = []
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    rows = [_code_contests(name)]
+    paths.append(_write(tmp_path / name / 'rows.jsonl', rows))
+  with pytest.raises(ValueError, match=r'two files are named rows\.jsonl'):
+    contests.code_contests(paths)
+
+
 def test_paths_are_a_list(tmp_path):
-  for paths in ('a.parquet', ()):
+  for paths in ('a.parquet', (), [None]):
     with pytest.raises(ValueError, match='expected a list of files'):
       contests.codeforces(paths)
+
+
+def test_human_contestants(tmp_path):
+  rows = [
+    _codeforces('7/A', contest_id='7', index='A'),
+    _codeforces('none', contest_id=None, index=None),
+  ]
+  path = _write(tmp_path / 'a.jsonl', rows)
+  everyone = tmp_path / 'ratings.json'
+  everyone.write_text('[900, 800]')
+  standings = tmp_path / '7.json'
+  contest = dict(
+    contestId=7,
+    problems=[{'index': 'A', 'points': 500}],
+    rows=[{'points': 500, 'penalty': 0}],
+    oldRatings=[800],
+  )
+  standings.write_text(json.dumps(contest))
+  found = contests.codeforces([path], str(everyone), [str(standings)])
+  assert [p.contest for p in found.problems] == [('7', 'A'), None]
+  assert found.humans.ratings == (800.0, 900.0)
+  assert found.humans.contests == (contest,)
+  assert set(found.files) == {'a.jsonl', 'ratings.json', '7.json'}
+  standings.write_text(json.dumps(contest | dict(contestId=8)))
+  with pytest.raises(ValueError, match="contest '8': no problem is of such"):
+    contests.codeforces([path], '', [str(standings)])
+  # CodeContests' problems that are not of Codeforces have 0.
+  rows = [
+    _code_contests('1_A', cf_contest_id=7, cf_index='A'),
+    _code_contests('other', cf_contest_id=0, cf_index=''),
+  ]
+  path = _write(tmp_path / 'b.parquet', rows)
+  found = contests.code_contests([path])
+  assert [p.contest for p in found.problems] == [('7', 'A'), None]

@@ -58,6 +58,15 @@ def test_base_and_plus(tmp_path):
   assert not _verify(tmp_path, row, 'def f(a, b): return b')
 
 
+def test_the_two_sets_are_groups(tmp_path):
+  rows = [
+    _row('f', '  return 1\n', [[1]], [[2]]),
+    _mbpp('f', 'def f(a): return 1\n', [[1]], number=2),
+  ]
+  found = _load(tmp_path, *rows).problems
+  assert [p.strata['set'] for p in found] == ['HumanEval', 'Mbpp']
+
+
 def test_arguments_stay_as_they_are(tmp_path):
   # The reference and the program change their arguments.
   solution = '  args[0].append(1)\n  return len(args[0])\n'
@@ -98,6 +107,20 @@ def test_arguments_stay_as_they_are(tmp_path):
 def test_comparison(tmp_path, reference, result, atol, right):
   row = _row('f', f'  return {reference}\n', [[]], atol=atol)
   assert _verify(tmp_path, row, f'  return {result}') == right
+
+
+def test_the_error_of_floats_holds_for_the_inputs_that_follow(tmp_path):
+  reference = '  return (1.0, [1, 2.0])[args[0]]\n'
+  program = '  return (1.0, [1, 2.0 + 5e-7])[args[0]]'
+  for base, plus, right in (
+    ([[0], [1]], [[0]], True),
+    ([[1], [0]], [[0]], False),
+    # Not from one list to the other.
+    ([[0]], [[1]], False),
+    ([[0]], [[0], [1]], True),
+  ):
+    row = _row('f', reference, base, plus_input=plus)
+    assert _verify(tmp_path, row, program) == right
 
 
 def test_near_is_numpys():
@@ -145,6 +168,7 @@ def test_every_root_is_right(tmp_path):
     ('307', [[1], [2], 3], '((1,), [2], 3)'),
     ('259', [[[1], [2]]], '(((1,), (2,)),)'),
     ('278', [[1, [2, 3]]], '((1, (2, 3)),)'),
+    ('278', [[1, [2, [3]]]], '((1, (2, [3])),)'),
     ('615', [[[1, [2]]]], '(((1, (2,)),),)'),
     ('115', [[[1, 1], [], {'a': 1}, 'b']], '([{1}, {}, {"a": 1}, "b"],)'),
     ('124', ['1', '2j'], '(1.0, 2j)'),
@@ -217,6 +241,13 @@ def test_hostile_values(tmp_path):
     assert not _verify(tmp_path, row, program)
 
 
+def _deep(levels):
+  value = []
+  for _ in range(levels):
+    value = [value]
+  return value
+
+
 def test_rows_that_cannot_be_used(tmp_path):
   solution = '  return 1\n'
   loaded = _load(
@@ -228,16 +259,20 @@ def test_rows_that_cannot_be_used(tmp_path):
     _row('f', solution, [[]], task_id='HumanEval/4', atol='1'),
     _row('f', solution, [[]], task_id='Other/5'),
     _mbpp('f', 'def f(): return 1', [['a', 'b']], '124'),
+    _mbpp('f', 'def f(): return 1', [[10**4000]], '252'),
+    _mbpp('f', 'def f(): return 1', [_deep(800)], '253'),
   )
   assert [p.row.id for p in loaded.problems] == ['HumanEval/900']
   assert [id_ for id_, _ in loaded.missing] == [
     *(f'HumanEval/{n}' for n in range(1, 5)),
     'Other/5',
-    'Mbpp/124',
+    *('Mbpp/124', 'Mbpp/252', 'Mbpp/253'),
   ]
   reasons = [why for _, why in loaded.missing]
   assert reasons[2] == 'plus_input is no list'
-  assert 'could not convert' in reasons[-1]
+  assert 'could not convert' in reasons[-3]
+  assert 'too large' in reasons[-2]
+  assert 'recursion' in reasons[-1]
 
 
 def test_a_reference_that_raises_is_an_error(tmp_path):

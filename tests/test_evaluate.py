@@ -355,6 +355,23 @@ def test_judges_are_asked_anew(whole, config, tmp_path, call):
   assert measured(out) == measured(whole)
 
 
+def test_a_problem_may_lose_its_answer(whole, config, tmp_path, call):
+  """Its rollouts are there, and its answer cannot be judged any more."""
+  out, other = copied(whole, tmp_path / 'out'), tmp_path / 'few.jsonl'
+  records = [
+    dict(id=f'few-{i}', prompt=f'{i}+{i}?', answer=str(i % 2) if i else 'none')
+    for i in range(5)
+  ]
+  path = config(rows(other, *records), 'c.benchmarks.few.allow_missing = True')
+  assert call(f'--config={path}', f'--judge={out}')[0] == 0
+  ours, theirs = results_of(out), results_of(whole)
+  assert ours['data']['few']['missing'][0][0] == 'few-0'
+  assert (
+    ours['benchmarks']['few']['parity']['by_problem']
+    == (theirs['benchmarks']['few']['parity']['by_problem'][1:])
+  )
+
+
 def test_a_missing_verdict_is_asked_for(whole, folder, tmp_path, call):
   out = copied(whole, tmp_path / 'out')
   path = out / 'verdicts' / 'parity' / '0.jsonl'
@@ -407,6 +424,24 @@ def test_two_are_compared(whole, config, tmp_path, call):
   assert status == 1 and 'none' in said
   assert call('--compare', whole, out, '--only=few')[0] == 0
   assert call('--compare', whole)[0] == exits.USAGE
+
+
+def test_published_numbers_are_of_one_row(whole, config, tmp_path, call):
+  out = copied(whole, tmp_path / 'out')
+  columns = [f"c.benchmarks.{n}.published = 'aime24'" for n in ('few', 'more')]
+
+  def published(row, *words):
+    path = config(f"c.published = '{row}'", *columns)
+    assert call(f'--config={path}', f'--out={out}', *words)[0] == 0
+    found = results_of(out)
+    assert found['published'] == row
+    told = [found['benchmarks'][n]['parity'] for n in ('few', 'more')]
+    return [e['published'] and e['published']['value'] for e in told]
+
+  assert published('acereason-7b') == [0.69, 0.69]
+  # `more` keeps its numbers, without those of a row that is not named.
+  assert published('acereason-14b', '--only=few') == [0.786, None]
+  assert published('acereason-14b') == [0.786, 0.786]
 
 
 def test_a_table_is_shown_again(whole, call):
@@ -677,9 +712,10 @@ def test_two_bos_tokens(refused, tmp_path, config, call):
 
 def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
   monkeypatch.setattr(run, 'make_engine', pytest.fail)
-  path = config("c.benchmarks.few.judges.parity.verify.fn = 'tiny_judge:no'")
-  status, said = call(f'--config={path}', f'--out={tmp_path}/out')
-  assert status == 1 and 'config.benchmarks.few.judges.parity' in said
+  for fn in ('tiny_judge:no', 'no_such.module:verify', 'nothing'):
+    path = config(f'c.benchmarks.few.judges.parity.verify.fn = {fn!r}')
+    status, said = call(f'--config={path}', f'--out={tmp_path}/{fn[:4]}')
+    assert status == 1 and 'config.benchmarks.few.judges.parity' in said
 
 
 def test_k_above_n(refused):

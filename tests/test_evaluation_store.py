@@ -1,5 +1,7 @@
 """The folder of an evaluation: torn lines, shares of processes, settings."""
 
+import json
+
 import pytest
 
 from acereason_jax import types
@@ -13,11 +15,27 @@ KEYS = [
 ]
 RIGHT = types.Verdict('right', 'it is', 0.25)
 ERROR = types.Verdict('error', 'no worker', 0.5)
+
+
+def of(n, prompts):
+  rows = dict(questions='q', answers='a', missing=[])
+  return dict(rows, n=n, prompts=prompts, max_tokens=9)
+
+
+def about(window, **first_prompts):
+  return dict(
+    model=dict(name='m', step=None),
+    sampling=dict(seed=0),
+    engine=dict(window=window),
+    first_prompts=first_prompts,
+  )
+
+
 SETTINGS = dict(
   seed=0,
-  benchmarks={'a': dict(n=4, prompts='x'), 'b': dict(n=1, prompts='y')},
+  benchmarks=dict(a=of(4, 'x'), b=of(1, 'y')),
   judges={'a.j': dict(fn='m:f')},
-  about=dict(engine=dict(window=5), first_prompts=dict(a=1)),
+  about=about(5, a=1),
 )
 
 
@@ -133,15 +151,89 @@ def test_two_writers_are_refused(tmp_path):
       assert len(store.own) == len(KEYS)
 
 
-def test_verdicts_are_forgotten_by_benchmark(tmp_path):
+def test_a_round_forgets_verdicts_by_benchmark(tmp_path):
   path = filled(tmp_path / 'out', 2)
   with opened(path) as store:
-    store.forget(['j'], ['a'])
+    store.change(settings.begun(store.settings, store.settings, ['a.j']))
     assert {key.benchmark for key in store.verdicts['j']} == {'b'}
     store.write_verdict('j', KEYS[0], RIGHT)
   with opened(path) as store:
     assert len(store.verdicts['j']) == len(KEYS) // 2 + 1
     assert len(store.own) == len(KEYS)
+
+
+def test_a_round_goes_on_until_it_has_ended(tmp_path):
+  path = filled(tmp_path / 'out')
+  other = dict(SETTINGS, judges={'a.j': dict(fn='m:g')})
+  for new, rounds in ((SETTINGS, 1), (SETTINGS, 1), (other, 2), (other, 2)):
+    with opened(path) as store:
+      store.change(settings.begun(store.settings, new, ['a.j']))
+      assert store.settings['rounds'] == {'a.j': rounds}
+      assert store.settings['anew'] == ['a.j']
+  ended = settings.ended(settings.read(path), ['a.j'])
+  assert 'anew' not in ended
+  assert settings.begun(ended, ended, ['a.j'])['rounds'] == {'a.j': 3}
+  # An ordinary start keeps them.
+  kept = settings.merged(path, ended, other)
+  assert kept['rounds'] == {'a.j': 2} and kept == ended
+
+
+def test_settings_are_merged_with_those_that_are_there_now(tmp_path):
+  """Not with those that were read before the lock was there."""
+  path = filled(tmp_path / 'out')
+  fresh = dict(
+    SETTINGS, benchmarks=dict(c=of(1, 'z')), judges={'c.j': dict(fn='m:f')}
+  )
+  with opened(path, new=fresh) as store:
+    assert set(store.settings['benchmarks']) == {'a', 'b', 'c'}
+  before = (path / 'settings.json').read_bytes()
+  with pytest.raises(ValueError, match='seed: 0 -> 1'):
+    opened(path, new=dict(fresh, seed=1)).__enter__()
+  assert (path / 'settings.json').read_bytes() == before
+
+
+def test_who_is_refused_changes_nothing(tmp_path):
+  with opened(filled(tmp_path / 'out')):
+    before = (tmp_path / 'out' / 'settings.json').read_bytes()
+    new = dict(SETTINGS, benchmarks=dict(a=of(64, 'x')))
+    with pytest.raises(ValueError, match='another process writes it'):
+      opened(tmp_path / 'out', new=new).__enter__()
+    assert (tmp_path / 'out' / 'settings.json').read_bytes() == before
+
+
+def test_a_kill_before_the_settings_is_a_new_folder(tmp_path):
+  (tmp_path / 'samples').mkdir()
+  (tmp_path / 'samples' / '0.jsonl').touch()
+  with opened(tmp_path, new=SETTINGS) as store:
+    assert store.settings == SETTINGS
+
+
+@pytest.mark.parametrize(
+  'change', [dict(index=-1), dict(index=True), dict(length=-1)]
+)
+def test_numbers_that_no_rollout_has(tmp_path, change):
+  path = filled(tmp_path / 'out') / 'samples' / '0.jsonl'
+  first, *rest = path.read_text().splitlines(keepends=True)
+  path.write_text(
+    ''.join([json.dumps(json.loads(first) | change), '\n', *rest])
+  )
+  with pytest.raises(ValueError, match='no rollout'):
+    opened(tmp_path / 'out').__enter__()
+
+
+@pytest.mark.parametrize('seconds', ['NaN', 'Infinity', '-1', '1e999'])
+def test_times_that_no_verdict_takes(tmp_path, seconds):
+  path = filled(tmp_path / 'out') / 'verdicts' / 'j' / '0.jsonl'
+  path.write_text(path.read_text().replace('0.25', seconds, 1))
+  with pytest.raises(ValueError, match='no verdict'):
+    opened(tmp_path / 'out').__enter__()
+
+
+def test_a_name_that_is_half_a_character(tmp_path):
+  with opened(filled(tmp_path / 'out')) as store:
+    store.write_sample(samples.Key('a', '\ud800', 0), record('\udfff'))
+  with opened(tmp_path / 'out') as store:
+    assert store.text(samples.Key('a', '\ud800', 0)) == '\udfff'
 
 
 # --- settings ---------------------------------------------------------------
@@ -153,23 +245,21 @@ def merged(path, **changes):
 
 def test_benchmarks_and_judges_may_be_added(tmp_path):
   new = dict(
-    benchmarks={'a': dict(n=4, prompts='x'), 'c': dict(n=1, prompts='z')},
+    benchmarks=dict(a=of(4, 'x'), c=of(1, 'z')),
     judges={'c.j': dict(fn='m:g')},
-    about=dict(engine=dict(window=3), first_prompts=dict(c=3)),
+    about=about(3, c=3),
   )
   found = merged(tmp_path, **new)
   assert set(found['benchmarks']) == {'a', 'b', 'c'}
   assert set(found['judges']) == {'a.j', 'c.j'}
-  assert found['about'] == dict(
-    engine=dict(window=5), first_prompts=dict(a=1, c=3)
-  )
+  assert found['about'] == about(5, a=1, c=3)
 
 
 def test_n_may_grow_only(tmp_path):
-  of = lambda n: dict(SETTINGS['benchmarks'], a=dict(n=n, prompts='x'))
-  assert merged(tmp_path, benchmarks=of(5))['benchmarks']['a']['n'] == 5
+  grown = merged(tmp_path, benchmarks=dict(a=of(5, 'x')))
+  assert grown['benchmarks'] == dict(a=of(5, 'x'), b=of(1, 'y'))
   with pytest.raises(ValueError, match=r'benchmarks\.a\.n: 4 -> 3'):
-    merged(tmp_path, benchmarks=of(3))
+    merged(tmp_path, benchmarks=dict(a=of(3, 'x')))
 
 
 def test_every_difference_is_named(tmp_path):
@@ -177,7 +267,7 @@ def test_every_difference_is_named(tmp_path):
     merged(
       tmp_path,
       seed=1,
-      benchmarks={'a': dict(n=4, prompts='other')},
+      benchmarks=dict(a=of(4, 'other')),
       judges={'a.j': dict(fn='m:h')},
     )
   for part in ('benchmarks.a.prompts: "x" -> "other"', 'another --out'):
@@ -186,11 +276,20 @@ def test_every_difference_is_named(tmp_path):
     merged(tmp_path, judges={'a.j': dict(fn='m:h')})
 
 
+def test_only_the_number_of_rollouts_may_grow(tmp_path):
+  judge = lambda n: {'a.j': dict(fn='m:f', arguments=dict(n=n))}
+  old = dict(SETTINGS, judges=judge(1))
+  with pytest.raises(ValueError, match=r'judges\.a\.j: .*--judge='):
+    settings.merged(tmp_path, old, dict(SETTINGS, judges=judge(2)))
+
+
 def test_settings_are_read_as_they_were_written(tmp_path):
   settings.write(tmp_path, SETTINGS)
   assert settings.read(tmp_path) == SETTINGS
   assert settings.read(tmp_path / 'none') is None
-  for text in ('', '[]', '{"benchmarks": {}}', '[' * 100_000):
+  benchmark = dict(of(1, 'x'), missing='none')
+  damaged = json.dumps(dict(SETTINGS, benchmarks=dict(a=benchmark)))
+  for text in ('', '[]', '{"benchmarks": {}}', damaged, '[' * 100_000):
     (tmp_path / 'settings.json').write_text(text)
     with pytest.raises(ValueError, match='not the settings'):
       settings.read(tmp_path)

@@ -245,3 +245,16 @@ def test_files_are_written(tmp_path):
   (path,) = figures.write(str(folder), drawn)
   assert path == str(folder / 'x.pass_at_k.svg')
   assert (folder / 'x.pass_at_k.svg').read_text() == drawn['x.pass_at_k.svg']
+
+
+def test_what_has_no_error_has_no_band():
+  """A band of no width would say that the number is exact."""
+  bands = lambda right: sum(
+    picture.count('<polygon')
+    for picture in figures.of_results(
+      evaluated.results({'sums': right}, n=8)
+    ).values()
+  )
+  assert bands(dict(a=4, b=7)) == 2
+  assert bands(dict(a=8, b=8)) == 0 and bands(dict(a=8, b=0)) == 1
+  assert bands(dict(a=4)) == 1

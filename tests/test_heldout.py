@@ -132,6 +132,9 @@ def test_rates_in_words():
   assert heldout.format_rates(one) == '41.0%'
   one['heldout_error/main'] = 0.0213
   assert heldout.format_rates(one) == '41.0% +-2.1'
+  # Never '+-0.0'.
+  one['heldout_error/main'] = 0.0003
+  assert heldout.format_rates(one) == '41.0% +-0.03'
 
 
 def test_a_question_without_an_error(run, tools, asked):

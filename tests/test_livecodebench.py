@@ -6,6 +6,7 @@ All rows are made here, in the form of code_generation_lite.
 import base64
 import collections
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ import zlib
 import pytest
 
 from acereason_jax.data import code_tasks, task_store, unpacking
-from acereason_jax.evaluation import livecodebench
+from acereason_jax.evaluation import livecodebench, problems, values
 from acereason_jax.verifiers import code
 from acereason_jax.verifiers.programs import stored
 
@@ -327,6 +328,8 @@ def test_hostile_rows_are_missing_with_their_reason(tmp_path, monkeypatch):
     (json.dumps(row('a') | {'metadata': None}), 'metadata is no text'),
     (json.dumps(row('a') | {'difficulty': [3]}), 'difficulty is no text'),
     (json.dumps(row('a', date='17.8.2024')), 'contest_date'),
+    (json.dumps(row('a', date='2024-13-01')), 'contest_date'),
+    (json.dumps(row('a', date='\uff12024-08-01')), 'contest_date'),
     (json.dumps(row('')), 'question_id must be'),
     (json.dumps(row('a\x1b[31m')), 'question_id must be'),
     (json.dumps(row('a' * 201)), 'question_id must be'),
@@ -344,6 +347,9 @@ def test_paths_and_arguments_are_checked(tmp_path):
   path = write(tmp_path / 'a.jsonl', [row('a')])
   for args, words in (
     ((path,), 'expected the files'),
+    (([None],), 'expected the files'),
+    (([path], 20240801), 'start='),
+    (([path], '2024-02-30'), 'start='),
     (((),), 'expected the files'),
     (([path], '2024-8-1'), 'start='),
     (([path], '', 'now'), 'end='),
@@ -356,12 +362,35 @@ def test_paths_and_arguments_are_checked(tmp_path):
   assert 'tests=' in refused([path], tests='public')
 
 
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    (dict(question_content='\ud800'), 'question has half a surrogate pair'),
+    (dict(question_content='a\0b'), 'question has characters that cannot'),
+    (dict(question_content=' \n'), 'question is blank'),
+    (dict(question_content='x' * (1 << 21)), 'question has 2,097,152 char'),
+    (dict(starter_code='\udfff'), 'starter has half a surrogate pair'),
+    (dict(platform='x' * 81), 'platform has 81 characters'),
+    (dict(difficulty='\x1b[31m'), 'difficulty has characters that cannot'),
+  ],
+)
+def test_texts_that_no_prompt_or_table_can_hold(tmp_path, fields, said):
+  path = write(tmp_path / 'a.jsonl', [row('a'), row('b', **fields)])
+  fn = 'acereason_jax.evaluation.livecodebench:livecodebench'
+  benchmark = values.Benchmark(
+    'lcb', dict(fn=fn, paths=[path]), 1, values.Prompting(), 1, {}
+  )
+  with pytest.raises(ValueError, match="data: id 'b': ") as e:
+    problems.load(benchmark)
+  assert said in str(e.value) and str(e.value).isprintable()
+
+
 def test_an_id_names_one_row(tmp_path):
   one = write(tmp_path / 'a.jsonl', [row('a'), row('b')])
   two = write(tmp_path / 'b.jsonl', [row('c'), row('b')])
   assert "b.jsonl: question_id 'b' is in a.jsonl too" in refused([one, two])
   twice = write(tmp_path / 'c.jsonl', [row('a'), row('a')])
-  assert "question_id 'a' is in c.jsonl too" in refused([twice])
+  assert "c.jsonl: question_id 'a' is there twice" in refused([twice])
 
 
 def test_both_days_of_a_window_count(tmp_path):
@@ -412,6 +441,30 @@ def test_a_second_load_converts_nothing(tmp_path, folder, monkeypatch):
     for index in folder.glob(f'*{livecodebench._SUFFIX}'):
       index.write_text(damage)
     assert load() == first, damage
+
+
+def test_another_version_of_the_converters_converts_again(
+  tmp_path, monkeypatch
+):
+  path = write(tmp_path / 'a.jsonl', [row('a', question_content='Within 0.1.')])
+  before = livecodebench.livecodebench([path])
+  monkeypatch.setattr(
+    code_tasks.tolerance, 'allowed_error', lambda text: dict(float_tol=0.25)
+  )
+  assert livecodebench.livecodebench([path]) == before
+  # As if its file said so.
+  source = inspect.getsource
+  monkeypatch.setattr(
+    livecodebench.inspect,
+    'getsource',
+    lambda m: source(m) + 'x' * (m is code_tasks.tolerance),
+  )
+  livecodebench._form.cache_clear()
+  try:
+    (after,) = livecodebench.livecodebench([path]).problems
+    assert code._task(after.row.answer).float_tol == 0.25
+  finally:
+    livecodebench._form.cache_clear()
 
 
 def test_processes_that_load_a_file_at_once_convert_it_once(tmp_path):

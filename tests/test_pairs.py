@@ -1,3 +1,4 @@
+import collections
 import fractions
 import itertools
 import math
@@ -70,6 +71,33 @@ def test_a_comparison_of_equals_and_of_little():
     pairs.paired([1, 1], [1, 0], [1], [1])
   with pytest.raises(ValueError, match='problem 0: 2 of 1'):
     pairs.flips([1], [1], [1], [2])
+
+
+def test_the_p_of_rollouts_dealt_anew_is_that_of_all_ways():
+  n_a, c_a, n_b, c_b = [3, 4, 2], [0, 1, 1], [1, 2, 3], [1, 1, 3]
+  found = collections.Counter()
+  ways = [
+    [Fraction(x, b) - Fraction(c + d - x, a) for x in labelled(a, b, c + d)]
+    for a, c, b, d in zip(n_a, c_a, n_b, c_b)
+  ]
+  for values in itertools.product(*ways):
+    found[abs(sum(values))] += 1
+  seen = 1 + Fraction(1, 4) + Fraction(1, 2)
+  p = sum(n for value, n in found.items() if value >= seen) / found.total()
+  # Three standard errors of 100,000 draws.
+  assert pairs.dealt_anew(n_a, c_a, n_b, c_b) == pytest.approx(p, abs=0.005)
+  assert pairs.dealt_anew([3], [0], [1], [0]) == 1
+
+
+def test_unequal_numbers_of_rollouts_do_not_make_a_gain():
+  # 12 hard problems, 64 rollouts in A and one in B: without a change exchanged
+  # signs reject a quarter of the runs.
+  signs = rejected = 0
+  for c_a, c_b in draws(120, 12, 64, 1, spread=(0.3, 3)):
+    signs += pairs.sign_flip(c_b - c_a / 64) <= 0.05
+    found = compared(pairs.paired, 12, 64, 1, (c_a, c_b))
+    rejected += found.p <= 0.05
+  assert signs > 15 and rejected <= 12
 
 
 @hypothesis.given(st.lists(st.integers(-4, 4), max_size=9))

@@ -148,15 +148,14 @@ def test_contestants_and_ratings_are_joined_by_handle():
 
 
 def test_the_mean_of_contests():
-  given = [contest(contestId=i) for i in (1, 2, 3)]
-  tries = {1: {'B': [True]}, 2: {}}
-  values = [ratings.contest_rating(c, tries[c['contestId']]) for c in given[:2]]
-  found = ratings.contests_rating(given, tries)
+  given = [(contest(contestId=1), {'B': [True]}), (contest(contestId=2), {})]
+  values = [ratings.contest_rating(*each) for each in given]
+  found = ratings.contests_rating(given)
   assert found.value == pytest.approx(sum(values) / 2) and found.bound == ''
   assert found.error == pytest.approx(abs(values[0] - values[1]) / 2)
-  one = ratings.contests_rating(given[:1], tries)
+  one = ratings.contests_rating(given[:1])
   assert one.value == values[0] and math.isnan(one.error)
-  assert math.isnan(ratings.contests_rating(given, {}).value)
+  assert math.isnan(ratings.contests_rating([]).value)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ def test_a_contest_of_another_form(changes, words):
 
 
 def test_percentiles():
-  assert ratings.percentile(15, [10, 15, 15, 20]) == 25
+  assert ratings.percentile(15, [10, 15, 15, 20]) == 0.25
   assert ratings.percentile(9, [10, 20]) == 0
-  assert ratings.percentile(21, [10, 20]) == 100
+  assert ratings.percentile(21, [10, 20]) == 1
   assert math.isnan(ratings.percentile(9, []))

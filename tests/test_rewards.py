@@ -249,6 +249,7 @@ def test_the_error_of_a_held_out_rate():
   # Not 0: what was never right may be right one day.
   assert math.isnan(rate(a=wrong, b=wrong).error)
   assert math.isnan(rate(a=right, b=right).error)
+  assert math.isnan(rate(a=right, b=wrong).error)
   # A judge that fails on one of ten changes what was judged, not the average.
   failing = rate(a=[*half * 4, 'right', 'timeout'], b=right * 5)
   whole = rate(a=half * 5, b=right * 5)

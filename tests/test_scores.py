@@ -171,7 +171,11 @@ def slow(outcomes, ids, n):
   least = min(map(len, groups), default=0)
   ks = [k for k in (1, 2, 4, n) if k <= min(least, n)]
   votes = [
-    ['right' if is_right(o) else o.answer.get('strict') for o in g]
+    [
+      # The specification: who was cut off has no vote, right or wrong.
+      None if cut(o) else 'right' if is_right(o) else o.answer.get('strict')
+      for o in g
+    ]
     for g in groups
   ]
   without = [[o for o in g if not cut(o)] for g in groups]
@@ -333,6 +337,29 @@ def test_which_k():
   assert ks(8, 4, (5, 3)) == [3]
 
 
+def test_majorities_of_many_rollouts_end():
+  """Only of as many as can be counted soon."""
+  many = evaluated.benchmark(n=130)
+  outcomes = evaluated.drawn(130, dict(a=50))
+  entry = scores.score(many, 'strict', [evaluated.problem('a')], outcomes, 0.01)
+  assert [p['k'] for p in entry['pass_at_k']][-2:] == [128, 130]
+  assert [p['k'] for p in entry['majority']] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_lengths_that_nobody_told():
+  outcomes = [
+    evaluated.outcome('a', i, length=length)
+    for i, length in enumerate((0, 10, 0, 20))
+  ]
+  entry = scored(outcomes)
+  (row,) = [r for r in entry['by_problem'] if r['id'] == 'a']
+  assert row['mean_length'] == entry['lengths']['right']['mean'] == 15
+  assert scores.rollouts(outcomes)['length']['mean'] == 15
+  outcomes = [o._replace(length=0) for o in outcomes]
+  assert scored(outcomes)['lengths']['right']['mean'] is None
+  assert scores.rollouts(outcomes)['length']['mean'] is None
+
+
 def test_no_majority_without_classes():
   programs = by_hand()
   assert scored(programs, majority=False)['majority'] is None
@@ -381,7 +408,12 @@ def test_rating():
   # Half of the tries at 1500 succeed. Its error: 1 / (a sqrt(n p (1 - p))).
   error = 400 / math.log(10) / math.sqrt(2 * 0.25)
   assert found == dict(
-    value=pytest.approx(1500), error=pytest.approx(error), bound='', problems=1
+    value=pytest.approx(1500),
+    error=pytest.approx(error),
+    bound='',
+    problems=1,
+    percentile=None,
+    contests=None,
   )
   solved = [outcome('a', 0), outcome('a', 1)]
   assert scored(solved, rated)['rating']['bound'] == 'all'
@@ -410,12 +442,18 @@ def test_nothing_published():
   made = evaluated.benchmark(published='aime24')
   assert scores.published(entry, made, None) is None
   assert scores.published(entry, evaluated.benchmark(), row) is None
-  only = evaluated.benchmark(published='codeforces_percentile')
-  assert scores.published(entry, only, row) is None
+  # Without a rating of ours, the published one is told all the same.
+  for column in ('codeforces', 'codeforces_percentile'):
+    only = evaluated.benchmark(published=column)
+    assert scores.published(entry, only, row)['difference'] is None
   # One rollout of each problem: no error, and so no difference.
   one = scored([outcome(id, 0) for id in 'abc'], n=1)
   found = scores.published(one, made, row)
   assert found['difference'] is None and found['value'] == 0.69
+  # Never right: no error of ours, and not an exact 0.
+  none = scored([outcome(id, i, 'wrong') for id in 'abc' for i in range(4)])
+  assert none['rerun_error'] == 0 and none['interval'] is None
+  assert scores.published(none, made, row)['difference'] is None
 
 
 def test_a_published_rating_is_next_to_our_rating():

@@ -52,13 +52,17 @@ def test_a_table_by_hand():
 
 def test_the_published_number():
   paper = dict(value=0.69, k=64, error=0.01, difference=-12.34, source='x')
+  paper['percentile'] = None
   found = made(published=paper)
   found['published'] = 'acereason-7b'
   lines = told(found)
   assert lines[1].split()[-2:] == ['published', 'diff']
   assert row_of(lines, 'strict')[-3:] == ['69.0', '-12.3', 'SE']
   assert row_of(lines, 'toolkit')[-1] == '+-21.3'
-  assert 'published: acereason-7b' in lines
+  assert 'published: acereason-7b (x)' in lines
+  paper['estimated'] = True
+  text = ' '.join(' '.join(told(found)).split())
+  assert 'gives no error, its error is that of our solve rates' in text
   paper['difference'] = None
   assert row_of(told(found), 'strict')[-2:] == ['69.0', '-']
   paper['difference'] = -1e9
@@ -128,7 +132,7 @@ def test_nothing_was_judged():
   )
   found['benchmarks']['aime24']['strict'] = entry | dict(published=None)
   lines = told(found)
-  assert row_of(lines, 'strict')[2:6] == ['0x-', '-!', '-', '-']
+  assert row_of(lines, 'strict')[2:6] == ['0/1x-', '-!', '-', '-']
   assert 'aime24 strict: no rollout was judged' in lines
 
 
@@ -148,7 +152,7 @@ def test_groups_are_told_with_their_errors():
   group = dict(problems=2, avg=0.75, rerun_error=0.03, problems_error=0.25)
   lonely = dict(group, problems=1, problems_error=None)
   found = made(strata=dict(level={'1': group, '5': lonely}))
-  line = 'aime24 strict: by level: 1 75.0 +-25.0 (2), 5 75.0 - (1)'
+  line = 'aime24 strict: by level (problems): 1 75.0 +-25.0 (2), 5 75.0 - (1)'
   assert line in told(found)
   many = {str(i): group for i in range(40)}
   text = ' '.join(' '.join(told(made(strata=dict(level=many)))).split())
@@ -162,13 +166,39 @@ def test_a_machine_without_accelerators_has_no_chip_hours():
 
 
 def test_pass_at_k_and_majority_and_rating_are_told():
-  found = made(rating=dict(value=1475.4, error=59.7, bound=''))
+  bare = dict(bound='', percentile=None, contests=None)
+  found = made(rating=dict(bare, value=1475.4, error=59.7))
   text = ' '.join(' '.join(told(found)).split())
-  assert 'pass@32' in text and 'maj@64 56.2' in text
+  # Once: the notes of the other judge are the same.
+  assert text.count('pass@32') == 1 and text.count('maj@64 56.3') == 1
   assert 'rating 1475 +-60' in text
-  found = made(rating=dict(value=2000.0, error=None, bound='all'))
+  found = made(rating=dict(bare, value=2000.0, error=None, bound='all'))
   text = ' '.join(' '.join(told(found)).split())
-  assert 'rating of at least 2000: everything was solved' in text
+  assert 'rating at least 2000: everything was solved' in text
+
+
+def test_percentile_contests_and_the_published_rating_are_told():
+  standings = dict(
+    value=1502.0, error=80.4, percentile=0.8612, contests=12, given=14
+  )
+  rating = dict(
+    value=1475.4, error=59.7, bound='', percentile=0.848, contests=standings
+  )
+  paper = dict(
+    value=1189, difference=None, source='x', error=None, percentile=0.574
+  )
+  text = ' '.join(' '.join(told(made(rating=rating, published=paper))).split())
+  assert (
+    'rating 1475 +-60 rerun (above 84.8% of contestants); published: 1189 '
+    '(above 57.4% of contestants)'
+  ) in text
+  assert (
+    'rating in 12 of 14 contests: 1502 +-80 over contests (above 86.1% of '
+    'contestants)'
+  ) in text
+  standings.update(value=None, error=None, percentile=None, contests=0)
+  text = ' '.join(' '.join(told(made(rating=rating))).split())
+  assert 'no rating in contests: 0 of 14 contests have a verdict' in text
 
 
 NAMES = st.text('abcXYZ019_-', min_size=1, max_size=40).filter(
@@ -201,8 +231,12 @@ def test_never_more_than_eighty_columns(
   for bench in benches:
     entry = found['benchmarks'][bench][judges[0]]
     entry['marked'] = marked
-    entry['rating'] = dict(value=value, error=cost[0], bound='')
-    entry['published'] = dict(value=value, difference=difference, source='')
+    rating = dict(value=value, error=cost[0], percentile=0.5)
+    contests = dict(rating, contests=3, given=4)
+    entry['rating'] = dict(rating, bound='', contests=contests)
+    entry['published'] = dict(
+      value=value, difference=difference, source='', percentile=0.5
+    )
   told(found)
 
 
@@ -263,7 +297,7 @@ def test_probability(p, text):
 @pytest.mark.parametrize(
   'error, text',
   [
-    (0.0, '+-0.0'),
+    (0.0, '-'),
     (0.0091, '+-0.9'),
     (0.00042, '+-0.04'),
     (0.00001, '<0.01'),
@@ -295,5 +329,93 @@ def test_rollouts_without_lengths_have_none():
 
 def test_a_number_of_problems_is_exact():
   assert shown.count(1319) == '1319' and shown.count(10**15) == '1e+15'
-  assert shown.rerun(0.0) == shown.rerun(None) == '-'
-  assert shown.rerun(0.0091) == '+-0.9'
+
+
+@pytest.mark.parametrize(
+  'rate, text',
+  [
+    (0.8125, '81.3'),
+    (0.1235, '12.4'),
+    (0.0625, '6.3'),
+    (0.12349, '12.3'),
+    (1.0, '100.0'),
+    (0.9996, '>99.9'),
+    (0.0, '0.0'),
+    (1e-5, '<0.1'),
+    # 0 of a million.
+    (3e-6, '<0.1'),
+    (None, '-'),
+  ],
+)
+def test_percent_rounds_halves_up(rate, text):
+  assert shown.percent(rate) == text
+
+
+@pytest.mark.parametrize(
+  'difference, text',
+  [
+    (0.1256, '+12.6'),
+    (-0.0625, '-6.3'),
+    (0.0, '0.0'),
+    (-0.0, '0.0'),
+    # Neither better nor worse, to a tenth.
+    (-0.0004, '0.0'),
+    (0.0005, '+0.1'),
+    (None, '-'),
+  ],
+)
+def test_points(difference, text):
+  assert shown.points(difference) == text
+
+
+def test_what_the_average_is_not_over_is_told():
+  """A problem that failed everywhere, and rollouts that are not there yet."""
+  outcomes = [
+    *(evaluated.outcome('a', i) for i in range(3)),
+    evaluated.outcome('a', 3, 'error'),
+    *(evaluated.outcome('b', i, 'timeout') for i in range(4)),
+    *(evaluated.outcome('c', i, 'wrong') for i in range(2)),
+  ]
+  found = evaluated.results({'aime24': dict(a=3, b=0, c=0)}, n=4)
+  entry = evaluated.scores.score(
+    evaluated.benchmark(n=4),
+    'strict',
+    [evaluated.problem(id) for id in 'abc'],
+    outcomes,
+    0.01,
+  )
+  found['benchmarks']['aime24']['strict'] = json.loads(
+    json.dumps(entry | dict(published=None))
+  )
+  found['data']['aime24']['missing'] = [['d', 'unreadable']]
+  lines = told(found)
+  assert row_of(lines, 'strict')[2] == '2/4x2.5'
+  text = ' '.join(' '.join(lines).split())
+  assert (
+    'avg@2.5 of 4: 5 judgements failed, 2 rollouts not there yet, 1 problem '
+    'without a verdict left out'
+  ) in text
+  assert 'pass@k and maj@k end at k = 2, the fewest verdicts' in text
+
+
+def test_responses_without_an_answer_are_told():
+  outcomes = [
+    evaluated.outcome(id, i, 'right' if i else 'unparsed')
+    for id in 'ab'
+    for i in range(4)
+  ]
+  found = evaluated.results({'aime24': dict(a=3, b=3)}, n=4)
+  entry = evaluated.scores.score(
+    evaluated.benchmark(n=4),
+    'strict',
+    [evaluated.problem(id) for id in 'ab'],
+    outcomes,
+    0.01,
+  )
+  found['benchmarks']['aime24']['strict'] = json.loads(
+    json.dumps(entry | dict(published=None))
+  )
+  text = ' '.join(' '.join(told(found)).split())
+  assert '25.0% or more of the responses ended without an answer' in text
+  # Both m are 3/4: nothing tells of other problems.
+  assert entry['interval'] is None and row_of(told(found), 'strict')[5] == '-'

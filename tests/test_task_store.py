@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,25 @@ def test_an_error_among_the_tests_leaves_nothing(folder):
   with pytest.raises(ValueError, match='ends here'):
     task_store.store(SUMS, tests())
   assert not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_line_with_the_remedy(
+  folder, monkeypatch
+):
+  remedy = 'or set ACEREASON_TASKS to a folder that can be written'
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  # As on a full disk.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+  try:
+    with pytest.raises(OSError, match=remedy) as e:
+      task_store.store({'kind': 'stdin'}, [dict(stdin='1', expected='2')])
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert '\n' not in str(e.value) and not list(folder.iterdir())
+  (folder / 'file').touch()
+  monkeypatch.setenv(stored.VARIABLE, str(folder / 'file' / 'tasks'))
+  with pytest.raises(OSError, match=remedy):
+    task_store.made_folder()
 
 
 def test_any_number_of_processes_may_store_one_task(folder):

@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   # Row of evaluation/published.py that the table compares with; '': none.
   c.published = ''
-  # Price of an hour of one accelerator, in any currency; 0: unknown.
+  # Price of an hour of one accelerator in dollars; 0: unknown.
   c.price_per_chip_hour = 0.0
   # Benchmarks by name; the table has them in the order of their names. See
   # `benchmark`.

@@ -190,6 +190,19 @@ def halves(ledger: Ledger) -> Halves:
   return Halves(*(values[twice] for values in found))
 
 
+def asked_unequally(ledger: Ledger) -> bool:
+  """Whether some prompts of a domain were asked more often than others.
+
+  So they are after a filter left some out, and within an epoch.
+  """
+  domain, prompt = ledger.rows['domain'], ledger.rows['prompt']
+  times = np.bincount(prompt, minlength=len(ledger.texts('prompt')))
+  return any(
+    len(np.unique(times[np.unique(prompt[domain == each])])) > 1
+    for each in np.unique(domain)
+  )
+
+
 def lost(ledger: Ledger, misses: int = 1) -> dict[str, int]:
   """{id: the step of its last right answer} of prompts solved once, not now.
 

@@ -105,9 +105,16 @@ def jsonl(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
 
 
 def parsed_lines(
-  path: str | os.PathLike, file: BinaryIO, most_bytes: int = MAX_LINE_BYTES
+  path: str | os.PathLike,
+  file: BinaryIO,
+  most_bytes: int = MAX_LINE_BYTES,
+  numbers: bool = False,
 ) -> Iterator[tuple[str, Any]]:
-  """`jsonl` of a file that is open, with lines of at most so many bytes."""
+  """`jsonl` of a file that is open, with lines of at most so many bytes.
+
+  With `numbers` they are no text, and of equal keys the last counts: values of
+  a language whose keys are not only texts have some.
+  """
   number = 0
   while line := file.readline(most_bytes + 1):
     number += 1
@@ -121,7 +128,7 @@ def parsed_lines(
         'object a line'
       )
     if line and not line.isspace():
-      record = _parsed(where, line)
+      record = _parsed(where, line, numbers)
       # Lines may be large: nothing is kept while the next one is read.
       del line
       yield where, record
@@ -160,14 +167,10 @@ def _check_kind(path: str | os.PathLike, line: bytes) -> None:
     )
 
 
-def _parsed(where: str, line: bytes) -> Any:
+def _parsed(where: str, line: bytes, numbers: bool = False) -> Any:
+  as_text = dict(parse_int=str, parse_float=str, object_pairs_hook=_object)
   try:
-    return json.loads(
-      line.decode(),
-      parse_int=str,
-      parse_float=str,
-      object_pairs_hook=_object,
-    )
+    return json.loads(line.decode(), **({} if numbers else as_text))
   except RecursionError as e:
     raise ValueError(f'{where}: nested too deep; expected a flat object') from e
   except ValueError as e:

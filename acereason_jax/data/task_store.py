@@ -48,6 +48,19 @@ def store(
     OSError: the file cannot be written.
   """
   folder = made_folder()
+  try:
+    return stored.reference(_written(folder, task, tests, more))
+  except OSError as e:
+    raise _unwritten(folder, e) from e
+
+
+def _written(
+  folder: str,
+  task: Mapping[str, Any],
+  tests: Iterable[Mapping[str, Any]],
+  more: Callable[[], Mapping[str, Any]] | None,
+) -> str:
+  """Writes a task's file; returns its digest."""
   part = os.path.join(folder, f'.{uuid.uuid4().hex}{_PARTIAL}')
   try:
     with open(part, 'x+b') as file:
@@ -64,10 +77,17 @@ def store(
         os.fsync(file.fileno())
         os.replace(part, path)
         files.sync_folder(folder)
+    return digest
   finally:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
       os.unlink(part)
-  return stored.reference(digest)
+
+
+def _unwritten(folder: str, error: OSError) -> OSError:
+  return OSError(
+    f'{folder}: a task cannot be stored ({error.strerror}); make room there, '
+    f'or set {stored.VARIABLE} to a folder that can be written',
+  )
 
 
 def made_folder() -> str:
@@ -80,8 +100,11 @@ def made_folder() -> str:
   folder = stored.folder()
   stored.check_hidden(folder)
   # Others need not see what programs must print.
-  os.makedirs(folder, mode=0o700, exist_ok=True)
-  _sweep(folder)
+  try:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _sweep(folder)
+  except OSError as e:
+    raise _unwritten(folder, e) from e
   return folder
 
 
@@ -156,7 +179,7 @@ def _sweep(folder: str) -> None:
   """Removes what killed processes left, once in a process."""
   for entry in os.scandir(folder):
     if entry.name.startswith('.') and entry.name.endswith(_PARTIAL):
-      # Another process may remove it too.
-      with contextlib.suppress(FileNotFoundError):
+      # Another process may remove it too, and the folder may be read-only.
+      with contextlib.suppress(OSError):
         if time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS:
           os.unlink(entry.path)

@@ -112,7 +112,8 @@ def _differing(
   yield from _unequal('sampling', a['sampling'], b['sampling'])
   for name, judges in shared.items():
     mine, others = a['data'][name], b['data'][name]
-    for field in ('files', 'prompts', 'max_tokens'):
+    # One file may give several sets of tests.
+    for field in ('files', 'prompts', 'answers', 'max_tokens'):
       if mine[field] != others[field]:
         yield _unlike(f'{name}.{field}', mine[field], others[field])
     for judge in judges:
@@ -143,7 +144,8 @@ def _judged(a: _Results, b: _Results, name: str, judge: str) -> dict[str, Any]:
 
   problems: those that both have a verdict for. apart: problems of A and of B
     that are not among them.
-  a, b: avg@k with its errors on these problems, k, and lengths.
+  a, b: avg@k with its errors on these problems, k, and lengths; those of right
+    and of wrong responses are of all problems.
   difference, rerun_error, problems_error, p, detectable: see `pairs.Paired`.
   p_holm: p adjusted for the other benchmarks; None except for a headline.
   flips, newly_solved, newly_lost: see `pairs`; problems by their ids.
@@ -218,7 +220,7 @@ def _side(
     problems_error=scores.number(found.problems_error),
     k=scores.number(found.k),
     marked=entry['marked'],
-    truncated=entry['truncated'],
+    truncated=sum(row['truncated'] for row in rows) / int(n.sum()),
     length=dict(
       mean=sum(lengths) / len(lengths) if lengths else None,
       right=entry['lengths']['right']['mean'],

@@ -8,18 +8,27 @@ from acereason_jax.evaluation import shown
 
 _HEADER = ('', '', 'n', 'A', 'B', 'B-A', 'rerun', 'problems', 'p')
 _LEGEND = (
-  'B-A is in points, with the standard errors for other draws on the same '
-  'problems (rerun) and for other problems like these. p: sign-flip test over '
-  'the problems. least: the smallest difference that as many problems and '
-  'rollouts show in 80% of all runs.'
+  'n: problems x rollouts of each. A, B: right ones, in %. B-A is in points, '
+  'with its standard errors for other draws on the same problems (rerun) and '
+  'for other problems like these. p: how often luck alone gives a difference '
+  'as large (random signs of the differences; for unequal numbers of rollouts, '
+  'also rollouts dealt anew). least: the smallest difference that as many '
+  'problems and rollouts show in 80% of all runs.'
 )
+# A difference is clear if luck alone gives one as large this rarely.
+_CLEAR = 0.05
+# All signs alike: with five problems in 2 of 32 cases.
+_FEWEST = 6
 # Lines of a list of problems; compare.json has them all.
 _LIST_LINES = 4
 _Judged = Mapping[str, Any]
 
 
 def told(comparison: Mapping[str, Any]) -> list[str]:
-  """The lines: models, warnings, a table, then each benchmark's problems."""
+  """The lines: the answer, models, warnings, a table, then the problems.
+
+  The first two say whether B is better, by how much, and if it could be luck.
+  """
   lines = [f'{letter}: {_model(comparison[letter.lower()])}' for letter in 'AB']
   if comparison['differ']:
     lines.append('NOT EVALUATED ALIKE, compared because of --anyway:')
@@ -30,6 +39,8 @@ def told(comparison: Mapping[str, Any]) -> list[str]:
     if names := comparison['left_out'][letter.lower()]:
       lines.append(f'only {letter} has {", ".join(names)}')
   return [
+    *_answer(comparison),
+    '',
     *_wrapped(lines),
     *shown.table(list(_rows(comparison)), names=2),
     *_wrapped(_legend(comparison)),
@@ -39,6 +50,70 @@ def told(comparison: Mapping[str, Any]) -> list[str]:
       for line in _about(name, each)
     ),
   ]
+
+
+def _answer(comparison: Mapping[str, Any]) -> Iterator[str]:
+  warned = 'Not evaluated alike, see below. ' if comparison['differ'] else ''
+  heads = {
+    name: each['judges'][each['headline']]
+    for name, each in comparison['benchmarks'].items()
+  }
+  if len(heads) > 1:
+    yield from _answer_of_many(warned, heads)
+    return
+  ((name, found),) = heads.items()
+  b_a, p = shown.points(found['difference']), shown.probability(found['p'])
+  rates = [shown.percent(found[side]['avg']) for side in 'ab']
+  said = dict(better='B is better', worse='B is worse', luck='Unclear')
+  way = _way(found)
+  yield from _wrapped(
+    [
+      f'{warned}{said[way]} on {name}: {b_a} points, {rates[0]}% -> '
+      f'{rates[1]}%{_doubt(found)}.'
+    ]
+  )
+  if way != 'luck':
+    text = f'Luck alone rarely gives a difference as large: p {p}.'
+  elif found['problems'] < _FEWEST:
+    text = f'Fewer than {_FEWEST} problems cannot tell it from luck: p {p}.'
+  else:
+    text = f'It could be luck: p {p}.'
+    if (least := found['detectable']) is not None:
+      text += f' Clear would be some {shown.percent(least)} points or more.'
+  yield from _wrapped([text])
+
+
+def _answer_of_many(warned: str, heads: Mapping[str, _Judged]) -> Iterator[str]:
+  ways = {name: _way(found) for name, found in heads.items()}
+  count = lambda way: [*ways.values()].count(way) or 'none'
+  yield from _wrapped(
+    [
+      f'{warned}B is better on {count("better")} of {len(heads)} benchmarks, '
+      f'worse on {count("worse")}; {count("luck")} could be luck.'
+    ]
+  )
+  for way, head in (
+    *(('better', 'Better: '), ('worse', 'Worse: ')),
+    ('luck', f'Could be luck (p > {_CLEAR} after Holm): '.replace('0.', '.')),
+  ):
+    items = [
+      f'{name} {shown.points(found["difference"])}{_doubt(found)}'
+      for name, found in heads.items()
+      if ways[name] == way
+    ]
+    if items:
+      yield from shown.listed(head, items, indent=2, lines=_LIST_LINES)
+
+
+def _way(found: _Judged) -> str:
+  if found['p_holm'] > _CLEAR:
+    return 'luck'
+  return 'better' if found['difference'] > 0 else 'worse'
+
+
+def _doubt(found: _Judged) -> str:
+  marked = found['a']['marked'] or found['b']['marked']
+  return ' (too many judgements failed)' if marked else ''
 
 
 def _wrapped(texts: Sequence[str]) -> Iterator[str]:
@@ -101,7 +176,7 @@ def _numbers(found: _Judged) -> list[str]:
     shown.percent(found['a']['avg']) + marks[0],
     shown.percent(found['b']['avg']) + marks[1],
     shown.points(found['difference']),
-    shown.rerun(found['rerun_error']),
+    shown.error(found['rerun_error']),
     shown.error(found['problems_error']),
     shown.probability(found['p']),
   ]
@@ -117,7 +192,7 @@ def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
   yield from _newly('newly lost', 'B', found['newly_lost'])
   never = found['never']
   yield (
-    f'  never: 0 of {never["n"]:,} fits a solve rate of up to '
+    f'  never in A: 0 of {never["n"]:,} fits a solve rate of up to '
     f'{shown.percent(never["bound"])}% (95%)'
   )
   yield from _curves(found['pass_at_k'])
@@ -137,8 +212,8 @@ def _lengths(found: _Judged) -> str:
 
 def _flips(flips: Mapping[str, Any]) -> Iterator[str]:
   text = (
-    f'  changed (Fisher p <= .05): {len(flips["up"])} up, '
-    f'{flips["expected_up"]:.1f} expected by chance; '
+    f'  changed (Fisher p <= .05 each): {len(flips["up"])} up, '
+    f'{flips["expected_up"]:.1f} expected by luck; '
     f'{len(flips["down"])} down, {flips["expected_down"]:.1f} expected'
   )
   yield from shown.wrapped(text, indent=4)
@@ -153,9 +228,9 @@ def _newly(what: str, first: str, newly: Mapping[str, Any]) -> Iterator[str]:
     f'expected by luck, p {shown.probability(newly["p"])}'
   )
   if sure:
-    text += f'; {len(sure)} sure (Fisher p <= .05 each)'
+    text += f'; {len(sure)} clear (Fisher p <= .05 each)'
   yield from shown.wrapped(text, indent=4)
-  yield from _list('sure', sure)
+  yield from _list('clear', sure)
 
 
 def _list(what: str, problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -179,9 +254,11 @@ def _curves(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
       (f'  {point["k"]}{few}', *_side(point['a']), *_side(point['b']))
     )
   yield from shown.table(rows, names=1)
+  if any(point['a']['few'] or point['b']['few'] for point in points):
+    yield '  few: k is over half of the rollouts, so its errors are rough'
 
 
 def _side(point: Mapping[str, Any]) -> Iterator[str]:
   yield shown.percent(point['value'])
-  yield shown.rerun(point['rerun_error'])
+  yield shown.error(point['rerun_error'])
   yield shown.error(point['problems_error'])

@@ -1,7 +1,8 @@
 """Problems of contests with ratings: CodeContests' and open-r1's files.
 
 Parquet or JSON lines, as downloaded. Tests go to the store of tasks, row by
-row. A rating is that of Codeforces.
+row. A rating is that of Codeforces. Files of human contestants, see humans.py,
+are the user's own: they tell a model's percentile, and its rating in contests.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from acereason_jax.data import (
   records,
   task_store,
 )
-from acereason_jax.evaluation import values
+from acereason_jax.evaluation import humans, values
 
 _PARQUET = b'PAR1'
 _REASON_CHARS = 200
@@ -27,6 +28,7 @@ _CODE_CONTESTS = (
   *('name', 'description', 'public_tests', 'private_tests'),
   *('generated_tests', 'source', 'difficulty', 'time_limit'),
   *('memory_limit_bytes', 'cf_rating', 'input_file', 'output_file'),
+  *('cf_contest_id', 'cf_index'),
 )
 # Enumerations of CodeContests, contest_problem.proto.
 _SOURCES = (
@@ -41,26 +43,47 @@ _CODEFORCES = (
   *('id', 'description', 'input_format', 'output_format', 'examples'),
   *('note', 'rating', 'time_limit', 'memory_limit', 'input_mode'),
   *('interaction_format', 'generated_checker', 'official_tests'),
+  *('contest_id', 'index'),
 )
 _Converter = Callable[[Mapping[str, Any]], values.Problem]
 
 
-def code_contests(paths: Sequence[str]) -> values.Loaded:
+def code_contests(
+  paths: Sequence[str], ratings: str = '', standings: Sequence[str] = ()
+) -> values.Loaded:
   """Problems of deepmind/code_contests; ids are their names.
+
+  Args:
+    paths: files of problems.
+    ratings: file of the ratings of all contestants; '' for none.
+    standings: files of the standings of contests.
 
   Raises:
     ValueError: one line; a file cannot be read, or a name occurs twice.
     OSError: the tasks cannot be stored.
   """
-  return _loaded(paths, _CODE_CONTESTS, 'name', _of_code_contests)
+  found = humans.read(ratings, standings)
+  return _with(
+    *found, _loaded(paths, _CODE_CONTESTS, 'name', _of_code_contests)
+  )
 
 
-def codeforces(paths: Sequence[str]) -> values.Loaded:
+def codeforces(
+  paths: Sequence[str], ratings: str = '', standings: Sequence[str] = ()
+) -> values.Loaded:
   """Problems of open-r1/codeforces, whose official tests are complete.
 
-  Raises: as `code_contests`.
+  Args, Raises: as `code_contests`.
   """
-  return _loaded(paths, _CODEFORCES, 'id', _of_codeforces)
+  found = humans.read(ratings, standings)
+  return _with(*found, _loaded(paths, _CODEFORCES, 'id', _of_codeforces))
+
+
+def _with(
+  found: values.Humans, digests: Mapping[str, str], loaded: values.Loaded
+) -> values.Loaded:
+  humans.check_asked(loaded.problems, found)
+  return loaded._replace(files={**loaded.files, **digests}, humans=found)
 
 
 def _of_code_contests(row: Mapping[str, Any]) -> values.Problem:
@@ -79,7 +102,14 @@ def _of_code_contests(row: Mapping[str, Any]) -> values.Problem:
     source=_named(row.get('source'), _SOURCES),
   )
   question = _text(row, 'description')
-  return _problem(row['name'], question, task, strata, row.get('cf_rating'))
+  return _problem(
+    row['name'],
+    question,
+    task,
+    strata,
+    row.get('cf_rating'),
+    (row.get('cf_contest_id'), row.get('cf_index')),
+  )
 
 
 def _of_codeforces(row: Mapping[str, Any]) -> values.Problem:
@@ -97,7 +127,14 @@ def _of_codeforces(row: Mapping[str, Any]) -> values.Problem:
   if row.get('note'):
     parts.append(f'Note\n{_text(row, "note")}')
   question = '\n\n'.join(part.strip() for part in parts)
-  return _problem(row['id'], question, task, {}, row.get('rating'))
+  return _problem(
+    row['id'],
+    question,
+    task,
+    {},
+    row.get('rating'),
+    (row.get('contest_id'), row.get('index')),
+  )
 
 
 def _problem(
@@ -106,6 +143,7 @@ def _problem(
   task: dict[str, Any],
   strata: Mapping[str, str],
   rating: Any,
+  contest: tuple[Any, Any],
 ) -> values.Problem:
   if not question.strip() or len(question) > _QUESTION_CHARS:
     raise ValueError(f'a statement of {len(question):,} characters')
@@ -113,7 +151,11 @@ def _problem(
   # CodeContests has 0 where there is none.
   rated = _number(rating) or None
   return values.Problem(
-    questions.Row(name, question, answer), strata, rated and float(rated)
+    questions.Row(name, question, answer),
+    strata,
+    rated and float(rated),
+    # CodeContests has 0 and '' where there are none.
+    tuple(map(str, contest)) if all(contest) and '0' not in contest else None,
   )
 
 
@@ -124,12 +166,19 @@ def _loaded(
   convert: _Converter,
 ) -> values.Loaded:
   """The problems of files, and the rows that cannot be converted."""
-  if isinstance(paths, str) or not paths:
+  if (
+    isinstance(paths, str)
+    or not paths
+    or not all(isinstance(path, str | os.PathLike) for path in paths)
+  ):
     raise ValueError(f'paths={paths!r:.80}: expected a list of files')
   problems, digests, missing = [], {}, []
   first: dict[str, str] = {}
   for path in paths:
-    digests[os.path.basename(os.fspath(path))] = _digest(path)
+    name = os.path.basename(os.fspath(path))
+    if name in digests:
+      raise ValueError(f'{path}: two files are named {name}; rename one')
+    digests[name] = _digest(path)
     for where, row in _rows(path, columns):
       name = _id(where, row, id_field, columns)
       if name in first:

@@ -253,7 +253,8 @@ def majority_curve(
   smaller than r can neither win nor tie, so they count as abstentions. A
   polynomial says in how many ways the rest gives x rollouts, t classes in a
   tie with r. It is packed into one integer, a coefficient in each `bits` bits,
-  because Python multiplies long integers fast.
+  because Python multiplies long integers fast. Coefficients that no k needs are
+  cut off, so small k of many rollouts take little time.
 
   Args:
     right: number of right rollouts.
@@ -271,8 +272,10 @@ def majority_curve(
   # No coefficient exceeds the number of all subsets, 2^n.
   bits = n + 1
   ways = [collections.Counter() for _ in ks]
-  for r in range(1, min(right, max(ks, default=0)) + 1):
-    for tied, packed in enumerate(_rivals(r, sizes, abstained, bits)):
+  most = max(ks, default=0)
+  for r in range(1, min(right, most) + 1):
+    rivals = _rivals(r, sizes, abstained, bits, most - r)
+    for tied, packed in enumerate(rivals):
       for found, k in zip(ways, ks):
         if k >= r:
           x = (packed >> bits * (k - r)) & ((1 << bits) - 1)
@@ -285,15 +288,16 @@ def majority_curve(
 
 
 def _rivals(
-  r: int, sizes: collections.Counter, abstained: int, bits: int
+  r: int, sizes: collections.Counter, abstained: int, bits: int, most: int
 ) -> list[int]:
   """Packed polynomials by the number of classes that tie with r right ones.
 
-  Coefficient x: in how many ways x rollouts can be drawn from the others, no
-  class more than r times.
+  Coefficient x, up to `most`: in how many ways x rollouts can be drawn from the
+  others, no class more than r times.
   """
+  mask = (1 << bits * (most + 1)) - 1
   free = abstained + sum(s * count for s, count in sizes.items() if s < r)
-  by_tied = [(1 + (1 << bits)) ** free]
+  by_tied = [_power(1 + (1 << bits), free, mask)]
   for size, count in sizes.items():
     if size < r:
       continue
@@ -301,16 +305,28 @@ def _rivals(
     level = math.comb(size, r) << bits * r
     # Of `count` classes of this size, t tie and the rest stay behind.
     mine = [
-      math.comb(count, t) * behind ** (count - t) * level**t
-      for t in range(count + 1)
+      math.comb(count, t) * _power(behind, count - t, mask) * level**t & mask
+      for t in range(min(count, most // r) + 1)
     ]
-    joined = [0] * (len(by_tied) + count)
+    joined = [0] * min(len(by_tied) + len(mine) - 1, most // r + 1)
     for (i, a), (j, b) in itertools.product(
       enumerate(by_tied), enumerate(mine)
     ):
-      joined[i + j] += a * b
+      if i + j < len(joined):
+        joined[i + j] += a * b & mask
     by_tied = joined
   return by_tied
+
+
+def _power(base: int, exponent: int, mask: int) -> int:
+  """base ** exponent, cut to the bits of `mask` at every step."""
+  result = 1
+  while exponent:
+    if exponent & 1:
+      result = result * base & mask
+    base = base * base & mask
+    exponent >>= 1
+  return result
 
 
 def _variances(n: np.ndarray, c: np.ndarray) -> np.ndarray:

@@ -81,6 +81,7 @@ def pass_at_k(title: str, curves: Sequence[Curve]) -> str:
   ks = sorted({point['k'] for curve in curves for point in curve.points})
   bands = [list(_bands(curve)) for curve in curves]
   ends = [y for band in bands for rows in band for _, *ys in rows for y in ys]
+  ends += [point['value'] for curve in curves for point in curve.points]
   low, high, step = svg.rounded_range(min(ends), max(ends))
   ticks = {math.log2(k): f'{k:,}' for k in ks}
   axes = svg.Axes(min(ticks) - 0.15, max(ticks) + 0.15, low, high)
@@ -144,29 +145,22 @@ def solve_rates(
 
 def _bands(curve: Curve) -> Iterator[list[tuple[int, float, float]]]:
   """(k, low, high) of the problems' band, then of the rerun band."""
-  yield [
-    (p['k'], *_clipped(p['value'], reach))
-    for p in curve.points
-    for reach in [_reach(p['problems_error'], curve.problems)]
-  ]
-  # There is no rerun error where k is all rollouts: the band ends before.
-  yield [
-    (p['k'], *_clipped(p['value'], _reach(p['rerun_error'], None)))
-    for p in curve.points
-    if p['rerun_error'] is not None
-  ]
-
-
-def _reach(error: float | None, problems: int | None) -> float:
-  if error is None:
-    return 0.0
-  if problems is None:
-    return estimators.rerun_interval(0.0, error)[1]
-  return estimators.interval(0.0, error, problems)[1] if problems > 1 else 0.0
-
-
-def _clipped(value: float, reach: float) -> tuple[float, float]:
-  return max(0.0, value - reach), min(1.0, value + reach)
+  of_problems = lambda value, error: estimators.interval(
+    value, error, curve.problems
+  )
+  kinds = (
+    ('problems_error', of_problems if curve.problems > 1 else None),
+    ('rerun_error', estimators.rerun_interval),
+  )
+  for name, interval in kinds:
+    # A band ends where there is no error, as that of reruns where k is all
+    # rollouts. One of no width would say that a number is exact.
+    yield [
+      (p['k'], max(0.0, low), min(1.0, high))
+      for p in curve.points
+      if p[name] and interval
+      for low, high in [interval(p['value'], p[name])]
+    ]
 
 
 def _drawn_curve(
@@ -183,7 +177,7 @@ def _drawn_curve(
   for at, p in zip(points, curve.points):
     about = (
       f'pass@{p["k"]} {shown.percent(p["value"])}% '
-      f'({shown.rerun(p["rerun_error"])} rerun, '
+      f'({shown.error(p["rerun_error"])} rerun, '
       f'{shown.error(p["problems_error"])} problems)'
     )
     yield svg.mark(side, at, _RADIUS, about)

@@ -113,7 +113,7 @@ def told(
     hours = tokens / earlier.tokens_per_chip_hour
     place += f', about {hours:,.1f} chip-hours at the speed of --like'
     if price:
-      place += f', {hours * price:,.2f} at price_per_chip_hour={price:g}'
+      place += f', ${hours * price:,.2f} at price_per_chip_hour={price:g}'
   return [line, place]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from acereason_jax.evaluation import program_rows, values
 from acereason_jax.verifiers.programs import tasks
 
+# CPU time of a call; there all calls together have 3 s of wall time.
+_CALL_SECONDS = 3.0
 _COLUMNS = ('task_id', 'prompt', 'entry_point', 'canonical_solution', 'test')
 
 
@@ -48,6 +50,7 @@ def _task(row: Mapping[str, Any]) -> tasks.CodeTask:
     'check',
     (),
     row['entry_point'],
+    time_limit_seconds=_CALL_SECONDS,
     before=row['prompt'],
     check=row['test'],
     reference=row['prompt'] + row['canonical_solution'],

@@ -198,11 +198,12 @@ class Judging:
       for key, (status, tries) in found.items()
       if status in ('timeout', 'error')
       and tries < TRIES
+      and key in self._store.own
       and key[:2] in self._answers
       and judge in self._judges[key.benchmark]
     ]
     # One by one, so that nothing else slows them down.
-    for asked in failed if len(failed) > _ALONE else failed[:1]:
+    for asked in failed[:_AHEAD] if len(failed) > _ALONE else failed[:1]:
       text = self._store.text(asked.key)
       self._pools.ask(asked, text, self._answers[asked.key[:2]])
     return bool(failed)

@@ -11,7 +11,10 @@ same file loads in seconds the next time.
 
 import collections
 import contextlib
+import datetime
+import functools
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -21,9 +24,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 from acereason_jax import files
 from acereason_jax.console import terminal
-from acereason_jax.data import code_tasks, questions, records, task_store
+from acereason_jax.data import (
+  code_tasks,
+  questions,
+  records,
+  task_store,
+  tolerance,
+  unpacking,
+  untrusted,
+)
 from acereason_jax.evaluation import values
-from acereason_jax.verifiers.programs import stored
+from acereason_jax.verifiers.programs import stored, tasks
 
 MAX_LINE_BYTES = 512 << 20
 # Fields that must be text.
@@ -31,13 +42,13 @@ _TEXTS = (
   *('question_id', 'question_content', 'platform', 'contest_date'),
   *('difficulty', 'public_test_cases', 'private_test_cases', 'metadata'),
 )
-_DATE = re.compile(r'\d{4}-\d{2}-\d{2}')
+_DATE = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}')
 _TESTS = 'all', 'private'
 _ID_CHARS = questions.MAX_ID_CHARS
 _REASON_CHARS = 200
-# The form of a file's index and of what is converted; a change of either needs
-# another number.
-_FORM = 1
+# What a file is converted to depends on their code: an index of an earlier
+# version must not be taken for one of this.
+_CONVERTERS = code_tasks, task_store, tolerance, unpacking, untrusted, tasks
 _SUFFIX = '.rows.jsonl'
 _V5_START, _V5, _V6 = '2024-08-01', 279, 175
 _V5_FILES = 'test.jsonl', *(f'test{i}.jsonl' for i in range(2, 6))
@@ -133,24 +144,41 @@ def livecodebench(
 def _check_arguments(
   paths: Sequence[str], start: str, end: str, tests: str
 ) -> None:
-  if isinstance(paths, str) or not paths:
+  if (
+    isinstance(paths, str)
+    or not paths
+    or not all(isinstance(path, str | os.PathLike) for path in paths)
+  ):
     raise ValueError(
       f"paths={paths!r:.80}: expected the files, such as ('{_V6_FILE}',)"
     )
   for name, day in (('start', start), ('end', end)):
-    if day and not _DATE.fullmatch(day):
+    if day and not _is_day(day):
       raise ValueError(f"{name}={day!r:.40}: expected YYYY-MM-DD, or ''")
   if tests not in _TESTS:
     raise ValueError(f'tests={tests!r:.40}: expected one of {_TESTS}')
 
 
+def _is_day(text: object) -> bool:
+  """Whether it is a day, YYYY-MM-DD, so that days sort as their texts."""
+  if not isinstance(text, str) or not _DATE.fullmatch(text):
+    return False
+  try:
+    datetime.date.fromisoformat(text)
+  except ValueError:
+    return False
+  return True
+
+
 def _check_ids(found: Iterable[tuple[str, _Entry]]) -> None:
   first: dict[str, str] = {}
   for name, entry in found:
-    if entry.id in first:
+    if (other := first.get(entry.id)) is not None:
       raise ValueError(
-        f'{name}: question_id {entry.id!r:.60} is in {first[entry.id]} too; '
-        'name files that share no rows'
+        f'{name}: question_id {entry.id!r:.60} is there twice; remove one'
+        if other == name
+        else f'{name}: question_id {entry.id!r:.60} is in {other} too; name '
+        'files that share no rows'
       )
     first[entry.id] = name
 
@@ -240,8 +268,17 @@ def _write_index(index: str, entries: Sequence[_Entry]) -> None:
 
 def _index_name(digest: str, tests: str, start: str, end: str) -> str:
   """The name of what is known of a file, read with these arguments."""
-  key = json.dumps([_FORM, digest, tests, start, end])
+  key = json.dumps([_form(), digest, tests, start, end])
   return f'{hashlib.sha256(key.encode()).hexdigest()}{_SUFFIX}'
+
+
+@functools.cache
+def _form() -> str:
+  """The digest of the code that converts a file."""
+  whole = hashlib.sha256()
+  for module in (*_CONVERTERS, sys.modules[__name__]):
+    whole.update(inspect.getsource(module).encode())
+  return whole.hexdigest()
 
 
 def _known(index: str) -> list[_Entry] | None:
@@ -300,7 +337,7 @@ def _described(where: str, record: Any) -> _Entry:
       f'got {name!r:.60}'
     )
   date = record['contest_date'][:10]
-  if not _DATE.fullmatch(date):
+  if not _is_day(date):
     raise ValueError(
       f'{where}: contest_date {record["contest_date"]!r:.60}: expected '
       'YYYY-MM-DDTHH:MM:SS'

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from acereason_jax import resolve
 from acereason_jax.console import terminal
-from acereason_jax.data import references, sources
+from acereason_jax.data import questions, references, sources
 from acereason_jax.evaluation import settings, values
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 _SHOWN = 3
 _SHOWN_CHARS = 100
+_QUESTION_CHARS = 1 << 20
+_GROUP_CHARS = 80
 
 
 class Ready(NamedTuple):
@@ -25,6 +27,7 @@ class Ready(NamedTuple):
   missing: (id, reason) of each problem that is not asked.
   questions: SHA-256 of the ids and questions of all rows that were read.
   answers: SHA-256 of their answers too.
+  humans: contestants to compare a rating with.
   """
 
   benchmark: values.Benchmark
@@ -33,6 +36,7 @@ class Ready(NamedTuple):
   missing: tuple[tuple[str, str], ...]
   questions: str
   answers: str
+  humans: values.Humans = values.NOBODY
 
 
 def chosen(plan: values.Plan, only: Sequence[str]) -> values.Plan:
@@ -94,6 +98,8 @@ def load(benchmark: values.Benchmark) -> Ready:
     )
   if not loaded.problems:
     raise ValueError(f'{where}.data: no problems; name files that have some')
+  for problem in loaded.problems:
+    _check(problem, f'{where}.data: id {problem.row.id!r:.60}')
   rows = [problem.row for problem in loaded.problems]
   counts = collections.Counter(row.id for row in rows)
   if twice := [name for name, count in counts.items() if count > 1]:
@@ -115,7 +121,32 @@ def load(benchmark: values.Benchmark) -> Ready:
     loaded.missing,
     sources.digest(dataclasses.replace(row, answer='') for row in rows),
     sources.digest(rows),
+    loaded.humans,
   )
+
+
+def _check(problem: values.Problem, where: str) -> None:
+  """Raises ValueError for texts that a prompt or a result cannot hold."""
+  row = problem.row
+  groups = problem.strata.items()
+  for name, text, most, printable in (
+    ('id', row.id, questions.MAX_ID_CHARS, True),
+    ('question', row.question, _QUESTION_CHARS, False),
+    ('starter', row.starter, _QUESTION_CHARS, False),
+    ('system', row.system or '', _QUESTION_CHARS, False),
+    *((kind, text, _GROUP_CHARS, True) for kind, text in groups),
+  ):
+    bad = ''
+    if len(text) > most:
+      bad = f'has {len(text):,} characters, more than {most:,}'
+    elif name in ('id', 'question') and not text.strip():
+      bad = 'is blank'
+    elif '\0' in text or (printable and not text.isprintable()):
+      bad = f'has characters that cannot be printed, {text!r:.60}'
+    elif any('\ud800' <= c <= '\udfff' for c in text):
+      bad = 'has half a surrogate pair'
+    if bad:
+      raise ValueError(f'{where}: {name} {bad}; correct or remove the row')
 
 
 def without_unreadable(

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from acereason_jax.evaluation import values
 from acereason_jax.verifiers.programs import tasks
 
 # The largest published file has 8 MB unpacked.
-_MAX_BYTES = 1 << 30
+_MAX_BYTES, _MAX_LINE_BYTES = 1 << 30, 64 << 20
 _MAX_FILE_BYTES = 256 << 20
 _GZIP, _PARQUET = b'\x1f\x8b', b'PAR1'
 
@@ -32,8 +31,10 @@ def load(
     ValueError: one line; a file cannot be read, lacks columns, has no rows, or
       has an id twice.
   """
-  if isinstance(paths, str):
-    raise ValueError(f'paths={paths!r}: expected a tuple of paths')
+  if isinstance(paths, str) or not all(
+    isinstance(path, str | os.PathLike) for path in paths
+  ):
+    raise ValueError(f'paths={paths!r:.80}: expected a tuple of paths')
   problems, files, missing = [], {}, []
   seen: dict[str, str] = {}
   for path in paths:
@@ -52,7 +53,7 @@ def load(
       try:
         answer = task_of(row).to_json()
         tasks.CodeTask.from_json(answer)
-      except ValueError as e:
+      except (ValueError, RecursionError) as e:
         missing.append((id_, str(e)))
         continue
       question = fenced(row['prompt'])
@@ -94,18 +95,30 @@ def _rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
     yield from _lines(path, gzip.GzipFile(fileobj=file) if packed else file)
 
 
+class _Bounded:
+  """The lines of a file, which may unpack to a thousand times its size."""
+
+  def __init__(self, file: IO[bytes]):
+    self._file = file
+
+  def readline(self, most: int) -> bytes:
+    line = self._file.readline(most)
+    if self._file.tell() > _MAX_BYTES:
+      raise ValueError(
+        f'{self._file.name}: more than {_MAX_BYTES:,} bytes unpacked; split it'
+      )
+    return line
+
+
 def _lines(path: str, file: IO[bytes]) -> Iterator[tuple[str, Any]]:
   """Yields ('path:line', value) of the lines, with their numbers as numbers."""
-  number, left = 0, _MAX_BYTES
+  lines = records.parsed_lines(
+    path, _Bounded(file), _MAX_LINE_BYTES, numbers=True
+  )
   try:
-    while line := file.readline(left + 1):
-      number, left = number + 1, left - len(line)
-      if left < 0:
-        raise ValueError(f'more than {_MAX_BYTES:,} bytes unpacked')
-      if line.strip():
-        yield f'{path}:{number}', json.loads(line)
-  except (OSError, EOFError, zlib.error, ValueError, RecursionError) as e:
+    yield from lines
+  except (EOFError, OSError, zlib.error) as e:
     raise ValueError(
-      f'{path}:{number}: not JSON lines ({" ".join(str(e).split())[:200]}); is '
-      'the download complete?'
+      f'{path}: cannot be unpacked ({" ".join(str(e).split())[:200]}); is the '
+      'download complete?'
     ) from e

@@ -88,10 +88,10 @@ def contest_rating(
   counts from 1 and the place from 0.
 
   Args:
-    contest: problems, a list of {index, points}; rows, a list of {points,
-      penalty} and, if oldRatings is by name, handle; and oldRatings, the
-      ratings of the rows before the contest, in their order, or an object of
-      ratings by handle. Rows without a rating are left out.
+    contest: contestId; problems, a list of {index, points}; rows, a list of
+      {points, penalty} and, if oldRatings is by name, handle; and oldRatings,
+      the ratings of the rows before the contest, in their order, or an object
+      of ratings by handle. Rows without a rating are left out.
     tries: verdicts of the tries of a problem, in order, by its index.
 
   Raises:
@@ -110,22 +110,31 @@ def contest_rating(
   return float(low)
 
 
+def check_contest(contest: Any) -> str:
+  """The contest's id; raises ValueError if `contest_rating` cannot read it."""
+  if (name := _name(contest, 'contestId')) is None:
+    raise ValueError(
+      'expected one JSON object of a contest: contestId, problems, rows and '
+      'oldRatings'
+    )
+  indices = [_name(p, 'index') for p in _list(contest, 'problems')]
+  # A solved problem is the one whose points are read.
+  contest_rating(contest, {str(index): (True,) for index in indices})
+  if not indices:
+    raise _wrong(contest, 'problems is empty')
+  if len(set(map(str, indices))) < len(indices):
+    raise _wrong(contest, 'two problems have one index')
+  return str(name)
+
+
 def contests_rating(
-  contests: Sequence[Mapping[str, Any]],
-  tries: Mapping[Any, Mapping[str, Sequence[bool]]],
+  contests: Sequence[tuple[Mapping[str, Any], Mapping[str, Sequence[bool]]]],
 ) -> Rating:
   """The mean of the ratings of contests, and its error over contests.
 
-  Args:
-    contests: see `contest_rating`; each has a contestId.
-    tries: verdicts by contestId, then by index. A contest without an entry is
-      left out: it was not asked.
+  `contests` are pairs of a contest and its tries; see `contest_rating`.
   """
-  found = [
-    contest_rating(contest, tries[contest['contestId']])
-    for contest in contests
-    if _name(contest, 'contestId') in tries
-  ]
+  found = [contest_rating(contest, tries) for contest, tries in contests]
   if not found:
     return Rating(math.nan, math.nan, '')
   error = math.nan
@@ -135,10 +144,10 @@ def contests_rating(
 
 
 def percentile(value: float, ratings: Sequence[float]) -> float:
-  """The share of sorted ratings below a value, 0 to 100; nan without any."""
+  """The share of sorted ratings below a value, 0 to 1; nan without any."""
   if not len(ratings):
     return math.nan
-  return 100 * bisect.bisect_left(ratings, value) / len(ratings)
+  return bisect.bisect_left(ratings, value) / len(ratings)
 
 
 def _score(
@@ -149,7 +158,7 @@ def _score(
   for i, problem in enumerate(_list(contest, 'problems')):
     if _name(problem, 'index') is None:
       raise _wrong(contest, f'problems[{i}] has no index')
-    verdicts = list(tries.get(problem['index'], ()))
+    verdicts = list(tries.get(str(problem['index']), ()))
     if True not in verdicts:
       continue
     wrong = verdicts.index(True)

@@ -234,7 +234,23 @@ _ENTRY = _object_of(
   ),
   majority=_or_null(_list_of(_object_of(k=_SIZE, value=_number(0, 1)))),
   strata=_map_of(_TEXT, _map_of(_TEXT, _STRATUM)),
-  rating=_or_null(_object_of(value=_ANY, error=_AMOUNT, bound=_TEXT)),
+  rating=_or_null(
+    _object_of(
+      value=_ANY,
+      error=_AMOUNT,
+      bound=_TEXT,
+      percentile=_RATE,
+      contests=_or_null(
+        _object_of(
+          value=_ANY,
+          error=_AMOUNT,
+          percentile=_RATE,
+          contests=_COUNT,
+          given=_COUNT,
+        )
+      ),
+    )
+  ),
   by_problem=_list_of(
     _object_of(
       id=_TEXT,
@@ -248,13 +264,14 @@ _ENTRY = _object_of(
   ),
   marked=_FLAG,
   published=_or_null(
-    _object_of(value=_ANY, difference=_ANY, source=_TEXT),
+    _object_of(value=_ANY, difference=_ANY, source=_TEXT, percentile=_RATE),
   ),
 )
 _OF_BENCHMARK = _object_of(
   files=_map_of(_TEXT, _TEXT),
   problems=_COUNT,
   prompts=_TEXT,
+  answers=_TEXT,
   n=_SIZE,
   max_tokens=_SIZE,
   missing=_list_of(

@@ -5,6 +5,7 @@ evaluation that was killed and went on has the same bytes.
 """
 
 import collections
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -12,7 +13,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax import files, storage
@@ -24,6 +25,7 @@ from acereason_jax.evaluation import (
   reading,
   samples,
   scores,
+  settings,
   table,
   values,
   votes,
@@ -35,6 +37,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _VERIFIERS = 'acereason_jax.verifiers.'
 _STARTS = 'starts.jsonl'
 _MAX_STARTS_BYTES = 16 << 20
+_MOST_COST = 1e12
 # Of a rollout, as processes tell it to each other.
 Told = list[Any]
 
@@ -86,9 +89,11 @@ def _source_digest(fn: str) -> str:
   if f'{module}.'.startswith(_VERIFIERS):
     found = sorted((_ROOT / 'verifiers').rglob('*.py'))
   else:
-    spec = importlib.util.find_spec(module)
-    origin = spec.origin if spec is not None and spec.has_location else None
-    found = [pathlib.Path(origin)] if origin else []
+    spec = None
+    with contextlib.suppress(ImportError, ValueError):  # The pool says it.
+      spec = importlib.util.find_spec(module)
+    located = spec is not None and spec.has_location
+    found = [pathlib.Path(spec.origin)] if located else []
   whole = hashlib.sha256()
   for path in found:
     name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name
@@ -100,15 +105,21 @@ def _source_digest(fn: str) -> str:
 
 
 def told(
-  store: samples.Store, pools: judges.Pools, ready: Sequence[Ready]
+  store: samples.Store,
+  pools: judges.Pools,
+  ready: Sequence[Ready],
+  progress: Callable[[], None] = lambda: None,
 ) -> list[Told]:
-  """This process's outcomes, as JSON: what `outcomes` takes of everyone."""
+  """This process's outcomes, as JSON: what `outcomes` takes of everyone.
+
+  `progress` is called now and then.
+  """
   classes: dict[tuple[samples.Key, str], int | None] = {}
   voting: set[tuple[str, str]] = set()
   for each in ready:
     if each.benchmark.majority:
       for judge in each.benchmark.judges:
-        found = _classes(store, pools, each.benchmark, judge)
+        found = _classes(store, pools, each, judge, progress)
         if found is not None:
           voting.add((each.benchmark.name, judge))
           classes |= {(key, judge): number for key, number in found.items()}
@@ -130,7 +141,7 @@ def told(
       },
     ]
     for each in ready
-    for key, kept in _of(store, each.benchmark)
+    for key, kept in _of(store, each)
   ]
 
 
@@ -148,27 +159,31 @@ def outcomes(
 
 
 def _of(
-  store: samples.Store, benchmark: values.Benchmark
+  store: samples.Store, ready: Ready
 ) -> Iterator[tuple[samples.Key, samples.Kept]]:
-  return (
-    (key, kept)
-    for key, kept in store.own.items()
-    if key.benchmark == benchmark.name and key.index < benchmark.n
-  )
+  """The rollouts of a benchmark's problems, without those now left out."""
+  ids, name = {p.row.id for p in ready.problems}, ready.benchmark.name
+  for key, kept in store.own.items():
+    # Nobody asked for more than n; a user may have added them.
+    is_asked = key.index < ready.benchmark.n and key.id in ids
+    if key.benchmark == name and is_asked:
+      yield key, kept
 
 
 def _classes(
   store: samples.Store,
   pools: judges.Pools,
-  benchmark: values.Benchmark,
+  ready: Ready,
   judge: str,
+  progress: Callable[[], None],
 ) -> dict[samples.Key, int | None] | None:
   """The classes of wrong answers; None for a judge that has no answers."""
+  benchmark = ready.benchmark
   read = votes.reader(benchmark.judges[judge])
   if read is None:
     return None
   by_problem = collections.defaultdict(list)
-  for key, kept in _of(store, benchmark):
+  for key, kept in _of(store, ready):
     found = store.verdicts[judge].get(key)
     # A truncated response gives no answer, whatever it holds.
     if kept.stop == 'stop' and found and found.status == 'wrong':
@@ -177,7 +192,8 @@ def _classes(
   answers = {
     name: [read(store.text(key)) for key in each] for name, each in keys.items()
   }
-  found = votes.classes(pools.of(benchmark.name, judge), read, answers)
+  pool = pools.of(benchmark.name, judge)
+  found = votes.classes(pool, read, answers, progress)
   return {
     key: number
     for name, each in keys.items()
@@ -192,33 +208,44 @@ def assemble(
   plan: values.Plan,
   ready: Sequence[Ready],
   found: Mapping[str, list[values.Outcome]],
-  settings: Mapping[str, Any],
+  of: Mapping[str, Any],
   cost: Mapping[str, Any],
   before: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-  """results.json; `before` is what an earlier start wrote.
+  """results.json; `of`: the settings; `before`: what a start wrote earlier.
 
   Its entries of benchmarks that are not asked now stay.
   """
-  about = settings['about']
+  about = of['about']
   parts: dict[str, dict[str, Any]] = {
     part: {
       name: value
       for name, value in (before or {}).get(part, {}).items()
-      if name in settings['benchmarks']
+      if name in of['benchmarks'] and _is_current(before, of, name)
     }
     for part in ('data', 'rollouts', 'benchmarks')
   }
+  if before and before['published'] != (plan.published or None):
+    # The row is told once: numbers of another one must not stand under it.
+    parts['benchmarks'] = {
+      name: {judge: e | dict(published=None) for judge, e in entries.items()}
+      for name, entries in parts['benchmarks'].items()
+    }
   for each in ready:
     bench, name = each.benchmark, each.benchmark.name
-    parts['data'][name] = _data(each, settings)
+    parts['data'][name] = _data(each, of)
     parts['rollouts'][name] = dict(
       asked=bench.n * len(each.problems), **scores.rollouts(found[name])
     )
     parts['benchmarks'][name] = {}
     for judge in bench.judges:
       entry = scores.score(
-        bench, judge, each.problems, found[name], plan.max_failed_share
+        bench,
+        judge,
+        each.problems,
+        found[name],
+        plan.max_failed_share,
+        each.humans,
       )
       entry['published'] = scores.published(
         entry, bench, published.row(plan.published) if plan.published else None
@@ -231,7 +258,7 @@ def assemble(
       sampling=about['sampling'],
       engine=about['engine'],
       versions=_versions(),
-      judges=dict(sorted(settings['judges'].items())),
+      judges=dict(sorted(of['judges'].items())),
       published=plan.published or None,
       **{part: dict(sorted(value.items())) for part, value in parts.items()},
       cost=cost,
@@ -243,22 +270,25 @@ def finish(
   plan: values.Plan,
   ready: Sequence[Ready],
   everyones: Iterable[Told],
-  folder: pathlib.Path,
-  settings: Mapping[str, Any],
+  store: samples.Store,
 ) -> int:
   """Writes results.json and prints the table; returns the exit status.
 
   It is 1 if too many verdicts of a benchmark failed.
   """
+  folder = store.folder
   made = assemble(
     plan,
     ready,
     outcomes(everyones, ready),
-    settings,
+    store.settings,
     cost(folder, plan.price_per_chip_hour),
     read(folder),
   )
   write(folder, made)
+  done = settings.ended(store.settings, all_judges(ready))
+  if done != store.settings:
+    settings.write(folder, done)
   figures.write(folder / 'figures', figures.of_results(made))
   for line in table.told(made):
     terminal.say(line)
@@ -280,6 +310,14 @@ def finish(
   return exits.FOR_USER
 
 
+def _is_current(
+  before: Mapping[str, Any], of: Mapping[str, Any], benchmark: str
+) -> bool:
+  """Whether the judges of a benchmark are still those of earlier results."""
+  names = [f'{benchmark}.{judge}' for judge in before['benchmarks'][benchmark]]
+  return all(before['judges'].get(n) == of['judges'].get(n) for n in names)
+
+
 def write(folder: pathlib.Path, results: Mapping[str, Any]) -> None:
   """Raises OSError, one line."""
   text = json.dumps(results, indent=1, allow_nan=False) + '\n'
@@ -294,17 +332,18 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     return None
 
 
-def _data(ready: Ready, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _data(ready: Ready, of: Mapping[str, Any]) -> dict[str, Any]:
   bench = ready.benchmark
   return dict(
     files=dict(ready.files),
     problems=len(ready.problems),
     missing=ready.missing,
-    prompts=settings['benchmarks'][bench.name]['prompts'],
+    prompts=of['benchmarks'][bench.name]['prompts'],
+    answers=ready.answers,
     n=bench.n,
     max_tokens=bench.max_tokens,
     prompting=bench.prompt._asdict(),
-    first_prompt=settings['about']['first_prompts'].get(bench.name),
+    first_prompt=of['about']['first_prompts'].get(bench.name),
   )
 
 
@@ -331,22 +370,25 @@ def cost(folder: pathlib.Path, price: float) -> dict[str, Any]:
   """The cost of all starts that ended, or were stopped; a kill loses its own.
 
   tokens: tokens decoded. seconds: wall time. chips: accelerators of the last
-  start. chip_hours: sum over starts; None without chips. price: of a chip-hour;
-  None if unknown. judge_seconds: running time of process 0's verdicts.
+  start that decoded. chip_hours: sum over starts; None without chips. price: of
+  a chip-hour; None if unknown. judge_seconds: running time of process 0's
+  verdicts.
   """
   starts = []
   content = storage.read(os.path.join(folder, _STARTS), _MAX_STARTS_BYTES)
   for line in (content or b'').splitlines():
     try:
-      starts.append({k: float(v) for k, v in json.loads(line).items()})
-    except (ValueError, AttributeError, TypeError):
+      start = {k: float(v) for k, v in json.loads(line).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError):
       continue  # Half a line of a process that was killed.
+    if all(0 <= value < _MOST_COST for value in start.values()):
+      starts.append(start)
   total = lambda name: sum(s.get(name, 0.0) for s in starts)
   hours = sum(s.get('chips', 0) * s.get('seconds', 0) for s in starts) / 3600
   return dict(
     tokens=int(total('tokens')),
     seconds=round(total('seconds'), 1),
-    chips=int(starts[-1].get('chips', 0)) if starts else 0,
+    chips=int(next((s['chips'] for s in reversed(starts) if 'chips' in s), 0)),
     chip_hours=round(hours, 3) if hours else None,
     price=price or None,
     judge_seconds=round(total('judge_seconds'), 1),

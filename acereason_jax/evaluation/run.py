@@ -23,6 +23,7 @@ from acereason_jax.console import exits, signals, terminal
 from acereason_jax.evaluation import (
   forecast,
   judges,
+  kept,
   problems,
   prompts,
   reading,
@@ -62,6 +63,7 @@ class How(NamedTuple):
   like: folder of results whose lengths and speed are expected; '' for none.
   tokens: whether samples hold token ids and their log-probabilities.
   dry_run: whether to stop before anything is decoded.
+  config: config of the plan, as JSON gives it; it is kept for --judge.
   agree: ends all processes unless they give it the same texts.
   """
 
@@ -69,6 +71,7 @@ class How(NamedTuple):
   like: str
   tokens: bool
   dry_run: bool
+  config: Mapping[str, Any]
   agree: Callable[[Mapping[str, str]], None]
 
 
@@ -221,21 +224,25 @@ def evaluate(job: Job, how: How, stop: signals.StopRequest) -> int:
   process, count = jax.process_index(), jax.process_count()
   with contextlib.ExitStack() as stack:
     with exits.one_line_for(ValueError, OSError):
+      # Before settings are written: a judge may not start.
+      pools = judges.Pools(job.plan.benchmarks, problems.workers(job.plan))
+      if not how.dry_run:
+        stack.enter_context(pools)
       store = stack.enter_context(
         samples.Store(
           how.out, names, process, count, job.settings, not how.dry_run
         )
       )
+      if not how.dry_run and process == 0:
+        kept.write(
+          store.folder, how.config, [r.benchmark.name for r in job.ready]
+        )
     asked = _asked(job, store)
     if process == 0:
       for line in _lines_before(job, asked):
         terminal.say(line)
     if how.dry_run:
       return 0
-    with exits.one_line_for(ValueError):
-      pools = stack.enter_context(
-        judges.Pools(job.plan.benchmarks, problems.workers(job.plan))
-      )
     with exits.one_line_for(OSError):
       return _judged(job, how, store, pools, asked, stop)
 
@@ -286,8 +293,9 @@ def _judged(
       while not _everyone(judging.work(_WORK_SECONDS)):
         watchdog.progress()
         stop.heed()
-    with watchdog.phase('votes'):
-      told = json.dumps(results.told(store, pools, job.ready))
+    with stop.interruptible(), watchdog.phase('votes'):
+      found = results.told(store, pools, job.ready, watchdog.progress)
+      told = json.dumps(found)
   finally:
     if jax.process_index() == 0:
       results.add_start(
@@ -304,9 +312,7 @@ def _judged(
   if jax.process_index():
     return 0
   outcomes = (outcome for each in every for outcome in json.loads(each))
-  return results.finish(
-    job.plan, job.ready, outcomes, store.folder, job.settings
-  )
+  return results.finish(job.plan, job.ready, outcomes, store)
 
 
 def decode(

@@ -3,7 +3,8 @@
     settings.json               everything that the rollouts depend on
     samples/<process>.jsonl     a line for each rollout, when it ends
     verdicts/<judge>/<process>.jsonl
-                                a line for each verdict
+                                a line for each verdict; those of a round that
+                                is over count no more: see settings.py
 
 They are plain JSON lines: a kill leaves at most half a line at the end, which
 the next start drops, and any tool can read them while they grow. A rollout of
@@ -20,13 +21,14 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-from acereason_jax import files, storage, types
+from acereason_jax import storage, types
 from acereason_jax.data import records
 from acereason_jax.evaluation import settings
 
@@ -77,8 +79,11 @@ class Found(NamedTuple):
 class Store:
   """Context manager: the folder, open for one process of an evaluation.
 
-  It writes the settings `new`, if they are given; settings.py has the rest.
+  The settings `new`, if they are given, are merged with those of the folder
+  and written. That happens while no other evaluation can write the folder: it
+  may have changed since the caller has read it.
 
+  settings: those of the folder; None if it has none and none are given.
   own: rollouts of this process's problems, of this start and of earlier ones.
   verdicts: verdicts on them, by judge.
   judge_seconds: sum of the verdicts' running times.
@@ -102,8 +107,9 @@ class Store:
     self.own: dict[Key, Kept] = {}
     self.verdicts: dict[str, dict[Key, Found]] = {j: {} for j in judges}
     self.judge_seconds = 0.0
+    self.settings: Mapping[str, Any] | None = None
     self._process, self._processes = process, processes
-    self._settings, self._writes = new, writes
+    self._new, self._writes = new, writes
     self._name = f'{process}.jsonl'
     self._out: dict[str, IO[bytes]] = {}
 
@@ -111,13 +117,16 @@ class Store:
     with contextlib.ExitStack() as stack:
       if self._writes:
         stack.callback(self._close)
-        # First, so that no other process finds rollouts without them.
-        if self._settings is not None:
-          settings.write(self.folder, self._settings)
-        self._samples = self._opened('samples')
+        self._lock('samples')
+      # Before any rollout, so that there are none that nothing describes.
+      self._read_settings()
+      if self._writes:
         for judge in self.verdicts:
-          self._opened(f'verdicts/{judge}')
-      self._read()
+          self._lock(f'verdicts/{judge}')
+        for file in self._out.values():
+          file.truncate(_whole_bytes(file))
+      self._read_samples()
+      self._read_verdicts()
       self._stack = stack.pop_all()
     return self
 
@@ -126,7 +135,8 @@ class Store:
 
   def is_mine(self, benchmark: str, problem: str) -> bool:
     """Whether this process writes and judges the rollouts of a problem."""
-    digest = hashlib.sha256(f'{benchmark}/{problem}'.encode()).digest()
+    name = f'{benchmark}/{problem}'.encode(errors='surrogatepass')
+    digest = hashlib.sha256(name).digest()
     return int.from_bytes(digest[:8]) % self._processes == self._process
 
   def write_sample(self, key: Key, record: Mapping[str, Any]) -> None:
@@ -141,15 +151,15 @@ class Store:
 
   def write_verdict(self, judge: str, key: Key, verdict: types.Verdict) -> None:
     """Keeps a verdict. Raises OSError, as `write_sample` does."""
-    self._write(
-      f'verdicts/{judge}',
-      dict(
-        key._asdict(),
-        status=verdict.status,
-        detail=verdict.detail,
-        seconds=round(verdict.seconds, 4),
-      ),
+    record = dict(
+      key._asdict(),
+      status=verdict.status,
+      detail=verdict.detail,
+      seconds=round(verdict.seconds, 4),
     )
+    if number := self._round(judge, key.benchmark):
+      record['round'] = number
+    self._write(f'verdicts/{judge}', record)
     self._learn(judge, key, verdict.status, verdict.seconds)
 
   def text(self, key: Key) -> str:
@@ -160,26 +170,23 @@ class Store:
       line = file.readline(_MAX_LINE_BYTES)
     return str(json.loads(line)['text'])
 
-  def forget(self, judges: Iterable[str], benchmarks: Iterable[str]) -> None:
-    """Removes the verdicts of judges on benchmarks. Raises: OSError."""
-    benchmarks = set(benchmarks)
-    for judge in judges:
-      found = self.verdicts[judge]
-      for key in [key for key in found if key.benchmark in benchmarks]:
-        del found[key]
-      for path in _files(self.folder / 'verdicts' / judge):
-        lines = [
-          line
-          for _, record, line in _lines(path)
-          if record.get('benchmark') not in benchmarks
-        ]
-        files.write_atomically(path, b''.join(lines))
-      # The file that was open is not the one that has the name now.
-      self._out.pop(f'verdicts/{judge}').close()
-      self._opened(f'verdicts/{judge}')
+  def change(self, new: Mapping[str, Any]) -> None:
+    """Replaces the settings; forgets verdicts of rounds that are over then.
 
-  def _opened(self, part: str) -> None:
-    """Opens this process's file of a part, and drops half a last line."""
+    Raises:
+      ValueError, OSError: one line.
+    """
+    settings.write(self.folder, new)
+    self.settings = new
+    self.verdicts = {judge: {} for judge in self.verdicts}
+    self.judge_seconds = 0.0
+    self._read_verdicts()
+
+  def _round(self, judge: str, benchmark: str) -> int:
+    return settings.round_of(self.settings, benchmark, judge)
+
+  def _lock(self, part: str) -> None:
+    """Opens this process's file of a part, for no other to write it."""
     path = self.folder / part / self._name
     path.parent.mkdir(parents=True, exist_ok=True)
     file = self._out[part] = path.open('a+b')
@@ -187,7 +194,6 @@ class Store:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
       raise ValueError(f'{path}: another process writes it') from e
-    file.truncate(_whole_bytes(file))
 
   def _close(self) -> None:
     for file in self._out.values():
@@ -201,22 +207,38 @@ class Store:
     if not os.fstat(file.fileno()).st_nlink:
       raise OSError(errno.ENOENT, 'it was deleted while it was written', part)
     offset = file.seek(0, os.SEEK_END)
-    file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
-    file.flush()
+    try:
+      file.write(json.dumps(record, allow_nan=False).encode() + b'\n')
+      file.flush()
+    except OSError as e:
+      e.filename = file.name  # That of a full disk has none.
+      raise
     return offset
 
-  def _read(self) -> None:
+  def _read_settings(self) -> None:
+    old = settings.read(self.folder)
+    if self._new is None:
+      self.settings = old
+      return
+    self.settings = settings.merged(self.folder, old, self._new)
+    if self._writes and self.settings != old:
+      settings.write(self.folder, self.settings)
+
+  def _read_samples(self) -> None:
     for path in _files(self.folder / 'samples'):
       place = os.path.join('samples', path.name)
       for offset, record, _ in _lines(path):
         key, kept = _sample(f'{path}', record)
-        if self.is_mine(key.benchmark, key.id):
+        if self.is_mine(*key[:2]):
           self.own.setdefault(key, kept._replace(file=place, offset=offset))
+
+  def _read_verdicts(self) -> None:
     for judge in self.verdicts:
       for path in _files(self.folder / 'verdicts' / judge):
         for _, record, _ in _lines(path):
           key, status, seconds = _verdict(f'{path}', record)
-          if self.is_mine(key.benchmark, key.id):
+          current = self._round(judge, key.benchmark)
+          if record.get('round', 0) == current and self.is_mine(*key[:2]):
             self._learn(judge, key, status, seconds)
 
   def _learn(
@@ -231,12 +253,12 @@ class Store:
     self.judge_seconds += seconds
 
 
-def folder_at(path: str) -> pathlib.Path:
+def folder_at(path: str, flag: str = '--out') -> pathlib.Path:
   """Raises ValueError, one line, for a path in a bucket."""
   if storage.is_remote(path):
     raise ValueError(
-      f'--out={path}: rollouts are added to files, and objects at gs:// do not '
-      'grow; give a folder of a disk, and copy it when all is done'
+      f'{flag}={path}: rollouts are added to files, and objects at gs:// do '
+      'not grow; give a folder of a disk, and copy it when all is done'
     )
   return pathlib.Path(path)
 
@@ -296,7 +318,7 @@ def _sample(where: str, record: Mapping[str, Any]) -> tuple[Key, Kept]:
       'length': int(length),
       'stop': 'stop' | 'length' | 'error' as stop,
       'text': str(),
-    }:
+    } if _is_count(index) and _is_count(length):
       return Key(benchmark, name, index), Kept(length, stop)
   raise ValueError(f'{where}: holds a line that is no rollout; remove it')
 
@@ -311,6 +333,10 @@ def _verdict(
       'index': int(index),
       'status': str(status),
       'seconds': float() | int() as seconds,
-    } if status in _STATUSES:
+    } if status in _STATUSES and _is_count(index) and 0 <= seconds < math.inf:
       return Key(benchmark, name, index), status, float(seconds)
   raise ValueError(f'{where}: holds a line that is no verdict; remove it')
+
+
+def _is_count(number: int) -> bool:
+  return type(number) is int and 0 <= number < 1 << 53

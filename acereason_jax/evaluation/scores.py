@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from acereason_jax.evaluation import estimators, ratings, values
+from acereason_jax.evaluation import estimators, humans, values
 from acereason_jax.evaluation import published as papers
 from acereason_jax.evaluation.values import Outcome
 
 _FAILED = ('timeout', 'error')
-# A column of ratings, and one that our numbers have nothing to compare with.
-_RATING = 'codeforces'
-_WITHOUT_OURS = ('codeforces_percentile',)
+# Counting all subsets of k rollouts takes a second a problem at this k of 1,024
+# rollouts, and minutes at 512. maj@k hardly changes any more there.
+MOST_VOTES = 64
+# Columns of ratings, and of the share of humans below them.
+_RATING, _PERCENTILE = 'codeforces', 'codeforces_percentile'
 
 
 class Tally(NamedTuple):
@@ -53,19 +55,22 @@ def score(
   problems: Sequence[values.Problem],
   outcomes: Iterable[Outcome],
   max_failed_share: float,
+  contestants: values.Humans = values.NOBODY,
 ) -> dict[str, Any]:
   """One entry of results.json, without the published number.
 
   avg, rerun_error, problems_error, interval: avg@k over the problems that have
     a verdict, its two standard errors, and the 95% interval of avg@k on
-    problems like these.
+    problems like these. An error of 0 says that nothing varied, not that the
+    number is exact; there is no interval then.
   judged, failed, asked: numbers of rollouts. problems: those with a verdict.
   k: rollouts judged per problem, on average.
   unparsed, truncated: shares of the judged rollouts.
   if_truncated_right, if_truncated_left_out: avg@k if every truncated rollout
-    were right, and of the other rollouts.
+    were right, and of the other rollouts, over the problems that have such.
   all_right: share of problems whose judged rollouts are all right.
   marked: more than `max_failed_share` of the judgements failed.
+  rating: see `humans.standing`.
 
   Raises:
     ValueError: one line; outcomes of another problem, or one that comes twice.
@@ -93,7 +98,11 @@ def score(
     pass_at_k=_pass_at_k(benchmark, some),
     majority=_majority(benchmark, judge, some),
     strata=_strata(tallies),
-    rating=_rating(some),
+    rating=humans.standing(
+      [t.problem for t in some],
+      [_tries(t, judge) for t in some],
+      contestants,
+    ),
     by_problem=[_of_problem(t) for t in tallies],
     marked=not judged or failed > max_failed_share * (judged + failed),
   )
@@ -111,6 +120,7 @@ def published(
     what our solve rates give at the published k.
   difference: ours minus theirs, in standard errors of that difference; None if
     one of the two errors does not exist.
+  percentile: with a rating, the share of humans that was published for it.
 
   Args:
     entry: what `score` gave.
@@ -118,17 +128,22 @@ def published(
     row: scores of the model to compare with, by column.
   """
   theirs = (row or {}).get(benchmark.published)
-  if theirs is None or benchmark.published in _WITHOUT_OURS:
+  if theirs is None:
     return None
   error, ours, our_error = theirs.error, entry['avg'], entry['rerun_error']
+  rating = entry['rating'] or {}
+  share = None
   if benchmark.published == _RATING:
-    rating = entry['rating'] or {}
     ours, our_error = rating.get('value'), rating.get('error')
+    share = row[_PERCENTILE].value if _PERCENTILE in row else None
+  elif benchmark.published == _PERCENTILE:
+    ours, our_error = rating.get('percentile'), None
   elif error is None and theirs.k and our_error is not None:
     some = [each for each in entry['by_problem'] if each['n']]
     n, c = ([each[name] for each in some] for name in ('n', 'right'))
     error = number(estimators.rerun_error_at(n, c, theirs.k))
-  both = None if None in (error, our_error) else math.hypot(error, our_error)
+  # An error of 0 is none: nothing varied.
+  both = math.hypot(error, our_error) if error and our_error else None
   return dict(
     value=theirs.value,
     k=theirs.k,
@@ -136,6 +151,7 @@ def published(
     estimated=theirs.error is None and error is not None,
     difference=(ours - theirs.value) / both if both else None,
     source=theirs.source,
+    percentile=share,
   )
 
 
@@ -157,8 +173,11 @@ def rollouts(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
 
 def spread(lengths: Iterable[int]) -> dict[str, float | None]:
-  """Mean, median and 90% quantile; quantiles lie between two of the lengths."""
-  found = np.sort(np.fromiter(lengths, np.int64))
+  """Mean, median and 90% quantile; quantiles lie between two of the lengths.
+
+  A response has a token at least: a length of 0, of a user's file, is unknown.
+  """
+  found = np.sort(np.fromiter(filter(None, lengths), np.int64))
   if not found.size:
     return dict(mean=None, median=None, p90=None)
   return dict(
@@ -232,7 +251,7 @@ def _of_problem(t: Tally) -> dict[str, Any]:
     failed=t.failed,
     unparsed=t.unparsed,
     truncated=t.truncated,
-    mean_length=sum(o.length for o in t.judged) / t.n if t.n else None,
+    mean_length=spread(o.length for o in t.judged)['mean'],
   )
 
 
@@ -249,7 +268,8 @@ def _average(tallies: Sequence[Tally]) -> dict[str, Any]:
     return dict(avg=None, rerun_error=None, problems_error=None, interval=None)
   found = estimators.average(n, c)
   ends = estimators.interval(found.avg, found.problems_error, found.problems)
-  exist = all(map(math.isfinite, ends))
+  # Without any difference between problems nothing tells of other problems.
+  exist = found.problems_error > 0 and all(map(math.isfinite, ends))
   return dict(
     avg=float(found.avg),
     rerun_error=number(found.rerun_error),
@@ -318,29 +338,30 @@ def _ks(benchmark: values.Benchmark, tallies: Sequence[Tally]) -> list[int]:
 def _majority(
   benchmark: values.Benchmark, judge: str, tallies: Sequence[Tally]
 ) -> list[dict[str, Any]] | None:
-  """maj@k over all subsets of k judged rollouts; None without classes.
+  """maj@k over all subsets of k judged rollouts, up to MOST_VOTES.
 
-  Rollouts whose judgement failed are in no subset, so maj@1 is avg@k of
-  problems with equal numbers of rollouts.
+  None without classes.
+
+  Rollouts whose judgement failed are in no subset. A truncated response has no
+  vote, whatever it holds, so maj@1 is avg@k where none of these is right.
   """
-  ks = _ks(benchmark, tallies)
+  ks = [k for k in _ks(benchmark, tallies) if k <= MOST_VOTES]
   wrong = [o for t in tallies for o in t.judged if _status(o, judge) == 'wrong']
   classless = wrong and not any(judge in o.answer for o in wrong)
   if not benchmark.majority or not ks or classless:
     return None
-  curves = [
-    estimators.majority_curve(t.right, *_votes(t, judge), ks) for t in tallies
-  ]
+  curves = [estimators.majority_curve(*_votes(t, judge), ks) for t in tallies]
   return [dict(k=k, value=_mean(at)) for k, at in zip(ks, zip(*curves))]
 
 
-def _votes(t: Tally, judge: str) -> tuple[list[int], int]:
-  """Sizes of the classes of wrong answers, and the number of abstentions."""
+def _votes(t: Tally, judge: str) -> tuple[int, list[int], int]:
+  """Right votes, sizes of the classes of wrong ones, number of abstentions."""
   classes = collections.Counter(
     o.answer.get(judge) for o in t.judged if _status(o, judge) != 'right'
   )
-  abstained = classes.pop(None, 0)
-  return sorted(classes.values(), reverse=True), abstained
+  abstained = classes.pop(None, 0) + t.truncated_right
+  right = t.right - t.truncated_right
+  return right, sorted(classes.values(), reverse=True), abstained
 
 
 def _strata(tallies: Sequence[Tally]) -> dict[str, dict[str, Any]]:
@@ -364,16 +385,9 @@ def _stratum(tallies: Sequence[Tally]) -> dict[str, Any]:
   )
 
 
-def _rating(tallies: Sequence[Tally]) -> dict[str, Any] | None:
-  """Codeforces rating by the problems that have one; None if none has."""
-  rated = [t for t in tallies if t.problem.rating is not None]
-  if not rated:
-    return None
-  n, c = _counts(rated)
-  found = ratings.rating(np.array([t.problem.rating for t in rated]), n, c)
-  return dict(
-    value=number(found.value),
-    error=number(found.error),
-    bound=found.bound,
-    problems=len(rated),
-  )
+def _tries(t: Tally, judge: str) -> list[bool]:
+  """Whether each judged rollout is right, in the order of drawing."""
+  return [
+    _status(o, judge) == 'right'
+    for o in sorted(t.judged, key=lambda o: o.index)
+  ]

@@ -3,11 +3,16 @@
 `benchmarks` and `judges` hold the settings of each benchmark and of each of its
 judges; the others are the same for all. `n` may grow, and benchmarks and judges
 may be added. `about` is for results.json, and may differ between starts.
+
+`rounds` has how often a judge was asked anew about all rollouts; its verdicts
+of earlier rounds count no more. `anew` names the judges whose round has begun
+and has no results yet: it goes on when it is asked for again. Both have names
+such as 'aime24.strict', and are left out if empty.
 """
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from acereason_jax import files, storage
@@ -16,6 +21,7 @@ from acereason_jax.rollout import output
 _MAX_BYTES = 64 << 20
 _PARTS = ('benchmarks', 'judges')
 _ABOUT = 'about'
+_OF_FOLDER = ('rounds', 'anew')
 _EMPTY: Mapping[str, Any] = dict(benchmarks={})
 _SHOWN, _SHOWN_CHARS = 3, 200
 
@@ -31,25 +37,62 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     raise ValueError(f'{folder}: not a folder; give another --out')
   content = storage.read(path, _MAX_BYTES)
   if content is None:
-    if (folder / 'samples').exists():
+    if any(p.stat().st_size for p in folder.glob('samples/*.jsonl')):
       raise ValueError(
         f'{folder}: has rollouts, and no settings.json that tells what made '
         'them; give another --out'
       )
     return None
   try:
-    match json.loads(content):
-      case {
-        'benchmarks': dict(),
-        'judges': dict(),
-        'about': {'engine': dict(), 'first_prompts': dict()},
-      } as settings:
-        return settings
+    found = json.loads(content)
+    if _is_whole(found):
+      return found
   except (ValueError, RecursionError):
     pass
   raise ValueError(
     f'{path}: not the settings of an evaluation; give another --out'
   )
+
+
+def _is_whole(found: Any) -> bool:
+  """Whether a folder's settings, maybe a stranger's, hold what is read."""
+  match found:
+    case {
+      'benchmarks': dict(benchmarks),
+      'judges': dict(judges),
+      'about': {
+        'model': {'name': str(), 'step': int() | None},
+        'sampling': dict(),
+        'engine': {'window': int() | None},
+        'first_prompts': dict(),
+      },
+    }:
+      every = map(_is_benchmark, benchmarks.values())
+      rounds, anew = found.get('rounds', {}), found.get('anew', [])
+      return (
+        all(every)
+        and all(isinstance(j, dict) for j in judges.values())
+        and isinstance(rounds, dict)
+        and all(type(number) is int for number in rounds.values())
+        and isinstance(anew, list)
+        and all(isinstance(name, str) for name in anew)
+      )
+  return False
+
+
+def _is_benchmark(found: Any) -> bool:
+  match found:
+    case {
+      'prompts': str(),
+      'questions': str(),
+      'answers': str(),
+      'n': int(n),
+      'max_tokens': int(limit),
+      'missing': list(missing),
+    }:
+      pairs = (isinstance(m, list) and len(m) == 2 for m in missing)
+      return n > 0 and limit > 0 and all(pairs)
+  return False
 
 
 def write(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -67,7 +110,8 @@ def known_missing(
   None if there was none, or its rows were others.
   """
   before = (old or _EMPTY)['benchmarks'].get(name, {})
-  if (before.get('questions'), before.get('answers')) != (questions, answers):
+  rows = before.get('questions'), before.get('answers')
+  if rows != (questions, answers):
     return None
   return [(str(name), str(reason)) for name, reason in before['missing']]
 
@@ -84,21 +128,66 @@ def merged(
   """
   if old is None:
     return ordered(new)
+  kept = {part: old[part] for part in _OF_FOLDER if part in old}
+  new = {name: each for name, each in new.items() if name not in _OF_FOLDER}
   # What only one of them has may be added, or was not asked now.
   common = {part: old[part].keys() & new[part].keys() for part in _PARTS}
   before, after = (
-    {name: value for name, value in each.items() if name != _ABOUT}
+    {n: v for n, v in each.items() if n not in (_ABOUT, *_OF_FOLDER)}
     | {part: {n: each[part][n] for n in common[part]} for part in _PARTS}
     for each in (old, new)
   )
-  if differ := output.changed(before, after):
+  differ = output.changed(before, after)
+  # An argument of a judge may be named n too, and may not grow.
+  differ += [
+    f'judges.{name}: {json.dumps(each)} -> {json.dumps(after["judges"][name])}'
+    for name, each in before['judges'].items()
+    if each != after['judges'][name]
+    and not any(line.startswith(f'judges.{name}.') for line in differ)
+  ]
+  if differ:
     raise ValueError(
       f'{folder}: holds rollouts of other settings: {_told(differ)}; '
       f'{_remedy(folder, differ)}'
     )
   both = {part: old[part] | new[part] for part in _PARTS}
   about = _about(old[_ABOUT], new[_ABOUT])
-  return ordered({**new, **both, _ABOUT: about})
+  return ordered({**new, **both, **kept, _ABOUT: about})
+
+
+def round_of(
+  settings: Mapping[str, Any] | None, benchmark: str, judge: str
+) -> int:
+  """The round whose verdicts count."""
+  return (settings or {}).get('rounds', {}).get(f'{benchmark}.{judge}', 0)
+
+
+def begun(
+  old: Mapping[str, Any], new: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+  """`new`, in which the judges `names` are asked anew.
+
+  A round that has begun goes on, unless what it depends on differs in `old`.
+  """
+  rounds, anew = dict(old.get('rounds', {})), set(old.get('anew', []))
+  for name in names:
+    if name not in anew or _asked(old, name) != _asked(new, name):
+      rounds[name] = rounds.get(name, 0) + 1
+    anew.add(name)
+  return ordered(dict(new, rounds=rounds, anew=sorted(anew)))
+
+
+def ended(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+  """The settings when the judges `names` have judged everything."""
+  anew = sorted(set(settings.get('anew', [])) - set(names))
+  rest = {name: each for name, each in settings.items() if name != 'anew'}
+  return ordered(rest | (dict(anew=anew) if anew else {}))
+
+
+def _asked(settings: Mapping[str, Any], name: str) -> list[Any]:
+  """What a judge's verdicts depend on, besides the rollouts."""
+  benchmark = settings['benchmarks'][name.partition('.')[0]]
+  return [settings['judges'].get(name), benchmark['answers']]
 
 
 def ordered(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,5 +214,8 @@ def _told(differ: list[str]) -> str:
 
 def _remedy(folder: pathlib.Path, differ: list[str]) -> str:
   if all(line.startswith('judges.') for line in differ):
-    return f'evaluate --judge={folder} asks the judges anew, or put them back'
+    return (
+      f'evaluate --judge={folder} --config=... asks the judges anew, or put '
+      'them back'
+    )
   return 'give another --out, or put them back'

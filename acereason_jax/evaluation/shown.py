@@ -4,6 +4,7 @@ Names may be a stranger's: they are made printable, and measured in cells,
 because some characters take two.
 """
 
+import decimal
 import math
 from collections.abc import Iterator, Sequence
 
@@ -19,27 +20,50 @@ _UNITS = ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'K'))
 
 
 def percent(rate: float | None) -> str:
-  return NONE if rate is None else f'{100 * rate:.1f}'
+  """'81.3' for 13 of 16: halves are rounded up, as papers do.
+
+  Only none is '0.0' and only all is '100.0'.
+  """
+  if rate is None:
+    return NONE
+  rounded = _rounded(100 * rate)
+  if not rounded and rate > 0:
+    return '<0.1'
+  return '>99.9' if rounded == 100 and rate < 1 else f'{rounded:.1f}'
 
 
 def points(difference: float | None) -> str:
   """A difference of two rates, in points of a percent: '+12.6'."""
-  return NONE if difference is None else f'{100 * difference:+.1f}'
+  return NONE if difference is None else signed(100 * difference)
+
+
+def signed(number: float) -> str:
+  """'+12.6'; '0.0' for what rounds to it, which is neither + nor -."""
+  rounded = _rounded(number)
+  return f'{rounded:+.1f}' if rounded else '0.0'
+
+
+def _rounded(number: float) -> float:
+  """To a tenth, halves away from 0; of the number's shortest decimals."""
+  tenth = decimal.Decimal('.1')
+  # Rates are below 100; larger numbers need no tenths.
+  if abs(number) >= 1e15:
+    return number
+  shortest = decimal.Decimal(repr(float(number)))
+  return float(shortest.quantize(tenth, decimal.ROUND_HALF_UP))
 
 
 def error(value: float | None) -> str:
-  """A standard error in points of a percent: '+-0.9'; '-' if there is none."""
-  if value is None:
+  """A standard error in points of a percent: '+-0.9'; '-' if there is none.
+
+  0 is none: nothing varied, so there is nothing to estimate an error from.
+  """
+  if not value:
     return NONE
-  if 0 < value < 5e-5:
+  if value < 5e-5:
     return '<0.01'
-  digits = 1 if value >= 9.5e-4 or not value else 2
+  digits = 1 if value >= 9.5e-4 else 2
   return f'+-{100 * value:.{digits}f}'
-
-
-def rerun(value: float | None) -> str:
-  """A rerun error. 0 is none: all rollouts of a problem ended alike."""
-  return error(value or None)
 
 
 def count(number: int) -> str:

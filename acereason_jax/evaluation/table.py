@@ -1,7 +1,7 @@
 """results.json as a table for a terminal of 80 columns, and what it means."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax.console import terminal
@@ -11,10 +11,15 @@ _HEADER = ('', '', 'n', 'avg', 'rerun', 'problems', 'trunc', 'len')
 _PUBLISHED = ('published', 'diff')
 _MINUTE, _HOUR = 60, 3600
 _MOST_ERRORS = 99.9
-_MOST_GROUPS = 12
+_MOST_GROUPS, _MOST_SOURCES = 12, 3
 _LEGEND = (
-  'Errors are standard errors: rerun for other draws on the same problems, '
-  'problems for other problems like these.'
+  'n: problems x rollouts of each. avg: right ones, in %. Its standard errors: '
+  'rerun for other draws on the same problems, problems for other problems '
+  'like these; - if there is nothing to estimate it from.'
+)
+_LEGEND_OF_PUBLISHED = (
+  'diff: avg minus the published number, in standard errors (SE) of that '
+  'difference over reruns; luck alone exceeds 2 in one of 20 cases.'
 )
 _Entry = Mapping[str, Any]
 
@@ -34,7 +39,7 @@ def told(results: Mapping[str, Any]) -> list[str]:
   return [
     *shown.wrapped(_model(results), indent=2),
     *shown.table(rows, names=2),
-    *_wrapped(_LEGEND),
+    *_wrapped(f'{_LEGEND} {_LEGEND_OF_PUBLISHED}' if compared else _LEGEND),
     *(line for note in _notes(results) for line in _wrapped(note)),
     *_wrapped(_failures(results)),
     *_wrapped(_cost(results)),
@@ -72,13 +77,22 @@ def _row(
     # A response has a token at least; rollouts of a file may have no lengths.
     length = shown.size(results['rollouts'][bench]['length']['mean'] or None)
   return [
-    f'{shown.count(entry["problems"])}x{shown.mean(entry["k"])}',
+    f'{_problems(results["data"][bench], entry)}x{shown.mean(entry["k"])}',
     shown.percent(entry['avg']) + mark,
-    shown.rerun(entry['rerun_error']),
+    shown.error(entry['rerun_error']),
     shown.error(entry['problems_error']),
     trunc,
     length,
   ]
+
+
+def _problems(data: Mapping[str, Any], entry: _Entry) -> str:
+  """'30', or '29/30' if the average is not over all that the files hold."""
+  every = data['problems'] + len(data['missing'])
+  found = shown.count(entry['problems'])
+  return (
+    found if entry['problems'] == every else f'{found}/{shown.count(every)}'
+  )
 
 
 def _difference(entry: _Entry) -> tuple[str, str]:
@@ -91,7 +105,7 @@ def _difference(entry: _Entry) -> tuple[str, str]:
   if difference is not None:
     over = '' if abs(difference) <= _MOST_ERRORS else '>'
     bounded = max(-_MOST_ERRORS, min(_MOST_ERRORS, difference))
-    told = f'{over}{bounded:+.1f} SE'
+    told = f'{over}{shown.signed(bounded)} SE'
   return _of_paper(value), told
 
 
@@ -99,16 +113,21 @@ def _of_paper(value: float | None) -> str:
   """A rate in percent, or a rating as it is."""
   if value is None or value <= 1:
     return shown.percent(value)
-  return shown.size(value) if value >= 10_000 else f'{value:.0f}'
+  return _whole(value)
 
 
 def _notes(results: Mapping[str, Any]) -> Iterator[str]:
   """What a reader must know about the rows, one text each."""
-  for bench, judge, entry in _entries(results):
-    notes = [*_about(results['data'][bench], entry)]
-    if judge == next(iter(results['benchmarks'][bench])):
-      notes += _groups(entry)
-    yield from (f'{bench} {judge}: {note}' for note in notes)
+  for bench, judges in results['benchmarks'].items():
+    headline: list[str] = []
+    for judge, entry in judges.items():
+      notes = [*_about(results['data'][bench], entry)]
+      # Another judge's notes are told where they differ.
+      new = [note for note in notes if note not in headline]
+      if not headline:
+        headline = notes
+        new += _groups(entry)
+      yield from (f'{bench} {judge}: {note}' for note in new)
   for bench, data in results['data'].items():
     if missing := data['missing']:
       ids = ', '.join(terminal.one_line(id, 40) for id, _ in missing[:3])
@@ -118,7 +137,19 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
         f'cannot be used: {ids}{more}'
       )
   if paper := results['published']:
-    yield f'published: {terminal.one_line(paper, 60)}'
+    yield _published(paper, [entry for *_, entry in _entries(results)])
+
+
+def _published(paper: str, entries: Sequence[_Entry]) -> str:
+  found = [entry['published'] for entry in entries if entry['published']]
+  text = f'published: {terminal.one_line(paper, 60)}'
+  if sources := sorted({terminal.one_line(p['source'], 60) for p in found}):
+    text += f' ({", ".join(sources[:_MOST_SOURCES])})'
+  if any(p.get('estimated') for p in found):
+    text += (
+      '; where it gives no error, its error is that of our solve rates at its k'
+    )
+  return text
 
 
 def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
@@ -127,27 +158,53 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     return
   k, avg = shown.mean(entry['k']), shown.percent(entry['avg'])
   if entry['judged'] < entry['asked']:
-    text = f'avg@{k} of {data["n"]}: {entry["failed"]:,} judgements failed'
-    if unjudged := data['problems'] - entry['problems']:
-      text += f', {unjudged:,} problems have no verdict'
-    yield text
+    yield f'avg@{k} of {data["n"]}: {_lost(data, entry)}'
   if entry['rerun_error'] == 0:
-    bound = shown.percent(estimators.never_bound(math.floor(entry['k'])))
+    n = math.floor(entry['k'])
+    bound = shown.percent(estimators.never_bound(n))
     yield (
       'every problem was always or never right, so no rerun error can be '
-      f'estimated; 0 of {k} fits a solve rate of up to {bound}% (95%)'
+      f'estimated; 0 of {n:,} fits a solve rate of up to {bound}% (95%)'
+    )
+  reach = entry['rerun_error'] or 0
+  if (unread := (entry['unparsed'] or 0) - (entry['truncated'] or 0)) > reach:
+    yield (
+      f'{shown.percent(unread)}% or more of the responses ended without an '
+      'answer that the judge can read; look at verdicts/'
     )
   best = entry['if_truncated_right']
-  if best is not None and best - entry['avg'] > (entry['rerun_error'] or 0):
+  if best is not None and best - entry['avg'] > reach:
     without = shown.percent(entry['if_truncated_left_out'])
     yield (
       f'{avg} would be {shown.percent(best)} with every truncated response '
       f'right, and is {without} without them'
     )
+  fewest = min(row['n'] for row in entry['by_problem'] if row['n'])
+  if fewest < data['n']:
+    yield (
+      f'pass@k and maj@k end at k = {fewest:,}, the fewest verdicts of a '
+      'problem'
+    )
   if many := _of_many(entry):
     yield many
-  if rating := entry['rating']:
-    yield _rating(rating)
+  if entry['rating']:
+    yield from _rating(entry)
+
+
+def _lost(data: Mapping[str, Any], entry: _Entry) -> str:
+  """What is between the rollouts that were asked for and the verdicts."""
+  told = []
+  if entry['failed']:
+    told.append(f'{_counted(entry["failed"], "judgement")} failed')
+  if (absent := entry['asked'] - entry['judged'] - entry['failed']) > 0:
+    told.append(f'{_counted(absent, "rollout")} not there yet')
+  if (unjudged := data['problems'] - entry['problems']) > 0:
+    told.append(f'{_counted(unjudged, "problem")} without a verdict left out')
+  return ', '.join(told)
+
+
+def _counted(number: int, noun: str) -> str:
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
 def _of_many(entry: _Entry) -> str:
@@ -155,10 +212,10 @@ def _of_many(entry: _Entry) -> str:
   found = []
   if above := [p for p in entry['pass_at_k'] if p['k'] > 1]:
     point = max(above, key=lambda p: (p['rerun_error'] is not None, p['k']))
-    few = ', few' if point['few'] else ''
+    few = ', few rollouts' if point['few'] else ''
     found.append(
       f'pass@{point["k"]} {shown.percent(point["value"])} '
-      f'({shown.rerun(point["rerun_error"])} rerun, '
+      f'({shown.error(point["rerun_error"])} rerun, '
       f'{shown.error(point["problems_error"])} problems{few})'
     )
   if above := [p for p in entry['majority'] or () if p['k'] > 1]:
@@ -176,18 +233,45 @@ def _groups(entry: _Entry) -> Iterator[str]:
     ]
     if more := len(groups) - len(told):
       told.append(f'{more:,} more in results.json')
-    yield f'by {terminal.one_line(kind, 40)}: {", ".join(told)}'
+    yield f'by {terminal.one_line(kind, 40)} (problems): {", ".join(told)}'
 
 
-def _rating(rating: Mapping[str, Any]) -> str:
-  value = shown.NONE if rating['value'] is None else f'{rating["value"]:.0f}'
-  match rating['bound']:
-    case 'all':
-      return f'rating of at least {value}: everything was solved'
-    case 'none':
-      return f'rating of at most {value}: nothing was solved'
-  error = shown.NONE if rating['error'] is None else f'{rating["error"]:.0f}'
-  return f'rating {value} +-{error}'
+def _rating(entry: _Entry) -> Iterator[str]:
+  """Ours by the problems' ratings, next to the published one; in contests."""
+  rating, paper = entry['rating'], entry['published']
+  if rating['value'] is not None:
+    bound, why = {
+      'all': ('at least ', ': everything was solved'),
+      'none': ('at most ', ': nothing was solved'),
+    }.get(rating['bound'], ('', ''))
+    text = f'rating {bound}{_rated(rating, " rerun")}{why}'
+    if paper and paper['value'] is not None and paper['value'] > 1:
+      text += f'; published: {_whole(paper["value"])}{_above(paper)}'
+    yield text
+  if contests := rating['contests']:
+    part = f'{contests["contests"]:,} of {contests["given"]:,} contests'
+    if contests['value'] is None:
+      yield f'no rating in contests: {part} have a verdict for every problem'
+    else:
+      yield f'rating in {part}: {_rated(contests, " over contests")}'
+
+
+def _rated(rating: Mapping[str, Any], kind: str = '') -> str:
+  """'1475 +-60 (above 84.8% of contestants)'; `kind` follows the error."""
+  text = _whole(rating['value'])
+  if rating['error'] is not None:
+    text += f' +-{_whole(rating["error"])}{kind}'
+  return text + _above(rating)
+
+
+def _above(rating: Mapping[str, Any]) -> str:
+  if (share := rating['percentile']) is None:
+    return ''
+  return f' (above {shown.percent(share)}% of contestants)'
+
+
+def _whole(value: float) -> str:
+  return shown.size(value) if abs(value) >= 10_000 else f'{value:.0f}'
 
 
 def _failures(results: Mapping[str, Any]) -> str:

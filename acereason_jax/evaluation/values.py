@@ -1,6 +1,6 @@
 """The host values of an evaluation: frozen, plain, without jax."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax import types
@@ -14,11 +14,27 @@ class Problem(NamedTuple):
     the benchmark's name.
   strata: groups that the problem belongs to, by kind: {'level': '5'}.
   rating: difficulty on Codeforces' scale; None if the file has none.
+  contest: its contest and its index there, ('1843', 'A'); None if unknown.
   """
 
   row: questions.Row
   strata: Mapping[str, str] = types.EMPTY
   rating: float | None = None
+  contest: tuple[str, str] | None = None
+
+
+class Humans(NamedTuple):
+  """Human contestants that a model is compared with; see humans.py.
+
+  ratings: those of all contestants, in rising order; () if unknown.
+  contests: standings of contests; see `ratings.contest_rating`.
+  """
+
+  ratings: Sequence[float] = ()
+  contests: tuple[Mapping[str, Any], ...] = ()
+
+
+NOBODY = Humans()
 
 
 class Loaded(NamedTuple):
@@ -27,11 +43,13 @@ class Loaded(NamedTuple):
   problems: problems, in the order of the files.
   files: SHA-256 of each file, by its name without folders.
   missing: (id, reason) of each problem that cannot be used.
+  humans: contestants to compare a rating with.
   """
 
   problems: tuple[Problem, ...]
   files: Mapping[str, str]
   missing: tuple[tuple[str, str], ...] = ()
+  humans: Humans = NOBODY
 
 
 class Prompting(NamedTuple):
@@ -128,7 +146,8 @@ class Plan(NamedTuple):
   max_failed_share: share of a benchmark's verdicts that may fail before its
     numbers are marked and the exit status is 1.
   published: row of evaluation/published.py to compare with; '' for none.
-  price_per_chip_hour: price of an hour of one accelerator; 0 if unknown.
+  price_per_chip_hour: price of an hour of one accelerator in dollars; 0 if
+    unknown.
   """
 
   benchmarks: tuple[Benchmark, ...]

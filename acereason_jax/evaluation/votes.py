@@ -65,6 +65,7 @@ def classes(
   pool: pool_lib.VerifierPool,
   read: Reader,
   answers: Mapping[str, Sequence[str | None]],
+  progress: Callable[[], None] = lambda: None,
 ) -> dict[str, list[int | None]]:
   """The class of each wrong answer, by problem; None stays None.
 
@@ -72,6 +73,7 @@ def classes(
   None for right ones and for those that abstain. Classes are numbered from 0 in
   the order of their first answers. `pool` runs the judge of `read`. A
   comparison that fails, such as one that takes too long, is no equality.
+  `progress` is called now and then: there may be a million comparisons.
   """
   found: dict[str, dict[str, int]] = {name: {} for name in answers}
   left = {
@@ -87,6 +89,7 @@ def classes(
       for name, texts in left.items()
       for text in texts[1:]
     ]
+    progress()
     equal = _equal(pool, read, pairs)
     for name, (head, *others) in left.items():
       joins = [t for t in others if _Pair(name, t, head) in equal]

@@ -6,6 +6,7 @@ from typing import Any
 
 from acereason_jax.config import stages
 from acereason_jax.data import references
+from acereason_jax.evaluation import shown
 from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import collect, judged, metrics
@@ -94,7 +95,7 @@ def format_rates(heldout: Mapping[str, Any]) -> str:
     if section == 'heldout':
       who = '' if domain == stages.MAIN else f'{domain} '
       error = heldout.get(f'heldout_error/{domain}')
-      bar = '' if error is None else f' +-{100 * error:.1f}'
+      bar = '' if error is None else f' {shown.error(error)}'
       told.append(f'{who}{value:.1%}{bar}')
   return ', '.join(told)
 

@@ -27,8 +27,8 @@ class PassRate(NamedTuple):
   error: its standard error over other draws on the same prompts, which is what
     a change of the model has to exceed. With one rollout a prompt there is no
     such error, and this is the error over other prompts like these, which is
-    larger. nan if neither exists, or if all or none of the rollouts were right,
-    where both estimates are 0 and neither error is.
+    larger. nan if neither exists. An estimate of 0 is none either: every prompt
+    was always or never right.
   judged: number of judged rollouts.
   failed: number of failed verdicts.
   """
@@ -106,10 +106,8 @@ def pass_rate(groups: Sequence[types.Group]) -> PassRate:
   error = found.rerun_error
   if math.isnan(error):
     error = found.problems_error
-  if found.avg in (0, 1):
-    error = math.nan
   total = judged.total()
-  return PassRate(found.avg, error, total, asked - total)
+  return PassRate(found.avg, error or math.nan, total, asked - total)
 
 
 def by_domain(

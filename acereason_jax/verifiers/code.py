@@ -170,7 +170,7 @@ def explain(
   budget = running.Budget(task, budget_seconds)
   for number in range(len(task.tests) if task.kind != 'check' else 1):
     if task.kind == 'check':
-      ran = checking.run(program, task, tier, budget)
+      ran = checking.run(program, task, tier, budget_seconds)
     else:
       ran = running.run_test(program, task, number, tier, budget)
     lines.append(
@@ -225,11 +225,11 @@ def _judge(
   submission = problem, _digest(program), tier
   if (known := _memo.get(submission)) is not None:
     return known
-  budget = running.Budget(task, budget_seconds)
   if task.kind == 'check':
-    ran = checking.run(program, task, tier, budget)
+    ran = checking.run(program, task, tier, budget_seconds)
     found = ran.status, ran.note
   else:
+    budget = running.Budget(task, budget_seconds)
     found = _tested(program, problem, task, tier, budget)
   # A verdict that depended on the clock or the jail is not stored.
   if found[0] not in ('TLE', 'SANDBOX_ERROR'):

@@ -145,14 +145,15 @@ def landlock(
   readable: Sequence[str] | None = None,
   writable: Sequence[str] = (),
   newest_abi: int = EVERY_ABI,
+  listed: Sequence[str] = (),
 ) -> str:
   """Denies the changes, programs, TCP and signals that Landlock can deny.
 
   It also denies the memory, environment and descriptors of outside processes
   (/proc/PID/mem and similar files), which count as tracing. Reading is free
   unless `readable` lists the paths that may be read, with everything below
-  them. Everything in `writable` may be changed. Returns 'abi7', or
-  'no(ENOSYS)'.
+  them; folders in `listed`, and those below them, may only be listed.
+  Everything in `writable` may be changed. Returns 'abi7', or 'no(ENOSYS)'.
 
   It uses nothing newer than `newest_abi`, and nothing at all with 0, so tests
   can act like older kernels.
@@ -176,6 +177,8 @@ def landlock(
     return _why_not()
   for path in readable or ():
     _grant(ruleset, path, reading)
+  for path in listed:
+    _grant(ruleset, path, _READ_DIR)
   for path in writable:
     _grant(ruleset, path, files & ~_EXECUTE)
   done = syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)

@@ -283,8 +283,9 @@ _MADE: Mapping[str, Callable[[Any], Any]] = {
 def _of_numpy(value: Any) -> Any:
   """Numpy's numbers as plain ones, arrays as iterators; others as foreign."""
   numpy = sys.modules.get('numpy')
-  if numpy is not None and isinstance(value, numpy.ndarray) and value.ndim:
-    return {'iterator': _all(value)}
+  if numpy is not None and isinstance(value, numpy.ndarray):
+    # Without dimensions it is equal to its one element.
+    return {'iterator': _all(value)} if value.ndim else encoded(value[()])
   if numpy is not None and isinstance(value, numpy.bool_ | numpy.integer):
     return encoded(value.item())
   if numpy is not None and isinstance(value, numpy.floating):

@@ -9,9 +9,10 @@
 
 So a check may loop, compare within an error, use helpers of the prompt and draw
 random numbers. All calls of a check are made in one process, as in public
-harnesses. The check has a budget of its own, as large as the program's. A check
-that is stopped by what the program returned makes the program wrong; a
-reference that does not pass makes the verdict an error.
+harnesses. The check has a budget of its own, as large as the program's. If it
+is stopped, or the reference raises in it, the reference is checked too: the
+verdict is an error if it does not pass, since the check is to blame. Otherwise
+what the program returned is, and the program is wrong.
 """
 
 import collections
@@ -28,33 +29,53 @@ _REFERENCE_SECONDS = 60.0
 _ROUNDS = 64
 _REMEMBERED = 512
 _NOTE_CHARS = 400
+# A finding becomes many times as large in this process. Only calls are large.
+_FOUND_BYTES = 16 << 20
+# The reference runs twice in its own check if that calls it too.
+_TWICE = 2.0
 
 # Calls of the reference as JSON, by task, the last used at the end: the values
 # would take ten times as much memory.
 _calls: collections.OrderedDict[bytes, str] = collections.OrderedDict()
+# Tasks whose reference passes, with the seconds that it had.
+_passed: collections.OrderedDict[tuple, None] = collections.OrderedDict()
 
 
 def run(
-  program: str, task: tasks.CodeTask, tier: str, budget: running.Budget
+  program: str, task: tasks.CodeTask, tier: str, seconds: float
 ) -> running.TestRun:
-  """Returns the outcome of the check of a program, as of one test."""
+  """Returns the outcome of the check of a program, as of one test.
+
+  The program has `seconds` of CPU time for all calls, and so has the check.
+  """
   try:
     made = [list(t.args) for t in task.tests] or _recorded(task, tier)
   except ValueError as e:
     return running.TestRun(0, 'SANDBOX_ERROR', str(e), 0.0, 0, '')
-  checks = running.Budget(task, budget.seconds)
+  # A budget also ends by wall time. So each begins when it is first needed: on a
+  # busy machine the reference must not use up the program's, nor the program
+  # the check's.
+  budget, checks = running.Budget(task, seconds), None
   for _ in range(_ROUNDS):
     ran = _served(program, task, made, tier, budget)
     if ran.status != 'AC':
       return ran
+    checks = checks or running.Budget(task, seconds)
+    if (lines := ran.result.count(b'\n')) < len(made):
+      note = f'it ended after {lines} of {len(made)} calls'
+      return ran._replace(status='WA', note=note)
     found = _checked(task, made, ran.result, tier, checks)
     if found.status == 'SANDBOX_ERROR':
       return found
     said = _said(found)
     if 'passed' in said:
       return ran._replace(note=f'{said["passed"]} calls')
-    if 'broken' in said:
-      return ran._replace(status='SANDBOX_ERROR', note=said['broken'])
+    if found.status != 'AC' or 'broken' in said:
+      try:
+        _check_passes(task, tier, seconds)
+      except ValueError as e:
+        return ran._replace(status='SANDBOX_ERROR', note=str(e))
+      said = {'failed': said.get('broken') or said['failed']}
     if 'failed' in said:
       return ran._replace(status='WA', note=said['failed'])
     made = said['calls']
@@ -67,8 +88,7 @@ def check_reference(task: tasks.CodeTask, tier: str) -> None:
   Raises:
     ValueError: it is not right; one line says why.
   """
-  budget = running.Budget(task, _REFERENCE_SECONDS)
-  ran = run(task.reference, task, tier, budget)
+  ran = run(task.reference, task, tier, _REFERENCE_SECONDS)
   if ran.status != 'AC':
     raise ValueError(f'the reference is {ran.status} itself: {ran.note}')
 
@@ -79,20 +99,46 @@ def _recorded(task: tasks.CodeTask, tier: str) -> list:
   Raises:
     ValueError: the reference does not pass; or the jail failed.
   """
-  about = json.dumps([task.fn, task.before, task.check, task.reference])
-  key = hashlib.sha256(about.encode()).digest()
+  key = _key(task)
   if key not in _calls:
-    budget = running.Budget(task, _REFERENCE_SECONDS)
-    found = _checked(task, None, b'', tier, budget)
-    said = _said(found)
-    if not said.get('passed'):
-      reason = said.get('broken') or said.get('failed') or 'it calls nothing'
-      raise ValueError(f'the reference does not pass the check: {reason}')
-    _calls[key] = json.dumps(said['calls'])
-    if len(_calls) > _REMEMBERED:
-      _calls.popitem(last=False)
+    made = _passes(task, tier, _REFERENCE_SECONDS)
+    _remember(_calls, key, json.dumps(made))
   _calls.move_to_end(key)
   return json.loads(_calls[key])
+
+
+def _check_passes(task: tasks.CodeTask, tier: str, seconds: float) -> None:
+  """Raises ValueError if the reference does not pass in a program's time."""
+  key = _key(task), seconds
+  if key not in _passed:
+    _passes(task, tier, _TWICE * seconds)
+    _remember(_passed, key, None)
+
+
+def _passes(task: tasks.CodeTask, tier: str, seconds: float) -> list:
+  """Returns the calls of the reference, which passes the check.
+
+  Raises:
+    ValueError: it does not; or the jail failed.
+  """
+  found = _checked(task, None, b'', tier, running.Budget(task, seconds))
+  said = _said(found)
+  if not said.get('passed'):
+    reason = said.get('broken') or said.get('failed') or 'it calls nothing'
+    raise ValueError(f'the reference does not pass the check: {reason}')
+  return said['calls']
+
+
+def _key(task: tasks.CodeTask) -> bytes:
+  inputs = [list(t.args) for t in task.tests]
+  about = [task.fn, task.before, task.check, task.reference, inputs]
+  return hashlib.sha256(json.dumps(about).encode()).digest()
+
+
+def _remember(memory: collections.OrderedDict, key: Any, value: Any) -> None:
+  memory[key] = value
+  if len(memory) > _REMEMBERED:
+    memory.popitem(last=False)
 
 
 def _served(
@@ -131,6 +177,8 @@ def _checked(
 
 def _said(found: running.TestRun) -> dict[str, Any]:
   """Returns what a check found, or 'failed' with what stopped it."""
+  if len(found.result) > _FOUND_BYTES:
+    return {'failed': f'its calls take {len(found.result):,} bytes'}
   try:
     said = json.loads(found.result)
   except (ValueError, RecursionError):

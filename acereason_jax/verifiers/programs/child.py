@@ -120,7 +120,10 @@ def _confine(request: dict, host: Host, by_name: bool) -> str:
     0 if tier == 'T3' else sandbox.READING
   )
   writable = [os.devnull, *([namespaces.SCRATCH] if tier == 'T3' else [])]
-  rules = sandbox.landlock(paths.system_paths(), writable, host.newest_abi)
+  # Mounts hide in T3.
+  hiding = paths.open_paths() if tier != 'T3' else (paths.system_paths(), ())
+  readable, listed = hiding
+  rules = sandbox.landlock(readable, writable, host.newest_abi, listed)
   machine = os.uname().machine
   code = sandbox.program(machine, os.getpid(), _ALLOWED[tier])
   calls = sandbox.seccomp(code)

@@ -71,12 +71,16 @@ def _unshare_user(own: int) -> None:
 
 
 def _new_root() -> None:
-  """Makes a root with only `system_paths`, read-only."""
+  """Makes a root with only `system_paths`, read-only, less `hidden_paths`."""
   _mount(None, '/', None, _MS_REC | _MS_PRIVATE)
-  readable = paths.system_paths()
+  readable, hidden = paths.system_paths(), paths.hidden_paths()
   _mount('tmpfs', _MOUNT_POINT, 'tmpfs', _MS_NOSUID | _MS_NODEV, b'mode=755')
   for path in readable:
     _bind(path, _MOUNT_POINT + path)
+  for path in hidden:
+    # An empty folder.
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _mount('tmpfs', _MOUNT_POINT + path, 'tmpfs', flags, b'mode=755')
   os.makedirs(_MOUNT_POINT + SCRATCH)
   for name in _STDIN:
     os.makedirs(os.path.dirname(_MOUNT_POINT + name), exist_ok=True)

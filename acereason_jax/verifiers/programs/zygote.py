@@ -173,6 +173,7 @@ def main(parent: int, descriptor: int, tier: str, newest_abi: int) -> None:
   processes = waiting.open_processes()
   # Done once for all runs, while it sees all of them.
   paths.library_paths()
+  paths.open_paths()
   _volunteer()
   sweep = lambda: None
   try:
