@@ -15,9 +15,9 @@ _FRACTION = re.compile(r'\\[dt]frac(?![a-z])')
 _BARE_FRACTION = re.compile(r'\\frac\s?(\d)\s?(?=\d)')
 # They change how a formula looks, never what it says.
 _TYPESETTING = re.compile(
-  r'\\(?:left|right|[bB]ig{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits'
+  r'\\(?:left|right|big{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits'
   r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname'
-  r')(?![a-zA-Z])'
+  r')(?![a-z])'
 )
 
 
@@ -27,11 +27,13 @@ def tokens(text: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-  r"""One form of Unicode, one \frac, no typesetting, small letters."""
+  r"""One form of Unicode, small letters, one \frac, no typesetting."""
   if not text.isascii():
     text = unicodedata.normalize('NFKC', text)
+  # First, since a copy may be in capitals: \DFRAC.
+  text = text.lower()
   if '\\' in text:
     text = _TYPESETTING.sub(' ', text)
     text = _FRACTION.sub(r'\\frac', text)
     text = _BARE_FRACTION.sub(r'\\frac \1 ', text)
-  return text.lower()
+  return text
