@@ -5,7 +5,6 @@ evaluation that was killed and went on has the same bytes.
 """
 
 import collections
-import hashlib
 import importlib.metadata
 import json
 import os

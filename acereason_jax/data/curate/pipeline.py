@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from acereason_jax import resolve
 from acereason_jax.data.curate import (
   inputs,
+  items,
   judging,
   plan,
   plant,
@@ -90,7 +91,7 @@ class Result(NamedTuple):
   """
 
   reads: Mapping[str, inputs.Read]
-  benchmarks: Mapping[str, inputs.Items]
+  benchmarks: Mapping[str, items.Items]
   before: tuple[values.Row, ...]
   rows: tuple[values.Row, ...]
   dropped: tuple[Change, ...]
@@ -125,7 +126,7 @@ def run(todo: plan.Plan, how: How) -> Result:
     values.Missing: rows need responses.
   """
   reads = inputs.joined(todo.inputs)
-  benchmarks = {b.name: inputs.benchmark(b) for b in todo.benchmarks}
+  benchmarks = {b.name: items.read(b) for b in todo.benchmarks}
   rows = sorted(
     (row for read in reads.values() for row in read.rows), key=_by_id
   )
@@ -134,13 +135,13 @@ def run(todo: plan.Plan, how: How) -> Result:
     key=lambda fate: fate.row.id,
   )
   before = sorted([*rows, *(fate.row for fate in refused)], key=_by_id)
-  items = inputs.distinct({n: b.items for n, b in benchmarks.items()})
+  problems = items.distinct({n: b.items for n, b in benchmarks.items()})
   with contextlib.ExitStack() as stack:
     known = stack.enter_context(state.State(how.folder, how.shard.writer))
     judges = stack.enter_context(judging.Judges(known, how.workers))
     context = values.Context(
       seed=todo.seed,
-      items=items,
+      items=problems,
       attempts=_attempts(todo, rows),
       judge=judges.judge,
       remember=known.remember,
@@ -171,7 +172,7 @@ def _by_id(row: values.Row) -> str:
 
 
 def _groups(rules: Sequence[plan.Rule]) -> Iterator[list[plan.Rule]]:
-  """The rules in order; those of single rows that follow each other together."""
+  """The rules in order; those of single rows in a row stay together."""
   group: list[plan.Rule] = []
   for rule in rules:
     if rule.step.whole is not None and group:

@@ -59,6 +59,8 @@ def settle(
     ValueError: one line; the step broke its contract.
   """
   _check(rule, before, fate)
+  # As plain dicts, because processes send them to each other.
+  fate = fate._replace(evidence=dict(fate.evidence))
   if fate.kind == values.KEPT:
     return fate.row, None, True
   if fate.kind == values.CHANGED:
@@ -174,6 +176,4 @@ def _fate(
     return each(row)
   except (ValueError, RecursionError) as e:
     reason = ' '.join(str(e).split())
-    raise ValueError(
-      f'step {rule.name}: row {row.id!r}: {reason:.300}'
-    ) from e
+    raise ValueError(f'step {rule.name}: row {row.id!r}: {reason:.300}') from e

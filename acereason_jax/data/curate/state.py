@@ -99,8 +99,7 @@ class State:
     if kind not in self._known:
       if not _KIND.fullmatch(kind):
         raise ValueError(
-          f'kind {kind!r:.60}: give a name of at most 40 small letters, digits, '
-          '_ and -'
+          f'kind {kind!r:.60}: give at most 40 small letters, digits, _ and -'
         )
       folder = self._folder / kind
       folder.mkdir(exist_ok=True)
