@@ -139,7 +139,7 @@ def _first_line(record: Mapping[str, Any]) -> str:
 
 
 def _step_line(kind: str, record: Mapping[str, Any]) -> str:
-  reason = f': {record["reason"]}' if record['reason'] else ''
+  reason = f': {record["reason"]}' * (record['reason'] != record['step'])
   evidence = '' if record['evidence'] == '{}' else f'  {record["evidence"]}'
   return f'{kind} by {record["step"]}{reason}{evidence}'
 

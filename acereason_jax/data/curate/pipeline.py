@@ -280,7 +280,8 @@ class _Work:
 
   def _count(self, tally: Tally) -> None:
     self.tallies.append(tally)
-    reasons = ', '.join(f'{name} {n:,}' for name, n in tally.reasons.items())
+    counts = dict(tally.reasons) | {'changed': tally.changed or None}
+    reasons = ', '.join(f'{name} {n:,}' for name, n in counts.items() if n)
     told = f'  ({reasons})' if reasons else ''
     self._how.say(
       f'{tally.name:14} {tally.rows_in:>9,} -> {tally.rows_out:>9,}{told}'

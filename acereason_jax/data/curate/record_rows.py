@@ -100,7 +100,7 @@ def _question(
   """(row, reason why no step can use it, evidence)."""
   asked = {k: v for k, v in told.items() if k.lower() in fields.QUESTION}
   reason, evidence = '', {}
-  if asked and not any(_is_said(v) for v in asked.values()):
+  if not any(_is_said(v) for v in asked.values()):
     reason = 'no problem'
     told = {k: v for k, v in told.items() if k not in asked} | dict(problem='-')
   for name, value in asked.items():
