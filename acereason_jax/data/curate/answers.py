@@ -14,7 +14,7 @@ _WRAPPED = re.compile(
 )
 _COMMAND = re.compile(r'\\[a-zA-Z]+')
 _NO_MARKS = re.compile(r'(?<!\\)[${}]|\\[()\[\],;:! ]|\*\*|[`"\u201c\u201d]')
-_EDGES = ' \t\r\n.,:;?!()[]-_\u2013\u2014/\'#*'
+_EDGES = " \t\r\n.,:;?!()[]-_\u2013\u2014/'#*"
 
 _SENTINELS = frozenset(
   (
@@ -47,10 +47,13 @@ _SEE = re.compile(
 )
 _LETTER = re.compile(
   r'(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is|:)? ?)?'
-  r'(?:\(\s*([A-Ja-j])\s*\)|\[([A-J])\]|([A-J]))\s*[.)]?', re.IGNORECASE
+  r'(?:\(\s*([A-Ja-j])\s*\)|\[([A-J])\]|([A-J]))\s*[.)]?',
+  re.IGNORECASE,
 )
 # (B) 14, B. 14 and B) 14; not (B) + 2.
-_LETTER_AND = re.compile(r'\(([A-J])\)\s*[.:]?\s*[^\s+\-*/^=,(].*|([A-J])[.)]\s+\S.*')
+_LETTER_AND = re.compile(
+  r'\(([A-J])\)\s*[.:]?\s*[^\s+\-*/^=,(].*|([A-J])[.)]\s+\S.*'
+)
 _TRUTHS = frozenset(
   (
     'yes', 'no', 'true', 'false', 'correct', 'incorrect', 'always true',
@@ -62,7 +65,9 @@ _TRUTHS = frozenset(
     'no there is not', 'yes we can', 'no we cannot',
   )
 )  # fmt: skip
-_YES = re.compile(r'(?:yes|no|true|false)\b(?:[,.;:!]| (?:it|they|there|because|since)\b).*')
+_YES = re.compile(
+  r'(?:yes|no|true|false)\b(?:[,.;:!]| (?:it|they|there|because|since)\b).*'
+)
 
 
 def plain(answer: str) -> str:
@@ -130,7 +135,9 @@ _CASES = re.compile(
   r'\b(?:if|when|where|otherwise|for (?:all|even|odd|each|every|some|any|\w ?[=<>])'
   r'|respectively|depending|unless|while|whereas)\b'
 )
-_LABELLED = re.compile(r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]')
+_LABELLED = re.compile(
+  r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'
+)
 
 
 def long(row: Row, chars: int) -> Mapping[str, Any] | None:

@@ -56,7 +56,9 @@ _PROOF = re.compile(
   re.IGNORECASE,
 )
 # It is possible to show that ...; Ann wants to prove that ...
-_TOLD = re.compile(r'(?:to (?:also |then )?(?:prove|disprove|show)\b)', re.IGNORECASE)
+_TOLD = re.compile(
+  r'(?:to (?:also |then )?(?:prove|disprove|show)\b)', re.IGNORECASE
+)
 _TASK = re.compile(
   rf'{_START}(?:try|you (?:are asked|need|have)|your (?:task|job|goal) is|use'
   r'|we (?:want|wish|need)|it is required|the (?:task|problem|goal) is)\b'

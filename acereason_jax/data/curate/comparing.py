@@ -79,7 +79,9 @@ def _differences(
   for group in repeated:
     first = rows[group[0]].answer
     others = dict.fromkeys(rows[at].answer for at in group)
-    pairs += [(group[0], first, o) for o in others if o.strip() != first.strip()]
+    pairs += [
+      (group[0], first, o) for o in others if o.strip() != first.strip()
+    ]
   asked = [
     (rf'\boxed{{{given}}}', wanted)
     for _, first, other in pairs
@@ -105,9 +107,7 @@ def reference(
   A judge that ran out of time says nothing about a reference.
   """
   answers = sorted({row.answer for row in rows})
-  verdicts = dict(
-    zip(answers, context.judge(judge, [(a, a) for a in answers]))
-  )
+  verdicts = dict(zip(answers, context.judge(judge, [(a, a) for a in answers])))
   fates = []
   for row in rows:
     verdict = verdicts[row.answer]

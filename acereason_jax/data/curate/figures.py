@@ -8,11 +8,16 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
-_IMAGE = re.compile(
+IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
   r'|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
+  re.IGNORECASE,
+)
+_WHOLE_IMAGE = re.compile(
+  r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
+  r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}',
   re.IGNORECASE,
 )
 _URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
@@ -86,7 +91,9 @@ _FIGURE = re.compile(
   re.IGNORECASE,
 )
 # The table below is there if it is in words.
-_TABLE_WORDS = re.compile(r'\b(?:table|grid|chart|spreadsheet)s?\b', re.IGNORECASE)
+_TABLE_WORDS = re.compile(
+  r'\b(?:table|grid|chart|spreadsheet)s?\b', re.IGNORECASE
+)
 _TABLE = re.compile(
   r'\\begin\{(?:tabular|array|matrix|[bpvV]matrix|table)|\|.{1,200}\|.{0,200}\n'
   r'|<table|\t.{1,80}\t|&.{1,200}\\\\'
@@ -106,20 +113,32 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   words refer to. With asy='drop' it is a reason itself.
   """
   raw = row.problem[: statements.CHARS]
-  for kind, pattern in (('image', _IMAGE), ('url', _URL)):
+  for kind, pattern in (('image', IMAGE), ('url', _URL)):
     if match := pattern.search(raw):
       return {'kind': kind, 'matched': statements.shown(raw, *match.span())}
   statement = statements.prepared(raw)
   if statement.drawings:
     return {'kind': statement.drawings[0]} if asy == 'drop' else None
-  text = statement.text
+  if words := reference_in_words(raw):
+    return {'kind': 'words', 'matched': words}
+  return None
+
+
+def reference_in_words(raw: str) -> str | None:
+  """The words in which a statement refers to a figure, with some around."""
+  text = statements.prepared(raw).text
   for match in _FIGURE.finditer(text):
     if _PLANE.match(text, max(match.end() - 5, 0)):
       continue
     if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
       continue
-    return {'kind': 'words', 'matched': statements.shown(text, *match.span())}
+    return statements.shown(text, *match.span())
   return None
+
+
+def without_images(raw: str) -> str:
+  """A statement without the addresses of its images."""
+  return _WHOLE_IMAGE.sub(' ', raw)
 
 
 def drawings(row: Row) -> tuple[str, ...]:

@@ -49,7 +49,9 @@ _THOUSANDS = re.compile(r'(?<=\d),(?=\d{3}(?!\d))')
 # 8-sided is 8 sided, and x-1 is no such word.
 _HYPHEN = re.compile(r'(?<=\w)-(?=[^\W\d_]{2})')
 # A decimal point, digits, letters, and the signs that change a formula.
-_SIGNIFICANT = re.compile(r'(?<=\d)\.(?=\d)|[^\W\d_]+|\d+|[^\w\s.,;:?$\'"\\`~&#]')
+_SIGNIFICANT = re.compile(
+  r'(?<=\d)\.(?=\d)|[^\W\d_]+|\d+|[^\w\s.,;:?$\'"\\`~&#]'
+)
 
 
 def tokens(text: str) -> list[str]:

@@ -6,7 +6,9 @@ They are artefacts of books and contests. A label goes away; a sentence such as
 
 import re
 
-_NUMBER = r'(?:[A-Z]{0,2}-?[0-9]{1,4}(?:[.\-][0-9]{1,4}){0,3}[a-z]?|[IVXL]{1,6})'
+_NUMBER = (
+  r'(?:[A-Z]{0,2}-?[0-9]{1,4}(?:[.\-][0-9]{1,4}){0,3}[a-z]?|[IVXL]{1,6})'
+)
 _KINDS = (
   r'(?:problem|exercise|example|question|task|ex|prob|puzzle|challenge|item'
   r'|bonus|variant)'
@@ -50,12 +52,12 @@ _BARE = re.compile(
 )
 _BLANK = re.compile(r'\s*[.:]?\s*')
 # Enumerators further on, which make the first one a part.
-_LATER = re.compile(r'(?:\n|[.?!;:$)] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)')
+_LATER = re.compile(
+  r'(?:\n|[.?!;:$)] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
+)
 _PARTS = re.compile(r'[0-9]{1,2}')
 
-_ANSWER = (
-  r'(?:your |the |all |each )?(?:final |numerical )?(?:answers?|solutions?|result)'
-)
+_ANSWER = r'(?:your |the |all |each )?(?:final |numerical )?(?:answers?|solutions?|result)'
 _ENDING = re.compile(
   r'(?:\A|(?<=[.?!$\]}\n] )|(?<=\n))(?:please )?(?:'
   rf'(?:express|give|write|enter|put|report|submit|provide|leave|state) {_ANSWER}'

@@ -22,8 +22,10 @@ _NO_WORDS = re.compile(
 _PROSE = re.compile(r'[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{1,}')
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['\u2019\u0300-\u036f])*")
 # Scripts that put no blanks between words: Thai to Khmer, kana, Han.
-_UNSPACED = re.compile('[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff'
-                       '\u3400-\u9fff\uf900-\ufaff]')
+_UNSPACED = re.compile(
+  '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff'
+  '\u3400-\u9fff\uf900-\ufaff]'
+)
 _LATIN = re.compile('[A-Za-z\u00c0-\u024f]')
 _ENGLISH = frozenset(
   (

@@ -30,9 +30,13 @@ _NAMED = re.compile(r'[:=.>\-]*(?:[a-z](?:\([a-z]\))?=)?')
 _NUMBER = re.compile(
   r'(-?)(?:\\frac(-?\d{1,40})/(\d{1,40})/|(\d{1,40}(?:\.\d{1,40})?)(?:/(\d{1,40}))?)'
 )
-_FRACTION = re.compile(r'\\[dt]?frac\s?(?:\{\s?(-?\d{1,40})\s?\}|(\d))\s?'
-                       r'(?:\{\s?(\d{1,40})\s?\}|(\d))')
-_GOES_ON = re.compile(r'[\w^/+*=<>(%]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times|%)')
+_FRACTION = re.compile(
+  r'\\[dt]?frac\s?(?:\{\s?(-?\d{1,40})\s?\}|(\d))\s?'
+  r'(?:\{\s?(\d{1,40})\s?\}|(\d))'
+)
+_GOES_ON = re.compile(
+  r'[\w^/+*=<>(%]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times|%)'
+)
 
 
 def leak(row: Row) -> Mapping[str, Any] | None:
@@ -65,9 +69,7 @@ def _begins(after: str, wanted: str, value: Fraction | None) -> bool:
 def _squeezed(text: str) -> str:
   """A text without blanks, `$`, braces and what only sets type."""
   text = unicodedata.normalize('NFKC', text).lower()
-  text = _FRACTION.sub(
-    lambda m: rf'\frac{m[1] or m[2]}/{m[3] or m[4]}/', text
-  )
+  text = _FRACTION.sub(lambda m: rf'\frac{m[1] or m[2]}/{m[3] or m[4]}/', text)
   return _SKIPPED.sub('', text).rstrip('.')
 
 

@@ -6,6 +6,7 @@ the first 32K characters count. Rules anchor at the starts of lines and of
 sentences, since the same words in the middle belong to stories.
 """
 
+import functools
 import re
 import unicodedata
 from typing import NamedTuple
@@ -73,6 +74,8 @@ class Statement(NamedTuple):
   drawings: tuple[str, ...]
 
 
+# A part of the rows goes through all rules before the next one.
+@functools.lru_cache(512)
 def prepared(problem: str) -> Statement:
   """The statement in the form that rules search; linear in its length."""
   text, drawings = _cut_drawings(problem[:CHARS])

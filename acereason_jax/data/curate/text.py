@@ -4,6 +4,7 @@ Each function makes a step: dict(fn='acereason_jax.data.curate.text:parts'). The
 rules are in the files beside this one; each returns evidence, or None.
 """
 
+import dataclasses
 import functools
 import re
 import unicodedata
@@ -86,7 +87,7 @@ def parts() -> Step:
 
 def choice(keep: str = '') -> Step:
   """Multiple choice; keep='value' keeps those whose reference is a value."""
-  _check('choice', 'keep', keep, ('', 'value'))
+  check('choice', 'keep', keep, ('', 'value'))
   return step('choice', choices.choice, keep=keep)
 
 
@@ -110,7 +111,7 @@ def figure(asy: str = 'keep') -> Step:
 
   asy: 'keep' flags those with code of a drawing, 'drop' drops them.
   """
-  _check('figure', 'asy', asy, ('keep', 'drop'))
+  check('figure', 'asy', asy, ('keep', 'drop'))
   return Step('figure', functools.partial(_figure, asy))
 
 
@@ -144,9 +145,7 @@ def reference(judge: Mapping[str, Any] = _READS) -> Step:
 def flagged(row: Row, flag: str) -> Row:
   """The row with one more entry in its column `flags`, once."""
   flags = dict.fromkeys([*row.about.get('flags', ()), flag])
-  return row.__class__(
-    **{**row.__dict__, 'about': {**row.about, 'flags': [*flags]}}
-  )
+  return dataclasses.replace(row, about={**row.about, 'flags': [*flags]})
 
 
 def _normalised(row: Row) -> Fate:
@@ -154,9 +153,7 @@ def _normalised(row: Row) -> Fate:
   answer = clean(row.answer)
   if (problem, answer) == (row.problem, row.answer):
     return kept(row)
-  changed = row.__class__(
-    **{**row.__dict__, 'problem': problem, 'answer': answer}
-  )
+  changed = dataclasses.replace(row, problem=problem, answer=answer)
   evidence = {}
   if label:
     evidence = {'label': label[:200]}
@@ -210,6 +207,7 @@ def _long(
   return fates
 
 
-def _check(name: str, field: str, value: str, known: Sequence[str]) -> None:
+def check(name: str, field: str, value: str, known: Sequence[str]) -> None:
+  """Raises ValueError for a step's argument that is not known."""
   if value not in known:
     raise ValueError(f'{name}: {field}={value!r}: expected one of {[*known]}')
