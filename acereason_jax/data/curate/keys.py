@@ -9,6 +9,8 @@ Unicode and in small letters; a symbol is no token.
 import re
 import unicodedata
 
+from acereason_jax.data.curate import labels
+
 _TOKEN = re.compile(r'[^\W\d_]+|\d+')
 _FRACTION = re.compile(r'\\[dt]frac(?![a-z])')
 # \frac12 is 1 over 2.
@@ -18,6 +20,37 @@ _TYPESETTING = re.compile(
   r'\\(?:left|right|big{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits'
   r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname'
   r')(?![a-z])'
+)
+# Unicode's signs for commands of TeX.
+_SIGNS = str.maketrans(
+  {
+    '\N{MULTIPLICATION SIGN}': ' \\times ',
+    '\N{MIDDLE DOT}': ' \\cdot ',
+    '\N{DOT OPERATOR}': ' \\cdot ',
+    '\N{DIVISION SIGN}': ' \\div ',
+    '\N{LESS-THAN OR EQUAL TO}': ' \\le ',
+    '\N{GREATER-THAN OR EQUAL TO}': ' \\ge ',
+    '\N{NOT EQUAL TO}': ' \\ne ',
+    '\N{MINUS SIGN}': '-',
+    '\N{EN DASH}': '-',
+    '\N{HYPHEN}': '-',
+    '\N{SQUARE ROOT}': ' \\sqrt ',
+    '\N{GREEK SMALL LETTER PI}': ' \\pi ',
+    '\N{DEGREE SIGN}': ' ^\\circ ',
+    '\N{INFINITY}': ' \\infty ',
+    **{sign: f'^{i}' for i, sign in enumerate('\u2070\xb9\xb2\xb3\u2074')},
+    **{chr(0x2070 + i): f'^{i}' for i in range(5, 10)},
+  }
+)
+_LONG_SIGN = re.compile(r'\\(le|ge|ne)q(?![a-z])')
+# x^{2} is x^2.
+_ONE_IN_BRACES = re.compile(r'\{ ?(\w) ?\}')
+_THOUSANDS = re.compile(r'(?<=\d),(?=\d{3}(?!\d))')
+# 8-sided is 8 sided, and x-1 is no such word.
+_HYPHEN = re.compile(r'(?<=\w)-(?=[^\W\d_]{2})')
+# A decimal point, digits, letters, and the signs that change a formula.
+_SIGNIFICANT = re.compile(
+  r'(?<=\d)\.(?=\d)|[^\W\d_]+|\d+|[^\w\s.,;:?$\'"\\`~&#]'
 )
 
 
@@ -37,3 +70,17 @@ def folded(text: str) -> str:
     text = _FRACTION.sub(r'\\frac', text)
     text = _BARE_FRACTION.sub(r'\\frac \1 ', text)
   return text
+
+
+def key(problem: str) -> str:
+  r"""What two statements of one problem share; two problems differ in it.
+
+  The tokens, and besides them the signs that make 3 + 4 and 3 - 4 two problems.
+  Case, blanks, `$`, punctuation, typesetting, a label at the start and a
+  sentence on the form of the answer do not count.
+  """
+  text, _ = labels.without_label(problem)
+  text = folded(labels.without_ending(text).translate(_SIGNS))
+  text = _ONE_IN_BRACES.sub(r' \1 ', _LONG_SIGN.sub(r'\\\1', text))
+  text = _HYPHEN.sub(' ', _THOUSANDS.sub('', text))
+  return ' '.join(_SIGNIFICANT.findall(_BARE_FRACTION.sub(r'\\frac \1 ', text)))

@@ -1,0 +1,146 @@
+"""Statements that need a figure or a link that is not in them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from acereason_jax.data.curate import statements
+from acereason_jax.data.curate.values import Row
+
+# Images and addresses, in the statement as it is written.
+IMAGE = re.compile(
+  r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
+  r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
+  r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
+  r'|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
+  re.IGNORECASE,
+)
+_WHOLE_IMAGE = re.compile(
+  r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
+  r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}',
+  re.IGNORECASE,
+)
+_URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
+
+_PICTURE = (
+  r'(?:figures?|diagrams?|pictures?|drawings?|sketch(?:es)?|illustrations?'
+  r'|images?|photos?|photographs?)'
+)
+_CHART = (
+  r'(?:graphs?|charts?|tables?|grids?|maps?|number lines?|plots?|histograms?'
+  r'|spinners?|nets?|box plots?|scatter ?plots?|dot plots?|pie charts?'
+  r'|bar graphs?|venn diagrams?|spreadsheets?|mazes?|tree diagrams?)'
+)
+_DRAWN = (
+  r'(?:shapes?|triangles?|squares?|rectangles?|circles?|polygons?|solids?|regions?'
+  r'|(?:hexa|penta|octa|paralle?lo)\w+|trapezo?i\w+|quadrilaterals?|patterns?'
+  r'|angles?|boards?|cubes?|prisms?|pyramids?|cones?|cylinders?|curves?|lines?'
+  r'|segments?|arcs?|sectors?|rhombus|kite|semicircles?|clocks?|scales?|paths?|arrangements?'
+  r'|configurations?|blocks?|tiles?|parabolas?|functions?|design|logo|flag)'
+)
+_PLACE = (
+  r'(?:below|above|(?:at|on|to) (?:the )?(?:right|left)|here|opposite|alongside'
+  r'|overleaf|underneath)'
+)
+_SHOWN = (
+  r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given|graphed'
+  r'|plotted|indicated|marked)'
+)
+_SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
+_FIGURE = re.compile(
+  # As shown; but not: as shown by the formula.
+  rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
+  r'(?! (?:by|that|earlier|when|if)\b)'
+  # The figure below, the picture shown on the right, the following diagram.
+  rf'|\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN} )?{_PLACE}\b'
+  rf'|\b{_PICTURE} (?:shown|provided|attached|represents|shows?|illustrates?'
+  r'|depicts?)\b'
+  rf'|\b(?:the|this|these|following|accompanying|adjoining|adjacent|attached|given'
+  rf'|provided|above|below) (?:{_PICTURE}|{_CHART}) (?:below|above|shown|pictured'
+  r'|provided|shows?|at (?:the )?(?:right|left)|on the (?:right|left)'
+  r'|to the (?:right|left))\b(?! (?:at|on) \d| that\b)'
+  rf'|\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
+  rf'(?:{_PICTURE})\b'
+  rf'|\b(?:accompanying|adjoining|attached) {_CHART}\b'
+  # The graph of f is shown below; is shown in the figure.
+  rf'|\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
+  r' (?:(?:in|on|by) (?:the|this|figure)|here|below|above'
+  rf'|(?:at|on|to) (?:the )?(?:right|left)\b)(?: {_PICTURE})?'
+  # In the diagram, ...
+  rf'|(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
+  r'|referring to|based on|according to|see|looking at|look at|study|observe)'
+  rf' (?:the |this |these |each |each of the )?(?:{_PICTURE}\b(?! (?:skat|of)'
+  r')(?=[ ,.:;)?]|\Z)|fig\.)'
+  rf'|\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
+  rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
+  rf'(?:the|this) {_PICTURE}\b'
+  rf'|\b(?:in|from|on) (?:the|this) (?:figure|diagram)(?= ?[.,?;)]|\Z)'
+  # Figure 3, fig. 2(a), see figure; but not the figure 8.
+  r'|(?<!the )(?<!a )(?<!of )\bfig(?:ure|\.)s? ?\(?[0-9]{1,2}(?:[.\-][0-9]{1,2})?'
+  r'(?:\s?\([a-d]\))?(?! (?:shape|skat|pattern|loop|track|knot|times|cm))'
+  r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram|picture'
+  r'|image|graph|sketch|drawing)'
+  # The triangle shown; the spinner pictured below.
+  rf'|\b(?:the|this|these|each|following) (?:\w+ ){{0,2}}?(?:{_DRAWN}|{_CHART})'
+  rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)'
+  rf'|\b(?:the|this|these|each|following) (?:\w+ ){{0,2}}?{_DRAWN}'
+  rf' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]|\Z)'
+  r'(?! the)'
+  rf'|{statements.START}(?:below|here|above) (?:is|are) (?:a|an|the|shown|some|two'
+  rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
+  re.IGNORECASE,
+)
+# The table below is there if it is in words.
+_TABLE_WORDS = re.compile(
+  r'\b(?:table|grid|chart|spreadsheet)s?\b', re.IGNORECASE
+)
+_TABLE = re.compile(
+  r'\\begin\{(?:tabular|array|matrix|[bpvV]matrix|table)|\|.{1,200}\|.{0,200}\n'
+  r'|<table|\t.{1,80}\t|&.{1,200}\\\\'
+)
+# Not a place in a text but one in a plane.
+_PLANE = re.compile(
+  r'\b(?:below|above) (?:the )?(?:\$?[xyz]\$?[ -]?axis|line|curve|plane|ground'
+  r'|zero|sea|water|surface|average|mean|parabola|graph|\$)',
+  re.IGNORECASE,
+)
+
+
+def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
+  """An image, an address, or words that refer to a figure.
+
+  Code in [asy] or tikz is a figure in words: it stands for the one that the
+  words refer to. With asy='drop' it is a reason itself.
+  """
+  raw = row.problem[: statements.CHARS]
+  for kind, pattern in (('image', IMAGE), ('url', _URL)):
+    if match := pattern.search(raw):
+      return {'kind': kind, 'matched': statements.shown(raw, *match.span())}
+  statement = statements.prepared(raw)
+  if statement.drawings:
+    return {'kind': statement.drawings[0]} if asy == 'drop' else None
+  if words := reference_in_words(raw):
+    return {'kind': 'words', 'matched': words}
+  return None
+
+
+def reference_in_words(raw: str) -> str | None:
+  """The words in which a statement refers to a figure, with some around."""
+  text = statements.prepared(raw).text
+  for match in _FIGURE.finditer(text):
+    if _PLANE.match(text, max(match.end() - 5, 0)):
+      continue
+    if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
+      continue
+    return statements.shown(text, *match.span())
+  return None
+
+
+def without_images(raw: str) -> str:
+  """A statement without the addresses of its images."""
+  return _WHOLE_IMAGE.sub(' ', raw)
+
+
+def drawings(row: Row) -> tuple[str, ...]:
+  """Kinds of the drawings in words in a row's statement."""
+  return statements.prepared(row.problem).drawings
