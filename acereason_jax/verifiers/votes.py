@@ -53,9 +53,10 @@ class _Pair(NamedTuple):
 def reader(component: Mapping[str, Any]) -> Reader | None:
   """A function from a response to the answer in it, as the judge finds it.
 
-  `component` is dict(fn='module:verify', **arguments of the judge). That is an attribute of the judge's function, given(response, **arguments);
-  None for a judge without it, such as that of programs. The reader returns
-  None for a response without an answer, which abstains.
+  `component` is dict(fn='module:verify', **arguments of the judge). The
+  function is an attribute of the judge's, given(response, **arguments); None
+  for a judge without it, such as that of programs. The reader returns None for
+  a response without an answer, which abstains.
   """
   arguments = {k: v for k, v in component.items() if k != 'fn'}
   verify = resolve.resolve(component['fn'], 'judge')
@@ -108,9 +109,7 @@ def classes(
   }
 
 
-def _equal(
-  judge: Judge, read: Reader, pairs: Sequence[_Pair]
-) -> set[_Pair]:
+def _equal(judge: Judge, read: Reader, pairs: Sequence[_Pair]) -> set[_Pair]:
   """The pairs that the judge calls equal.
 
   The head is the reference. If it cannot be one, the other answer is.
