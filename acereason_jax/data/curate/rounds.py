@@ -141,7 +141,7 @@ def command(
   arguments = []
   for name, value in told.items():
     many = value if isinstance(value, list | tuple) else [value]
-    arguments += [f'--{name}={each}' for each in many]
+    arguments += [f'--{name}={_flag(each)}' for each in many]
   return ['-m', _COMMAND, *arguments]
 
 
@@ -166,6 +166,10 @@ def run(arguments: Sequence[str]) -> bool:
     f'config.model: generate failed with status {done.returncode}; its reason '
     f'is above; correct it, or run it yourself: {shown(arguments)}'
   )
+
+
+def _flag(value: Any) -> str:
+  return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _line(row: values.Row) -> str:
