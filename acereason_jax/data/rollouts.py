@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax.data import records, sources
+from acereason_jax.data import questions, records, sources
 
 # A rollout of 32K tokens takes 1 MB with its tokens and their logps.
 MAX_LINE_BYTES = 64 << 20
@@ -68,6 +68,18 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             f"{where}: no rollout: expected 'id', 'index' and 'text', as "
             'acereason_jax.generate writes them'
           )
+
+
+def model_key(digests: Mapping[str, Any]) -> str:
+  """A hash that is equal for responses of one model; '' if it is unknown.
+
+  `digests` are those of the weights: `generate` writes them next to its
+  rollouts. A checkpoint has a digest besides that of its model.
+  """
+  model, checkpoint = digests.get('model'), digests.get('checkpoint', '')
+  if not isinstance(model, str) or not isinstance(checkpoint, str):
+    return ''
+  return questions.text_digest(json.dumps([model, checkpoint]))
 
 
 def read_answers(path: str | None) -> dict[str, str] | None:
