@@ -7,7 +7,6 @@ evaluation that was killed and went on has the same bytes.
 import collections
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import pathlib
@@ -29,10 +28,9 @@ from acereason_jax.evaluation import (
   votes,
 )
 from acereason_jax.evaluation.problems import Ready
+from acereason_jax.verifiers import digest
 
 PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'sympy', 'math-verify')
-_ROOT = pathlib.Path(__file__).parent.parent
-_VERIFIERS = 'acereason_jax.verifiers.'
 _STARTS = 'starts.jsonl'
 _MAX_STARTS_BYTES = 16 << 20
 # Of a rollout, as processes tell it to each other.
@@ -49,7 +47,7 @@ def judge_settings(judge: values.Judge) -> dict[str, Any]:
   """
   arguments = {k: v for k, v in judge.verify.items() if k != 'fn'}
   fn = judge.verify['fn']
-  return _plain(dict(fn=fn, arguments=arguments, digest=_source_digest(fn)))
+  return _plain(dict(fn=fn, arguments=arguments, digest=digest.source(fn)))
 
 
 def benchmark_settings(ready: Ready, prompts: str) -> dict[str, Any]:
@@ -78,22 +76,6 @@ def all_judges(ready: Sequence[Ready]) -> dict[str, dict[str, Any]]:
 def _plain(value: Any) -> Any:
   """As JSON gives it back."""
   return json.loads(json.dumps(value))
-
-
-def _source_digest(fn: str) -> str:
-  """SHA-256 of the files that a judge is made of."""
-  module = fn.partition(':')[0]
-  if f'{module}.'.startswith(_VERIFIERS):
-    found = sorted((_ROOT / 'verifiers').rglob('*.py'))
-  else:
-    spec = importlib.util.find_spec(module)
-    origin = spec.origin if spec is not None and spec.has_location else None
-    found = [pathlib.Path(origin)] if origin else []
-  whole = hashlib.sha256()
-  for path in found:
-    name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name
-    whole.update(f'{name}\n'.encode() + path.read_bytes())
-  return whole.hexdigest()
 
 
 # --- outcomes ---------------------------------------------------------------

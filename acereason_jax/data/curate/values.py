@@ -121,6 +121,22 @@ class Step(NamedTuple):
   whole: Callable[[Sequence[Row], Context], Sequence[Fate]] | None = None
 
 
+class Missing(Exception):
+  """Raised by a step: rows need responses that are not there.
+
+  The command writes the rows' questions to prompts.jsonl, says how they are
+  answered, and can go on when they are.
+
+  rows: the rows.
+  n: number of responses that each should have then.
+  """
+
+  def __init__(self, rows: Sequence[Row], n: int):
+    super().__init__(f'{len(rows):,} rows lack responses')
+    self.rows = tuple(rows)
+    self.n = n
+
+
 def kept(row: Row) -> Fate:
   return Fate(KEPT, row)
 
