@@ -27,6 +27,8 @@ from acereason_jax.verifiers.programs import (
 
 # Shorter times are equal: they are mostly the interpreter's.
 LEAST_SECONDS = 0.125
+# Tests whose times are told; those of others are equal to the longest.
+_TIMES = 1000
 # Accepted programs whose numbers differ by less were judged with a tolerance.
 _FLOAT_ERROR = 1e-4
 _SHOWN = 160
@@ -41,8 +43,7 @@ class Trial(NamedTuple):
   differs: kind of that difference: 'letter case', 'order', 'float' for numbers
     that are close, 'output' for others; '' if no output differed.
   flaky: whether it did something else when it ran again.
-  slow: (test, seconds) of tests that took more than LEAST_SECONDS; CPU time,
-    rounded up to a power of two.
+  times: a digit for each test up to the last slow one, see `seconds`.
   """
 
   status: str
@@ -50,12 +51,7 @@ class Trial(NamedTuple):
   note: str = ''
   differs: str = ''
   flaky: bool = False
-  slow: tuple[tuple[int, float], ...] = ()
-
-  @property
-  def seconds(self) -> float:
-    """CPU time of the slowest test, rounded up."""
-    return max((s for _, s in self.slow), default=LEAST_SECONDS)
+  times: str = ''
 
 
 def asked(program: str, seconds: float, twice: bool) -> str:
@@ -65,9 +61,18 @@ def asked(program: str, seconds: float, twice: bool) -> str:
 
 def said(verdict: Verdict) -> Trial:
   """The trial in a verdict that is 'right' or 'wrong'."""
-  fields = json.loads(verdict.detail)
-  slow = tuple((test, seconds) for test, seconds in fields.pop('slow'))
-  return Trial(**fields, slow=slow)
+  return Trial(**json.loads(verdict.detail))
+
+
+def seconds(times: str, test: int | None = None) -> float:
+  """CPU time of a test, or of the slowest: LEAST_SECONDS times a power of two.
+
+  Digit 0 is LEAST_SECONDS or less, digit 3 up to eight times as much.
+  """
+  digits = times[test : test + 1] if test is not None else times
+  if test is not None and test >= _TIMES:
+    digits = times
+  return LEAST_SECONDS * 2 ** max(map(int, digits), default=0)
 
 
 def verify(
@@ -194,7 +199,7 @@ def _trial(ran: list[list[_Ran]], task: tasks.CodeTask) -> Trial:
     '' if flaky else note[:_SHOWN],
     wrong.differs if wrong else '',
     flaky,
-    _slow(ran),
+    _times(ran),
   )
 
 
@@ -202,19 +207,20 @@ def _seen(runs: list[_Ran]) -> list[tuple[str, str]]:
   return [(r.status, r.digest) for r in runs]
 
 
-def _slow(ran: list[list[_Ran]]) -> tuple[tuple[int, float], ...]:
+def _times(ran: list[list[_Ran]]) -> str:
   most: dict[int, float] = collections.defaultdict(float)
   for runs in ran:
     for number, one in enumerate(runs):
-      most[number] = max(most[number], one.seconds)
-  return tuple(
-    (n, rounded_up(s)) for n, s in sorted(most.items()) if s > LEAST_SECONDS
-  )
+      place = min(number, _TIMES - 1)
+      most[place] = max(most[place], one.seconds)
+  digits = (_digit(most[place]) for place in range(len(most)))
+  return ''.join(digits).rstrip('0')
 
 
-def rounded_up(seconds: float) -> float:
-  """The least power of two that is not less."""
-  return 2.0 ** math.ceil(math.log2(seconds))
+def _digit(seconds: float) -> str:
+  if seconds <= LEAST_SECONDS:
+    return '0'
+  return str(min(9, math.ceil(math.log2(seconds / LEAST_SECONDS))))
 
 
 def difference(given: bytes, expected: Any, kind: str) -> str:
@@ -240,7 +246,8 @@ def _between(given: Any, expected: Any) -> str:
     return 'float'
   if texts[0].casefold() == texts[1].casefold():
     return 'letter case'
-  if all(isinstance(v, list) for v in (given, expected)):
-    if sorted(map(json.dumps, given)) == sorted(map(json.dumps, expected)):
-      return 'order'
+  lists = [v for v in (given, expected) if isinstance(v, list)]
+  if len(lists) == 2:
+    left, right = (sorted(map(json.dumps, v)) for v in lists)
+    return 'order' if left == right else 'output'
   return 'output'

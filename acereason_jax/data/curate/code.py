@@ -19,6 +19,11 @@ from acereason_jax.verifiers.programs import tasks
 
 # A longer task is stored; its row refers to the file.
 _INLINE_CHARS = 1 << 16
+_JUDGE = {
+  'fn': 'acereason_jax.verifiers.code:verify',
+  'timeout_seconds': 300.0,
+  'confine': False,
+}
 # Rows whose programs are asked for together.
 _TOGETHER = 64
 T = TypeVar('T')
@@ -50,9 +55,12 @@ def difficulty(
   """Failures of a model's first k responses; out if it never succeeds.
 
   `judge` is the component that judges responses; the code judge by default.
+
+  Its `whole` raises values.Missing: rows have fewer than k responses.
   """
-  judge = dict(judge) or {'fn': 'acereason_jax.verifiers.code:verify'}
-  whole = functools.partial(_difficulty, judge=judge, k=k)
+  if k < 1:
+    raise ValueError(f'k={k}: expected at least 1')
+  whole = functools.partial(_difficulty, judge=dict(judge) or _JUDGE, k=k)
   return values.Step('difficulty', whole=whole)
 
 
@@ -133,7 +141,7 @@ def _converted(
   if source == 'human_eval':
     whole = tuple(row.problem + s for s in row.solutions)
     new = dataclasses.replace(new, solutions=whole)
-  evidence = {'tests left out': left_out} if left_out else types.EMPTY
+  evidence = {'tests left out': left_out} if left_out else {}
   return values.Fate(values.CHANGED, new, '', evidence)
 
 
@@ -252,6 +260,9 @@ def _difficulty(
   k: int,
 ) -> list[values.Fate]:
   fates = []
+  lack = [r for r in rows if len(_texts(r, context, k)) < k]
+  if lack:
+    raise values.Missing(lack, k)
   for part in in_parts(rows):
     texts = [_texts(row, context, k) for row in part]
     pairs = [(t, row.answer) for row, of in zip(part, texts) for t in of]
@@ -274,8 +285,8 @@ def _by_failures(
   right = sum(v.status == 'right' for v in judged)
   counts = {'right': right, 'judged': len(judged)}
   if not judged:
-    why = 'no verdicts' if verdicts else 'no responses'
-    return values.Fate(values.UNDECIDED, row, why, counts)
+    why = {'judge': verdicts[0].status, 'why': verdicts[0].detail}
+    return values.Fate(values.UNDECIDED, row, 'not judged', why)
   if not right:
     return values.dropped(row, 'unsolved', **counts)
   new = dataclasses.replace(

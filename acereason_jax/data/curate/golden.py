@@ -6,6 +6,7 @@ is in the column `golden` of the row: `tests.tests` reads it, and leaves it out.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from acereason_jax import types
 from acereason_jax.data.curate import code, mutants, values
 from acereason_jax.verifiers import code as code_judge
 from acereason_jax.verifiers import trial
+from acereason_jax.verifiers.programs import running
 
 # A right program of a model may take this many times the time of the source's.
 TIME_FACTOR = 4.0
@@ -23,6 +25,9 @@ def component(budget_seconds: float) -> dict[str, Any]:
   return {
     'fn': 'acereason_jax.verifiers.trial:verify',
     'budget_seconds': budget_seconds,
+    # A trial ends by itself, within twice what one submission may take.
+    'timeout_seconds': 2 * running.longest_seconds(budget_seconds) + 60.0,
+    'confine': False,
   }
 
 
@@ -124,14 +129,9 @@ def _trusted(
   row: values.Row, right: Sequence[str], trials: Sequence[trial.Trial]
 ) -> values.Row:
   """The row with the programs that pass, and what is known of them."""
-  slow: dict[int, float] = {}
-  for one in trials:
-    if one.status == 'AC':
-      slow |= {n: max(s, slow.get(n, 0.0)) for n, s in one.slow}
-  found: dict[str, Any] = {
-    'seconds': max(slow.values(), default=trial.LEAST_SECONDS),
-    'slow': [list(pair) for pair in sorted(slow.items())],
-  }
+  times = [t.times for t in trials if t.status == 'AC']
+  found: dict[str, Any] = {'times': _slowest(times)}
+  seconds = trial.seconds(found['times'])
   if differs := next((t for t in trials if t.differs), None):
     found |= {
       'differs': differs.differs,
@@ -143,10 +143,16 @@ def _trusted(
     about = code.flagged(about, 'suspect')
   return dataclasses.replace(
     row,
-    answer=_with_time(row.answer, TIME_FACTOR * found['seconds']),
+    answer=_with_time(row.answer, TIME_FACTOR * seconds),
     solutions=tuple(right),
     about=about,
   )
+
+
+def _slowest(times: Sequence[str]) -> str:
+  """For each test, the longest time."""
+  digits = itertools.zip_longest(*times, fillvalue='0')
+  return ''.join(map(max, digits))
 
 
 def _with_time(answer: str, seconds: float) -> str:

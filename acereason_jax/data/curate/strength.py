@@ -108,8 +108,8 @@ def _tried(
 
 def _seconds(row: values.Row) -> float:
   """CPU time that a test may take."""
-  slowest = row.about.get('golden', {}).get('seconds', trial.LEAST_SECONDS)
-  return max(_LEAST_SECONDS, golden.TIME_FACTOR * slowest)
+  times = row.about.get('golden', {}).get('times', '')
+  return max(_LEAST_SECONDS, golden.TIME_FACTOR * trial.seconds(times))
 
 
 def _passed(
@@ -155,7 +155,7 @@ def trivial(task: tasks.CodeTask) -> list[_Wrong]:
     ]
     expected = task.tests[0].expected
     if len(expected) <= _CONSTANT_CHARS:
-      text = f'import sys\nsys.stdout.write({ascii(expected)})\n'
+      text = f'import sys\nsys.stdout.write({expected!a})\n'
       found.append(_Wrong("the first test's output", text))
     return found
   found = [
@@ -165,7 +165,7 @@ def trivial(task: tasks.CodeTask) -> list[_Wrong]:
   if task.tests and task.kind == 'call':
     expected = json.dumps(task.tests[0].expected)
     if len(expected) <= _CONSTANT_CHARS:
-      constant = f'__import__("json").loads({ascii(expected)})'
+      constant = f'__import__("json").loads({expected!a})'
       text = _function(task, constant)
       found.append(_Wrong("the first test's output", text))
   return found

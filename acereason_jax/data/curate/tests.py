@@ -9,10 +9,9 @@ from typing import Any
 
 from acereason_jax.data.curate import code, values
 from acereason_jax.verifiers import code as code_judge
+from acereason_jax.verifiers import trial
 from acereason_jax.verifiers.programs import compare, tasks
 
-# CPU time of a test that was not slow.
-_USUAL_SECONDS = 0.03
 # Columns of steps before, which only `tests` needs.
 _USED = ('golden', 'killers')
 
@@ -27,12 +26,12 @@ def unique() -> values.Step:
 
 
 def tests(
-  most: int = 64, most_bytes: int = 4 << 20, seconds: float = 15.0
+  most: int = 64, most_bytes: int = 4 << 20, seconds: float = 16.0
 ) -> values.Step:
   """Chooses tests: those that ended wrong programs, then the largest inputs.
 
   They have `most_bytes` together, and the slowest accepted program takes at
-  most `seconds` for all: a quarter of what the judge allows. Comes last.
+  most `seconds` for all: about a quarter of what the judge allows. Comes last.
   """
   for name, value in (('most', most), ('most_bytes', most_bytes)):
     if value < 1:
@@ -69,9 +68,10 @@ def distinct(task: tasks.CodeTask) -> tuple[list[int], int]:
   for number, test in enumerate(task.tests):
     key = _input(test, task.kind)
     known = first.setdefault(key, number)
-    if known != number and key not in bad:
-      if not _same(test.expected, task.tests[known].expected, task):
-        bad.add(key)
+    if known == number or key in bad:
+      continue
+    if not _same(test.expected, task.tests[known].expected, task):
+      bad.add(key)
   return [n for key, n in first.items() if key not in bad], len(bad)
 
 
@@ -105,11 +105,11 @@ def _chosen(
       values.Fate(values.CHANGED, done) if done != row else values.kept(row)
     )
   sizes = [_sizes(t, task.kind) for t in task.tests]
-  slow = dict(row.about.get('golden', {}).get('slow', ()))
+  times = row.about.get('golden', {}).get('times', '')
   left = [most, most_bytes, seconds]
   numbers = []
   for number in _in_order(row, task, [size for size, _ in sizes]):
-    needs = 1, sum(sizes[number]), slow.get(number, _USUAL_SECONDS)
+    needs = 1, sum(sizes[number]), trial.seconds(times, number)
     if all(need <= has for need, has in zip(needs, left)):
       left = [has - need for need, has in zip(needs, left)]
       numbers.append(number)
@@ -119,9 +119,11 @@ def _chosen(
   if len(numbers) < len(sizes):
     answer = code.with_tests(task, sorted(numbers))
     done = dataclasses.replace(done, answer=answer)
-  if done == row:
-    return values.kept(row)
-  return values.Fate(values.CHANGED, done, '', counts)
+  return values.kept(row) if done == row else _changed(done, **counts)
+
+
+def _changed(row: values.Row, **evidence: int) -> values.Fate:
+  return values.Fate(values.CHANGED, row, '', evidence)
 
 
 def _in_order(

@@ -36,7 +36,7 @@ class Row:
   solutions: tuple[str, ...] = ()
   wrong: tuple[str, ...] = ()
   difficulty: float | None = None
-  about: Mapping[str, Any] = types.EMPTY
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Fate(NamedTuple):
