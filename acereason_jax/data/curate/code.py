@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from acereason_jax import types
 from acereason_jax.data import code_tasks, task_store
@@ -26,7 +26,6 @@ _JUDGE = {
 }
 # Rows whose programs are asked for together.
 _TOGETHER = 64
-T = TypeVar('T')
 
 
 def task(source: str, fields: Mapping[str, str] = types.EMPTY) -> values.Step:
@@ -64,9 +63,19 @@ def difficulty(
   return values.Step('difficulty', whole=whole)
 
 
-def in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-  for start in range(0, len(items), _TOGETHER):
-    yield items[start : start + _TOGETHER]
+def in_parts(
+  rows: Sequence[values.Row],
+  context: values.Context,
+  work: Callable[[list[values.Row]], list[values.Fate]],
+) -> list[values.Fate]:
+  """What `work` does with some rows at a time; other shards' rows are kept."""
+  mine = [i for i, row in enumerate(rows) if context.mine(row.id)]
+  fates = [values.kept(row) for row in rows]
+  for start in range(0, len(mine), _TOGETHER):
+    part = mine[start : start + _TOGETHER]
+    for i, fate in zip(part, work([rows[i] for i in part]), strict=True):
+      fates[i] = fate
+  return fates
 
 
 def flagged(about: Mapping[str, Any], flag: str) -> dict[str, Any]:
@@ -169,7 +178,11 @@ def _whole(convert: Callable[..., dict]) -> Callable[..., tuple[dict, int]]:
 
 def _of_row(convert: Callable[[Mapping], dict]) -> Callable:
   """For a converter that takes a row of its source."""
-  return lambda **found: (convert(found), 0)
+
+  def converted(**found: Any) -> tuple[dict, int]:
+    return convert({k: v for k, v in found.items() if v is not None}), 0
+
+  return converted
 
 
 def _asserts(source: str, entry_point: str | None) -> tuple[dict, int]:
@@ -259,19 +272,16 @@ def _difficulty(
   judge: Mapping[str, Any],
   k: int,
 ) -> list[values.Fate]:
-  fates = []
   lack = [r for r in rows if len(_texts(r, context, k)) < k]
   if lack:
     raise values.Missing(lack, k)
-  for part in in_parts(rows):
-    texts = [_texts(row, context, k) for row in part]
-    pairs = [(t, row.answer) for row, of in zip(part, texts) for t in of]
+
+  def work(part: list[values.Row]) -> list[values.Fate]:
+    pairs = [(t, r.answer) for r in part for t in _texts(r, context, k)]
     verdicts = iter(context.judge(judge, pairs))
-    fates += [
-      _by_failures(row, [next(verdicts) for _ in of])
-      for row, of in zip(part, texts)
-    ]
-  return fates
+    return [_by_failures(r, [next(verdicts) for _ in range(k)]) for r in part]
+
+  return in_parts(rows, context, work)
 
 
 def _texts(row: values.Row, context: values.Context, k: int) -> list[str]:

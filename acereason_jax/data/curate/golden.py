@@ -32,7 +32,7 @@ def component(budget_seconds: float) -> dict[str, Any]:
 
 
 def golden(
-  most: int = 5, seconds: float = 15.0, budget_seconds: float = 60.0
+  most: int = 5, seconds: float = 15.0, budget_seconds: float = 240.0
 ) -> values.Step:
   """Keeps tasks whose accepted programs pass the tests, and those programs.
 
@@ -65,7 +65,6 @@ def _one_output(row: values.Row) -> values.Fate:
   return values.dropped(
     row,
     f'special judge: {found["differs"]}',
-    test=found['test'],
     outputs=found['note'],
   )
 
@@ -77,8 +76,7 @@ def _golden(
   seconds: float,
   judge: Mapping[str, Any],
 ) -> list[values.Fate]:
-  fates = []
-  for part in code.in_parts(rows):
+  def work(part: list[values.Row]) -> list[values.Fate]:
     programs = [_chosen(row, most) for row in part]
     pairs = [
       (trial.asked(program, seconds, twice=True), row.answer)
@@ -86,11 +84,12 @@ def _golden(
       for program in of
     ]
     verdicts = iter(context.judge(judge, pairs))
-    fates += [
+    return [
       _fate(row, of, [next(verdicts) for _ in of])
       for row, of in zip(part, programs)
     ]
-  return fates
+
+  return code.in_parts(rows, context, work)
 
 
 def _chosen(row: values.Row, most: int) -> list[str]:
@@ -131,11 +130,10 @@ def _trusted(
   """The row with the programs that pass, and what is known of them."""
   times = [t.times for t in trials if t.status == 'AC']
   found: dict[str, Any] = {'times': _slowest(times)}
-  seconds = trial.seconds(found['times'])
+  seconds = trial.longest(found['times'])
   if differs := next((t for t in trials if t.differs), None):
     found |= {
       'differs': differs.differs,
-      'test': differs.test + 1,
       'note': differs.note,
     }
   about = {**row.about, 'golden': found}

@@ -8,6 +8,7 @@ those. Nothing is executed here.
 import ast
 import contextlib
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -100,7 +101,9 @@ def parsed(program: str) -> ast.Module | None:
   """The syntax tree; None if it is too long, or no Python 3."""
   if len(program) > _SOURCE_CHARS:
     return None
-  with contextlib.suppress(ValueError):
+  with contextlib.suppress(ValueError), warnings.catch_warnings():
+    # Of the program's own text.
+    warnings.simplefilter('ignore')
     return python_source.parsed(program, 'exec')
   return None
 

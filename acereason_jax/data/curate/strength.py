@@ -19,15 +19,12 @@ from acereason_jax.verifiers import code as code_judge
 from acereason_jax.verifiers import trial
 from acereason_jax.verifiers.programs import tasks
 
-# A mutant that takes longer than a right program is wrong; this leaves room for
-# times that are hard to measure.
-_LEAST_SECONDS = 1.0
 _CONSTANT_CHARS = 1 << 16
 _SHOWN = 5
 
 
 def strength(
-  share: float = 0.7, most: int = 50, budget_seconds: float = 60.0
+  share: float = 0.7, most: int = 50, budget_seconds: float = 240.0
 ) -> values.Step:
   """Keeps tasks whose tests at least this share of wrong programs fails.
 
@@ -61,23 +58,21 @@ def _strength(
   most: int,
   judge: Mapping[str, Any],
 ) -> list[values.Fate]:
-  fates = []
-  for part in code.in_parts(rows):
+  def work(part: list[values.Row]) -> list[values.Fate]:
     simple = [trivial(code_judge.task_of(row.answer)) for row in part]
     tried = _tried(part, simple, context, judge)
+    easy = [_passed(*pair) for pair in zip(simple, tried)]
     # Nothing more is asked about a task that they pass.
     wrong = [
-      [] if _passed(of, found) else _wrong(row, most)
-      for row, of, found in zip(part, simple, tried)
+      [] if passed else _wrong(row, most) for row, passed in zip(part, easy)
     ]
-    killed = _tried(part, wrong, context, judge)
-    fates += [
-      _fate(row, share, _passed(*first), *second)
-      for row, first, second in zip(
-        part, zip(simple, tried), zip(wrong, killed)
-      )
+    ended = _tried(part, wrong, context, judge)
+    return [
+      _fate(row, share, passed, programs, verdicts)
+      for row, passed, programs, verdicts in zip(part, easy, wrong, ended)
     ]
-  return fates
+
+  return code.in_parts(rows, context, work)
 
 
 def _wrong(row: values.Row, most: int) -> list[_Wrong]:
@@ -107,9 +102,9 @@ def _tried(
 
 
 def _seconds(row: values.Row) -> float:
-  """CPU time that a test may take."""
+  """CPU time that a test may take: many mutants never end."""
   times = row.about.get('golden', {}).get('times', '')
-  return max(_LEAST_SECONDS, golden.TIME_FACTOR * trial.seconds(times))
+  return golden.TIME_FACTOR * trial.longest(times)
 
 
 def _passed(

@@ -109,7 +109,7 @@ def _chosen(
   left = [most, most_bytes, seconds]
   numbers = []
   for number in _in_order(row, task, [size for size, _ in sizes]):
-    needs = 1, sum(sizes[number]), trial.seconds(times, number)
+    needs = 1, sum(sizes[number]), trial.of_test(times, number)
     if all(need <= has for need, has in zip(needs, left)):
       left = [has - need for need, has in zip(needs, left)]
       numbers.append(number)
