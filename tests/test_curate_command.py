@@ -1,4 +1,4 @@
-"""`python -m acereason_jax.curate` as a user calls it, also while it is killed."""
+"""`python -m acereason_jax.curate` as a user calls it, and as it is killed."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_missing_responses_end_with_the_command_that_makes_them(tmp_path):
   assert (status, errors) == (75, '')
   prompts = (tmp_path / 'out' / 'prompts.jsonl').read_text().splitlines()
   assert json.loads(prompts[0]) == dict(id='q0', problem='What is 0 plus 1?')
-  assert '3 rows lack responses' in said and '--n=4' in said
+  assert '3 rows need responses, 4 each' in said and '--n=4' in said
   assert not (tmp_path / 'out' / 'rows.parquet').exists()
   answers.touch()
   status, _, errors = call(tmp_path)

@@ -77,7 +77,6 @@ def test_columns_with_other_names(tmp_path):
     level='0.5',
     right=['a', ' ', 'b'],
     tags=['x', {'y': [1]}],
-    contest='c1',
     id='not this',
     difficulty='hard',
   )
@@ -92,7 +91,6 @@ def test_columns_with_other_names(tmp_path):
       date='when',
       difficulty='level',
       solutions='right',
-      source='contest',
     ),
     keep=('tags',),
     prefix='p-',
@@ -101,7 +99,7 @@ def test_columns_with_other_names(tmp_path):
   assert (found.url, found.date) == ('https://example.org', '2024-08-02')
   assert (found.difficulty, found.solutions) == (0.5, ('a', 'b'))
   assert found.about == {'tags': ['x', {'y': ['1']}]}
-  assert found.source == 'c1'
+  assert found.source == 'mine'
 
 
 def test_columns_that_mean_something_else_are_left_alone(tmp_path):

@@ -453,7 +453,37 @@ def test_values_of_rows_stay_what_they_are(tmp_path):
     tokens=None,
     right=None,
     judged=None,
+    model=None,
     flags=[],
     about='{}',
   )
   assert found == expected
+
+
+def test_a_step_sees_only_its_inputs(tmp_path):
+  two = [row | dict(id=f'z{row["id"]}') for row in problems(29, seed=1)]
+  two.append(two[0] | dict(id='again'))
+  c = config(
+    tmp_path / 'out',
+    write(tmp_path / 'p', problems(30)),
+    SHORT | dict(only=('mine',)),
+    SAME | dict(only=('two',)),
+  )
+  c.inputs.two = curation.source(write(tmp_path / 'q', two))
+  run(c)
+  dropped = table(c.out, outputs.DROPPED)
+  assert {(r['step'], r['source']) for r in dropped} == {
+    ('short', 'mine'),
+    ('same', 'two'),
+  }
+  alone = config(tmp_path / 'alone', str(tmp_path / 'q'), SAME)
+  run(alone)
+  assert {r['id'] for r in dropped if r['source'] == 'two'} == {
+    r['id'] for r in table(alone.out, outputs.DROPPED)
+  }
+  c.steps = (SHORT | dict(most=10**6, only=('two',)),)
+  with pytest.raises(ValueError, match='short: drops all 30 rows'):
+    run(c)
+  c.steps = (SHORT | dict(only=('three',)),)
+  with pytest.raises(ValueError, match='names of inputs, which are mine, two'):
+    run(c)

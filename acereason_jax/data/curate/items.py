@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from acereason_jax.data import fields
 from acereason_jax.data.curate import (
   input_files,
+  inputs,
   keys,
   plan,
   record_rows,
@@ -36,6 +37,11 @@ def read(source: plan.Benchmark) -> Items:
   """
   where = f'config.benchmarks.{source.name}'
   found, files = [], {}
+  if source.rows is not None:
+    found = [
+      values.Item(source.name, row.id, row.problem)
+      for row in inputs.built(source.rows, f'{where}.rows')
+    ]
   for path in input_files.paths(source.paths, source.revision):
     names = (source.field,) if source.field else _STATEMENTS
     file = input_files.opened(path, source.format, [*names, source.id or 'id'])
@@ -47,7 +53,7 @@ def read(source: plan.Benchmark) -> Items:
   if able < _LEAST:
     raise ValueError(
       f'{where}: {able} of {len(found)} problems hold a word or a number; '
-      f'expected at least {_LEAST}: is {source.paths[0]} its file?'
+      f'expected at least {_LEAST}: is that its file?'
     )
   return Items(tuple(found), files)
 

@@ -21,7 +21,7 @@ NEEDED = dict(problem=fields.QUESTION, answer=(*fields.ANSWER, fields.REWARD))
 _MAX_CHARS = 1 << 20
 _DAY = re.compile(r'(\d{4}-\d{2}-\d{2})(?!\d)', re.ASCII)
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
-_TEXTS = ('url', 'date', 'starter', 'source')
+_TEXTS = ('url', 'date', 'starter')
 _PROGRAMS = ('solutions', 'wrong')
 
 
@@ -39,7 +39,7 @@ def columns(source: plan.Input) -> list[str]:
 
   '' in `fields` leaves a column out.
   """
-  usual = [c for c in plan.COLUMNS if c not in (*NEEDED, 'source')]
+  usual = [c for c in plan.COLUMNS if c not in NEEDED]
   named = [*source.fields.values(), *(source.fields.get(c, c) for c in usual)]
   return [*filter(None, named), *source.keep]
 
@@ -61,7 +61,7 @@ def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
     id='',
     problem=found.question,
     answer=found.answer,
-    source=texts['source'] or source.name,
+    source=source.name,
     url=texts['url'],
     date=day[1] if day else '',
     starter=texts['starter'],
@@ -118,9 +118,7 @@ def _is_said(value: Any) -> bool:
 
 
 def _of(record: Mapping[str, Any], source: plan.Input, name: str) -> Any:
-  # A column 'source' of a data set means what it likes, so it must be named.
-  usual = '' if name == 'source' else name
-  return record.get(source.fields.get(name, usual))
+  return record.get(source.fields.get(name, name))
 
 
 def _content_id(row: values.Row, source: plan.Input) -> str:
