@@ -254,7 +254,9 @@ def test_nothing_is_run_twice(tmp_path):
 
 
 def _strength(tests, solution, wrong=(), **arguments):
-  row = curate_code.row(curate_code.task(tests), solution, wrong=wrong)
+  row = curate_code.row(
+    curate_code.task(tests), solution, wrong=wrong, golden={'times': ''}
+  )
   return curate_code.of(strength.strength(**arguments), row)
 
 
@@ -335,6 +337,13 @@ def test_trivial_programs(answer, solution, name):
   assert name in fate.evidence['passes']
 
 
+def test_a_solution_that_fails_has_no_mutants():
+  """If `golden` only flags, its failures must not look like strong tests."""
+  row = curate_code.row(curate_code.task(DOUBLES), 'print(1)')
+  fate = curate_code.of(strength.strength(), row)
+  assert fate.evidence == {'programs': 0, 'failed': 0}
+
+
 def test_mutants_that_never_end_are_ended():
   program = """
 n = int(input())
@@ -356,7 +365,7 @@ def test_killers_fail_all_that_any_test_fails():
   program = CLAMP.replace('print(clamp(*map(int, input().split())))', '')
   tests = [(i, sorted([i[0], 0, 5])[1]) for i in inputs]
   answer = curate_code.call_task(tests, fn='clamp')
-  row = curate_code.row(answer, program)
+  row = curate_code.row(answer, program, golden={'times': ''})
   fate = curate_code.of(strength.strength(share=0.0), row)
   some = len(fate.row.about['killers'])
   assert some < 6
@@ -364,7 +373,8 @@ def test_killers_fail_all_that_any_test_fails():
   assert len(code_judge.task_of(chosen.row.answer).tests) == some
   assert chosen.row.about == {}
   again = curate_code.of(
-    strength.strength(share=0.0), dataclasses.replace(chosen.row)
+    strength.strength(share=0.0),
+    dataclasses.replace(chosen.row, about=row.about),
   )
   assert again.evidence == fate.evidence
 

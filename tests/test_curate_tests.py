@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import pickle
 import random
 import textwrap
 
@@ -12,7 +13,13 @@ import pytest
 from hypothesis import strategies as st
 
 from acereason_jax import types
-from acereason_jax.data.curate import code, mutants, values
+from acereason_jax.data.curate import (
+  code,
+  golden,
+  mutants,
+  strength,
+  values,
+)
 from acereason_jax.data.curate import tests as tests_lib
 from acereason_jax.verifiers import code as code_judge
 
@@ -275,6 +282,33 @@ def test_what_cannot_be_converted_says_why(source, row, why):
   assert why in fate.evidence['why']
   assert '\n' not in fate.evidence['why']
   assert fate.row == row
+
+
+def test_rows_that_are_flagged_as_no_tasks_go_through():
+  row = curate_code.row('no task', 'print(1)', wrong=['print(2)'])
+  steps = tests_lib.unique(), tests_lib.tests()
+  assert [curate_code.of(step, row).row for step in steps] == [row, row]
+  fate = curate_code.of(strength.strength(), row)
+  assert fate.evidence == {'programs': 0, 'failed': 0}
+
+
+def test_a_stored_task_that_is_gone_is_an_error(tmp_path, monkeypatch):
+  monkeypatch.setenv('ACEREASON_TASKS', str(tmp_path / 'tasks'))
+  row = curate_code.row(json.dumps({'tests': '0' * 64}))
+  for step in (code.task('apps'), tests_lib.unique(), tests_lib.tests()):
+    with pytest.raises(ValueError, match='there is no such stored task'):
+      curate_code.of(step, row)
+
+
+def test_steps_go_to_other_processes():
+  steps = (
+    *(code.task(source) for source in ('apps', 'codecontests', 'asserts')),
+    *(tests_lib.unique(), tests_lib.tests(), golden.one_output()),
+  )
+  row = values.Row('a', 'p', CASES)
+  for step in steps:
+    again = pickle.loads(pickle.dumps(step.each))
+    assert again(row).kind == step.each(row).kind
 
 
 def test_an_unknown_source():

@@ -15,7 +15,7 @@ from acereason_jax import types
 from acereason_jax.data import code_tasks, task_store
 from acereason_jax.data.curate import values
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import tasks
+from acereason_jax.verifiers.programs import stored, tasks
 
 # A longer task is stored; its row refers to the file.
 _INLINE_CHARS = 1 << 16
@@ -130,10 +130,24 @@ def _record(test: tasks.Test, kind: str) -> dict[str, Any]:
   return {'args': list(test.args), 'expected': test.expected}
 
 
+def task_of(row: values.Row) -> tasks.CodeTask | None:
+  """The task of a row; None if its answer is none, and `task` flagged it.
+
+  Raises:
+    ValueError: one line; the task's file cannot be read.
+  """
+  try:
+    return code.task_of(row.answer)
+  except stored.Unreadable:
+    raise
+  except ValueError:
+    return None
+
+
 def _converted(
   row: values.Row, source: str, fields: Mapping[str, str]
 ) -> values.Fate:
-  if _is_task(row.answer):
+  if task_of(row):
     return values.kept(row)
   names, convert = _SOURCES[source]
   names = {**names, **fields}
@@ -152,13 +166,6 @@ def _converted(
     new = dataclasses.replace(new, solutions=whole)
   evidence = {'tests left out': left_out} if left_out else {}
   return values.Fate(values.CHANGED, new, '', evidence)
-
-
-def _is_task(answer: str) -> bool:
-  try:
-    return bool(code.task_of(answer))
-  except ValueError:
-    return False
 
 
 def _field(row: values.Row, place: str) -> Any:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from acereason_jax import types
 from acereason_jax.data.curate import code, golden, mutants, values
-from acereason_jax.verifiers import code as code_judge
 from acereason_jax.verifiers import trial
 from acereason_jax.verifiers.programs import tasks
 
@@ -59,7 +58,7 @@ def _strength(
   judge: Mapping[str, Any],
 ) -> list[values.Fate]:
   def work(part: list[values.Row]) -> list[values.Fate]:
-    simple = [trivial(code_judge.task_of(row.answer)) for row in part]
+    simple = [trivial(code.task_of(row)) for row in part]
     tried = _tried(part, simple, context, judge)
     easy = [_passed(*pair) for pair in zip(simple, tried)]
     # Nothing more is asked about a task that they pass.
@@ -77,8 +76,9 @@ def _strength(
 
 def _wrong(row: values.Row, most: int) -> list[_Wrong]:
   """Mutants, and what the source refused."""
-  found = mutants.of(row.solutions[0], most) if row.solutions else []
-  refused = mutants.some(row.wrong, most)
+  # Mutants of a program that no one found right would prove nothing.
+  found = mutants.of(row.solutions[0], most) if 'golden' in row.about else []
+  refused = mutants.some(row.wrong, most) if code.task_of(row) else []
   return [
     *(_Wrong(m.change, m.text) for m in found),
     *(_Wrong('refused by the source', text) for text in refused),
@@ -141,8 +141,10 @@ def _fate(
   return values.Fate(values.CHANGED, new, '', counts)
 
 
-def trivial(task: tasks.CodeTask) -> list[_Wrong]:
+def trivial(task: tasks.CodeTask | None) -> list[_Wrong]:
   """Programs that no good tests let pass."""
+  if task is None:
+    return []
   if task.kind == 'stdin':
     found = [
       _Wrong('an empty program', ''),

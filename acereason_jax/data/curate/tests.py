@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from acereason_jax.data.curate import code, values
-from acereason_jax.verifiers import code as code_judge
 from acereason_jax.verifiers import trial
 from acereason_jax.verifiers.programs import compare, tasks
 
@@ -43,9 +42,11 @@ def tests(
 
 
 def _unique(row: values.Row) -> values.Fate:
-  task = code_judge.task_of(row.answer)
+  task = code.task_of(row)
+  if not task or task.kind == 'check':
+    return values.kept(row)
   numbers, conflicts = distinct(task)
-  if task.kind == 'check' or len(numbers) == len(task.tests):
+  if len(numbers) == len(task.tests):
     return values.kept(row)
   counts = {'tests': len(task.tests), 'left': len(numbers)}
   if conflicts:
@@ -97,10 +98,10 @@ def _same(given: Any, expected: Any, task: tasks.CodeTask) -> bool:
 def _chosen(
   row: values.Row, most: int, most_bytes: int, seconds: float
 ) -> values.Fate:
-  task = code_judge.task_of(row.answer)
+  task = code.task_of(row)
   about = {k: v for k, v in row.about.items() if k not in _USED}
   done = dataclasses.replace(row, about=about)
-  if task.kind == 'check':
+  if not task or task.kind == 'check':
     return (
       values.Fate(values.CHANGED, done) if done != row else values.kept(row)
     )
