@@ -24,9 +24,13 @@ _CHOOSE = re.compile(
   r'|\bwhich (?:of|one|option|choice|answer|statement)',
   re.IGNORECASE,
 )
+_WHICH = re.compile(r'\bwhich\b', re.IGNORECASE)
 # A first label that needs no bracket: at the start of a line or a sentence.
 _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
+)
+_OF_THE_ABOVE = re.compile(
+  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)', re.IGNORECASE
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
@@ -46,6 +50,8 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
+  if match := _OF_THE_ABOVE.search(text):
+    return {'matched': statements.shown(text, *match.span())}
   return None
 
 
@@ -84,7 +90,8 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
     return False
   if not run[0]['letter'].isupper():
     asked = any(statements.asks(f'\n{piece.strip()}') for piece in pieces)
-    return len(run) > 2 and bool(_CHOOSE.search(stem)) and not asked
+    chosen = _CHOOSE.search(stem) or _WHICH.search(stem)
+    return len(run) > 2 and bool(chosen) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):
     return any(map(_CHOOSE.search, (stem, *after)))

@@ -25,7 +25,7 @@ _TRUE = re.compile(
   r'|true or false)'
   r'|\b(?:answer|respond|reply)(?: with| by)?:? (?:only |just |simply )?["\'(]{0,2}'
   r'(?:yes or no|yes/no|true/false|true or false)\b|\byes or no ?[?.)]* ?\Z'
-  r'|\(yes(?: or |/)no\)',
+  r'|\(yes(?: or |/)no\)|(?:\A|\n|[.?!] |\()t(?:rue)?(?: or |/| / )f(?:alse)?[:?.)]',
   re.IGNORECASE,
 )
 _COUNTS = re.compile(
@@ -52,7 +52,7 @@ _PROOF = re.compile(
   r'(?:dis)?prove (?:that|it|this|whether|why|or disprove|your (?:answer|claim'
   r'|result|conjecture|statement|assertion)|the (?:following|inequality|identity'
   r'|claim|statement|formula|result|theorem|conjecture)|\$|:)'
-  r'|show that)',
+  r'|show that)|\b(?:can|could|how (?:do|can|would|could)) you (?:prove|show that)',
   re.IGNORECASE,
 )
 # It is possible to show that ...; Ann wants to prove that ...

@@ -102,7 +102,7 @@ _INTERACTIVE = re.compile(
   r'|\b(?:to|then|and|should|must) flush\b(?= ?[.,;)]| after| once| it\b)'
   r'|\b(?:judge|jury|grader|jury\'s program|system|checker) (?:will )?(?:respond|repl'
   r'|answers? (?:your|each|the) (?:quer|question))'
-  r'|\b(?:communicate|interact) with (?:the |an? )?(?:judge|jury|grader|hidden'
+  r'|\b(?:communicates?|interacts?) with (?:the |an? )?(?:judge|jury|grader|hidden'
   r'|interactor|program|library|system|testing)'
   r'|\b(?:ask|make|perform|send|submit|use) (?:up to|at most|no more than|not more than)'
   r' [^.?!\n]{1,25}(?:queries|questions|requests|guesses|calls)\b'
@@ -127,9 +127,9 @@ _CLASSES = re.compile(
 )
 _CLASS = re.compile(r'^[ \t]{0,8}class +(\w{1,60})', re.MULTILINE)
 _DESIGN = re.compile(
-  r'\b(?:implement|design|complete|write|create) (?:the |a |an )?(?:data structure'
+  r'\b(?i:implement|design|complete|write|create) (?:the |a |an )?(?:data structure'
   r' )?(?:called |named )?[`\'"]{0,2}[A-Z]\w{2,40}[`\'"]{0,2} class\b'
-  r'|\bobject will be instantiated and called\b|\b(?:implement|complete|fill in) the'
+  r'|\bobject will be instantiated and called\b|\b(?i:implement|complete|fill in) the'
   r' (?:class|following class|class template|template|given (?:class|template))\b'
   r'|\b(?:initiali[sz]es? the|constructor of the) [`\'"]{0,2}[A-Z]\w+[`\'"]{0,2} (?:object'
   r'|class)\b|\bdo not (?:change|modify) the (?:class|template|signature of the class)'
@@ -157,7 +157,7 @@ _EXAMPLES = re.compile(
   r'|output\b|constraints?\b)',
   re.IGNORECASE,
 )
-_STANDS_ALONE = 40
+_STANDS_ALONE = 12
 
 
 def special_judge() -> Step:
@@ -221,8 +221,7 @@ def _special(row: Row) -> Mapping[str, Any] | None:
       if kind == 'order' or not _CHOSEN.search(_after(words, match)):
         return {'kind': kind, 'matched': statements.shown(words, *match.span())}
   for match in _CASE.finditer(words):
-    around = words[max(0, match.start() - 100) : match.end() + 100]
-    if _CASE_OF_OUTPUT.search(around):
+    if _CASE_OF_OUTPUT.search(_sentence(words, match)):
       return {'kind': 'case', 'matched': statements.shown(words, *match.span())}
   match = _ERROR.search(words)
   if match and not tolerance.allowed_error(row.problem):
@@ -237,6 +236,14 @@ def _after(words: str, match: re.Match) -> str:
   )
   rest = words[match.start() + max(any_at, 0) :][:160]
   return re.split(r'[.?!\n]', rest, maxsplit=1)[0]
+
+
+def _sentence(words: str, match: re.Match) -> str:
+  """The sentence around a match, at most 200 characters on each side."""
+  before = words[max(0, match.start() - 200) : match.start()]
+  after = words[match.end() : match.end() + 200]
+  start = max(before.rfind(mark) for mark in '.?!\n') + 1
+  return before[start:] + match[0] + re.split(r'[.?!\n]', after, maxsplit=1)[0]
 
 
 def _interactive(row: Row) -> Mapping[str, Any] | None:

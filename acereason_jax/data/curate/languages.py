@@ -47,7 +47,8 @@ def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
   words = [w.lower() for w in _WORD.findall(text)]
   unspaced = len(_UNSPACED.findall(text))
   # Two of its signs make about a word.
-  if len(text.split()) + unspaced // 2 < _LEAST_WORDS:
+  spaced = sum(any(map(str.isalpha, word)) for word in text.split())
+  if spaced + unspaced // 2 < _LEAST_WORDS:
     return None
   english = [word for word in words if word in _ENGLISH]
   if accepted == 'en' and (

@@ -17,7 +17,7 @@ _MARK = re.compile(
   r'|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then|thus'
   r'|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be|should be'
-  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|\.(?= ?\S))'
+  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]| [-\u2013\u2014](?= )|\.(?= ?\S))'
   r'|\bans(?:wer)?\s?[\])]\s?:?',
   re.IGNORECASE,
 )
@@ -26,7 +26,7 @@ _SKIPPED = re.compile(
   r'\\(?:left|right|displaystyle|boxed|fbox|(?:text|math)(?:bf|rm|it|sf)?|mbox'
   r'|[,;:!() \[\]])(?![a-zA-Z])|[$\s*{}"\u201c\u201d~]|(?<=\d),(?=\d{3}(?!\d))'
 )
-_NAMED = re.compile(r'[:=.>\-]*(?:[a-z](?:\([a-z]\))?=)?')
+_NAMED = re.compile(r'[:=.>\-]*(?:[a-z0-9()+\-*^_|/]{1,20}=)?')
 _NUMBER = re.compile(
   r'(-?)(?:\\frac(-?\d{1,40})/(\d{1,40})/|(\d{1,40}(?:\.\d{1,40})?)(?:/(\d{1,40}))?)'
 )

@@ -25,6 +25,8 @@ _BREAKS = re.compile(
   r'(?![a-zA-Z])|<(?:br|/?p|/?div|/?li|/?[ou]l|/?tr)\s{0,4}/?>',
   re.IGNORECASE,
 )
+# \\item[(a)] has its own label.
+_ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
 _GAPS = re.compile(
   r'\\(?:q?quad|,|;|:|!|>| )|\\[hv]space\*?\{[^{}]{0,12}\}|(?<!\\)~|&nbsp;'
   r'|\\(?:noindent|hfill|left|right|displaystyle)(?![a-zA-Z])|\*\*'
@@ -83,7 +85,7 @@ def prepared(problem: str) -> Statement:
     text = unicodedata.normalize('NFKC', text.translate(_CIRCLED))[:CHARS]
   if '\\' in text or '<' in text or '&' in text or '*' in text or '~' in text:
     text = _WRAPPED.sub(r'\1', text)
-    text = _GAPS.sub(' ', _BREAKS.sub('\n', text))
+    text = _GAPS.sub(' ', _BREAKS.sub('\n', _ITEM.sub(r'\n\1 ', text)))
   text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
   return Statement(_BULLETS.sub('\n', text).strip(), drawings)
 
