@@ -30,7 +30,8 @@ _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
 _OF_THE_ABOVE = re.compile(
-  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)', re.IGNORECASE
+  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
+  re.IGNORECASE,
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
