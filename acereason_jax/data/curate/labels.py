@@ -56,7 +56,7 @@ _BARE = re.compile(
 _BLANK = re.compile(r'\s*[.:]?\s*')
 # Enumerators further on, which make the first one a part.
 _LATER = re.compile(
-  r'(?:\n|[.?!;:$)] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
+  r'(?:\n|[.?!;:$)}\]] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
 )
 _PARTS = re.compile(r'[0-9]{1,2}')
 
@@ -65,7 +65,7 @@ _ANSWER = (
   r'(?:answers?|solutions?|result)'
 )
 _ENDING = re.compile(
-  r'(?:\A|(?<=[.?!$\]}\n] )|(?<=\n))(?:please )?(?:'
+  r'(?:\A|(?<=[.?!$\]})"] )|(?<=\n))(?:please )?(?:'
   rf'(?:express|give|write|enter|put|report|submit|provide|leave|state)'
   rf' {_ANSWER}'
   r'\b[^.?!\n]{0,200}'

@@ -30,7 +30,8 @@ _SKIPPED = re.compile(
   r'\\(?:left|right|displaystyle|boxed|fbox|(?:text|math)(?:bf|rm|it|sf)?|mbox'
   r'|[,;:!() \[\]])(?![a-zA-Z])|[$\s*{}"\u201c\u201d~]|(?<=\d),(?=\d{3}(?!\d))'
 )
-_NAMED = re.compile(r'[:=.>\-]*(?:[a-z0-9()+\-*^_|/]{1,20}=)?')
+_OPENING = re.compile(r'[:=>]*')
+_NAMED = re.compile(r'[:=.>]*(?:[a-z0-9()+\-*^_|/]{1,20}=)?')
 _NUMBER = re.compile(
   r'(-?)(?:\\frac(-?\d{1,40})/(\d{1,40})/'
   r'|(\d{1,40}(?:\.\d{1,40})?)(?:/(\d{1,40}))?)'
@@ -58,7 +59,9 @@ def leak(row: Row) -> Mapping[str, Any] | None:
       return None
     end = match.end()
     after = _squeezed(problem[end : end + 3 * len(row.answer) + 80])
-    if _begins(after[_NAMED.match(after).end() :], wanted, value):
+    # x = 5 may be the reference, or name it.
+    starts = _OPENING.match(after).end(), _NAMED.match(after).end()
+    if any(_begins(after[start:], wanted, value) for start in starts):
       return {'matched': statements.shown(problem, match.start(), end + 40)}
   return None
 
