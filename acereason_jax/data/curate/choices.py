@@ -30,7 +30,8 @@ _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
 _OF_THE_ABOVE = re.compile(
-  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)', re.IGNORECASE
+  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
+  re.IGNORECASE,
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
@@ -90,7 +91,7 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
     return False
   if not run[0]['letter'].isupper():
     asked = any(statements.asks(f'\n{piece.strip()}') for piece in pieces)
-    chosen = _CHOOSE.search(stem) or _WHICH.search(stem)
+    chosen = any(map(_WHICH.search, (stem, tail))) or _CHOOSE.search(text)
     return len(run) > 2 and bool(chosen) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):

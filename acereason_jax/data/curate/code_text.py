@@ -32,11 +32,13 @@ _RIGHT = (
   r'|permutations?|sequences?|strings?|arrays?|paths?|orders?|orderings?|sets?'
   r'|trees?|graphs?|matri(?:x|ces)|integers?|numbers?|pairs?|values?|routes?'
   r'|plans?|schedules?|constructions?|colou?rings?|partitions?|subsets?|cycles?'
-  r'|subsequences?|such \w+|of them|optimal \w+|valid \w+|possible \w+|correct \w+)'
+  r'|subsequences?|such \w+|of them|optimal \w+|valid \w+|possible \w+'
+  r'|correct \w+)'
 )
 # In the sentence after them, a rule chooses one of several.
 _CHOSEN = re.compile(
-  r'\b(?:lexicographical\w*|smallest|largest|minimum|minimal|maximum|maximal|first'
+  r'\b(?:lexicographical\w*|smallest|largest|minimum|minimal|maximum|maximal'
+  r'|first'
   r'|last|earliest|latest|least|greatest|shortest|longest|leftmost|rightmost'
   r'|lowest|highest|number of|how many|count|modulo|alphabetical\w*|ascending'
   r'|descending|increasing|decreasing|sorted)\b',
@@ -48,12 +50,15 @@ _SEVERAL = re.compile(
   rf' (?:\w+ ){{0,3}}?{_RIGHT}\b[^.?!\n]{{0,80}}?[,.;]? ?[^.?!\n]{{0,60}}?'
   rf'\b(?:any|either|an arbitrary|one) (?:of (?:them|these|those|the)|one|valid'
   rf'|such|correct|possible|suitable|optimal|{_RIGHT})\b'
-  rf'|\b{_OUTPUT} (?:any|an arbitrary|either)(?: one)?(?: of)?(?: the| these| those'
+  rf'|\b{_OUTPUT} (?:any|an arbitrary|either)(?: one)?(?: of)?(?: the| these|'
+  rf' those'
   rf'| them)? ?(?:\w+ ){{0,2}}?(?:{_RIGHT}|one)\b'
   r'|\b(?:print|output|return) any\b(?! (?:other|extra|additional|more|blank))'
-  r'|\bany (?:valid|correct|such|possible|optimal|feasible|right|of the|one of the)'
+  r'|\bany (?:valid|correct|such|possible|optimal|feasible|right|of the|one'
+  r' of the)'
   r' ?(?:\w+ ){0,2}(?:\w+) (?:is|are|will be|would be|can be|may be) '
-  r'(?:also )?(?:accepted|acceptable|correct|ok|fine|allowed|considered correct)'
+  r'(?:also )?(?:accepted|acceptable|correct|ok|fine|allowed|considered'
+  r' correct)'
   r'|\b(?:you (?:can|may|could|should)|please|it is allowed to|feel free to)'
   rf' (?:\w+ )?{_OUTPUT} (?:any|either|an arbitrary)\b'
   r'|\b(?:answers?|solutions?|outputs?) (?:is|are|may be|might be|need)'
@@ -63,25 +68,31 @@ _SEVERAL = re.compile(
 )
 # An order of the output, not of the input or of moves.
 _ORDER = re.compile(
-  r'\b(?:print|output|return|returned|printed|report|list|display|write|answers?'
-  r'|results?|solutions?|accepted)\b[^.?!\n]{0,100}?\bin (?:any|arbitrary|an arbitrary'
+  r'\b(?:print|output|return|returned|printed|report|list|display|write'
+  r'|answers?'
+  r'|results?|solutions?|accepted)\b[^.?!\n]{0,100}?\bin (?:any|arbitrary|an'
+  r' arbitrary'
   r'|whatever|no particular|no specific) order\b'
-  r'|\bin (?:any|arbitrary|an arbitrary) order,? (?:\w+ ){0,2}(?:is|are|will be)'
+  r'|\bin (?:any|arbitrary|an arbitrary) order,? (?:\w+ ){0,2}(?:is|are|will'
+  r' be)'
   r' accepted|\border of (?:the )?(?:output|answers?|results?|printed \w+'
   r'|returned \w+)\b[^.?!\n]{0,40}(?:does not|doesn\'t|is not|isn\'t|not)'
   r' (?:matter|important)',
   re.IGNORECASE,
 )
 _ERROR = re.compile(
-  r'\b(?:absolute|relative)(?: or (?:absolute|relative))? (?:error|difference|precision'
-  r'|tolerance)|\b(?:error|precision|tolerance|accuracy) of (?:at most |no more than'
+  r'\b(?:absolute|relative)(?: or (?:absolute|relative))? (?:error|difference'
+  r'|precision'
+  r'|tolerance)|\b(?:error|precision|tolerance|accuracy) of (?:at most |no'
+  r' more than'
   r' |less than )?\$?10|\bwithin (?:an? )?(?:\w+ ){0,3}(?:error|tolerance)\b'
   r'|\b(?:answers?|outputs?) within \$?(?:10|1e|0\.0)|\bwithin (?:10|1e-)',
   re.IGNORECASE,
 )
 _CASE = re.compile(
   r'\bcase[- ]insensitive|\bin (?:any|either|arbitrary) (?:letter )?case\b'
-  r'|\b(?:upper|lower)[- ]?case (?:or|and|and/or) (?:upper|lower)[- ]?case[^.?!\n]{0,60}'
+  r'|\b(?:upper|lower)[- ]?case (?:or|and|and/or) (?:upper|lower)[-'
+  r' ]?case[^.?!\n]{0,60}'
   r'(?:accept|allow|recogni[sz]|match)|\bany register\b|\bin any case \(upper'
   r'|\bcase (?:of (?:the )?letters )?(?:does not|doesn\'t) matter'
   r'|\b(?:print|output) (?:each|every|any) letter [^.?!\n]{0,30}case',
@@ -95,56 +106,77 @@ _INTERACTIVE = re.compile(
   r'\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
   r'|\bis interactive\b|\binteractors?\b|\binteraction (?:protocol|format|with'
   r' (?:the )?(?:judge|jury|grader|system|interactor))'
-  r'|\bflush(?:ing|ed|es)? (?:the |your |its |standard )?(?:standard )?(?:output'
-  r'|stdout|buffer|stream)|\b(?:output|stdout) (?:must|should|needs to|has to) be'
+  r'|\bflush(?:ing|ed|es)? (?:the |your |its |standard )?(?:standard'
+  r' )?(?:output'
+  r'|stdout|buffer|stream)|\b(?:output|stdout) (?:must|should|needs to|has'
+  r' to) be'
   r' flushed|\bfflush\b|\bstdout\.flush|\bcout\.flush|\bflush=true'
-  r'|\b(?:output|print|end of line|query|line),? (?:do not|don\'t) forget to flush'
+  r'|\b(?:output|print|end of line|query|line),? (?:do not|don\'t) forget to'
+  r' flush'
   r'|\b(?:to|then|and|should|must) flush\b(?= ?[.,;)]| after| once| it\b)'
-  r'|\b(?:judge|jury|grader|jury\'s program|system|checker) (?:will )?(?:respond|repl'
+  r'|\b(?:judge|jury|grader|jury\'s program|system|checker) (?:will'
+  r' )?(?:respond|repl'
   r'|answers? (?:your|each|the) (?:quer|question))'
-  r'|\b(?:communicates?|interacts?) with (?:the |an? )?(?:judge|jury|grader|hidden'
+  r'|\b(?:communicates?|interacts?) with (?:the |an? )?(?:judge|jury|grader'
+  r'|hidden'
   r'|interactor|program|library|system|testing)'
-  r'|\b(?:ask|make|perform|send|submit|use) (?:up to|at most|no more than|not more than)'
+  r'|\b(?:ask|make|perform|send|submit|use) (?:up to|at most|no more than|not'
+  r' more than)'
   r' [^.?!\n]{1,25}(?:queries|questions|requests|guesses|calls)\b'
   r'|\b(?:output|print)(?:ting|s)? (?:a line |a single line |one line )?'
-  r'(?:in the (?:form|format) |of the form |containing |with )?["\'`$\u201c]{0,3}\? '
+  r'(?:in the (?:form|format) |of the form |containing |with'
+  r' )?["\'`$\u201c]{0,3}\? '
   r'|\b(?:pre-?defined|given|provided|hidden|following)? ?(?:API|interface)s?\b'
-  r'[^.?!\n]{0,40}\b(?:guess|isbadversion|knows|read4|query|reader|which (?:will )?returns?'
+  r'[^.?!\n]{0,40}\b(?:guess|isbadversion|knows|read4|query|reader|which'
+  r' (?:will )?returns?'
   r'|is (?:already )?defined for you|that returns)\b'
-  r'|\byou (?:can|may|must|should) (?:only )?(?:access|call|use) (?:the|this|it|an)'
+  r'|\byou (?:can|may|must|should) (?:only )?(?:access|call|use) (?:the|this'
+  r'|it|an)'
   r' ?(?:\w+ )?(?:API|interface)\b',
   re.IGNORECASE,
 )
 _CLASSES = re.compile(
-  r'\b(?:class|struct) +(?:ListNode|TreeNode|Node|NestedInteger|Employee|Interval'
+  r'\b(?:class|struct) +(?:ListNode|TreeNode|Node|NestedInteger|Employee'
+  r'|Interval'
   r'|MountainArray|GraphNode|UndirectedGraphNode|RandomListNode|PolyNode'
   r'|TreeLinkNode|DoublyListNode|Point|HtmlParser|Master|Robot|CustomFunction'
   r'|BinaryMatrix|ArrayReader|Sea|Iterator)\b'
   r'|\b(?:Optional\[)?["\']?(?:ListNode|TreeNode|NestedInteger|MountainArray'
   r'|GraphNode|PolyNode)\b'
-  r'|\bDefinition for (?:a |an )?(?:singly|doubly|binary|n-?ary|tree|linked|node'
+  r'|\bDefinition for (?:a |an )?(?:singly|doubly|binary|n-?ary|tree|linked'
+  r'|node'
   r'|polynomial|quad|undirected|interval|\w+ (?:list|tree|node))'
 )
 _CLASS = re.compile(r'^[ \t]{0,8}class +(\w{1,60})', re.MULTILINE)
 _DESIGN = re.compile(
-  r'\b(?i:implement|design|complete|write|create) (?:the |a |an )?(?:data structure'
+  r'\b(?i:implement|design|complete|write|create) (?:the |a |an )?(?:data'
+  r' structure'
   r' )?(?:called |named )?[`\'"]{0,2}[A-Z]\w{2,40}[`\'"]{0,2} class\b'
-  r'|\bobject will be instantiated and called\b|\b(?i:implement|complete|fill in) the'
-  r' (?:class|following class|class template|template|given (?:class|template))\b'
-  r'|\b(?:initiali[sz]es? the|constructor of the) [`\'"]{0,2}[A-Z]\w+[`\'"]{0,2} (?:object'
-  r'|class)\b|\bdo not (?:change|modify) the (?:class|template|signature of the class)'
+  r'|\bobject will be instantiated and called\b|\b(?i:implement|complete|fill'
+  r' in) the'
+  r' (?:class|following class|class template|template|given (?:class'
+  r'|template))\b'
+  r'|\b(?:initiali[sz]es? the|constructor of the)'
+  r' [`\'"]{0,2}[A-Z]\w+[`\'"]{0,2} (?:object'
+  r'|class)\b|\bdo not (?:change|modify) the (?:class|template|signature of'
+  r' the class)'
 )
 _FILE_NAME = r'[`"\'*$]{0,3}[\w\-*]{1,40}\.(?:in|out|inp|txt|dat|ans)\b'
 _FILES = re.compile(
   # INPUT FORMAT (file cow.in), input file: b.in, Input is in the file a.txt
-  rf'\b(?:input|output)s?\b[^\w\n]{{0,4}}(?:format|data|is|are|will be|file ?name|files?'
-  rf'|from|to|in|name|of the program| ){{0,4}}[^\w\n]{{0,4}}\bfiles?\b(?: named?| called'
+  rf'\b(?:input|output)s?\b[^\w\n]{{0,4}}(?:format|data|is|are|will be|file'
+  rf' ?name|files?'
+  rf'|from|to|in|name|of the program| ){{0,4}}[^\w\n]{{0,4}}\bfiles?\b(?:'
+  rf' named?| called'
   rf'| is| with name| name)?[^\w\n]{{0,6}} ?{_FILE_NAME}'
   rf'|\b(?:input|output)[ :]{{0,3}}\n? ?(?:input|output)\.txt\b'
-  rf'|\b(?:read|reads|reading|given|contained|stored|provided|written|write|writes'
-  rf'|output|print|printed|placed|entered|saved|located)\b[^.?!\n]{{0,60}}\b(?:file'
+  rf'|\b(?:read|reads|reading|given|contained|stored|provided|written|write'
+  rf'|writes'
+  rf'|output|print|printed|placed|entered|saved'
+  rf'|located)\b[^.?!\n]{{0,60}}\b(?:file'
   rf'|files) (?:named |called |with the name )?{_FILE_NAME}'
-  rf'|\b(?:read|reads|input|write|writes|written|output|print)\b[^.?!\n]{{0,40}}'
+  rf'|\b(?:read|reads|input|write|writes|written|output'
+  rf'|print)\b[^.?!\n]{{0,40}}'
   r'\b(?:from|to|in|into) [`"\']{0,2}(?:input|output)\.(?:txt|in|out|dat)\b'
   rf'|\bfile ?(?:name)?s?[ :]{{1,3}}{_FILE_NAME}'
   r'|\b(?:input|output) files? (?:is|are|will be) (?:named|called) '
@@ -153,7 +185,8 @@ _FILES = re.compile(
 )
 # Sections whose pictures only illustrate.
 _EXAMPLES = re.compile(
-  r'\n ?(?:#|\*|-){0,5} ?(?:(?:sample|example)s?\b|notes?\b|explanations?\b|input\b'
+  r'\n ?(?:#|\*|-){0,5} ?(?:(?:sample|example)s?\b|notes?\b|explanations?\b'
+  r'|input\b'
   r'|output\b|constraints?\b)',
   re.IGNORECASE,
 )

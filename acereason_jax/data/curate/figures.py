@@ -32,10 +32,12 @@ _CHART = (
   r'|bar graphs?|venn diagrams?|spreadsheets?|mazes?|tree diagrams?)'
 )
 _DRAWN = (
-  r'(?:shapes?|triangles?|squares?|rectangles?|circles?|polygons?|solids?|regions?'
+  r'(?:shapes?|triangles?|squares?|rectangles?|circles?|polygons?|solids?'
+  r'|regions?'
   r'|(?:hexa|penta|octa|paralle?lo)\w+|trapezo?i\w+|quadrilaterals?|patterns?'
   r'|angles?|boards?|cubes?|prisms?|pyramids?|cones?|cylinders?|curves?|lines?'
-  r'|segments?|arcs?|sectors?|rhombus|kite|semicircles?|clocks?|scales?|paths?|arrangements?'
+  r'|segments?|arcs?|sectors?|rhombus|kite|semicircles?|clocks?|scales?'
+  r'|paths?|arrangements?'
   r'|configurations?|blocks?|tiles?|parabolas?|functions?|design|logo|flag)'
 )
 _PLACE = (
@@ -43,7 +45,8 @@ _PLACE = (
   r'|overleaf|underneath)'
 )
 _SHOWN = (
-  r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given|graphed'
+  r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given'
+  r'|graphed'
   r'|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
@@ -60,19 +63,23 @@ _FIGURES = tuple(
     rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
     r'(?! (?:by|that|earlier|when|if)\b)',
     # The figure below, the picture shown on the right, the bar chart above.
-    rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN} )?{_PLACE}\b'
+    rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
+    rf' )?{_PLACE}\b'
     rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
     r'|illustrates?|depicts?)\b'
     rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
-    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN} )?{_PLACE}\b'
+    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
+    rf' )?{_PLACE}\b'
     rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
     rf'|pictured)\b(?! that\b| ?:)',
     # The following diagram, the table above.
     rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
     rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b',
     # The graph of f is shown below; is shown in the figure.
-    rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN} (?:(?:in|on'
-    rf'|by) (?:the|this) (?:\w+ )?(?:{_PICTURE}|{_CHART})|figure|here|below|above'
+    rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
+    rf' (?:(?:in|on'
+    rf'|by) (?:the|this) (?:\w+ )?(?:{_PICTURE}|{_CHART})|figure|here|below'
+    rf'|above'
     r'|(?:at|on|to) (?:the )?(?:right|left))\b',
     # In the diagram, ...; use the figure to ...
     rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
@@ -90,15 +97,19 @@ _FIGURES = tuple(
     r'(?:[.\-][0-9]{1,2})?(?:\s?\([a-d]\))?'
     r'(?! (?:shape|skat|pattern|loop|track|knot|times|cm)|\d|,\d)'
     r'|\bfigures [0-9]{1,2} (?:and|to) [0-9]'
-    r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram|picture'
+    r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
+    r'|picture'
     r'|image|graph|sketch|drawing)',
     # The triangle shown; the spinner pictured below.
-    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}|{_CHART})'
+    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
+    rf'|{_CHART})'
     rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)',
     rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?{_DRAWN}'
-    r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]|\Z)'
+    r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
+    r'|\Z)'
     r'(?! the)',
-    rf'{statements.START}(?:below|here|above) (?:is|are) (?:an?|the|shown|some|two'
+    rf'{statements.START}(?:below|here|above) (?:is|are) (?:an?|the|shown'
+    rf'|some|two'
     rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
   )
 )

@@ -16,7 +16,8 @@ _MATH = re.compile(
   re.DOTALL,
 )
 _NO_WORDS = re.compile(
-  r'\\[a-zA-Z]+|https?://\S{1,300}|[^\W\d_]*[\d_^][\w^]*|\b[^\W\d_]\b'
+  r'\\[a-zA-Z]+|https?://\S{1,300}|(?<!\w)[^\W\d_]{0,40}[\d_^][\w^]*'
+  r'|\b[^\W\d_]\b'
 )
 # A pair of dollars is math, unless it holds words, as prices do.
 _PROSE = re.compile(r'[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{1,}')
@@ -29,11 +30,12 @@ _UNSPACED = re.compile(
 _LATIN = re.compile('[A-Za-z\u00c0-\u024f]')
 _ENGLISH = frozenset(
   (
-    'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find', 'if',
-    'with', 'that', 'for', 'each', 'from', 'there', 'than', 'which', 'has', 'have',
-    'does', 'when', 'their', 'she', 'they', 'his', 'her', 'it', 'be', 'by', 'at',
-    'on', 'into', 'such', 'let', 'then', 'all', 'two', 'this', 'where', 'value',
-    'number', 'to', 'was', 'were', 'will', 'would', 'after', 'compute', 'determine',
+    'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find',
+    'if', 'with', 'that', 'for', 'each', 'from', 'there', 'than', 'which',
+    'has', 'have', 'does', 'when', 'their', 'she', 'they', 'his', 'her', 'it',
+    'be', 'by', 'at', 'on', 'into', 'such', 'let', 'then', 'all', 'two', 'this',
+    'where', 'value', 'number', 'to', 'was', 'were', 'will', 'would', 'after',
+    'compute', 'determine',
   )
 )  # fmt: skip
 _SURE_SHARE = 0.25

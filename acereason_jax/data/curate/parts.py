@@ -30,7 +30,8 @@ _LABEL = re.compile(
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
 _LISTS = re.compile(
-  r'\b(?:conditions?|statements?|propert(?:y|ies)|rules?|facts?|equations|axioms?'
+  r'\b(?:conditions?|statements?|propert(?:y|ies)|rules?|facts?|equations'
+  r'|axioms?'
   r'|propositions?|assertions?|claims?|operations?|moves?|steps|constraints?'
   r'|requirements?|hold|holds|satisf\w+|such that|system|types|kinds|criteria'
   r'|inequalities|clues?|ways|hints?|given that|follows|procedure|process'
