@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from acereason_jax.data.curate import keys, values
+from acereason_jax.data.curate import keys, labels, values
 
 Tokens = tuple[str, ...]
 # A run of fewer tokens says nothing: 'what is the area'.
@@ -44,6 +44,7 @@ class Index(NamedTuple):
   names: benchmark of each item.
   own: n-gram -> the first item that it is typical of.
   common: n-gram -> all items with it, where it is boilerplate.
+  grams: n-grams of both.
   whole: all tokens of an item -> the item.
   pieces: run of _PIECE tokens -> items shorter than n that are searched for
     when it is found.
@@ -60,6 +61,7 @@ class Index(NamedTuple):
   names: tuple[str, ...]
   own: dict[Tokens, int]
   common: dict[Tokens, list[int]]
+  grams: frozenset[Tokens]
   whole: dict[Tokens, int]
   pieces: dict[Tokens, list[int]]
   parts: dict[Tokens, list[tuple[int, int]]]
@@ -96,6 +98,7 @@ def build(
     names=names,
     own=own,
     common=common,
+    grams=frozenset((*own, *common)),
     whole=_first((t, i) for i, t in enumerate(found) if t),
     pieces=_pieces(found, names, n, shared),
     parts=_parts(found, texts, n),
@@ -249,43 +252,47 @@ def search(index: Index, text: str) -> Hit | None:
   tokens = tuple(keys.tokens(text))
   if not tokens:
     return None
-  if (item := index.whole.get(tokens)) is not None:
-    return Hit(item, 'same tokens', tokens)
-  grams = [*runs(tokens, index.n)]
-  if not index.own.keys().isdisjoint(grams):
-    gram = next(g for g in grams if g in index.own)
-    return Hit(index.own[gram], 'n-gram', gram)
+  whole = tokens
+  if len(tokens) <= 2 * index.n:
+    # Whole items are all that the shortest ones are searched for.
+    whole = tuple(keys.tokens(labels.without_label(text)[0]))
+  for some in (tokens, whole):
+    if (item := index.whole.get(some)) is not None:
+      return Hit(item, 'same tokens', some)
+  # Most statements share no n-gram, and need no more than this.
+  if not index.grams.isdisjoint(runs(tokens, index.n)):
+    grams = [g for g in runs(tokens, index.n) if g in index.grams]
+    for gram in grams:
+      if gram in index.own:
+        return Hit(index.own[gram], 'n-gram', gram)
+    if hit := _half(index, grams):
+      return hit
   return (
-    _boilerplate(index, grams)
-    or _short(index, tokens)
+    _short(index, tokens)
     or _part(index, tokens, text)
     or _changed(index, tokens, text)
   )
 
 
-def _boilerplate(index: Index, grams: Sequence[Tokens]) -> Hit | None:
-  """Common n-grams that together cover half of an item."""
-  if index.common.keys().isdisjoint(grams):
-    return None
-  common = [gram for gram in grams if gram in index.common]
+def _half(index: Index, common: Sequence[Tokens]) -> Hit | None:
+  """Boilerplate that covers half of an item."""
+  mine = set(common)
   for item in sorted({i for gram in common for i in index.common[gram]}):
     tokens, covered = index.items[item], set()
-    mine = set(common)
     for start, gram in enumerate(runs(tokens, index.n)):
       if gram in mine:
         covered.update(range(start, start + index.n))
     if 2 * len(covered) >= len(tokens):
-      return Hit(item, 'half an item', next(g for g in common if g in mine))
+      return Hit(
+        item, 'half an item', tuple(tokens[i] for i in sorted(covered))
+      )
   return None
 
 
 def _short(index: Index, tokens: Tokens) -> Hit | None:
-  if not index.pieces:
+  if index.pieces.keys().isdisjoint(runs(tokens, _PIECE)):
     return None
-  pieces = [*runs(tokens, _PIECE)]
-  if index.pieces.keys().isdisjoint(pieces):
-    return None
-  for piece in pieces:
+  for piece in runs(tokens, _PIECE):
     for item in index.pieces.get(piece, ()):
       if contains(tokens, index.items[item]):
         return Hit(item, 'short item', index.items[item])

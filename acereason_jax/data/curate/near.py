@@ -69,22 +69,20 @@ def groups(problems: Sequence[str], threshold: float) -> list[list[int]]:
 
   A problem is in the group of every problem that it is nearly equal to.
   """
-  parents = list(range(len(problems)))
+  parents, banded = _banded(problems)
 
   def root(at: int) -> int:
     while parents[at] != at:
       parents[at] = at = parents[parents[at]]
     return at
 
-  bands, sizes = _banded(problems)
   known = _Known(problems)
-  for band in bands.T:
-    for same in _same(band, sizes):
-      for i, one in enumerate(same):
-        for other in same[i + 1 : i + 1 + _MOST_COMPARED]:
-          first, second = sorted((root(one), root(other)))
-          if first != second and known.alike(one, other, threshold):
-            parents[second] = first
+  for same in _same(banded):
+    for i, one in enumerate(same):
+      for other in same[i + 1 : i + 1 + _MOST_COMPARED]:
+        first, second = sorted((root(one), root(other)))
+        if first != second and known.alike(one, other, threshold):
+          parents[second] = first
   found: dict[int, list[int]] = {}
   for at in range(len(problems)):
     found.setdefault(root(at), []).append(at)
@@ -100,8 +98,12 @@ def _words(problem: str) -> _Words:
 
 
 def _grams(words: Sequence[str]) -> set[tuple[str, ...]]:
-  # A problem without words is like no other.
-  return set(index.runs(words, _GRAM)) or {tuple(words)} - {()}
+  return set(index.runs(words, _GRAM)) or {tuple(words)}
+
+
+def alike(one: str, other: str, threshold: float) -> bool:
+  """Whether two problems have the same marks and enough 3-grams in common."""
+  return _Known((one, other)).alike(0, 1, threshold)
 
 
 class _Known:
@@ -120,26 +122,49 @@ class _Known:
     if marks != their_marks:
       return False
     shared = len(ours & theirs)
-    either = len(ours) + len(theirs) - shared
-    return 0 < threshold * either <= shared
+    return shared >= threshold * (len(ours) + len(theirs) - shared)
 
 
-def _banded(problems: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-  """(hash of each band of each problem, uint64 [N, _BANDS]; 3-grams, [N]).
+class _Banded(NamedTuple):
+  """The hashes of different problems.
 
-  Problems with other marks have other hashes.
+  places: positions of the problems, [N].
+  sizes: their 3-grams, [N].
+  hashes: hash of each band, uint64 [N, _BANDS]; problems with other marks have
+    other hashes.
   """
-  bands = np.zeros((len(problems), _BANDS), np.uint64)
-  sizes = np.zeros(len(problems), np.int64)
-  numbers: dict[str, int] = {}
+
+  places: np.ndarray
+  sizes: np.ndarray
+  hashes: np.ndarray
+
+
+def _banded(problems: Sequence[str]) -> tuple[list[int], _Banded | None]:
+  """(the first equal problem of each, hashes of the first ones or None)."""
+  parents, first, numbers = [], {}, {}
+  parts = []
   for start in range(0, len(problems), _CHUNK_ROWS):
-    found = [*map(_words, problems[start : start + _CHUNK_ROWS])]
-    part = slice(start, start + len(found))
-    sizes[part] = [max(len(f.words) - _GRAM + 1, 1) for f in found]
-    marks = [_hash(' '.join(f.marks)) for f in found]
-    bands[part] = _bands(found, sizes[part], numbers)
-    bands[part] ^= np.array(marks, np.uint64)[:, None]
-  return bands, sizes
+    found, places = [], []
+    for at, problem in enumerate(problems[start : start + _CHUNK_ROWS], start):
+      words = _words(problem)
+      if not words.words:
+        # It is like no other.
+        parents.append(at)
+        continue
+      # The text itself would take as much memory as the rows.
+      text = ' '.join((*words.words, '', *words.marks))
+      digest = hashlib.blake2b(text.encode(errors='replace')).digest()
+      parents.append(first.setdefault(digest, at))
+      if parents[at] == at:
+        found.append(words)
+        places.append(at)
+    if found:
+      sizes = np.array([max(len(f.words) - _GRAM + 1, 1) for f in found])
+      marks = np.array([_hash(' '.join(f.marks)) for f in found], np.uint64)
+      hashes = _bands(found, sizes, numbers) ^ marks[:, None]
+      parts.append((places, sizes, hashes))
+  whole = (np.concatenate(each) for each in zip(*parts))
+  return parents, _Banded(*whole) if parts else None
 
 
 def _bands(
@@ -174,10 +199,13 @@ def _hash(text: str) -> int:
   return int.from_bytes(digest.digest())
 
 
-def _same(band: np.ndarray, sizes: np.ndarray) -> Iterator[list[int]]:
-  """Yields positions of problems with one hash; the shortest first."""
-  order = np.lexsort((np.arange(len(band)), sizes, band))
-  (cuts,) = np.nonzero(np.diff(band[order]))
-  edges = np.concatenate([[0], cuts + 1, [len(order)]])
-  for i in np.nonzero(np.diff(edges) > 1)[0]:
-    yield order[edges[i] : edges[i + 1]].tolist()
+def _same(banded: _Banded | None) -> Iterator[list[int]]:
+  """Yields positions of problems with one hash of a band; short ones first."""
+  if banded is None:
+    return
+  for band in banded.hashes.T:
+    order = np.lexsort((banded.places, banded.sizes, band))
+    (cuts,) = np.nonzero(np.diff(band[order]))
+    edges = np.concatenate([[0], cuts + 1, [len(order)]])
+    for i in np.nonzero(np.diff(edges) > 1)[0]:
+      yield banded.places[order[edges[i] : edges[i + 1]]].tolist()
