@@ -379,6 +379,19 @@ def test_killers_fail_all_that_any_test_fails():
   assert again.evidence == fate.evidence
 
 
+def test_tests_that_fail_trivial_programs_are_kept_too():
+  """Else a constant would pass what is left: here the larger inputs."""
+  tests = [('x' * 9, 'X' * 9), ('x' * 9 + ' x', 'X' * 9), ('y', 'Y')]
+  row = curate_code.row(
+    curate_code.task(tests), 'print(input().upper().split()[0])'
+  )
+  fate = curate_code.of(strength.strength(), row)
+  assert fate.row.about['killers'] == [0, 2]
+  chosen = curate_code.of(tests_lib.tests(most=2), fate.row)
+  found = code_judge.task_of(chosen.row.answer).tests
+  assert [t.stdin for t in found] == ['x' * 9, 'y']
+
+
 # --- HumanEval ----------------------------------------------------------------
 
 
