@@ -67,8 +67,10 @@ def _strength(
     ]
     ended = _tried(part, wrong, context, judge)
     return [
-      _fate(row, share, passed, programs, verdicts)
-      for row, passed, programs, verdicts in zip(part, easy, wrong, ended)
+      _fate(row, share, passed, simply, programs, verdicts)
+      for row, passed, simply, programs, verdicts in zip(
+        part, easy, tried, wrong, ended
+      )
     ]
 
   return code.in_parts(rows, context, work)
@@ -118,6 +120,7 @@ def _fate(
   row: values.Row,
   share: float,
   trivially: Sequence[str],
+  simply: Sequence[types.Verdict],
   programs: Sequence[_Wrong],
   verdicts: Sequence[types.Verdict],
 ) -> values.Fate:
@@ -129,11 +132,12 @@ def _fate(
     return values.Fate(values.UNDECIDED, row, 'not judged', why)
   passed = _passed(*zip(*judged)) if judged else []
   counts = {'programs': len(judged), 'failed': len(judged) - len(passed)}
-  if counts['failed'] < share * counts['programs']:
+  if judged and counts['failed'] / counts['programs'] < share:
     kinds = collections.Counter(passed).most_common(_SHOWN)
     return values.dropped(row, 'weak tests', **counts, passes=dict(kinds))
+  found = (*simply, *(v for _, v in judged))
   ended = collections.Counter(
-    trial.said(v).test for _, v in judged if v.status == 'wrong'
+    trial.said(v).test for v in found if v.status == 'wrong'
   )
   # Those that end most programs first.
   killers = sorted(ended, key=lambda test: (-ended[test], test))

@@ -102,9 +102,7 @@ def _chosen(
   about = {k: v for k, v in row.about.items() if k not in _USED}
   done = dataclasses.replace(row, about=about)
   if not task or task.kind == 'check':
-    return (
-      values.Fate(values.CHANGED, done) if done != row else values.kept(row)
-    )
+    return values.kept(row) if done == row else _changed(done)
   sizes = [_sizes(t, task.kind) for t in task.tests]
   times = row.about.get('golden', {}).get('times', '')
   left = [most, most_bytes, seconds]
@@ -132,13 +130,17 @@ def _in_order(
 ) -> Iterator[int]:
   """Tests in the order in which they are chosen."""
   numbers, _ = distinct(task)
-  killers = [n for n in row.about.get('killers', ()) if n in set(numbers)]
+  left = set(numbers)
+  killers = [n for n in row.about.get('killers', ()) if n in left]
   yield from killers
-  yield from sorted(set(numbers) - set(killers), key=lambda n: (-sizes[n], n))
+  yield from sorted(left - set(killers), key=lambda n: (-sizes[n], n))
 
 
 def _sizes(test: tasks.Test, kind: str) -> tuple[int, int]:
-  """Size of the input, and of the output."""
+  """Bytes of the input, and of the output."""
   if kind == 'stdin':
-    return len(test.stdin), len(test.expected)
-  return len(json.dumps(test.args)), len(json.dumps(test.expected))
+    texts = test.stdin, test.expected
+  else:
+    texts = json.dumps(test.args), json.dumps(test.expected)
+  given, expected = (len(t.encode('utf-8', 'surrogatepass')) for t in texts)
+  return given, expected
