@@ -110,7 +110,7 @@ def fates(out):
 def answer(c):
   """Plays `generate`: responses to what the newest round asks."""
   *_, asked = rounds.find(c.out)
-  text = 'so ' * 1000 + '</think> \\boxed{%s}'
+  text = 'so ' * 1400 + '</think> \\boxed{%s}'
   lines = [
     dict(
       id=row.id,
