@@ -122,12 +122,13 @@ def _rows(
   if file.columns is not None:
     _check_columns(path, {*file.columns}, source)
   found, seen = [], set()
+  wanted = {*record_rows.columns(source)}
   for where, record in file.records:
     if not isinstance(record, Mapping):
       raise ValueError(f'{where}: expected an object, got {record!r:.60}')
     if not seen >= record.keys():
       seen |= record.keys()
-    found.append(record_rows.read(where, record, source))
+    found.append(record_rows.read(where, record, source, wanted))
   if found:
     _check_columns(path, seen, source)
   return found

@@ -18,6 +18,7 @@ from acereason_jax.data.curate import plan, values
 
 # Fields that every row has, and the usual names of their columns.
 NEEDED = dict(problem=fields.QUESTION, answer=(*fields.ANSWER, fields.REWARD))
+_USUAL = frozenset(name for names in NEEDED.values() for name in names)
 _MAX_CHARS = 1 << 20
 _DAY = re.compile(r'(\d{4}-\d{2}-\d{2})(?!\d)', re.ASCII)
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
@@ -44,10 +45,19 @@ def columns(source: plan.Input) -> list[str]:
   return [*filter(None, named), *source.keep]
 
 
-def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
-  """The row of a record. Raises ValueError, one line: it is no row."""
-  wanted = {*columns(source), *_usual(record)}
-  record, reason, evidence = cleaned(where, record, wanted)
+def read(
+  where: str,
+  record: Mapping[str, Any],
+  source: plan.Input,
+  wanted: Collection[str],
+) -> Found:
+  """The row of a record, of which `wanted` are the `columns` of its source.
+
+  Raises:
+    ValueError: one line; it is no row.
+  """
+  named = {n for n in record if n in wanted or n.lower() in _USUAL}
+  record, reason, evidence = cleaned(where, record, named)
   told = _told(record, source.fields)
   found, more, why = _question(where, told)
   reason, evidence = reason or more, evidence or why
@@ -73,11 +83,6 @@ def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
   # A null is no id.
   row_id = f'{source.prefix}{found.id}' if given else _content_id(row, source)
   return Found(where, dataclasses.replace(row, id=row_id), reason, evidence)
-
-
-def _usual(record: Mapping[str, Any]) -> list[str]:
-  usual = {name for names in NEEDED.values() for name in names}
-  return [name for name in record if name.lower() in usual]
 
 
 def _told(
