@@ -229,7 +229,12 @@ def test_benchmarks(tmp_path):
   rows = [dict(body=row['question'], question='-') for row in rows]
   path = write(tmp_path / 'b', rows)
   assert benchmark(path, field='body').items[5].text == 'What is 5?'
-  twice = {'x': found.items, 'y': benchmark(path, field='body').items}
+  turns = [[dict(role='user', content=row['body'])] for row in rows]
+  said = write(tmp_path / 'b', [dict(prompt=turn) for turn in turns])
+  assert benchmark(said).items[5].text == 'What is 5?'
+  path = write(tmp_path / 'b', [dict(statement=row['body']) for row in rows])
+  assert benchmark(path).items[5].text == 'What is 5?'
+  twice = {'x': found.items, 'y': benchmark(path).items}
   assert [i.benchmark for i in items.distinct(twice)] == ['b'] * 6
 
 
@@ -239,8 +244,8 @@ def test_benchmarks(tmp_path):
     ([], '0 of 0 problems hold a word or a number'),
     ([dict(problem=f'{i}?') for i in range(4)], '4 of 4 problems'),
     ([dict(problem='+ = $')] * 9, '0 of 9 problems'),
-    ([dict(text='x')] * 9, "needs a text in 'prompt', 'problem'"),
-    ([dict(problem=None)] * 9, 'needs a text'),
+    ([dict(text='x')] * 9, "no column 'prompt', 'problem', 'question', "),
+    ([dict(problem=None)] * 9, 'problem must be text'),
   ],
 )
 def test_a_bad_benchmark_is_one_line(tmp_path, rows, message):
