@@ -95,7 +95,11 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
     return False
   if not run[0]['letter'].isupper():
     asked = any(statements.asks(f'\n{piece.strip()}') for piece in pieces)
-    chosen = any(map(_WHICH.search, (stem, tail))) or _CHOOSE.search(text)
+    chosen = (
+      stem.rstrip(' $').endswith('?')
+      or any(map(_WHICH.search, (stem, tail)))
+      or _CHOOSE.search(text)
+    )
     return len(run) > 2 and bool(chosen) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):

@@ -90,7 +90,8 @@ _ERROR = re.compile(
   re.IGNORECASE,
 )
 _CASE = re.compile(
-  r'\bcase[- ]insensitive|\bin (?:any|either|arbitrary) (?:letter )?case\b'
+  r'\bcase[- ]insensitive|\bignor(?:es?|ing) (?:the )?(?:letter )?case\b'
+  r'|\bcase (?:is|will be) ignored|\bin (?:any|either|arbitrary) (?:letter )?case\b'
   r'|\b(?:upper|lower)[- ]?case (?:or|and|and/or) (?:upper|lower)[-'
   r' ]?case[^.?!\n]{0,60}'
   r'(?:accept|allow|recogni[sz]|match)|\bany register\b|\bin any case \(upper'
@@ -99,11 +100,14 @@ _CASE = re.compile(
   re.IGNORECASE,
 )
 _CASE_OF_OUTPUT = re.compile(
-  r'\b(?:print|output|answers?|letters?|yes|no|display|verdict)\b',
+  r'\b(?:print|output|answers?|letters?|yes|no|display|verdict'
+  r'|checker|judge)\b',
   re.IGNORECASE,
 )
 _INTERACTIVE = re.compile(
-  r'\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
+  r'\b(?:responses?|reply|replies|answers?) (?:of|from|by) the (?:judge|jury'
+  r'|grader|interactor)\b|\bflush (?:after|your|stdout)\b'
+  r'|\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
   r'|\bis interactive\b|\binteractors?\b|\binteraction (?:protocol|format|with'
   r' (?:the )?(?:judge|jury|grader|system|interactor))'
   r'|\bflush(?:ing|ed|es)? (?:the |your |its |standard )?(?:standard'

@@ -74,7 +74,9 @@ _FIGURES = tuple(
     rf'|pictured)\b(?! that\b| ?:)',
     # The following diagram, the table above.
     rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
-    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b',
+    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b'
+    rf'|\bfollowing (?:\w+ )?{_CHART} (?:represents?|shows?|gives?|displays?'
+    r'|illustrates?|depicts?)\b(?! ?:)',
     # The graph of f is shown below; is shown in the figure.
     rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
     rf' (?:(?:in|on'
