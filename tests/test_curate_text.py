@@ -48,6 +48,11 @@ def test_languages():
   assert sum(right) >= 0.95 * len(foreign)
 
 
+def test_english_that_looks_like_pidgin():
+  given = 'Can $n+2$ be factor of $1+2+n$ for some $n$?'
+  assert fate('language', row(given)).kind == 'kept'
+
+
 def test_a_short_statement_has_no_language():
   assert fate('language', row('Berechne die Summe aller Zahlen')).kind == 'kept'
   assert fate('language', row('$x^2 + y^2 = z^2$')).kind == 'kept'

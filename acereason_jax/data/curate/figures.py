@@ -46,8 +46,7 @@ _PLACE = (
 )
 _SHOWN = (
   r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given'
-  r'|graphed'
-  r'|plotted|indicated|marked)'
+  r'|graphed|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 # Cheap, and in every statement that the patterns below can match.

@@ -42,6 +42,8 @@ _ENGLISH = frozenset(
 _ONLY_ENGLISH = frozenset(
   ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
 )
+# Nigerian Pidgin: short statements in English look like it.
+_NEAR_ENGLISH = ('pcm',)
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
 _LEAST_WORDS = 6
@@ -59,7 +61,7 @@ def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
   if accepted == 'en' and _surely_english(words):
     return None
   found, _ = _identifier().classify(text)
-  if found == accepted:
+  if found == accepted or (accepted == 'en' and found in _NEAR_ENGLISH):
     return None
   return {'language': found, 'words': len(words), 'text': text[:120]}
 
