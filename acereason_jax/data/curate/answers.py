@@ -122,23 +122,23 @@ _JOINS = frozenset(
     'base', 'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'log', 'ln', 'exp',
     'sqrt', 'frac', 'max', 'min', 'gcd', 'lcm', 'pi', 'arctan', 'arcsin',
     'arccos', 'deg', 'choose', 'less', 'more', 'equal', 'between', 'modulo',
-    'hundred', 'thousand', 'million', 'billion', 'percent', 'dozen', 'degrees',
-    'degree', 'half', 'remainder', 'hours', 'hour', 'hr', 'hrs', 'minutes',
-    'minute', 'mins', 'seconds', 'second', 'secs', 'days', 'day', 'weeks',
-    'week', 'months', 'month', 'years', 'year', 'dollars', 'dollar', 'cents',
-    'cent', 'euros', 'euro', 'pounds', 'pound', 'pence', 'ounces', 'ounce',
-    'oz', 'lb', 'lbs', 'feet', 'foot', 'ft', 'inches', 'inch', 'yards', 'yard',
-    'miles', 'mile', 'meters', 'meter', 'metres', 'metre', 'cm', 'mm', 'km',
-    'kg', 'mg', 'grams', 'gram', 'centimeters', 'kilometers', 'liters', 'liter',
-    'litres', 'ml', 'units', 'unit', 'square', 'cubic', 'sq', 'january',
-    'february', 'march', 'april', 'may', 'june', 'july', 'august', 'september',
-    'october', 'november', 'december',
+    'equivalently', 'equivalent', 'approximately', 'approx', 'about', 'floor',
+    'ceil', 'ceiling', 'hundred', 'thousand', 'million', 'billion', 'percent',
+    'dozen', 'degrees', 'degree', 'half', 'remainder', 'hours', 'hour', 'hr',
+    'hrs', 'minutes', 'minute', 'mins', 'seconds', 'second', 'secs', 'days',
+    'day', 'weeks', 'week', 'months', 'month', 'years', 'year', 'dollars',
+    'dollar', 'cents', 'cent', 'euros', 'euro', 'pounds', 'pound', 'pence',
+    'ounces', 'ounce', 'oz', 'lb', 'lbs', 'feet', 'foot', 'ft', 'inches',
+    'inch', 'yards', 'yard', 'miles', 'mile', 'meters', 'meter', 'metres',
+    'metre', 'cm', 'mm', 'km', 'kg', 'mg', 'grams', 'gram', 'centimeters',
+    'kilometers', 'liters', 'liter', 'litres', 'ml', 'units', 'unit', 'square',
+    'cubic', 'sq', 'january', 'february', 'march', 'april', 'may', 'june',
+    'july', 'august', 'september', 'october', 'november', 'december',
   )
 )  # fmt: skip
 _CASES = re.compile(
   r'\b(?:if|when|where|otherwise|for (?:all|even|odd|each|every|some|any|\w'
-  r' ?[=<>])'
-  r'|respectively|depending|unless|while|whereas)\b'
+  r' ?[=<>])|respectively|depending|unless|while|whereas)\b'
 )
 _LABELLED = re.compile(
   r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'

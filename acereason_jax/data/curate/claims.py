@@ -14,8 +14,7 @@ _TRUE = re.compile(
   r'is (?:it|this|that|the (?:following |above |given )?'
   r'(?:statement|claim|assertion|proposition|converse|inequality|identity))\b'
   r'(?: below)?(?:[^.?!\n]{0,200})? ?(?:(?:also|always|necessarily|still'
-  r'|ever) )?'
-  r'(?:true|false|correct|valid)\b'
+  r'|ever) )?(?:true|false|correct|valid)\b'
   rf'|{_START}(?:is it|does it) (?:true|the case|(?:always |necessarily'
   rf' )?follow)'
   r'|[?.!:,] is it (?:\w+ )?true that\b'
@@ -57,8 +56,7 @@ _PROOF = re.compile(
   r'|\b(?:and|then|or|to) (?:then |also |hence |thus )?(?:'
   r'(?:dis)?prove (?:that|it|this|whether|why|or disprove|your (?:answer|claim'
   r'|result|conjecture|statement|assertion)|the (?:following|inequality'
-  r'|identity'
-  r'|claim|statement|formula|result|theorem|conjecture)|\$|:)'
+  r'|identity|claim|statement|formula|result|theorem|conjecture)|\$|:)'
   r'|show that)|\b(?:can|could|how (?:do|can|would|could)) you (?:prove|show'
   r' that)',
   re.IGNORECASE,

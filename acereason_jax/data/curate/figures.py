@@ -46,8 +46,7 @@ _PLACE = (
 )
 _SHOWN = (
   r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given'
-  r'|graphed'
-  r'|plotted|indicated|marked)'
+  r'|graphed|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 # Cheap, and in every statement that the patterns below can match.
@@ -74,7 +73,9 @@ _FIGURES = tuple(
     rf'|pictured)\b(?! that\b| ?:)',
     # The following diagram, the table above.
     rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
-    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b',
+    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b'
+    rf'|\bfollowing (?:\w+ )?{_CHART} (?:represents?|shows?|gives?|displays?'
+    r'|illustrates?|depicts?)\b(?! ?:)',
     # The graph of f is shown below; is shown in the figure.
     rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
     rf' (?:(?:in|on'

@@ -18,8 +18,7 @@ _BARE_FRACTION = re.compile(r'\\frac\s?(\d)\s?(?=\d)')
 # They change how a formula looks, never what it says.
 _TYPESETTING = re.compile(
   r'\\(?:left|right|big{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits'
-  r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname'
-  r')(?![a-z])'
+  r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname)(?![a-z])'
 )
 # Unicode's signs for commands of TeX.
 _SIGNS = str.maketrans(

@@ -13,11 +13,9 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{|####'
-  r'|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
+  r'\\boxed\s{0,9}\{|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
-  r'|thus'
-  r'|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
+  r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'
   r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|'
   r' [-\u2013\u2014](?= )|\.(?= ?\S))'

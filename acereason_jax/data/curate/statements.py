@@ -51,7 +51,8 @@ _VERBS = (
 )
 # A question, or an imperative at the start of a line, sentence or clause.
 _ASK = re.compile(
-  rf'\?|(?:\A ?|\n|[.?!:;,] |[$\])}}] ?|\b(?:and|then|so|also|thus|hence|please|to) )'
+  rf'\?|(?:\A ?|\n|[.?!:;,] |[$\])}}] ?'
+  r'|\b(?:and|then|so|also|thus|hence|please|to) )'
   rf'(?:{_VERBS})\b',
   re.IGNORECASE,
 )
