@@ -12,13 +12,14 @@ where it is known, and a file for other questions is refused as a whole.
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from acereason_jax.data import fields, parquet_rows, records, rollouts, sources
 from acereason_jax.data.curate import values
@@ -49,10 +50,58 @@ class _Response(NamedTuple):
   attempt: values.Attempt
 
 
+class _Texts:
+  """The texts of rollouts, read where their lines begin."""
+
+  def __init__(self, path: str):
+    self._path = path
+    self._file: BinaryIO | None = None
+    self._stack = contextlib.ExitStack()
+
+  def at(self, offset: int) -> str:
+    """Raises ValueError, one line, if the file is another one now."""
+    if self._file is None:
+      opened = records.opened(self._path, most_bytes=None)
+      self._file = self._stack.enter_context(opened)
+    self._file.seek(offset)
+    line = self._file.readline(rollouts.MAX_LINE_BYTES)
+    try:
+      match json.loads(line):
+        case {'text': str(), 'stop': 'error'}:
+          return ''
+        case {'text': str(text)}:
+          return _bounded(text)
+    except (ValueError, RecursionError):
+      pass
+    raise ValueError(
+      f'{self._path}: was changed while it was read; start again when nothing '
+      'writes it'
+    )
+
+
+class _Place(NamedTuple):
+  """Where the text of a rollout is."""
+
+  texts: _Texts
+  offset: int
+
+
+class _Stored(values.Attempt):
+  """An attempt whose text is read from its file each time that it is used."""
+
+  @property
+  def text(self) -> str:
+    place = self[0]
+    return place.texts.at(place.offset)
+
+
 def generated(
   path: str, rows: Sequence[values.Row], prompts: str = ''
 ) -> Attempts:
   """The rollouts in a file of `generate`, in the order of their indices.
+
+  Their texts stay in the file until a step reads them: eight long ones to each
+  of 50,000 rows are more than many a memory holds.
 
   `prompts` is the file that --prompts named. With it, this checks that the
   rollouts were drawn from that file, and that its questions are those of the
@@ -62,6 +111,7 @@ def generated(
     ValueError: one line; the file is damaged, or answers other questions.
   """
   header = _header(path)
+  texts = _Texts(path)
   asked = {}
   if prompts:
     _check_digest(path, header, prompts)
@@ -70,18 +120,12 @@ def generated(
   model = rollouts.model_key(header)
 
   def read() -> Iterator[_Response]:
-    for where, record in rollouts.read_records(path):
+    for where, offset, record in rollouts.read_places(path):
       name, length = record['id'], record.get('length')
+      tokens = length if isinstance(length, int) else None
+      attempt = _Stored(_Place(texts, offset), tokens, model)
       yield _Response(
-        where,
-        name,
-        asked.get(name, ''),
-        record['index'],
-        values.Attempt(
-          '' if record.get('stop') == 'error' else _bounded(record['text']),
-          length if isinstance(length, int) else None,
-          model,
-        ),
+        where, name, asked.get(name, ''), record['index'], attempt
       )
 
   return by_row(path, read(), rows)
