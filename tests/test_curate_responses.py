@@ -100,6 +100,24 @@ def test_rollouts_of_other_prompts_are_refused(made, tmp_path):
   )
 
 
+def test_rows_of_other_ids_are_found_by_their_questions(made, tmp_path):
+  out, prompts = made
+  renamed = [row(f'in-{r.id}', f' {r.problem}\n') for r in ROWS]
+  found = read(responses.generated(out, renamed, prompts))
+  assert found == {
+    f'in-{name}': each
+    for name, each in read(responses.generated(out, ROWS)).items()
+  }
+  one_line(lambda: responses.generated(out, renamed), 'none to one of the 3')
+  (tmp_path / 'out.jsonl.json').unlink()
+  assert responses.generated(out, renamed, prompts).keys() == found.keys()
+  lines(tmp_path / 'prompts.jsonl', dict(id='a', problem=ROWS[0].problem))
+  one_line(
+    lambda: responses.generated(out, renamed, prompts),
+    r"out.jsonl:1: id 'b' is not in .*prompts.jsonl",
+  )
+
+
 def test_a_label_makes_no_other_question(made):
   out, prompts = made
   labelled = [row(r.id, f'Problem 4.1:  {r.problem}') for r in ROWS]

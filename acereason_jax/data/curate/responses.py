@@ -105,7 +105,9 @@ def generated(
 
   `prompts` is the file that --prompts named. With it, this checks that the
   rollouts were drawn from that file, and that its questions are those of the
-  rows. A rollout that could not be drawn is an attempt without a text.
+  rows. An id that no row has then stands for the row of its question, as where
+  neither file has ids. A rollout that could not be drawn is an attempt without
+  a text.
 
   Raises:
     ValueError: one line; the file is damaged, or answers other questions.
@@ -114,9 +116,12 @@ def generated(
   texts = _Texts(path)
   asked = {}
   if prompts:
-    _check_digest(path, header, prompts)
+    if header:
+      _check_digest(path, header, prompts)
     found = sources.jsonl(prompts, answers=False)
     asked = {row.id: row.question for row in found}
+  known = {_plain(row.problem): row.id for row in rows} if asked else {}
+  ids = {row.id for row in rows}
   model = rollouts.model_key(header)
 
   def read() -> Iterator[_Response]:
@@ -124,9 +129,15 @@ def generated(
       name, length = record['id'], record.get('length')
       tokens = length if isinstance(length, int) else None
       attempt = _Stored(_Place(texts, offset), tokens, model)
-      yield _Response(
-        where, name, asked.get(name, ''), record['index'], attempt
-      )
+      question = asked.get(name, '')
+      if prompts and not question:
+        raise ValueError(
+          f'{where}: id {name!r:.60} is not in {prompts}; give the file that '
+          '--prompts named'
+        )
+      if name not in ids:
+        name = known.get(_plain(question), name)
+      yield _Response(where, name, question, record['index'], attempt)
 
   return by_row(path, read(), rows)
 
