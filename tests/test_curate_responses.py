@@ -31,6 +31,14 @@ def lines(path, *records):
   return str(path)
 
 
+def read(found):
+  """What attempts say, wherever their texts are."""
+  return {
+    name: [(a.text, a.tokens, a.model) for a in each]
+    for name, each in found.items()
+  }
+
+
 def rollout(name, index, text, **more):
   return dict(id=name, index=index, stop='stop', length=9, text=text) | more
 
@@ -67,10 +75,10 @@ def test_rollouts_are_attempts_in_the_order_of_their_indices(made):
   out, prompts = made
   key = rollouts.model_key(dict(model='ab'))
   for named in ('', prompts):
-    found = responses.generated(out, ROWS, named)
+    found = read(responses.generated(out, ROWS, named))
     assert found == {
-      'a': [values.Attempt('a0', 3, key), values.Attempt('', 9, key)],
-      'b': [values.Attempt('b0', 9, key), values.Attempt('b1', 9, key)],
+      'a': [('a0', 3, key), ('', 9, key)],
+      'b': [('b0', 9, key), ('b1', 9, key)],
     }
 
 
@@ -92,11 +100,37 @@ def test_rollouts_of_other_prompts_are_refused(made, tmp_path):
   )
 
 
+def test_rows_of_other_ids_are_found_by_their_questions(made, tmp_path):
+  out, prompts = made
+  renamed = [row(f'in-{r.id}', f' {r.problem}\n') for r in ROWS]
+  found = read(responses.generated(out, renamed, prompts))
+  assert found == {
+    f'in-{name}': each
+    for name, each in read(responses.generated(out, ROWS)).items()
+  }
+  one_line(lambda: responses.generated(out, renamed), 'none to one of the 3')
+  (tmp_path / 'out.jsonl.json').unlink()
+  assert responses.generated(out, renamed, prompts).keys() == found.keys()
+  lines(tmp_path / 'prompts.jsonl', dict(id='a', problem=ROWS[0].problem))
+  one_line(
+    lambda: responses.generated(out, renamed, prompts),
+    r"out.jsonl:1: id 'b' is not in .*prompts.jsonl",
+  )
+
+
 def test_a_label_makes_no_other_question(made):
   out, prompts = made
   labelled = [row(r.id, f'Problem 4.1:  {r.problem}') for r in ROWS]
-  found = responses.generated(out, labelled, prompts)
-  assert found == responses.generated(out, ROWS, prompts)
+  found = read(responses.generated(out, labelled, prompts))
+  assert found == read(responses.generated(out, ROWS, prompts))
+
+
+def test_a_file_that_changes_while_it_is_read(made):
+  out, _ = made
+  found = responses.generated(out, ROWS)
+  with open(out, 'r+') as file:
+    file.truncate(40)
+  one_line(lambda: found['a'][0].text, 'was changed while it was read')
 
 
 @pytest.mark.parametrize(

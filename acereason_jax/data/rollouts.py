@@ -45,8 +45,14 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
   Raises:
     ValueError: one line naming path:line.
   """
+  return ((where, record) for where, _, record in read_places(path))
+
+
+def read_places(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+  """('path:line', offset in bytes, record) of each line; see `read_records`."""
   with records.opened(path, most_bytes=None) as file:
     for number in itertools.count(1):
+      offset = file.tell()
       if not (line := file.readline(MAX_LINE_BYTES + 1)):
         return
       where = f'{path}:{number}'
@@ -62,7 +68,7 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ValueError(f'{where}: not one JSON object ({e})') from e
       match record:
         case {'id': str(), 'index': int(), 'text': str()}:
-          yield where, record
+          yield where, offset, record
         case _:
           raise ValueError(
             f"{where}: no rollout: expected 'id', 'index' and 'text', as "

@@ -12,13 +12,14 @@ where it is known, and a file for other questions is refused as a whole.
 """
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from acereason_jax.data import fields, parquet_rows, records, rollouts, sources
 from acereason_jax.data.curate import values
@@ -49,40 +50,94 @@ class _Response(NamedTuple):
   attempt: values.Attempt
 
 
+class _Texts:
+  """The texts of rollouts, read where their lines begin."""
+
+  def __init__(self, path: str):
+    self._path = path
+    self._file: BinaryIO | None = None
+    self._stack = contextlib.ExitStack()
+
+  def at(self, offset: int) -> str:
+    """Raises ValueError, one line, if the file is another one now."""
+    if self._file is None:
+      opened = records.opened(self._path, most_bytes=None)
+      self._file = self._stack.enter_context(opened)
+    self._file.seek(offset)
+    line = self._file.readline(rollouts.MAX_LINE_BYTES)
+    try:
+      match json.loads(line):
+        case {'text': str(), 'stop': 'error'}:
+          return ''
+        case {'text': str(text)}:
+          return _bounded(text)
+    except (ValueError, RecursionError):
+      pass
+    raise ValueError(
+      f'{self._path}: was changed while it was read; start again when nothing '
+      'writes it'
+    )
+
+
+class _Place(NamedTuple):
+  """Where the text of a rollout is."""
+
+  texts: _Texts
+  offset: int
+
+
+class _Stored(values.Attempt):
+  """An attempt whose text is read from its file each time that it is used."""
+
+  @property
+  def text(self) -> str:
+    place = self[0]
+    return place.texts.at(place.offset)
+
+
 def generated(
   path: str, rows: Sequence[values.Row], prompts: str = ''
 ) -> Attempts:
   """The rollouts in a file of `generate`, in the order of their indices.
 
+  Their texts stay in the file until a step reads them: eight long ones to each
+  of 50,000 rows are more than many a memory holds.
+
   `prompts` is the file that --prompts named. With it, this checks that the
   rollouts were drawn from that file, and that its questions are those of the
-  rows. A rollout that could not be drawn is an attempt without a text.
+  rows. An id that no row has then stands for the row of its question, as where
+  neither file has ids. A rollout that could not be drawn is an attempt without
+  a text.
 
   Raises:
     ValueError: one line; the file is damaged, or answers other questions.
   """
   header = _header(path)
+  texts = _Texts(path)
   asked = {}
   if prompts:
-    _check_digest(path, header, prompts)
+    if header:
+      _check_digest(path, header, prompts)
     found = sources.jsonl(prompts, answers=False)
     asked = {row.id: row.question for row in found}
+  known = {_plain(row.problem): row.id for row in rows} if asked else {}
+  ids = {row.id for row in rows}
   model = rollouts.model_key(header)
 
   def read() -> Iterator[_Response]:
-    for where, record in rollouts.read_records(path):
+    for where, offset, record in rollouts.read_places(path):
       name, length = record['id'], record.get('length')
-      yield _Response(
-        where,
-        name,
-        asked.get(name, ''),
-        record['index'],
-        values.Attempt(
-          '' if record.get('stop') == 'error' else _bounded(record['text']),
-          length if isinstance(length, int) else None,
-          model,
-        ),
-      )
+      tokens = length if isinstance(length, int) else None
+      attempt = _Stored(_Place(texts, offset), tokens, model)
+      question = asked.get(name, '')
+      if prompts and not question:
+        raise ValueError(
+          f'{where}: id {name!r:.60} is not in {prompts}; give the file that '
+          '--prompts named'
+        )
+      if name not in ids:
+        name = known.get(_plain(question), name)
+      yield _Response(where, name, question, record['index'], attempt)
 
   return by_row(path, read(), rows)
 

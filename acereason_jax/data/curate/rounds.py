@@ -158,13 +158,19 @@ def run(arguments: Sequence[str]) -> bool:
 
   Raises:
     ValueError: it failed.
+    KeyboardInterrupt: this process was stopped, and so is that one.
   """
-  done = subprocess.run([sys.executable, *arguments], check=False)
-  if done.returncode in (0, _STOPPED):
-    return not done.returncode
+  with subprocess.Popen([sys.executable, *arguments]) as child:
+    try:
+      status = child.wait()
+    except KeyboardInterrupt:
+      child.terminate()
+      raise
+  if status in (0, _STOPPED):
+    return not status
   raise ValueError(
-    f'config.model: generate failed with status {done.returncode}; its reason '
-    f'is above; correct it, or run it yourself: {shown(arguments)}'
+    f'config.model: generate failed with status {status}; its reason is above; '
+    f'correct it, or run it yourself: {shown(arguments)}'
   )
 
 

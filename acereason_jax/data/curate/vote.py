@@ -28,6 +28,8 @@ MATH = 'acereason_jax.verifiers.math:verify'
 # Columns that the vote adds: verdicts, and what was asked.
 RIGHT, JUDGED, RIGHT_AT, MODEL = 'right', 'judged', 'right_at', 'model'
 DISPUTED, TIE, MINORITY, UNSOLVED = 'disputed', 'tie', 'minority', 'unsolved'
+# Rows whose responses are in memory at a time.
+_ROWS = 512
 _SHOWN_GROUPS = 4
 _SHOWN_ANSWER, _SHOWN_RESPONSE = 200, 2000
 
@@ -35,8 +37,8 @@ _SHOWN_ANSWER, _SHOWN_RESPONSE = 200, 2000
 class Group(NamedTuple):
   """Responses that give one answer.
 
-  answer: the answer of the first of them.
-  response: the first of them.
+  answer: the answer of the first of them, cut short.
+  response: the end of the first of them.
   votes: number of responses.
   """
 
@@ -194,31 +196,48 @@ def count(
   judge: Any,
   component: Mapping[str, Any],
 ) -> dict[str, Count]:
-  """The votes on each row, by id; `judge` is that of a context."""
+  """The votes on each row, by id; `judge` is that of a context.
+
+  Some rows at a time, because texts may be many and long.
+  """
+  found: dict[str, Count] = {}
+  for start in range(0, len(rows), _ROWS):
+    part = rows[start : start + _ROWS]
+    found |= _count_some(part, attempts, judge, component)
+  return found
+
+
+def _count_some(
+  rows: Sequence[values.Row],
+  attempts: Mapping[str, Sequence[values.Attempt]],
+  judge: Any,
+  component: Mapping[str, Any],
+) -> dict[str, Count]:
   asking = _Asking(judge, component)
+  texts = {row.id: [a.text for a in attempts[row.id]] for row in rows}
   # An attempt without a text is one that the engine could not make.
   tasks = [
-    ((row.id, i), attempt.text, row.answer)
+    ((row.id, i), text, row.answer)
     for row in rows
-    for i, attempt in enumerate(attempts[row.id])
-    if attempt.text
+    for i, text in enumerate(texts[row.id])
+    if text
   ]
   verdicts = dict(asking.as_completed(tasks))
   read = votes.reader(component)
   given = {
     row.id: [
-      read(attempt.text)
+      read(text)
       if (found := verdicts.get((row.id, i))) and found.status == 'wrong'
       else None
-      for i, attempt in enumerate(attempts[row.id])
+      for i, text in enumerate(texts[row.id])
     ]
     for row in rows
   }
   classes = votes.classes(asking, read, given)
   return {
     row.id: _count(
-      attempts[row.id],
-      [verdicts.get((row.id, i)) for i in range(len(attempts[row.id]))],
+      texts[row.id],
+      [verdicts.get((row.id, i)) for i in range(len(texts[row.id]))],
       given[row.id],
       classes[row.id],
       read,
@@ -228,7 +247,7 @@ def count(
 
 
 def _count(
-  attempts: Sequence[values.Attempt],
+  texts: Sequence[str],
   verdicts: Sequence[types.Verdict | None],
   given: Sequence[str | None],
   classes: Sequence[int | None],
@@ -242,19 +261,34 @@ def _count(
   # Equal numbers stay in the order of their first answers.
   for number, size in sorted(sizes.items(), key=lambda item: -item[1]):
     first = classes.index(number)
-    groups.append(Group(given[first] or '', attempts[first].text, size))
+    groups.append(_group(given[first] or '', texts[first], size))
   told = None
   if right:
-    text = attempts[right[0]].text
-    told = Group(read(text) or '', text, len(right))
+    text = texts[right[0]]
+    told = _group(read(text) or '', text, len(right))
   return Count(
-    asked=len(attempts),
+    asked=len(texts),
     right=right,
     judged=sum(v is not None and v.judged for v in verdicts),
     failed=sum(v is not None and not v.judged for v in verdicts),
     first_right=told,
     others=tuple(groups),
   )
+
+
+def _group(answer: str, response: str, size: int) -> Group:
+  # The answer is at the end.
+  return Group(
+    _safe(answer, _SHOWN_ANSWER),
+    _safe(response[-_SHOWN_RESPONSE:], _SHOWN_RESPONSE),
+    size,
+  )
+
+
+def _safe(text: str, most: int) -> str:
+  """The start of a model's text, with what no file can hold spelled out."""
+  text = text[:most].replace('\0', '\\x00')
+  return text.encode('utf-8', 'backslashreplace').decode()
 
 
 # --- fates ------------------------------------------------------------------
@@ -313,21 +347,8 @@ def _evidence(row: values.Row, count: Count) -> dict[str, Any]:
     asked=count.asked,
     judged=count.judged,
     failed=count.failed,
-    others=[_shown(group) for group in groups],
+    others=[group._asdict() for group in groups],
   )
   if count.first_right is not None:
-    evidence['for_reference'] = _shown(count.first_right)
+    evidence['for_reference'] = count.first_right._asdict()
   return evidence
-
-
-def _shown(group: Group) -> dict[str, Any]:
-  # The answer is at the end.
-  response = _safe(group.response[-_SHOWN_RESPONSE:], _SHOWN_RESPONSE)
-  answer = _safe(group.answer, _SHOWN_ANSWER)
-  return dict(answer=answer, votes=group.votes, response=response)
-
-
-def _safe(text: str, most: int) -> str:
-  """The start of a model's text, with what no file can hold spelled out."""
-  text = text[:most].replace('\0', '\\x00')
-  return text.encode('utf-8', 'backslashreplace').decode()
