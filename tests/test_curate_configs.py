@@ -231,3 +231,37 @@ def test_real_problems_through_both_lists(tmp_path, jails):
   assert first == [
     (tmp_path / 'out' / n).read_bytes() for n in (outputs.ROWS, outputs.DROPPED)
   ]
+
+
+def test_a_model_is_asked_until_all_rows_are_decided(tmp_path, monkeypatch):
+  """With config.model the command calls `generate`, round after round."""
+  c = tiny.shipped('curate_math').get_config()
+  c.out, c.model = str(tmp_path / 'out'), 'a-model'
+  c.inputs.deepscaler.path = write(
+    tmp_path / 'a',
+    [
+      dict(id=name, problem=MATH[name][0], answer=MATH[name][1])
+      for name in RIGHT
+    ],
+  )
+  del c.inputs.numina
+  for name in [*c.benchmarks]:
+    del c.benchmarks[name]
+  c.steps = c.steps[-3:-2]
+  calls = []
+
+  def run_generate(arguments):
+    calls.append(arguments)
+    answer(c)
+    return True
+
+  monkeypatch.setattr(rounds, 'run', run_generate)
+  assert run(c) == 0
+  assert fates(c.out) == {'kept': '', 'other': '', 'wrong': 'vote'}
+  assert len(calls) == 2 and len({*map(tuple, calls)}) == 2
+  for call in calls:
+    assert '--model=a-model' in call and '--max_tokens=32768' in call
+  # A model that is stopped: it can go on.
+  c.out = str(tmp_path / 'stopped')
+  monkeypatch.setattr(rounds, 'run', lambda arguments: False)
+  assert run(c) == exits.STOPPED

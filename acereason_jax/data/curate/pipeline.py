@@ -6,6 +6,7 @@ So the result depends neither on the order of the input nor on processes.
 
 import collections
 import contextlib
+import functools
 import hashlib
 import os
 import time
@@ -225,7 +226,9 @@ def _attempts(
 
 def _counter(tokenizer: str) -> Callable[[Sequence[str]], list[int]]:
   if tokenizer:
-    return resolve.resolve(_COUNTING)(tokenizer)
+    # Loaded when it is needed: most texts are too short to be counted.
+    made = functools.cache(lambda: resolve.resolve(_COUNTING)(tokenizer))
+    return lambda texts: made()(texts)
 
   def refuse(texts: Sequence[str]) -> list[int]:
     raise ValueError(
