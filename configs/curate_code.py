@@ -3,10 +3,10 @@
     python -m acereason_jax.curate --config=configs/curate_code.py \\
       --config.out=curated/code
 
-The paper names AtCoder, LeetCode and Aizu; its set is not public. TACO stands
-here for such sources: a fifth of its problems need a special judge. Files of
-the hub are named as others' public code names them; we fetched none. For
-another source, change the input and the argument of `task`.
+The paper names AtCoder, LeetCode and Aizu; its set is not public. APPS stands
+here for such sources; TACO has the same columns. Files of the hub are named as
+others' public code names them; we fetched none. For another source, change the
+input and the argument of `task`.
 """
 
 from acereason_jax.config import base, curation
@@ -47,20 +47,20 @@ PROGRAM_STEPS = (
 
 def get_config():
   c = curation.get_config()
-  c.inputs.taco = curation.source(
-    f'{_HUB}BAAI/TACO/ALL/train-00000-of-00009.parquet',
-    # Of the collection; each problem is its source's, HackerRank's unclear.
-    licence='Apache-2.0',
+  c.inputs.apps = curation.source(
+    f'{_HUB}codeparrot/apps/train.jsonl',
+    # Of the collection; each problem is its site's.
+    licence='MIT',
     fields=dict(
       problem='question',
       answer='input_output',
       starter='starter_code',
       solutions='solutions',
       url='url',
-      date='date',
-      # Words such as 'HARD'.
+      # Words such as 'interview'.
       difficulty='',
     ),
+    prefix='apps-',
   )
   for i, path in enumerate(eval_paper.LCB_V5 + eval_paper.LCB_V6):
     c.benchmarks[f'lcb{i + 1}'] = curation.benchmark(

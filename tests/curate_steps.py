@@ -145,6 +145,8 @@ def broken(kind: str) -> values.Step:
       return fates[1:]
     if kind == 'other':
       return fates[::-1]
+    if kind == 'evidence':
+      return [values.dropped(row, 'x', seen={1}) for row in rows]
     if kind == 'kind':
       return [fate._replace(kind='gone') for fate in fates]
     return [None for _ in fates]

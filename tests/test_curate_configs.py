@@ -197,7 +197,7 @@ def test_the_code_list_from_files_to_rows(tmp_path, jails, capsys):
       input_output=json.dumps(dict(inputs=['0 0\n'], outputs=['0\n'])),
     ),
   ]
-  c.inputs.taco.path = write(tmp_path / 'taco', rows)
+  c.inputs.apps.path = write(tmp_path / 'apps', rows)
   for name in [*c.benchmarks]:
     items = [dict(question_content=f'{t} {name}') for t in ITEMS]
     c.benchmarks[name].path = write(tmp_path / name, items)
@@ -205,11 +205,11 @@ def test_the_code_list_from_files_to_rows(tmp_path, jails, capsys):
   c.steps = c.steps[:-1]
   assert run(c) == 0
   assert fates(c.out) == {
-    'sum': '',
-    'late': 'released',
-    'several': 'special_judge',
-    'fails': 'golden',
-    'weak': 'strength',
+    'apps-sum': '',
+    'apps-late': 'released',
+    'apps-several': 'special_judge',
+    'apps-fails': 'golden',
+    'apps-weak': 'strength',
   }
   (found,) = sources.parquet(f'{c.out}/{outputs.ROWS}')
   assert json.loads(found.answer)['kind'] == 'stdin'

@@ -382,6 +382,7 @@ def test_the_story_of_a_row(tmp_path):
     ('short', r"config.steps\[0\]='short': give dict"),
     (dict(fn=f'{STEPS}broken', kind='few'), '2 fates for 3 rows'),
     (dict(fn=f'{STEPS}broken', kind='other'), 'a row keeps its id'),
+    (dict(fn=f'{STEPS}broken', kind='evidence'), "row 'a' is not JSON"),
     (dict(fn=f'{STEPS}broken', kind='kind'), 'expected a values.Fate'),
     (dict(fn=f'{STEPS}broken', kind='none'), 'expected a values.Fate'),
   ],

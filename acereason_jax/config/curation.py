@@ -18,6 +18,7 @@ steps; `only`, the inputs whose rows it sees, where they are of several kinds.
 --config.inputs.mine.path=FILE changes one field.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -193,6 +194,13 @@ def plan(config: ml_collections.ConfigDict) -> plans.Plan:
   responses = tuple(map(_plain, config.responses))
   for i, component in enumerate(responses):
     _check_component(component, f'config.responses[{i}]')
+  known = {n: v for n, v in _plain(config).items() if n not in _FREE}
+  try:
+    json.dumps(known, allow_nan=False)
+  except (TypeError, ValueError) as e:
+    raise ValueError(
+      f'config: the datasheet holds it as JSON, which has no such value: {e}'
+    ) from e
   return plans.Plan(
     inputs=tuple(_input(name, config.inputs[name]) for name in config.inputs),
     rules=_rules(config.steps, [*config.inputs]),
@@ -204,9 +212,7 @@ def plan(config: ml_collections.ConfigDict) -> plans.Plan:
     responses=responses,
     model=config.model,
     generate=_plain(config.generate),
-    config={
-      name: value for name, value in _plain(config).items() if name not in _FREE
-    },
+    config=known,
   )
 
 

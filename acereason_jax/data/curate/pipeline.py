@@ -316,7 +316,7 @@ class _Work:
     reasons = ', '.join(f'{name} {n:,}' for name, n in counts.items() if n)
     told = f'  ({reasons})' if reasons else ''
     self._how.say(
-      f'{tally.name:14} {tally.rows_in:>9,} -> {tally.rows_out:>9,}{told}'
+      f'{tally.name:20} {tally.rows_in:>9,} -> {tally.rows_out:>9,}{told}'
     )
 
   def _each(

@@ -6,14 +6,15 @@ that follow each other run together: a row goes to a process once.
 
 import concurrent.futures
 import dataclasses
+import json
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import process
 from multiprocessing import connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from acereason_jax.data.curate import plan, values
 
@@ -59,10 +60,9 @@ def settle(
     ValueError: one line; the step broke its contract.
   """
   _check(rule, before, fate)
-  # As plain dicts, because processes send them to each other.
-  fate = fate._replace(evidence=dict(fate.evidence))
   if fate.kind == values.KEPT:
     return fate.row, None, True
+  fate = fate._replace(evidence=_plain(rule, before, fate.evidence))
   if fate.kind == values.CHANGED:
     return fate.row, Event(place, fate), True
   if rule.action == plan.DROP:
@@ -72,6 +72,18 @@ def settle(
   about = dict(fate.row.about) | {FLAGS: list(dict.fromkeys(flags))}
   row = dataclasses.replace(fate.row, about=about)
   return row, Event(place, fate, True), True
+
+
+def _plain(
+  rule: plan.Rule, row: values.Row, evidence: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The evidence as JSON gives it back; processes can send that."""
+  try:
+    return json.loads(json.dumps(dict(evidence), allow_nan=False))
+  except (TypeError, ValueError) as e:
+    raise ValueError(
+      f'step {rule.name}: the evidence for row {row.id!r} is not JSON: {e}'
+    ) from e
 
 
 def _flag(rule: plan.Rule, fate: values.Fate) -> str:
