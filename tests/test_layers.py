@@ -13,7 +13,7 @@ import sys
 import pytest
 import tiny
 
-from acereason_jax.config import base, checks, evaluation
+from acereason_jax.config import base, checks, curation, evaluation
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = 'acereason_jax'
@@ -26,7 +26,8 @@ ORDER = (
   *('rollout', 'evaluation', 'config', 'run', 'commands'),
 )
 COMMANDS = (
-  *('train', 'generate', 'evaluate', 'judge', 'export', 'ledger', 'timeline'),
+  *('train', 'generate', 'evaluate', 'curate', 'judge', 'export', 'ledger'),
+  'timeline',
 )
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')
@@ -169,6 +170,9 @@ def test_every_config_is_valid(path, tmp_path):
   assert ast.get_docstring(ast.parse(path.read_text()))
   if path.stem.startswith('eval_'):
     assert evaluation.plan(config).benchmarks
+    return
+  if path.stem.startswith('curate_'):
+    assert curation.plan(config).rules
     return
   if path.stem == 'base':
     # Not a run by itself: it names no model.

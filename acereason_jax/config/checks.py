@@ -17,6 +17,11 @@ _ALSO = {float: (float, int), tuple: (tuple, list)}
 
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError with field, value and remedy of the first bad field."""
+  if 'inputs' in config:
+    raise ValueError(
+      'config.inputs: this is the config of a curation; give it to '
+      'acereason_jax.curate, or the config of a run'
+    )
   if 'benchmarks' in config:
     raise ValueError(
       'config.benchmarks: this is the config of an evaluation; give it to '

@@ -221,7 +221,7 @@ _JUDGE = _table(
 
 def is_evaluation(config: ml_collections.ConfigDict) -> bool:
   """Whether a config is one of an evaluation, not of a run."""
-  return 'benchmarks' in config
+  return 'benchmarks' in config and 'inputs' not in config
 
 
 def plan(config: ml_collections.ConfigDict) -> values.Plan:

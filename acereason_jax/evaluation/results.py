@@ -5,10 +5,7 @@ evaluation that was killed and went on has the same bytes.
 """
 
 import collections
-import contextlib
-import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import pathlib
@@ -28,13 +25,11 @@ from acereason_jax.evaluation import (
   settings,
   table,
   values,
-  votes,
 )
 from acereason_jax.evaluation.problems import Ready
+from acereason_jax.verifiers import digest, votes
 
 PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'sympy', 'math-verify')
-_ROOT = pathlib.Path(__file__).parent.parent
-_VERIFIERS = 'acereason_jax.verifiers.'
 _STARTS = 'starts.jsonl'
 _MAX_STARTS_BYTES = 16 << 20
 _MOST_COST = 1e12
@@ -52,7 +47,7 @@ def judge_settings(judge: values.Judge) -> dict[str, Any]:
   """
   arguments = {k: v for k, v in judge.verify.items() if k != 'fn'}
   fn = judge.verify['fn']
-  return _plain(dict(fn=fn, arguments=arguments, digest=_source_digest(fn)))
+  return _plain(dict(fn=fn, arguments=arguments, digest=digest.source(fn)))
 
 
 def benchmark_settings(ready: Ready, prompts: str) -> dict[str, Any]:
@@ -81,24 +76,6 @@ def all_judges(ready: Sequence[Ready]) -> dict[str, dict[str, Any]]:
 def _plain(value: Any) -> Any:
   """As JSON gives it back."""
   return json.loads(json.dumps(value))
-
-
-def _source_digest(fn: str) -> str:
-  """SHA-256 of the files that a judge is made of."""
-  module = fn.partition(':')[0]
-  if f'{module}.'.startswith(_VERIFIERS):
-    found = sorted((_ROOT / 'verifiers').rglob('*.py'))
-  else:
-    spec = None
-    with contextlib.suppress(ImportError, ValueError):  # The pool says it.
-      spec = importlib.util.find_spec(module)
-    located = spec is not None and spec.has_location
-    found = [pathlib.Path(spec.origin)] if located else []
-  whole = hashlib.sha256()
-  for path in found:
-    name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name
-    whole.update(f'{name}\n'.encode() + path.read_bytes())
-  return whole.hexdigest()
 
 
 # --- outcomes ---------------------------------------------------------------
@@ -179,7 +156,7 @@ def _classes(
 ) -> dict[samples.Key, int | None] | None:
   """The classes of wrong answers; None for a judge that has no answers."""
   benchmark = ready.benchmark
-  read = votes.reader(benchmark.judges[judge])
+  read = votes.reader(benchmark.judges[judge].verify)
   if read is None:
     return None
   by_problem = collections.defaultdict(list)

@@ -36,7 +36,7 @@ class Row:
   solutions: tuple[str, ...] = ()
   wrong: tuple[str, ...] = ()
   difficulty: float | None = None
-  about: Mapping[str, Any] = types.EMPTY
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Fate(NamedTuple):
@@ -60,11 +60,15 @@ class Item(NamedTuple):
   benchmark: name of the benchmark.
   id: id of the problem in its file.
   text: its statement.
+  url: address of the problem, '' for none.
+  title: name of the problem, '' for none.
   """
 
   benchmark: str
   id: str
   text: str
+  url: str = ''
+  title: str = ''
 
 
 class Attempt(NamedTuple):
@@ -119,6 +123,22 @@ class Step(NamedTuple):
   name: str
   each: Callable[[Row], Fate] | None = None
   whole: Callable[[Sequence[Row], Context], Sequence[Fate]] | None = None
+
+
+class Missing(Exception):
+  """Raised by a step: rows need responses that are not there.
+
+  The command writes the rows' questions to prompts.jsonl, says how they are
+  answered, and can go on when they are.
+
+  rows: the rows.
+  n: number of responses that each should have then.
+  """
+
+  def __init__(self, rows: Sequence[Row], n: int):
+    super().__init__(f'{len(rows):,} rows lack responses')
+    self.rows = tuple(rows)
+    self.n = n
 
 
 def kept(row: Row) -> Fate:

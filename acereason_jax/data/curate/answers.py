@@ -1,0 +1,164 @@
+r"""What a reference is: none at all, a letter, a truth, several values."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from acereason_jax.data.curate.values import Row
+
+_CHARS = 4096
+_WRAPPED = re.compile(
+  r'\\(?:boxed|fbox|(?:text|math)(?:bf|rm|it|sf|tt)?|mbox|emph|operatorname)'
+  r'\s?\{([^{}]{0,200})\}'
+)
+_COMMAND = re.compile(r'\\[a-zA-Z]+')
+_NO_MARKS = re.compile(r'(?<!\\)[${}]|\\[()\[\],;:! ]|\*\*|[`"\u201c\u201d]')
+_EDGES = " \t\r\n.,:;?!()[]-_\u2013\u2014/'#*"
+
+_SENTINELS = frozenset(
+  (
+    '', 'proof', 'proofs', 'proved', 'proven', 'proof omitted', 'omitted',
+    'qed', 'q.e.d', 'not found', 'notfound', 'not_found', 'none', 'null', 'nil',
+    'nan', 'n/a', 'n.a', 'na', 'n\\a', 'not available', 'not applicable',
+    'unavailable', 'not provided', 'not given', 'no answer',
+    'no answer provided', 'no answer given', 'no answer found',
+    'no solution provided', 'no solution given', 'answer not found',
+    'answer not provided', 'answer not given', 'answer not available',
+    'unknown', 'unspecified', 'missing answer', 'todo', 'tbd', 'tba', 'pending',
+    'undetermined answer', 'see solution', 'see solutions', 'see the solution',
+    'see above', 'see below', 'see proof', 'see the proof', 'see explanation',
+    'see figure', 'see graph', 'see diagram', 'see text', 'see answer',
+    'see attached', 'see image', 'see picture', 'see work',
+    'see solution above', 'see solution below', 'refer to solution',
+    'refer to the solution', 'as above', 'shown above', 'as shown',
+    'as required', 'answer', 'answers', 'answer key', 'solution', 'solutions',
+    'solution omitted', 'final answer', 'the answer', 'the proof',
+    'the proof is complete', 'proof is complete', 'proof complete',
+    'see proof above', 'see proof below', 'answers vary', 'answers may vary',
+    'answers will vary', 'varies', 'open-ended', 'open ended', 'not a number',
+    'undefined answer', 'placeholder', 'statement proved',
+    'statement is proved', 'proved above', 'proof above', 'proof below',
+    'proof in solution', 'the statement is proved',
+  )
+)  # fmt: skip
+_SEE = re.compile(
+  r'(?:see|refer to|check|look at|given in|provided in|as in)\b.{0,20}\b'
+  r'(?:solutions?|proofs?|explanations?|figures?|above|below|work|textbook|book'
+  r'|images?|answers?|hints?|appendix|notes?|link|attachment)'
+)
+_LETTER = re.compile(
+  r'(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is|:)? ?)?'
+  r'(?:\(\s*([A-Ja-j])\s*\)|\[([A-J])\]|([A-J]))\s*[.)]?',
+  re.IGNORECASE,
+)
+# (B) 14, B. 14 and B) 14; not (B) + 2.
+_LETTER_AND = re.compile(
+  r'\(([A-J])\)\s*[.:]?\s*[^\s+\-*/^=,(].*|([A-J])[.)]\s+\S.*'
+)
+_TRUTHS = frozenset(
+  (
+    'yes', 'no', 'true', 'false', 'correct', 'incorrect', 'always true',
+    'sometimes true', 'never true', 'not true', 'not always', 'not necessarily',
+    'it is true', 'it is false', 'the statement is true', 'yes it is',
+    'the statement is false', 'no it is not', 'it does', 'it does not',
+    'yes it does', 'no it does not', 'yes it is possible',
+    'no it is impossible', 'no it is not possible', 'yes they are',
+    'no they are not', 'yes there is', 'no there is not', 'yes we can',
+    'no we cannot',
+  )
+)  # fmt: skip
+_YES = re.compile(
+  r'(?:yes|no|true|false)\b(?:[,.;:!]| (?:it|they|there|because|since)\b).*'
+)
+
+
+def plain(answer: str) -> str:
+  r"""A reference without \boxed, \text, `$` and quotes, in small letters."""
+  text = unicodedata.normalize('NFKC', answer[:_CHARS])
+  for _ in range(3):
+    text = _WRAPPED.sub(r' \1 ', text)
+  return ' '.join(_NO_MARKS.sub(' ', text).split()).lower()
+
+
+def sentinel(row: Row) -> Mapping[str, Any] | None:
+  """No answer, or a word that stands for none."""
+  text = plain(row.answer).strip(_EDGES)
+  if text in _SENTINELS or (len(text) < 80 and _SEE.match(text)):
+    return {'answer': row.answer[:80]}
+  return None
+
+
+def letter(answer: str) -> str:
+  """The letter of an option if a reference is one, with or without a value."""
+  text = unicodedata.normalize('NFKC', answer[:_CHARS])
+  for _ in range(2):
+    text = _WRAPPED.sub(r'\1', text)
+  text = ' '.join(_NO_MARKS.sub(' ', text).split())
+  if match := _LETTER.fullmatch(text):
+    found = match[1] or match[2] or match[3]
+    # A lone small letter is a variable.
+    bare = text.rstrip('.') == found
+    return '' if bare and found.islower() else found
+  match = _LETTER_AND.fullmatch(text)
+  return (match[1] or match[2]) if match else ''
+
+
+def truth(answer: str) -> str:
+  """The word if a reference is yes, no, true or false."""
+  text = plain(answer).strip(_EDGES)
+  if text.replace(',', '') in _TRUTHS or _YES.fullmatch(text):
+    return text[:40]
+  return ''
+
+
+# Numbers, and words of prose between them.
+_PIECE = re.compile(r'(?P<number>\d+(?:[.,]\d+)*)|(?P<word>[^\W\d_]{2,})')
+# They join numbers to one value, or list values that the judge reads as a set.
+_JOINS = frozenset(
+  (
+    'and', 'or', 'to', 'by', 'mod', 'over', 'plus', 'minus', 'times', 'in',
+    'out', 'of', 'per', 'than', 'the', 'th', 'st', 'nd', 'rd', 'pm', 'am',
+    'base', 'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'log', 'ln', 'exp',
+    'sqrt', 'frac', 'max', 'min', 'gcd', 'lcm', 'pi', 'arctan', 'arcsin',
+    'arccos', 'deg', 'choose', 'less', 'more', 'equal', 'between', 'modulo',
+    'equivalently', 'equivalent', 'approximately', 'approx', 'about', 'floor',
+    'ceil', 'ceiling', 'hundred', 'thousand', 'million', 'billion', 'percent',
+    'dozen', 'degrees', 'degree', 'half', 'remainder', 'hours', 'hour', 'hr',
+    'hrs', 'minutes', 'minute', 'mins', 'seconds', 'second', 'secs', 'days',
+    'day', 'weeks', 'week', 'months', 'month', 'years', 'year', 'dollars',
+    'dollar', 'cents', 'cent', 'euros', 'euro', 'pounds', 'pound', 'pence',
+    'ounces', 'ounce', 'oz', 'lb', 'lbs', 'feet', 'foot', 'ft', 'inches',
+    'inch', 'yards', 'yard', 'miles', 'mile', 'meters', 'meter', 'metres',
+    'metre', 'cm', 'mm', 'km', 'kg', 'mg', 'grams', 'gram', 'centimeters',
+    'kilometers', 'liters', 'liter', 'litres', 'ml', 'units', 'unit', 'square',
+    'cubic', 'sq', 'january', 'february', 'march', 'april', 'may', 'june',
+    'july', 'august', 'september', 'october', 'november', 'december',
+  )
+)  # fmt: skip
+_CASES = re.compile(
+  r'\b(?:if|when|where|otherwise|for (?:all|even|odd|each|every|some|any|\w'
+  r' ?[=<>])|respectively|depending|unless|while|whereas)\b'
+)
+_LABELLED = re.compile(
+  r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'
+)
+
+
+def long(row: Row, chars: int) -> Mapping[str, Any] | None:
+  """A reference of many characters, or several values with words between."""
+  if len(row.answer) > chars:
+    return {'characters': len(row.answer), 'most': chars}
+  text = plain(row.answer)
+  if match := _LABELLED.search(text):
+    return {'matched': match[0][:80]}
+  words, numbers = [], 0
+  cases = _CASES.search(text)
+  for piece in _PIECE.finditer(_COMMAND.sub(' ', text)):
+    if piece['number']:
+      if numbers and (words or cases):
+        return {'between': words[:8] or [cases[0]]}
+      numbers, words = numbers + 1, []
+    elif piece['word'] not in _JOINS:
+      words.append(piece['word'])
+  return None

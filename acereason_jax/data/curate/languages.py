@@ -1,0 +1,96 @@
+"""Statements in another language than English, by py3langid without math."""
+
+import functools
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from acereason_jax.data.curate import statements
+from acereason_jax.data.curate.values import Row
+
+_CHARS = 2000
+_MATH = re.compile(
+  r'\$\$[^$]{0,2000}\$\$|\$[^$\n]{1,400}\$|\\\([^\n]{1,400}?\\\)'
+  r'|\\\[.{1,2000}?\\\]|\\begin\{(\w{1,12})\*?\}.{0,2000}?\\end\{\1\*?\}',
+  re.DOTALL,
+)
+_NO_WORDS = re.compile(
+  r'\\[a-zA-Z]+|https?://\S{1,300}|(?<!\w)[^\W\d_]{0,40}[\d_^][\w^]*'
+  r'|\b[A-Za-z]\b'
+)
+# A pair of dollars is math, unless it holds words, as prices do.
+_PROSE = re.compile(r'[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{1,}')
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['\u2019\u0300-\u036f])*")
+# Scripts that put no blanks between words: Thai to Khmer, kana, Han.
+_UNSPACED = re.compile(
+  '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff'
+  '\u3400-\u9fff\uf900-\ufaff]'
+)
+_LATIN = re.compile('[A-Za-z\u00c0-\u024f]')
+_ENGLISH = frozenset(
+  (
+    'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find',
+    'if', 'with', 'that', 'for', 'each', 'from', 'there', 'than', 'which',
+    'has', 'have', 'does', 'when', 'their', 'she', 'they', 'his', 'her', 'it',
+    'be', 'by', 'at', 'on', 'into', 'such', 'let', 'then', 'all', 'two', 'this',
+    'where', 'value', 'number', 'to', 'was', 'were', 'will', 'would', 'after',
+    'compute', 'determine',
+  )
+)  # fmt: skip
+# Others in the list above are words of Dutch, Danish or Afrikaans, too.
+_ONLY_ENGLISH = frozenset(
+  ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
+)
+# Nigerian Pidgin: short statements in English look like it.
+_NEAR_ENGLISH = ('pcm',)
+_SURE_SHARE = 0.2
+_SURE_WORDS = 3
+_LEAST_WORDS = 6
+
+
+def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
+  """The language of a statement of six words or more, unless it is accepted."""
+  text = prose(row.problem)
+  words = _WORD.findall(text.lower())
+  unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
+  # Two of its signs make about a word.
+  spaced = sum(any(map(str.isalpha, word)) for word in text.split())
+  if spaced + unspaced // 2 < _LEAST_WORDS:
+    return None
+  if accepted == 'en' and _surely_english(words):
+    return None
+  found, _ = _identifier().classify(text)
+  if found == accepted or (accepted == 'en' and found in _NEAR_ENGLISH):
+    return None
+  return {'language': found, 'words': len(words), 'text': text[:120]}
+
+
+def _surely_english(words: list[str]) -> bool:
+  """Whether so many words are English that no model needs to be asked."""
+  english = [word for word in words if word in _ENGLISH]
+  known = set(english)
+  return (
+    len(known) >= _SURE_WORDS
+    and not known.isdisjoint(_ONLY_ENGLISH)
+    and len(english) >= _SURE_SHARE * len(words)
+  )
+
+
+def prose(problem: str) -> str:
+  """The words of a statement without math, code and single letters."""
+  text = statements.prepared(problem[: 4 * _CHARS]).text
+  text = _MATH.sub(lambda m: m[0] if _PROSE.search(m[0]) else ' ', text)
+  return ' '.join(_NO_WORDS.sub(' ', text).split())[:_CHARS]
+
+
+@functools.cache
+def _identifier() -> Any:
+  try:
+    module = importlib.import_module('py3langid.langid')
+  except ImportError as e:
+    raise ValueError(
+      f'language: py3langid is not installed ({e}); pip install '
+      "'acereason_jax[curate]', or leave the step out"
+    ) from e
+  return module.LanguageIdentifier.from_model_file(module.MODEL_FILE)
