@@ -1,6 +1,6 @@
 """Rules that ask the judge: repeated statements, and references it reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from acereason_jax.data.curate import keys
@@ -23,16 +23,27 @@ _OF_POOL = ('worker ', 'no worker')
 def exact(
   judge: Mapping[str, Any] | None, rows: Sequence[Row], context: Context
 ) -> list[Fate]:
-  """One row of each key; rows whose answers are unequal are all out.
-
-  The row with the smallest id stays. Without a judge answers don't count.
-  """
+  """One row of each key; see `one_of_each`."""
   groups: dict[str, list[int]] = {}
   for at, row in enumerate(rows):
     groups.setdefault(keys.key(row.problem), []).append(at)
+  return one_of_each(judge, rows, groups.values(), context)
+
+
+def one_of_each(
+  judge: Mapping[str, Any] | None,
+  rows: Sequence[Row],
+  groups: Iterable[Sequence[int]],
+  context: Context,
+) -> list[Fate]:
+  """One row of each group; rows whose answers are unequal are all out.
+
+  A group is positions of rows. The row with the smallest id stays. Without a
+  judge answers don't count.
+  """
   repeated = [
     sorted(group, key=lambda at: rows[at].id)
-    for group in groups.values()
+    for group in groups
     if len(group) > 1
   ]
   found = {} if judge is None else _differences(rows, repeated, judge, context)

@@ -60,11 +60,15 @@ class Item(NamedTuple):
   benchmark: name of the benchmark.
   id: id of the problem in its file.
   text: its statement.
+  url: address of the problem, '' for none.
+  title: name of the problem, '' for none.
   """
 
   benchmark: str
   id: str
   text: str
+  url: str = ''
+  title: str = ''
 
 
 class Attempt(NamedTuple):
