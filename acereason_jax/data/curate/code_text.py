@@ -187,6 +187,16 @@ _EXAMPLES = re.compile(
   r'|output\b|constraints?\b)',
   re.IGNORECASE,
 )
+# As shown below: *** is a picture in words, and so is an example.
+_IN_TEXT = re.compile(
+  r'\b(?:below|here|above|shown|following)\b[^.?!\n]{0,30}(?:[:\n]|examples?\b'
+  r'|samples?\b)',
+  re.IGNORECASE,
+)
+_PICTURE = re.compile(
+  r'\b(?:figures?|pictures?|images?|diagrams?|drawings?|illustrations?)\b',
+  re.IGNORECASE,
+)
 _STANDS_ALONE = 12
 
 
@@ -299,7 +309,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   told = raw[: section.start()] if section else raw
   image = figures.IMAGE.search(raw)
   words = figures.reference_in_words(told)
-  if words:
+  if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}
   if image and len(keys.tokens(figures.without_images(told))) < _STANDS_ALONE:
     return {'matched': image[0][:80], 'image': True}
