@@ -33,7 +33,7 @@ from acereason_jax.data.curate import (
   outputs,
   pipeline,
   plan,
-  values,
+  rounds,
 )
 
 FLAGS = command_line.Flags()
@@ -44,7 +44,6 @@ FLAGS.boolean('plant', False, 'Says how many planted copies are found.')
 FLAGS.integer('workers', None, 'Processes; default: config.workers.')
 
 _SHARD = re.compile(r'([1-9]\d{0,5})/([1-9]\d{0,5})', re.ASCII)
-_STATE = 'state'
 
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
@@ -90,16 +89,23 @@ def curate(args: types.SimpleNamespace) -> int:
   out = folder(args)
   todo = curation.plan(args.config)
   how = pipeline.How(
-    folder=os.path.join(out, _STATE),
+    folder=out,
     workers=workers(args),
     shard=args.share,
     plant=args.plant,
     say=lambda line: terminal.say(terminal.printable(line)),
   )
-  try:
-    result = pipeline.run(todo, how)
-  except values.Missing as e:
-    return missing(out, e)
+  while True:
+    try:
+      result = pipeline.run(todo, how)
+    except pipeline.Waiting as e:
+      if args.share.count > 1:
+        terminal.say(f'{e}: the same command without --shard asks for them')
+        return exits.STOPPED
+      if not answered(todo, out, e):
+        return exits.STOPPED
+    else:
+      break
   if args.share.count > 1:
     terminal.say(
       f'share {args.shard} is done; when all are, the same command without '
@@ -115,6 +121,28 @@ def curate(args: types.SimpleNamespace) -> int:
   return 0
 
 
+def answered(todo: plan.Plan, out: str, waiting: pipeline.Waiting) -> bool:
+  """Asks config.model for missing responses; False if they are still missing.
+
+  Without a model it says the command that does so.
+  """
+  rows, n = waiting.missing.rows, waiting.missing.n
+  asked = rounds.begin(out, rows, n, waiting.attempts)
+  command = rounds.command(
+    asked, todo.model or 'MODEL', todo.generate, todo.seed
+  )
+  told = f'{len(rows):,} rows need responses, {n} each'
+  if todo.model:
+    terminal.say(f'{told}: {todo.model} gives them')
+    return rounds.run(command)
+  questions = os.path.join(out, rounds.PROMPTS)
+  shown = f'{told}; their questions are in {questions}. To go on:'
+  terminal.say(terminal.printable(shown))
+  terminal.say(terminal.printable(f'  {rounds.shown(command)}'))
+  terminal.say('and then the same command again')
+  return False
+
+
 def sheets(todo: plan.Plan, result: pipeline.Result) -> dict[str, str]:
   """The texts of the datasheet by file name."""
   sheet = datasheet.of(todo, result)
@@ -123,21 +151,6 @@ def sheets(todo: plan.Plan, result: pipeline.Result) -> dict[str, str]:
     'datasheet.md': datasheet.markdown(sheet),
     'datasheet.html': datasheet_page.page(sheet),
   }
-
-
-def missing(out: str, error: values.Missing) -> int:
-  """Writes the questions that lack responses; returns the exit status."""
-  path = outputs.write_prompts(out, error.rows)
-  responses = os.path.join(out, 'responses.jsonl')
-  terminal.say(
-    terminal.printable(
-      f'{len(error.rows):,} rows lack responses; their questions are in '
-      f'{path}. To make them: python -m acereason_jax.generate --model=MODEL '
-      f'--prompts={path} --n={error.n} --out={responses}; then the same '
-      'command again'
-    )
-  )
-  return exits.STOPPED
 
 
 def main(argv: Sequence[str]) -> int:

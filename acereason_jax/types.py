@@ -15,13 +15,27 @@ EMPTY: typing.Mapping = types.MappingProxyType({})
 Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
 
 
+class Passes(typing.NamedTuple):
+  """How often a model solved a question before the run, as curation stored it.
+
+  right: responses that the judge called right.
+  judged: responses that it read, 1 or more.
+  model: hash of the model's weights; see data/rollouts.py:model_key.
+  """
+
+  right: int
+  judged: int
+  model: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Prompt:
   """One question. `id` is stable: sampling keys depend on it.
 
   `tokens` is the whole templated model input, int32 [S]; `question` is the bare
   problem text and `answer` its reference. `domain` decides which judge it gets;
-  `difficulty` is the number that its data set gives, None for none.
+  `difficulty` is the number that its data set gives, None for none, and
+  `passes` the pass counts that it has, None for none.
   """
 
   id: str
@@ -30,6 +44,7 @@ class Prompt:
   tokens: np.ndarray
   domain: str = ''
   difficulty: float | None = None
+  passes: Passes | None = None
 
 
 @dataclasses.dataclass(frozen=True)

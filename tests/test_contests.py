@@ -107,7 +107,7 @@ def test_code_contests(file):
   assert second.rating is None
   assert first.strata == {'difficulty': 'C', 'source': 'codeforces'}
   assert second.strata == {'difficulty': 'unknown', 'source': 'codechef'}
-  task = code._task(first.row.answer)
+  task = code.task_of(first.row.answer)
   assert [(t.stdin, t.expected) for t in task.tests] == [
     ('1\n', '2\n'),
     ('3\n', '6\n'),
@@ -139,7 +139,7 @@ def test_codeforces(file):
     'Print twice the number.\n\nInput\nA number.\n\nOutput\nTwice that.\n\n'
     'Example input\n1\n\nExample output\n2\n\nNote\nSo simple.'
   )
-  task = code._task(found.problems[0].row.answer)
+  task = code.task_of(found.problems[0].row.answer)
   assert (task.time_limit_seconds, task.memory_bytes) == (6.0, 4 << 30)
   assert [(t.stdin, t.expected) for t in task.tests] == [('7\n', '14\n')]
 

@@ -198,13 +198,13 @@ def test_a_row_has_the_tests_of_its_fields(tmp_path, hidden):
   whole = code_tasks.livecodebench(
     *(made[n] for n in names), made['question_content']
   )
-  ours = code._task(problem.row.answer)
-  theirs = code._task(json.dumps(whole))
+  ours = code.task_of(problem.row.answer)
+  theirs = code.task_of(json.dumps(whole))
   assert list(ours.tests) == list(theirs.tests)
   assert [t.expected for t in ours.tests] == ['2\n', 'é\n', '0.5\n']
   assert ours.float_tol == theirs.float_tol == 1e-6
   (only,) = livecodebench.livecodebench([path], tests='private').problems
-  assert [t.stdin for t in code._task(only.row.answer).tests] == ['3\n', '']
+  assert [t.stdin for t in code.task_of(only.row.answer).tests] == ['3\n', '']
 
 
 def test_a_row_of_a_function(tmp_path):
@@ -220,7 +220,7 @@ def test_a_row_of_a_function(tmp_path):
   (problem,) = livecodebench.livecodebench(
     [write(tmp_path / 'a.jsonl', [made])]
   ).problems
-  task = code._task(problem.row.answer)
+  task = code.task_of(problem.row.answer)
   assert problem.row.starter == starter
   assert (task.kind, task.fn) == ('call', 'Solution().half')
   assert [(t.args, t.expected) for t in task.tests] == [((3,), 1.5), ((4,), 2)]

@@ -143,8 +143,8 @@ def test_tests_over_the_limits_are_refused(folder, monkeypatch):
 def test_a_header_has_room_for_long_fields(folder, size):
   task, tests = CALL | {'fn': 'f' * size}, [{'args': [], 'expected': 1}]
   answer = task_store.store(task, tests, more=lambda: {'memory_bytes': 1 << 36})
-  assert code._task(answer).fn == task['fn']
-  assert code._task(answer).memory_bytes == 1 << 36
+  assert code.task_of(answer).fn == task['fn']
+  assert code.task_of(answer).memory_bytes == 1 << 36
   header = _file(folder, answer).read_bytes().partition(b'\n')[0]
   assert (len(header) + 1) % 1024 == 0
   with pytest.raises(ValueError, match='give them with the others'):
@@ -245,7 +245,7 @@ def test_calls_with_every_kind_of_value():
   values = [None, True, 0, -1.5, 'é\ud800\0', [], [[1, {'a': [2.0]}]], {}]
   tests = [{'args': [v], 'expected': v} for v in values]
   answer = task_store.store(CALL, tests)
-  task = code._task(answer)
+  task = code.task_of(answer)
   assert (
     [t.args[0] for t in task.tests]
     == values
@@ -387,7 +387,7 @@ def test_damage_between_two_tests_is_a_failure_of_the_judge(
       _file(folder, answer).unlink()
     return run(self, program, stdin, *more)
 
-  code._task(answer)
+  code.task_of(answer)
   monkeypatch.setattr(jail.Jail, 'run', damaging)
   assert _verify(ADD, answer).status == 'error'
 

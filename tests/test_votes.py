@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from acereason_jax.evaluation import values, votes
-from acereason_jax.verifiers import lenient, math
+from acereason_jax.verifiers import lenient, math, votes
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
@@ -18,9 +17,7 @@ LENIENT = 'acereason_jax.verifiers.lenient:verify'
 
 
 def judge(fn=STRICT, **arguments):
-  return values.Judge(
-    dict(arguments, fn=fn), reference='', timeout_seconds=8.0, confine=True
-  )
+  return dict(arguments, fn=fn)
 
 
 @pytest.fixture(scope='module')

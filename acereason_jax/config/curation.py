@@ -14,7 +14,8 @@
 
 A step is a component that returns a data.curate.values.Step. Three keys are not
 its function's: `action`, 'drop' or 'flag'; `name`, where one function is two
-steps. --config.inputs.mine.path=FILE changes one field.
+steps; `only`, the inputs whose rows it sees, where they are of several kinds.
+--config.inputs.mine.path=FILE changes one field.
 """
 
 import re
@@ -48,6 +49,11 @@ def get_config() -> ml_collections.ConfigDict:
   c.tokenizer = ''
   # Components that return responses by row id; they are called with the rows.
   c.responses = ()
+  # Model that answers where responses are missing: the command then calls
+  # acereason_jax.generate itself. '': it says the command and ends.
+  c.model = ''
+  # Flags of acereason_jax.generate for that, such as max_tokens=32768.
+  c.generate = ml_collections.ConfigDict()
   # Inputs by name; see `source`.
   c.inputs = ml_collections.ConfigDict()
   # Benchmarks by name that no row may be like; see `benchmark`.
@@ -58,6 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
   # A config adds to them.
   c.inputs.unlock()
   c.benchmarks.unlock()
+  c.generate.unlock()
   return c
 
 
@@ -87,12 +94,13 @@ def source(
 
 
 def benchmark(
-  path: str | Sequence[str],
+  path: str | Sequence[str] = '',
   *,
   format: str = '',
   field: str = '',
   id: str = '',
   revision: str = '',
+  rows: Mapping[str, Any] | None = None,
 ) -> ml_collections.ConfigDict:
   """A benchmark with every field; `plan.Benchmark` says what they mean."""
   c = ml_collections.ConfigDict(type_safe=False)
@@ -101,6 +109,7 @@ def benchmark(
   c.field = field
   c.id = id
   c.revision = revision
+  c.rows = dict(rows or {})
   return c
 
 
@@ -126,6 +135,8 @@ _CURATION = _table(
   fields.Field('workers', int, fields.at_least(0, 'one a CPU')),
   fields.Field('tokenizer', str),
   fields.Field('responses', tuple),
+  fields.Field('model', str),
+  fields.Field('generate', dict),
   fields.Field('inputs', dict),
   fields.Field('benchmarks', dict),
   fields.Field('steps', tuple),
@@ -154,6 +165,7 @@ _BENCHMARK = _table(
   fields.Field('field', str),
   fields.Field('id', str),
   fields.Field('revision', str),
+  fields.Field('rows', dict),
 )
 
 
@@ -183,13 +195,15 @@ def plan(config: ml_collections.ConfigDict) -> plans.Plan:
     _check_component(component, f'config.responses[{i}]')
   return plans.Plan(
     inputs=tuple(_input(name, config.inputs[name]) for name in config.inputs),
-    rules=_rules(config.steps),
+    rules=_rules(config.steps, [*config.inputs]),
     benchmarks=tuple(
       _of_benchmark(name, config.benchmarks[name]) for name in config.benchmarks
     ),
     seed=config.seed,
     tokenizer=config.tokenizer,
     responses=responses,
+    model=config.model,
+    generate=_plain(config.generate),
     config={
       name: value for name, value in _plain(config).items() if name not in _FREE
     },
@@ -201,14 +215,7 @@ def _input(name: str, c: Any) -> plans.Input:
   _check_name(name, 'config.inputs')
   paths, c = _paths(c, where)
   _check(c, _SOURCE, where)
-  rows = _plain(c.rows)
-  if bool(paths) == bool(rows):
-    raise ValueError(
-      f'{where}: give either path, files, or rows, a component that returns '
-      'them'
-    )
-  if rows:
-    _check_component(rows, f'{where}.rows')
+  rows = _rows(c, paths, where)
   return plans.Input(
     name=name,
     paths=paths,
@@ -218,7 +225,7 @@ def _input(name: str, c: Any) -> plans.Input:
     prefix=c.prefix,
     licence=c.licence,
     revision=c.revision,
-    rows=rows or None,
+    rows=rows,
   )
 
 
@@ -227,9 +234,21 @@ def _of_benchmark(name: str, c: Any) -> plans.Benchmark:
   _check_name(name, 'config.benchmarks')
   paths, c = _paths(c, where)
   _check(c, _BENCHMARK, where)
-  if not paths:
-    raise ValueError(f'{where}.path: empty; give a file or several')
-  return plans.Benchmark(name, paths, **c.to_dict())
+  rows = _rows(c, paths, where)
+  return plans.Benchmark(name, paths, **_plain(c) | dict(rows=rows))
+
+
+def _rows(c: Any, paths: Sequence[str], where: str) -> Mapping[str, Any] | None:
+  """The component that returns the rows; None if they are in files."""
+  rows = _plain(c.rows)
+  if bool(paths) == bool(rows):
+    raise ValueError(
+      f'{where}: give either path, files, or rows, a component that returns '
+      'them'
+    )
+  if rows:
+    _check_component(rows, f'{where}.rows')
+  return rows or None
 
 
 def _paths(c: Any, where: str) -> tuple[tuple[str, ...], Any]:
@@ -246,7 +265,9 @@ def _paths(c: Any, where: str) -> tuple[tuple[str, ...], Any]:
   return tuple(filter(None, paths)), ml_collections.ConfigDict(rest)
 
 
-def _rules(steps: Sequence[Any]) -> tuple[plans.Rule, ...]:
+def _rules(
+  steps: Sequence[Any], known: Sequence[str]
+) -> tuple[plans.Rule, ...]:
   """The steps, each built.
 
   Raises:
@@ -259,8 +280,14 @@ def _rules(steps: Sequence[Any]) -> tuple[plans.Rule, ...]:
     _check_component(component, where)
     action = component.pop('action', plans.DROP)
     name = component.pop('name', '')
+    only = component.pop('only', ())
     if action not in _ACTIONS:
       raise ValueError(f'{where}.action={action!r:.60}: give drop or flag')
+    if not isinstance(only, tuple) or not {*only} <= {*known}:
+      raise ValueError(
+        f'{where}.only={only!r:.60}: give a tuple of names of inputs, which '
+        f'are {", ".join(known)}'
+      )
     step = _built(component, where)
     name = name or step.name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -272,7 +299,7 @@ def _rules(steps: Sequence[Any]) -> tuple[plans.Rule, ...]:
         f'{where}: the second step of the name {name!r}; give it another name, '
         'as name=...'
       )
-    rules.append(plans.Rule(name, action, step))
+    rules.append(plans.Rule(name, action, step, only))
   return tuple(rules)
 
 

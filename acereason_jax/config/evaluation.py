@@ -232,8 +232,8 @@ def plan(config: ml_collections.ConfigDict) -> values.Plan:
   """
   if not is_evaluation(config):
     raise ValueError(
-      'config.benchmarks: missing; is it the config of a run or of a '
-      'curation? Give one of an evaluation, such as configs/eval_aime24.py'
+      'config.benchmarks: missing; is it the config of a run? Give one of an '
+      'evaluation, such as configs/eval_aime24.py'
     )
   _check(config, _EVALUATION, 'config')
   if not config.benchmarks:

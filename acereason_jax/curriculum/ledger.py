@@ -129,6 +129,32 @@ def _record(
   )
 
 
+def stored(prompt: types.Prompt, stage: str, step: int) -> Record:
+  """The record of a probe that curation made, of a prompt with `passes`.
+
+  The lengths of its responses are not stored, and neither are their rewards: a
+  right one counts as solved.
+  """
+  right, judged, _ = prompt.passes
+  return Record(
+    PROBE,
+    stage,
+    0,
+    step,
+    prompt.domain,
+    prompt.id,
+    right=right,
+    wrong=judged - right,
+    unparsed=0,
+    timeout=0,
+    error=0,
+    truncated=0,
+    tokens=0,
+    longest=0,
+    solved=right,
+  )
+
+
 class Ledger:
   """Records in order of their steps; equal to another with the same records.
 

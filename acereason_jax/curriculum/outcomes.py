@@ -55,9 +55,13 @@ def newest(
 
 
 def mean_lengths(ledger: Ledger) -> dict[str, float]:
-  """The mean length of a response in each prompt's last record, in tokens."""
+  """The mean length of a response in each prompt's last record, in tokens.
+
+  Stored pass counts tell no lengths; see `ledger.stored`.
+  """
   # Column by column, as in `counts`: every step calls this.
-  places = _last_of_each_prompt(ledger, np.arange(len(ledger)))
+  told = np.flatnonzero(ledger.rows['tokens'])
+  places = _last_of_each_prompt(ledger, told)
   column = lambda name: ledger.rows[name][places].astype(np.int64)
   means = column('tokens') / sum(column(name) for name in VERDICTS)
   names = ledger.texts('prompt')

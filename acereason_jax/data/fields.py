@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from acereason_jax import types
 from acereason_jax.data import questions, records
 
 # Questions go to a tokenizer; answers may be code tasks with all their tests.
@@ -19,7 +20,7 @@ QUESTION = ('prompt', 'problem', 'question')
 ANSWER = ('answer', 'expected_answer', 'final_answer', 'ground_truth')
 # verl's: an object whose `ground_truth` is the answer.
 REWARD = 'reward_model'
-OTHERS = ('id', 'difficulty', 'starter')
+OTHERS = ('id', 'difficulty', 'starter', 'right', 'judged', 'model')
 # The fields of a message in two conventions: the speaker and the text.
 _MESSAGE_FIELDS = (('role', 'content'), ('from', 'value'))
 _ROLES = {'human': 'user'}
@@ -30,6 +31,8 @@ _LIST_OF_TEXT = re.compile(
   r"""\[(?P<quote>["'])(?P<text>(?:(?!(?P=quote))[^\\]|\\\\)+)(?P=quote)\]"""
 )
 _MAX_LISTED_CHARS = 100_000
+_WHOLE = re.compile(r'[0-9]{1,9}')
+_MODEL = re.compile(r'[0-9a-f]{64}')
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
 
 
@@ -82,6 +85,7 @@ def row_of(where: str, record: Any, answers: bool = True) -> questions.Row:
     _difficulty(where, record),
     _starter(where, record),
     system,
+    _passes(record),
   )
 
 
@@ -259,6 +263,25 @@ def _difficulty(where: str, record: Mapping[str, Any]) -> float | None:
     f'{where}: difficulty must be a finite number or null, got {value!r:.60}; '
     'rename the field if it means something else'
   )
+
+
+def _passes(record: Mapping[str, Any]) -> types.Passes | None:
+  """The pass counts that curation stored.
+
+  Other data sets have columns of these names too, which mean other things: only
+  counts that fit each other, of a model that is named by its hash, are read.
+  """
+  right, judged, model = (
+    f'{record.get(name)}' for name in ('right', 'judged', 'model')
+  )
+  if (
+    _MODEL.fullmatch(model)
+    and _WHOLE.fullmatch(right)
+    and _WHOLE.fullmatch(judged)
+    and 0 < int(judged) >= int(right)
+  ):
+    return types.Passes(int(right), int(judged), model)
+  return None
 
 
 def _text(

@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Iterable
 
+from acereason_jax import types
+
 MAX_ID_CHARS = 200
 # Characters of all questions and answers, which are kept in memory.
 _MAX_TOTAL_CHARS = 4 << 30
@@ -23,6 +25,7 @@ class Row:
   difficulty: a number that the data set gives, None where it gives none.
   starter: the code that a program must begin with, '' for none.
   system: the text of the row's own system turn, None where it has none.
+  passes: how often a model solved it, None where that is not stored.
   """
 
   id: str
@@ -31,6 +34,7 @@ class Row:
   difficulty: float | None = None
   starter: str = ''
   system: str | None = None
+  passes: types.Passes | None = None
 
 
 def text_digest(text: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax.data import records, sources
+from acereason_jax.data import questions, records, sources
 
 # A rollout of 32K tokens takes 1 MB with its tokens and their logps.
 MAX_LINE_BYTES = 64 << 20
@@ -45,8 +45,14 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
   Raises:
     ValueError: one line naming path:line.
   """
+  return ((where, record) for where, _, record in read_places(path))
+
+
+def read_places(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+  """('path:line', offset in bytes, record) of each line; see `read_records`."""
   with records.opened(path, most_bytes=None) as file:
     for number in itertools.count(1):
+      offset = file.tell()
       if not (line := file.readline(MAX_LINE_BYTES + 1)):
         return
       where = f'{path}:{number}'
@@ -62,12 +68,24 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ValueError(f'{where}: not one JSON object ({e})') from e
       match record:
         case {'id': str(), 'index': int(), 'text': str()}:
-          yield where, record
+          yield where, offset, record
         case _:
           raise ValueError(
             f"{where}: no rollout: expected 'id', 'index' and 'text', as "
             'acereason_jax.generate writes them'
           )
+
+
+def model_key(digests: Mapping[str, Any]) -> str:
+  """A hash that is equal for responses of one model; '' if it is unknown.
+
+  `digests` are those of the weights: `generate` writes them next to its
+  rollouts. A checkpoint has a digest besides that of its model.
+  """
+  model, checkpoint = digests.get('model'), digests.get('checkpoint', '')
+  if not isinstance(model, str) or not isinstance(checkpoint, str):
+    return ''
+  return questions.text_digest(json.dumps([model, checkpoint]))
 
 
 def read_answers(path: str | None) -> dict[str, str] | None:

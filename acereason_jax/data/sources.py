@@ -91,6 +91,8 @@ def digest(rows: Iterable[Row]) -> str:
       known.append(dict(starter=row.starter))
     if row.system is not None:
       known.append(dict(system=row.system))
+    if row.passes is not None:
+      known.append(dict(passes=row.passes))
     whole.update(json.dumps(known).encode() + b'\n')
   return whole.hexdigest()
 
@@ -144,6 +146,7 @@ def to_prompts(
           row.answer,
           np.asarray(tokens, np.int32),
           difficulty=row.difficulty,
+          passes=row.passes,
         )
       )
   if not prompts:

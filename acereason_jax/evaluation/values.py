@@ -157,7 +157,7 @@ class Outcome(NamedTuple):
   stop: 'stop', 'length' or 'error'.
   statuses: status of each judge's verdict, by the judge's name.
   answer: class of its answer by judge, for maj@k: right answers have none,
-    wrong ones a number, abstentions None; see evaluation/votes.py.
+    wrong ones a number, abstentions None; see verifiers/votes.py.
   """
 
   id: str

@@ -10,7 +10,7 @@ from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.data import references
 from acereason_jax.models import base
-from acereason_jax.run import collect, judged, metrics
+from acereason_jax.run import collect, judged, metrics, stored
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Run, Stage, Standing, Tools
 
@@ -27,7 +27,8 @@ def probe(
 ) -> Standing:
   """Asks every prompt of a domain as often as its filter in the stage requires.
 
-  The results are added to the ledger.
+  The results are added to the ledger. Prompts whose data have them for this
+  model are not asked.
 
   The journal stores only the counts, after each chunk of prompts; a chunk that
   is interrupted is asked again.
@@ -36,7 +37,16 @@ def probe(
     signals.Asked: the journal has the chunks that are over.
   """
   step, times = at.progress.step, stage.filters[domain].of
-  asked = easy_prompts(stage, domain, tools.prompts[domain][references.TRAIN])
+  easy = easy_prompts(stage, domain, tools.prompts[domain][references.TRAIN])
+  known = stored.probes(run, stage, domain, step, easy)
+  asked = [p for p in easy if p.id not in known]
+  if known:
+    metrics.say(
+      f'stage {stage.name}: {len(known):,} of {len(easy):,} prompts have pass '
+      'counts of this model in their data'
+    )
+  if not asked:
+    return at._replace(ledger=at.ledger.extended(known.values()))
   noted = read_probes(stage, step, asked, tools.journal.found)
   missing = [p for p in asked if p.id not in noted]
   where = f'stage {stage.name}: asking {len(asked):,} prompts {times} times'
@@ -58,7 +68,8 @@ def probe(
     metrics.say(
       f'stage {stage.name}: {len(noted):,} of {len(asked):,} prompts asked'
     )
-  records = [noted[prompt.id] for prompt in asked]
+  noted |= known
+  records = [noted[prompt.id] for prompt in easy]
   return at._replace(ledger=at.ledger.extended(records))
 
 

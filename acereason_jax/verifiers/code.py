@@ -78,7 +78,7 @@ def _verified(
   response: str, answer: str, reasons: bool, tier: str, budget_seconds: float
 ) -> tuple[running.CodeStatus, str]:
   try:
-    task = _task(answer)
+    task = task_of(answer)
   except ValueError as e:
     return 'SANDBOX_ERROR', ascii(str(e))[1:-1]
   program = block.extract(response, reasons)
@@ -136,7 +136,7 @@ def reference(response: str, answer: str) -> Verdict:
   """
   del response
   try:
-    task = _task(answer)
+    task = task_of(answer)
     if task.kind == 'check':
       checking.check_reference(task, 'auto')
   except ValueError as e:
@@ -163,7 +163,7 @@ def explain(
   program = block.extract(response, reasons)
   if program is None or verdict.status == 'error':
     return verdict
-  task = _task(answer)
+  task = task_of(answer)
   lines = [f'{len(program)} characters of code']
   with contextlib.suppress(jail.SandboxError):
     lines.append(running.started_jail(tier).confinement)
@@ -191,7 +191,7 @@ def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:
 explain.prepare_worker = _prepare_explain
 
 
-def _task(answer: str) -> tasks.CodeTask:
+def task_of(answer: str) -> tasks.CodeTask:
   """Returns the task of an answer; ValueError: there is none, and why."""
   digest = stored.digest_of(answer)
   task = _parsed(answer) if digest is None else stored.task(digest)

@@ -142,7 +142,7 @@ def given(response: str, *, reasons: bool = True) -> str | None:
   return extract(response)[1]
 
 
-# maj@k groups wrong answers by it; see evaluation/votes.py.
+# Wrong answers are grouped by it; see votes.py.
 verify.given = verify_math500.given = given
 
 _ALL_TEXT = re.compile(r'\\text\{(.*)\}')

@@ -151,7 +151,7 @@ def given(response: str, *, reasons: bool = True) -> str | None:
   return None if box is None else box.strip()
 
 
-# maj@k groups wrong answers by it; see evaluation/votes.py.
+# Wrong answers are grouped by it; see votes.py.
 verify.given = given
 
 

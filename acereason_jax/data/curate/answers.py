@@ -18,26 +18,28 @@ _EDGES = " \t\r\n.,:;?!()[]-_\u2013\u2014/'#*"
 
 _SENTINELS = frozenset(
   (
-    '', 'proof', 'proofs', 'proved', 'proven', 'proof omitted', 'omitted', 'qed',
-    'q.e.d', 'not found', 'notfound', 'not_found', 'none', 'null', 'nil', 'nan',
-    'n/a', 'n.a', 'na', 'n\\a', 'not available', 'not applicable', 'unavailable',
-    'not provided', 'not given', 'no answer', 'no answer provided', 'no answer given',
-    'no answer found', 'no solution provided', 'no solution given', 'answer not found',
-    'answer not provided', 'answer not given', 'answer not available', 'unknown',
-    'unspecified', 'missing answer', 'todo', 'tbd', 'tba', 'pending',
-    'undetermined answer', 'see solution', 'see solutions',
-    'see the solution', 'see above', 'see below', 'see proof', 'see the proof',
-    'see explanation', 'see figure', 'see graph', 'see diagram', 'see text',
-    'see answer', 'see attached', 'see image', 'see picture', 'see work',
+    '', 'proof', 'proofs', 'proved', 'proven', 'proof omitted', 'omitted',
+    'qed', 'q.e.d', 'not found', 'notfound', 'not_found', 'none', 'null', 'nil',
+    'nan', 'n/a', 'n.a', 'na', 'n\\a', 'not available', 'not applicable',
+    'unavailable', 'not provided', 'not given', 'no answer',
+    'no answer provided', 'no answer given', 'no answer found',
+    'no solution provided', 'no solution given', 'answer not found',
+    'answer not provided', 'answer not given', 'answer not available',
+    'unknown', 'unspecified', 'missing answer', 'todo', 'tbd', 'tba', 'pending',
+    'undetermined answer', 'see solution', 'see solutions', 'see the solution',
+    'see above', 'see below', 'see proof', 'see the proof', 'see explanation',
+    'see figure', 'see graph', 'see diagram', 'see text', 'see answer',
+    'see attached', 'see image', 'see picture', 'see work',
     'see solution above', 'see solution below', 'refer to solution',
-    'refer to the solution', 'as above', 'shown above', 'as shown', 'as required',
-    'answer', 'answers', 'answer key', 'solution', 'solutions', 'solution omitted',
-    'final answer', 'the answer', 'the proof', 'the proof is complete',
-    'proof is complete', 'proof complete', 'see proof above', 'see proof below',
-    'answers vary', 'answers may vary', 'answers will vary', 'varies',
-    'open-ended', 'open ended', 'not a number', 'undefined answer', 'placeholder',
-    'statement proved', 'statement is proved', 'proved above', 'proof above',
-    'proof below', 'proof in solution', 'the statement is proved',
+    'refer to the solution', 'as above', 'shown above', 'as shown',
+    'as required', 'answer', 'answers', 'answer key', 'solution', 'solutions',
+    'solution omitted', 'final answer', 'the answer', 'the proof',
+    'the proof is complete', 'proof is complete', 'proof complete',
+    'see proof above', 'see proof below', 'answers vary', 'answers may vary',
+    'answers will vary', 'varies', 'open-ended', 'open ended', 'not a number',
+    'undefined answer', 'placeholder', 'statement proved',
+    'statement is proved', 'proved above', 'proof above', 'proof below',
+    'proof in solution', 'the statement is proved',
   )
 )  # fmt: skip
 _SEE = re.compile(
@@ -60,9 +62,10 @@ _TRUTHS = frozenset(
     'sometimes true', 'never true', 'not true', 'not always', 'not necessarily',
     'it is true', 'it is false', 'the statement is true', 'yes it is',
     'the statement is false', 'no it is not', 'it does', 'it does not',
-    'yes it does', 'no it does not', 'yes it is possible', 'no it is impossible',
-    'no it is not possible', 'yes they are', 'no they are not', 'yes there is',
-    'no there is not', 'yes we can', 'no we cannot',
+    'yes it does', 'no it does not', 'yes it is possible',
+    'no it is impossible', 'no it is not possible', 'yes they are',
+    'no they are not', 'yes there is', 'no there is not', 'yes we can',
+    'no we cannot',
   )
 )  # fmt: skip
 _YES = re.compile(
@@ -114,26 +117,28 @@ _PIECE = re.compile(r'(?P<number>\d+(?:[.,]\d+)*)|(?P<word>[^\W\d_]{2,})')
 # They join numbers to one value, or list values that the judge reads as a set.
 _JOINS = frozenset(
   (
-    'and', 'or', 'to', 'by', 'mod', 'over', 'plus', 'minus', 'times', 'in', 'out',
-    'of', 'out', 'per', 'than', 'the', 'th', 'st', 'nd', 'rd', 'pm', 'am', 'base',
-    'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'log', 'ln', 'exp', 'sqrt', 'frac',
-    'max', 'min', 'gcd', 'lcm', 'pi', 'arctan', 'arcsin', 'arccos', 'deg', 'choose',
-    'less', 'more', 'equal', 'between', 'modulo', 'hundred', 'thousand', 'million',
-    'billion', 'percent', 'dozen', 'degrees', 'degree', 'half', 'remainder',
-    'hours', 'hour', 'hr', 'hrs', 'minutes', 'minute', 'min', 'mins', 'seconds',
-    'second', 'sec', 'secs', 'days', 'day', 'weeks', 'week', 'months', 'month',
-    'years', 'year', 'dollars', 'dollar', 'cents', 'cent', 'euros', 'euro',
-    'pounds', 'pound', 'pence', 'ounces', 'ounce', 'oz', 'lb', 'lbs', 'feet',
-    'foot', 'ft', 'inches', 'inch', 'yards', 'yard', 'miles', 'mile', 'meters',
-    'meter', 'metres', 'metre', 'cm', 'mm', 'km', 'kg', 'mg', 'grams', 'gram',
-    'centimeters', 'kilometers', 'liters', 'liter', 'litres', 'ml', 'units',
-    'unit', 'square', 'cubic', 'sq', 'january', 'february', 'march', 'april',
-    'may', 'june', 'july', 'august', 'september', 'october', 'november', 'december',
+    'and', 'or', 'to', 'by', 'mod', 'over', 'plus', 'minus', 'times', 'in',
+    'out', 'of', 'per', 'than', 'the', 'th', 'st', 'nd', 'rd', 'pm', 'am',
+    'base', 'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'log', 'ln', 'exp',
+    'sqrt', 'frac', 'max', 'min', 'gcd', 'lcm', 'pi', 'arctan', 'arcsin',
+    'arccos', 'deg', 'choose', 'less', 'more', 'equal', 'between', 'modulo',
+    'equivalently', 'equivalent', 'approximately', 'approx', 'about', 'floor',
+    'ceil', 'ceiling', 'hundred', 'thousand', 'million', 'billion', 'percent',
+    'dozen', 'degrees', 'degree', 'half', 'remainder', 'hours', 'hour', 'hr',
+    'hrs', 'minutes', 'minute', 'mins', 'seconds', 'second', 'secs', 'days',
+    'day', 'weeks', 'week', 'months', 'month', 'years', 'year', 'dollars',
+    'dollar', 'cents', 'cent', 'euros', 'euro', 'pounds', 'pound', 'pence',
+    'ounces', 'ounce', 'oz', 'lb', 'lbs', 'feet', 'foot', 'ft', 'inches',
+    'inch', 'yards', 'yard', 'miles', 'mile', 'meters', 'meter', 'metres',
+    'metre', 'cm', 'mm', 'km', 'kg', 'mg', 'grams', 'gram', 'centimeters',
+    'kilometers', 'liters', 'liter', 'litres', 'ml', 'units', 'unit', 'square',
+    'cubic', 'sq', 'january', 'february', 'march', 'april', 'may', 'june',
+    'july', 'august', 'september', 'october', 'november', 'december',
   )
 )  # fmt: skip
 _CASES = re.compile(
-  r'\b(?:if|when|where|otherwise|for (?:all|even|odd|each|every|some|any|\w ?[=<>])'
-  r'|respectively|depending|unless|while|whereas)\b'
+  r'\b(?:if|when|where|otherwise|for (?:all|even|odd|each|every|some|any|\w'
+  r' ?[=<>])|respectively|depending|unless|while|whereas)\b'
 )
 _LABELLED = re.compile(
   r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'

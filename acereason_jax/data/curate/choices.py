@@ -4,6 +4,7 @@ Points A, B, C, initials, boxes A: 3 and B: 5, and steps that a question follows
 are no options: nothing is asked after options, except which of them it is.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +25,19 @@ _CHOOSE = re.compile(
   r'|\bwhich (?:of|one|option|choice|answer|statement)',
   re.IGNORECASE,
 )
+_WHICH = re.compile(r'\bwhich\b', re.IGNORECASE)
 # A first label that needs no bracket: at the start of a line or a sentence.
 _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
+)
+_OF_THE_ABOVE = re.compile(
+  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
+  re.IGNORECASE,
+)
+# The options are lost: which of the following is a prime?
+_LOST = re.compile(
+  r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
+  re.IGNORECASE,
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
@@ -46,6 +57,8 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
+  if match := _OF_THE_ABOVE.search(text) or _LOST.search(text):
+    return {'matched': statements.shown(text, *match.span())}
   return None
 
 
@@ -62,10 +75,13 @@ def _runs(text: str) -> list[list[re.Match]]:
       if len(run) > 1:
         done.append(run)
       runs[style] = [match] if _opens(text, match) else []
-    elif number == len(run):
-      if match.start() - run[-1].start() <= _OPTION_CHARS:
-        run.append(match)
+    elif number == len(run) and _are_near(run[-1], match):
+      run.append(match)
   return done + [run for run in runs.values() if len(run) > 1]
+
+
+def _are_near(one: re.Match, other: re.Match) -> bool:
+  return other.start() - one.start() <= _OPTION_CHARS
 
 
 def _opens(text: str, match: re.Match) -> bool:
@@ -79,12 +95,17 @@ def _opens(text: str, match: re.Match) -> bool:
 def _are_options(text: str, run: list[re.Match]) -> bool:
   """Whether labels in order are options."""
   stem, tail = text[: run[0].start()], text[run[-1].end() :]
-  pieces = [text[a.end() : b.start()] for a, b in zip(run, run[1:])]
+  pieces = [text[a.end() : b.start()] for a, b in itertools.pairwise(run)]
   if any(_JOINED.fullmatch(piece) for piece in pieces):
     return False
   if not run[0]['letter'].isupper():
     asked = any(statements.asks(f'\n{piece.strip()}') for piece in pieces)
-    return len(run) > 2 and bool(_CHOOSE.search(stem)) and not asked
+    chosen = (
+      stem.rstrip(' $').endswith('?')
+      or any(map(_WHICH.search, (stem, tail)))
+      or _CHOOSE.search(text)
+    )
+    return len(run) > 2 and bool(chosen) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):
     return any(map(_CHOOSE.search, (stem, *after)))

@@ -13,23 +13,28 @@ _TRUE = re.compile(
   rf'{_START}(?:but |so |and |then |now |if [^.?!\n]{{1,200}}, (?:then )?)?'
   r'is (?:it|this|that|the (?:following |above |given )?'
   r'(?:statement|claim|assertion|proposition|converse|inequality|identity))\b'
-  r'(?: below)?(?:[^.?!\n]{0,200})? ?(?:(?:also|always|necessarily|still|ever) )?'
-  r'(?:true|false|correct|valid)\b'
-  rf'|{_START}(?:is it|does it) (?:true|the case|(?:always |necessarily )?follow)'
+  r'(?: below)?(?:[^.?!\n]{0,200})? ?(?:(?:also|always|necessarily|still'
+  r'|ever) )?(?:true|false|correct|valid)\b'
+  rf'|{_START}(?:is it|does it) (?:true|the case|(?:always |necessarily'
+  rf' )?follow)'
   r'|[?.!:,] is it (?:\w+ )?true that\b'
   rf'|{_START}\(?true (?:or|/) false\b[?.:)]?(?!-)(?= |\n|\Z)'
   r'|\btrue(?: or |/)false ?[?.)]* ?\Z|\(true(?: or |/)false\)'
   r'|\b(?:state|determine|decide|say|tell|indicate|check|answer|find out|judge'
-  r'|identify|evaluate)\b[^.?!\n]{0,120}?\b(?:(?:whether|if|is|are)\b[^.?!\n]{0,120}'
+  r'|identify|evaluate)\b[^.?!\n]{0,120}?\b(?:(?:whether|if|is'
+  r'|are)\b[^.?!\n]{0,120}'
   r'\b(?:true or false|true|false|correct or incorrect|valid or invalid)\b'
   r'|true or false)'
-  r'|\b(?:answer|respond|reply)(?: with| by)?:? (?:only |just |simply )?["\'(]{0,2}'
+  r'|\b(?:answer|respond|reply)(?: with| by)?:? (?:only |just |simply'
+  r' )?["\'(]{0,2}'
   r'(?:yes or no|yes/no|true/false|true or false)\b|\byes or no ?[?.)]* ?\Z'
-  r'|\(yes(?: or |/)no\)',
+  r'|\(yes(?: or |/)no\)|(?:\A|\n|[.?!] |\()t(?:rue)?(?: or |/| /'
+  r' )f(?:alse)?[:?.)]',
   re.IGNORECASE,
 )
 _COUNTS = re.compile(
-  r'\b(?:how many|which|what|whose|values?|number of|all (?:\w+ ){0,3}(?:for|such)'
+  r'\b(?:how many|which|what|whose|values?|number of|all (?:\w+ ){0,3}(?:for'
+  r'|such)'
   r'|find|smallest|largest|least|greatest|probability|sum|quiz|test|exam)\b',
   re.IGNORECASE,
 )
@@ -50,9 +55,10 @@ _PROOF = re.compile(
   r'|(?:give|provide|write|find|present) (?:a |the )?(?:\w+ )?proof\b)'
   r'|\b(?:and|then|or|to) (?:then |also |hence |thus )?(?:'
   r'(?:dis)?prove (?:that|it|this|whether|why|or disprove|your (?:answer|claim'
-  r'|result|conjecture|statement|assertion)|the (?:following|inequality|identity'
-  r'|claim|statement|formula|result|theorem|conjecture)|\$|:)'
-  r'|show that)',
+  r'|result|conjecture|statement|assertion)|the (?:following|inequality'
+  r'|identity|claim|statement|formula|result|theorem|conjecture)|\$|:)'
+  r'|show that)|\b(?:can|could|how (?:do|can|would|could)) you (?:prove|show'
+  r' that)',
   re.IGNORECASE,
 )
 # It is possible to show that ...; Ann wants to prove that ...
@@ -83,8 +89,8 @@ def proof(row: Row) -> Mapping[str, Any] | None:
   """Prove, disprove or show that, as an instruction."""
   text = statements.prepared(row.problem).text
   for match in _PROOF.finditer(text):
-    if _TOLD.match(match[0]):
-      if not _TASK.search(text[max(0, match.start() - 120) : match.start()]):
-        continue
+    before = text[max(0, match.start() - 120) : match.start()]
+    if _TOLD.match(match[0]) and not _TASK.search(before):
+      continue
     return {'matched': statements.shown(text, *match.span())}
   return None

@@ -16,6 +16,8 @@ from acereason_jax.data.curate.values import (
 _SHOWN = 8
 _SHOWN_CHARS = 80
 _REASON_CHARS = 300
+# How the pool's own errors begin; those of a reference begin otherwise.
+_OF_POOL = ('worker ', 'no worker')
 
 
 def exact(
@@ -115,7 +117,7 @@ def reference(
 ) -> list[Fate]:
   """Rows whose reference the judge reads and finds equal to itself.
 
-  A judge that ran out of time says nothing about a reference.
+  A judge that ran out of time, or died, says nothing about a reference.
   """
   answers = sorted({row.answer for row in rows})
   verdicts = dict(zip(answers, context.judge(judge, [(a, a) for a in answers])))
@@ -129,8 +131,8 @@ def reference(
     }
     if verdict.status == 'right':
       fates.append(kept(row))
-    elif verdict.status == 'timeout':
-      fates.append(Fate(UNDECIDED, row, 'not read in time', evidence))
+    elif verdict.status == 'timeout' or verdict.detail.startswith(_OF_POOL):
+      fates.append(Fate(UNDECIDED, row, 'not read', evidence))
     else:
       fates.append(dropped(row, 'unreadable', **evidence))
   return fates

@@ -32,10 +32,12 @@ _CHART = (
   r'|bar graphs?|venn diagrams?|spreadsheets?|mazes?|tree diagrams?)'
 )
 _DRAWN = (
-  r'(?:shapes?|triangles?|squares?|rectangles?|circles?|polygons?|solids?|regions?'
+  r'(?:shapes?|triangles?|squares?|rectangles?|circles?|polygons?|solids?'
+  r'|regions?'
   r'|(?:hexa|penta|octa|paralle?lo)\w+|trapezo?i\w+|quadrilaterals?|patterns?'
   r'|angles?|boards?|cubes?|prisms?|pyramids?|cones?|cylinders?|curves?|lines?'
-  r'|segments?|arcs?|sectors?|rhombus|kite|semicircles?|clocks?|scales?|paths?|arrangements?'
+  r'|segments?|arcs?|sectors?|rhombus|kite|semicircles?|clocks?|scales?'
+  r'|paths?|arrangements?'
   r'|configurations?|blocks?|tiles?|parabolas?|functions?|design|logo|flag)'
 )
 _PLACE = (
@@ -43,52 +45,74 @@ _PLACE = (
   r'|overleaf|underneath)'
 )
 _SHOWN = (
-  r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given|graphed'
-  r'|plotted|indicated|marked)'
+  r'(?:shown|pictured|depicted|illustrated|drawn|sketched|displayed|given'
+  r'|graphed|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
-_FIGURE = re.compile(
-  # As shown; but not: as shown by the formula.
-  rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
-  r'(?! (?:by|that|earlier|when|if)\b)'
-  # The figure below, the picture shown on the right, the following diagram.
-  rf'|\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN} )?{_PLACE}\b'
-  rf'|\b{_PICTURE} (?:shown|provided|attached|represents|shows?|illustrates?'
-  r'|depicts?)\b'
-  rf'|\b(?:the|this|these|following|accompanying|adjoining|adjacent|attached|given'
-  rf'|provided|above|below) (?:{_PICTURE}|{_CHART}) (?:below|above|shown|pictured'
-  r'|provided|shows?|at (?:the )?(?:right|left)|on the (?:right|left)'
-  r'|to the (?:right|left))\b(?! (?:at|on) \d| that\b)'
-  rf'|\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
-  rf'(?:{_PICTURE})\b'
-  rf'|\b(?:accompanying|adjoining|attached) {_CHART}\b'
-  # The graph of f is shown below; is shown in the figure.
-  rf'|\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
-  r' (?:(?:in|on|by) (?:the|this|figure)|here|below|above'
-  rf'|(?:at|on|to) (?:the )?(?:right|left)\b)(?: {_PICTURE})?'
-  # In the diagram, ...
-  rf'|(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
-  r'|referring to|based on|according to|see|looking at|look at|study|observe)'
-  rf' (?:the |this |these |each |each of the )?(?:{_PICTURE}\b(?! (?:skat|of)'
-  r')(?=[ ,.:;)?]|\Z)|fig\.)'
-  rf'|\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
-  rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
-  rf'(?:the|this) {_PICTURE}\b'
-  rf'|\b(?:in|from|on) (?:the|this) (?:figure|diagram)(?= ?[.,?;)]|\Z)'
-  # Figure 3, fig. 2(a), see figure; but not the figure 8.
-  r'|(?<!the )(?<!a )(?<!of )\bfig(?:ure|\.)s? ?\(?[0-9]{1,2}(?:[.\-][0-9]{1,2})?'
-  r'(?:\s?\([a-d]\))?(?! (?:shape|skat|pattern|loop|track|knot|times|cm))'
-  r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram|picture'
-  r'|image|graph|sketch|drawing)'
-  # The triangle shown; the spinner pictured below.
-  rf'|\b(?:the|this|these|each|following) (?:\w+ ){{0,2}}?(?:{_DRAWN}|{_CHART})'
-  rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)'
-  rf'|\b(?:the|this|these|each|following) (?:\w+ ){{0,2}}?{_DRAWN}'
-  rf' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]|\Z)'
-  r'(?! the)'
-  rf'|{statements.START}(?:below|here|above) (?:is|are) (?:a|an|the|shown|some|two'
-  rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
+# Cheap, and in every statement that the patterns below can match.
+_HINT = re.compile(
+  r'show|figure|fig\.|diagram|pictu|draw|sketch|illustrat|image|photo|depict'
+  r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated',
   re.IGNORECASE,
+)
+_FIGURES = tuple(
+  re.compile(pattern, re.IGNORECASE)
+  for pattern in (
+    # As shown; but not: as shown by the formula.
+    rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
+    r'(?! (?:by|that|earlier|when|if)\b)',
+    # The figure below, the picture shown on the right, the bar chart above.
+    rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
+    rf' )?{_PLACE}\b'
+    rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
+    r'|illustrates?|depicts?)\b'
+    rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
+    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
+    rf' )?{_PLACE}\b'
+    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
+    rf'|pictured)\b(?! that\b| ?:)',
+    # The following diagram, the table above.
+    rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
+    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b'
+    rf'|\bfollowing (?:\w+ )?{_CHART} (?:represents?|shows?|gives?|displays?'
+    r'|illustrates?|depicts?)\b(?! ?:)',
+    # The graph of f is shown below; is shown in the figure.
+    rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
+    rf' (?:(?:in|on'
+    rf'|by) (?:the|this) (?:\w+ )?(?:{_PICTURE}|{_CHART})|figure|here|below'
+    rf'|above'
+    r'|(?:at|on|to) (?:the )?(?:right|left))\b',
+    # In the diagram, ...; use the figure to ...
+    rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
+    r'|referring to|based on|according to|see|looking at|look at|study|observe)'
+    rf' (?:the |this |these |each |each of the )?(?:{_PICTURE}|fig\.)'
+    r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how|we|you'
+    r'|the|an?|there|is|are|all|each|two|three|four|five|if|lines?|points?'
+    r'|(?-i:[A-Z$\\])))',
+    rf'\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
+    rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
+    rf'(?:the|this) {_PICTURE}\b'
+    r'|\b(?:in|from|on) the (?:figure|diagram)(?= ?[.,?;)]|\Z)',
+    # Figure 3, fig. 2(a), see figure; but not the figure 8.
+    r'(?<!the )(?<!a )(?<!of )\b(?:figure \(?|figs?\. ?\(?)[0-9]{1,2}'
+    r'(?:[.\-][0-9]{1,2})?(?:\s?\([a-d]\))?'
+    r'(?! (?:shape|skat|pattern|loop|track|knot|times|cm)|\d|,\d)'
+    r'|\bfigures [0-9]{1,2} (?:and|to) [0-9]'
+    r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
+    r'|picture'
+    r'|image|graph|sketch|drawing)',
+    # The triangle shown; the spinner pictured below.
+    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
+    rf'|{_CHART})'
+    rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)',
+    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?{_DRAWN}'
+    r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
+    r'|\Z)'
+    r'(?! the)',
+    rf'{statements.START}(?:below|here|above) (?:is|are) (?:an?|the|shown'
+    rf'|some|two'
+    rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
+  )
 )
 # The table below is there if it is in words.
 _TABLE_WORDS = re.compile(
@@ -127,12 +151,15 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
 def reference_in_words(raw: str) -> str | None:
   """The words in which a statement refers to a figure, with some around."""
   text = statements.prepared(raw).text
-  for match in _FIGURE.finditer(text):
-    if _PLANE.match(text, max(match.end() - 5, 0)):
-      continue
-    if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
-      continue
-    return statements.shown(text, *match.span())
+  if not _HINT.search(text):
+    return None
+  for pattern in _FIGURES:
+    for match in pattern.finditer(text):
+      if _PLANE.match(text, max(match.end() - 5, 0)):
+        continue
+      if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
+        continue
+      return statements.shown(text, *match.span())
   return None
 
 

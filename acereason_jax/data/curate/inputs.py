@@ -6,7 +6,7 @@ training knows (data/fields.py), or by those that a config gives.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from acereason_jax import resolve
 from acereason_jax.data import fields
@@ -40,9 +40,9 @@ def read(source: plan.Input) -> Read:
   """
   if source.rows is not None:
     where = f'config.inputs.{source.name}.rows'
-    rows = _built(source, where)
     found = [
-      record_rows.Found(f'{where}[{i}]', row) for i, row in enumerate(rows)
+      record_rows.Found(f'{where}[{i}]', _own(row, source))
+      for i, row in enumerate(built(source.rows, where))
     ]
     files = {}
   else:
@@ -85,20 +85,34 @@ def joined(sources: Sequence[plan.Input]) -> dict[str, Read]:
   return found
 
 
-def _built(source: plan.Input, where: str) -> Sequence[values.Row]:
-  rows = resolve.build(source.rows, where)
-  rows = rows if isinstance(rows, Sequence) else ()
-  if not all(isinstance(row, values.Row) for row in rows):
+def built(component: Mapping[str, Any], where: str) -> Sequence[values.Row]:
+  """The rows of a component.
+
+  Raises:
+    ValueError: one line; it fails, or returns something else.
+  """
+  try:
+    rows = resolve.build(component, where)
+  except ValueError as e:
+    told = str(e)
+    raise ValueError(
+      told if told.startswith(where) else f'{where}: {told}'
+    ) from e
+  if not isinstance(rows, list) or not all(
+    isinstance(row, values.Row) for row in rows
+  ):
     raise ValueError(f'{where}: expected a list of data.curate.values.Row')
-  return [
-    dataclasses.replace(
-      row,
-      id=f'{source.prefix}{row.id}',
-      source=source.name,
-      about=dict(row.about),
-    )
-    for row in rows
-  ]
+  return rows
+
+
+def _own(row: values.Row, source: plan.Input) -> values.Row:
+  """The row with the id and the source of an input."""
+  return dataclasses.replace(
+    row,
+    id=f'{source.prefix}{row.id}',
+    source=source.name,
+    about=dict(row.about),
+  )
 
 
 def _rows(
@@ -108,12 +122,13 @@ def _rows(
   if file.columns is not None:
     _check_columns(path, {*file.columns}, source)
   found, seen = [], set()
+  wanted = {*record_rows.columns(source)}
   for where, record in file.records:
     if not isinstance(record, Mapping):
       raise ValueError(f'{where}: expected an object, got {record!r:.60}')
     if not seen >= record.keys():
       seen |= record.keys()
-    found.append(record_rows.read(where, record, source))
+    found.append(record_rows.read(where, record, source, wanted))
   if found:
     _check_columns(path, seen, source)
   return found

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 from acereason_jax.data import fields
 from acereason_jax.data.curate import (
   input_files,
+  inputs,
   keys,
   plan,
   record_rows,
   values,
 )
 
-_STATEMENTS = (*fields.QUESTION, 'statement')
+_STATEMENT = 'statement'
+_STATEMENTS = (*fields.QUESTION, _STATEMENT)
 _LEAST = 5
 
 
@@ -36,6 +38,11 @@ def read(source: plan.Benchmark) -> Items:
   """
   where = f'config.benchmarks.{source.name}'
   found, files = [], {}
+  if source.rows is not None:
+    found = [
+      values.Item(source.name, row.id, row.problem)
+      for row in inputs.built(source.rows, f'{where}.rows')
+    ]
   for path in input_files.paths(source.paths, source.revision):
     names = (source.field,) if source.field else _STATEMENTS
     file = input_files.opened(path, source.format, [*names, source.id or 'id'])
@@ -47,7 +54,7 @@ def read(source: plan.Benchmark) -> Items:
   if able < _LEAST:
     raise ValueError(
       f'{where}: {able} of {len(found)} problems hold a word or a number; '
-      f'expected at least {_LEAST}: is {source.paths[0]} its file?'
+      f'expected at least {_LEAST}: is that its file?'
     )
   return Items(tuple(found), files)
 
@@ -74,17 +81,21 @@ def _item(
   """A benchmark's problem."""
   if not isinstance(record, Mapping):
     raise ValueError(f'{where}: expected an object, got {record!r:.60}')
-  wanted = [n for n in record if (n if source.field else n.lower()) in names]
-  record, *_ = record_rows.cleaned(where, record, [*wanted, source.id or 'id'])
-  given = [
-    v for k, v in record.items() if (k if source.field else k.lower()) in names
-  ]
-  text = next((v for v in given if isinstance(v, str) and v.strip()), None)
-  if text is None:
+  usual = [n for n in record if n.lower() in fields.QUESTION]
+  columns = [source.field] if source.field else usual or [_STATEMENT]
+  told, *_ = record_rows.cleaned(where, record, [*columns, source.id or 'id'])
+  asked = {name: told[name] for name in columns if name in told}
+  if source.field and asked:
+    asked = dict(problem=asked[source.field])
+  elif _STATEMENT in asked:
+    asked = dict(problem=asked[_STATEMENT])
+  if not asked:
     raise ValueError(
-      f'{where}: needs a text in {fields.listed(names)}; it has: '
-      f'{fields.listed(record)}; name another in '
+      f'{where}: has no column {fields.listed(names)} for the statement; it '
+      f'has: {fields.listed(record)}; name another in '
       f'config.benchmarks.{source.name}.field'
     )
-  told = record.get(source.id or 'id')
-  return values.Item(source.name, f'{number if told is None else told}', text)
+  # Also a list of messages, of which the user's turn is the statement.
+  text = fields.row_of(where, asked, answers=False).question
+  name = told.get(source.id or 'id')
+  return values.Item(source.name, f'{number if name is None else name}', text)

@@ -17,7 +17,8 @@ KIND = 'verdicts'
 # Verdicts on one response: a failed one is asked for once more.
 TRIES = 2
 _FAILED = ('timeout', 'error')
-_DETAIL_CHARS = 2000
+# Longer than any reply of a worker.
+_DETAIL_CHARS = 1 << 20
 # Arguments of a judge's component that are the pool's: their defaults.
 _OF_POOL = dict(timeout_seconds=8.0, confine=True)
 

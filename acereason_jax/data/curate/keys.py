@@ -18,8 +18,7 @@ _BARE_FRACTION = re.compile(r'\\frac\s?(\d)\s?(?=\d)')
 # They change how a formula looks, never what it says.
 _TYPESETTING = re.compile(
   r'\\(?:left|right|big{1,2}[lrm]?|displaystyle|textstyle|limits|nolimits'
-  r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname'
-  r')(?![a-z])'
+  r'|q?quad|(?:text|math)(?:rm|bf|it|sf|tt)|text|mbox|operatorname)(?![a-z])'
 )
 # Unicode's signs for commands of TeX.
 _SIGNS = str.maketrans(
@@ -43,6 +42,7 @@ _SIGNS = str.maketrans(
   }
 )
 _LONG_SIGN = re.compile(r'\\(le|ge|ne)q(?![a-z])')
+_BLANKS = re.compile(r'[^\S\n]+')
 # x^{2} is x^2.
 _ONE_IN_BRACES = re.compile(r'\{ ?(\w) ?\}')
 _THOUSANDS = re.compile(r'(?<=\d),(?=\d{3}(?!\d))')
@@ -79,8 +79,9 @@ def key(problem: str) -> str:
   Case, blanks, `$`, punctuation, typesetting, a label at the start and a
   sentence on the form of the answer do not count.
   """
-  text, _ = labels.without_label(problem)
-  text = folded(labels.without_ending(text).translate(_SIGNS))
+  text, _ = labels.without_label(_BLANKS.sub(' ', problem))
+  text = labels.without_ending(text).replace('$', '')
+  text = folded(text.translate(_SIGNS))
   text = _ONE_IN_BRACES.sub(r' \1 ', _LONG_SIGN.sub(r'\\\1', text))
   text = _HYPHEN.sub(' ', _THOUSANDS.sub('', text))
   return ' '.join(_SIGNIFICANT.findall(_BARE_FRACTION.sub(r'\\frac \1 ', text)))

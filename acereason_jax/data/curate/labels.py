@@ -23,8 +23,8 @@ _LABEL = re.compile(
   r'(?:[#*_>\[\u3010(]{0,6} ?)'
   rf'(?:(?i:{_KINDS})\.? ?#? ?{_NUMBER}|(?i:q) ?\.? ?[0-9]{{1,4}})'
   r'(?: ?\([^()\n]{1,40}\))?'
-  r'(?: ?[*_\])\u3011]{1,4}[.:]?(?= |\n)| ?[.:)\-\u2013\u2014](?= |\n|\*)[*_]{0,2}'
-  r'|(?=\n)|(?= ["\'$(]{0,2}(?:[A-Z][a-z]|\\|A |\$)))'
+  r'(?: ?[*_\])\u3011]{1,4}[.:]?(?= |\n)| ?[.:)\-\u2013\u2014](?= |\n'
+  r'|\*)[*_]{0,2}|(?=\n)|(?= ["\'$(]{0,2}(?:[A-Z][a-z]|\\|A |\$)))'
   # Problem:  Question.
   rf'|[#*_]{{0,6}} ?(?i:{_KINDS}|problem statement)[*_]{{0,2}} ?[:](?= |\n|\*)'
   r'[*_]{0,2}'
@@ -46,23 +46,30 @@ _ENUMERATOR = re.compile(
 )
 # 4.1 Find, but not 4.1 Liters.
 _BARE = re.compile(
-  r'[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}\*{0,2} (?=(?:Find|Let|Given|Prove|In|A|An|The|If|'
+  r'[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}\*{0,2} (?=(?:Find|Let|Given|Prove|In|A|An'
+  r'|The|If|'
   r'Calculate|Compute|Determine|Solve|Evaluate|What|How|For|On|Two|Three|Show|'
-  r'Consider|Suppose|Simplify|There|Through|It|At|Write|Is|Does|Point|Each|By)\b)'
+  r'Consider|Suppose|Simplify|There|Through|It|At|Write|Is|Does|Point|Each'
+  r'|By)\b)'
 )
 _BLANK = re.compile(r'\s*[.:]?\s*')
 # Enumerators further on, which make the first one a part.
 _LATER = re.compile(
-  r'(?:\n|[.?!;:$)] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
+  r'(?:\n|[.?!;:$)}\]] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
 )
 _PARTS = re.compile(r'[0-9]{1,2}')
 
-_ANSWER = r'(?:your |the |all |each )?(?:final |numerical )?(?:answers?|solutions?|result)'
+_ANSWER = (
+  r'(?:your |the |all |each )?(?:final |numerical )?'
+  r'(?:answers?|solutions?|result)'
+)
 _ENDING = re.compile(
-  r'(?:\A|(?<=[.?!$\]}\n] )|(?<=\n))(?:please )?(?:'
-  rf'(?:express|give|write|enter|put|report|submit|provide|leave|state) {_ANSWER}'
+  r'(?:\A|(?<=[.?!$\]})"] )|(?<=\n))(?:please )?(?:'
+  rf'(?:express|give|write|enter|put|report|submit|provide|leave|state)'
+  rf' {_ANSWER}'
   r'\b[^.?!\n]{0,200}'
-  r"|(?:let's |please )?(?:think|reason) (?:about it )?step by step[^.?!\n]{0,120}"
+  r"|(?:let's |please )?(?:think|reason) (?:about it )?step by"
+  r' step[^.?!\n]{0,120}'
   r'|(?:please )?(?:put|present|box|enclose|place) (?:your |the )?(?:final )?'
   r'answer\b[^.?!\n]{0,100})(?:[.?!]|\Z|(?=\n))',
   re.IGNORECASE,

@@ -16,7 +16,8 @@ _MATH = re.compile(
   re.DOTALL,
 )
 _NO_WORDS = re.compile(
-  r'\\[a-zA-Z]+|https?://\S{1,300}|[^\W\d_]*[\d_^][\w^]*|\b[^\W\d_]\b'
+  r'\\[a-zA-Z]+|https?://\S{1,300}|(?<!\w)[^\W\d_]{0,40}[\d_^][\w^]*'
+  r'|\b[A-Za-z]\b'
 )
 # A pair of dollars is math, unless it holds words, as prices do.
 _PROSE = re.compile(r'[^\W\d_]{2,} [^\W\d_]{2,} [^\W\d_]{1,}')
@@ -29,35 +30,51 @@ _UNSPACED = re.compile(
 _LATIN = re.compile('[A-Za-z\u00c0-\u024f]')
 _ENGLISH = frozenset(
   (
-    'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find', 'if',
-    'with', 'that', 'for', 'each', 'from', 'there', 'than', 'which', 'has', 'have',
-    'does', 'when', 'their', 'she', 'they', 'his', 'her', 'it', 'be', 'by', 'at',
-    'on', 'into', 'such', 'let', 'then', 'all', 'two', 'this', 'where', 'value',
-    'number', 'to', 'was', 'were', 'will', 'would', 'after', 'compute', 'determine',
+    'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find',
+    'if', 'with', 'that', 'for', 'each', 'from', 'there', 'than', 'which',
+    'has', 'have', 'does', 'when', 'their', 'she', 'they', 'his', 'her', 'it',
+    'be', 'by', 'at', 'on', 'into', 'such', 'let', 'then', 'all', 'two', 'this',
+    'where', 'value', 'number', 'to', 'was', 'were', 'will', 'would', 'after',
+    'compute', 'determine',
   )
 )  # fmt: skip
-_SURE_SHARE = 0.25
+# Others in the list above are words of Dutch, Danish or Afrikaans, too.
+_ONLY_ENGLISH = frozenset(
+  ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
+)
+# Short statements in English look like Nigerian Pidgin.
+_LIKE_ENGLISH = ('en', 'pcm')
+_SURE_SHARE = 0.2
 _SURE_WORDS = 3
 _LEAST_WORDS = 6
 
 
-def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
-  """The language of a statement of at least six words, unless it is accepted."""
+def language(row: Row) -> Mapping[str, Any] | None:
+  """The language of a statement of six words or more, unless it is English."""
   text = prose(row.problem)
-  words = [w.lower() for w in _WORD.findall(text)]
-  unspaced = len(_UNSPACED.findall(text))
+  words = _WORD.findall(text.lower())
+  unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
   # Two of its signs make about a word.
-  if len(text.split()) + unspaced // 2 < _LEAST_WORDS:
+  spaced = sum(any(map(str.isalpha, word)) for word in text.split())
+  if spaced + unspaced // 2 < _LEAST_WORDS:
     return None
-  english = [word for word in words if word in _ENGLISH]
-  if accepted == 'en' and (
-    len({*english}) >= _SURE_WORDS and len(english) >= _SURE_SHARE * len(words)
-  ):
+  if _surely_english(words):
     return None
   found, _ = _identifier().classify(text)
-  if found == accepted:
+  if found in _LIKE_ENGLISH:
     return None
   return {'language': found, 'words': len(words), 'text': text[:120]}
+
+
+def _surely_english(words: list[str]) -> bool:
+  """Whether so many words are English that no model needs to be asked."""
+  english = [word for word in words if word in _ENGLISH]
+  known = set(english)
+  return (
+    len(known) >= _SURE_WORDS
+    and not known.isdisjoint(_ONLY_ENGLISH)
+    and len(english) >= _SURE_SHARE * len(words)
+  )
 
 
 def prose(problem: str) -> str:

@@ -13,22 +13,26 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{|####'
-  r'|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
-  r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then|thus'
-  r'|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be|should be'
-  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|\.(?= ?\S))'
+  r'\\boxed\s{0,9}\{|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
+  r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
+  r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
+  r'|should be'
+  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|'
+  r' [-\u2013\u2014](?= )|\.(?= ?\S))'
   r'|\bans(?:wer)?\s?[\])]\s?:?',
   re.IGNORECASE,
 )
 _MARKS = 200
+_ANSWER_CHARS = 1000
 _SKIPPED = re.compile(
   r'\\(?:left|right|displaystyle|boxed|fbox|(?:text|math)(?:bf|rm|it|sf)?|mbox'
   r'|[,;:!() \[\]])(?![a-zA-Z])|[$\s*{}"\u201c\u201d~]|(?<=\d),(?=\d{3}(?!\d))'
 )
-_NAMED = re.compile(r'[:=.>\-]*(?:[a-z](?:\([a-z]\))?=)?')
+_OPENING = re.compile(r'[:=>]*')
+_NAMED = re.compile(r'[:=.>]*(?:[a-z0-9()+\-*^_|/]{1,20}=)?')
 _NUMBER = re.compile(
-  r'(-?)(?:\\frac(-?\d{1,40})/(\d{1,40})/|(\d{1,40}(?:\.\d{1,40})?)(?:/(\d{1,40}))?)'
+  r'(-?)(?:\\frac(-?\d{1,40})/(\d{1,40})/'
+  r'|(\d{1,40}(?:\.\d{1,40})?)(?:/(\d{1,40}))?)'
 )
 _FRACTION = re.compile(
   r'\\[dt]?frac\s?(?:\{\s?(-?\d{1,40})\s?\}|(\d))\s?'
@@ -41,8 +45,10 @@ _GOES_ON = re.compile(
 
 def leak(row: Row) -> Mapping[str, Any] | None:
   r"""An 'answer is', 'answer:' or \boxed with the reference right behind it."""
+  if len(row.answer) > _ANSWER_CHARS:
+    return None
   wanted = _squeezed(row.answer)
-  if not wanted or len(wanted) > 1000:
+  if not wanted:
     return None
   value = _whole_number(wanted)
   problem = row.problem[: statements.CHARS]
@@ -51,7 +57,9 @@ def leak(row: Row) -> Mapping[str, Any] | None:
       return None
     end = match.end()
     after = _squeezed(problem[end : end + 3 * len(row.answer) + 80])
-    if _begins(after[_NAMED.match(after).end() :], wanted, value):
+    # x = 5 may be the reference, or name it.
+    starts = _OPENING.match(after).end(), _NAMED.match(after).end()
+    if any(_begins(after[start:], wanted, value) for start in starts):
       return {'matched': statements.shown(problem, match.start(), end + 40)}
   return None
 

@@ -12,7 +12,6 @@ last, so a folder that has it is whole.
 
 import contextlib
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,11 +21,10 @@ import pyarrow.parquet
 
 from acereason_jax import files
 from acereason_jax.data import parquet_rows
-from acereason_jax.data.curate import pipeline, values
+from acereason_jax.data.curate import pipeline, rounds, values
 
 ROWS, DROPPED, CHANGES = 'rows.parquet', 'dropped.parquet', 'changes.parquet'
 SHEET = 'datasheet.json'
-PROMPTS = 'prompts.jsonl'
 # Readers unpack a group of rows at once.
 _GROUP_ROWS = 4096
 _GROUP_CHARS = 64 << 20
@@ -36,6 +34,7 @@ _ADDED = {
   'tokens': pyarrow.float64(),
   'right': pyarrow.int64(),
   'judged': pyarrow.int64(),
+  'model': _TEXT,
   'flags': _TEXTS,
 }
 _ROW = {
@@ -91,21 +90,8 @@ def write(
       if name != SHEET:
         stack.enter_context(files.replacing(place / name)).write(text)
   with contextlib.suppress(FileNotFoundError):
-    (place / PROMPTS).unlink()
+    (place / rounds.PROMPTS).unlink()
   files.write_atomically(place / SHEET, sheet[SHEET])
-
-
-def write_prompts(folder: str, rows: Iterable[values.Row]) -> str:
-  """Writes the rows' questions for `generate`; returns the path."""
-  place = pathlib.Path(folder, PROMPTS)
-  place.parent.mkdir(parents=True, exist_ok=True)
-  with files.replacing(place) as file:
-    for row in sorted(rows, key=lambda row: row.id):
-      record = dict(id=row.id, problem=row.problem)
-      if row.starter:
-        record['starter'] = row.starter
-      file.write(json.dumps(record) + '\n')
-  return os.fspath(place)
 
 
 def story(folder: str, row_id: str) -> list[str]:
@@ -139,7 +125,7 @@ def _first_line(record: Mapping[str, Any]) -> str:
 
 
 def _step_line(kind: str, record: Mapping[str, Any]) -> str:
-  reason = f': {record["reason"]}' if record['reason'] else ''
+  reason = f': {record["reason"]}' * (record['reason'] != record['step'])
   evidence = '' if record['evidence'] == '{}' else f'  {record["evidence"]}'
   return f'{kind} by {record["step"]}{reason}{evidence}'
 
@@ -182,6 +168,9 @@ def _why(change: pipeline.Change) -> dict[str, str]:
 
 
 def _json(value: Mapping[str, Any]) -> str:
+  # The usual one; json is slow.
+  if not value:
+    return '{}'
   return json.dumps(dict(value), sort_keys=True, allow_nan=False)
 
 

@@ -12,30 +12,31 @@ from typing import Any, NamedTuple
 from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
-Evidence = Mapping[str, Any] | None
-
-_VALUE = r'[a-h]|[ivx]{1,4}|[IVX]{1,4}|[0-9]{1,2}'
-_PART = re.compile(
-  rf'{statements.START}\$?(?:'
-  rf'(?P<word>(?i:parts?|questions?|problems?|tasks?|q)) ?\(?(?P<named>{_VALUE}'
-  r'|[A-D])\)?(?:[:.)\]]|(?=\n)| [-\u2013\u2014])'
-  rf'|\(\$?(?P<round>{_VALUE})\$?\)[.:]?|(?P<half>{_VALUE})\)'
-  rf'|(?P<dot>{_VALUE})\.(?=[ \n]|\\|\$))'
-)
+_VALUE = r'[a-h]|[A-H]|[ivx]{1,4}|[IVX]{1,4}|[0-9]{1,2}'
 # Find (a) the perimeter and (b) the area.
-_INLINE = re.compile(
-  r'(?:\b(?i:find|determine|compute|calculate|evaluate|state|give|what (?:is|are)'
-  r'|and|or|then|if|for|of|when|that|by|with|in|to|at|is|are|using),?:?|[,;])'
-  rf' \$?\((?P<round>{_VALUE})\)(?= ?[a-z$\\])'
+_VERB = (
+  r'(?i:find|determine|compute|calculate|evaluate|state|give|solve|simplify'
+  r'|factor|estimate|what (?:is|are)|how (?:many|much)|probability (?:of|that)'
+  r'|values? of|express|write(?: down)?|expand|differentiate)'
+)
+_LABEL = re.compile(
+  rf'(?:(?P<start>{statements.START})|\b(?P<verb>{_VERB}),?:? | )\$?(?:'
+  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|tasks?|q'
+  rf'|exercises?|items?) ?\(?(?P<named>{_VALUE})\)?(?:[:.,)\]]|(?=\n)'
+  r'| [-\u2013\u2014])'
+  rf'|[(\[]\$?(?P<round>{_VALUE})\$?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
+  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})\.(?=[ \n]|\\|\$))'
 )
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
 _LISTS = re.compile(
-  r'\b(?:conditions?|statements?|propert(?:y|ies)|rules?|facts?|equations|axioms?'
+  r'\b(?:conditions?|statements?|propert(?:y|ies)|rules?|facts?|equations'
+  r'|axioms?'
   r'|propositions?|assertions?|claims?|operations?|moves?|steps|constraints?'
   r'|requirements?|hold|holds|satisf\w+|such that|system|types|kinds|criteria'
   r'|inequalities|clues?|ways|hints?|given that|follows|procedure|process'
-  r'|algorithm|instructions|restrictions?|relations|options|defined)\b',
+  r'|algorithm|instructions|restrictions?|relations|options|defined|features'
+  r'|criteria|qualities|characteristics|both|events|cases where)\b',
   re.IGNORECASE,
 )
 _EACH = re.compile(
@@ -60,15 +61,17 @@ class _Label(NamedTuple):
   style: how it is written, and of which alphabet.
   number: its place in that alphabet, from 1.
   start, end: where it is.
+  verb: whether it is the object of a verb, as in: find (a).
   """
 
   style: tuple[str, str]
   number: int
   start: int
   end: int
+  verb: bool
 
 
-def parts(row: Row) -> Evidence:
+def parts(row: Row) -> Mapping[str, Any] | None:
   """A statement in parts: (a) ... (b) ..., that ask more than one thing."""
   text = statements.prepared(row.problem).text
   labels = _sequence(text)
@@ -77,31 +80,39 @@ def parts(row: Row) -> Evidence:
   stem = text[: labels[0].start + 1]
   ends = [label.start for label in labels[1:]] + [len(text)]
   pieces = [text[label.end : end] for label, end in zip(labels, ends)]
-  if not _several_questions(stem, pieces):
+  large = labels[0].style[1] == 'large letters'
+  if not _several_questions(stem, pieces, labels[0].verb, large):
     return None
   names = [text[label.start : label.end].strip(' \n.?!:;,') for label in labels]
   return {'labels': names[:8], 'matched': pieces[0].strip()[:80]}
 
 
-def _several_questions(stem: str, pieces: list[str]) -> bool:
-  """Whether labelled pieces ask for several answers, not list conditions."""
+def _several_questions(
+  stem: str, pieces: list[str], verb: bool, large: bool
+) -> bool:
+  """Whether labelled pieces ask for several answers, not list conditions.
+
+  verb: whether the first label follows a verb that asks.
+  large: whether labels are capitals, which name points, boxes and options too.
+  """
   last = statements.sentences(pieces[-1])
   own = [statements.asks(f'\n{piece.strip()}') for piece in pieces[:-1]]
   own.append(bool(last) and _asks_first(pieces[-1]))
   if sum(own) > 1:
     return True
   told = _LAST.search(stem[-400:].rstrip())[0]
-  asked = statements.asks(f'\n{told.strip()}')
-  if _WHICH.search(told) and not own[0]:
+  if large or (_WHICH.search(told) and not own[0] and not verb):
     return False
+  if verb:
+    return True
+  asked = statements.asks(f'\n{told.strip()}')
   if _EACH.search(told) and asked:
     return True
   if sum(own):
     return own[0] or asked
   if _LISTS.search(told):
     return False
-  tail = len(last) > 1 and any(statements.asks(f'\n{s}') for s in last[1:])
-  if tail:
+  if any(statements.asks(f'\n{s}') for s in last[1:]):
     return False
   return asked or not statements.asks(f'\n{stem}')
 
@@ -115,25 +126,25 @@ def _asks_first(piece: str) -> bool:
 def _sequence(text: str) -> list[_Label]:
   """The labels of the first style whose first is before its second."""
   found: dict[tuple[str, str], list[_Label]] = {}
-  for label in _labels(text):
-    known = found.setdefault(label.style, [])
-    if label.number == len(known) + 1 <= 26:
-      known.append(label)
-  runs = [known for known in found.values() if len(known) > 1]
+  for match in _LABEL.finditer(text):
+    style = match.lastgroup
+    first = match['start'] is not None or match['verb'] is not None
+    for alphabet, number in _numbers(match[style]):
+      run = found.setdefault((style, alphabet), [])
+      # 'its double is 2. Find' has no label.
+      anchored = first or (run and (style, alphabet) != ('dot', 'digits'))
+      if anchored and number == len(run) + 1:
+        run.append(
+          _Label(
+            (style, alphabet),
+            number,
+            match.start(),
+            match.end(),
+            match['verb'] is not None,
+          )
+        )
+  runs = [run for run in found.values() if len(run) > 1]
   return min(runs, key=lambda run: run[0].start, default=[])
-
-
-def _labels(text: str) -> list[_Label]:
-  labels = []
-  matches = [*_PART.finditer(text), *_INLINE.finditer(text)]
-  for match in sorted(matches, key=lambda m: m.end()):
-    groups = match.groupdict()
-    style = next(s for s in ('named', 'round', 'half', 'dot') if groups.get(s))
-    value = groups[style]
-    start = match.start()
-    for alphabet, number in _numbers(value):
-      labels.append(_Label((style, alphabet), number, start, match.end()))
-  return labels
 
 
 def _numbers(value: str) -> list[tuple[str, int]]:
@@ -143,7 +154,7 @@ def _numbers(value: str) -> list[tuple[str, int]]:
   small = value.lower()
   case = 'small' if value == small else 'large'
   found = []
-  if len(value) == 1 and value < 'i':
+  if len(value) == 1 and small < 'i':
     found.append((f'{case} letters', ord(small) - ord('a') + 1))
   if small in _ROMANS:
     found.append((f'{case} romans', _ROMANS.index(small) + 1))

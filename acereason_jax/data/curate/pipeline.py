@@ -6,7 +6,9 @@ So the result depends neither on the order of the input nor on processes.
 
 import collections
 import contextlib
+import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from acereason_jax.data.curate import (
   judging,
   plan,
   plant,
+  rounds,
   rowwise,
   state,
   values,
@@ -25,6 +28,7 @@ from acereason_jax.data.curate import (
 
 _COUNTING = 'acereason_jax.data.curate.counting:counter'
 CONTAMINATED = 'contaminated'
+STATE = 'state'
 
 
 class Change(NamedTuple):
@@ -101,10 +105,26 @@ class Result(NamedTuple):
   asked: int = 0
 
 
+class Waiting(Exception):
+  """Rows need responses that are not there.
+
+  missing: which, and how many.
+  attempts: the responses that there are, by row id.
+  """
+
+  def __init__(
+    self,
+    missing: values.Missing,
+    attempts: Mapping[str, Sequence[values.Attempt]],
+  ):
+    super().__init__(str(missing))
+    self.missing, self.attempts = missing, attempts
+
+
 class How(NamedTuple):
   """What a curation's result does not depend on.
 
-  folder: where the state is kept.
+  folder: folder of the results, which has the state and rounds of responses.
   workers: processes.
   shard: share of the costly work that is done here.
   plant: whether copies of benchmark problems are planted.
@@ -123,7 +143,7 @@ def run(todo: plan.Plan, how: How) -> Result:
 
   Raises:
     ValueError: one line; an input, a step or its result is wrong.
-    values.Missing: rows need responses.
+    Waiting: rows need responses.
   """
   reads = inputs.joined(todo.inputs)
   benchmarks = {b.name: items.read(b) for b in todo.benchmarks}
@@ -137,12 +157,13 @@ def run(todo: plan.Plan, how: How) -> Result:
   before = sorted([*rows, *(fate.row for fate in refused)], key=_by_id)
   problems = items.distinct({n: b.items for n, b in benchmarks.items()})
   with contextlib.ExitStack() as stack:
-    known = stack.enter_context(state.State(how.folder, how.shard.writer))
+    place = os.path.join(how.folder, STATE)
+    known = stack.enter_context(state.State(place, how.shard.writer))
     judges = stack.enter_context(judging.Judges(known, how.workers))
     context = values.Context(
       seed=todo.seed,
       items=problems,
-      attempts=_attempts(todo, rows),
+      attempts=_attempts(todo, rows, how.folder),
       judge=judges.judge,
       remember=known.remember,
       count_tokens=_counter(todo.tokenizer),
@@ -151,8 +172,11 @@ def run(todo: plan.Plan, how: How) -> Result:
     work = _Work(rows, context, how)
     if refused:
       work.refuse(refused)
-    for group in _groups(todo.rules):
-      work.do(group)
+    try:
+      for group in _groups(todo.rules):
+        work.do(group)
+    except values.Missing as e:
+      raise Waiting(e, context.attempts) from e
     asked = judges.asked
   return Result(
     reads=reads,
@@ -187,20 +211,24 @@ def _groups(rules: Sequence[plan.Rule]) -> Iterator[list[plan.Rule]]:
 
 
 def _attempts(
-  todo: plan.Plan, rows: Sequence[values.Row]
+  todo: plan.Plan, rows: Sequence[values.Row], folder: str
 ) -> dict[str, Sequence[values.Attempt]]:
-  """The responses of all sources, by row id; () for rows without any."""
+  """The responses of all sources and rounds, by row id; () for none."""
   found: dict[str, list[values.Attempt]] = collections.defaultdict(list)
   for i, component in enumerate(todo.responses):
     where = f'config.responses[{i}]'
     for row_id, attempts in resolve.build(component, where, rows=rows).items():
       found[row_id] += attempts
+  for row_id, attempts in rounds.attempts(folder, rows).items():
+    found[row_id] += attempts
   return {row.id: tuple(found.get(row.id, ())) for row in rows}
 
 
 def _counter(tokenizer: str) -> Callable[[Sequence[str]], list[int]]:
   if tokenizer:
-    return resolve.resolve(_COUNTING)(tokenizer)
+    # Loaded when it is needed: most texts are too short to be counted.
+    made = functools.cache(lambda: resolve.resolve(_COUNTING)(tokenizer))
+    return lambda texts: made()(texts)
 
   def refuse(texts: Sequence[str]) -> list[int]:
     raise ValueError(
@@ -243,9 +271,12 @@ class _Work:
     else:
       done, seconds = self._each(rules)
     reasons = [collections.Counter() for _ in rules]
-    changed, lost = [0] * len(rules), [0] * len(rules)
+    changed, lost, seen = ([0] * len(rules) for _ in range(3))
     left = []
     for row, each in zip(self.rows, done, strict=True):
+      reached = rules if each.alive else rules[: each.events[-1].place + 1]
+      for place, rule in enumerate(reached):
+        seen[place] += rule.sees(row)
       for place, fate, flagged in each.events:
         is_change = fate.kind == values.CHANGED
         change = Change(rules[place].name, fate, flagged)
@@ -273,14 +304,16 @@ class _Work:
           rule.action == plan.FLAG,
         )
       )
-      if before and not after:
-        raise ValueError(_nothing_left(rule, before, self.dropped[-1]))
+      if seen[place] and seen[place] == lost[place]:
+        last = [c for c in self.dropped if c.step == rule.name][-1]
+        raise ValueError(_nothing_left(rule, seen[place], last))
       before = after
     self.rows = left
 
   def _count(self, tally: Tally) -> None:
     self.tallies.append(tally)
-    reasons = ', '.join(f'{name} {n:,}' for name, n in tally.reasons.items())
+    counts = dict(tally.reasons) | {'changed': tally.changed or None}
+    reasons = ', '.join(f'{name} {n:,}' for name, n in counts.items() if n)
     told = f'  ({reasons})' if reasons else ''
     self._how.say(
       f'{tally.name:14} {tally.rows_in:>9,} -> {tally.rows_out:>9,}{told}'
@@ -297,19 +330,20 @@ class _Work:
 
   def _whole(self, rule: plan.Rule) -> tuple[list[rowwise.Done], list[float]]:
     start = time.monotonic()
-    rows = list(self.rows)
-    if self._how.plant and rule.name == CONTAMINATED:
+    rows = [row for row in self.rows if rule.sees(row)]
+    count = len(rows)
+    if self._how.plant and rule.step.name == CONTAMINATED:
       rows += plant.rows(self._context)
     fates = rule.step.whole(rows, self._context)
     if len(fates) != len(rows):
       raise ValueError(
         f'step {rule.name}: gave {len(fates):,} fates for {len(rows):,} rows'
       )
-    if len(rows) > len(self.rows):
-      found = fates[len(self.rows) :]
-      self.planted = plant.found(found, self.planted)
-    done = []
-    for row, fate in zip(self.rows, fates):
+    if len(rows) > count:
+      self.planted = plant.found(fates[count:], self.planted)
+    done, rest = [], iter(fates)
+    for row in self.rows:
+      fate = next(rest) if rule.sees(row) else values.kept(row)
       after, event, alive = rowwise.settle(rule, 0, row, fate)
       events = () if event is None else (event,)
       done.append(rowwise.Done(after, events, alive))

@@ -10,7 +10,7 @@ DROP, FLAG = 'drop', 'flag'
 # Columns that a row is read from, by the name of its field.
 COLUMNS = (
   *('problem', 'answer', 'id', 'url', 'date', 'starter', 'solutions', 'wrong'),
-  *('difficulty', 'source'),
+  'difficulty',
 )
 FORMATS = ('', 'jsonl', 'json', 'parquet')
 
@@ -47,14 +47,16 @@ class Benchmark(NamedTuple):
   paths, format, revision: its files, as those of an Input.
   field: column of a problem's statement; '' for the usual names.
   id: column of its id; '' for 'id', or the number of its line.
+  rows: component that returns the problems as rows, instead of files.
   """
 
   name: str
-  paths: tuple[str, ...]
+  paths: tuple[str, ...] = ()
   format: str = ''
   field: str = ''
   id: str = ''
   revision: str = ''
+  rows: Mapping[str, Any] | None = None
 
 
 class Rule(NamedTuple):
@@ -63,11 +65,16 @@ class Rule(NamedTuple):
   name: unique; the step's own, or one that the config gives.
   action: DROP, or FLAG to keep them with a flag.
   step: the step.
+  only: names of the inputs whose rows it sees; () for all.
   """
 
   name: str
   action: str
   step: values.Step
+  only: tuple[str, ...] = ()
+
+  def sees(self, row: values.Row) -> bool:
+    return not self.only or row.source in self.only
 
 
 class Plan(NamedTuple):
@@ -78,6 +85,8 @@ class Plan(NamedTuple):
   seed: seed of all choices.
   tokenizer: model whose tokens are counted; '' for none.
   responses: components that return the responses to rows.
+  model: model that is asked for those that are missing; '' for none.
+  generate: flags of acereason_jax.generate for that.
   config: the config as JSON, for the datasheet.
   """
 
@@ -87,4 +96,6 @@ class Plan(NamedTuple):
   seed: int = 0
   tokenizer: str = ''
   responses: tuple[Mapping[str, Any], ...] = ()
+  model: str = ''
+  generate: Mapping[str, Any] = types.EMPTY
   config: Mapping[str, Any] = types.EMPTY

@@ -18,10 +18,11 @@ from acereason_jax.data.curate import plan, values
 
 # Fields that every row has, and the usual names of their columns.
 NEEDED = dict(problem=fields.QUESTION, answer=(*fields.ANSWER, fields.REWARD))
+_USUAL = frozenset(name for names in NEEDED.values() for name in names)
 _MAX_CHARS = 1 << 20
 _DAY = re.compile(r'(\d{4}-\d{2}-\d{2})(?!\d)', re.ASCII)
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
-_TEXTS = ('url', 'date', 'starter', 'source')
+_TEXTS = ('url', 'date', 'starter')
 _PROGRAMS = ('solutions', 'wrong')
 
 
@@ -39,15 +40,24 @@ def columns(source: plan.Input) -> list[str]:
 
   '' in `fields` leaves a column out.
   """
-  usual = [c for c in plan.COLUMNS if c not in (*NEEDED, 'source')]
+  usual = [c for c in plan.COLUMNS if c not in NEEDED]
   named = [*source.fields.values(), *(source.fields.get(c, c) for c in usual)]
   return [*filter(None, named), *source.keep]
 
 
-def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
-  """The row of a record. Raises ValueError, one line: it is no row."""
-  wanted = {*columns(source), *_usual(record)}
-  record, reason, evidence = cleaned(where, record, wanted)
+def read(
+  where: str,
+  record: Mapping[str, Any],
+  source: plan.Input,
+  wanted: Collection[str],
+) -> Found:
+  """The row of a record, of which `wanted` are the `columns` of its source.
+
+  Raises:
+    ValueError: one line; it is no row.
+  """
+  named = {n for n in record if n in wanted or n.lower() in _USUAL}
+  record, reason, evidence = cleaned(where, record, named)
   told = _told(record, source.fields)
   found, more, why = _question(where, told)
   reason, evidence = reason or more, evidence or why
@@ -61,7 +71,7 @@ def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
     id='',
     problem=found.question,
     answer=found.answer,
-    source=texts['source'] or source.name,
+    source=source.name,
     url=texts['url'],
     date=day[1] if day else '',
     starter=texts['starter'],
@@ -73,11 +83,6 @@ def read(where: str, record: Mapping[str, Any], source: plan.Input) -> Found:
   # A null is no id.
   row_id = f'{source.prefix}{found.id}' if given else _content_id(row, source)
   return Found(where, dataclasses.replace(row, id=row_id), reason, evidence)
-
-
-def _usual(record: Mapping[str, Any]) -> list[str]:
-  usual = {name for names in NEEDED.values() for name in names}
-  return [name for name in record if name.lower() in usual]
 
 
 def _told(
@@ -100,7 +105,7 @@ def _question(
   """(row, reason why no step can use it, evidence)."""
   asked = {k: v for k, v in told.items() if k.lower() in fields.QUESTION}
   reason, evidence = '', {}
-  if asked and not any(_is_said(v) for v in asked.values()):
+  if not any(_is_said(v) for v in asked.values()):
     reason = 'no problem'
     told = {k: v for k, v in told.items() if k not in asked} | dict(problem='-')
   for name, value in asked.items():
@@ -118,9 +123,7 @@ def _is_said(value: Any) -> bool:
 
 
 def _of(record: Mapping[str, Any], source: plan.Input, name: str) -> Any:
-  # A column 'source' of a data set means what it likes, so it must be named.
-  usual = '' if name == 'source' else name
-  return record.get(source.fields.get(name, usual))
+  return record.get(source.fields.get(name, name))
 
 
 def _content_id(row: values.Row, source: plan.Input) -> str:

@@ -157,7 +157,7 @@ def _apply(
   for place, rule in enumerate(rules):
     start = time.monotonic()
     for i, row in enumerate(now):
-      if alive[i]:
+      if alive[i] and rule.sees(row):
         fate = _fate(rule, rule.step.each, row)
         now[i], event, alive[i] = settle(rule, place, row, fate)
         if event is not None:

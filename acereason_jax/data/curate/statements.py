@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 CHARS = 1 << 15
 # Before a label or an imperative: the start of a line or of a sentence.
-START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?)'
+START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?|[$}] )'
 
 _CIRCLED = {
   **{0x2460 + i: f' ({i + 1}) ' for i in range(20)},
@@ -22,12 +22,20 @@ _CIRCLED = {
 # TeX and HTML that break a line, and that make a gap.
 _BREAKS = re.compile(
   r'\\\\(?:\[[^\]\n]{0,12}\])?|\\(?:item|newline|par|bigskip|medskip|smallskip)'
-  r'(?![a-zA-Z])|<(?:br|/?p|/?div|/?li|/?[ou]l|/?tr)\s{0,4}/?>',
+  r'(?![a-zA-Z])'
+  r'|</?(?:br|p|div|li|[ou]l|tr|h[1-6])(?: [a-z-]+=[^<>]{0,200})?\s?/?>',
   re.IGNORECASE,
 )
+_TAGS = re.compile(
+  r'</?(?:b|i|u|em|strong|sub|sup|code|span|font|center)'
+  r'(?: [a-z-]+=[^<>]{0,200})?\s?>',
+  re.IGNORECASE,
+)
+# \item[(a)] has its own label.
+_ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
 _GAPS = re.compile(
   r'\\(?:q?quad|,|;|:|!|>| )|\\[hv]space\*?\{[^{}]{0,12}\}|(?<!\\)~|&nbsp;'
-  r'|\\(?:noindent|hfill|left|right|displaystyle)(?![a-zA-Z])|\*\*'
+  r'|\\(?:noindent|hfill|left|right|displaystyle)(?![a-zA-Z])'
 )
 _WRAPPED = re.compile(
   r'\\(?:(?:text|math)(?:bf|rm|it|sf|normal)?|mbox|bf|emph)\s?'
@@ -45,10 +53,12 @@ _VERBS = (
   '|write (?:down )?(?:an?|the) (?:equation|expression|formula)|convert'
   '|identify|obtain|discuss|how|what|which|who|when|where|why|is it|is there'
   '|does there|are there|hence|using'
+  '|(?:in|for|with|by|at|to|on|of|from) (?:how|what|which)'
 )
 # A question, or an imperative at the start of a line, sentence or clause.
 _ASK = re.compile(
-  rf'\?|(?:\A ?|\n|[.?!:;,$] |\b(?:and|then|so|also|thus|hence|please|to) )'
+  rf'\?|(?:\A ?|\n|[.?!:;,] |[$\])}}] ?'
+  r'|\b(?:and|then|so|also|thus|hence|please|to) )'
   rf'(?:{_VERBS})\b',
   re.IGNORECASE,
 )
@@ -82,8 +92,9 @@ def prepared(problem: str) -> Statement:
   if not text.isascii():
     text = unicodedata.normalize('NFKC', text.translate(_CIRCLED))[:CHARS]
   if '\\' in text or '<' in text or '&' in text or '*' in text or '~' in text:
+    text = _TAGS.sub('', text.replace('**', ''))
     text = _WRAPPED.sub(r'\1', text)
-    text = _GAPS.sub(' ', _BREAKS.sub('\n', text))
+    text = _GAPS.sub(' ', _BREAKS.sub('\n', _ITEM.sub(r'\n\1 ', text)))
   text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
   return Statement(_BULLETS.sub('\n', text).strip(), drawings)
 

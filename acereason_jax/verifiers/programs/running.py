@@ -32,6 +32,7 @@ class TestRun(NamedTuple):
   stderr: end of its stderr.
   broke: whether the jail failed while the program ran.
   result: what it wrote to its result; b'' if it did not end well.
+  output: what was compared with what is expected, for 'AC' and 'WA'.
   """
 
   number: int
@@ -42,6 +43,7 @@ class TestRun(NamedTuple):
   stderr: str
   broke: bool = False
   result: bytes = b''
+  output: bytes = b''
 
 
 def longest_seconds(budget_seconds: float) -> float:
@@ -153,6 +155,7 @@ def _run_once(
     outcome.peak_bytes,
     outcome.stderr.decode('utf-8', 'replace'),
     result=outcome.result if status == 'AC' else b'',
+    output=_compared(outcome, task) if status in ('AC', 'WA') else b'',
   )
 
 
@@ -181,9 +184,11 @@ def _status(
     return 'RE', note or f'exit status {outcome.exit}'
   if how:
     return 'AC', ''
-  if task.kind == 'call':
-    differ, given = compare.returned, outcome.result
-  else:
-    differ, given = compare.printed, outcome.stdout
+  differ = compare.returned if task.kind == 'call' else compare.printed
+  given = _compared(outcome, task)
   difference = differ(given, test.expected, task.float_tol, task.float_error)
   return ('WA', difference) if difference else ('AC', '')
+
+
+def _compared(outcome: jail.Outcome, task: tasks.CodeTask) -> bytes:
+  return outcome.result if task.kind == 'call' else outcome.stdout

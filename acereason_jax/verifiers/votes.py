@@ -1,4 +1,6 @@
-r"""Groups a problem's wrong answers by the judge's equality, for maj@k.
+r"""Groups a problem's wrong answers by the judge's equality.
+
+maj@k of an evaluation and the vote of a curation count these groups.
 
 Right answers are equal to the reference, so they need no class here. Wrong
 answers vote together if the judge calls them equal: 1/2, 0.5 and \frac12. A
@@ -13,12 +15,10 @@ Models write the answers, so only a pool's workers read them. This process only
 finds them in responses, as the judge does.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from acereason_jax import resolve
-from acereason_jax.evaluation import values
-from acereason_jax.verifiers.pool import pool as pool_lib
+from acereason_jax import resolve, types
 
 # The judges of math read no longer ones.
 _MOST_CHARS = 4000
@@ -26,6 +26,15 @@ _MOST_CHARS = 4000
 _RESPONSE = '</think>\\boxed{{{}}}'
 
 Reader = Callable[[str], str | None]
+
+
+class Judge(Protocol):
+  """What compares answers: a `VerifierPool`, or one that remembers."""
+
+  def as_completed(
+    self, tasks: Iterable[tuple[Any, str, str]]
+  ) -> Iterator[tuple[Any, types.Verdict]]:
+    """Yields (key, verdict) for each (key, response, answer)."""
 
 
 class _Pair(NamedTuple):
@@ -41,15 +50,16 @@ class _Pair(NamedTuple):
   head: str
 
 
-def reader(judge: values.Judge) -> Reader | None:
+def reader(component: Mapping[str, Any]) -> Reader | None:
   """A function from a response to the answer in it, as the judge finds it.
 
-  That is an attribute of the judge's function, given(response, **arguments);
-  None for a judge without it, such as that of programs. The reader returns
-  None for a response without an answer, which abstains.
+  `component` is dict(fn='module:verify', **arguments of the judge). The
+  function is an attribute of the judge's, given(response, **arguments); None
+  for a judge without it, such as that of programs. The reader returns None for
+  a response without an answer, which abstains.
   """
-  arguments = {k: v for k, v in judge.verify.items() if k != 'fn'}
-  verify = resolve.resolve(judge.verify['fn'], 'judge')
+  arguments = {k: v for k, v in component.items() if k != 'fn'}
+  verify = resolve.resolve(component['fn'], 'judge')
   given = getattr(verify, 'given', None)
   if given is None:
     return None
@@ -62,7 +72,7 @@ def reader(judge: values.Judge) -> Reader | None:
 
 
 def classes(
-  pool: pool_lib.VerifierPool,
+  judge: Judge,
   read: Reader,
   answers: Mapping[str, Sequence[str | None]],
 ) -> dict[str, list[int | None]]:
@@ -70,7 +80,7 @@ def classes(
 
   `answers` has what `read` finds in the responses of a problem, by index, with
   None for right ones and for those that abstain. Classes are numbered from 0 in
-  the order of their first answers. `pool` runs the judge of `read`. A
+  the order of their first answers. `judge` is the one of `read`. A
   comparison that fails, such as one that takes too long, is no equality.
   """
   found: dict[str, dict[str, int]] = {name: {} for name in answers}
@@ -87,7 +97,7 @@ def classes(
       for name, texts in left.items()
       for text in texts[1:]
     ]
-    equal = _equal(pool, read, pairs)
+    equal = _equal(judge, read, pairs)
     for name, (head, *others) in left.items():
       joins = [t for t in others if _Pair(name, t, head) in equal]
       found[name] |= dict.fromkeys([head, *joins], number)
@@ -99,9 +109,7 @@ def classes(
   }
 
 
-def _equal(
-  pool: pool_lib.VerifierPool, read: Reader, pairs: Sequence[_Pair]
-) -> set[_Pair]:
+def _equal(judge: Judge, read: Reader, pairs: Sequence[_Pair]) -> set[_Pair]:
   """The pairs that the judge calls equal.
 
   The head is the reference. If it cannot be one, the other answer is.
@@ -121,12 +129,12 @@ def _equal(
         yield pair, response, pair.text
 
   equal = set()
-  for pair, verdict in pool.as_completed(tasks()):
+  for pair, verdict in judge.as_completed(tasks()):
     if verdict.status == 'right':
       equal.add(pair)
     elif verdict.status == 'error':
       again.add(pair)
-  for pair, verdict in pool.as_completed(swapped()):
+  for pair, verdict in judge.as_completed(swapped()):
     if verdict.status == 'right':
       equal.add(pair)
   return equal

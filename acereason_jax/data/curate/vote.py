@@ -1,0 +1,354 @@
+"""The vote of a model's responses: is the reference what most of them say?
+
+Answers are counted by what the judge calls equal. Those that it calls right are
+one group, the reference's; the others are grouped among themselves, so 1/2 and
+0.5 are one answer. A row stays if the group of its reference is larger than
+every other.
+
+A response without an answer has no vote, and neither has one whose verdict
+failed. If the failed ones could have changed the outcome, the row is undecided:
+a judge that fails never makes a reference wrong.
+
+A vote is as good as its voters: a row that one model finds too hard looks like
+a row with a wrong reference. The evidence of a disputed row has a response for
+each answer, for a person to read.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from acereason_jax import types
+from acereason_jax.data.curate import values
+from acereason_jax.verifiers import votes
+
+MATH = 'acereason_jax.verifiers.math:verify'
+# Columns that the vote adds: verdicts, and what was asked.
+RIGHT, JUDGED, RIGHT_AT, MODEL = 'right', 'judged', 'right_at', 'model'
+DISPUTED, TIE, MINORITY, UNSOLVED = 'disputed', 'tie', 'minority', 'unsolved'
+# Rows whose responses are in memory at a time.
+_ROWS = 512
+_SHOWN_GROUPS = 4
+_SHOWN_ANSWER, _SHOWN_RESPONSE = 200, 2000
+
+
+class Group(NamedTuple):
+  """Responses that give one answer.
+
+  answer: the answer of the first of them, cut short.
+  response: the end of the first of them.
+  votes: number of responses.
+  """
+
+  answer: str
+  response: str
+  votes: int
+
+
+class Count(NamedTuple):
+  """The votes on a row.
+
+  asked: number of responses.
+  right: indices of those that the judge calls right.
+  judged: number that the judge read, with those that give no answer.
+  failed: number of verdicts that failed.
+  first_right: group of the right ones; None if there are none.
+  others: other answers, the most frequent first.
+  """
+
+  asked: int
+  right: tuple[int, ...]
+  judged: int
+  failed: int
+  first_right: Group | None
+  others: tuple[Group, ...]
+
+  @property
+  def top(self) -> int:
+    """Votes for the most frequent other answer."""
+    return self.others[0].votes if self.others else 0
+
+
+class Rule(NamedTuple):
+  """How votes decide.
+
+  k: number of responses to a row; more are not read.
+  ask: number of responses that are asked for at a time.
+  majority: number of votes of which an answer needs more than half, to dispute
+    a reference.
+  """
+
+  k: int
+  ask: int
+  majority: int
+
+
+def vote(
+  judge: str = MATH,
+  arguments: Mapping[str, Any] = types.EMPTY,
+  k: int = 8,
+  ask: int = 4,
+  majority: int = 0,
+) -> values.Step:
+  """Drops rows whose reference is not what most responses say.
+
+  judge: 'module:function' that judges a response.
+  arguments: its arguments, such as dict(reasons=False).
+  k: number of responses to a row; more are not read.
+  ask: number of responses that a row is given before it is looked at; a row
+    that is decided is not asked again.
+  majority: least number of votes that dispute a reference if more than half of
+    them are for one other answer; 0 for more than half of k.
+
+  The rows get the columns right, judged, right_at (places of the right
+  responses) and model. Raises values.Missing where responses are missing.
+  """
+  if k < 1 or ask < 1 or majority < 0:
+    raise ValueError(
+      f'k={k}, ask={ask}, majority={majority}: give k and ask of at least 1, '
+      'and a majority of 0 or more'
+    )
+  component = dict(arguments, fn=judge)
+  if votes.reader(component) is None:
+    raise ValueError(
+      f'judge={judge!r}: has no answers to compare (its function has no '
+      '`given`); give a judge of math'
+    )
+  rule = Rule(k, min(ask, k), majority or k // 2 + 1)
+  return values.Step(
+    'vote', whole=functools.partial(_whole, rule=rule, component=component)
+  )
+
+
+def _whole(
+  rows: Sequence[values.Row],
+  context: values.Context,
+  rule: Rule,
+  component: Mapping[str, Any],
+) -> list[values.Fate]:
+  attempts = {
+    row.id: list(context.attempts.get(row.id, ()))[: rule.k]
+    for row in rows
+    if context.mine(row.id)
+  }
+  mine = [row for row in rows if row.id in attempts]
+  counts = count(mine, attempts, context.judge, component)
+  _check_enough(mine, counts, rule)
+  return [
+    fate(row, attempts[row.id], counts[row.id], rule)
+    if row.id in attempts
+    else values.kept(row)
+    for row in rows
+  ]
+
+
+def _check_enough(
+  rows: Sequence[values.Row], counts: Mapping[str, Count], rule: Rule
+) -> None:
+  """Raises values.Missing for the rows that need responses first."""
+  lacking = collections.defaultdict(list)
+  for row in rows:
+    if not is_decided(counts[row.id], rule):
+      asked = counts[row.id].asked
+      lacking[min(rule.k, asked - asked % rule.ask + rule.ask)].append(row)
+  if lacking:
+    n = min(lacking)
+    raise values.Missing(lacking[n], n)
+
+
+def is_decided(count: Count, rule: Rule) -> bool:
+  """Whether a row needs no more responses.
+
+  It has all, or so many are right that all others together could only tie.
+  """
+  left = rule.k - count.asked
+  if left <= 0:
+    return True
+  if count.asked < rule.ask:
+    return False
+  return len(count.right) >= count.top + count.failed + left
+
+
+# --- counting ---------------------------------------------------------------
+
+
+class _Asking:
+  """The judge of a context, as votes.py asks it."""
+
+  def __init__(self, judge: Any, component: Mapping[str, Any]):
+    self._judge, self._component = judge, component
+
+  def as_completed(
+    self, tasks: Iterable[tuple[Any, str, str]]
+  ) -> Iterator[tuple[Any, types.Verdict]]:
+    tasks = list(tasks)
+    pairs = [(response, answer) for _, response, answer in tasks]
+    verdicts = self._judge(self._component, pairs) if pairs else []
+    for (key, *_), verdict in zip(tasks, verdicts, strict=True):
+      yield key, verdict
+
+
+def count(
+  rows: Sequence[values.Row],
+  attempts: Mapping[str, Sequence[values.Attempt]],
+  judge: Any,
+  component: Mapping[str, Any],
+) -> dict[str, Count]:
+  """The votes on each row, by id; `judge` is that of a context.
+
+  Some rows at a time, because texts may be many and long.
+  """
+  found: dict[str, Count] = {}
+  for start in range(0, len(rows), _ROWS):
+    part = rows[start : start + _ROWS]
+    found |= _count_some(part, attempts, judge, component)
+  return found
+
+
+def _count_some(
+  rows: Sequence[values.Row],
+  attempts: Mapping[str, Sequence[values.Attempt]],
+  judge: Any,
+  component: Mapping[str, Any],
+) -> dict[str, Count]:
+  asking = _Asking(judge, component)
+  texts = {row.id: [a.text for a in attempts[row.id]] for row in rows}
+  # An attempt without a text is one that the engine could not make.
+  tasks = [
+    ((row.id, i), text, row.answer)
+    for row in rows
+    for i, text in enumerate(texts[row.id])
+    if text
+  ]
+  verdicts = dict(asking.as_completed(tasks))
+  read = votes.reader(component)
+  given = {
+    row.id: [
+      read(text)
+      if (found := verdicts.get((row.id, i))) and found.status == 'wrong'
+      else None
+      for i, text in enumerate(texts[row.id])
+    ]
+    for row in rows
+  }
+  classes = votes.classes(asking, read, given)
+  return {
+    row.id: _count(
+      texts[row.id],
+      [verdicts.get((row.id, i)) for i in range(len(texts[row.id]))],
+      given[row.id],
+      classes[row.id],
+      read,
+    )
+    for row in rows
+  }
+
+
+def _count(
+  texts: Sequence[str],
+  verdicts: Sequence[types.Verdict | None],
+  given: Sequence[str | None],
+  classes: Sequence[int | None],
+  read: votes.Reader,
+) -> Count:
+  right = tuple(
+    i for i, v in enumerate(verdicts) if v is not None and v.status == 'right'
+  )
+  sizes = collections.Counter(c for c in classes if c is not None)
+  groups = []
+  # Equal numbers stay in the order of their first answers.
+  for number, size in sorted(sizes.items(), key=lambda item: -item[1]):
+    first = classes.index(number)
+    groups.append(_group(given[first] or '', texts[first], size))
+  told = None
+  if right:
+    text = texts[right[0]]
+    told = _group(read(text) or '', text, len(right))
+  return Count(
+    asked=len(texts),
+    right=right,
+    judged=sum(v is not None and v.judged for v in verdicts),
+    failed=sum(v is not None and not v.judged for v in verdicts),
+    first_right=told,
+    others=tuple(groups),
+  )
+
+
+def _group(answer: str, response: str, size: int) -> Group:
+  # The answer is at the end.
+  return Group(
+    _safe(answer, _SHOWN_ANSWER),
+    _safe(response[-_SHOWN_RESPONSE:], _SHOWN_RESPONSE),
+    size,
+  )
+
+
+def _safe(text: str, most: int) -> str:
+  """The start of a model's text, with what no file can hold spelled out."""
+  text = text[:most].replace('\0', '\\x00')
+  return text.encode('utf-8', 'backslashreplace').decode()
+
+
+# --- fates ------------------------------------------------------------------
+
+
+def fate(
+  row: values.Row,
+  attempts: Sequence[values.Attempt],
+  count: Count,
+  rule: Rule,
+) -> values.Fate:
+  """What the votes on a row mean for it."""
+  row = dataclasses.replace(
+    row, about=dict(row.about) | _about(attempts, count)
+  )
+  right, top = len(count.right), count.top
+  if right > top + count.failed:
+    return values.kept(row)
+  evidence = _evidence(row, count)
+  if count.failed and right + count.failed > top:
+    return values.Fate(values.UNDECIDED, row, 'judge failed', evidence)
+  return values.Fate(values.DROPPED, row, _reason(count, rule), evidence)
+
+
+def _reason(count: Count, rule: Rule) -> str:
+  right, top = len(count.right), count.top
+  given = right + sum(group.votes for group in count.others)
+  if not count.judged:
+    return 'no response'
+  if right and right == top:
+    return TIE
+  if given >= rule.majority and 2 * top > given:
+    return DISPUTED
+  return MINORITY if right else UNSOLVED
+
+
+def _about(attempts: Sequence[values.Attempt], count: Count) -> dict[str, Any]:
+  about = {
+    RIGHT: len(count.right),
+    JUDGED: count.judged,
+    RIGHT_AT: list(count.right),
+  }
+  models = {attempt.model for attempt in attempts}
+  # Counts of several models are those of none.
+  if len(models) == 1 and (model := models.pop()):
+    about[MODEL] = model
+  return about
+
+
+def _evidence(row: values.Row, count: Count) -> dict[str, Any]:
+  """The counts, and a response for each answer."""
+  groups = count.others[:_SHOWN_GROUPS]
+  evidence = dict(
+    reference=_safe(row.answer, _SHOWN_ANSWER),
+    right=len(count.right),
+    asked=count.asked,
+    judged=count.judged,
+    failed=count.failed,
+    others=[group._asdict() for group in groups],
+  )
+  if count.first_right is not None:
+    evidence['for_reference'] = count.first_right._asdict()
+  return evidence
