@@ -1,8 +1,11 @@
 """Programming problems of benchmarks: their stories, addresses and titles."""
 
+import json
+
 import pytest
 
-from acereason_jax.data.curate import overlap, programming, values
+from acereason_jax.data.curate import items as items_lib
+from acereason_jax.data.curate import overlap, plan, programming, values
 
 STORY = (
   'A gardener plants tulips along a fence and wants the colours of neighbours '
@@ -165,3 +168,24 @@ def test_hostile_statements_end(piece):
   assert isinstance(programming.story(text), str)
   assert isinstance(programming.heading(text), str)
   assert programming.address(text) == ''
+
+
+def test_addresses_and_titles_of_items_come_from_their_files(tmp_path):
+  path = tmp_path / 'lcb.jsonl'
+  rows = [
+    {
+      **{'question_content': f'Story {i}', 'question_title': f'Tale {i}'},
+      **{'question_id': f'18{i}_A', 'url': None if i else 'https://a.b/c'},
+    }
+    for i in range(5)
+  ]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  read = items_lib.read(
+    plan.Benchmark(
+      *('lcb', (str(path),)), field='question_content', id='question_id'
+    )
+  )
+  assert read.items[:2] == (
+    values.Item('lcb', '180_A', 'Story 0', 'https://a.b/c', 'Tale 0'),
+    values.Item('lcb', '181_A', 'Story 1', '', 'Tale 1'),
+  )
