@@ -34,6 +34,11 @@ _OF_THE_ABOVE = re.compile(
   r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
   re.IGNORECASE,
 )
+# The options are lost: which of the following is a prime?
+_LOST = re.compile(
+  r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
+  re.IGNORECASE,
+)
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
 
@@ -52,7 +57,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
-  if match := _OF_THE_ABOVE.search(text):
+  if match := _OF_THE_ABOVE.search(text) or _LOST.search(text):
     return {'matched': statements.shown(text, *match.span())}
   return None
 

@@ -44,6 +44,7 @@ _CHOSEN = re.compile(
   r'|descending|increasing|decreasing|sorted)\b',
   re.IGNORECASE,
 )
+_ANY = re.compile(r'\b(?:any|either|arbitrary)\b', re.IGNORECASE)
 _SEVERAL = re.compile(
   # If there are multiple answers, print any of them.
   r'\b(?:multiple|several|many|more than one|various|different|two or more)'
@@ -61,6 +62,12 @@ _SEVERAL = re.compile(
   rf' (?:\w+ )?{_OUTPUT} (?:any|either|an arbitrary)\b'
   r'|\b(?:answers?|solutions?|outputs?) (?:is|are|may be|might be|need)'
   r'(?: not|n\'t) (?:necessarily |be |to be )?unique'
+  r'|\b(?:print|output|return) (?:the )?(?:index|indices|position|id|name|label'
+  r'|number)s? of any\b|\b(?:print|output|return) one of (?:the )?(?:possible'
+  r'|valid|such|correct|optimal|them|these|those)\b|\b(?:multiple|several|all'
+  r'|different|many) (?:\w+ )?(?:answers|solutions|outputs) (?:are|may be'
+  r'|will be'
+  r'|can be) (?:accepted|allowed|possible)\b'
   r'|\b(?:special|custom) (?:judge|checker)\b|\ba checker (?:will|is)\b',
   re.IGNORECASE,
 )
@@ -96,7 +103,7 @@ _CASE = re.compile(
   r'|\b(?:print|output) (?:each|every|any) letter [^.?!\n]{0,30}case',
   re.IGNORECASE,
 )
-_CASE_OF_OUTPUT = re.compile(
+_OUTPUTS = re.compile(
   r'\b(?:print|output|answers?|letters?|yes|no|display|verdict'
   r'|checker|judge)\b',
   re.IGNORECASE,
@@ -119,7 +126,8 @@ _INTERACTIVE = re.compile(
   r'|hidden|interactor|program|library|system|testing)'
   r'|\b(?:ask|make|perform|send|submit|use) (?:up to|at most|no more than|not'
   r' more than) [^.?!\n]{1,25}(?:queries|questions|requests|guesses|calls)\b'
-  r'|\b(?:output|print)(?:ting|s)? (?:a line |a single line |one line )?'
+  r'|\b(?:output|print)(?:t?ing|s)? [^.?!\n]{0,30}["\'`\u201c]\? '
+  r'|\b(?:output|print)(?:t?ing|s)? (?:a line |a single line |one line )?'
   r'(?:in the (?:form|format) |of the form |containing |with'
   r' )?["\'`$\u201c]{0,3}\? '
   r'|\b(?:pre-?defined|given|provided|hidden|following)? ?(?:API|interface)s?\b'
@@ -177,6 +185,16 @@ _EXAMPLES = re.compile(
   r'\n ?(?:#|\*|-){0,5} ?(?:(?:sample|example)s?\b|notes?\b|explanations?\b'
   r'|input\b'
   r'|output\b|constraints?\b)',
+  re.IGNORECASE,
+)
+# As shown below: *** is a picture in words, and so is an example.
+_IN_TEXT = re.compile(
+  r'\b(?:below|here|above|shown|following)\b[^.?!\n]{0,30}(?:[:\n]|examples?\b'
+  r'|samples?\b)',
+  re.IGNORECASE,
+)
+_PICTURE = re.compile(
+  r'\b(?:figures?|pictures?|images?|diagrams?|drawings?|illustrations?)\b',
   re.IGNORECASE,
 )
 _STANDS_ALONE = 12
@@ -238,26 +256,35 @@ def _released(until: str, undated: str, row: Row) -> Fate:
 
 def _special(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
-  for kind, pattern in (('several', _SEVERAL), ('order', _ORDER)):
-    for match in pattern.finditer(words):
-      if kind == 'order' or not _CHOSEN.search(_after(words, match)):
-        return {'kind': kind, 'matched': statements.shown(words, *match.span())}
-  for match in _CASE.finditer(words):
-    if _CASE_OF_OUTPUT.search(_sentence(words, match)):
-      return {'kind': 'case', 'matched': statements.shown(words, *match.span())}
-  match = _ERROR.search(words)
-  if match and not tolerance.allowed_error(row.problem):
-    return {'kind': 'error', 'matched': statements.shown(words, *match.span())}
+  for kind, found in (
+    ('several', _several(words)),
+    ('order', _ORDER.search(words)),
+    ('case', _case(words)),
+    ('error', _ERROR.search(words)),
+  ):
+    if found is None:
+      continue
+    # The judge allows an error whose size it can read.
+    if kind != 'error' or not tolerance.allowed_error(row.problem):
+      return {'kind': kind, 'matched': statements.shown(words, *found.span())}
   return None
 
 
-def _after(words: str, match: re.Match) -> str:
-  """The words from "any" to the end of the sentence."""
-  any_at = max(
-    match[0].lower().rfind(word) for word in ('any', 'either', 'one')
+def _several(words: str) -> re.Match | None:
+  """Words that allow any of several outputs, not one that a rule chooses."""
+  for match in _SEVERAL.finditer(words):
+    rest = re.split(r'[.?!\n]', words[match.end() :][:160], maxsplit=1)[0]
+    if _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest):
+      return match
+  return None
+
+
+def _case(words: str) -> re.Match | None:
+  """Words that allow small and capital letters in an output."""
+  matches = _CASE.finditer(words)
+  return next(
+    (m for m in matches if _OUTPUTS.search(_sentence(words, m))), None
   )
-  rest = words[match.start() + max(any_at, 0) :][:160]
-  return re.split(r'[.?!\n]', rest, maxsplit=1)[0]
 
 
 def _sentence(words: str, match: re.Match) -> str:
@@ -282,7 +309,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   told = raw[: section.start()] if section else raw
   image = figures.IMAGE.search(raw)
   words = figures.reference_in_words(told)
-  if words:
+  if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}
   if image and len(keys.tokens(figures.without_images(told))) < _STANDS_ALONE:
     return {'matched': image[0][:80], 'image': True}

@@ -122,6 +122,13 @@ _TABLE = re.compile(
   r'\\begin\{(?:tabular|array|matrix|[bpvV]matrix|table)|\|.{1,200}\|.{0,200}\n'
   r'|<table|\t.{1,80}\t|&.{1,200}\\\\'
 )
+# What is shown below is there: a formula, or lines of numbers.
+_FOLLOWS = re.compile(
+  rf'(?: {_PLACE})? ?(?:: ?\n?|\n)(?=[ \n]?(?:\\\[|\$\$|\\begin'
+  r'|\$[^$\n]{1,200}\$|[^A-Za-z\n]{0,10}\d))',
+  re.IGNORECASE,
+)
+_IN_PICTURE = re.compile(rf'\b{_PICTURE}\b', re.IGNORECASE)
 # Not a place in a text but one in a plane.
 _PLANE = re.compile(
   r'\b(?:below|above) (?:the )?(?:\$?[xyz]\$?[ -]?axis|line|curve|plane|ground'
@@ -158,6 +165,8 @@ def reference_in_words(raw: str) -> str | None:
       if _PLANE.match(text, max(match.end() - 5, 0)):
         continue
       if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
+        continue
+      if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
         continue
       return statements.shown(text, *match.span())
   return None

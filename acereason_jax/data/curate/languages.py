@@ -42,15 +42,15 @@ _ENGLISH = frozenset(
 _ONLY_ENGLISH = frozenset(
   ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
 )
-# Nigerian Pidgin: short statements in English look like it.
-_NEAR_ENGLISH = ('pcm',)
+# Short statements in English look like Nigerian Pidgin.
+_LIKE_ENGLISH = ('en', 'pcm')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
 _LEAST_WORDS = 6
 
 
-def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
-  """The language of a statement of six words or more, unless it is accepted."""
+def language(row: Row) -> Mapping[str, Any] | None:
+  """The language of a statement of six words or more, unless it is English."""
   text = prose(row.problem)
   words = _WORD.findall(text.lower())
   unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
@@ -58,10 +58,10 @@ def language(row: Row, accepted: str = 'en') -> Mapping[str, Any] | None:
   spaced = sum(any(map(str.isalpha, word)) for word in text.split())
   if spaced + unspaced // 2 < _LEAST_WORDS:
     return None
-  if accepted == 'en' and _surely_english(words):
+  if _surely_english(words):
     return None
   found, _ = _identifier().classify(text)
-  if found == accepted or (accepted == 'en' and found in _NEAR_ENGLISH):
+  if found in _LIKE_ENGLISH:
     return None
   return {'language': found, 'words': len(words), 'text': text[:120]}
 

@@ -22,10 +22,16 @@ _CIRCLED = {
 # TeX and HTML that break a line, and that make a gap.
 _BREAKS = re.compile(
   r'\\\\(?:\[[^\]\n]{0,12}\])?|\\(?:item|newline|par|bigskip|medskip|smallskip)'
-  r'(?![a-zA-Z])|<(?:br|/?p|/?div|/?li|/?[ou]l|/?tr)\s{0,4}/?>',
+  r'(?![a-zA-Z])'
+  r'|</?(?:br|p|div|li|[ou]l|tr|h[1-6])(?: [a-z-]+=[^<>]{0,200})?\s?/?>',
   re.IGNORECASE,
 )
-# \\item[(a)] has its own label.
+_TAGS = re.compile(
+  r'</?(?:b|i|u|em|strong|sub|sup|code|span|font|center)'
+  r'(?: [a-z-]+=[^<>]{0,200})?\s?>',
+  re.IGNORECASE,
+)
+# \item[(a)] has its own label.
 _ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
 _GAPS = re.compile(
   r'\\(?:q?quad|,|;|:|!|>| )|\\[hv]space\*?\{[^{}]{0,12}\}|(?<!\\)~|&nbsp;'
@@ -86,7 +92,8 @@ def prepared(problem: str) -> Statement:
   if not text.isascii():
     text = unicodedata.normalize('NFKC', text.translate(_CIRCLED))[:CHARS]
   if '\\' in text or '<' in text or '&' in text or '*' in text or '~' in text:
-    text = _WRAPPED.sub(r'\1', text.replace('**', ''))
+    text = _TAGS.sub('', text.replace('**', ''))
+    text = _WRAPPED.sub(r'\1', text)
     text = _GAPS.sub(' ', _BREAKS.sub('\n', _ITEM.sub(r'\n\1 ', text)))
   text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
   return Statement(_BULLETS.sub('\n', text).strip(), drawings)

@@ -101,9 +101,9 @@ def proof() -> Step:
   return step('proof', claims.proof)
 
 
-def language(accepted: str = 'en') -> Step:
+def language() -> Step:
   """Statements in another language, from six words on."""
-  return step('language', languages.language, accepted=accepted)
+  return step('language', languages.language)
 
 
 def figure(asy: str = 'keep') -> Step:
