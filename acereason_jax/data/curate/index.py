@@ -202,11 +202,11 @@ def _parts(
       for start in range(length - size + 1):
         run = tokens[start : start + size]
         found.setdefault(run, {})[i, start + size] = None
-    words = _words(texts[i])
-    for count in range(-(-len(words) // 2), len(words)):
-      size = sum(map(len, words[:count]))
-      if 1 < size < n:
-        found.setdefault(tokens[:size], {})[i, size] = None
+    sizes = [*itertools.accumulate(map(len, _words(texts[i])))]
+    for size in sizes[(len(sizes) - 1) // 2 : -1]:
+      if size >= n:
+        break
+      found.setdefault(tokens[:size], {})[i, size] = None
   return {run: list(places) for run, places in found.items()}
 
 

@@ -15,6 +15,8 @@ from acereason_jax.data.curate import (
 
 _STATEMENT = 'statement'
 _STATEMENTS = (*fields.QUESTION, _STATEMENT)
+# Names of columns that tell a problem of programming.
+_URL, _TITLES = 'url', ('title', 'question_title')
 _LEAST = 5
 
 
@@ -40,12 +42,13 @@ def read(source: plan.Benchmark) -> Items:
   found, files = [], {}
   if source.rows is not None:
     found = [
-      values.Item(source.name, row.id, row.problem)
+      values.Item(source.name, row.id, row.problem, row.url)
       for row in inputs.built(source.rows, f'{where}.rows')
     ]
   for path in input_files.paths(source.paths, source.revision):
     names = (source.field,) if source.field else _STATEMENTS
-    file = input_files.opened(path, source.format, [*names, source.id or 'id'])
+    columns = [*names, source.id or 'id', _URL, *_TITLES]
+    file = input_files.opened(path, source.format, columns)
     files[input_files.name(path, files)] = file.digest
     for place, record in file.records:
       number = len(found) + 1
@@ -83,7 +86,9 @@ def _item(
     raise ValueError(f'{where}: expected an object, got {record!r:.60}')
   usual = [n for n in record if n.lower() in fields.QUESTION]
   columns = [source.field] if source.field else usual or [_STATEMENT]
-  told, *_ = record_rows.cleaned(where, record, [*columns, source.id or 'id'])
+  told, *_ = record_rows.cleaned(
+    where, record, [*columns, source.id or 'id', _URL, *_TITLES]
+  )
   asked = {name: told[name] for name in columns if name in told}
   if source.field and asked:
     asked = dict(problem=asked[source.field])
@@ -98,4 +103,12 @@ def _item(
   # Also a list of messages, of which the user's turn is the statement.
   text = fields.row_of(where, asked, answers=False).question
   name = told.get(source.id or 'id')
-  return values.Item(source.name, f'{number if name is None else name}', text)
+  url = told.get(_URL)
+  titles = [told[n] for n in _TITLES if isinstance(told.get(n), str)]
+  return values.Item(
+    benchmark=source.name,
+    id=f'{number if name is None else name}',
+    text=text,
+    url=url if isinstance(url, str) else '',
+    title=titles[0] if titles else '',
+  )

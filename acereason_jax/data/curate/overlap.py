@@ -20,7 +20,7 @@ from acereason_jax.data.curate.values import (
 )
 
 _LEAST_N = 5
-_SHOWN_WORDS = 40
+_SHOWN_CHARS = 300
 
 
 def contaminated(n: int = 9, shared: int = 3, code: bool = False) -> Step:
@@ -89,5 +89,5 @@ def _fate(row: Row, items: Sequence[Item], hit: index_lib.Hit | None) -> Fate:
     hit.rule,
     benchmark=item.benchmark,
     item=item.id,
-    words=' '.join(hit.words[:_SHOWN_WORDS]),
+    words=' '.join(hit.words)[:_SHOWN_CHARS],
   )

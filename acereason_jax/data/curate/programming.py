@@ -99,8 +99,9 @@ def address(url: str) -> str:
 
 def title(text: str) -> str:
   """One form for a problem's title; '' if it has too few words to tell."""
-  text = _NUMBERED.sub('', text.strip(' \t#*'), count=1)
-  found = keys.tokens(text)
+  text = text.strip(' \t#*')
+  numbered = _NUMBERED.match(text)
+  found = keys.tokens(text[numbered.end() if numbered else 0 :])
   if not _LEAST_TITLE <= len(found) <= _MOST_TITLE:
     return ''
   return ' '.join(found)
