@@ -18,32 +18,35 @@ TASK = (
 
 def get_config():
   c = base.get_config()
-  c.steps = 10
+  c.steps = 8
   c.model = 'smollm2-135m'
   c.dtype = 'float32'
   c.remat = 'dots'
   c.prompt.update(
     system='You solve problems.',
     suffix='',
-    # Without it the model never writes \\boxed{}.
-    examples=((TASK + 'one, red, sun', '\\boxed{sun, red, one}'),),
-    window=144,
+    # Without them the model rarely writes \\boxed{}.
+    examples=(
+      (TASK + 'red, sun', '\\boxed{sun, red}'),
+      (TASK + 'big, tree', '\\boxed{tree, big}'),
+    ),
+    window=176,
     reasons=False,
   )
   lists = dict(
     fn='acereason_jax.data.gym:rows',
     generator='word_sequence_reversal',
-    arguments=dict(min_words=3, max_words=3),
+    arguments=dict(min_words=2, max_words=2),
     seed=0,
     held_out=0.25,
     own_scorer=True,
   )
   c.train_data = dict(lists, split='train', count=400)
   c.heldout_data = dict(lists, split='heldout', count=64)
-  c.rollout.update(prompts=8, per_prompt=8, max_tokens=24, temperature=1.0)
+  c.rollout.update(prompts=8, per_prompt=8, max_tokens=16, temperature=1.0)
   c.heldout.update(per_prompt=1, temperature=1.0, top_p=1.0, top_k=0)
   c.engine.update(
-    slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=144
+    slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=176
   )
   c.judge.update(
     verify=dict(fn='acereason_jax.verifiers.gym:verify'),
@@ -53,6 +56,6 @@ def get_config():
   c.objective.truncated = 'score'
   c.optim.learning_rate = 1e-5
   c.microbatch = dict(rows=2, columns=384, vocab_chunk=2048)
-  c.checkpoint.update(every=5, keep=1)
-  c.samples = dict(every=5, count=3, characters=200)
+  c.checkpoint.update(every=8, keep=1)
+  c.samples = dict(every=4, count=3, characters=200)
   return c

@@ -32,8 +32,8 @@ UNREPEATABLE = frozenset(
 _TOKEN = re.compile(r'[0-9]+|[^\W\d_]+|[^\w\s]|_')
 # Tasks of one data set of the package, whose tables grow with its size.
 _CHUNK = 500
-# A generator with few different questions repeats them.
-_TRIES, _LEAST_TRIES = 20, 2000
+# Tasks in a row without a new row, after which a generator has no more.
+_IDLE = 2000
 
 
 def rows(
@@ -63,19 +63,25 @@ def rows(
   """
   _check(generator, split, count, held_out, own_scorer)
   arguments = dict(arguments or {})
-  tries = max(_LEAST_TRIES, _TRIES * count)
   found: dict[str, questions.Row] = {}
-  for task in itertools.islice(_tasks(generator, arguments, seed), tries):
+  idle = 0
+  for task in _tasks(generator, arguments, seed):
     row = _row(generator, arguments, task, own_scorer)
-    if _is_held_out(row.question, held_out) == (split == 'heldout'):
-      found.setdefault(row.id, row)
-    if len(found) == count:
-      return [*found.values()]
-  raise ValueError(
-    f'count={count}: {tries:,} tasks of generator={generator!r} with '
-    f'arguments={arguments!r:.200} have {len(found)} different questions of '
-    f'split {split!r}; ask for fewer, or widen the arguments'
-  )
+    new = _is_held_out(row.question, held_out) == (split == 'heldout')
+    new = new and row.id not in found
+    idle = 0 if new else idle + 1
+    if new:
+      found[row.id] = row
+    if len(found) == count or idle == _IDLE:
+      break
+  if len(found) < count:
+    raise ValueError(
+      f'count={count}: generator={generator!r} with '
+      f'arguments={arguments!r:.200} makes few different questions: '
+      f'{len(found)} of split {split!r}, and no new one in {_IDLE:,} tasks; '
+      'ask for fewer, or widen the arguments'
+    )
+  return [*found.values()]
 
 
 def _check(

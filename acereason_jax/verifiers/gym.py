@@ -6,8 +6,10 @@ with the names of the generator and its arguments, and with the task's question,
 answer and metadata.
 
 The last `\boxed{}` counts, as for the math judge, and only full marks are
-right. Scorers that evaluate text as Python are refused: the model could write
-their verdict, and the next ones. The others are somebody else's code that reads
+right. Scorers that evaluate text as Python are refused, because the model could
+write their verdict, and so are those that give full marks to wrong answers.
+Some of the others overlook words around a right answer; where an answer is a
+number, the math judge is stricter. They are somebody else's code that reads
 hostile text, so judge in a `VerifierPool`, which confines it and holds the
 deadline.
 """
@@ -33,9 +35,14 @@ EVALUATES = frozenset(
     *('spiral_matrix', 'string_insertion'),
   ]
 )
+# Full marks for 0 next to 0.85, for nan, and for any text next to False.
+FORGEABLE = frozenset(
+  ['coin_flip', 'complex_arithmetic', 'game_of_life_halting']
+)
 # Tasks of other generators, with those generators' scorers.
 COMPOSITE = 'composite'
-_TEXT_CHARS = 4000
+# The moves of seven disks are 4,063 characters.
+_TEXT_CHARS = 1 << 14
 _SHOWN_CHARS = 80
 _TASK_CHARS = 1 << 20
 _KEYS = frozenset(['dataset', 'arguments', 'question', 'answer', 'metadata'])
@@ -130,12 +137,16 @@ def _scorer(name: str, arguments: str) -> Any:
 
 def check_scorer(name: str) -> None:
   """Raises ValueError for a generator whose scorer may not judge."""
-  if name in EVALUATES or name == COMPOSITE:
-    what = 'evaluates text as Python' if name in EVALUATES else 'is of others'
-    raise ValueError(
-      f'generator={name!r}: its scorer {what}; use the math judge, or another '
-      'generator'
-    )
+  for names, what in (
+    (EVALUATES, 'evaluates text as Python'),
+    (FORGEABLE, 'gives full marks to wrong answers'),
+    ({COMPOSITE}, 'is that of other generators'),
+  ):
+    if name in names:
+      raise ValueError(
+        f'generator={name!r}: its own scorer {what}; use the math judge, or '
+        'another generator'
+      )
 
 
 def tasks(
