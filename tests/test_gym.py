@@ -14,6 +14,7 @@ import sys
 from fractions import Fraction
 
 import pytest
+import tiny
 
 pytest.importorskip('reasoning_gym')
 
@@ -343,3 +344,24 @@ def test_arguments_that_cannot_be_are_one_line(change, why):
     resolve.build(dict(given, fn=ROWS), 'train_data')
   assert why in str(caught.value) and '\n' not in str(caught.value)
   assert len(str(caught.value)) < 600
+
+
+def test_the_shipped_config_asks_new_lists_in_the_words_of_its_examples():
+  config = tiny.shipped('reason_cpu').get_config()
+  asked = {
+    name: [row.question for row in resolve.build(config[name].to_dict(), name)]
+    for name in ('train_data', 'heldout_data')
+  }
+  examples = [user for user, _ in config.prompt.examples]
+  seen = examples + asked['train_data']
+  intro, colon, _ = examples[0].partition('words: ')
+  intro += colon
+  assert all(q.startswith(intro) for q in (*seen, *asked['heldout_data']))
+  trained, held = (
+    {frozenset(q.removeprefix(intro).lower().split(', ')) for q in questions}
+    for questions in (seen, asked['heldout_data'])
+  )
+  assert len(held) > 60 and not trained & held
+  for user, assistant in config.prompt.examples:
+    words = user.removeprefix(intro).split(', ')
+    assert assistant == f'\\boxed{{{", ".join(words[::-1])}}}'
