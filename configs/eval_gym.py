@@ -6,7 +6,7 @@ r"""24 generators of reasoning-gym before training: what can SmolLM2-135M learn?
 
 16 questions a generator, twice each, with two worked examples; all are drawn by
 one engine. A task between 5 and 40% can be trained on as in reason_cpu.py.
-Docs/measured.md has the rates. Beware of tasks that a constant answers: most
+docs/measured.md has the rates. Beware of tasks that a constant answers: most
 texts hold a letter once, and most years are no leap years.
 """
 
