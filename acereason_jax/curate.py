@@ -127,7 +127,7 @@ def answered(todo: plan.Plan, out: str, waiting: pipeline.Waiting) -> bool:
   Without a model it says the command that does so.
   """
   rows, n = waiting.missing.rows, waiting.missing.n
-  asked = rounds.begin(out, rows, n, waiting.attempts)
+  asked = rounds.begin(out, rows, n, waiting.attempts, waiting.read, todo.model)
   command = rounds.command(
     asked, todo.model or 'MODEL', todo.generate, todo.seed
   )
