@@ -256,11 +256,18 @@ class _Work:
     self._context, self._how = context, how
 
   def refuse(self, fates: Sequence[values.Fate]) -> None:
-    """Drops rows that could not be read."""
+    """Drops rows that could not be read. Raises ValueError if none is left."""
     self.dropped += [Change(inputs.READ, fate) for fate in fates]
     reasons = collections.Counter(fate.reason for fate in fates)
     count = len(self.rows)
     self._count(Tally(inputs.READ, count + len(fates), count, 0.0, reasons))
+    if not count:
+      last = fates[-1]
+      raise ValueError(
+        f'config.inputs: none of the {len(fates):,} rows can be used; the '
+        f'last, {last.row.id!r:.60}: {last.reason}; correct the files, or the '
+        'columns that are read'
+      )
 
   def do(self, rules: Sequence[plan.Rule]) -> None:
     """Takes all rows through rules: one over all rows, or some of single rows.

@@ -33,6 +33,27 @@ def key_of(*parts: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+@contextlib.contextmanager
+def held(folder: str | os.PathLike, name: str) -> Iterator[None]:
+  """Holds the name in a folder, which the kernel drops if the process dies.
+
+  Raises:
+    ValueError: one line; another process holds it.
+    OSError: one line.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / f'{name}.lock').open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      raise ValueError(
+        f'{folder}: another process curates into this folder; wait for it, or '
+        'choose another config.out'
+      ) from e
+    yield
+
+
 class State:
   """Context manager: the results in a folder.
 
@@ -52,17 +73,7 @@ class State:
     self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> 'State':
-    self._folder.mkdir(parents=True, exist_ok=True)
-    lock = self._folder / f'{self._file}.lock'
-    file = self._stack.enter_context(lock.open('a'))
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-      self._stack.close()
-      raise ValueError(
-        f'{self._folder}: another process curates into this folder; wait for '
-        'it, or choose another config.out'
-      ) from e
+    self._stack.enter_context(held(self._folder, self._file))
     return self
 
   def __exit__(self, *exc: object) -> None:
