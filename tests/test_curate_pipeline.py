@@ -346,7 +346,7 @@ def test_a_disk_that_is_full_leaves_the_folder_as_it_was(
 
   monkeypatch.setattr(outputs, '_write_table', full)
   c.steps = (SHORT | dict(most=14),)
-  with pytest.raises(OSError, match=f'No space left.*{bad}'):
+  with pytest.raises(OSError, match='No space left'):
     run(c)
   assert contents(c.out) == before and sorted(os.listdir(c.out)) == names
 
