@@ -238,6 +238,15 @@ def test_what_training_or_a_file_cannot_hold_is_one_line(
   assert '\n' not in str(e.value)
 
 
+def test_two_files_of_one_name_have_two_digests(tmp_path):
+  paths = []
+  for i, name in enumerate(('3-x', 'x', 'x')):
+    (tmp_path / f'{i}').mkdir()
+    paths.append(write(tmp_path / f'{i}' / name, [ROWS[i]]))
+  found = inputs.read(plan.Input('mine', tuple(paths)))
+  assert found.files.keys() == {'3-x', 'x', '2-x'}
+
+
 def test_a_difficulty_beyond_all_numbers_is_unknown(tmp_path):
   path = tmp_path / 'r'
   path.write_text('{"problem": "One?", "answer": "1", "difficulty": 1e999}')

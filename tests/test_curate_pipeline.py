@@ -16,7 +16,14 @@ from hypothesis import strategies
 from acereason_jax import curate
 from acereason_jax.config import curation
 from acereason_jax.data import sources
-from acereason_jax.data.curate import outputs, pipeline, rowwise, state
+from acereason_jax.data.curate import (
+  datasheet,
+  outputs,
+  pipeline,
+  rowwise,
+  state,
+  values,
+)
 
 STEPS = 'curate_steps:'
 LABELLED = dict(fn=f'{STEPS}labels')
@@ -374,6 +381,18 @@ def test_nobody_else_writes_until_all_is_written(tmp_path, monkeypatch):
 
   monkeypatch.setattr(outputs, 'write', meanwhile)
   assert run(c) == 0
+
+
+def test_numbers_of_their_own_do_not_fill_the_datasheet():
+  source = random.Random(0)
+  rows = [
+    values.Row('a', '?', '1', difficulty=source.uniform(800, 3500))
+    for _ in range(2000)
+  ]
+  rows += [values.Row('a', '?', '1', difficulty=d) for d in (None, 3.0, 8 / 7)]
+  told = datasheet.distributions(rows)['difficulty']
+  assert len(told) < 60 and sum(told.values()) == 2003
+  assert told['3'] == told['1.1'] == told['unknown'] == 1
 
 
 def test_rows_are_written_by_size_with_their_programs():

@@ -88,12 +88,21 @@ class State:
     return self._of(kind).get(bytes.fromhex(key))
 
   def put(self, kind: str, key: str, value: Any) -> None:
-    """Keeps a result, a JSON value that is not null. Raises: OSError."""
+    """Keeps a result, a JSON value that is not null.
+
+    Raises:
+      OSError: naming the file.
+    """
     known = self._of(kind)
     line = json.dumps(dict(key=key, value=value), allow_nan=False)
     out = self._out[kind]
-    out.write(line.encode() + b'\n')
-    out.flush()
+    try:
+      out.write(line.encode() + b'\n')
+      out.flush()
+    except OSError as e:
+      # The error for a full disk has no file name.
+      e.filename = os.fspath(self._folder / kind / self._file)
+      raise
     known[bytes.fromhex(key)] = json.loads(line)['value']
 
   def remember(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
