@@ -34,6 +34,7 @@ from acereason_jax.data.curate import (
   pipeline,
   plan,
   rounds,
+  state,
 )
 
 FLAGS = command_line.Flags()
@@ -87,6 +88,14 @@ def workers(args: types.SimpleNamespace) -> int:
 def curate(args: types.SimpleNamespace) -> int:
   """Runs all steps; returns the exit status."""
   out = folder(args)
+  if args.share.count > 1:
+    return curate_into(out, args)
+  # From the first row to the last file: shares write no files but the state.
+  with state.held(os.path.join(out, pipeline.STATE), 'files'):
+    return curate_into(out, args)
+
+
+def curate_into(out: str, args: types.SimpleNamespace) -> int:
   todo = curation.plan(args.config)
   how = pipeline.How(
     folder=out,
@@ -127,7 +136,7 @@ def answered(todo: plan.Plan, out: str, waiting: pipeline.Waiting) -> bool:
   Without a model it says the command that does so.
   """
   rows, n = waiting.missing.rows, waiting.missing.n
-  asked = rounds.begin(out, rows, n, waiting.attempts)
+  asked = rounds.begin(out, rows, n, waiting.attempts, waiting.read, todo.model)
   command = rounds.command(
     asked, todo.model or 'MODEL', todo.generate, todo.seed
   )

@@ -67,6 +67,22 @@ def test_an_id_comes_from_the_content_where_the_file_has_none(tmp_path):
   )
 
 
+def test_rows_of_one_content_are_one_row_whatever_their_address(tmp_path):
+  row = dict(problem='One?', answer='1')
+  rows = [row | dict(url=f'https://example.org/{i}') for i in range(3)]
+  one, two = (of(tmp_path, *r) for r in (rows, rows[::-1]))
+  assert one.rows == two.rows and len(one.rows) == 1 and one.lines == 3
+  # A file's own id names one row only.
+  with pytest.raises(ValueError, match='id of another row'):
+    of(tmp_path, *(r | dict(id='a') for r in rows))
+
+
+def test_columns_that_steps_add_come_back_as_they_were(tmp_path):
+  told = dict(tokens=3.5, right=2, judged=4, model='m', flags=['a', 'b'])
+  found = of(tmp_path, ROWS[0] | told, keep=tuple(told))
+  assert found.rows[0].about == told
+
+
 def test_columns_with_other_names(tmp_path):
   row = dict(
     text='One?',
@@ -166,7 +182,11 @@ def test_rows_that_no_step_can_read_have_a_fate(tmp_path):
     ([ROWS[0], dict(problem='x', answer=[1, 2])], {}, ':2: answer'),
     ([ROWS[0] | dict(id='x' * 201)], {}, 'at most 200 printable'),
     ([ROWS[0] | dict(url=[1])], dict(fields=dict(url='url')), 'url must be'),
-    ([ROWS[0] | dict(d='x')], dict(fields=dict(difficulty='d')), 'a number or'),
+    (
+      [ROWS[0] | dict(d='x')],
+      dict(fields=dict(difficulty='d')),
+      'a finite number',
+    ),
     ([ROWS[0] | dict(s=[{}])], dict(fields=dict(wrong='s')), 'list of texts'),
     ([[1]], {}, 'expected an object'),
   ],
@@ -188,6 +208,49 @@ def test_nested_json_is_one_line_or_is_not_read(tmp_path, depth):
     assert 'nested too deep' in str(e)
   with pytest.raises(ValueError, match=r'nested too deep|must be'):
     read(tmp_path / 'r', fields=dict(problem='x'))
+
+
+@pytest.mark.parametrize(
+  'row, changes, message',
+  [
+    (
+      dict(tokens='many'),
+      dict(keep=('tokens',)),
+      ':1: tokens must be a number',
+    ),
+    (dict(tokens=1e999), dict(keep=('tokens',)), ':1: tokens must be a number'),
+    (dict(right=1.5), dict(keep=('right',)), ':1: right must be a whole'),
+    (dict(flags=[1, None]), dict(keep=('flags',)), ':1: flags must be a list'),
+    (dict(x=[float('nan')]), dict(keep=('x',)), ':1: x holds a number that'),
+    (
+      dict(difficulty=float('inf')),
+      dict(fields=dict(difficulty='difficulty')),
+      ':1: difficulty must be a finite number',
+    ),
+    (dict(id='a' * 199), dict(prefix='p-'), ':1: id must be at most 200'),
+  ],
+)
+def test_what_training_or_a_file_cannot_hold_is_one_line(
+  tmp_path, row, changes, message
+):
+  with pytest.raises(ValueError, match=message) as e:
+    of(tmp_path, ROWS[0] | row, **changes)
+  assert '\n' not in str(e.value)
+
+
+def test_two_files_of_one_name_have_two_digests(tmp_path):
+  paths = []
+  for i, name in enumerate(('3-x', 'x', 'x')):
+    (tmp_path / f'{i}').mkdir()
+    paths.append(write(tmp_path / f'{i}' / name, [ROWS[i]]))
+  found = inputs.read(plan.Input('mine', tuple(paths)))
+  assert found.files.keys() == {'3-x', 'x', '2-x'}
+
+
+def test_a_difficulty_beyond_all_numbers_is_unknown(tmp_path):
+  path = tmp_path / 'r'
+  path.write_text('{"problem": "One?", "answer": "1", "difficulty": 1e999}')
+  assert read(path).rows[0].difficulty is None
 
 
 def test_two_inputs_may_not_share_an_id(tmp_path):

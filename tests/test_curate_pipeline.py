@@ -1,5 +1,6 @@
 """Rows through steps: what each becomes, and that nothing else decides it."""
 
+import errno
 import json
 import os
 import pathlib
@@ -15,7 +16,14 @@ from hypothesis import strategies
 from acereason_jax import curate
 from acereason_jax.config import curation
 from acereason_jax.data import sources
-from acereason_jax.data.curate import outputs, pipeline, rowwise, state
+from acereason_jax.data.curate import (
+  datasheet,
+  outputs,
+  pipeline,
+  rowwise,
+  state,
+  values,
+)
 
 STEPS = 'curate_steps:'
 LABELLED = dict(fn=f'{STEPS}labels')
@@ -327,6 +335,77 @@ def test_a_changed_rule_costs_no_verdict(tmp_path):
   run(c)
   assert log.read_text() == before
   assert [s['name'] for s in sheet(c.out)['steps']] == ['short', 'judged']
+
+
+@pytest.mark.parametrize('bad', FILES)
+def test_a_disk_that_is_full_leaves_the_folder_as_it_was(
+  tmp_path, monkeypatch, bad
+):
+  c = config(tmp_path / 'out', write(tmp_path / 'p', problems(30)), SHORT)
+  run(c)
+  before, names = contents(c.out), sorted(os.listdir(c.out))
+  write_table = outputs._write_table
+
+  def full(file, schema, found):
+    if schema is outputs._SCHEMAS[bad]:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write_table(file, schema, found)
+
+  monkeypatch.setattr(outputs, '_write_table', full)
+  c.steps = (SHORT | dict(most=14),)
+  with pytest.raises(OSError, match='No space left'):
+    run(c)
+  assert contents(c.out) == before and sorted(os.listdir(c.out)) == names
+
+
+def test_what_a_kill_left_is_removed(tmp_path):
+  c = config(tmp_path / 'out', write(tmp_path / 'p', problems(30)), SHORT)
+  run(c)
+  names = sorted(os.listdir(c.out))
+  pathlib.Path(c.out, '.rows.parquet.0123abcd.partial').write_text('half')
+  run(c)
+  assert sorted(os.listdir(c.out)) == names
+
+
+def test_nobody_else_writes_until_all_is_written(tmp_path, monkeypatch):
+  """Else the rows of one command could stand beside the sheet of another."""
+  path = write(tmp_path / 'p', problems(30))
+  c = config(tmp_path / 'out', path, SHORT)
+  other = config(tmp_path / 'out', path, SHORT | dict(most=14))
+  write_all = outputs.write
+
+  def meanwhile(*args):
+    with pytest.raises(ValueError, match='another process curates'):
+      run(other)
+    write_all(*args)
+
+  monkeypatch.setattr(outputs, 'write', meanwhile)
+  assert run(c) == 0
+
+
+def test_numbers_of_their_own_do_not_fill_the_datasheet():
+  source = random.Random(0)
+  rows = [
+    values.Row('a', '?', '1', difficulty=source.uniform(800, 3500))
+    for _ in range(2000)
+  ]
+  rows += [values.Row('a', '?', '1', difficulty=d) for d in (None, 3.0, 8 / 7)]
+  told = datasheet.distributions(rows)['difficulty']
+  assert len(told) < 60 and sum(told.values()) == 2003
+  assert told['3'] == told['1.1'] == told['unknown'] == 1
+
+
+def test_rows_are_written_by_size_with_their_programs():
+  rows = [dict(id='a', solutions=['x' * 10, 'yy'], difficulty=1.0)] * 3
+  assert [outputs._size(row) for row in rows] == [13] * 3
+
+
+def test_rows_of_which_none_can_be_read_are_one_line(tmp_path):
+  rows = [dict(id='a', problem='a\0b', answer='1')]
+  c = config(tmp_path / 'out', write(tmp_path / 'p', rows), SHORT)
+  with pytest.raises(ValueError, match=r"none of the 1 rows.*'a': unreadable"):
+    run(c)
+  assert not os.path.exists(f'{c.out}/{outputs.ROWS}')
 
 
 def test_rows_of_a_component(tmp_path):

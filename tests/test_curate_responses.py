@@ -2,6 +2,7 @@ r"""Responses from files, rounds of generation, and CHAMP's sentences."""
 
 import importlib.util
 import json
+import pathlib
 import shlex
 
 import pyarrow
@@ -277,6 +278,57 @@ def test_a_round_that_is_not_complete_is_asked_for_again(tmp_path):
     if word.startswith('--seed')
   ]
   assert seeds == ['--seed=1', '--seed=2']
+
+
+def asked_rows(asked):
+  text = pathlib.Path(asked.prompts).read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def fill(asked, text='so'):
+  """Plays `generate`."""
+  rows = asked_rows(asked)
+  done = [rollout(r['id'], i, text) for r in rows for i in range(asked.n)]
+  with open(asked.rollouts, 'w') as file:
+    file.write(''.join(json.dumps(r) + '\n' for r in done))
+  with open(f'{asked.rollouts}.json', 'w') as file:
+    json.dump(dict(prompts=responses.digest(asked.prompts)), file)
+
+
+def test_steps_may_change_a_question_before_it_is_asked(tmp_path):
+  """The responses are the row's, however it was asked."""
+  out, read = str(tmp_path), {r.id: r.problem for r in ROWS}
+  asked = [row(r.id, f'Now: {r.problem.upper()} (a long story)') for r in ROWS]
+  fill(rounds.begin(out, asked, 2, {}, read))
+  assert {k: len(v) for k, v in rounds.attempts(out, ROWS).items()} == {
+    **dict(a=2, b=2, c=2)
+  }
+  # A row that is another one now has none.
+  other = (*ROWS[:2], row('c', 'Find the cube of two.'))
+  one_line(
+    lambda: rounds.attempts(out, other), "'c' is 'Find the cube of two.'"
+  )
+
+
+def test_a_round_that_nobody_began_is_written_anew(tmp_path):
+  out = str(tmp_path)
+  rounds.begin(out, ROWS, 4, {}, model='typo')
+  asked = rounds.begin(out, ROWS[1:], 8, {}, model='m')
+  assert (asked.number, asked.n) == (1, 8) and [*rounds.find(out)] == [asked]
+  assert [r['id'] for r in asked_rows(asked)] == [*'bc']
+  fill(asked)
+  assert rounds.attempts(out, ROWS, 'm').keys() == {*'bc'}
+
+
+def test_responses_of_another_model_are_not_mixed_in(tmp_path):
+  out = str(tmp_path)
+  fill(rounds.begin(out, ROWS, 4, {}, model='m'))
+  found = [read(rounds.attempts(out, ROWS, name)) for name in ('', 'm')]
+  assert found[0] == found[1] and found[0].keys() == {*'abc'}
+  one_line(
+    lambda: rounds.attempts(out, ROWS, 'n'),
+    "holds responses of 'm', and config.model='n'; choose another",
+  )
 
 
 def test_the_command_of_a_round(tmp_path):

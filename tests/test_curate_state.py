@@ -34,6 +34,16 @@ def test_what_was_made_once_is_never_made_again(tmp_path):
   assert made == [1] and first == dict(list=[1, None], text='π')
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+  (tmp_path / 'runs').mkdir()
+  with state.State(tmp_path) as known:
+    known.get('runs', '00')
+    known._out['runs'].close()
+    known._out['runs'] = open('/dev/full', 'ab')  # noqa: SIM115
+    with pytest.raises(OSError, match=r'No space left.*runs/main\.jsonl'):
+      known.remember('runs', 'a', lambda: 1)
+
+
 def test_kinds_and_keys_are_apart(tmp_path):
   with state.State(tmp_path) as known:
     assert known.remember('one', 'a', lambda: 1) == 1

@@ -156,7 +156,14 @@ _SOURCE = _table(
     ),
   ),
   fields.Field('keep', tuple),
-  fields.Field('prefix', str),
+  fields.Field(
+    'prefix',
+    str,
+    fields.Check(
+      lambda v, c: v.isprintable() and len(v) <= 40,
+      'give at most 40 printable characters',
+    ),
+  ),
   fields.Field('licence', str),
   fields.Field('revision', str),
   fields.Field('rows', dict),

@@ -80,9 +80,7 @@ def distributions(rows: Iterable[values.Row]) -> dict[str, dict[str, int]]:
   kinds: Mapping[str, Callable[[values.Row], str]] = dict(
     characters=lambda row: _bucket(len(row.problem)),
     answer=lambda row: answer_type(row.answer),
-    difficulty=lambda row: (
-      'unknown' if row.difficulty is None else f'{row.difficulty:g}'
-    ),
+    difficulty=lambda row: _rounded(row.difficulty),
     source=lambda row: row.source,
   )
   rows = list(rows)
@@ -106,6 +104,11 @@ def answer_type(answer: str) -> str:
     if pattern.fullmatch(text[:200]):
       return name
   return 'expression'
+
+
+def _rounded(number: float | None) -> str:
+  """Two digits of it: every row may have a number of its own."""
+  return 'unknown' if number is None else f'{float(f"{number:.2g}"):g}'
 
 
 def _bucket(length: int) -> str:

@@ -1,8 +1,9 @@
 """Opens the files of a config: what they are, and their SHA-256."""
 
 import hashlib
+import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax import hub
@@ -20,10 +21,11 @@ def paths(given: Sequence[str], revision: str) -> Iterator[str]:
     yield path
 
 
-def name(path: str, taken: Iterable[str]) -> str:
+def name(path: str, taken: Collection[str]) -> str:
   """The file's name; two files of one name are told apart."""
   own = pathlib.PurePosixPath(path).name
-  return own if own not in taken else f'{len(list(taken)) + 1}-{own}'
+  names = itertools.chain([own], (f'{i}-{own}' for i in itertools.count(2)))
+  return next(each for each in names if each not in taken)
 
 
 class Opened(NamedTuple):

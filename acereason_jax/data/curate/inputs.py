@@ -154,12 +154,20 @@ def _check_columns(path: str, columns: set[str], source: plan.Input) -> None:
 
 
 def _different(found: Sequence[record_rows.Found]) -> list[record_rows.Found]:
-  """The rows with repeats dropped, in the order of their ids."""
+  """The rows with repeats dropped, in the order of their ids.
+
+  Of rows of one content that differ in the rest, such as their addresses, one
+  stays, whatever the order of the files.
+  """
   first: dict[str, record_rows.Found] = {}
   clashes = []
   for each in found:
     other = first.setdefault(each.row.id, each)
-    if other.row != each.row:
+    if other.row == each.row:
+      continue
+    if not other.named and not each.named:
+      first[each.row.id] = min(other, each, key=lambda f: repr(f.row))
+    else:
       clashes.append(f'id {each.row.id!r:.60} at {other.where}, {each.where}')
   if clashes:
     raise ValueError(

@@ -6,8 +6,9 @@
     datasheet.json     counts and examples; .md and .html for people
     prompts.jsonl      questions that responses are missing for
 
-All files are written beside and renamed. datasheet.json goes first and comes
-last, so a folder that has it is whole.
+All files are written beside and renamed, when all of them are there. Only then
+the datasheet.json of before goes, and the new one comes last: a folder that has
+it is whole.
 """
 
 import contextlib
@@ -65,11 +66,10 @@ def write(
   """Writes all files; `sheet` has the texts of the datasheet by file name.
 
   Raises:
-    OSError: one line; the folder is as before, without its datasheet.json.
+    OSError: one line; the folder is as before.
   """
   place = pathlib.Path(folder)
   place.mkdir(parents=True, exist_ok=True)
-  (place / SHEET).unlink(missing_ok=True)
   records = {
     ROWS: map(_row, result.rows),
     DROPPED: (
@@ -81,17 +81,29 @@ def write(
       for c in sorted(result.changes, key=lambda c: c.fate.row.id)
     ),
   }
+  names = (*records, *sheet)
+  for name in names:
+    # What a kill left; the caller sees to it that nobody else writes here.
+    for left in place.glob(f'.{name}.*.partial'):
+      left.unlink(missing_ok=True)
   with contextlib.ExitStack() as stack:
-    # They get their names together, when all of them are there.
-    for name, found in records.items():
-      file = stack.enter_context(files.replacing(place / name, 'wb'))
-      _write_table(file, _SCHEMAS[name], found)
+    # They get their names in the reverse order, so datasheet.json is the last.
+    order = sorted(names, key=lambda name: name != SHEET)
+    opened = {
+      name: stack.enter_context(
+        files.replacing(place / name, 'wb' if name in records else 'w')
+      )
+      for name in order
+    }
     for name, text in sheet.items():
-      if name != SHEET:
-        stack.enter_context(files.replacing(place / name)).write(text)
-  with contextlib.suppress(FileNotFoundError):
-    (place / rounds.PROMPTS).unlink()
-  files.write_atomically(place / SHEET, sheet[SHEET])
+      opened[name].write(text)
+    for name, found in records.items():
+      _write_table(opened[name], _SCHEMAS[name], found)
+    # A disk that is full says so here.
+    for file in opened.values():
+      file.flush()
+    (place / SHEET).unlink(missing_ok=True)
+  (place / rounds.PROMPTS).unlink(missing_ok=True)
 
 
 def story(folder: str, row_id: str) -> list[str]:
@@ -184,7 +196,12 @@ def _write_table(
 
 
 def _size(record: Mapping[str, Any]) -> int:
-  return sum(len(value) for value in record.values() if isinstance(value, str))
+  """Characters of its texts; programs are lists of them."""
+  return sum(
+    len(value) if isinstance(value, str) else sum(map(len, value))
+    for value in record.values()
+    if isinstance(value, str | list)
+  )
 
 
 def _parts(

@@ -110,15 +110,17 @@ class Waiting(Exception):
 
   missing: which, and how many.
   attempts: the responses that there are, by row id.
+  read: their problems as they are in the inputs, by row id.
   """
 
   def __init__(
     self,
     missing: values.Missing,
     attempts: Mapping[str, Sequence[values.Attempt]],
+    read: Mapping[str, str],
   ):
     super().__init__(str(missing))
-    self.missing, self.attempts = missing, attempts
+    self.missing, self.attempts, self.read = missing, attempts, read
 
 
 class How(NamedTuple):
@@ -176,7 +178,8 @@ def run(todo: plan.Plan, how: How) -> Result:
       for group in _groups(todo.rules):
         work.do(group)
     except values.Missing as e:
-      raise Waiting(e, context.attempts) from e
+      read = {row.id: row.problem for row in rows}
+      raise Waiting(e, context.attempts, read) from e
     asked = judges.asked
   return Result(
     reads=reads,
@@ -219,7 +222,7 @@ def _attempts(
     where = f'config.responses[{i}]'
     for row_id, attempts in resolve.build(component, where, rows=rows).items():
       found[row_id] += attempts
-  for row_id, attempts in rounds.attempts(folder, rows).items():
+  for row_id, attempts in rounds.attempts(folder, rows, todo.model).items():
     found[row_id] += attempts
   return {row.id: tuple(found.get(row.id, ())) for row in rows}
 
@@ -253,11 +256,18 @@ class _Work:
     self._context, self._how = context, how
 
   def refuse(self, fates: Sequence[values.Fate]) -> None:
-    """Drops rows that could not be read."""
+    """Drops rows that could not be read. Raises ValueError if none is left."""
     self.dropped += [Change(inputs.READ, fate) for fate in fates]
     reasons = collections.Counter(fate.reason for fate in fates)
     count = len(self.rows)
     self._count(Tally(inputs.READ, count + len(fates), count, 0.0, reasons))
+    if not count:
+      last = fates[-1]
+      raise ValueError(
+        f'config.inputs: none of the {len(fates):,} rows can be used; the '
+        f'last, {last.row.id!r:.60}: {last.reason}; correct the files, or the '
+        'columns that are read'
+      )
 
   def do(self, rules: Sequence[plan.Rule]) -> None:
     """Takes all rows through rules: one over all rows, or some of single rows.

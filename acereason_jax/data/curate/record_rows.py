@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -22,17 +23,26 @@ _USUAL = frozenset(name for names in NEEDED.values() for name in names)
 _MAX_CHARS = 1 << 20
 _DAY = re.compile(r'(\d{4}-\d{2}-\d{2})(?!\d)', re.ASCII)
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
+_WHOLE = re.compile(r'[0-9]{1,9}')
 _TEXTS = ('url', 'date', 'starter')
 _PROGRAMS = ('solutions', 'wrong')
 
 
 class Found(NamedTuple):
-  """A row as it was read; `reason` says why no step can use it."""
+  """A row as it was read.
+
+  where: 'file:line'.
+  row: the row.
+  reason: why no step can use it, '' if one can.
+  evidence: what shows it.
+  named: whether its file gives its id, which is made of its content otherwise.
+  """
 
   where: str
   row: values.Row
   reason: str = ''
   evidence: Mapping[str, Any] = types.EMPTY
+  named: bool = True
 
 
 def columns(source: plan.Input) -> list[str]:
@@ -64,7 +74,11 @@ def read(
   texts = {n: _text(where, n, record, source) for n in _TEXTS}
   day = _DAY.match(texts['date'])
   programs = {n: _programs(where, n, record, source) for n in _PROGRAMS}
-  about = {n: record[n] for n in source.keep if record.get(n) is not None}
+  about = {
+    n: _kept(where, n, record[n])
+    for n in source.keep
+    if record.get(n) is not None
+  }
   if found.system is not None:
     about['system'] = found.system
   row = values.Row(
@@ -82,7 +96,13 @@ def read(
   given = told.get('id')
   # A null is no id.
   row_id = f'{source.prefix}{found.id}' if given else _content_id(row, source)
-  return Found(where, dataclasses.replace(row, id=row_id), reason, evidence)
+  if len(row_id) > questions.MAX_ID_CHARS:
+    raise ValueError(
+      f'{where}: id must be at most {questions.MAX_ID_CHARS} characters with '
+      f'config.inputs.{source.name}.prefix, got {len(row_id)}: {row_id!r:.60}'
+    )
+  row = dataclasses.replace(row, id=row_id)
+  return Found(where, row, reason, evidence, bool(given))
 
 
 def _told(
@@ -163,17 +183,73 @@ def _programs(
   )
 
 
+def _kept(where: str, name: str, value: Any) -> Any:
+  """A column for Row.about; those that steps add are of their kind again.
+
+  Raises:
+    ValueError: one line; it is of another kind, or no JSON.
+  """
+  if name == 'flags':
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list) and all(isinstance(t, str) for t in texts):
+      return texts
+    raise ValueError(
+      f'{where}: {name} must be a list of texts, got {value!r:.60}'
+    )
+  if kind := _KINDS.get(name):
+    with contextlib.suppress(TypeError, ValueError):
+      return kind(value)
+    raise ValueError(
+      f'{where}: {name} must be {_KIND_NAMES[kind]}, got {value!r:.60}; '
+      'it is a column that steps add: leave it out of .keep'
+    )
+  try:
+    json.dumps(value, allow_nan=False)
+  except ValueError as e:
+    raise ValueError(
+      f'{where}: {name} holds a number that is infinite or none; leave it out '
+      'of .keep'
+    ) from e
+  return value
+
+
+def _finite(text: str) -> float:
+  if not isinstance(text, str) or not math.isfinite(number := float(text)):
+    raise ValueError
+  return number
+
+
+def _whole(text: str) -> int:
+  if not isinstance(text, str) or not _WHOLE.fullmatch(text):
+    raise ValueError
+  return int(text)
+
+
+def _said(text: str) -> str:
+  if not isinstance(text, str):
+    raise ValueError
+  return text
+
+
+# Columns that steps add, as files give them: numbers are their digits.
+_KINDS = dict(tokens=_finite, right=_whole, judged=_whole, model=_said)
+_KIND_NAMES = {_finite: 'a number', _whole: 'a whole number', _said: 'text'}
+
+
 def _difficulty(
   where: str, record: Mapping[str, Any], named: Mapping[str, str]
 ) -> float | None:
   value = record.get(named.get('difficulty', 'difficulty'))
   if isinstance(value, str) and _NUMBER.fullmatch(value):
-    return float(value)
+    number = float(value)
+    # Digits may say more than a number holds.
+    if math.isfinite(number):
+      return number
   # A column of this name that no config names may hold words.
   if value is None or 'difficulty' not in named:
     return None
   raise ValueError(
-    f'{where}: difficulty must be a number or null, got {value!r:.60}'
+    f'{where}: difficulty must be a finite number or null, got {value!r:.60}'
   )
 
 

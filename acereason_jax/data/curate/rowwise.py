@@ -151,7 +151,8 @@ def _parts(rows: Sequence[values.Row]) -> Iterator[list[values.Row]]:
   part, size = [], 0
   for row in rows:
     part.append(row)
-    size += len(row.problem) + len(row.answer) + sum(map(len, row.solutions))
+    size += len(row.problem) + len(row.answer)
+    size += sum(map(len, (*row.solutions, *row.wrong)))
     if len(part) == _ROWS or size > _CHARS:
       yield part
       part, size = [], 0

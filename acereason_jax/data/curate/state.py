@@ -33,6 +33,27 @@ def key_of(*parts: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+@contextlib.contextmanager
+def held(folder: str | os.PathLike, name: str) -> Iterator[None]:
+  """Holds the name in a folder, which the kernel drops if the process dies.
+
+  Raises:
+    ValueError: one line; another process holds it.
+    OSError: one line.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / f'{name}.lock').open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+      raise ValueError(
+        f'{folder}: another process curates into this folder; wait for it, or '
+        'choose another config.out'
+      ) from e
+    yield
+
+
 class State:
   """Context manager: the results in a folder.
 
@@ -52,17 +73,7 @@ class State:
     self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> 'State':
-    self._folder.mkdir(parents=True, exist_ok=True)
-    lock = self._folder / f'{self._file}.lock'
-    file = self._stack.enter_context(lock.open('a'))
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-      self._stack.close()
-      raise ValueError(
-        f'{self._folder}: another process curates into this folder; wait for '
-        'it, or choose another config.out'
-      ) from e
+    self._stack.enter_context(held(self._folder, self._file))
     return self
 
   def __exit__(self, *exc: object) -> None:
@@ -77,12 +88,21 @@ class State:
     return self._of(kind).get(bytes.fromhex(key))
 
   def put(self, kind: str, key: str, value: Any) -> None:
-    """Keeps a result, a JSON value that is not null. Raises: OSError."""
+    """Keeps a result, a JSON value that is not null.
+
+    Raises:
+      OSError: naming the file.
+    """
     known = self._of(kind)
     line = json.dumps(dict(key=key, value=value), allow_nan=False)
     out = self._out[kind]
-    out.write(line.encode() + b'\n')
-    out.flush()
+    try:
+      out.write(line.encode() + b'\n')
+      out.flush()
+    except OSError as e:
+      # The error for a full disk has no file name.
+      e.filename = os.fspath(self._folder / kind / self._file)
+      raise
     known[bytes.fromhex(key)] = json.loads(line)['value']
 
   def remember(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
