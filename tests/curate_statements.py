@@ -2,7 +2,7 @@
 
 Each line of the file beside this one has the name of a rule, whether that rule
 must drop the statement, and the statement; the others are look-alikes. The
-rules were written while set 1 was read; sets 2 and 3 were written later, each
+rules were written while set 1 was read; sets 2 to 4 were written later, each
 when the rules were frozen, and then served to improve them.
 """
 

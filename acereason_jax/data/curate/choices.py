@@ -34,6 +34,10 @@ _OF_THE_ABOVE = re.compile(
   r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
   re.IGNORECASE,
 )
+# A stem that its options complete.
+_ASKING = re.compile(
+  r'(?:\?|\bis|\bare|\bequals?|=)[ $\n]{0,3}\Z', re.IGNORECASE
+)
 # The options are lost: which of the following is a prime?
 _LOST = re.compile(
   r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
@@ -101,7 +105,7 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
   if not run[0]['letter'].isupper():
     asked = any(statements.asks(f'\n{piece.strip()}') for piece in pieces)
     chosen = (
-      stem.rstrip(' $').endswith('?')
+      _ASKING.search(stem)
       or any(map(_WHICH.search, (stem, tail)))
       or _CHOOSE.search(text)
     )

@@ -129,6 +129,8 @@ _FOLLOWS = re.compile(
   re.IGNORECASE,
 )
 _IN_PICTURE = re.compile(rf'\b{_PICTURE}\b', re.IGNORECASE)
+# The statement goes without the picture of an example.
+_EXAMPLE = re.compile(r'\bexamples?\b[^.?!\n]*\Z', re.IGNORECASE)
 # Not a place in a text but one in a plane.
 _PLANE = re.compile(
   r'\b(?:below|above) (?:the )?(?:\$?[xyz]\$?[ -]?axis|line|curve|plane|ground'
@@ -163,6 +165,9 @@ def reference_in_words(raw: str) -> str | None:
   for pattern in _FIGURES:
     for match in pattern.finditer(text):
       if _PLANE.match(text, max(match.end() - 5, 0)):
+        continue
+      before = text[max(match.start() - 40, 0) : match.end()]
+      if _EXAMPLE.search(before):
         continue
       if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
         continue

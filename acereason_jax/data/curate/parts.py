@@ -25,7 +25,7 @@ _LABEL = re.compile(
   rf'|exercises?|items?) ?\(?(?P<named>{_VALUE})\)?(?:[:.,)\]]|(?=\n)'
   r'| [-\u2013\u2014])'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
-  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})\.(?=[ \n]|\\|\$))'
+  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$))'
 )
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
@@ -77,7 +77,9 @@ def parts(row: Row) -> Mapping[str, Any] | None:
   labels = _sequence(text)
   if not labels:
     return None
-  stem = text[: labels[0].start + 1]
+  start = labels[0].start
+  # The mark before a label ends the stem.
+  stem = text[: start + (text[start] in '.?!:;$}')]
   ends = [label.start for label in labels[1:]] + [len(text)]
   pieces = [text[label.end : end] for label, end in zip(labels, ends)]
   large = labels[0].style[1] == 'large letters'
@@ -109,7 +111,8 @@ def _several_questions(
   if _EACH.search(told) and asked:
     return True
   if sum(own):
-    return own[0] or asked
+    # A list of facts has a beginning.
+    return own[0] or asked or not told.strip()
   if _LISTS.search(told):
     return False
   if any(statements.asks(f'\n{s}') for s in last[1:]):
