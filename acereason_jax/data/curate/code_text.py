@@ -44,6 +44,7 @@ _CHOSEN = re.compile(
   r'|descending|increasing|decreasing|sorted)\b',
   re.IGNORECASE,
 )
+_REST = re.compile(r'[^.?!\n]{0,160}\??')
 _ANY = re.compile(r'\b(?:any|either|arbitrary)\b', re.IGNORECASE)
 _SEVERAL = re.compile(
   # If there are multiple answers, print any of them.
@@ -273,8 +274,11 @@ def _special(row: Row) -> Mapping[str, Any] | None:
 def _several(words: str) -> re.Match | None:
   """Words that allow any of several outputs, not one that a rule chooses."""
   for match in _SEVERAL.finditer(words):
-    rest = re.split(r'[.?!\n]', words[match.end() :][:160], maxsplit=1)[0]
-    if _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest):
+    rest = _REST.match(words, match.end())[0]
+    asked = rest.endswith('?')
+    if not asked and (
+      _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest)
+    ):
       return match
   return None
 
