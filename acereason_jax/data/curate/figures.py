@@ -109,7 +109,9 @@ _FIGURES = tuple(
     r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
     r'|\Z)'
     r'(?! the)',
-    rf'{statements.START}(?:below|here|above) (?:is|are) (?:an?|the|shown'
+    rf'{statements.START}(?:(?:shown |pictured |drawn |sketched |given )?'
+    rf'(?:below|here|above|(?:at|on|to) the (?:right|left))|shown|pictured)'
+    rf' (?:is|are) (?:an?|the|shown'
     rf'|some|two'
     rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
   )

@@ -5,6 +5,7 @@ They are artefacts of books and contests. A label goes away; a sentence such as
 """
 
 import re
+from collections.abc import Mapping
 
 _NUMBER = (
   r'(?:[A-Z]{0,2}-?[0-9]{1,4}(?:[.\-][0-9]{1,4}){0,3}[a-z]?|[IVXL]{1,6})'
@@ -101,7 +102,7 @@ def without_label(text: str) -> tuple[str, str]:
 
 
 def _after_label(
-  text: str, at: int, later: frozenset[tuple[str, str, str]]
+  text: str, at: int, later: Mapping[tuple[str, str, str], int]
 ) -> int | None:
   """The place after a label and the blanks that follow it."""
   match = _LABEL.match(text, at) or _BARE.match(text, at)
@@ -112,18 +113,19 @@ def _after_label(
   return _BLANK.match(text, match.end()).end()
 
 
-def _later(text: str) -> frozenset[tuple[str, str, str]]:
-  """All (opening, number, closing) of enumerators after the first line."""
-  return frozenset(m.groups() for m in _LATER.finditer(text))
+def _later(text: str) -> dict[tuple[str, str, str], int]:
+  """(opening, number, closing) of enumerators -> where the last one is."""
+  return {m.groups(): m.start(2) for m in _LATER.finditer(text)}
 
 
 def _begins_parts(
-  match: re.Match, later: frozenset[tuple[str, str, str]]
+  match: re.Match, later: Mapping[tuple[str, str, str], int]
 ) -> bool:
   value = match['value']
   if not _PARTS.fullmatch(value):
     return False
-  return (match['open'], str(int(value) + 1), match['close']) in later
+  following = match['open'], str(int(value) + 1), match['close']
+  return later.get(following, -1) > match.start()
 
 
 def without_ending(text: str) -> str:

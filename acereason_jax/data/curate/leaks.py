@@ -19,7 +19,10 @@ _MARK = re.compile(
   r'|should be'
   r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|'
   r' [-\u2013\u2014](?= )|\.(?= ?\S))'
-  r'|\bans(?:wer)?\s?[\])]\s?:?',
+  r'|\bans(?:wer)?\s?[\])]\s?:?'
+  # Answer 24.
+  r'|(?<=[.?!$)\n] )(?:answer|ans)\b(?= ?[$\\\d(])'
+  r'|(?<=\n)(?:answer|ans)\b(?= ?[$\\\d(])',
   re.IGNORECASE,
 )
 _MARKS = 200
