@@ -58,6 +58,15 @@ _BLANK = re.compile(r'\s*[.:]?\s*')
 _LATER = re.compile(
   r'(?:\n|[.?!;:$)}\]] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
 )
+# Task 1. ... Task 2. ...
+_NUMBERED = re.compile(
+  rf'\b({_KINDS}|q)\.? ?#? ?([0-9]{{1,2}})\b', re.IGNORECASE
+)
+_NUMBERED_LATER = re.compile(
+  rf'(?:\n|[.?!;:$)}}\]*] )[*#]{{0,3}} ?({_KINDS}|q)\.? ?#? ?'
+  r'([0-9]{1,2})\*{0,2}[.:)\-]',
+  re.IGNORECASE,
+)
 _PARTS = re.compile(r'[0-9]{1,2}')
 
 _ANSWER = (
@@ -106,7 +115,11 @@ def _after_label(
 ) -> int | None:
   """The place after a label and the blanks that follow it."""
   match = _LABEL.match(text, at) or _BARE.match(text, at)
-  if match is None:
+  if match is not None:
+    named = _NUMBERED.search(match[0])
+    if named and later.get(_place(named, 1), -1) > match.end():
+      return None
+  else:
     match = _ENUMERATOR.match(text, at)
     if match is None or _begins_parts(match, later):
       return None
@@ -115,7 +128,14 @@ def _after_label(
 
 def _later(text: str) -> dict[tuple[str, str, str], int]:
   """(opening, number, closing) of enumerators -> where the last one is."""
-  return {m.groups(): m.start(2) for m in _LATER.finditer(text)}
+  found = {m.groups(): m.start(2) for m in _LATER.finditer(text)}
+  named = {_place(m): m.start() for m in _NUMBERED_LATER.finditer(text)}
+  return found | named
+
+
+def _place(match: re.Match, more: int = 0) -> tuple[str, str, str]:
+  """The place of a label such as 'Task 1', or of one after it."""
+  return match[1].lower(), str(int(match[2]) + more), ''
 
 
 def _begins_parts(

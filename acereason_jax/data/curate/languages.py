@@ -48,6 +48,8 @@ _ONLY_ENGLISH = frozenset(
 _LIKE_ENGLISH = ('en', 'pcm')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
+# In a short statement, two will do.
+_SHORT_WORDS = 10
 _LEAST_WORDS = 6
 _LEAST_LETTERS = 3
 
@@ -95,7 +97,7 @@ def _surely_english(words: list[str]) -> bool:
   english = [word for word in words if word in _ENGLISH]
   known = set(english)
   return (
-    len(known) >= _SURE_WORDS
+    len(known) >= _SURE_WORDS - (len(words) <= _SHORT_WORDS)
     and not known.isdisjoint(_ONLY_ENGLISH)
     and len(english) >= _SURE_SHARE * len(words)
   )

@@ -17,7 +17,9 @@ _MARK = re.compile(
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
   r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'
-  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|'
+  r'|must be|would be|comes? (?:out )?to|turns out to be)\b'
+  r'(?: (?:therefore|thus|hence|then|simply|just|clearly|equal to'
+  r'|exactly))? ?:?| ?[:=]|'
   r' [-\u2013\u2014](?= )|\.(?= ?\S))'
   r'|\bans(?:wer)?\s?[\])]\s?:?'
   # Answer 24.
@@ -42,7 +44,8 @@ _FRACTION = re.compile(
   r'(?:\{\s?(\d{1,40})\s?\}|(\d))'
 )
 _GOES_ON = re.compile(
-  r'[\w^/+*=<>(%]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times|%)'
+  # A percentage may be asked for as its number.
+  r'[\w^/+*=<>(]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times)'
 )
 
 

@@ -25,7 +25,8 @@ _IMPERATIVE = re.compile(
   r'(?:the|its|all|an?|how|what|\$|\\)'
 )
 _LABEL = re.compile(
-  rf'(?:(?P<start>{statements.START}|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
+  rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
+  r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
   r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|tasks?|q'
   rf'|exercises?|items?) ?\(?(?P<named>{_VALUE})\)?(?:[:.,)\]]|(?=\n)'

@@ -73,7 +73,7 @@ _VERBS = (
 _ASK = re.compile(
   rf'\?|(?:\A ?|\n|[.?!:;,] |[$\])}}] ?'
   r'|\b(?:and|then|so|also|thus|hence|please|to) )'
-  rf'(?:{_VERBS})\b',
+  rf'(?:{_VERBS})\b(?!-)',
   re.IGNORECASE,
 )
 # Where drawings in words begin, and how they end.
