@@ -79,6 +79,25 @@ def judged(
     return pool.map(judge, known, chunksize=1)
 
 
+def compared(
+  folder: pathlib.Path,
+  benchmark: str = 'humaneval',
+  judge: str = 'strict',
+  seconds: float = 3.0,
+  reasons: bool = False,
+  processes: int = 2,
+) -> list[Judged]:
+  """Both verdicts of each response in an evaluation's folder."""
+  return judged(
+    lines(folder / 'samples', benchmark),
+    lines(folder / 'verdicts' / judge, benchmark),
+    data.read_problems(),
+    seconds,
+    reasons,
+    processes,
+  )
+
+
 def told(found: Iterable[Judged]) -> Iterator[str]:
   counts = collections.Counter()
   for one in sorted(found):
@@ -103,15 +122,7 @@ def main() -> None:
   parser.add_argument('--reasons', action='store_true')
   parser.add_argument('--processes', type=int, default=2)
   args = parser.parse_args()
-  verdicts = args.folder / 'verdicts' / args.judge
-  found = judged(
-    lines(args.folder / 'samples', args.benchmark),
-    lines(verdicts, args.benchmark),
-    data.read_problems(),
-    args.seconds,
-    args.reasons,
-    args.processes,
-  )
+  found = compared(**vars(args))
   if not found:
     raise SystemExit(f'{args.folder}: no verdicts of {args.benchmark}')
   for line in told(found):

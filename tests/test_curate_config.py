@@ -13,7 +13,8 @@ def config(**changes):
   c = curation.get_config()
   c.inputs.mine = curation.source('rows.jsonl')
   c.steps = (STEP,)
-  c.update(changes)
+  for name, value in changes.items():
+    c[name] = value
   return c
 
 
@@ -43,7 +44,8 @@ def test_a_plan():
 
 def source(**changes):
   c = config()
-  c.inputs.mine.update(changes)
+  for name, value in changes.items():
+    c.inputs.mine[name] = value
   return c
 
 
@@ -79,18 +81,18 @@ def test_a_field_that_nobody_knows():
   c = config()
   with c.unlocked():
     c.minibatch = 3
-  with pytest.raises(ValueError, match='config.minibatch=3: no such field'):
+  with pytest.raises(ValueError, match=r'config\.minibatch=3: no such field'):
     curation.plan(c)
   c = config()
   del c.inputs.mine.licence
-  with pytest.raises(ValueError, match='mine.licence: missing; give it'):
+  with pytest.raises(ValueError, match=r'mine\.licence: missing; give it'):
     curation.plan(c)
 
 
 def test_the_configs_of_other_commands_are_told_apart():
-  with pytest.raises(ValueError, match='config.inputs: missing; give the'):
+  with pytest.raises(ValueError, match=r'config\.inputs: missing; give the'):
     curation.plan(base.get_config())
-  with pytest.raises(ValueError, match='give it to acereason_jax.curate'):
+  with pytest.raises(ValueError, match=r'give it to acereason_jax\.curate'):
     checks.validate(config())
   assert not evaluation.is_evaluation(config())
   assert not curation.is_curation(ml_collections.ConfigDict())

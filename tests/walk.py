@@ -23,6 +23,7 @@ FILES = {
 MADE = (
   *('rollouts.jsonl', 'slots.html', 'my_model/config.json'),
   *('evals/trained/results.json', 'evals/trained/compare.json'),
+  'curated/cpu/rows.parquet',
 )
 
 

@@ -355,4 +355,6 @@ def _check(c: Any, table: Mapping[str, fields.Field], where: str) -> None:
   """Raises ValueError for the first field that is missing, unknown or bad."""
   checks.check_shape(c, '', where, table, 'curation.py')
   for path, row in table.items():
-    checks.check_value(row, fields.value_at(c, path), c, f'{where}.{path}')
+    # A plain dict has a name of one line.
+    value = _plain(fields.value_at(c, path))
+    checks.check_value(row, value, c, f'{where}.{path}')

@@ -52,9 +52,9 @@ def run(
     made = [list(t.args) for t in task.tests] or _recorded(task, tier)
   except ValueError as e:
     return running.TestRun(0, 'SANDBOX_ERROR', str(e), 0.0, 0, '')
-  # A budget also ends by wall time. So each begins when it is first needed: on a
-  # busy machine the reference must not use up the program's, nor the program
-  # the check's.
+  # A budget also ends by wall time, so each begins when it is first needed: on
+  # a busy machine the reference must not use up the program's budget, nor the
+  # program the check's.
   budget, checks = running.Budget(task, seconds), None
   for _ in range(_ROUNDS):
     ran = _served(program, task, made, tier, budget)
