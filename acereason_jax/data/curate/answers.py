@@ -51,7 +51,8 @@ _NAMED = re.compile(r'(?:proof|solution|answer) ?: ?')
 # No solution exists is an answer.
 _NO_ANSWER = re.compile(
   r'(?:no|without) (?:(?:final |reference )?answer|solution|proof) '
-  r'(?:is |was )?(?:available|provided|given|needed|required)|no answer (?:was |is )?found'
+  r'(?:is |was )?(?:available|provided|given|needed|required)'
+  r'|no answer (?:was |is )?found'
 )
 _LETTER = re.compile(
   r'(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is|:)? ?)?'

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import figures, keys, statements, text
+from acereason_jax.data.curate import dates, figures, keys, statements, text
 from acereason_jax.data.curate.values import (
   CHANGED,
   Fate,
@@ -247,9 +247,10 @@ def released(until: str = LAST_DAY, undated: str = 'flag') -> Step:
 
 
 def _released(until: str, undated: str, row: Row) -> Fate:
-  date = row.date.strip()[:10]
-  if _DATE.fullmatch(date):
-    if date > until:
+  date = dates.known(row.date)
+  if date:
+    # Of a month or a year, any day may be its own.
+    if dates.last_day(date) > until:
       return dropped(row, 'released', date=date, until=until)
     return kept(row)
   if undated == 'drop':

@@ -104,7 +104,8 @@ _FIGURES = tuple(
     r'|picture'
     r'|image|graph|sketch|drawing)',
     r'\b(?:according to|based on|refer(?:ring)? to|looking at|study)'
-    r' (?:the|this) (?:(?:bar|line|pie|circle) )?(?:graphs?|charts?|histogram|tables?|plot)'
+    r' (?:the|this) (?:(?:bar|line|pie|circle) )?(?:graphs?|charts?'
+    r'|histogram|tables?|plot)'
     r'(?= ?[,.?;)])'
     rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
     rf'|\bas in (?:the|this) {_PICTURE}\b'

@@ -51,6 +51,9 @@ _SIGNS = str.maketrans(
     '\N{GREEK LUNATE EPSILON SYMBOL}': ' \\epsilon ',
     '\N{GREEK THETA SYMBOL}': ' \\theta ',
     **_LOOK_ALIKES,
+    # Phrases in one character, of which a text could be made 18 times as long.
+    '\ufdfa': ' ',
+    '\ufdfb': ' ',
     '\N{RIGHT SINGLE QUOTATION MARK}': "'",
     '\N{PRIME}': "'",
     '\N{DOUBLE PRIME}': "''",
