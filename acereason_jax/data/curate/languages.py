@@ -44,8 +44,9 @@ _ENGLISH = frozenset(
 _ONLY_ENGLISH = frozenset(
   ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
 )
-# Short statements in English look like Nigerian Pidgin.
-_LIKE_ENGLISH = ('en', 'pcm')
+# Short statements in English look like Nigerian Pidgin, and names and formulas
+# like none (zxx).
+_LIKE_ENGLISH = ('en', 'pcm', 'zxx')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
 # In a short statement, two will do.

@@ -13,7 +13,7 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
+  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
   r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'
@@ -72,8 +72,8 @@ def leak(row: Row) -> Mapping[str, Any] | None:
 
 def _begins(after: str, wanted: str, value: Fraction | None) -> bool:
   """Whether a text begins with the reference and does not go on with it."""
-  if after.startswith(wanted):
-    return not _GOES_ON.match(after, len(wanted))
+  if after.startswith(wanted) and not _GOES_ON.match(after, len(wanted)):
+    return True
   match = None if value is None else _NUMBER.match(after)
   if match is None or _GOES_ON.match(after, match.end()):
     return False
@@ -82,7 +82,7 @@ def _begins(after: str, wanted: str, value: Fraction | None) -> bool:
 
 def _squeezed(text: str) -> str:
   """A text without blanks, `$`, braces and what only sets type."""
-  text = unicodedata.normalize('NFKC', text).lower()
+  text = unicodedata.normalize('NFKC', text).lower().replace('{,}', ',')
   text = _FRACTION.sub(lambda m: rf'\frac{m[1] or m[2]}/{m[3] or m[4]}/', text)
   return _SKIPPED.sub('', text).rstrip('.')
 
