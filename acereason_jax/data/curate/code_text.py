@@ -69,6 +69,8 @@ _SEVERAL = re.compile(
   r'|different|many) (?:\w+ )?(?:answers|solutions|outputs) (?:are|may be'
   r'|will be'
   r'|can be) (?:accepted|allowed|possible)\b'
+  r'|\b(?:any|all|each) (?:of (?:them|these|those) )?(?:will do|is fine|is ok'
+  r'|(?:is|are|will be) accepted)\b'
   r'|\b(?:print|output|return) (?:whichever|whatever) (?:one )?(?:you|of)\b'
   r'|\baccepts? (?:any|every|all) (?:valid|correct|such|optimal|possible)\b'
   r'|\b(?:special|custom) (?:judge|checker)\b|\ba checker (?:will|is)\b',
@@ -123,6 +125,7 @@ _INTERACTIVE = re.compile(
   r' to) be flushed|\bfflush\b|\bstdout\.flush|\bcout\.flush|\bflush=true'
   r'|\b(?:output|print|end of line|query|line),? (?:do not|don\'t) forget to'
   r' flush|\b(?:to|then|and|should|must) flush\b(?= ?[.,;)]| after| once| it\b)'
+  r'|\b(?:judge|jury|grader) will (?:answer|reply|respond|tell)\b'
   r'|\b(?:judge|jury|grader|jury\'s program|system|checker) (?:will'
   r' )?(?:respond|repl|answers? (?:your|each|the) (?:quer|question))'
   r'|\b(?:communicates?|interacts?|talks?) (?:with|to) (?:the |an? )?(?:judge'
