@@ -105,7 +105,8 @@ def _two_thirds(text: str) -> str:
 def _one_word(text: str) -> str:
   words = text.split()
   plain = [i for i, word in enumerate(words) if word.isalpha()]
-  words[plain[len(plain) // 2]] = 'otherwise'
+  if plain:
+    words[plain[len(plain) // 2]] = 'otherwise'
   return ' '.join(words)
 
 

@@ -2,8 +2,9 @@
 
 Each line of the file beside this one has the name of a rule, whether that rule
 must drop the statement, and the statement; the others are look-alikes. The
-rules were written while set 1 was read; sets 2 to 4 were written later, each
-when the rules were frozen, and then served to improve them.
+rules were written while set 1 was read; sets 2 to 6 were written later, each
+when the rules were frozen, and then served to improve them. Set 5 is of someone
+who had not read the rules, and set 6 of the same one afterwards.
 """
 
 import json

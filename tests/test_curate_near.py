@@ -21,7 +21,11 @@ def changed(texts, seed):
   draw, found = random.Random(seed), list(texts)
   for text in texts:
     words = text.split()
-    plain = [i for i, word in enumerate(words) if word.isalpha()]
+    plain = [
+      i
+      for i, word in enumerate(words)
+      if word.isalpha() and not near.tells(word.lower())
+    ]
     for i in draw.sample(plain, min(draw.randint(1, 2), len(plain))):
       words[i] = draw.choice(['otherwise', 'green', 'ladder'])
     found.append(' '.join(words))
@@ -35,7 +39,7 @@ def brute_force(problems, threshold):
     found = keys.key(problem).split()
     words = [t for t in found if t.isalnum()]
     grams = {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))}
-    return grams, [t for t in found if t[0].isdecimal() or t in '+-<>.']
+    return grams, [t for t in found if near.tells(t)]
 
   every = [told(problem) for problem in problems]
   group = list(range(len(problems)))

@@ -91,6 +91,8 @@ def test_a_statement_with_no_other_part_stays_whole():
         'http://www.codeforces.com/problemset/problem/1873/a?locale=en',
       ),
       *('https://m1.codeforces.com/contest/1873/problem/A/', '1873_A'),
+      'https://www.luogu.com.cn/problem/CF1873A',
+      'https://vjudge.net/problem/CodeForces-1873A',
     ),
     (
       'https://atcoder.jp/contests/abc301/tasks/abc301_a#top',

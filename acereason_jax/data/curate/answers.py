@@ -47,6 +47,13 @@ _SEE = re.compile(
   r'(?:solutions?|proofs?|explanations?|figures?|above|below|work|textbook|book'
   r'|images?|answers?|hints?|appendix|notes?|link|attachment)'
 )
+_NAMED = re.compile(r'(?:proof|solution|answer) ?: ?')
+# No solution exists is an answer.
+_NO_ANSWER = re.compile(
+  r'(?:no|without) (?:(?:final |reference )?answer|solution|proof) '
+  r'(?:is |was )?(?:available|provided|given|needed|required)'
+  r'|no answer (?:was |is )?found'
+)
 _LETTER = re.compile(
   r'(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is|:)? ?)?'
   r'(?:\(\s*([A-Ja-j])\s*\)|\[([A-J])\]|([A-J]))\s*[.)]?',
@@ -84,7 +91,10 @@ def plain(answer: str) -> str:
 def sentinel(row: Row) -> Mapping[str, Any] | None:
   """No answer, or a word that stands for none."""
   text = plain(row.answer).strip(_EDGES)
-  if text in _SENTINELS or (len(text) < 80 and _SEE.match(text)):
+  text = _NAMED.sub('', text)
+  if text in _SENTINELS or (
+    len(text) < 80 and (_SEE.match(text) or _NO_ANSWER.fullmatch(text))
+  ):
     return {'answer': row.answer[:80]}
   return None
 

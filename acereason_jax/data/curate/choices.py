@@ -6,7 +6,7 @@ are no options: nothing is asked after options, except which of them it is.
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acereason_jax.data.curate import answers, statements
@@ -96,6 +96,11 @@ def _opens(text: str, match: re.Match) -> bool:
   return bool(_AT_START.search(before))
 
 
+def _end_it(pieces: Sequence[str], tail: str) -> bool:
+  """Whether short pieces end a statement: it is now: a) 5 b) 6 c) 7."""
+  return max(map(len, (*pieces, tail))) < 40 and not statements.asks(tail)
+
+
 def _are_options(text: str, run: list[re.Match]) -> bool:
   """Whether labels in order are options."""
   stem, tail = text[: run[0].start()], text[run[-1].end() :]
@@ -109,7 +114,8 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
       or any(map(_WHICH.search, (stem, tail)))
       or _CHOOSE.search(text)
     )
-    return len(run) > 2 and bool(chosen) and not asked
+    completed = stem.rstrip(' $\n').endswith(':') and _end_it(pieces, tail)
+    return len(run) > 2 and bool(chosen or completed) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):
     return any(map(_CHOOSE.search, (stem, *after)))

@@ -51,7 +51,7 @@ _PROOF = re.compile(
   r'(?:(?:dis)?prove\b(?! (?:to be|useful)\b)'
   rf'|(?:show|demonstrate|verify|establish) {_CLAIM}'
   r'|(?:deduce|conclude|explain) (?:that|why)\b'
-  r'|show (?:by|using|with) [^.?!\n]{1,60} that'
+  r'|show,? (?:by|using|with) [^.?!\n]{1,60} that'
   r'|(?:give|provide|write|find|present) (?:a |the )?(?:\w+ )?proof\b)'
   r'|\b(?:and|then|or|to) (?:then |also |hence |thus )?(?:'
   r'(?:dis)?prove (?:that|it|this|whether|why|or disprove|your (?:answer|claim'

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import figures, keys, statements, text
+from acereason_jax.data.curate import dates, figures, keys, statements, text
 from acereason_jax.data.curate.values import (
   CHANGED,
   Fate,
@@ -69,6 +69,10 @@ _SEVERAL = re.compile(
   r'|different|many) (?:\w+ )?(?:answers|solutions|outputs) (?:are|may be'
   r'|will be'
   r'|can be) (?:accepted|allowed|possible)\b'
+  r'|\b(?:any|all|each) (?:of (?:them|these|those) )?(?:will do|is fine|is ok'
+  r'|(?:is|are|will be) accepted)\b'
+  r'|\b(?:print|output|return) (?:whichever|whatever) (?:one )?(?:you|of)\b'
+  r'|\baccepts? (?:any|every|all) (?:valid|correct|such|optimal|possible)\b'
   r'|\b(?:special|custom) (?:judge|checker)\b|\ba checker (?:will|is)\b',
   re.IGNORECASE,
 )
@@ -121,10 +125,11 @@ _INTERACTIVE = re.compile(
   r' to) be flushed|\bfflush\b|\bstdout\.flush|\bcout\.flush|\bflush=true'
   r'|\b(?:output|print|end of line|query|line),? (?:do not|don\'t) forget to'
   r' flush|\b(?:to|then|and|should|must) flush\b(?= ?[.,;)]| after| once| it\b)'
+  r'|\b(?:judge|jury|grader) will (?:answer|reply|respond|tell)\b'
   r'|\b(?:judge|jury|grader|jury\'s program|system|checker) (?:will'
   r' )?(?:respond|repl|answers? (?:your|each|the) (?:quer|question))'
-  r'|\b(?:communicates?|interacts?) with (?:the |an? )?(?:judge|jury|grader'
-  r'|hidden|interactor|program|library|system|testing)'
+  r'|\b(?:communicates?|interacts?|talks?) (?:with|to) (?:the |an? )?(?:judge'
+  r'|jury|grader|hidden|interactor|program|library|system|testing)'
   r'|\b(?:ask|make|perform|send|submit|use) (?:up to|at most|no more than|not'
   r' more than) [^.?!\n]{1,25}(?:queries|questions|requests|guesses|calls)\b'
   r'|\b(?:output|print)(?:t?ing|s)? [^.?!\n]{0,30}["\'`\u201c]\? '
@@ -178,6 +183,8 @@ _FILES = re.compile(
   r'\b(?:from|to|in|into) [`"\']{0,2}(?:input|output)\.(?:txt|in|out|dat)\b'
   rf'|\bfile ?(?:name)?s?[ :]{{1,3}}{_FILE_NAME}'
   r'|\b(?:input|output) files? (?:is|are|will be) (?:named|called) '
+  r'|\b(?:read|reads|write|writes|input|output|from|to|into) ["\'`]{1,2}'
+  r'[\w\-*]{1,40}\.(?:in|out|inp|ans)\b["\'`]{1,2}'
   rf'|^\(?{_FILE_NAME}\)?(?:/| ?, ?| and ){_FILE_NAME}',
   re.IGNORECASE | re.MULTILINE,
 )
@@ -243,9 +250,10 @@ def released(until: str = LAST_DAY, undated: str = 'flag') -> Step:
 
 
 def _released(until: str, undated: str, row: Row) -> Fate:
-  date = row.date.strip()[:10]
-  if _DATE.fullmatch(date):
-    if date > until:
+  date = dates.known(row.date)
+  if date:
+    # Of a month or a year, any day may be its own.
+    if dates.last_day(date) > until:
       return dropped(row, 'released', date=date, until=until)
     return kept(row)
   if undated == 'drop':

@@ -63,7 +63,7 @@ _FIGURES = tuple(
     r'(?! (?:by|that|earlier|when|if)\b)',
     # The figure below, the picture shown on the right, the bar chart above.
     rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
-    rf' )?{_PLACE}\b'
+    rf' )?{_PLACE}\b(?! \$?[0-9])'
     rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
     r'|illustrates?|depicts?)\b'
     rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
@@ -85,7 +85,9 @@ _FIGURES = tuple(
     # In the diagram, ...; use the figure to ...
     rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
     r'|referring to|based on|according to|see|looking at|look at|study|observe)'
-    rf' (?:the |this |these |each |each of the )?(?:{_PICTURE}|fig\.)'
+    rf' (?:the |this |these |each |each of the )?'
+    r'(?:given |following |above |below )?'
+    rf'(?:{_PICTURE}|fig\.)'
     r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how|we|you'
     r'|the|an?|there|is|are|all|each|two|three|four|five|if|lines?|points?'
     r'|(?-i:[A-Z$\\])))',
@@ -101,6 +103,13 @@ _FIGURES = tuple(
     r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
     r'|picture'
     r'|image|graph|sketch|drawing)',
+    r'\b(?:according to|based on|refer(?:ring)? to|looking at|study)'
+    r' (?:the|this) (?:(?:bar|line|pie|circle) )?(?:graphs?|charts?'
+    r'|histogram|tables?|plot)'
+    r'(?= ?[,.?;)])'
+    rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
+    rf'|\bas in (?:the|this) {_PICTURE}\b'
+    r'|\bgraph of [^.?!,\n]{1,40} (?:shown|pictured)\b(?! (?:that|to|by)\b)',
     # The triangle shown; the spinner pictured below.
     rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
     rf'|{_CHART})'
@@ -109,7 +118,9 @@ _FIGURES = tuple(
     r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
     r'|\Z)'
     r'(?! the)',
-    rf'{statements.START}(?:below|here|above) (?:is|are) (?:an?|the|shown'
+    rf'{statements.START}(?:(?:shown |pictured |drawn |sketched |given )?'
+    rf'(?:below|here|above|(?:at|on|to) the (?:right|left))|shown|pictured)'
+    rf' (?:is|are) (?:an?|the|shown'
     rf'|some|two'
     rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
   )

@@ -253,9 +253,10 @@ def search(index: Index, text: str) -> Hit | None:
   if not tokens:
     return None
   whole = tokens
-  if len(tokens) <= 2 * index.n:
+  if len(tokens) <= 4 * index.n:
     # Whole items are all that the shortest ones are searched for.
-    whole = tuple(keys.tokens(labels.without_label(text)[0]))
+    bare = labels.without_ending(labels.without_label(text)[0])
+    whole = tuple(keys.tokens(bare))
   for some in (tokens, whole):
     if (item := index.whole.get(some)) is not None:
       return Hit(item, 'same tokens', some)

@@ -5,6 +5,7 @@ They are artefacts of books and contests. A label goes away; a sentence such as
 """
 
 import re
+from collections.abc import Mapping
 
 _NUMBER = (
   r'(?:[A-Z]{0,2}-?[0-9]{1,4}(?:[.\-][0-9]{1,4}){0,3}[a-z]?|[IVXL]{1,6})'
@@ -57,6 +58,15 @@ _BLANK = re.compile(r'\s*[.:]?\s*')
 _LATER = re.compile(
   r'(?:\n|[.?!;:$)}\]] ) {0,3}(\(?)([0-9]{1,2})([.)]{1,2})(?=\s)'
 )
+# Task 1. ... Task 2. ...
+_NUMBERED = re.compile(
+  rf'\b({_KINDS}|q)\.? ?#? ?([0-9]{{1,2}})\b', re.IGNORECASE
+)
+_NUMBERED_LATER = re.compile(
+  rf'(?:\n|[.?!;:$)}}\]*] )[*#]{{0,3}} ?({_KINDS}|q)\.? ?#? ?'
+  r'([0-9]{1,2})\*{0,2}[.:)\-]',
+  re.IGNORECASE,
+)
 _PARTS = re.compile(r'[0-9]{1,2}')
 
 _ANSWER = (
@@ -101,29 +111,41 @@ def without_label(text: str) -> tuple[str, str]:
 
 
 def _after_label(
-  text: str, at: int, later: frozenset[tuple[str, str, str]]
+  text: str, at: int, later: Mapping[tuple[str, str, str], int]
 ) -> int | None:
   """The place after a label and the blanks that follow it."""
   match = _LABEL.match(text, at) or _BARE.match(text, at)
-  if match is None:
+  if match is not None:
+    named = _NUMBERED.search(match[0])
+    if named and later.get(_place(named, 1), -1) > match.end():
+      return None
+  else:
     match = _ENUMERATOR.match(text, at)
     if match is None or _begins_parts(match, later):
       return None
   return _BLANK.match(text, match.end()).end()
 
 
-def _later(text: str) -> frozenset[tuple[str, str, str]]:
-  """All (opening, number, closing) of enumerators after the first line."""
-  return frozenset(m.groups() for m in _LATER.finditer(text))
+def _later(text: str) -> dict[tuple[str, str, str], int]:
+  """(opening, number, closing) of enumerators -> where the last one is."""
+  found = {m.groups(): m.start(2) for m in _LATER.finditer(text)}
+  named = {_place(m): m.start() for m in _NUMBERED_LATER.finditer(text)}
+  return found | named
+
+
+def _place(match: re.Match, more: int = 0) -> tuple[str, str, str]:
+  """The place of a label such as 'Task 1', or of one after it."""
+  return match[1].lower(), str(int(match[2]) + more), ''
 
 
 def _begins_parts(
-  match: re.Match, later: frozenset[tuple[str, str, str]]
+  match: re.Match, later: Mapping[tuple[str, str, str], int]
 ) -> bool:
   value = match['value']
   if not _PARTS.fullmatch(value):
     return False
-  return (match['open'], str(int(value) + 1), match['close']) in later
+  following = match['open'], str(int(value) + 1), match['close']
+  return later.get(following, -1) > match.start()
 
 
 def without_ending(text: str) -> str:

@@ -27,7 +27,9 @@ _UNSPACED = re.compile(
   '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff'
   '\u3400-\u9fff\uf900-\ufaff]'
 )
-_LATIN = re.compile('[A-Za-z\u00c0-\u024f]')
+# Latin letters, and Greek ones, which are math.
+_LATIN = re.compile('[A-Za-z\u00c0-\u024f\u0370-\u03ff]')
+_OTHER_SCRIPT = 'another script'
 _ENGLISH = frozenset(
   (
     'the', 'of', 'and', 'is', 'are', 'what', 'how', 'many', 'much', 'find',
@@ -42,11 +44,15 @@ _ENGLISH = frozenset(
 _ONLY_ENGLISH = frozenset(
   ('the', 'and', 'what', 'how', 'which', 'with', 'each', 'there', 'are')
 )
-# Short statements in English look like Nigerian Pidgin.
-_LIKE_ENGLISH = ('en', 'pcm')
+# Short statements in English look like Nigerian Pidgin, and names and formulas
+# like none (zxx).
+_LIKE_ENGLISH = ('en', 'pcm', 'zxx')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
+# In a short statement, two will do.
+_SHORT_WORDS = 10
 _LEAST_WORDS = 6
+_LEAST_LETTERS = 3
 
 
 def language(row: Row) -> Mapping[str, Any] | None:
@@ -55,6 +61,8 @@ def language(row: Row) -> Mapping[str, Any] | None:
   words = _WORD.findall(text.lower())
   unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
   # Two of its signs make about a word.
+  if evidence := _other_script(text):
+    return evidence
   spaced = sum(any(map(str.isalpha, word)) for word in text.split())
   if spaced + unspaced // 2 < _LEAST_WORDS:
     return None
@@ -66,12 +74,31 @@ def language(row: Row) -> Mapping[str, Any] | None:
   return {'language': found, 'words': len(words), 'text': text[:120]}
 
 
+def _other_script(text: str) -> Mapping[str, Any] | None:
+  """Letters of which most are of another script: so is a short statement."""
+  if text.isascii():
+    return None
+  letters = [c for c in text if c.isalpha()]
+  others = sum(not _LATIN.match(c) for c in letters)
+  if others < _LEAST_LETTERS or 2 * others <= len(letters):
+    return None
+  # The model tells which, from some words on.
+  found, _ = _identifier().classify(text)
+  if found in _LIKE_ENGLISH:
+    found = _OTHER_SCRIPT
+  return {
+    'language': found,
+    'words': len(_WORD.findall(text)),
+    'text': text[:120],
+  }
+
+
 def _surely_english(words: list[str]) -> bool:
   """Whether so many words are English that no model needs to be asked."""
   english = [word for word in words if word in _ENGLISH]
   known = set(english)
   return (
-    len(known) >= _SURE_WORDS
+    len(known) >= _SURE_WORDS - (len(words) <= _SHORT_WORDS)
     and not known.isdisjoint(_ONLY_ENGLISH)
     and len(english) >= _SURE_SHARE * len(words)
   )

@@ -13,13 +13,18 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
+  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
   r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'
-  r'|must be|would be|comes? (?:out )?to|turns out to be)\b ?:?| ?[:=]|'
+  r'|must be|would be|comes? (?:out )?to|turns out to be)\b'
+  r'(?: (?:therefore|thus|hence|then|simply|just|clearly|equal to'
+  r'|exactly))? ?:?| ?[:=]|'
   r' [-\u2013\u2014](?= )|\.(?= ?\S))'
-  r'|\bans(?:wer)?\s?[\])]\s?:?',
+  r'|\bans(?:wer)?\s?[\])]\s?:?'
+  # Answer 24.
+  r'|(?<=[.?!$)\n] )(?:answer|ans)\b(?= ?[$\\\d(])'
+  r'|(?<=\n)(?:answer|ans)\b(?= ?[$\\\d(])',
   re.IGNORECASE,
 )
 _MARKS = 200
@@ -39,7 +44,8 @@ _FRACTION = re.compile(
   r'(?:\{\s?(\d{1,40})\s?\}|(\d))'
 )
 _GOES_ON = re.compile(
-  r'[\w^/+*=<>(%]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times|%)'
+  # A percentage may be asked for as its number.
+  r'[\w^/+*=<>(]|-\d|[.,]\d|\\(?:frac|sqrt|pi|cdot|times)'
 )
 
 
@@ -66,8 +72,8 @@ def leak(row: Row) -> Mapping[str, Any] | None:
 
 def _begins(after: str, wanted: str, value: Fraction | None) -> bool:
   """Whether a text begins with the reference and does not go on with it."""
-  if after.startswith(wanted):
-    return not _GOES_ON.match(after, len(wanted))
+  if after.startswith(wanted) and not _GOES_ON.match(after, len(wanted)):
+    return True
   match = None if value is None else _NUMBER.match(after)
   if match is None or _GOES_ON.match(after, match.end()):
     return False
@@ -76,7 +82,7 @@ def _begins(after: str, wanted: str, value: Fraction | None) -> bool:
 
 def _squeezed(text: str) -> str:
   """A text without blanks, `$`, braces and what only sets type."""
-  text = unicodedata.normalize('NFKC', text).lower()
+  text = unicodedata.normalize('NFKC', text).lower().replace('{,}', ',')
   text = _FRACTION.sub(lambda m: rf'\frac{m[1] or m[2]}/{m[3] or m[4]}/', text)
   return _SKIPPED.sub('', text).rstrip('.')
 

@@ -21,6 +21,33 @@ _PERMUTATIONS, _BANDS, _SEED = 128, 32, 0
 _CHUNK_ROWS = 8192
 # Rows of one band and equal numbers that a row is compared with, at most.
 _MOST_COMPARED = 200
+# Words of which another one makes another problem, as another number does.
+_TELLING = frozenset(
+  (
+    'zero', 'half', 'third', 'quarter', 'twice', 'thrice', 'double', 'triple',
+    'dozen', 'hundred', 'thousand', 'million', 'no', 'not', 'never', 'without',
+    'even', 'odd', 'positive', 'negative', 'nonnegative', 'nonpositive',
+    'largest', 'smallest', 'greatest', 'least', 'most', 'maximum', 'minimum',
+    'maximal', 'minimal', 'maximize', 'minimize', 'more', 'less', 'fewer',
+    'longer', 'shorter', 'older', 'younger', 'larger', 'smaller', 'greater',
+    'sum', 'difference', 'product', 'quotient', 'remainder', 'area',
+    'perimeter', 'volume', 'circumference', 'diameter', 'radius', 'mean',
+    'median', 'mode', 'range', 'first', 'second', 'last', 'before', 'after',
+    'increase', 'decrease', 'increasing', 'decreasing', 'inside',
+    'outside', 'left', 'right', 'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'log',
+    'ln', 'le', 'ge', 'lt', 'gt', 'ne', 'notin', 'cup', 'cap', 'min',
+    'max', 'gcd', 'lcm', 'inscribed', 'circumscribed', 'arithmetic',
+    'geometric', 'prime', 'composite', 'rational', 'irrational', 'north',
+    'south', 'east', 'west', 'clockwise', 'counterclockwise',
+  )
+)  # fmt: skip
+_NUMBERS = (
+  'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten',
+  'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen',
+  'seventeen', 'eighteen', 'nineteen', 'twenty',
+)  # fmt: skip
+# Three is 3; one is a pronoun, too.
+_DIGITS = {word: f'{i}' for i, word in enumerate(_NUMBERS, 2)}
 _MIX = np.array(
   [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64
 )
@@ -57,7 +84,8 @@ class _Words(NamedTuple):
   """A statement's words and what tells it from a problem like it.
 
   words: letters and digits, without a label.
-  marks: numbers, points in them, and signs, in order.
+  marks: numbers, points in them, signs, names of variables, and words that
+    tell problems apart, in order.
   """
 
   words: tuple[str, ...]
@@ -93,7 +121,20 @@ def _words(problem: str) -> _Words:
   found = keys.key(problem).split()
   return _Words(
     tuple(token for token in found if token.isalnum()),
-    tuple(t for t in found if t[0].isdecimal() or t in '+-<>.'),
+    tuple(_DIGITS.get(t, t) for t in found if tells(t)),
+  )
+
+
+def tells(token: str) -> bool:
+  """Whether problems that differ in a token are two."""
+  return (
+    token[0].isdecimal()
+    or token in '+-<>.'
+    or token[0] == "'"
+    or token in _TELLING
+    or token in _DIGITS
+    # A variable, and no article.
+    or (len(token) == 1 and token.isalpha() and token != 'a')
   )
 
 

@@ -19,12 +19,19 @@ _VERB = (
   r'|factor|estimate|what (?:is|are)|how (?:many|much)|probability (?:of|that)'
   r'|values? of|express|write(?: down)?|expand|differentiate)'
 )
+# (a) find: a label anywhere if it is told what to do.
+_IMPERATIVE = re.compile(
+  r' ?(?:find|determine|compute|calculate|evaluate|solve|simplify) '
+  r'(?:the|its|all|an?|how|what|\$|\\)'
+)
 _LABEL = re.compile(
-  rf'(?:(?P<start>{statements.START})|\b(?P<verb>{_VERB}),?:? | )\$?(?:'
+  rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
+  r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
+  rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
   r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|tasks?|q'
   rf'|exercises?|items?) ?\(?(?P<named>{_VALUE})\)?(?:[:.,)\]]|(?=\n)'
   r'| [-\u2013\u2014])'
-  rf'|[(\[]\$?(?P<round>{_VALUE})\$?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
+  rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
   rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$))'
 )
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
@@ -135,7 +142,11 @@ def _sequence(text: str) -> list[_Label]:
     for alphabet, number in _numbers(match[style]):
       run = found.setdefault((style, alphabet), [])
       # 'its double is 2. Find' has no label.
-      anchored = first or (run and (style, alphabet) != ('dot', 'digits'))
+      anchored = (
+        first
+        or _IMPERATIVE.match(text, match.end())
+        or (run and (style, alphabet) != ('dot', 'digits'))
+      )
       if anchored and number == len(run) + 1:
         run.append(
           _Label(

@@ -48,6 +48,17 @@ _SITES = tuple(
       r'leetcode \1',
     ),
     (r'codechef\.com/(?:[\w-]+/)?problems/(\w+)', r'codechef \1'),
+    # The same problems on other sites.
+    (
+      r'(?:luogu\.com(?:\.cn)?/(?:problem|remote_problem)|vjudge\.net/problem)/'
+      r'(?:cf|codeforces-)(\d+)([a-z]\d?)',
+      r'codeforces \1 \2',
+    ),
+    (
+      r'(?:luogu\.com(?:\.cn)?/(?:problem|remote_problem)|vjudge\.net/problem)/'
+      r'(?:at_|atcoder-)(\w+)',
+      r'atcoder \1',
+    ),
     # Ids of LiveCodeBench's problems.
     (r'((?:abc|arc|agc|ahc)\d{3}_\w+)', r'atcoder \1'),
     (r'(\d{1,5})_?([a-z]\d?)', r'codeforces \1 \2'),

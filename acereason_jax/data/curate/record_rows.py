@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 from acereason_jax import types
 from acereason_jax.data import fields, questions
-from acereason_jax.data.curate import plan, values
+from acereason_jax.data.curate import dates, plan, values
 
 # Fields that every row has, and the usual names of their columns.
 NEEDED = dict(problem=fields.QUESTION, answer=(*fields.ANSWER, fields.REWARD))
 _USUAL = frozenset(name for names in NEEDED.values() for name in names)
 _MAX_CHARS = 1 << 20
-_DAY = re.compile(r'(\d{4}-\d{2}-\d{2})(?!\d)', re.ASCII)
 _NUMBER = re.compile(r'-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?')
 _WHOLE = re.compile(r'[0-9]{1,9}')
 _TEXTS = ('url', 'date', 'starter')
@@ -72,7 +71,6 @@ def read(
   found, more, why = _question(where, told)
   reason, evidence = reason or more, evidence or why
   texts = {n: _text(where, n, record, source) for n in _TEXTS}
-  day = _DAY.match(texts['date'])
   programs = {n: _programs(where, n, record, source) for n in _PROGRAMS}
   about = {
     n: _kept(where, n, record[n])
@@ -87,7 +85,7 @@ def read(
     answer=found.answer,
     source=source.name,
     url=texts['url'],
-    date=day[1] if day else '',
+    date=dates.known(texts['date']),
     starter=texts['starter'],
     difficulty=_difficulty(where, record, source.fields),
     about=about,

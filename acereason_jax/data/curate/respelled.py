@@ -31,6 +31,7 @@ _SMALL = bytes(range(256)).lower()
 # Words of TeX that only change how a formula looks.
 _LOOKS = re.compile(
   rb'displaystyle|operatorname|textstyle|math(?:rm|bf)|text(?:rm|bf)?|left|right'
+  rb'|[dt]?frac'
 )
 _DIGITS = re.compile(r'\d+')
 
@@ -63,7 +64,7 @@ def squeezed(text: str) -> bytes:
     text = ''.join(c for c in text if c.isalnum())
   # Half a surrogate is not in a file, but may be in a row.
   found = text.encode(errors='replace').translate(_SMALL, _SIGNS)
-  return _LOOKS.sub(b'', found).replace(b'dfrac', b'frac')
+  return _LOOKS.sub(b'', found)
 
 
 def build(texts: Sequence[str]) -> Windows:

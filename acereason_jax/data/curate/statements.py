@@ -33,6 +33,20 @@ _TAGS = re.compile(
 )
 # \item[(a)] has its own label.
 _ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
+# Items have the labels that a reader sees: 1, 2, ..., or A, B, ...
+_LISTS = re.compile(
+  r'\\begin\s?\{(?:enumerate|itemize|tasks|choices|parts)\}'
+  r'\s?(?P<form>\[[^\]\n]{0,40}\])?'
+  r'|\\(?:item|task|choice|part)(?![a-zA-Z])(?!\s?\[)|<ol(?P<type>[^<>]{0,80})>'
+  r'|<li>',
+  re.IGNORECASE,
+)
+_LETTERED = re.compile(r'\\Alph|A[.)]|\(A|type=.?A')
+# [b](a)[/b] of forums; [B] alone is an option.
+_FORUM = re.compile(
+  r'\[(b|i|u|list|center|color|size|hide|quote)(?:=[^\[\]\n]{0,40})?\]'
+  r'|\[/(?:b|i|u|list|center|color|size|hide|quote)\]'
+)
 _GAPS = re.compile(
   r'\\(?:q?quad|,|;|:|!|>| )|\\[hv]space\*?\{[^{}]{0,12}\}|(?<!\\)~|&nbsp;'
   r'|\\(?:noindent|hfill|left|right|displaystyle)(?![a-zA-Z])'
@@ -59,7 +73,7 @@ _VERBS = (
 _ASK = re.compile(
   rf'\?|(?:\A ?|\n|[.?!:;,] |[$\])}}] ?'
   r'|\b(?:and|then|so|also|thus|hence|please|to) )'
-  rf'(?:{_VERBS})\b',
+  rf'(?:{_VERBS})\b(?!-)',
   re.IGNORECASE,
 )
 # Where drawings in words begin, and how they end.
@@ -94,9 +108,32 @@ def prepared(problem: str) -> Statement:
   if '\\' in text or '<' in text or '&' in text or '*' in text or '~' in text:
     text = _TAGS.sub('', text.replace('**', ''))
     text = _WRAPPED.sub(r'\1', text)
-    text = _GAPS.sub(' ', _BREAKS.sub('\n', _ITEM.sub(r'\n\1 ', text)))
+    text = _BREAKS.sub('\n', _ITEM.sub(r'\n\1 ', _numbered(text)))
+    text = _GAPS.sub(' ', text)
+  if '[/' in text:
+    text = _FORUM.sub('', text)
   text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
   return Statement(_BULLETS.sub('\n', text).strip(), drawings)
+
+
+def _numbered(text: str) -> str:
+  """The text with a label at each item of a list that has none."""
+  label, place = '(%s) ', 0
+  letters = False
+
+  def shown(match: re.Match) -> str:
+    nonlocal letters, place
+    if match['form'] is not None or match[0][:6].lower() == '\\begin':
+      letters, place = bool(_LETTERED.search(match['form'] or '')), 0
+      return '\n'
+    if match['type'] is not None:
+      letters, place = bool(_LETTERED.search(match['type'])), 0
+      return '\n'
+    place += 1
+    name = chr(ord('A') + place - 1) if letters and place <= 26 else place
+    return '\n' + label % name
+
+  return _LISTS.sub(shown, text)
 
 
 def _cut_drawings(text: str) -> tuple[str, tuple[str, ...]]:

@@ -18,7 +18,8 @@ class Row:
   answer: the reference answer, or a code task as JSON or by reference.
   source: name of the input that it came from.
   url: address of the problem, '' for none.
-  date: day on which it was published, YYYY-MM-DD, '' if unknown.
+  date: day on which it was published, YYYY-MM-DD, or only the month YYYY-MM or
+    the year YYYY; '' if unknown.
   starter: code that a program must begin with, '' for none.
   solutions: programs that its source accepted.
   wrong: programs that its source refused.

@@ -56,6 +56,8 @@ class Count(NamedTuple):
   failed: number of verdicts that failed.
   first_right: group of the right ones; None if there are none.
   others: other answers, the most frequent first.
+  most: votes that one other answer may have, where the judge took too long to
+    compare some; None if it is `top`.
   """
 
   asked: int
@@ -64,11 +66,17 @@ class Count(NamedTuple):
   failed: int
   first_right: Group | None
   others: tuple[Group, ...]
+  most: int | None = None
 
   @property
   def top(self) -> int:
     """Votes for the most frequent other answer."""
     return self.others[0].votes if self.others else 0
+
+  @property
+  def unsure(self) -> int:
+    """Votes against the reference that are not counted: verdicts failed."""
+    return self.failed + max((self.most or 0) - self.top, 0)
 
 
 class Rule(NamedTuple):
@@ -168,17 +176,21 @@ def is_decided(count: Count, rule: Rule) -> bool:
     return True
   if count.asked < rule.ask:
     return False
-  return len(count.right) >= count.top + count.failed + left
+  return len(count.right) >= count.top + count.unsure + left
 
 
 # --- counting ---------------------------------------------------------------
 
 
 class _Asking:
-  """The judge of a context, as votes.py asks it."""
+  """The judge of a context, as votes.py asks it.
+
+  late: keys of tasks for which the judge took too long.
+  """
 
   def __init__(self, judge: Any, component: Mapping[str, Any]):
     self._judge, self._component = judge, component
+    self.late: list[Any] = []
 
   def as_completed(
     self, tasks: Iterable[tuple[Any, str, str]]
@@ -187,6 +199,8 @@ class _Asking:
     pairs = [(response, answer) for _, response, answer in tasks]
     verdicts = self._judge(self._component, pairs) if pairs else []
     for (key, *_), verdict in zip(tasks, verdicts, strict=True):
+      if verdict.status == 'timeout':
+        self.late.append(key)
       yield key, verdict
 
 
@@ -233,7 +247,11 @@ def _count_some(
     ]
     for row in rows
   }
+  asking.late.clear()
   classes = votes.classes(asking, read, given)
+  late = collections.defaultdict(list)
+  for pair in asking.late:
+    late[pair.problem].append((pair.text, pair.head))
   return {
     row.id: _count(
       texts[row.id],
@@ -241,9 +259,27 @@ def _count_some(
       given[row.id],
       classes[row.id],
       read,
-    )
+    )._replace(most=_most(given[row.id], classes[row.id], late[row.id]))
     for row in rows
   }
+
+
+def _most(
+  given: Sequence[str | None],
+  classes: Sequence[int | None],
+  late: Sequence[tuple[str, str]],
+) -> int | None:
+  """The largest class if answers that were not compared were all equal."""
+  if not late:
+    return None
+  number = dict(zip(given, classes))
+  # A class -> the one that it may be.
+  merged = {c: c for c in classes if c is not None}
+  for pair in late:
+    one, other = (merged[number[text]] for text in pair)
+    merged = {c: one if m == other else m for c, m in merged.items()}
+  sizes = collections.Counter(merged[c] for c in classes if c is not None)
+  return max(sizes.values())
 
 
 def _count(
@@ -305,10 +341,10 @@ def fate(
     row, about=dict(row.about) | _about(attempts, count)
   )
   right, top = len(count.right), count.top
-  if right > top + count.failed:
+  if right > top + count.unsure:
     return values.kept(row)
   evidence = _evidence(row, count)
-  if count.failed and right + count.failed > top:
+  if right > top or (count.failed and right + count.failed > top):
     return values.Fate(values.UNDECIDED, row, 'judge failed', evidence)
   return values.Fate(values.DROPPED, row, _reason(count, rule), evidence)
 
