@@ -181,7 +181,8 @@ def recipe(order, first_difficulty):
   parquet = 'acereason_jax.data.sources:parquet'
   domains = dict(
     math=dict(
-      train_data=dict(fn=jsonl, path=MATH),
+      # Or Parquet, as curation writes it: train_data.path=DIR/rows.parquet.
+      train_data=dict(fn='acereason_jax.data.sources:file', path=MATH),
       heldout_data=dict(fn=parquet, path=AIME24),
     ),
     code=dict(

@@ -191,6 +191,17 @@ def test_parquet_gives_the_rows_of_the_same_jsonl(tmp_path):
   assert sources.parquet(path) == sources.jsonl(lines)
 
 
+def test_a_file_is_read_as_what_it_is(tmp_path):
+  lines = write_lines(tmp_path / 'a', dict(id='x', problem='p', answer='1'))
+  table = pyarrow.table(dict(id=['x'], problem=['p'], answer=['1']))
+  pyarrow.parquet.write_table(table, tmp_path / 'b')
+  assert sources.file(lines) == sources.file(tmp_path / 'b')
+  assert sources.file(lines) == sources.jsonl(lines)
+  (tmp_path / 'c').write_bytes(b'PAR1 and no more')
+  with pytest.raises(ValueError, match='not readable as Parquet'):
+    sources.file(tmp_path / 'c')
+
+
 def test_a_bad_parquet_row_or_file_is_named(tmp_path):
   path = tmp_path / 'a.parquet'
   table = pyarrow.table({'problem': ['a', 'b'], 'answer': ['1', None]})

@@ -22,6 +22,8 @@ from acereason_jax.data import (
 # The default `starter`: how a prompt presents a row's starter code.
 STARTER = '{starter}'
 
+# The first bytes of a Parquet file.
+_PARQUET = b'PAR1'
 # A source returns a list of these.
 Row = questions.Row
 # Sources without files; configs name all of them here.
@@ -57,6 +59,17 @@ def parquet(path: str | os.PathLike) -> list[Row]:
   return questions.unique(
     ((w, fields.row_of(w, record)) for w, record in found), path
   )
+
+
+def file(path: str | os.PathLike) -> list[Row]:
+  """Rows of a Parquet file, or of any other as JSON lines.
+
+  Raises:
+    ValueError: as `parquet` and `jsonl` do.
+  """
+  with records.opened(path) as opened:
+    is_parquet = opened.read(len(_PARQUET)) == _PARQUET
+  return parquet(path) if is_parquet else jsonl(path)
 
 
 def joined(sources: Sequence[Mapping[str, Any]]) -> list[Row]:
