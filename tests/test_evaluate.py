@@ -750,6 +750,15 @@ def test_a_bucket_and_a_strangers_folder(config, tmp_path, call):
   assert status == 1 and 'not the settings of an evaluation' in said
 
 
+def test_a_run_is_not_written_over(config, tmp_path, call):
+  run = tmp_path / 'run'
+  (run / 'checkpoints').mkdir(parents=True)
+  for words in ((), ('--dry_run',)):
+    status, said = call(f'--config={config()}', f'--out={run}', *words)
+    assert status == 1 and f'{run}: holds a training run; give anoth' in said
+  assert [p.name for p in run.rglob('*')] == ['checkpoints']
+
+
 def test_command_lines_that_cannot_be_read(call, config, whole):
   for words in (
     (),

@@ -92,6 +92,8 @@ def _content(path: str | os.PathLike) -> tuple[bytes, str]:
     raise FileNotFoundError(_absent(path))
   if os.path.isdir(path) and not os.path.exists(inside):
     raise FileNotFoundError(_absent(path))
+  if not os.path.lexists(path):
+    raise FileNotFoundError(f'{path}: no such folder; give what --out was')
   name = inside if os.path.isdir(path) else path
   with records.opened(name, MAX_BYTES) as file:
     content = file.read(MAX_BYTES + 1)
