@@ -98,7 +98,7 @@ _IDLE = {
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   """The values of the flags; ends with one line for a bad flag or config."""
   compares = any(word.partition('=')[0] == '--compare' for word in argv)
-  with from_flags.told(argv):
+  with from_flags.told(argv, 'evaluation.py'):
     args = command_line.parse(
       FLAGS,
       argv,

@@ -666,6 +666,7 @@ def test_a_context_that_is_too_short(refused):
     'c.benchmarks.long.max_tokens = 60',
     match='config.benchmarks.long.max_tokens=60: with the 8 tokens',
   )
+  refused('c.benchmarks.long.max_tokens = 60', match='; give at most 56')
   refused('c.window = 7', match='config.window=7')
 
 
@@ -707,7 +708,7 @@ def test_two_bos_tokens(refused, tmp_path, config, call):
   status, said = call(
     f'--config={config()}', f'--model={once}', '--out=x', '--dry_run'
   )
-  assert status == 0 and '7 tokens, 1 BOS' in said
+  assert status == 0 and '7 tokens, begins with 1 BOS and' in said
 
 
 def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
@@ -716,6 +717,13 @@ def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
     path = config(f'c.benchmarks.few.judges.parity.verify.fn = {fn!r}')
     status, said = call(f'--config={path}', f'--out={tmp_path}/{fn[:4]}')
     assert status == 1 and 'config.benchmarks.few.judges.parity' in said
+
+
+def test_a_source_without_its_package(refused):
+  refused(
+    "c.benchmarks.few.data.fn = 'files:aime'",
+    match="no such module; give 'acereason_jax.evaluation.files:aime'",
+  )
 
 
 def test_k_above_n(refused):
@@ -767,7 +775,11 @@ def test_command_lines_that_cannot_be_read(call, config, whole):
     ('--out=x',),
     ('--config=none.py', '--out=x'),
   ):
-    assert call(*words)[0] == exits.USAGE
+    status, said = call(*words)
+    assert status == exits.USAGE
+  assert "--config: No such file or directory: 'none.py'" in said
+  said = call(f'--config={config()}', '--config.sed=1', '--out=x')[1]
+  assert 'acereason_jax/config/evaluation.py has them all' in said
 
 
 def test_a_config_of_a_run(folder, tmp_path, call):

@@ -284,7 +284,7 @@ def test_rollouts_that_are_not_there_are_counted(place, call):
   out = place / 'out'
   words = config(place), f'--rollouts={file}', f'--out={out}'
   status, said = call(*words)
-  assert status == 0 and '8 rollouts not there yet' in ' '.join(said.split())
+  assert status == 0 and '4 of 12 rollouts given' in ' '.join(said.split())
 
 
 def test_a_judge_that_does_not_start_leaves_nothing(place, call):

@@ -102,8 +102,8 @@ def told(
   if not known:
     most = sum(r.limit for r in new)
     return [
-      f'{line}; tokens unknown until {EARLY_SHARE:.0%} of them have ended, at '
-      f'most {size(most)}',
+      f'{line}, at most {size(most)} tokens; an estimate follows when '
+      f'{EARLY_SHARE:.0%} of the rollouts have ended',
       _place(chips, device),
     ]
   tokens = sum(known) / len(known) * len(new)
@@ -135,4 +135,4 @@ def size(count: float) -> str:
 
 
 def _place(chips: int, device: str) -> str:
-  return f'on {chips} {device}' if chips else f'on {device}, without chips'
+  return f'on {chips} {device}' if chips else 'on the CPU'

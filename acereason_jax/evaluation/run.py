@@ -260,8 +260,12 @@ def _asked(job: Job, store: samples.Store) -> forecast.Asked:
 def _lines_before(job: Job, asked: forecast.Asked) -> Iterator[str]:
   """What is printed before anything is decoded."""
   for each in job.ready:
-    first = job.settings['about']['first_prompts']
-    yield prompts.told(each, first[each.benchmark.name])
+    name = each.benchmark.name
+    opening = prompts.opening(
+      job.prompts[name][0], job.files.tokenizer.bos_token_id
+    )
+    first = job.settings['about']['first_prompts'][name]
+    yield prompts.told(each, first, opening)
     if each.missing:
       yield problems.left_out(each)
   yield from forecast.told(
