@@ -134,12 +134,25 @@ def test_a_verdict_that_judged_replaces_one_that_failed(tmp_path):
     ([RIGHT], 'right', 2),
     ([ERROR], 'right', 3),
   ):
-    with opened(path) as store:
+    with opened(path, new=SETTINGS) as store:
       for verdict in verdicts:
         store.write_verdict('j', key, verdict)
-      assert store.verdicts['j'][key] == (status, failed)
-    with opened(path) as store:
-      assert store.verdicts['j'][key] == (status, failed)
+      assert store.verdicts['j'][key][:2] == (status, failed)
+    with opened(path, new=SETTINGS) as store:
+      assert store.verdicts['j'][key][:2] == (status, failed)
+
+
+def test_the_reason_for_no_answer_is_kept(tmp_path):
+  """Cut, and of 'unparsed' only; a later failure does not replace it."""
+  path, key = tmp_path / 'out', KEYS[0]
+  for verdict in (types.Verdict('unparsed', 'none' * 99, 0.1), ERROR):
+    with opened(path, new=SETTINGS) as store:
+      store.write_verdict('j', key, verdict)
+      assert store.verdicts['j'][key].reason == 'none' * 20
+    with opened(path, new=SETTINGS) as store:
+      assert store.verdicts['j'][key].reason == 'none' * 20
+  with opened(filled(tmp_path / 'other')) as store:
+    assert not any(found.reason for found in store.verdicts['j'].values())
 
 
 def test_two_writers_are_refused(tmp_path):

@@ -135,9 +135,9 @@ def _nearest(fn: str) -> str:
   """The source of this package that a name without its package means, or ''."""
   module, _, name = fn.partition(':')
   ours = f'{_SOURCES}.{module}'
-  if not module.isidentifier() or importlib.util.find_spec(module):
+  if not module.isidentifier() or not importlib.util.find_spec(ours):
     return ''
-  if not importlib.util.find_spec(ours):
+  if importlib.util.find_spec(module):
     return ''
   found = hasattr(importlib.import_module(ours), name)
   return f'{ours}:{name}' if found else ''

@@ -70,6 +70,9 @@ def check(results: Any, name: str) -> None:
       _OF_ROLLOUTS(results['rollouts'].get(bench), f'rollouts.{bench}')
       for judge, entry in judges.items():
         _consistent(entry, f'benchmarks.{bench}.{judge}')
+        # Earlier versions wrote none.
+        unread = entry.get('unread')
+        _OF_UNREAD(unread, f'benchmarks.{bench}.{judge}.unread')
   except _Wrong as e:
     got = ascii(e.value)[:_SHOWN_CHARS]
     path = terminal.one_line(e.path, _PATH_CHARS) or 'the file'
@@ -269,6 +272,7 @@ _ENTRY = _object_of(
     _object_of(value=_ANY, difference=_ANY, source=_TEXT, percentile=_RATE),
   ),
 )
+_OF_UNREAD = _or_null(_object_of(count=_COUNT, reason=_TEXT))
 _OF_BENCHMARK = _object_of(
   files=_map_of(_TEXT, _TEXT),
   problems=_COUNT,

@@ -170,11 +170,9 @@ def _about(
       f'estimated; 0 of {n:,} fits a solve rate of up to {bound}% (95%)'
     )
   reach = entry['rerun_error'] or 0
-  if (unread := (entry['unparsed'] or 0) - (entry['truncated'] or 0)) > reach:
-    yield (
-      f'{shown.percent(unread)}% or more of the responses ended without an '
-      'answer that the judge can read; look at verdicts/'
-    )
+  unread = entry.get('unread')
+  if unread and unread['count'] > reach * entry['judged']:
+    yield _unread(entry['judged'], unread['count'], unread['reason'])
   best = entry['if_truncated_right']
   if best is not None and best - entry['avg'] > reach:
     without = shown.percent(entry['if_truncated_left_out'])
@@ -192,6 +190,18 @@ def _about(
     yield many
   if entry['rating']:
     yield from _rating(entry)
+
+
+def _unread(judged: int, count: int, reason: str) -> str:
+  text = (
+    f'{count:,} of {_counted(judged, "response")} ended without an answer that '
+    'the judge can read'
+  )
+  if reason:
+    text += f', most often: {terminal.one_line(reason, 80)}'
+  if reason == 'no </think>':
+    return f'{text}; give the judge reasons=False if the model does not reason'
+  return f'{text}; look at verdicts/'
 
 
 def _lost(data: Mapping[str, Any], entry: _Entry, is_drawn: bool) -> str:
