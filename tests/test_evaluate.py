@@ -456,7 +456,9 @@ def test_what_another_took_is_expected(whole, config, tmp_path, call):
   assert status == 0 and '44 rollouts to draw, about ' in said
   tokens = results_of(whole)['cost']['tokens']
   assert f'about {tokens} tokens' in said
-  assert 'tokens unknown' in call(*words)[1]
+  assert (
+    'tokens; an estimate follows when 2% of the rollouts' in call(*words)[1]
+  )
   assert not (tmp_path / 'out').exists()
 
 
