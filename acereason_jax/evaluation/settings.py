@@ -48,7 +48,11 @@ def read(
     raise ValueError(f'{folder}: not a folder; {remedy}')
   content = storage.read(path, _MAX_BYTES)
   if content is None:
-    if holds := _strange(folder):
+    holds = _strange(folder)
+    if holds and path.exists():
+      # Another process of this evaluation has just written them.
+      return read(folder, remedy)
+    if holds:
       raise ValueError(f'{folder}: {holds}; {remedy}')
     return None
   try:
