@@ -259,13 +259,12 @@ def _asked(job: Job, store: samples.Store) -> forecast.Asked:
 
 def _lines_before(job: Job, asked: forecast.Asked) -> Iterator[str]:
   """What is printed before anything is decoded."""
+  about = job.settings['about']['first_prompts']
+  bos = job.files.tokenizer.bos_token_id
   for each in job.ready:
     name = each.benchmark.name
-    opening = prompts.opening(
-      job.prompts[name][0], job.files.tokenizer.bos_token_id
-    )
-    first = job.settings['about']['first_prompts'][name]
-    yield prompts.told(each, first, opening)
+    opening = prompts.opening(job.prompts[name][0], bos)
+    yield prompts.told(each, about[name], opening)
     if each.missing:
       yield problems.left_out(each)
   yield from forecast.told(
