@@ -263,17 +263,13 @@ def _lines_before(job: Job, asked: forecast.Asked) -> Iterator[str]:
   bos = job.files.tokenizer.bos_token_id
   for each in job.ready:
     name = each.benchmark.name
-    opening = prompts.opening(job.prompts[name][0], bos)
-    yield prompts.told(each, about[name], opening)
+    begins = prompts.opening(job.prompts[name][0], bos)
+    yield prompts.told(each, about[name], begins)
     if each.missing:
       yield problems.left_out(each)
-  yield from forecast.told(
-    asked,
-    job.earlier,
-    job.chips,
-    job.settings['about']['engine']['device'],
-    job.plan.price_per_chip_hour,
-  )
+  device = job.settings['about']['engine']['device']
+  price = job.plan.price_per_chip_hour
+  yield from forecast.told(asked, job.earlier, job.chips, device, price)
 
 
 def _judged(
