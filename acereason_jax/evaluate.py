@@ -77,6 +77,9 @@ FLAGS.string('compare', None, 'A, followed by B: two folders to compare.')
 FLAGS.boolean('anyway', False, 'Compare what was not evaluated alike.')
 together.define(FLAGS)
 
+_COMPARES = (
+  '--compare: give two folders, as in --compare evals/base evals/trained'
+)
 _MODES = ('show', 'compare', 'judge', 'rollouts')
 # Flags that would change nothing, by what the command does.
 _DRAWS = ('model', 'like', 'tokens', 'dry_run')
@@ -95,9 +98,13 @@ _IDLE = {
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   """The values of the flags; ends with one line for a bad flag or config."""
   compares = any(word.partition('=')[0] == '--compare' for word in argv)
-  with from_flags.told(argv):
+  with from_flags.told(argv, 'evaluation.py'):
     args = command_line.parse(
-      FLAGS, argv, __doc__, places=('other',) if compares else ()
+      FLAGS,
+      argv,
+      __doc__,
+      places=('other',) if compares else (),
+      usage=_COMPARES if compares else '',
     )
     # A file that is missing is reported only when its config is read.
     getattr(args.config, 'benchmarks', None)

@@ -32,7 +32,7 @@ PROMPTS = {
 
 def get_config(prompt=''):
   if prompt not in PROMPTS:
-    raise ValueError(f'prompt {prompt!r}: there is: 1.1')
+    raise ValueError(f'prompt {prompt!r}: give none, or 1.1')
   c = evaluation.get_config()
   # Temperature 0.6, top-p 0.95 and 32,768 tokens are the defaults [P 4.1].
   # To compare with a row of evaluation/published.py:
@@ -46,7 +46,7 @@ def get_config(prompt=''):
         'train-00000-of-00001.parquet',
       ),
     ),
-    # Fewer problems than these are refused.
+    # Any other number of problems is refused; 0 takes any.
     expect=30,
     # Rollouts of each problem. A later run with more goes on from these.
     n=64,

@@ -79,7 +79,7 @@ def code(name, source, paths, expect, n, prompt):
 def get_config(prompt='', contests=64, lcb=8, others=4):
   """`prompt` is '' or '1.1'; the numbers are rollouts of each problem."""
   if prompt not in aime24.PROMPTS:
-    raise ValueError(f'prompt {prompt!r}: there is: 1.1')
+    raise ValueError(f'prompt {prompt!r}: give none, or 1.1')
   ask = aime24.PROMPTS[prompt]
   c = evaluation.get_config()
   for name, (source, path, expect) in CONTESTS.items():

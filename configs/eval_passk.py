@@ -17,7 +17,7 @@ eval_paper = base.beside(__file__, 'eval_paper')
 
 def get_config(prompt=''):
   if prompt not in eval_aime24.PROMPTS:
-    raise ValueError(f'prompt {prompt!r}: there is: 1.1')
+    raise ValueError(f'prompt {prompt!r}: give none, or 1.1')
   c = evaluation.get_config()
   c.benchmarks.lcb_v6 = eval_paper.code(
     *('lcb_v6', 'livecodebench:lcb_v6', eval_paper.LCB_V6, 175, 1024),

@@ -287,6 +287,17 @@ def test_what_is_told():
     assert part in text, part
 
 
+@pytest.mark.parametrize('n, shows', [(1, False), (3, False), (4, True)])
+def test_few_rollouts_cannot_show_a_change(n, shows):
+  """0 of 3 and 3 of 3 have p = 2 / C(6, 3) = .1; 4 have 2 / C(8, 4) = .029."""
+  a = evaluated.results({'aime24': dict(a=0, b=0)}, n=n)
+  b = evaluated.results({'aime24': dict(a=n, b=0)}, n=n)
+  text = told(compared(a, b))
+  line = f'each): cannot show with {n} rollouts a problem'
+  assert (line in text) is not shows
+  assert ('1 up' in text) is shows
+
+
 def answer(a, b, lines=2, **kwargs):
   found = compare_table.told(compared(a, b, **kwargs))
   assert found[lines] == '', found
@@ -315,6 +326,19 @@ def test_the_first_two_lines_are_the_answer():
   assert second.startswith('It could be luck: p ') and second.endswith(
     'Clear would be some 6.6 points or more.'
   )
+
+
+def test_what_differs_is_told_in_words():
+  a, b = both()
+  for each, end in ((a, '<user>\x1b1?'), (b, '<think>\n')):
+    data = each['data']['aime24']
+    data.update(prompts=end, first_prompt=dict(ends=end))
+  b['sampling']['temperature'] = None
+  refused(a, b, 'sampling.temperature: 0.6 in A, unknown in B')
+  ends = r"the first ends '<user>\x1b1?' in A, '<think>\n' in B"
+  refused(a, b, f'aime24: the prompts differ: {ends}')
+  b['data']['aime24']['first_prompt']['ends'] = 7
+  refused(a, b, 'aime24.prompts: <user>')
 
 
 def test_few_problems_cannot_tell():
@@ -491,7 +515,7 @@ def test_what_is_no_results(tmp_path, content, match):
 def test_absent_results_are_one_line(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'holds no results\.json; give'):
     reading.read(tmp_path)
-  with pytest.raises(ValueError, match='cannot be read: No such file'):
+  with pytest.raises(FileNotFoundError, match='none: no such folder; give'):
     reading.read(tmp_path / 'none')
   with (tmp_path / 'results.json').open('wb') as file:
     file.truncate(reading.MAX_BYTES + 1)

@@ -152,7 +152,7 @@ def test_the_sums_are_asked_as_training_asks_and_never_trained_on():
   'name', ['eval_aime24', 'eval_paper', 'eval_quick', 'eval_passk']
 )
 def test_another_prompt_is_one_line(name):
-  with pytest.raises(ValueError, match=r"prompt '2\.0': there is: 1\.1"):
+  with pytest.raises(ValueError, match=r"prompt '2\.0': give none, or 1\.1"):
     tiny.shipped(name).get_config('2.0')
 
 

@@ -456,7 +456,9 @@ def test_what_another_took_is_expected(whole, config, tmp_path, call):
   assert status == 0 and '44 rollouts to draw, about ' in said
   tokens = results_of(whole)['cost']['tokens']
   assert f'about {tokens} tokens' in said
-  assert 'tokens unknown' in call(*words)[1]
+  assert (
+    'tokens; an estimate follows when 2% of the rollouts' in call(*words)[1]
+  )
   assert not (tmp_path / 'out').exists()
 
 
@@ -666,6 +668,7 @@ def test_a_context_that_is_too_short(refused):
     'c.benchmarks.long.max_tokens = 60',
     match='config.benchmarks.long.max_tokens=60: with the 8 tokens',
   )
+  refused('c.benchmarks.long.max_tokens = 60', match='; give at most 56')
   refused('c.window = 7', match='config.window=7')
 
 
@@ -707,7 +710,7 @@ def test_two_bos_tokens(refused, tmp_path, config, call):
   status, said = call(
     f'--config={config()}', f'--model={once}', '--out=x', '--dry_run'
   )
-  assert status == 0 and '7 tokens, 1 BOS' in said
+  assert status == 0 and '7 tokens, begins with 1 BOS and' in said
 
 
 def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
@@ -716,6 +719,13 @@ def test_a_judge_that_does_not_exist(config, tmp_path, call, monkeypatch):
     path = config(f'c.benchmarks.few.judges.parity.verify.fn = {fn!r}')
     status, said = call(f'--config={path}', f'--out={tmp_path}/{fn[:4]}')
     assert status == 1 and 'config.benchmarks.few.judges.parity' in said
+
+
+def test_a_source_without_its_package(refused):
+  refused(
+    "c.benchmarks.few.data.fn = 'files:aime'",
+    match="no such module; give 'acereason_jax.evaluation.files:aime'",
+  )
 
 
 def test_k_above_n(refused):
@@ -750,6 +760,15 @@ def test_a_bucket_and_a_strangers_folder(config, tmp_path, call):
   assert status == 1 and 'not the settings of an evaluation' in said
 
 
+def test_a_run_is_not_written_over(config, tmp_path, call):
+  run = tmp_path / 'run'
+  (run / 'checkpoints').mkdir(parents=True)
+  for words in ((), ('--dry_run',)):
+    status, said = call(f'--config={config()}', f'--out={run}', *words)
+    assert status == 1 and f'{run}: holds a training run; give anoth' in said
+  assert [p.name for p in run.rglob('*')] == ['checkpoints']
+
+
 def test_command_lines_that_cannot_be_read(call, config, whole):
   for words in (
     (),
@@ -758,7 +777,11 @@ def test_command_lines_that_cannot_be_read(call, config, whole):
     ('--out=x',),
     ('--config=none.py', '--out=x'),
   ):
-    assert call(*words)[0] == exits.USAGE
+    status, said = call(*words)
+    assert status == exits.USAGE
+  assert "--config: No such file or directory: 'none.py'" in said
+  said = call(f'--config={config()}', '--config.sed=1', '--out=x')[1]
+  assert 'acereason_jax/config/evaluation.py has them all' in said
 
 
 def test_a_config_of_a_run(folder, tmp_path, call):

@@ -284,7 +284,7 @@ def test_rollouts_that_are_not_there_are_counted(place, call):
   out = place / 'out'
   words = config(place), f'--rollouts={file}', f'--out={out}'
   status, said = call(*words)
-  assert status == 0 and '8 rollouts not there yet' in ' '.join(said.split())
+  assert status == 0 and '4 of 12 rollouts given' in ' '.join(said.split())
 
 
 def test_a_judge_that_does_not_start_leaves_nothing(place, call):
@@ -354,6 +354,28 @@ def test_what_cannot_be_judged_is_one_line(place, call):
     ((f'--judge={place}/none',), 'none'),
     ((f'--judge={place}/data.jsonl',), 'data.jsonl'),
     ((f'--show={place}',), 'results.json'),
+    ((f'--show={place}/no',), 'no: no such folder; give what --out was'),
+    (('--compare', place / 'no', place), 'no: no such folder; give what'),
   ):
     status, said = call(*words)
     assert status == 1 and part in said
+
+
+def test_two_folders_are_compared(judged, call):
+  for words in (('--compare', judged), ('--compare', judged, judged, judged)):
+    status, said = call(*words)
+    assert status == exits.USAGE
+    assert 'give two folders, as in --compare evals/base evals/trained' in said
+
+
+def test_a_run_is_not_written_over(place, call):
+  run = place / 'run'
+  (run / 'checkpoints').mkdir(parents=True)
+  (run / 'config.json').write_text('of the run')
+  before = sorted(run.rglob('*'))
+  rollouts = f'--rollouts={place}/r.jsonl'
+  for words in ((rollouts, f'--out={run}'), (f'--judge={run}',)):
+    status, said = call(config(place), *words)
+    assert status == 1 and f'{run}: holds a training run; give' in said
+  assert sorted(run.rglob('*')) == before
+  assert (run / 'config.json').read_text() == 'of the run'

@@ -134,12 +134,25 @@ def test_a_verdict_that_judged_replaces_one_that_failed(tmp_path):
     ([RIGHT], 'right', 2),
     ([ERROR], 'right', 3),
   ):
-    with opened(path) as store:
+    with opened(path, new=SETTINGS) as store:
       for verdict in verdicts:
         store.write_verdict('j', key, verdict)
-      assert store.verdicts['j'][key] == (status, failed)
-    with opened(path) as store:
-      assert store.verdicts['j'][key] == (status, failed)
+      assert store.verdicts['j'][key][:2] == (status, failed)
+    with opened(path, new=SETTINGS) as store:
+      assert store.verdicts['j'][key][:2] == (status, failed)
+
+
+def test_the_reason_for_no_answer_is_kept(tmp_path):
+  """Cut, and of 'unparsed' only; a later failure does not replace it."""
+  path, key = tmp_path / 'out', KEYS[0]
+  for verdict in (types.Verdict('unparsed', 'none' * 99, 0.1), ERROR):
+    with opened(path, new=SETTINGS) as store:
+      store.write_verdict('j', key, verdict)
+      assert store.verdicts['j'][key].reason == 'none' * 20
+    with opened(path, new=SETTINGS) as store:
+      assert store.verdicts['j'][key].reason == 'none' * 20
+  with opened(filled(tmp_path / 'other')) as store:
+    assert not any(found.reason for found in store.verdicts['j'].values())
 
 
 def test_two_writers_are_refused(tmp_path):
@@ -208,6 +221,33 @@ def test_a_kill_before_the_settings_is_a_new_folder(tmp_path):
     assert store.settings == SETTINGS
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path):
+  """A run's, a user's, or one with something beside empty samples."""
+  for name, said in (
+    ('run/checkpoints/3/meta.json', 'holds a training run; give another'),
+    ('notes/a.txt', "holds a.txt, which is no evaluation's; give another"),
+    ('config/config.json', 'holds config.json, which is no evaluation'),
+    ('other/samples/step_3.json', 'holds samples, which is no evaluation'),
+  ):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    folder = tmp_path / path.relative_to(tmp_path).parts[0]
+    with pytest.raises(ValueError, match=said):
+      opened(folder, new=SETTINGS).__enter__()
+    assert not (folder / 'settings.json').exists()
+    with pytest.raises(ValueError, match='; give it'):
+      settings.read(folder, 'give it')
+
+
+def test_what_a_start_leaves_early_is_no_obstacle(tmp_path):
+  assert settings.read(tmp_path) is None
+  (tmp_path / 'samples').mkdir()
+  for name in ('samples/3.jsonl', '.settings.json.0a.partial', 'stacks-0.txt'):
+    (tmp_path / name).touch()
+  assert settings.read(tmp_path) is None
+
+
 @pytest.mark.parametrize(
   'change', [dict(index=-1), dict(index=True), dict(length=-1)]
 )
@@ -274,6 +314,22 @@ def test_every_difference_is_named(tmp_path):
     assert part in str(e.value)
   with pytest.raises(ValueError, match=r'--judge=.* asks the judges anew'):
     merged(tmp_path, judges={'a.j': dict(fn='m:h')})
+
+
+def test_another_model_is_named(tmp_path):
+  def of_model(digest, name, step=None):
+    told = dict(SETTINGS['about'], model=dict(name=name, step=step))
+    return dict(SETTINGS, model=dict(files=digest), about=told)
+
+  old = of_model('1', 'smollm2-135m')
+  for new, said in (
+    (of_model('2', 'runs/a', 18), 'smollm2-135m, not of runs/a, step 18;'),
+    (of_model('2', 'smollm2-135m'), 'smollm2-135m whose files were others;'),
+  ):
+    with pytest.raises(ValueError, match=f'holds rollouts of {said} give anot'):
+      settings.merged(tmp_path, old, new)
+  moved = settings.merged(tmp_path, old, of_model('1', 'models/smollm2'))
+  assert moved['about']['model']['name'] == 'models/smollm2'
 
 
 def test_only_the_number_of_rollouts_may_grow(tmp_path):

@@ -400,11 +400,15 @@ def test_what_the_average_is_not_over_is_told():
 
 def test_responses_without_an_answer_are_told():
   outcomes = [
-    evaluated.outcome(id, i, 'right' if i else 'unparsed')
+    evaluated.outcome(id, i, 'unparsed', ('length', 'stop')[i])._replace(
+      reasons=dict(strict='no </think>')
+    )
+    if i < 2
+    else evaluated.outcome(id, i)
     for id in 'ab'
     for i in range(4)
   ]
-  found = evaluated.results({'aime24': dict(a=3, b=3)}, n=4)
+  found = evaluated.results({'aime24': dict(a=2, b=2)}, n=4)
   entry = evaluated.scores.score(
     evaluated.benchmark(n=4),
     'strict',
@@ -416,6 +420,10 @@ def test_responses_without_an_answer_are_told():
     json.dumps(entry | dict(published=None))
   )
   text = ' '.join(' '.join(told(found)).split())
-  assert '25.0% or more of the responses ended without an answer' in text
-  # Both m are 3/4: nothing tells of other problems.
+  # The truncated ones are not among them.
+  assert (
+    '2 of 8 responses ended without an answer that the judge can read, most '
+    'often: no </think>; give the judge reasons=False'
+  ) in text
+  # Both m are 2/4: nothing tells of other problems.
   assert entry['interval'] is None and row_of(told(found), 'strict')[5] == '-'

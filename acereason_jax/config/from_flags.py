@@ -6,6 +6,7 @@ imported, so that a launcher can read a config too.
 
 import contextlib
 import pathlib
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -16,11 +17,11 @@ from ml_collections import config_flags
 from acereason_jax.config import renamed
 from acereason_jax.console import command_line
 
-NO_FIELD = (
-  'no such field; acereason_jax/config/base.py has them all (evaluation.py '
-  'those of an evaluation), and an argument of a component is given with its '
-  'whole dict: --config.X="{\'fn\': ...}"'
-)
+# The other kind of config, which a user may have confused with it.
+_OTHERS = {
+  'base.py': 'evaluation.py those of an evaluation',
+  'evaluation.py': 'base.py those of a run',
+}
 _PACKAGE = str(pathlib.Path(__file__).parent.parent)
 
 
@@ -57,20 +58,34 @@ def read(argv: Sequence[str]) -> ml_collections.ConfigDict:
 
 
 @contextlib.contextmanager
-def told(argv: Sequence[str]) -> Iterator[None]:
-  """Ends the command with one line if the config of `argv` cannot be read."""
+def told(argv: Sequence[str], file: str = 'base.py') -> Iterator[None]:
+  """Ends the command with one line if the config of `argv` cannot be read.
+
+  `file` of this folder has the fields of the command's configs.
+  """
   try:
     yield
   except OSError as e:
-    raise command_line.refused(e) from e
+    # ml_collections puts the system's error last.
+    *_, reason = str(e).splitlines()
+    reason = re.sub(r'\[Errno \d+\] ', '', reason.strip())
+    raise command_line.refused(f'--config: {reason}') from e
   except (AttributeError, KeyError) as e:
     reason = e
     while isinstance(reason, Exception) and reason.args:
       reason = reason.args[0]  # ml_collections wraps errors.
     reason = reason if str(reason) else type(reason).__name__
     reason = ' '.join(str(reason).partition('Other fields')[0].split())
-    remedy = renamed.hint(reason, argv) or NO_FIELD
+    remedy = renamed.hint(reason, argv) or _no_field(file)
     raise command_line.refused(f'{_place_of(e)}: {reason}', remedy) from e
+
+
+def _no_field(file: str) -> str:
+  return (
+    f'no such field; acereason_jax/config/{file} has them all '
+    f'({_OTHERS[file]}), and an argument of a component is given with its '
+    'whole dict: --config.X="{\'fn\': ...}"'
+  )
 
 
 def path(values: flags.FlagValues) -> str:

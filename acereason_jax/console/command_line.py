@@ -61,6 +61,7 @@ def parse(
   argv: Sequence[str],
   about: str,
   places: Sequence[str] = (),
+  usage: str = '',
 ) -> types.SimpleNamespace:
   """The values of flags, and of the arguments that have no flag, by name.
 
@@ -70,6 +71,7 @@ def parse(
     about: what --help shows above the flags, the module's docstring.
     places: names of the arguments without a flag, all required, in order; they
       may stand between flags.
+    usage: the line for another number of them; '' makes one.
 
   Raises:
     SystemExit: after --help, or one line for a command line that is wrong.
@@ -83,6 +85,8 @@ def parse(
   try:
     _, *given = known.values(argv)
     if len(given) != len(places):
+      if usage:
+        raise flags.Error(usage)
       expected = ' '.join(place.upper() for place in places) or 'none'
       raise flags.Error(
         f'got {len(given)} arguments without a flag, expected {expected}'

@@ -19,6 +19,7 @@ from acereason_jax.evaluation import (
 )
 
 _WORK_SECONDS = 1.0
+_WHAT_WAS = 'give what --out was'
 _ENGINE = ('dtype', 'kv_dtype', 'window', 'device', 'jax')
 
 
@@ -49,10 +50,8 @@ def judge(
   """
   with stop.interruptible(), exits.one_line_for(ValueError, OSError):
     folder = samples.folder_at(out, '--judge')
-    if (old := settings.read(folder)) is None:
-      raise ValueError(
-        f'--judge={out}: holds no evaluation; give what --out was'
-      )
+    if (old := settings.read(folder, _WHAT_WAS)) is None:
+      raise ValueError(f'--judge={out}: holds no evaluation; {_WHAT_WAS}')
     plan = _as_asked(plan, old, out)
     ready = problems.read(plan, old)
     chosen = _chosen(plan, names)

@@ -114,7 +114,12 @@ def _differing(
     mine, others = a['data'][name], b['data'][name]
     # One file may give several sets of tests.
     for field in ('files', 'prompts', 'answers', 'max_tokens'):
-      if mine[field] != others[field]:
+      if mine[field] == others[field]:
+        continue
+      ends = [_end(each) for each in (mine, others)]
+      if field == 'prompts' and all(ends):
+        yield f'{name}: the prompts differ: {_ends(ends)}'
+      else:
         yield _unlike(f'{name}.{field}', mine[field], others[field])
     for judge in judges:
       key = f'{name}.{judge}'
@@ -131,9 +136,24 @@ def _unequal(
       yield _unlike(f'{what}.{field}', mine.get(field), others.get(field))
 
 
+def _end(data: Mapping[str, Any]) -> str:
+  """The end of the first prompt; '' if it is unknown, as in a stranger's."""
+  match data.get('first_prompt'):
+    case {'ends': str(text)}:
+      return ascii(text[-_SHOWN_CHARS:])
+  return ''
+
+
+def _ends(ends: Sequence[str]) -> str:
+  if ends[0] == ends[1]:
+    return f'the first ends {ends[0]} in both'
+  return f'the first ends {ends[0]} in A, {ends[1]} in B'
+
+
 def _unlike(what: str, mine: Any, others: Any) -> str:
   words = [
-    terminal.one_line(str(each), _SHOWN_CHARS) for each in (mine, others)
+    'unknown' if each is None else terminal.one_line(str(each), _SHOWN_CHARS)
+    for each in (mine, others)
   ]
   what = terminal.one_line(what, 2 * _SHOWN_CHARS)
   return f'{what}: {words[0]} in A, {words[1]} in B'

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax.console import terminal
-from acereason_jax.evaluation import shown
+from acereason_jax.evaluation import pairs, shown
 
 _HEADER = ('', '', 'n', 'A', 'B', 'B-A', 'rerun', 'problems', 'p')
 _LEGEND = (
@@ -13,7 +13,7 @@ _LEGEND = (
   'for other problems like these. p: how often luck alone gives a difference '
   'as large (random signs of the differences; for unequal numbers of rollouts, '
   'also rollouts dealt anew). least: the smallest difference that as many '
-  'problems and rollouts show in 80% of all runs.'
+  'problems and rollouts show, at a level of 5%, in 80% of all runs.'
 )
 # A difference is clear if luck alone gives one as large this rarely.
 _CLEAR = 0.05
@@ -168,11 +168,9 @@ def _rows(comparison: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _numbers(found: _Judged) -> list[str]:
-  ks = [shown.mean(found[side]['k']) for side in 'ab']
-  k = ks[0] if ks[0] == ks[1] else '/'.join(ks)
   marks = ['!' if found[side]['marked'] else '' for side in 'ab']
   return [
-    f'{shown.count(found["problems"])}x{k}',
+    f'{shown.count(found["problems"])}x{_k(found)}',
     shown.percent(found['a']['avg']) + marks[0],
     shown.percent(found['b']['avg']) + marks[1],
     shown.points(found['difference']),
@@ -182,12 +180,18 @@ def _numbers(found: _Judged) -> list[str]:
   ]
 
 
+def _k(found: _Judged) -> str:
+  """Rollouts of each problem: '64', or '64/16' of A and of B."""
+  ks = [shown.mean(found[side]['k']) for side in 'ab']
+  return ks[0] if ks[0] == ks[1] else '/'.join(ks)
+
+
 def _about(name: str, each: Mapping[str, Any]) -> Iterator[str]:
   """The headline judge's problems, curves and lengths."""
   found = each['judges'][each['headline']]
   yield ''
   yield from shown.wrapped(f'{name} {each["headline"]}', indent=2)
-  yield from _flips(found['flips'])
+  yield from _flips(found)
   yield from _newly('newly solved', 'A', found['newly_solved'])
   yield from _newly('newly lost', 'B', found['newly_lost'])
   never = found['never']
@@ -210,7 +214,16 @@ def _lengths(found: _Judged) -> str:
   return f'  tokens: {", ".join(sizes)}; truncated {cut[0]}% -> {cut[1]}%'
 
 
-def _flips(flips: Mapping[str, Any]) -> Iterator[str]:
+def _flips(found: _Judged) -> Iterator[str]:
+  flips = found['flips']
+  tries = {(x['a'][1], x['b'][1]) for x in found['solve_rates']}
+  if not any(pairs.flips([a], [0], [b], [b]).up for a, b in tries):
+    yield from shown.wrapped(
+      f'  changed (Fisher p <= .05 each): cannot show with {_k(found)} '
+      'rollouts a problem',
+      indent=4,
+    )
+    return
   text = (
     f'  changed (Fisher p <= .05 each): {len(flips["up"])} up, '
     f'{flips["expected_up"]:.1f} expected by luck; '

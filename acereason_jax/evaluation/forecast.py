@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax import types
-from acereason_jax.evaluation import values
+from acereason_jax.evaluation import shown, values
 from acereason_jax.rollout import requests
 
 # Share of the rollouts whose lengths are told if nothing was known before.
@@ -102,12 +102,12 @@ def told(
   if not known:
     most = sum(r.limit for r in new)
     return [
-      f'{line}; tokens unknown until {EARLY_SHARE:.0%} of them have ended, at '
-      f'most {size(most)}',
+      f'{line}, at most {shown.size(most)} tokens; an estimate follows when '
+      f'{EARLY_SHARE:.0%} of the rollouts have ended',
       _place(chips, device),
     ]
   tokens = sum(known) / len(known) * len(new)
-  line += f', about {size(tokens)} tokens'
+  line += f', about {shown.size(tokens)} tokens'
   place = _place(chips, device)
   if chips and earlier.tokens_per_chip_hour:
     hours = tokens / earlier.tokens_per_chip_hour
@@ -122,17 +122,9 @@ def early(lengths: Sequence[int], total: int) -> str:
   mean = sum(lengths) / len(lengths)
   return (
     f'the first {len(lengths):,} rollouts have {mean:,.0f} tokens on average: '
-    f'at least {size(mean * total)} in all, because short ones end first'
+    f'at least {shown.size(mean * total)} in all, because short ones end first'
   )
 
 
-def size(count: float) -> str:
-  """'42.5 M' or '812'."""
-  for unit, name in ((1e9, ' G'), (1e6, ' M'), (1e3, ' K')):
-    if count >= unit:
-      return f'{count / unit:,.1f}{name}'
-  return f'{count:,.0f}'
-
-
 def _place(chips: int, device: str) -> str:
-  return f'on {chips} {device}' if chips else f'on {device}, without chips'
+  return f'on {chips} {device}' if chips else 'on the CPU'

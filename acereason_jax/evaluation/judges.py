@@ -195,9 +195,9 @@ class Judging:
     failed = [
       Asked(key, judge)
       for judge, found in self._store.verdicts.items()
-      for key, (status, tries) in found.items()
-      if status in ('timeout', 'error')
-      and tries < TRIES
+      for key, verdict in found.items()
+      if verdict.status in ('timeout', 'error')
+      and verdict.failed < TRIES
       and key in self._store.own
       and key[:2] in self._answers
       and judge in self._judges[key.benchmark]

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from acereason_jax.data import questions, references, sources
 from acereason_jax.evaluation import settings, values
 from acereason_jax.verifiers.pool import pool as pool_lib
 
+_SOURCES = 'acereason_jax.evaluation'
 _SHOWN = 3
 _SHOWN_CHARS = 100
 _QUESTION_CHARS = 1 << 20
@@ -83,6 +85,10 @@ def load(benchmark: values.Benchmark) -> Ready:
       more or fewer problems than expected.
   """
   where = f'config.benchmarks.{benchmark.name}'
+  if near := _nearest(benchmark.data['fn']):
+    raise ValueError(
+      f'{where}.data.fn={benchmark.data["fn"]!r}: no such module; give {near!r}'
+    )
   try:
     loaded = resolve.build(benchmark.data, f'{where}.data')
   except (ValueError, OSError) as e:
@@ -123,6 +129,18 @@ def load(benchmark: values.Benchmark) -> Ready:
     sources.digest(rows),
     loaded.humans,
   )
+
+
+def _nearest(fn: str) -> str:
+  """The source of this package that a name without its package means, or ''."""
+  module, _, name = fn.partition(':')
+  ours = f'{_SOURCES}.{module}'
+  if not module.isidentifier() or not importlib.util.find_spec(ours):
+    return ''
+  if importlib.util.find_spec(module):
+    return ''
+  found = hasattr(importlib.import_module(ours), name)
+  return f'{ours}:{name}' if found else ''
 
 
 def _check(problem: values.Problem, where: str) -> None:

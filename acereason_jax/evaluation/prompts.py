@@ -93,21 +93,33 @@ def window(
         f'{count} tokens; give at least that, or 0'
       )
     if count + bench.max_tokens > context:
+      remedy = 'give shorter prompts'
+      if count < context:
+        remedy = f'give at most {context - count}'
       raise ValueError(
         f'config.benchmarks.{bench.name}.max_tokens={bench.max_tokens}: with '
         f'the {count} tokens of prompt {prompt.id!r:.100} longer than the '
-        f'context of {model}, {context}; lower it'
+        f'context of {model}, {context}; {remedy}'
       )
     longest = max(longest, count)
   return plan.window or longest
 
 
-def told(ready: problems.Ready, first: Mapping[str, Any]) -> str:
-  """The line for a benchmark: its problems and its first prompt."""
-  bos = 'no BOS token' if first['bos'] is None else f'{first["bos"]} BOS'
+def opening(prompt: types.Prompt, bos: int | None) -> int:
+  """Number of BOS tokens that a prompt begins with."""
+  others = np.flatnonzero(prompt.tokens != bos)
+  return int(others[0]) if len(others) else len(prompt.tokens)
+
+
+def told(ready: problems.Ready, first: Mapping[str, Any], opening: int) -> str:
+  """The line for a benchmark: its problems and how its first prompt begins.
+
+  `opening` is the number of BOS tokens that it begins with.
+  """
+  bos = f'{opening} BOS' if opening else 'no BOS token'
   return (
     f'{ready.benchmark.name}: {problems.counted(ready)} problems x '
     f'{ready.benchmark.n}; the first prompt, '
     f'{terminal.one_line(first["id"], LAST_CHARS)}, has {first["tokens"]} '
-    f'tokens, {bos}, and ends {first["ends"]!a}'
+    f'tokens, begins with {bos} and ends {first["ends"]!a}'
   )

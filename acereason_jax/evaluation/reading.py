@@ -70,6 +70,9 @@ def check(results: Any, name: str) -> None:
       _OF_ROLLOUTS(results['rollouts'].get(bench), f'rollouts.{bench}')
       for judge, entry in judges.items():
         _consistent(entry, f'benchmarks.{bench}.{judge}')
+        # Earlier versions wrote none.
+        unread = entry.get('unread')
+        _OF_UNREAD(unread, f'benchmarks.{bench}.{judge}.unread')
   except _Wrong as e:
     got = ascii(e.value)[:_SHOWN_CHARS]
     path = terminal.one_line(e.path, _PATH_CHARS) or 'the file'
@@ -92,6 +95,8 @@ def _content(path: str | os.PathLike) -> tuple[bytes, str]:
     raise FileNotFoundError(_absent(path))
   if os.path.isdir(path) and not os.path.exists(inside):
     raise FileNotFoundError(_absent(path))
+  if not os.path.lexists(path):
+    raise FileNotFoundError(f'{path}: no such folder; give what --out was')
   name = inside if os.path.isdir(path) else path
   with records.opened(name, MAX_BYTES) as file:
     content = file.read(MAX_BYTES + 1)
@@ -267,6 +272,7 @@ _ENTRY = _object_of(
     _object_of(value=_ANY, difference=_ANY, source=_TEXT, percentile=_RATE),
   ),
 )
+_OF_UNREAD = _or_null(_object_of(count=_COUNT, reason=_TEXT))
 _OF_BENCHMARK = _object_of(
   files=_map_of(_TEXT, _TEXT),
   problems=_COUNT,

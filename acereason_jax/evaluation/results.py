@@ -116,6 +116,11 @@ def told(
         for judge in each.benchmark.judges
         if (each.benchmark.name, judge) in voting
       },
+      {
+        judge: found.reason
+        for judge in each.benchmark.judges
+        if (found := store.verdicts[judge].get(key)) and found.reason
+      },
     ]
     for each in ready
     for key, kept in _of(store, each)

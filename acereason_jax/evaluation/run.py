@@ -259,18 +259,17 @@ def _asked(job: Job, store: samples.Store) -> forecast.Asked:
 
 def _lines_before(job: Job, asked: forecast.Asked) -> Iterator[str]:
   """What is printed before anything is decoded."""
+  about = job.settings['about']['first_prompts']
+  bos = job.files.tokenizer.bos_token_id
   for each in job.ready:
-    first = job.settings['about']['first_prompts']
-    yield prompts.told(each, first[each.benchmark.name])
+    name = each.benchmark.name
+    begins = prompts.opening(job.prompts[name][0], bos)
+    yield prompts.told(each, about[name], begins)
     if each.missing:
       yield problems.left_out(each)
-  yield from forecast.told(
-    asked,
-    job.earlier,
-    job.chips,
-    job.settings['about']['engine']['device'],
-    job.plan.price_per_chip_hour,
-  )
+  device = job.settings['about']['engine']['device']
+  price = job.plan.price_per_chip_hour
+  yield from forecast.told(asked, job.earlier, job.chips, device, price)
 
 
 def _judged(

@@ -25,6 +25,7 @@ import math
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -34,6 +35,7 @@ from acereason_jax.evaluation import settings
 
 # A rollout of 32K tokens takes 1 MB with its tokens and their logps.
 _MAX_LINE_BYTES = 64 << 20
+_REASON_CHARS = 80
 _FILE = re.compile(r'(\d+)\.jsonl')
 _STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
 
@@ -70,10 +72,12 @@ class Found(NamedTuple):
 
   status: its status; one that judged replaces one that failed.
   failed: number of verdicts on this rollout that failed.
+  reason: why it holds no answer, cut; '' for other statuses.
   """
 
   status: types.Status
   failed: int
+  reason: str = ''
 
 
 class Store:
@@ -160,7 +164,8 @@ class Store:
     if number := self._round(judge, key.benchmark):
       record['round'] = number
     self._write(f'verdicts/{judge}', record)
-    self._learn(judge, key, verdict.status, verdict.seconds)
+    reason = _reason(verdict.status, verdict.detail)
+    self._learn(judge, key, verdict.status, verdict.seconds, reason)
 
   def text(self, key: Key) -> str:
     """The text of one of `own`."""
@@ -236,20 +241,25 @@ class Store:
     for judge in self.verdicts:
       for path in _files(self.folder / 'verdicts' / judge):
         for _, record, _ in _lines(path):
-          key, status, seconds = _verdict(f'{path}', record)
+          key, *verdict = _verdict(f'{path}', record)
           current = self._round(judge, key.benchmark)
           if record.get('round', 0) == current and self.is_mine(*key[:2]):
-            self._learn(judge, key, status, seconds)
+            self._learn(judge, key, *verdict)
 
   def _learn(
-    self, judge: str, key: Key, status: types.Status, seconds: float
+    self,
+    judge: str,
+    key: Key,
+    status: types.Status,
+    seconds: float,
+    reason: str,
   ) -> None:
     before = self.verdicts[judge].get(key)
     failed = status in ('timeout', 'error')
     count = (before.failed if before else 0) + failed
     if before and before.status not in ('timeout', 'error'):
-      status = before.status
-    self.verdicts[judge][key] = Found(status, count)
+      status, reason = before.status, before.reason
+    self.verdicts[judge][key] = Found(status, count, reason)
     self.judge_seconds += seconds
 
 
@@ -325,7 +335,7 @@ def _sample(where: str, record: Mapping[str, Any]) -> tuple[Key, Kept]:
 
 def _verdict(
   where: str, record: Mapping[str, Any]
-) -> tuple[Key, types.Status, float]:
+) -> tuple[Key, types.Status, float, str]:
   match record:
     case {
       'benchmark': str(benchmark),
@@ -334,8 +344,14 @@ def _verdict(
       'status': str(status),
       'seconds': float() | int() as seconds,
     } if status in _STATUSES and _is_count(index) and 0 <= seconds < math.inf:
-      return Key(benchmark, name, index), status, float(seconds)
+      reason = _reason(status, str(record.get('detail', '')))
+      return Key(benchmark, name, index), status, float(seconds), reason
   raise ValueError(f'{where}: holds a line that is no verdict; remove it')
+
+
+def _reason(status: str, detail: str) -> str:
+  """What is kept in memory of a verdict's detail; most are equal."""
+  return sys.intern(detail[:_REASON_CHARS]) if status == 'unparsed' else ''
 
 
 def _is_count(number: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from acereason_jax.evaluation import estimators, humans, values
+from acereason_jax.evaluation import estimators, humans, unread, values
 from acereason_jax.evaluation import published as papers
 from acereason_jax.evaluation.values import Outcome
 
@@ -66,6 +66,8 @@ def score(
   judged, failed, asked: numbers of rollouts. problems: those with a verdict.
   k: rollouts judged per problem, on average.
   unparsed, truncated: shares of the judged rollouts.
+  unread: number and commonest reason of the responses that ended without an
+    answer; see `unread.counted`.
   if_truncated_right, if_truncated_left_out: avg@k if every truncated rollout
     were right, and of the other rollouts, over the problems that have such.
   all_right: share of problems whose judged rollouts are all right.
@@ -89,6 +91,7 @@ def score(
     k=judged / len(some) if some else None,
     unparsed=share(sum(t.unparsed for t in some)),
     truncated=share(sum(t.truncated for t in some)),
+    unread=unread.counted((o for t in some for o in t.judged), judge),
     **_bounds(some),
     all_right=_mean(t.right == t.n for t in some),
     lengths=dict(

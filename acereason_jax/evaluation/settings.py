@@ -12,36 +12,48 @@ such as 'aime24.strict', and are left out if empty.
 
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from acereason_jax import files, storage
+from acereason_jax.console import terminal
 from acereason_jax.rollout import output
 
 _MAX_BYTES = 64 << 20
 _PARTS = ('benchmarks', 'judges')
 _ABOUT = 'about'
+# Digests of what made the rollouts: of a model, or of a user's file.
+_WHOSE = ('model', 'rollouts')
 _OF_FOLDER = ('rounds', 'anew')
 _EMPTY: Mapping[str, Any] = dict(benchmarks={})
-_SHOWN, _SHOWN_CHARS = 3, 200
+_SHOWN, _SHOWN_CHARS, _NAME_CHARS = 3, 200, 60
+_ELSEWHERE = 'give another --out'
+# What a start that was killed, or hung, leaves before there are settings.
+_EARLY = re.compile(r'\.settings\.json\..*\.partial|stacks-\d+\.txt')
+_SAMPLES = re.compile(r'\d+\.jsonl')
 
 
-def read(folder: pathlib.Path) -> dict[str, Any] | None:
-  """The settings of a folder; None if it has none.
+def read(
+  folder: pathlib.Path, remedy: str = _ELSEWHERE
+) -> dict[str, Any] | None:
+  """The settings of a folder; None if it is empty or does not exist.
 
   Raises:
-    ValueError, OSError: one line; it is not that of an evaluation.
+    ValueError, OSError: one line with `remedy`; it is not that of an
+      evaluation.
   """
   path = folder / 'settings.json'
   if folder.exists() and not folder.is_dir():
-    raise ValueError(f'{folder}: not a folder; give another --out')
+    raise ValueError(f'{folder}: not a folder; {remedy}')
   content = storage.read(path, _MAX_BYTES)
   if content is None:
-    if any(p.stat().st_size for p in folder.glob('samples/*.jsonl')):
-      raise ValueError(
-        f'{folder}: has rollouts, and no settings.json that tells what made '
-        'them; give another --out'
-      )
+    holds = _strange(folder)
+    if holds and path.exists():
+      # Another process of this evaluation has just written them.
+      return read(folder, remedy)
+    if holds:
+      raise ValueError(f'{folder}: {holds}; {remedy}')
     return None
   try:
     found = json.loads(content)
@@ -49,9 +61,26 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
       return found
   except (ValueError, RecursionError):
     pass
-  raise ValueError(
-    f'{path}: not the settings of an evaluation; give another --out'
-  )
+  raise ValueError(f'{path}: not the settings of an evaluation; {remedy}')
+
+
+def _strange(folder: pathlib.Path) -> str:
+  """What a folder without settings holds that is no evaluation's, or ''."""
+  if (folder / 'checkpoints').is_dir():
+    return 'holds a training run'
+  if any(p.stat().st_size for p in folder.glob('samples/*.jsonl')):
+    return 'has rollouts, and no settings.json that tells what made them'
+  there = sorted(folder.iterdir()) if folder.is_dir() else []
+  for path in there:
+    early = (
+      all(_SAMPLES.fullmatch(p.name) for p in path.iterdir())
+      if path.name == 'samples' and path.is_dir()
+      else _EARLY.fullmatch(path.name)
+    )
+    if not early:
+      name = terminal.one_line(path.name, _NAME_CHARS)
+      return f"has no settings.json, and holds {name}, which is no evaluation's"
+  return ''
 
 
 def _is_whole(found: Any) -> bool:
@@ -145,6 +174,10 @@ def merged(
     if each != after['judges'][name]
     and not any(line.startswith(f'judges.{name}.') for line in differ)
   ]
+  if any(before.get(name) != after.get(name) for name in _WHOSE):
+    raise ValueError(
+      f'{folder}: holds rollouts of {_whose(old, new)}; {_ELSEWHERE}'
+    )
   if differ:
     raise ValueError(
       f'{folder}: holds rollouts of other settings: {_told(differ)}; '
@@ -205,6 +238,17 @@ def _about(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     'engine': engine,
     'first_prompts': old['first_prompts'] | first,
   }
+
+
+def _whose(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+  """'smollm2-135m, not of runs/my_run, step 18'."""
+  names = []
+  for model in (old[_ABOUT]['model'], new[_ABOUT]['model']):
+    step = '' if model['step'] is None else f', step {model["step"]}'
+    names.append(f'{terminal.one_line(model["name"], _SHOWN_CHARS)}{step}')
+  if names[0] == names[1]:
+    return f'{names[0]} whose files were others'
+  return f'{names[0]}, not of {names[1]}'
 
 
 def _told(differ: list[str]) -> str:

@@ -121,7 +121,8 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
   for bench, judges in results['benchmarks'].items():
     headline: list[str] = []
     for judge, entry in judges.items():
-      notes = [*_about(results['data'][bench], entry)]
+      is_drawn = results['engine'].get('dtype') is not None
+      notes = [*_about(results['data'][bench], entry, is_drawn)]
       # Another judge's notes are told where they differ.
       new = [note for note in notes if note not in headline]
       if not headline:
@@ -152,13 +153,15 @@ def _published(paper: str, entries: Sequence[_Entry]) -> str:
   return text
 
 
-def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
+def _about(
+  data: Mapping[str, Any], entry: _Entry, is_drawn: bool
+) -> Iterator[str]:
   if entry['k'] is None:
     yield 'no rollout was judged'
     return
   k, avg = shown.mean(entry['k']), shown.percent(entry['avg'])
   if entry['judged'] < entry['asked']:
-    yield f'avg@{k} of {data["n"]}: {_lost(data, entry)}'
+    yield f'avg@{k} of {data["n"]}: {_lost(data, entry, is_drawn)}'
   if entry['rerun_error'] == 0:
     n = math.floor(entry['k'])
     bound = shown.percent(estimators.never_bound(n))
@@ -167,11 +170,9 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
       f'estimated; 0 of {n:,} fits a solve rate of up to {bound}% (95%)'
     )
   reach = entry['rerun_error'] or 0
-  if (unread := (entry['unparsed'] or 0) - (entry['truncated'] or 0)) > reach:
-    yield (
-      f'{shown.percent(unread)}% or more of the responses ended without an '
-      'answer that the judge can read; look at verdicts/'
-    )
+  unread = entry.get('unread')
+  if unread and unread['count'] > reach * entry['judged']:
+    yield _unread(entry['judged'], unread['count'], unread['reason'])
   best = entry['if_truncated_right']
   if best is not None and best - entry['avg'] > reach:
     without = shown.percent(entry['if_truncated_left_out'])
@@ -191,13 +192,33 @@ def _about(data: Mapping[str, Any], entry: _Entry) -> Iterator[str]:
     yield from _rating(entry)
 
 
-def _lost(data: Mapping[str, Any], entry: _Entry) -> str:
-  """What is between the rollouts that were asked for and the verdicts."""
+def _unread(judged: int, count: int, reason: str) -> str:
+  text = (
+    f'{count:,} of {_counted(judged, "response")} ended without an answer that '
+    'the judge can read'
+  )
+  if reason:
+    text += f', most often: {terminal.one_line(reason, 80)}'
+  if reason == 'no </think>':
+    return f'{text}; give the judge reasons=False if the model does not reason'
+  return f'{text}; look at verdicts/'
+
+
+def _lost(data: Mapping[str, Any], entry: _Entry, is_drawn: bool) -> str:
+  """What is between the rollouts that were asked for and the verdicts.
+
+  Those that a user's file lacks are not drawn later.
+  """
   told = []
   if entry['failed']:
     told.append(f'{_counted(entry["failed"], "judgement")} failed')
-  if (absent := entry['asked'] - entry['judged'] - entry['failed']) > 0:
-    told.append(f'{_counted(absent, "rollout")} not there yet')
+  given = entry['judged'] + entry['failed']
+  if (absent := entry['asked'] - given) > 0:
+    told.append(
+      f'{_counted(absent, "rollout")} not there yet'
+      if is_drawn
+      else f'{given:,} of {_counted(entry["asked"], "rollout")} given'
+    )
   if (unjudged := data['problems'] - entry['problems']) > 0:
     told.append(f'{_counted(unjudged, "problem")} without a verdict left out')
   return ', '.join(told)

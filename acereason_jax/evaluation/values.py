@@ -177,6 +177,7 @@ class Outcome(NamedTuple):
   statuses: status of each judge's verdict, by the judge's name.
   answer: class of its answer by judge, for maj@k: right answers have none,
     wrong ones a number, abstentions None; see verifiers/votes.py.
+  reasons: why a judge can read no answer, by judge; others are left out.
   """
 
   id: str
@@ -185,3 +186,4 @@ class Outcome(NamedTuple):
   stop: str
   statuses: Mapping[str, types.Status]
   answer: Mapping[str, int | None] = types.EMPTY
+  reasons: Mapping[str, str] = types.EMPTY
