@@ -462,7 +462,7 @@ def test_another_version_of_the_converters_converts_again(
   livecodebench._form.cache_clear()
   try:
     (after,) = livecodebench.livecodebench([path]).problems
-    assert code._task(after.row.answer).float_tol == 0.25
+    assert code.task_of(after.row.answer).float_tol == 0.25
   finally:
     livecodebench._form.cache_clear()
 

@@ -164,7 +164,7 @@ def _run(
   budget, outcomes = running.Budget(task, budget_seconds), []
   for number in range(len(task.tests) if task.kind != 'check' else 1):
     if task.kind == 'check':
-      ran = checking.run(program, task, tier, budget)
+      ran = checking.run(program, task, tier, budget_seconds)
     else:
       ran = running.run_test(program, task, number, tier, budget)
     outcomes.append(_ran(ran, task))
