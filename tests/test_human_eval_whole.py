@@ -10,9 +10,9 @@ from benchmarks import human_eval_parity
 pytestmark = pytest.mark.nightly
 
 # docs/measured.md: 656 rollouts of SmolLM2-135M-Instruct.
-AVERAGE = 0.0
+AVERAGE = 0.0503
 # Its standard error of other draws; another machine rounds otherwise.
-RERUN_ERROR = 0.01
+RERUN_ERROR = 0.0046
 # Their checks use a function of the prompt, which a program may replace there.
 REPLACEABLE = {'HumanEval/32', 'HumanEval/38', 'HumanEval/50'}
 
