@@ -69,11 +69,12 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
     # Several threads may spend it faster than one.
     seconds = max(min(left, cpu / 2), CHECK_SECONDS)
     spent = busy(processes)
+  else:
+    # It ended by itself, and exists until it is waited for. The time until this
+    # process noticed its end does not count as sleep.
+    asleep = measure()[2] - (busy(processes) - spent)
   poll.poll()
   os.close(handle)
-  # The process exists until it is waited for. The time until this process
-  # noticed its end does not count as sleep.
-  asleep = measure()[2] - (busy(processes) - spent)
   return timed_out, max(0.0, asleep) if processes >= 0 else 0.0
 
 
