@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from acereason_jax.verifiers.pool import pool as pool_lib
-from acereason_jax.verifiers.pool import process
+from acereason_jax.verifiers.pool import process, worker
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 GUARD = 60
@@ -55,6 +55,19 @@ def _gone(pids):
 
 def _descriptors():
   return len(os.listdir('/proc/self/fd'))
+
+
+def _workers():
+  """The workers of this process's pools, with all that they started.
+
+  The process may have other children: the tracker of multiprocessing, which an
+  earlier test started, stays until the process ends.
+  """
+  found = []
+  for child in psutil.Process().children():
+    if worker.__name__ in child.cmdline():
+      found += [child, *child.children(recursive=True)]
+  return found
 
 
 def _zombies():
@@ -231,7 +244,7 @@ def test_same_verdicts_for_any_number_of_workers():
 
 def test_close_leaves_no_child_and_cancels_the_queue():
   pool = _pool(workers=2)
-  children = psutil.Process().children(recursive=True)
+  children = _workers()
   assert len(children) >= 2
   running = [pool.submit('sleep 1', '') for _ in range(2)]
   while not all(f.running() for f in running):
@@ -321,10 +334,10 @@ def test_a_task_ends_though_its_parent_is_stopped():
   with subprocess.Popen(
     [sys.executable, '-c', code], stdout=subprocess.PIPE, env=env
   ) as parent:
-    worker = psutil.Process(int(parent.stdout.readline()))
+    judge = psutil.Process(int(parent.stdout.readline()))
     parent.send_signal(signal.SIGSTOP)
     try:
-      assert _until(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+      assert _until(lambda: judge.status() == psutil.STATUS_ZOMBIE)
     finally:
       parent.kill()
 
@@ -439,7 +452,7 @@ def test_restarts_leave_nothing(tasks):
     _judge(pool, 'nothing')
     assert pool.stats().restarts == 2 * tasks
     assert _descriptors() == opened
-    assert len(psutil.Process().children(recursive=True)) == 1
+    assert len(_workers()) == 1
     assert not _zombies()
   assert _descriptors() == before
   assert not _zombies()

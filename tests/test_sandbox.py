@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from acereason_jax.verifiers.isolation import sandbox, syscalls
+from acereason_jax.verifiers.pool import worker
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
@@ -187,7 +188,11 @@ def test_a_worker_of_a_pool_is_confined(name, tmp_path, monkeypatch):
   before = sorted(tmp_path.rglob('*'))
   target = dict(folder=str(tmp_path), tcp=9, udp=9, unix=f'{tmp_path}/none')
   pool = _attacking_pool()
-  siblings = [child.pid for child in psutil.Process().children()]
+  siblings = [
+    child.pid
+    for child in psutil.Process().children()
+    if worker.__name__ in child.cmdline()
+  ]
   assert len(siblings) == 2
   target |= dict(parent=os.getpid(), siblings=siblings)
   verdict = pool.submit(name, json.dumps(target)).result(GUARD)
