@@ -23,11 +23,11 @@ ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
   *('machines', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
-  *('rollout', 'evaluation', 'config', 'run', 'commands'),
+  *('rollout', 'evaluation', 'config', 'run', 'planning', 'commands'),
 )
 COMMANDS = (
   *('train', 'generate', 'evaluate', 'curate', 'judge', 'export', 'ledger'),
-  'timeline',
+  'timeline', 'plan',
 )
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')

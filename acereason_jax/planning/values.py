@@ -1,0 +1,311 @@
+"""The values of a plan; no jax, no functions that compute.
+
+A plan is made of three answers. Memory: a `Phase` for each time at which a
+device is full of something else. Time: a `Timed` for each stage, from its
+`Work`. Compiled: what the compiler of the absent machine says.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from acereason_jax.rollout import schedule
+
+
+class Shape(NamedTuple):
+  """Sizes of a model, as far as time and memory depend on them.
+
+  name: name for people.
+  layers: number of layers.
+  embed: width of the residual stream, D.
+  heads, kv_heads, head_dim: attention's sizes.
+  vocab: size of the vocabulary.
+  params: all parameters.
+  trained: parameters that are trained; `params`, or those of the adapters.
+  products: parameters that the products of one token read: with the head,
+    without the embedding, and of the experts those that the token picks.
+  experts, picked: experts of a layer, and how many a token picks; 0 if dense.
+  expert: parameters of one expert of one layer; 0 if dense.
+  """
+
+  name: str
+  layers: int
+  embed: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  vocab: int
+  params: int
+  trained: int
+  products: int
+  experts: int = 0
+  picked: int = 0
+  expert: int = 0
+
+
+class Phase(NamedTuple):
+  """What fills a device at one time of a stage.
+
+  name: 'load', 'sample', 'update' or 'heldout'.
+  parts: bytes of one device, by what takes them.
+  room: bytes of a device that a program may take.
+  """
+
+  name: str
+  parts: Mapping[str, float]
+  room: float
+
+  @property
+  def need(self) -> float:
+    return sum(self.parts.values())
+
+  @property
+  def fits(self) -> bool:
+    return self.need <= self.room
+
+
+class Knob(NamedTuple):
+  """A change of the config.
+
+  fields: values by full name, such as {'config.mesh.tensor': 4}.
+  why: what it does, for people.
+  """
+
+  fields: Mapping[str, object]
+  why: str
+
+
+class Look(NamedTuple):
+  """Looks at a domain's held-out questions.
+
+  domain: name of the domain.
+  questions: number of questions.
+  tries: answers to each.
+  every: steps between two looks; 0: only at the ends of stages.
+  """
+
+  domain: str
+  questions: int
+  tries: int
+  every: int
+
+
+class Judged(NamedTuple):
+  """The judges of a domain.
+
+  domain: name of the domain.
+  share: share of the stage's rollouts, 0 to 1.
+  workers: worker processes on each host.
+  seconds: CPU seconds of a verdict.
+  """
+
+  domain: str
+  share: float
+  workers: int
+  seconds: float
+
+
+class Work(NamedTuple):
+  """What one stage has to do, as far as its time depends on it.
+
+  name: name of the stage.
+  steps: most steps.
+  shape: sizes of the model.
+  mesh: sizes of the mesh's axes, in training.
+  rollout_mesh: the same for rollouts.
+  sizes: the engine's.
+  heldout: sizes of the engine of held-out questions.
+  prompts: prompts of a batch.
+  groups: rollouts of a prompt; the mean over the stage.
+  columns, rows: of a microbatch, rows over all devices.
+  share_prompts: whether the packer stores a group's prompt once.
+  even_tokens: see `models.base.Model.even_tokens`.
+  remat: name in `models.remat.POLICIES`.
+  updates: updates on a batch.
+  dtype_bytes, kv_bytes: bytes of a weight of rollouts, and of a cached number.
+  state_bytes: bytes of the train state on one device.
+  moment_bytes: of these the optimizer's.
+  offload: whether the moments are in the hosts' memory.
+  train_sums: bytes of the gradients on one device.
+  asked: prompts that are asked `tries` times before the stage; 0: none.
+  tries: see above.
+  looks: looks at held-out questions.
+  judges: judges of the stage's domains.
+  checkpoint_every: steps between two checkpoints.
+  checkpoint_bytes: bytes of one, of all devices.
+  """
+
+  name: str
+  steps: int
+  shape: Shape
+  mesh: Mapping[str, int]
+  rollout_mesh: Mapping[str, int]
+  sizes: schedule.Sizes
+  heldout: schedule.Sizes
+  prompts: int
+  groups: float
+  columns: int
+  rows: int
+  share_prompts: bool
+  even_tokens: float
+  remat: str
+  updates: int
+  dtype_bytes: int
+  kv_bytes: int
+  state_bytes: float
+  moment_bytes: float
+  offload: bool
+  train_sums: float
+  asked: int
+  tries: int
+  looks: Sequence[Look]
+  judges: Sequence[Judged]
+  checkpoint_every: int
+  checkpoint_bytes: float
+
+
+class Decoded(NamedTuple):
+  """One simulated batch of rollouts.
+
+  seconds: of all calls.
+  steps: decode steps.
+  calls: calls of the decode program.
+  tokens: tokens drawn.
+  occupancy: share of slots x steps that held a rollout.
+  tail: share of `seconds` in which fewer than half of the slots were busy.
+  busiest: KV of the busiest shard over the mean, weighted by time.
+  preempted: rollouts that lost their slot.
+  parts: seconds by cause: 'weights', 'kv', 'products', 'network', 'host',
+    'prefill'.
+  """
+
+  seconds: float
+  steps: int
+  calls: int
+  tokens: int
+  occupancy: float
+  tail: float
+  busiest: float
+  preempted: int
+  parts: Mapping[str, float]
+
+
+class Waste(NamedTuple):
+  """A part of a stage's time that could be less.
+
+  seconds: of a step.
+  what: what takes them.
+  lever: what to change.
+  """
+
+  seconds: float
+  what: str
+  lever: str
+
+
+class Timed(NamedTuple):
+  """The time of a stage.
+
+  name: name of the stage.
+  phases: seconds of one step by phase: 'prefill', 'decode', 'judges',
+    'reshard', 'update', 'host', and, spread over the steps, 'checkpoint',
+    'heldout' and 'probe'.
+  steps: number of steps.
+  batch: the simulated batch.
+  microbatches: number of microbatches of an update.
+  filled: share of their tokens that is real.
+  mfu: useful FLOPs of an update, of the peak over its seconds.
+  wastes: largest first.
+  """
+
+  name: str
+  phases: Mapping[str, float]
+  steps: int
+  batch: Decoded
+  microbatches: float
+  filled: float
+  mfu: float
+  wastes: Sequence[Waste]
+
+  @property
+  def step_seconds(self) -> float:
+    return sum(self.phases.values())
+
+  @property
+  def hours(self) -> float:
+    return self.steps * self.step_seconds / 3600
+
+  @property
+  def generation_share(self) -> float:
+    """Share of generation in generation and update."""
+    generation = self.phases['prefill'] + self.phases['decode']
+    return generation / (generation + self.phases['update'])
+
+
+class Assumed(NamedTuple):
+  """What a plan assumes; each is a flag of the command.
+
+  mean_tokens: mean response, tokens, by the most tokens of a response; the
+    papers' curves where known [P Fig. 2 and 4].
+  spread: standard deviation of the natural logarithm of a response's length.
+  prompt_tokens: mean prompt, tokens.
+  kept: share of the groups that have a gradient.
+  bandwidth: share of a device's memory bandwidth that decoding reaches; 0: that
+    of the compiler for the kind of machine.
+  products: share of a device's peak that the products of the update reach; 0:
+    that of the compiler for the kind of machine.
+  links: share of the links' bandwidth that collectives reach.
+  hop_seconds: latency of one hop of a collective.
+  host_seconds: of the host, for each call of decode.
+  known: share of a stage's prompts that a probe need not ask.
+  math_seconds, code_seconds: CPU seconds of a verdict.
+  checkpoint_bandwidth: bytes per second of each host to the store.
+  price: of a chip hour, in any currency; 0: no cost is shown.
+  seed: of the simulated lengths.
+  """
+
+  mean_tokens: Mapping[int, float] = {
+    8192: 4500,
+    16384: 6500,
+    24000: 11000,
+    24576: 11000,
+    32768: 13000,
+  }
+  spread: float = 0.6
+  prompt_tokens: float = 150
+  kept: float = 0.6
+  bandwidth: float = 0.0
+  products: float = 0.0
+  links: float = 0.8
+  hop_seconds: float = 1e-6
+  host_seconds: float = 0.01
+  known: float = 0.0
+  math_seconds: float = 0.004
+  code_seconds: float = 2.0
+  checkpoint_bandwidth: float = 1e9
+  price: float = 0.0
+  seed: int = 0
+
+
+class Planned(NamedTuple):
+  """The plan of a stage.
+
+  name: name of the stage.
+  work: what it has to do.
+  phases: memory of a device, phase by phase.
+  host_bytes: memory of a host at most.
+  refused: why it cannot be built, one line; '' if it can.
+  knob: the change with which it fits, tried; None if it fits or none is known.
+  timed: its time; None if it cannot be built.
+  """
+
+  name: str
+  work: Work | None
+  phases: Sequence[Phase]
+  host_bytes: float
+  refused: str
+  knob: Knob | None
+  timed: Timed | None
+
+  @property
+  def fits(self) -> bool:
+    return not self.refused and all(phase.fits for phase in self.phases)
