@@ -79,7 +79,7 @@ def rollouts(
     pages=c.engine.pages,
   )
   sizes = serve.fit_sizes(
-    sizes, network.model, own, machine.memory, kv_dtype(c), state + weights
+    sizes, network.model, own, kv_dtype(c), state + weights, machine.memory
   )
   return Rollouts(own, sizes, weights)
 
@@ -233,9 +233,13 @@ def load_of(programs: Any, stage: Any, c: Any) -> activations.Load:
 def moment_bytes(state: Any) -> tuple[float, float]:
   """(bytes of a device's moments, of those the ones in its host's memory)."""
   every = jax.tree.leaves(state.opt_state)
-  one = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
   away = [x for x in every if x.sharding.memory_kind == mesh_lib.HOST]
-  return float(sum(map(one, every))), float(sum(map(one, away)))
+  return sum(map(shard_bytes, every)), sum(map(shard_bytes, away))
+
+
+def shard_bytes(x: jax.ShapeDtypeStruct) -> float:
+  """Bytes of a device's part of an array, in whichever memory."""
+  return float(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize)
 
 
 def largest_leaf(abstract: base.Tree) -> float:

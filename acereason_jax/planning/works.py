@@ -12,7 +12,6 @@ import jax
 import ml_collections
 
 from acereason_jax import machines
-from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.models import base
 from acereason_jax.planning import memory, questions
@@ -39,7 +38,14 @@ def works(
   counts = counted(config, assumed)
   own = engines or {}
   return tuple(
-    work(programs, stage, configs[stage.name], counts, own.get(stage.name))
+    work(
+      programs,
+      stage,
+      configs[stage.name],
+      counts,
+      assumed,
+      own.get(stage.name),
+    )
     for stage in programs.stages
   )
 
@@ -60,6 +66,7 @@ def work(
   stage: Any,
   c: ml_collections.ConfigDict,
   counts: Mapping[tuple[str, str], questions.Count],
+  assumed: Assumed,
   engines: tuple[memory.Rollouts, memory.Rollouts] | None = None,
 ) -> Work:
   """The work of one stage, whose whole config is `c`."""
@@ -69,10 +76,9 @@ def work(
   rows = {domain: counts[domain, TRAIN].number for domain in stage.mix}
   moments, _ = memory.moment_bytes(state)
   asked = {
-    domain: f.of for domain, f in stage.filters.items() if f is not None and f.of
+    domain: f.of for domain, f in stage.filters.items() if f.of
   }
   parts = memory.state_parts(programs, stage, c)
-  dtype = memory.compute_dtype(c)
   return Work(
     name=stage.name,
     steps=stage.stop.steps,
@@ -89,7 +95,7 @@ def work(
     even_tokens=stage.layout.even_tokens,
     remat=c.remat,
     updates=c.optim.updates,
-    dtype_bytes=dtype.itemsize,
+    dtype_bytes=programs.dtype.itemsize,
     kv_bytes=memory.kv_dtype(c).itemsize,
     state_bytes=sum(parts.values()),
     moment_bytes=moments,
@@ -98,7 +104,7 @@ def work(
     asked=sum(rows[domain] for domain in asked),
     tries=max(asked.values(), default=0),
     looks=looks(c, counts),
-    judges=judges(c, stage.mix),
+    judges=judges(c, stage.mix, assumed),
     checkpoint_every=c.checkpoint.every,
     checkpoint_bytes=checkpoint_bytes(state),
   )
@@ -169,37 +175,23 @@ def looks(
 
 
 def judges(
-  c: ml_collections.ConfigDict, mix: Mapping[str, float]
+  c: ml_collections.ConfigDict, mix: Mapping[str, float], assumed: Assumed
 ) -> tuple[Judged, ...]:
-  """The judges of a stage's domains, without their seconds.
-
-  `seconds` is -1 for code's own judge and 0 for any other; `with_seconds` sets
-  them to what is assumed.
-  """
-  found = []
-  for name, own in stages_lib.domains(c).items():
-    if name in mix:
-      code = own.judge.verify.fn == CODE
-      found.append(Judged(name, mix[name], own.judge.workers, -code))
-  return tuple(found)
+  """The judges of a stage's domains; any judge but code's counts as math's."""
+  seconds = {CODE: assumed.code_seconds}
+  return tuple(
+    Judged(
+      domain=name,
+      share=mix[name],
+      workers=own.judge.workers,
+      seconds=seconds.get(own.judge.verify.fn, assumed.math_seconds),
+    )
+    for name, own in stages_lib.domains(c).items()
+    if name in mix
+  )
 
 
 def checkpoint_bytes(state: Any) -> float:
   """Bytes of a checkpoint, of all devices: parameters, moments, reference."""
   leaves = jax.tree.leaves((state.params, state.opt_state, state.reference))
   return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves))
-
-
-def spread_bytes(tree: Any) -> float:
-  """Bytes of a device's part of a tree, wherever its memory is."""
-  leaves = jax.tree.leaves(tree)
-  one = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-  return float(sum(map(one, leaves)))
-
-
-def packed_tokens(work: Work) -> int:
-  """Tokens of one microbatch over all devices."""
-  return work.rows * work.columns
-
-
-__all__ = ['checkpoint_bytes', 'counted', 'mesh_lib', 'work', 'works']
