@@ -94,6 +94,34 @@ def fit(
   return tuple(one.alone(name, rollout_mesh) for name in names)
 
 
+def fits(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  only: Sequence[str] = (),
+) -> bool:
+  """Whether all stages of a config fit, or those of the names `only`.
+
+  Raises: see `fit`.
+  """
+  checks.validate(config)
+  machine = mesh_lib.absent(hardware)
+  files = serve.read_model_sizes(config.model)
+  configs = stages_lib.stages(config)
+  built = config
+  if only and len(config.stages):
+    built = with_values(config, {'config.start.stages': tuple(only)})
+  try:
+    programs = build.build_programs(built, machine, files)
+  except ValueError:
+    return False
+  return all(
+    phase.fits
+    for stage in programs.stages
+    for phase in memory.phases(programs, stage, configs[stage.name], machine)
+  )
+
+
 class _Fitting(NamedTuple):
   """The values that the stages of a plan share; see `fit`."""
 
