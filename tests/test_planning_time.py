@@ -327,6 +327,9 @@ def test_looks_come_together_where_they_are_due():
     (math_, code): 1,
     (math_, code, end): 1,
   }
+  # Before a run all are asked.
+  first = dict(timing.due_looks([math_, code, end], 7, first=True))
+  assert first == found | {(math_, code, end): 2}
 
 
 def test_probes_and_looks_cost_as_many_batches():
