@@ -103,7 +103,7 @@ class Clocked(NamedTuple):
   def kv(self, load: Load) -> np.ndarray:
     read_S, width = load.context_S, self.timings.width
     if width:
-      read_S = load.slots * blocks(load.longest_S, width) * width
+      read_S = load.slots * (-(-load.longest_S // width) * width)
     return read_S * self.timings.token
 
   def step(self, load: Load, kv_S: np.ndarray) -> dict[str, float]:
@@ -112,11 +112,6 @@ class Clocked(NamedTuple):
       'kv': float(kv_S.max()),
       'host': self.timings.call / load.steps,
     }
-
-
-def blocks(positions_S: np.ndarray, width: int) -> np.ndarray:
-  """Blocks of `width` that hold so many positions."""
-  return -(-positions_S // width)
 
 
 class Simulated(NamedTuple):
@@ -296,12 +291,12 @@ class _Calls:
     by_shard = lambda x_B: x_B.reshape(s.shards, -1)
     load = Load(
       rows_S=by_shard(live_B).sum(1),
-      context_S=by_shard(
-        np.where(live_B, self.context_B + steps / 2, 0.0)
-      ).sum(1),
-      longest_S=by_shard(
-        np.where(live_B, self.context_B + self.hole_B, 0)
-      ).max(1),
+      context_S=by_shard(np.where(live_B, self.context_B + steps / 2, 0.0)).sum(
+        1
+      ),
+      longest_S=by_shard(np.where(live_B, self.context_B + self.hole_B, 0)).max(
+        1
+      ),
       slots=s.slots // s.shards,
       steps=steps,
     )

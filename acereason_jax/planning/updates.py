@@ -125,10 +125,34 @@ def update(
   lengths_PG: np.ndarray,
   hardware: machines.Hardware,
   assumed: values.Assumed,
+  measured: values.Measured | None = None,
 ) -> Updated:
-  """The time of the updates on a batch of these lengths."""
+  """The time of the updates on a batch of these lengths.
+
+  The seconds of programs are those `measured`, or follow from the rates of the
+  machine.
+  """
   prompt = min(round(assumed.prompt_tokens), work.sizes.window)
   packed = pack(work, lengths_PG, prompt, assumed.kept)
+  if measured is None:
+    peak = hardware.kind.flops * hardware.devices
+    seconds, waiting = _by_rates(work, packed, hardware, assumed)
+  else:
+    peak, waiting = measured.peak, 0.0
+    each = measured.add + work.scored * measured.score
+    seconds = sum(packed.microbatches) * each
+    seconds += len(packed.microbatches) * measured.apply
+  useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
+  return Updated(seconds, waiting, useful / (seconds * peak), packed)
+
+
+def _by_rates(
+  work: values.Work,
+  packed: Packed,
+  hardware: machines.Hardware,
+  assumed: values.Assumed,
+) -> tuple[float, float]:
+  """(seconds of all updates, of these waiting only for the network)."""
   rates = traffic.rates(hardware.kind, assumed)
   network = microbatch_network(work, hardware, assumed)
   share = traffic.shards(work.mesh, 'tensor', 'sequence')
@@ -145,9 +169,7 @@ def update(
   applied = traffic.apply_bytes(work) / rates.bandwidth
   applied += traffic.offload_seconds(work)
   seconds = computing + waiting + len(packed.microbatches) * applied
-  useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
-  peak = hardware.kind.flops * hardware.devices
-  return Updated(seconds, waiting, useful / (seconds * peak), packed)
+  return seconds, waiting
 
 
 class Network(NamedTuple):
