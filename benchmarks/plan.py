@@ -22,7 +22,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,13 +80,24 @@ def parse_args() -> argparse.Namespace:
   )
   add = functools.partial(parser.add_argument, type=int)
   add('--steps', default=7, help='Of the quick start; the first compiles.')
+  add('--repeats', default=2, help='Of the step, after one that compiles.')
   add('--rollouts', default=64, help='Of the heavy tail.')
   add('--cap', default=256, help='Longest rollout of the heavy tail.')
   add('--slots', default=16, help='Of the heavy tail.')
+  add('--calibrations', default=2, choices=(1, 2), help='1: none after a run.')
   parser.add_argument('--seconds', type=float, default=1.0, help='A program.')
   parser.add_argument('--cases', nargs='+', default=list(CASES), choices=CASES)
   parser.add_argument('--worker', default='', help=argparse.SUPPRESS)
   return parser.parse_args()
+
+
+def quick_fields(args: argparse.Namespace) -> dict[str, int]:
+  """Fields of the config; a checkpoint is written before the last step."""
+  return {
+    'steps': args.steps,
+    'heldout_data.count': 8,
+    'checkpoint.every': args.steps - 1,
+  }
 
 
 def configured(
@@ -95,8 +106,7 @@ def configured(
   """The config whose only stage has the sizes of a case."""
   config = base_config.beside(str(CONFIG), 'quickstart').get_config()
   changes = dict(
-    # One checkpoint is written, and the step after it measured.
-    quick={'steps': args.steps, 'heldout_data.count': 8},
+    quick=quick_fields(args),
     step=STEP,
     tail=TAIL
     | {
@@ -122,7 +132,13 @@ def calibrated(case: str, args: argparse.Namespace) -> dict[str, Any]:
   files = serve.read_model_sizes(embedded.resolve_model(config.model))
   programs = build.build_programs(config, mesh_lib.this_machine(), files)
   found = calibrate.calibrate(
-    programs, programs.stages[0], fit.work, assumed, seconds=args.seconds
+    programs,
+    programs.stages[0],
+    fit.work,
+    assumed,
+    seconds=args.seconds,
+    # Nothing is trained in the heavy tail.
+    trains=case != 'tail',
   )
   return {
     clock: one._replace(
@@ -220,11 +236,10 @@ def mean(of: Sequence[values.Measured]) -> values.Measured:
 
 
 def planned(
-  case: str, args: argparse.Namespace, found: Iterable[Mapping[str, Any]]
+  case: str, args: argparse.Namespace, found: Sequence[Mapping[str, Any]]
 ) -> Planned:
   config = configured(case, args)
   (fit,) = fitting.fit(config, HERE, values.Assumed())
-  found = list(found)
   measured = {
     clock: mean([of_clock(one[clock]) for one in found]) for clock in CLOCKS
   }
@@ -235,9 +250,11 @@ def calibrated_around(
   case: str, args: argparse.Namespace, run: Callable[[], Any]
 ) -> tuple[Planned, Any]:
   """The plan by calibrations before and after the run, and its result."""
-  before = in_process(case, args)
+  found = [in_process(case, args)]
   result = run()
-  return planned(case, args, [before, in_process(case, args)]), result
+  if args.calibrations > 1:
+    found.append(in_process(case, args))
+  return planned(case, args, found), result
 
 
 # The cases: rows (name, predicted, measured).
@@ -295,8 +312,7 @@ def real_run(
 ) -> tuple[list[dict[str, float]], list[ledger_lib.Record]]:
   """The metrics of the steps of a run, and its ledger."""
   command = [sys.executable, '-m', 'acereason_jax.train']
-  flags = dict(steps=args.steps)
-  flags['heldout_data.count'] = 8
+  flags = quick_fields(args)
   subprocess.run(
     [
       *command,
@@ -330,7 +346,7 @@ def one_step(args: argparse.Namespace) -> Rows:
     columns=576,
     vocab_chunk=2048,
     remat='dots',
-    steps=2,
+    steps=args.repeats,
   )
   command = [sys.executable, '-m', 'benchmarks.step', '--worker']
   plan, real = calibrated_around(
