@@ -254,6 +254,14 @@ def test_which_links_an_axis_has(hardware, mesh, expected):
   assert bandwidths(hardware, **mesh) == pytest.approx(expected)
 
 
+def test_links_that_are_not_known():
+  assert bandwidths('cpu:2') == {}
+  with pytest.raises(
+    ValueError, match=r'--hardware=cpu:2: the links .* fsdp=2'
+  ):
+    bandwidths('cpu:2', fsdp=2)
+
+
 # Judges.
 
 

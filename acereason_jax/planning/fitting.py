@@ -4,6 +4,7 @@ A stage that cannot be built is built once more as if memory had no end, so that
 its phases show by how much it is too large.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,16 +83,22 @@ def fit(
   configs = stages_lib.stages(config)
   one = _Fitting(config, configs, hardware, machine, files, assumed)
   names = [name for name in configs if not only or name in only]
-  if rollout_mesh is None and not only:
+  if only:
+    return tuple(one.alone(name, rollout_mesh) for name in names)
+  if rollout_mesh is None:
     try:
       programs = build.build_programs(config, machine, files)
+      return tuple(
+        map(functools.partial(one.of_stage, programs), programs.stages)
+      )
     except ValueError:
-      # Some stage; each is tried by itself.
+      # For its memory, or for what only some stages ask.
       pass
-    else:
-      every = zip(names, programs.stages)
-      return tuple(one.of_stage(name, programs, s) for name, s in every)
-  return tuple(one.alone(name, rollout_mesh) for name in names)
+  try:
+    programs = build.build_programs(config, one.endless, files)
+  except ValueError:
+    return tuple(one.alone(name, rollout_mesh) for name in names)
+  return tuple(one.refitted(programs, s, rollout_mesh) for s in programs.stages)
 
 
 def fits(
@@ -132,37 +139,42 @@ class _Fitting(NamedTuple):
   files: serve.ModelFiles
   assumed: Assumed
 
+  @property
+  def endless(self) -> mesh_lib.Machine:
+    return self.machine._replace(memory=_ENDLESS)
+
   def alone(self, name: str, rollout_mesh: Mapping[str, int] | None) -> Fit:
     """A stage built by itself."""
     config = self.config
     if len(config.stages):
       config = with_values(config, {'config.start.stages': (name,)})
-    refused = ''
-    if rollout_mesh is None:
-      try:
-        programs = build.build_programs(config, self.machine, self.files)
-        return self.of_stage(name, programs, programs.stages[0])
-      except ValueError as e:
-        refused = str(e)
-    endless = self.machine._replace(memory=_ENDLESS)
     try:
-      programs = build.build_programs(config, endless, self.files)
+      if rollout_mesh is None:
+        programs = build.build_programs(config, self.machine, self.files)
+        return self.of_stage(programs, programs.stages[0])
+    except ValueError:
+      pass
+    try:
+      programs = build.build_programs(config, self.endless, self.files)
     except ValueError as e:
-      return Fit(name, None, (), {}, 0.0, refused or str(e))
-    stage = programs.stages[0]
-    engines = []
-    for engine in (stage.engine, programs.heldout_engine):
-      found, problem = self._engine(name, programs, stage, engine, rollout_mesh)
-      engines.append(found)
-      refused = refused or problem
-    return self.of_stage(name, programs, stage, engines, refused)
+      return Fit(name, None, (), {}, 0.0, str(e))
+    return self.refitted(programs, programs.stages[0], rollout_mesh)
+
+  def refitted(
+    self, programs: Any, stage: Any, rollout_mesh: Mapping[str, int] | None
+  ) -> Fit:
+    """A stage of programs for endless memory, with engines that fit, or why."""
+    mesh = rollout_mesh or dict(programs.network.mesh.shape)
+    engine = functools.partial(self._engine, programs, stage, mesh=mesh)
+    found, refused = engine(stage.engine)
+    heldout, also = engine(programs.heldout_engine)
+    return self.of_stage(programs, stage, (found, heldout), refused or also)
 
   def _engine(
-    self, name: str, programs: Any, stage: Any, engine: Any, rollout_mesh
+    self, programs: Any, stage: Any, engine: Any, mesh: Mapping[str, int]
   ) -> tuple[memory.Rollouts, str]:
     """An engine in the true memory, and why it does not fit in it or ''."""
-    c, machine = self.configs[name], self.machine
-    mesh = rollout_mesh or dict(programs.network.mesh.shape)
+    c, machine = self.configs[stage.name], self.machine
     state = sum(memory.state_parts(programs, stage, c).values())
     make = lambda memory_bytes: memory.rollouts(
       programs,
@@ -188,19 +200,18 @@ class _Fitting(NamedTuple):
 
   def of_stage(
     self,
-    name: str,
     programs: Any,
     stage: Any,
     engines: Sequence[memory.Rollouts] = (),
     refused: str = '',
   ) -> Fit:
-    c, own = self.configs[name], tuple(engines) or None
+    c, own = self.configs[stage.name], tuple(engines) or None
     counts = works.counted(self.config, self.assumed)
     work = works.work(programs, stage, c, counts, self.assumed, own)
     phases = memory.phases(programs, stage, c, self.machine, *engines)
     mean = lengths.mean_of(work.sizes.max_tokens, self.assumed)
     return Fit(
-      name=name,
+      name=stage.name,
       work=work,
       phases=phases,
       host=host.parts(stage, work, self.hardware, mean, self.assumed, phases),
