@@ -24,7 +24,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -36,7 +36,7 @@ sys.path.insert(1, str(ROOT))
 from acereason_jax import files, machines  # noqa: E402
 from acereason_jax.config import checks, from_flags  # noqa: E402
 from acereason_jax.console import command_line, exits, terminal  # noqa: E402
-from launch import local, memory, render, status, sweeps  # noqa: E402
+from launch import local, planned, render, status, sweeps  # noqa: E402
 from launch.job import Job  # noqa: E402
 
 # Whether `xmanager launch` reads this file; XManager takes seconds to load, and
@@ -57,6 +57,9 @@ FLAGS.string('image', None, 'Container image, for gke and sky.')
 FLAGS.string('queue', '', "Kueue's local queue, or Slurm's partition.")
 FLAGS.strings('secret', [], 'Name of an environment variable; repeat it.')
 FLAGS.boolean('dry_run', False, 'Starts nothing.')
+FLAGS.boolean(
+  'plan', True, 'Plans the first run before: whether it fits, and hours.'
+)
 FLAGS.string('manifest_dir', 'runs/manifests', 'Where the files are written.')
 FLAGS.string('status', None, 'Only shows how the runs in a folder do.')
 # `xmanager launch` reads the flags of the whole program, which has its own
@@ -73,10 +76,23 @@ TOOLS = {
 }
 
 
+class About(NamedTuple):
+  """What is known of a run without a plan.
+
+  mesh: a line about its mesh.
+  crossing: a line about weights that cross the slow network; '' if none do.
+  within: flags with which they do not.
+  """
+
+  mesh: str
+  crossing: str
+  within: tuple[str, ...]
+
+
 def jobs(
   args: types.SimpleNamespace, extra: Sequence[str]
-) -> tuple[list[Job], list[str]]:
-  """The runs, and lines about the first one.
+) -> tuple[list[Job], About]:
+  """The runs, and what is known of the first one.
 
   Raises:
     ValueError: something that the user gave cannot be.
@@ -181,26 +197,23 @@ def check_extra(extra: Sequence[str]) -> None:
 
 def check(
   path: str, overrides: Sequence[str], hardware: machines.Hardware
-) -> list[str]:
-  """Checks the config of a run; returns lines about it. Raises: see `jobs`."""
+) -> About:
+  """Checks the config of a run. Raises: see `jobs`."""
   fields = [o for o in overrides if o.startswith('--config.')]
   config = from_flags.read([f'--config={path}', *fields])
   checks.validate(config)
   mesh = machines.mesh_sizes(
     config.mesh.to_dict(), hardware.devices, hardware.slices
   )
-  return [
-    f'mesh      {" ".join(f"{axis}={size}" for axis, size in mesh.items())}',
-    *crossing(config, hardware, mesh),
-    f'memory    {memory.verdict(config, hardware, mesh)}',
-    'hours     not estimated',
-  ]
+  told = ' '.join(f'{axis}={size}' for axis, size in mesh.items())
+  return About(f'mesh      {told}', *crossing(config, hardware, mesh))
 
 
 def crossing(
   config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
-) -> list[str]:
-  """A line about weights that go over the slow network but need not, or none.
+) -> tuple[str, tuple[str, ...]]:
+  """A line about weights that go over the slow network, and the flags for a
+  mesh with which they do not; ('', ()) if they do not.
 
   'fsdp' gathers them in every layer; 'data' adds gradients once a step.
   """
@@ -208,19 +221,57 @@ def crossing(
   count = hardware.slices if tpu else hardware.hosts
   alone = hardware.kind.platform == 'cpu' or count == 1
   if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
-    return []
+    return '', ()
   within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
-  try:
-    memory.verdict(config, hardware, within)
-  except ValueError:
-    # The weights need all devices.
-    return []
   axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
-  remedy = ' '.join(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
-  return [
+  given = tuple(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
+  line = (
     f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
-    f'{"slices" if tpu else "nodes"}; -- {remedy} keeps it within one'
-  ]
+    f'{"slices" if tpu else "nodes"}; -- {" ".join(given)} keeps it within one'
+  )
+  return line, given
+
+
+def plan(args: types.SimpleNamespace, job: Job, about: About) -> list[str]:
+  """Lines about memory and hours of a run, simulated.
+
+  Raises:
+    ValueError: the plan says that it does not fit.
+  """
+  hardware = job.hardware
+  if hardware.kind.platform == 'cpu':
+    return [
+      'plan      none for cpu: processes share the memory of this machine'
+    ]
+  if not args.plan:
+    return [*filter(None, [about.crossing]), 'plan      none: --noplan']
+  own = [flag for flag in job.flags[1:] if flag.startswith('--config.')]
+  variants = [own, *([[*own, *about.within]] if about.within else [])]
+  found, *others = planned.made(args.config, variants, hardware.text)
+  lines = []
+  if about.crossing and (not others or others[0].fits is not False):
+    lines.append(about.crossing + instead(found, others))
+  if found.reason:
+    return [*lines, f'plan      not made: {found.reason}']
+  lines += [f'plan      {found.lines[0]}' if found.lines else 'plan']
+  lines += [f'          {line}'.rstrip() for line in found.lines[1:]]
+  if not found.fits:
+    for line in lines if args.dry_run else ():
+      terminal.say(line)
+    raise ValueError(
+      f'--hardware={hardware.text}: {", ".join(found.bad)}: does not fit, by '
+      'the plan; python -m acereason_jax.plan says what would; --noplan starts '
+      'it all the same'
+    )
+  return lines
+
+
+def instead(found: planned.Plan, others: Sequence[planned.Plan]) -> str:
+  """What the other mesh takes, if both are known."""
+  hours = [one.hours for one in (*others, found)]
+  if len(hours) < 2 or None in hours:
+    return ''
+  return f': {hours[0]:,.0f} hours instead of {hours[1]:,.0f}'
 
 
 def check_place(args: types.SimpleNamespace) -> None:
@@ -309,11 +360,12 @@ def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
 def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
   made, about = jobs(args, extra)
   check_place(args)
+  lines = [about.mesh, *plan(args, made[0], about)]
   if args.backend == 'local' and not args.dry_run:
     render.supervised(made[0])
     return xm_local.run(made) if BY_XM else local.run(made)
   paths = written(args, made)
-  show(made, about, paths)
+  show(made, lines, paths)
   for words in not_ready(args):
     terminal.say(f'not ready {words}')
   return 0 if args.dry_run else submit(args.backend, paths)

@@ -1,0 +1,244 @@
+"""Plans a run for machines that are not here: does it fit, and what it takes.
+
+    python -m acereason_jax.plan --config=configs/acereason_7b.py \\
+      --hardware=v5p:4x4x4
+
+Nothing is loaded or downloaded except the model's config.json, and not even
+that for models whose sizes are known by name. All figures are simulated, not
+measured; what they assume is printed, and each assumption is a flag. Exit
+status 1 means that a stage does not fit, or something for the user to fix, in
+one line; 2, a command line that cannot be read.
+"""
+
+import hashlib
+import json
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from absl import logging
+
+from acereason_jax import files, machines
+from acereason_jax.config import checks, from_flags
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.planning import plans, record, table, values
+
+FLAGS = command_line.Flags(logging.WARNING)
+from_flags.define(FLAGS.values)
+FLAGS.string(
+  'hardware', None, 'The machines: v5p:4x4x4, v6e:16x16*2, h100:8*16.'
+)
+FLAGS.string(
+  'model',
+  None,
+  'A folder with config.json, or a known name, such as qwen2-7b; default: '
+  'config.model.',
+)
+FLAGS.string('stage', '', 'Names of stages, between commas; default: all.')
+FLAGS.string(
+  'rollout_mesh',
+  '',
+  'What if rollouts had a mesh of their own: AXIS=SIZE,AXIS=SIZE, such as '
+  'tensor=4; of the rest, fsdp is what is left.',
+)
+FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
+FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
+FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
+FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
+
+_MEANS = 'mean_tokens'
+_ABOUT = {
+  _MEANS: 'Mean response by the most tokens, MOST:MEAN,MOST:MEAN; tokens.',
+  'spread': "Standard deviation of the logarithm of a response's length.",
+  'prompt_tokens': 'Mean prompt, tokens.',
+  'kept': 'Share of the groups that have a gradient.',
+  'bandwidth': 'Share of the memory bandwidth that decoding reaches; 0: what '
+  'the compiler says of the kind of machine.',
+  'products': "Share of the peak that the update's products reach; 0: what the "
+  'compiler says of the kind of machine.',
+  'links': "Share of the links' bandwidth that collectives reach.",
+  'hop_seconds': 'Latency of one hop of a collective.',
+  'host_seconds': 'Seconds of the host for each call of decode.',
+  'known': "Share of a stage's prompts that a probe need not ask.",
+  'math_seconds': 'CPU seconds of a verdict on math.',
+  'code_seconds': 'CPU seconds of a verdict on code.',
+  'checkpoint_bandwidth': 'Bytes a second of each host to the store.',
+  'price': 'Price of a chip hour; 0: no cost is shown.',
+  'seed': 'Seed of the simulated lengths.',
+}
+_SHARES = 'kept', 'bandwidth', 'products', 'links', 'known'
+
+
+def _define() -> None:
+  """A flag for each field of `values.Assumed`."""
+  for name, default in values.Assumed._field_defaults.items():
+    if name == _MEANS:
+      FLAGS.string(name, '', _ABOUT[name])
+    elif name == 'seed':
+      FLAGS.integer(name, default, _ABOUT[name], lower_bound=0)
+    else:
+      FLAGS.number(
+        name,
+        default,
+        _ABOUT.get(name, 'See planning/values.py.'),
+        lower_bound=0.0,
+        upper_bound=1.0 if name in _SHARES else None,
+      )
+
+
+_define()
+
+
+def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
+  """The values of the flags; ends with one line for a bad flag or config."""
+  with from_flags.told(argv):
+    args = command_line.parse(FLAGS, argv, __doc__)
+    for name in ('config', 'hardware'):
+      if getattr(args, name) is None:
+        raise command_line.refused(f'--{name}: missing')
+    # A file that is missing is reported only when its config is read.
+    getattr(args.config, 'steps', None)
+  args.path = from_flags.path(FLAGS.values)
+  try:
+    args.hardware = machines.hardware(args.hardware)
+    args.assumed = assumed(args)
+    args.rollout_mesh = mesh(args.rollout_mesh, args.hardware)
+  except ValueError as e:
+    raise command_line.refused(e) from e
+  return args
+
+
+def assumed(args: types.SimpleNamespace) -> values.Assumed:
+  """What the flags say that the plan assumes. Raises ValueError, one line."""
+  fields = {name: getattr(args, name) for name in values.Assumed._fields}
+  means = dict(values.Assumed().mean_tokens)
+  for pair in filter(None, fields[_MEANS].split(',')):
+    most, _, mean = pair.partition(':')
+    try:
+      most, mean = int(most), float(mean)
+    except ValueError:
+      most = mean = 0
+    if not 0 < mean < most:
+      raise ValueError(
+        f'--{_MEANS}={fields[_MEANS]}: {pair!r}: expected MOST:MEAN with a '
+        'mean above 0 and below the most, such as 8192:4500'
+      )
+    means[most] = mean
+  for name in ('links', 'checkpoint_bandwidth', 'kept'):
+    if not fields[name]:
+      raise ValueError(f'--{name}=0: expected more than 0')
+  return values.Assumed(**fields | {_MEANS: means})
+
+
+def mesh(text: str, hardware: machines.Hardware) -> dict[str, int] | None:
+  """The mesh of --rollout_mesh; None if it is ''. Raises ValueError."""
+  if not text:
+    return None
+  sizes = dict(data=1, fsdp=-1, tensor=1, sequence=1)
+  for pair in text.split(','):
+    axis, _, size = pair.partition('=')
+    if axis not in sizes or not size.removeprefix('-').isdecimal():
+      raise ValueError(
+        f'--rollout_mesh={text}: {pair!r}: expected AXIS=SIZE, an axis of '
+        f'{", ".join(sizes)}'
+      )
+    sizes[axis] = int(size)
+  try:
+    return machines.mesh_sizes(sizes, hardware.devices, hardware.slices)
+  except ValueError as e:
+    words = str(e).replace('config.mesh:', f'--rollout_mesh={text}:')
+    raise ValueError(words) from e
+
+
+def chosen(config: ml_collections.ConfigDict, names: str) -> None:
+  """Sets the stages to plan; ends with one line for one that is not there."""
+  if not names:
+    return
+  wanted, known = tuple(names.split(',')), stages_lib.every_stage(config)
+  if unknown := [name for name in wanted if name not in known]:
+    raise command_line.refused(
+      f'--stage={names}: no stage {unknown[0]!r}; there are: {", ".join(known)}'
+    )
+  with config.unlocked():
+    config.start.stages = wanted
+
+
+def changed(
+  config: ml_collections.ConfigDict, fields: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """A copy of the config with fields by their full names, 'config.a.b'."""
+  changes: dict[str, Any] = {}
+  for name, value in fields.items():
+    *path, last = name.removeprefix('config.').split('.')
+    place = changes
+    for part in path:
+      place = place.setdefault(part, {})
+    place[last] = value
+  return stages_lib.with_overrides(config, changes)
+
+
+def planned(args: types.SimpleNamespace) -> dict[str, Any]:
+  """The record of the plan; of a stage that does not fit, also with its knob.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+  config = args.config
+
+  def made(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    found = plans.plan(
+      config,
+      args.hardware,
+      args.assumed,
+      model=args.model,
+      rollout_mesh=args.rollout_mesh,
+    )
+    return record.of(found, args.hardware, args.assumed, about(args))
+
+  plan = made(config)
+  for stage in plan['stages']:
+    if (knob := stage['knob']) and not stage['fits']:
+      fixed = changed(config, knob['fields'])
+      with fixed.unlocked():
+        fixed.start.stages = () if not config.stages else (stage['name'],)
+      [stage['with_knob']] = made(fixed)['stages']
+  return plan
+
+
+def about(args: types.SimpleNamespace) -> dict[str, Any]:
+  """Which run is planned."""
+  text = args.config.to_json(sort_keys=True)
+  return dict(
+    config=from_flags.name(args.path),
+    digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+    model=args.model or args.config.model,
+  )
+
+
+def main(argv: Sequence[str]) -> int:
+  terminal.use_stdout()
+  args = read_flags(argv)
+  with exits.one_line_for(ValueError):
+    if args.model:
+      with args.config.unlocked():
+        args.config.model = args.model
+    checks.validate(args.config)
+    chosen(args.config, args.stage)
+  jax_setup.use_cpu()
+  with exits.one_line_for(ValueError, OSError):
+    plan = planned(args)
+  for line in table.told(plan):
+    terminal.say(line)
+  with exits.one_line_for(OSError):
+    if args.json:
+      text = json.dumps(plan, indent=1, allow_nan=False) + '\n'
+      files.write_atomically(args.json, text)
+    if args.markdown:
+      files.write_atomically(args.markdown, table.markdown(plan))
+  return 0 if plan['fits'] else exits.FOR_USER
+
+
+if __name__ == '__main__':
+  command_line.run(main)
