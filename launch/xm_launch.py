@@ -312,17 +312,21 @@ def not_ready(args: types.SimpleNamespace) -> Iterator[str]:
     )
 
 
-def written(
+def rendered(
   args: types.SimpleNamespace, made: Sequence[Job]
-) -> list[pathlib.Path]:
-  """Writes the file of each run; returns their paths. Raises: see `jobs`."""
+) -> dict[str, str]:
+  """The file of each run, by its name. Raises: see `jobs`."""
   text, ending = render.TEXTS[args.backend]
-  texts = {f'{job.name}.{ending}': text(job) for job in made}
-  folder = pathlib.Path(args.manifest_dir)
-  folder.mkdir(parents=True, exist_ok=True)
+  return {f'{job.name}.{ending}': text(job) for job in made}
+
+
+def written(folder: str, texts: Mapping[str, str]) -> list[pathlib.Path]:
+  """Writes files into a folder; returns their paths."""
+  place = pathlib.Path(folder)
+  place.mkdir(parents=True, exist_ok=True)
   for name, content in texts.items():
-    files.write_atomically(folder / name, content)
-  return [folder / name for name in texts]
+    files.write_atomically(place / name, content)
+  return [place / name for name in texts]
 
 
 def show(
@@ -360,11 +364,14 @@ def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
 def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
   made, about = jobs(args, extra)
   check_place(args)
-  lines = [about.mesh, *plan(args, made[0], about)]
-  if args.backend == 'local' and not args.dry_run:
+  here = args.backend == 'local' and not args.dry_run
+  if here:
     render.supervised(made[0])
+  texts = {} if here else rendered(args, made)
+  lines = [about.mesh, *plan(args, made[0], about)]
+  if here:
     return xm_local.run(made) if BY_XM else local.run(made)
-  paths = written(args, made)
+  paths = written(args.manifest_dir, texts)
   show(made, lines, paths)
   for words in not_ready(args):
     terminal.say(f'not ready {words}')

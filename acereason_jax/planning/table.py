@@ -14,7 +14,6 @@ _GB = 1e9
 _NONE = shown.NONE
 # What the phases of a step are called in a column.
 _PHASES = {'checkpoint': 'save'}
-_MOST_WASTES = 2
 _MOST_PARTS = 4
 _LEGEND = (
   'step: seconds of one step, by phase; save, heldout and probe are spread '
@@ -193,7 +192,7 @@ def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
       yield f'{stage["name"]}: {why(stage)}'
       yield f'{stage["name"]}: {remedy(stage)}'
   for n, stage in _timed(plan):
-    for waste in stage['wastes'][:_MOST_WASTES]:
+    for waste in stage['wastes'][:1]:
       yield (
         f'{n}: {seconds(waste["seconds"])} s of '
         f'{seconds(stage["step_seconds"])} s: {waste["what"]}; '
