@@ -1,4 +1,7 @@
-"""The plan of a run, made by a process of its own: here jax is not loaded."""
+"""What is known of a run before it starts: its mesh, and its plan.
+
+A process of its own makes the plan: here jax is not loaded.
+"""
 
 import concurrent.futures
 import json
@@ -7,9 +10,10 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from acereason_jax import machines
 from acereason_jax.console import terminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -17,6 +21,19 @@ COMMAND = (sys.executable, '-m', 'acereason_jax.plan')
 # A plan takes seconds; on a machine that is busy, a minute.
 _MOST_SECONDS = 300
 _REASON_CHARS = 300
+
+
+class About(NamedTuple):
+  """What is known of a run without a plan.
+
+  mesh: a line about its mesh.
+  crossing: a line about weights that cross the slow network; '' if none do.
+  within: flags with which they do not.
+  """
+
+  mesh: str
+  crossing: str
+  within: tuple[str, ...]
 
 
 class Plan(NamedTuple):
@@ -80,3 +97,53 @@ def one(config: str, given: Sequence[str], hardware: str) -> Plan:
       said = done.stderr.strip().splitlines() or [f'status {done.returncode}']
       reason = said[-1].removeprefix('error: ')
       return Plan(reason=terminal.one_line(reason, _REASON_CHARS))
+
+
+def told(
+  config: str, own: Sequence[str], hardware: str, about: About
+) -> tuple[Plan, list[str]]:
+  """The plan of a config with the flags `own`, and lines about it.
+
+  The mesh with which weights do not cross is planned too, to compare.
+  """
+  variants = [own, *([[*own, *about.within]] if about.within else [])]
+  found, *others = made(config, variants, hardware)
+  lines = []
+  if about.crossing and (not others or others[0].fits is not False):
+    lines.append(about.crossing + _instead(found, others))
+  if found.reason:
+    return found, [*lines, f'plan      not made: {found.reason}']
+  heads = ['plan      ', *[' ' * 10] * len(found.lines)]
+  lines += [(h + text).rstrip() for h, text in zip(heads, found.lines)]
+  return found, lines
+
+
+def _instead(found: Plan, others: Sequence[Plan]) -> str:
+  """What the other mesh takes, if both are known."""
+  hours = [one.hours for one in (*others, found)]
+  if len(hours) < 2 or None in hours:
+    return ''
+  return f': {hours[0]:,.0f} hours instead of {hours[1]:,.0f}'
+
+
+def crossing(
+  config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
+) -> tuple[str, tuple[str, ...]]:
+  """A line about weights that go over the slow network, and the flags for a
+  mesh with which they do not; ('', ()) if they do not.
+
+  'fsdp' gathers them in every layer; 'data' adds gradients once a step.
+  """
+  tpu = hardware.kind.platform == 'tpu'
+  count = hardware.slices if tpu else hardware.hosts
+  alone = hardware.kind.platform == 'cpu' or count == 1
+  if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
+    return '', ()
+  within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
+  axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
+  given = tuple(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
+  line = (
+    f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
+    f'{"slices" if tpu else "nodes"}; -- {" ".join(given)} keeps it within one'
+  )
+  return line, given

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -76,22 +75,9 @@ TOOLS = {
 }
 
 
-class About(NamedTuple):
-  """What is known of a run without a plan.
-
-  mesh: a line about its mesh.
-  crossing: a line about weights that cross the slow network; '' if none do.
-  within: flags with which they do not.
-  """
-
-  mesh: str
-  crossing: str
-  within: tuple[str, ...]
-
-
 def jobs(
   args: types.SimpleNamespace, extra: Sequence[str]
-) -> tuple[list[Job], About]:
+) -> tuple[list[Job], planned.About]:
   """The runs, and what is known of the first one.
 
   Raises:
@@ -197,7 +183,7 @@ def check_extra(extra: Sequence[str]) -> None:
 
 def check(
   path: str, overrides: Sequence[str], hardware: machines.Hardware
-) -> About:
+) -> planned.About:
   """Checks the config of a run. Raises: see `jobs`."""
   fields = [o for o in overrides if o.startswith('--config.')]
   config = from_flags.read([f'--config={path}', *fields])
@@ -206,33 +192,14 @@ def check(
     config.mesh.to_dict(), hardware.devices, hardware.slices
   )
   told = ' '.join(f'{axis}={size}' for axis, size in mesh.items())
-  return About(f'mesh      {told}', *crossing(config, hardware, mesh))
-
-
-def crossing(
-  config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
-) -> tuple[str, tuple[str, ...]]:
-  """A line about weights that go over the slow network, and the flags for a
-  mesh with which they do not; ('', ()) if they do not.
-
-  'fsdp' gathers them in every layer; 'data' adds gradients once a step.
-  """
-  tpu = hardware.kind.platform == 'tpu'
-  count = hardware.slices if tpu else hardware.hosts
-  alone = hardware.kind.platform == 'cpu' or count == 1
-  if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
-    return '', ()
-  within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
-  axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
-  given = tuple(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
-  line = (
-    f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
-    f'{"slices" if tpu else "nodes"}; -- {" ".join(given)} keeps it within one'
+  return planned.About(
+    f'mesh      {told}', *planned.crossing(config, hardware, mesh)
   )
-  return line, given
 
 
-def plan(args: types.SimpleNamespace, job: Job, about: About) -> list[str]:
+def plan(
+  args: types.SimpleNamespace, job: Job, about: planned.About
+) -> list[str]:
   """Lines about memory and hours of a run, simulated.
 
   Raises:
@@ -246,16 +213,8 @@ def plan(args: types.SimpleNamespace, job: Job, about: About) -> list[str]:
   if not args.plan:
     return [*filter(None, [about.crossing]), 'plan      none: --noplan']
   own = [flag for flag in job.flags[1:] if flag.startswith('--config.')]
-  variants = [own, *([[*own, *about.within]] if about.within else [])]
-  found, *others = planned.made(args.config, variants, hardware.text)
-  lines = []
-  if about.crossing and (not others or others[0].fits is not False):
-    lines.append(about.crossing + instead(found, others))
-  if found.reason:
-    return [*lines, f'plan      not made: {found.reason}']
-  lines += [f'plan      {found.lines[0]}' if found.lines else 'plan']
-  lines += [f'          {line}'.rstrip() for line in found.lines[1:]]
-  if not found.fits:
+  found, lines = planned.told(args.config, own, hardware.text, about)
+  if found.fits is False:
     for line in lines if args.dry_run else ():
       terminal.say(line)
     raise ValueError(
@@ -264,14 +223,6 @@ def plan(args: types.SimpleNamespace, job: Job, about: About) -> list[str]:
       'it all the same'
     )
   return lines
-
-
-def instead(found: planned.Plan, others: Sequence[planned.Plan]) -> str:
-  """What the other mesh takes, if both are known."""
-  hours = [one.hours for one in (*others, found)]
-  if len(hours) < 2 or None in hours:
-    return ''
-  return f': {hours[0]:,.0f} hours instead of {hours[1]:,.0f}'
 
 
 def check_place(args: types.SimpleNamespace) -> None:
