@@ -23,7 +23,7 @@ from acereason_jax import files, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
-from acereason_jax.planning import plans, record, table, values
+from acereason_jax.planning import assumptions, plans, record, table
 
 FLAGS = command_line.Flags(logging.WARNING)
 from_flags.define(FLAGS.values)
@@ -48,47 +48,7 @@ FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
 FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
 FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
 
-_MEANS = 'mean_tokens'
-_ABOUT = {
-  _MEANS: 'Mean response by the most tokens, MOST:MEAN,MOST:MEAN; tokens.',
-  'spread': "Standard deviation of the logarithm of a response's length.",
-  'prompt_tokens': 'Mean prompt, tokens.',
-  'kept': 'Share of the groups that have a gradient.',
-  'bandwidth': 'Share of the memory bandwidth that decoding reaches; 0: what '
-  'the compiler says of the kind of machine.',
-  'products': "Share of the peak that the update's products reach; 0: what the "
-  'compiler says of the kind of machine.',
-  'links': "Share of the links' bandwidth that collectives reach.",
-  'hop_seconds': 'Latency of one hop of a collective.',
-  'host_seconds': 'Seconds of the host for each call of decode.',
-  'known': "Share of a stage's prompts that a probe need not ask.",
-  'math_seconds': 'CPU seconds of a verdict on math.',
-  'code_seconds': 'CPU seconds of a verdict on code.',
-  'checkpoint_bandwidth': 'Bytes a second of each host to the store.',
-  'price': 'Price of a chip hour; 0: no cost is shown.',
-  'seed': 'Seed of the simulated lengths.',
-}
-_SHARES = 'kept', 'bandwidth', 'products', 'links', 'known'
-
-
-def _define() -> None:
-  """A flag for each field of `values.Assumed`."""
-  for name, default in values.Assumed._field_defaults.items():
-    if name == _MEANS:
-      FLAGS.string(name, '', _ABOUT[name])
-    elif name == 'seed':
-      FLAGS.integer(name, default, _ABOUT[name], lower_bound=0)
-    else:
-      FLAGS.number(
-        name,
-        default,
-        _ABOUT.get(name, 'See planning/values.py.'),
-        lower_bound=0.0,
-        upper_bound=1.0 if name in _SHARES else None,
-      )
-
-
-_define()
+assumptions.define(FLAGS)
 
 
 def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
@@ -103,33 +63,11 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   args.path = from_flags.path(FLAGS.values)
   try:
     args.hardware = machines.hardware(args.hardware)
-    args.assumed = assumed(args)
+    args.assumed = assumptions.read(args)
     args.rollout_mesh = mesh(args.rollout_mesh, args.hardware)
   except ValueError as e:
     raise command_line.refused(e) from e
   return args
-
-
-def assumed(args: types.SimpleNamespace) -> values.Assumed:
-  """What the flags say that the plan assumes. Raises ValueError, one line."""
-  fields = {name: getattr(args, name) for name in values.Assumed._fields}
-  means = dict(values.Assumed().mean_tokens)
-  for pair in filter(None, fields[_MEANS].split(',')):
-    most, _, mean = pair.partition(':')
-    try:
-      most, mean = int(most), float(mean)
-    except ValueError:
-      most = mean = 0
-    if not 0 < mean < most:
-      raise ValueError(
-        f'--{_MEANS}={fields[_MEANS]}: {pair!r}: expected MOST:MEAN with a '
-        'mean above 0 and below the most, such as 8192:4500'
-      )
-    means[most] = mean
-  for name in ('links', 'checkpoint_bandwidth', 'kept'):
-    if not fields[name]:
-      raise ValueError(f'--{name}=0: expected more than 0')
-  return values.Assumed(**fields | {_MEANS: means})
 
 
 def mesh(text: str, hardware: machines.Hardware) -> dict[str, int] | None:

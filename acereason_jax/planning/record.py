@@ -70,7 +70,9 @@ def _stage(
       rollouts=work and work.prompts * work.groups,
       max_tokens=work and work.sizes.max_tokens,
       checkpoint_bytes=work and work.checkpoint_bytes,
+      host=dict(planned.host),
       host_bytes=planned.host_bytes,
+      journal_bytes=planned.journal_bytes,
       memory=[_phase(phase) for phase in planned.phases],
     )
     | _sizes(work)
@@ -143,8 +145,12 @@ def _time(
 
 def _assumed(assumed: values.Assumed) -> dict[str, Any]:
   # JSON's keys are texts.
-  means = {str(most): mean for most, mean in assumed.mean_tokens.items()}
-  return assumed._asdict() | dict(mean_tokens=means)
+  return {
+    name: {str(key): each for key, each in value.items()}
+    if isinstance(value, Mapping)
+    else value
+    for name, value in assumed._asdict().items()
+  }
 
 
 def _sum(numbers: Any) -> float | None:

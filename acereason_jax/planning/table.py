@@ -15,6 +15,11 @@ _NONE = shown.NONE
 # What the phases of a step are called in a column.
 _PHASES = {'checkpoint': 'save'}
 _MOST_PARTS = 4
+_SIZES = {
+  'host_bytes': 'memory of a host',
+  'checkpoint_bytes': 'a checkpoint',
+  'journal_bytes': 'the journal of a step',
+}
 _LEGEND = (
   'step: seconds of one step, by phase; save, heldout and probe are spread '
   'over the steps of the stage. full: share of slots x decode steps with a '
@@ -234,12 +239,9 @@ def change(stage: _Stage) -> str:
 def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
   """Sizes outside the devices, and the assumptions."""
   sizes = []
-  if any(stage['host_bytes'] for stage in plan['stages']):
-    most = max(stage['host_bytes'] or 0 for stage in plan['stages'])
-    sizes.append(f'memory of a host: {most / _GB:.1f} GB')
-  saved = [s['checkpoint_bytes'] for s in plan['stages']]
-  if any(saved):
-    sizes.append(f'a checkpoint: {max(filter(None, saved)) / _GB:.1f} GB')
+  for field, what in _SIZES.items():
+    if found := [s[field] for s in plan['stages'] if s[field]]:
+      sizes.append(f'{what} {max(found) / _GB:,.1f} GB')
   if sizes:
     yield f'At most, {", ".join(sizes)}.'
   yield f'Assumed, each a flag: {assumptions(plan["assumed"])}.'
@@ -256,10 +258,11 @@ def assumptions(assumed: Mapping[str, Any]) -> str:
   told = []
   for field, value in assumed.items():
     if isinstance(value, Mapping):
-      value = ','.join(f'{most}:{mean:g}' for most, mean in value.items())
+      value = ','.join(f'{key}:{each:g}' for key, each in value.items())
     elif isinstance(value, float):
       value = f'{value:g}'
-    told.append(f'{field}={value}')
+    if value != '':
+      told.append(f'{field}={value}')
   return ', '.join(told)
 
 
