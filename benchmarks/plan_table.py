@@ -1,7 +1,7 @@
 """The table of docs/plan.md: models x hardware x stages, by the plan command.
 
-    python -m benchmarks.plan --page=docs/plan.md
-    python -m benchmarks.plan --models=qwen2-7b --hardware=v5p:4x4x4
+    python -m benchmarks.plan_table --page=docs/plan.md
+    python -m benchmarks.plan_table --models=qwen2-7b --hardware=v5p:4x4x4
 
 Each pair of a model and of hardware is one run of `python -m
 acereason_jax.plan`, whose seconds and memory are measured here; all else is
