@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from acereason_jax import mesh as mesh_lib
-from benchmarks import hlo
+from acereason_jax.planning import hlo
 
 # If the table is not smaller than the embeddings, GSPMD moves the embeddings.
 T, D, VOCAB = 512, 256, 1024

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import hlo
+from acereason_jax.planning import hlo
 
 # Four devices, in each of the ways that HLO says so.
 GROUPS = [
