@@ -5,6 +5,8 @@ numbers are the vendors', of one of jax's devices: a chip, except for TPU7x,
 whose chips are two devices each.
 """
 
+import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -60,6 +62,8 @@ class Kind(NamedTuple):
   network: bytes per second that a device can send to other slices or nodes.
   clock: clock rate, GHz, our assumption; for the decode kernel's benchmark.
   cores: tensor cores of a device.
+  model: name of a device, as jax gives it.
+  capability: compute capability of a GPU; '' for others.
   flat: topologies of two dimensions that exist.
   cubes: most cubes of 4 x 4 x 4 chips; 0: no topologies of three dimensions.
   label: accelerator by GKE's name, for its node selector.
@@ -79,12 +83,20 @@ class Kind(NamedTuple):
   network: float = 0.0
   clock: float = 0.0
   cores: int = 1
+  model: str = ''
+  capability: str = ''
   flat: tuple[str, ...] = ()
   cubes: int = 0
   label: str = ''
   cloud: str = ''
   flags: Mapping[str, str] = _NONE
   source: str = ''
+
+  @property
+  def room(self) -> int:
+    """Bytes of a device that jax takes for programs, in whole MiB."""
+    share = float(self.flags.get('XLA_PYTHON_CLIENT_MEM_FRACTION', 1))
+    return int(self.memory * share) >> 20 << 20
 
 
 def _tpu(name: str, **sizes) -> Kind:
@@ -100,9 +112,10 @@ _FLAT = '1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'
 KINDS = {
   kind.name: kind
   for kind in (
-    Kind('cpu', 'cpu', chips=1, cloud='cpu'),
+    Kind('cpu', 'cpu', chips=1, cloud='cpu', model='cpu'),
     _tpu(
       'v5e',
+      model='TPU v5 lite',
       memory=15.75 * 2**30,
       bandwidth=819e9,
       flops=197e12,
@@ -117,6 +130,7 @@ KINDS = {
     ),
     _tpu(
       'v5p',
+      model='TPU v5',
       # The docs say 95 GiB.
       memory=95e9,
       bandwidth=2765e9,
@@ -132,6 +146,7 @@ KINDS = {
     ),
     _tpu(
       'v6e',
+      model='TPU v6 lite',
       memory=31.25 * 2**30,
       bandwidth=1640e9,
       flops=918e12,
@@ -145,6 +160,7 @@ KINDS = {
     ),
     _tpu(
       'tpu7x',
+      model='TPU7x',
       devices=2,
       memory=96e9,
       bandwidth=3690e9,
@@ -161,6 +177,8 @@ KINDS = {
     # has a quarter. The sheets were read in copies, not at the vendor's.
     _gpu(
       'a100',
+      model='NVIDIA A100-SXM4-80GB',
+      capability='8.0',
       memory=80e9,
       bandwidth=2039e9,
       flops=312e12,
@@ -172,6 +190,8 @@ KINDS = {
     ),
     _gpu(
       'h100',
+      model='NVIDIA H100 80GB HBM3',
+      capability='9.0',
       memory=84942979072,
       bandwidth=3352e9,
       flops=989e12,
@@ -183,6 +203,8 @@ KINDS = {
     ),
     _gpu(
       'h200',
+      model='NVIDIA H200',
+      capability='9.0',
       memory=141e9,
       bandwidth=4800e9,
       flops=989e12,
@@ -194,6 +216,8 @@ KINDS = {
     ),
     _gpu(
       'b200',
+      model='NVIDIA B200',
+      capability='10.0',
       memory=180e9,
       bandwidth=8000e9,
       flops=2250e12,
@@ -297,6 +321,67 @@ def _check_topology(
       f'--hardware={text}: {kind.name} has no topology {topology}; expected '
       f'{expected}'
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """A device that is not here: what jax's tools for meshes read of a device.
+
+  Not a NamedTuple, because numpy would make an array of its fields.
+
+  id: number among all devices.
+  platform: 'cpu', 'gpu' or 'tpu'.
+  device_kind: name of the kind, as jax gives it.
+  process_index: host that it belongs to.
+  slice_index: slice of TPUs, or node of GPUs, that it belongs to.
+  coords: place of its chip in the topology of the slice.
+  core_on_chip: number of the device on its chip.
+  num_cores: tensor cores.
+  compute_capability: of a GPU; '' for others.
+  """
+
+  id: int
+  platform: str
+  device_kind: str
+  process_index: int
+  slice_index: int
+  coords: tuple[int, int, int] = (0, 0, 0)
+  core_on_chip: int = 0
+  num_cores: int = 1
+  compute_capability: str = ''
+
+
+def devices(hardware: Hardware) -> list[Device]:
+  """Stand-ins for the devices, in jax's order: host by host.
+
+  A host of TPUs is a square of 2 x 2 chips, x fastest.
+  """
+  kind = hardware.kind
+  each = hardware.chips * kind.devices
+  if kind.platform == 'tpu':
+    sizes = [int(n) for n in hardware.topology.split('x')]
+    sizes += [1] * (3 - len(sizes))
+    places = itertools.product(*(range(n) for n in reversed(sizes)))
+    order = sorted((z, y // 2, x // 2, y, x) for z, y, x in places)
+    coords = [(x, y, z) for z, _, _, y, x in order]
+  else:
+    coords = [(0, 0, 0)] * (hardware.hosts * hardware.chips)
+  cores = range(kind.devices)
+  every = itertools.product(range(hardware.slices), coords, cores)
+  return [
+    Device(
+      id=i,
+      platform=kind.platform,
+      device_kind=kind.model,
+      process_index=i // each,
+      slice_index=i // each if kind.platform == 'gpu' else part,
+      coords=place,
+      core_on_chip=core,
+      num_cores=kind.cores,
+      compute_capability=kind.capability,
+    )
+    for i, (part, place, core) in enumerate(every)
+  ]
 
 
 def mesh_sizes(

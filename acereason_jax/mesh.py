@@ -1,4 +1,4 @@
-"""The mesh: its axes, how arrays are sharded over it, bytes on each device.
+"""The machine and its mesh: axes, how arrays are sharded, bytes on each device.
 
 A dimension that its mesh axis does not divide is replicated, so the same code
 serves 3 kv heads on a laptop and 8 on a pod.
@@ -7,12 +7,14 @@ serves 3 kv heads on a laptop and 8 on a pod.
 import collections
 import functools
 import math
+import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax import machines
@@ -31,6 +33,93 @@ HEADS = ('tensor', 'sequence')
 HOST = 'pinned_host'
 
 
+class Machine(NamedTuple):
+  """The machine that programs are built for; it need not be this one.
+
+  devices: jax's devices, or objects with their fields (`machines.Device`).
+  platform: 'cpu', 'gpu' or 'tpu'.
+  capability: compute capability of a GPU, such as '9.0'; '' for others.
+  memory: bytes of a device that programs may take.
+  """
+
+  devices: Sequence[Any]
+  platform: str
+  capability: str
+  memory: int
+
+
+def this_machine() -> Machine:
+  """All devices of this run; all of its processes must call it.
+
+  Raises:
+    ValueError: one line; a process has no device.
+  """
+  devices = _everyones()
+  return Machine(
+    devices=devices,
+    platform=jax.default_backend(),
+    capability=str(getattr(devices[0], 'compute_capability', '')),
+    memory=device_memory(jax.local_devices()),
+  )
+
+
+def absent(
+  hardware: machines.Hardware, devices: Sequence[Any] | None = None
+) -> Machine:
+  """A machine that is not here, of stand-ins for its devices.
+
+  Shapes, shardings and sizes need no more. To compile, give the `devices` of
+  the compiler's own topology. The memory of CPUs is taken to be this host's.
+  """
+  kind = hardware.kind
+  memory = kind.room or (_host_bytes() >> 20) // hardware.devices << 20
+  return Machine(
+    machines.devices(hardware) if devices is None else devices,
+    kind.platform,
+    kind.capability,
+    memory,
+  )
+
+
+def _everyones() -> Sequence[jax.Device]:
+  devices = jax.devices()
+  owners = {d.process_index for d in devices}
+  if len(owners) < jax.process_count():
+    none = sorted(set(range(jax.process_count())) - owners)
+    raise ValueError(
+      f'config.mesh: {len(devices)} devices for {jax.process_count()} '
+      f'processes, and none for processes {none}; start fewer processes'
+    )
+  return devices
+
+
+def device_memory(devices: Sequence[Any]) -> int:
+  """Bytes of memory of a device, in whole MiB; the least of all processes.
+
+  `devices` are this process's. All processes make the same schedule, so all
+  need the same number of pages. CPU devices share the memory of their host or
+  container.
+  """
+  stats = devices[0].memory_stats()
+  if stats and 'bytes_limit' in stats:
+    mine = stats['bytes_limit'] >> 20
+  else:
+    mine = (_host_bytes() >> 20) // len(devices)
+  if jax.process_count() > 1:
+    mine = multihost_utils.process_allgather(np.int32(mine)).min()
+  return int(mine) << 20
+
+
+def _host_bytes() -> int:
+  """Bytes of the machine's memory, or of its control group's limit if less."""
+  limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+  for name in ('memory.max', 'memory/memory.limit_in_bytes'):
+    file = pathlib.Path('/sys/fs/cgroup') / name
+    if file.is_file() and (text := file.read_text().strip()).isdigit():
+      limits.append(int(text))
+  return min(limits)
+
+
 def make_mesh(
   *,
   data: int,
@@ -47,18 +136,9 @@ def make_mesh(
     ValueError: one line; the sizes do not multiply to the number of devices, a
       process has none, or see `arrange`.
   """
-  everywhere = devices is None
-  devices = jax.devices() if everywhere else devices
-  count = len(devices)
+  devices = _everyones() if devices is None else devices
   given = dict(zip(AXES, (data, fsdp, tensor, sequence)))
-  sizes = [*machines.mesh_sizes(given, count).values()]
-  owners = {d.process_index for d in devices}
-  if everywhere and len(owners) < jax.process_count():
-    none = sorted(set(range(jax.process_count())) - owners)
-    raise ValueError(
-      f'config.mesh: {count} devices for {jax.process_count()} processes, and '
-      f'none for processes {none}; start fewer processes'
-    )
+  sizes = [*machines.mesh_sizes(given, len(devices)).values()]
   types = (AxisType.Auto,) * len(AXES)
   return Mesh(arrange(sizes, devices), AXES, axis_types=types)
 

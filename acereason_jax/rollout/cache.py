@@ -6,15 +6,11 @@ repeated if the tensor axis has more shards than there are kv heads.
 """
 
 import math
-import os
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax import mesh as mesh_lib
@@ -133,44 +129,18 @@ def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return x.astype(dtype)
 
 
-def device_bytes(mesh: Mesh) -> int:
-  """Bytes of memory of a device, in whole MiB; the least of all processes.
-
-  All processes make the same schedule, so all need the same number of pages.
-  CPU devices share the memory of their host or container.
-  """
-  devices = list(mesh.local_mesh.devices.flat)
-  stats = devices[0].memory_stats()
-  if stats and 'bytes_limit' in stats:
-    mine = stats['bytes_limit'] >> 20
-  else:
-    mine = (_host_bytes() >> 20) // len(devices)
-  if jax.process_count() > 1:
-    mine = multihost_utils.process_allgather(np.int32(mine)).min()
-  return int(mine) << 20
-
-
-def _host_bytes() -> int:
-  """Bytes of the machine's memory, or of its control group's limit if less."""
-  limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
-  for name in ('memory.max', 'memory/memory.limit_in_bytes'):
-    file = pathlib.Path('/sys/fs/cgroup') / name
-    if file.is_file() and (text := file.read_text().strip()).isdigit():
-      limits.append(int(text))
-  return min(limits)
-
-
 def fit_pages(
   sizes: schedule.Sizes,
   model: base.Model,
   mesh: Mesh,
   dtype: jnp.dtype,
   reserved: int,
+  memory: int,
 ) -> schedule.Sizes:
   """The sizes with `pages` per shard; in the input they are of all shards.
 
   0 means as many pages as the slots can ever use, or as fit next to `reserved`
-  bytes into 90% of a device's memory, if those are fewer.
+  bytes into 90% of a device's `memory`, if those are fewer.
 
   Raises:
     ValueError: more pages than fit, or too little memory for one rollout.
@@ -178,7 +148,7 @@ def fit_pages(
   cache = make_cache(model, mesh)
   shape = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.page))
   one = math.prod(shape) * jnp.dtype(dtype).itemsize
-  free = int(0.9 * device_bytes(mesh)) - reserved
+  free = int(0.9 * memory) - reserved
   fit = max(free // one - 1, 0)
   asked = -(-sizes.pages // sizes.shards)
   least = asked or sizes.table
@@ -189,9 +159,8 @@ def fit_pages(
       f'{fit * sizes.shards} pages fit, or slots={slots} of {lengths}: ask for '
       'fewer pages or shorter rollouts'
       if slots
-      else f'one rollout of {lengths} takes {sizes.table} pages: ask for '
-      f'shorter ones, or for a mesh of more than tensor={mesh.shape["tensor"]},'
-      ' which alone splits the weights of rollouts'
+      else f'one rollout of {lengths} takes {sizes.table} pages: '
+      + _room_remedy(model, mesh, fit)
     )
     raise ValueError(
       f'pages={sizes.pages}: {least} pages of {sizes.page} tokens take '
@@ -200,3 +169,27 @@ def fit_pages(
     )
   most = sizes.slots // sizes.shards * sizes.table
   return sizes._replace(pages=(asked or min(most, fit)) + 1)
+
+
+def _room_remedy(model: base.Model, mesh: Mesh, fit: int) -> str:
+  """What gives a device room for one rollout, where only `fit` pages fit."""
+  _, N, K, _ = kv_shape(model)
+  tensor = mesh.shape['tensor']
+  larger = [
+    n
+    for n in range(tensor + 1, mesh.size + 1)
+    if not mesh.size % n and not N % n and (not K % n or not n % K)
+  ]
+  shorter = fit > 1
+  if not larger:
+    return (
+      f'{"ask for shorter ones; n" if shorter else "n"}o larger mesh.tensor '
+      f'divides {mesh.size} devices and {N} query heads: use devices of more '
+      'memory, or a smaller model'
+    )
+  return (
+    ('ask for shorter ones, or ' if shorter else 'no shorter one fits: ask ')
+    + f'for a mesh of more than tensor={tensor}, such as '
+    f'{" or ".join(map(str, larger[:3]))}: tensor splits the weights of '
+    'rollouts, which stay whole along all other axes'
+  )

@@ -8,6 +8,7 @@ a run's checkpoint is in run/weights.py, since this folder knows no runs.
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ from acereason_jax.models import (
   lora,
   sharding,
   tokens,
+)
+from acereason_jax.models import (
+  sizes as known_sizes,
 )
 from acereason_jax.rl import update
 from acereason_jax.rollout import cache as cache_lib
@@ -53,15 +57,16 @@ class Weights(NamedTuple):
 class ModelFiles(NamedTuple):
   """The small files of a model's directory.
 
-  directory: Hugging Face directory.
+  directory: Hugging Face directory; a model's name if only sizes are known.
   network: family and sizes of the model.
-  tokenizer: tokenizer of the model; `close` ends the process that encodes.
+  tokenizer: tokenizer of the model; `close` ends the process that encodes. None
+    if only sizes are known: its programs can be built, but nothing can be run.
   stops: ids of the tokens that end a response, sorted.
   """
 
   directory: str
   network: families.Network
-  tokenizer: tokens.Tokenizer
+  tokenizer: tokens.Tokenizer | None
   stops: tuple[int, ...]
 
 
@@ -117,6 +122,22 @@ def read_model(directory: str) -> ModelFiles:
     tokenizer=tokenizer,
     stops=tokens.stop_token_ids(tokenizer, directory),
   )
+
+
+def read_model_sizes(model: str) -> ModelFiles:
+  """The sizes of a model, without its tokenizer: enough to build programs.
+
+  `model` is a directory that has a config.json, or a name that models/sizes.py
+  knows. Nothing is fetched. The stop token is a placeholder.
+
+  Raises:
+    FileNotFoundError, ValueError: one line; no such model, or a bad config.
+  """
+  if os.path.isdir(model):
+    network = families.read(model)
+  else:
+    network = families.from_config(known_sizes.config_json(model))
+  return ModelFiles(model, network, None, (network.config.vocab - 1,))
 
 
 def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
@@ -246,16 +267,17 @@ def fit_sizes(
   mesh: Mesh,
   kv_dtype: jnp.dtype,
   reserved: int,
+  memory: int,
 ) -> schedule.Sizes:
   """The sizes with `pages` per shard that fit into a device's memory.
 
   In the input `pages` are of all shards, and 0 means as many as are useful or
-  fit. `reserved` bytes of each device stay free.
+  fit. `reserved` bytes of each device's `memory` stay free.
 
   Raises:
     ValueError: sizes that do not fit each other, the model or the memory.
   """
-  sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved)
+  sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved, memory)
   schedule.check(sizes)
   return sizes
 
@@ -263,7 +285,7 @@ def fit_sizes(
 def make_engine(
   model: base.Model,
   mesh: Mesh,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: tokens.Tokenizer | None,
   *,
   sizes: schedule.Sizes,
   sampling: sampling_lib.Sampling,
@@ -303,11 +325,12 @@ def serve(
   """
   model = make_model(files, mesh)
   reserved = param_bytes(model.specs, mesh, dtype)
+  memory = mesh_lib.device_memory(mesh.local_mesh.devices.flat)
   engine = make_engine(
     model,
     mesh,
     files.tokenizer,
-    sizes=fit_sizes(sizes, model, mesh, kv_dtype, reserved),
+    sizes=fit_sizes(sizes, model, mesh, kv_dtype, reserved, memory),
     sampling=sampling,
     ending=ending,
     kv_dtype=kv_dtype,

@@ -7,7 +7,7 @@ config.
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,11 +19,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
-from acereason_jax.models import (
-  base,
-  sharding,
-  tokens,
-)
+from acereason_jax.models import base, embedded, sharding, tokens
 from acereason_jax.rl import losses, packing, update
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
@@ -43,7 +39,7 @@ class Shared(NamedTuple):
   """The values that all stages share.
 
   network: model, tokenizer and devices.
-  domains: domains by name.
+  looks: steps between looks at the held-out questions, by domain.
   window: longest prompt, tokens.
   abstract_params: shapes, dtypes and shardings of the trained parameters.
   cast_bytes: bytes of a device that rollouts' weights take in addition to the
@@ -51,32 +47,129 @@ class Shared(NamedTuple):
   """
 
   network: network_lib.Network
-  domains: Mapping[str, Domain]
+  looks: Mapping[str, int]
   window: int
   abstract_params: base.Tree
   cast_bytes: int
 
 
-def build(config: ml_collections.ConfigDict) -> Run:
+class Programs(NamedTuple):
+  """The part of a run that is made of the config and the model's sizes alone.
+
+  Nothing is compiled, and no device holds anything.
+
+  network: model, tokenizer and devices.
+  dtype: dtype of the weights that rollouts read, and of frozen ones.
+  params: source of the parameters of a new run.
+  rollout_params: `weights` of a train state -> parameters of the engines.
+  cast_bytes: bytes of a device that these take in addition to the state.
+  window: longest prompt, tokens.
+  stages: stages to run, in order.
+  heldout_engine: engine that draws the answers to held-out questions.
+  """
+
+  network: network_lib.Network
+  dtype: jnp.dtype
+  params: network_lib.Params
+  rollout_params: Callable[[base.Tree], base.Tree]
+  cast_bytes: int
+  window: int
+  stages: list[Stage]
+  heldout_engine: engine_lib.Engine
+
+  @property
+  def abstract_params(self) -> base.Tree:
+    """Shapes, dtypes and shardings of the trained parameters."""
+    return self.params.abstract
+
+
+def build(
+  config: ml_collections.ConfigDict, machine: mesh_lib.Machine | None = None
+) -> Run:
   """Reads every field of a valid config; nothing below sees it.
+
+  `machine` is this one if it is None.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
   c = reader.Reader(config)
-  network = network_lib.build_network(c)
-  by_domain = {n: c.over(d) for n, d in stages_lib.domains(config).items()}
+  machine = machine or mesh_lib.this_machine()
+  mesh = network_lib.build_mesh(c, machine)
+  files = serve.read_model(embedded.resolve_model(c.model))
+  network = network_lib.build_network(c, machine, mesh, files)
+  by_domain = readers(c, config)
   # A run of several domains can continue a run of one.
   alone = not len(config.domains)
   domains = build_domains(c.model, by_domain, alone, network)
   digests = digests_of(domains) | network_lib.digests_of(network)
+  programs = programs_of(c, config, network)
+  run = Run(
+    config=json.loads(config.to_json()),
+    attention=network.attention,
+    seed=c.seed,
+    domains=domains,
+    stages=programs.stages,
+    digests=digests,
+    heldout_engine=programs.heldout_engine,
+    heldout_temperature=c.heldout.temperature,
+    load_params=programs.params.load,
+    load_frozen=programs.params.load_frozen,
+    abstract_params=programs.abstract_params,
+    rollout_params=programs.rollout_params,
+    model_stamp=network_lib.stamp(network.files.directory),
+    start_run=c.start.run,
+    best=c.checkpoint.best,
+    checkpoint_every=c.checkpoint.every,
+    checkpoint_keep=c.checkpoint.keep,
+    samples=c.samples.kwargs(),
+  )
+  stages = map(c.over, stages_lib.stages(config).values())
+  c.check_all_read(stages, by_domain.values())
+  return run
+
+
+def build_programs(
+  config: ml_collections.ConfigDict,
+  machine: mesh_lib.Machine,
+  files: serve.ModelFiles,
+) -> Programs:
+  """The programs of a valid config on a machine, which need not be there.
+
+  It reads no data and no weights. `files` may be `serve.read_model_sizes`:
+  programs need no tokenizer, which only turns their tokens into texts.
+
+  Raises:
+    ValueError: one line for the user.
+  """
+  c = reader.Reader(config)
+  mesh = network_lib.build_mesh(c, machine)
+  network = network_lib.build_network(c, machine, mesh, files)
+  return programs_of(c, config, network)
+
+
+def readers(
+  c: reader.Reader, config: ml_collections.ConfigDict
+) -> dict[str, reader.Reader]:
+  """The config with each domain's overrides, by name."""
+  return {n: c.over(d) for n, d in stages_lib.domains(config).items()}
+
+
+def programs_of(
+  c: reader.Reader,
+  config: ml_collections.ConfigDict,
+  network: network_lib.Network,
+) -> Programs:
+  by_domain = readers(c, config)
+  looks = {name: own.heldout.every for name, own in by_domain.items()}
   params = network_lib.build_params(c, network)
+  dtype = jnp.dtype(c.dtype)
   rollout_params, cast_bytes = serve.rollout_params(
-    network.model.specs, network.parts, network.mesh, jnp.dtype(c.dtype)
+    network.model.specs, network.parts, network.mesh, dtype
   )
   shared = Shared(
     network=network,
-    domains=domains,
+    looks=looks,
     window=max(own.prompt.window for own in by_domain.values()),
     abstract_params=params.abstract,
     cast_bytes=cast_bytes,
@@ -86,33 +179,21 @@ def build(config: ml_collections.ConfigDict) -> Run:
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
-    parts.check_metric(c.checkpoint.best, domains, 'checkpoint.best', {})
+    parts.check_metric(c.checkpoint.best, looks, 'checkpoint.best', {})
   longest = max(
     stage.rollout.max_tokens
     for stage in stages_lib.every_stage(config).values()
   )
-  run = Run(
-    config=json.loads(config.to_json()),
-    attention=network.attention,
-    seed=c.seed,
-    domains=domains,
-    stages=stages,
-    digests=digests,
-    heldout_engine=build_heldout(c, shared, stages, longest),
-    heldout_temperature=c.heldout.temperature,
-    load_params=params.load,
-    load_frozen=params.load_frozen,
-    abstract_params=params.abstract,
+  return Programs(
+    network=network,
+    dtype=dtype,
+    params=params,
     rollout_params=rollout_params,
-    model_stamp=network_lib.stamp(network.files.directory),
-    start_run=c.start.run,
-    best=c.checkpoint.best,
-    checkpoint_every=c.checkpoint.every,
-    checkpoint_keep=c.checkpoint.keep,
-    samples=c.samples.kwargs(),
+    cast_bytes=cast_bytes,
+    window=shared.window,
+    stages=stages,
+    heldout_engine=build_heldout(c, shared, stages, longest),
   )
-  c.check_all_read(map(c.over, configs.values()), by_domain.values())
-  return run
 
 
 def build_domains(
@@ -191,7 +272,7 @@ def build_stage(
   network = shared.network
   network_lib.check_lengths(c, network, shared.window)
   if c.stop.metric:
-    parts.check_metric(c.stop.metric, shared.domains, 'stop.metric', filters)
+    parts.check_metric(c.stop.metric, shared.looks, 'stop.metric', filters)
   loss, read = parts.build_loss(c)
   bonus = c.objective.entropy_bonus
   entropy_bonus = parts.build_control(

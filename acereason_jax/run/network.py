@@ -22,7 +22,6 @@ from acereason_jax.config import reader
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
   base,
-  embedded,
   hf,
   lora,
   sharding,
@@ -38,6 +37,7 @@ class Network(NamedTuple):
 
   files: small files of the model: sizes, tokenizer and stop tokens.
   mesh: the devices.
+  memory: bytes of a device that programs may take.
   attention: name of the kernel for training.
   kernel: kernel of that name.
   model: functions of the model.
@@ -46,6 +46,7 @@ class Network(NamedTuple):
 
   files: serve.ModelFiles
   mesh: Mesh
+  memory: int
   attention: str
   kernel: attention.Kernel
   model: base.Model
@@ -66,14 +67,28 @@ class Params(NamedTuple):
   abstract: base.Tree
 
 
-def build_network(c: reader.Reader) -> Network:
-  """Raises ValueError or OSError, one line."""
-  mesh = mesh_lib.make_mesh(**c.mesh.kwargs())
-  files = serve.read_model(embedded.resolve_model(c.model))
+def build_mesh(c: reader.Reader, machine: mesh_lib.Machine) -> Mesh:
+  """Raises ValueError, one line."""
+  return mesh_lib.make_mesh(**c.mesh.kwargs(), devices=machine.devices)
+
+
+def build_network(
+  c: reader.Reader,
+  machine: mesh_lib.Machine,
+  mesh: Mesh,
+  files: serve.ModelFiles,
+) -> Network:
+  """The model of `files` on a mesh of the machine.
+
+  Which kernel 'auto' is depends on the machine, and on the packages that are
+  installed here.
+
+  Raises:
+    ValueError: one line.
+  """
   try:
-    capability = getattr(jax.devices()[0], 'compute_capability', '')
     name, kernel = attention.choose(
-      c.attention, jax.default_backend(), c.dtype, str(capability)
+      c.attention, machine.platform, c.dtype, machine.capability
     )
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
@@ -86,7 +101,7 @@ def build_network(c: reader.Reader) -> Network:
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **mesh_lib.pins(mesh),
   )
-  return Network(files, mesh, name, kernel, model, parts)
+  return Network(files, mesh, machine.memory, name, kernel, model, parts)
 
 
 def digests_of(network: Network) -> dict[str, Any]:
@@ -208,7 +223,7 @@ def build_engine(
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   try:
     sizes = serve.fit_sizes(
-      sizes, network.model, network.mesh, kv_dtype, reserved
+      sizes, network.model, network.mesh, kv_dtype, reserved, network.memory
     )
   except ValueError as e:
     raise ValueError(f'config.engine: {e}') from e

@@ -101,21 +101,21 @@ def build_filters(
 
 def check_metric(
   name: str,
-  domains: Mapping[str, values.Domain],
+  looks: Mapping[str, int],
   field: str,
   filters: Mapping[str, filtering.Filter],
 ) -> None:
   """Raises ValueError for a metric that cannot serve.
 
-  No step has it, or it does not measure the model.
+  No step has it, or it does not measure the model. `looks` holds the steps
+  between looks at the held-out questions of each domain; 0: none.
   """
-  known = [f'heldout/{domain}' for domain in domains]
+  known = [f'heldout/{domain}' for domain in looks]
   if field == 'stop.metric':
     known = [*ending.OF_BATCHES, ending.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
-  asked = domains.get(name.removeprefix('heldout/'))
-  if asked is not None and not asked.evaluate_every:
+  if looks.get(name.removeprefix('heldout/')) == 0:
     raise ValueError(
       f'config.heldout.every=0: config.{field}={name!r} needs looks at the '
       "held-out questions; give the steps between them (a domain's own counts)"
