@@ -1,4 +1,4 @@
-"""Reads from an optimised HLO module's text what it holds, copies and sends."""
+"""An optimised HLO module's ops, from its text, and how often each is run."""
 
 import math
 import re
@@ -7,29 +7,9 @@ from typing import NamedTuple
 _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's64': 8, 'u64': 8}
 _BYTES |= {'f8e4m3fn': 1, 'f8e5m2': 1, 'u32': 4, 's32': 4, 'f32': 4}
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
-_OP = re.compile(r'^\s+(?:ROOT )?%[\w.\-]+ = (.*?) ([\w\-]+)\(')
+_OP = re.compile(r'^\s+(ROOT )?%([\w.\-]+) = (.*?) ([\w\-]+)\(')
 _CALLED = re.compile(
   r'(?:body|calls|to_apply|\w+_computations?)=(\{[^}]*\}|[^ ,]+)'
-)
-_COLLECTIVES = (
-  'all-gather',
-  'all-reduce',
-  'all-to-all',
-  'collective-permute',
-  'reduce-scatter',
-)
-# Ops whose outputs already exist.
-_NAMES = (
-  'bitcast',
-  'call',
-  'conditional',
-  'dynamic-update-slice',
-  'get-tuple-element',
-  'optimization-barrier',
-  'parameter',
-  'scatter',
-  'tuple',
-  'while',
 )
 
 
@@ -38,6 +18,8 @@ class Op(NamedTuple):
 
   computation: name of the computation that it is in.
   entry: whether that is the entry.
+  name: name of its output.
+  root: whether the computation returns that.
   kind: name of its operation.
   shape: its output shapes, as in the text.
   outputs: bytes of each output.
@@ -46,6 +28,8 @@ class Op(NamedTuple):
 
   computation: str
   entry: bool
+  name: str
+  root: bool
   kind: str
   shape: str
   outputs: tuple[int, ...]
@@ -59,153 +43,66 @@ def parse(text: str) -> list[Op]:
     if found := _COMPUTATION.match(line):
       computation, entry = found[1], line.startswith('ENTRY')
     elif found := _OP.match(line):
-      shape, kind = found.groups()
-      ops.append(Op(computation, entry, kind, shape, _sizes(shape), line))
+      root, name, shape, kind = found.groups()
+      sizes = _sizes(shape)
+      ops.append(
+        Op(computation, entry, name, bool(root), kind, shape, sizes, line)
+      )
   return ops
 
 
 def _sizes(shape: str) -> tuple[int, ...]:
   return tuple(
     _BYTES[dtype] * math.prod(dims)
-    for dtype, dims in _arrays(shape)
+    for dtype, dims in arrays(shape)
     if dtype in _BYTES
   )
 
 
-def _arrays(shape: str) -> list[tuple[str, list[int]]]:
+def arrays(shape: str) -> list[tuple[str, list[int]]]:
+  """Dtype and dimensions of each array of a shape."""
   found = re.findall(r'\b(\w+)\[([\d,]*)\]', shape)
   return [(dtype, [int(d) for d in x.split(',') if d]) for dtype, x in found]
 
 
-def biggest_copy(ops: list[Op]) -> int:
-  """Bytes of the largest array that an op writes anew.
+def runs(ops: list[Op]) -> dict[str, float]:
+  """How often each computation is run; every branch of a conditional counts.
 
-  Updates of an array in place do not count; the program's memory shows whether
-  they really are in place.
+  nan for those in a loop whose number of rounds depends on data.
   """
-  inside = _inside_fusions(ops)
-  updates = {
-    (op.computation, max(op.outputs))
-    for op in ops
-    if op.kind in ('dynamic-update-slice', 'scatter')
-  }
-
-  def in_place(op: Op) -> bool:
-    called = re.search(r'calls=%?([\w.\-]+)', op.line)
-    return bool(called) and (called[1], max(op.outputs)) in updates
-
-  sizes = (
-    max(op.outputs)
-    for op in ops
-    if op.kind not in _NAMES
-    and op.outputs
-    and op.computation not in inside
-    and not in_place(op)
-  )
-  return max(sizes, default=0)
-
-
-def collectives(ops: list[Op]) -> list[int]:
-  """Output bytes of each op that crosses devices, outside of the entry."""
-  return [
-    sum(op.outputs)
-    for op in ops
-    if op.kind.removesuffix('-start') in _COLLECTIVES and not op.entry
-  ]
-
-
-def largest_array(ops: list[Op], *, stacked: int) -> int:
-  """Elements of the largest array outside of fusions.
-
-  Arrays that lead with `stacked` layers count as one layer.
-  """
-  inside = _inside_fusions(ops)
-  shapes = {op.shape for op in ops if op.computation not in inside}
-  arrays = (dims for shape in shapes for _, dims in _arrays(shape))
-  return max(
-    math.prod(dims[1:] if dims[:1] == [stacked] else dims) for dims in arrays
-  )
-
-
-def sent(ops: list[Op]) -> float:
-  """Bytes that a device sends in total, with all iterations of loops.
-
-  In a ring of n devices it sends (n - 1) / n of the bytes that are gathered,
-  reduce-scattered or exchanged, and twice that of the bytes that are
-  all-reduced. A TPU's fused reduce-scatter holds a whole sum in name only; the
-  parts of one asynchronous op share a channel, and count once.
-  """
-  runs, by_channel = _runs(ops), {}
-  for i, op in enumerate(ops):
-    if op.kind.removesuffix('-start') in _COLLECTIVES:
-      channel = re.search(r'channel_id=(\d+)', op.line)
-      key = channel[1] if channel else i
-      size = runs.get(op.computation, 0) * _sent_once(op)
-      by_channel[key] = max(size, by_channel.get(key, 0))
-  return sum(by_channel.values())
-
-
-def _sent_once(op: Op) -> float:
-  kind, outputs = op.kind.removesuffix('-start'), op.outputs
-  if kind == 'collective-permute':
-    return outputs[0]
-  n = _group_size(op.line)
-  times = (n - 1) / n
-  if kind == 'reduce-scatter':
-    times *= n
-  elif kind == 'all-reduce' and 'all-reduce-scatter' not in op.computation:
-    times *= 2
-  if op.kind.endswith('-start') and kind != 'all-reduce':
-    # The inputs are among the outputs.
-    outputs = outputs[len(outputs) // 2 :]
-  return times * sum(outputs)
-
-
-def _group_size(line: str) -> int:
-  """The number of devices of a collective, in any of its notations."""
-  if found := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
-    return len(found[1].split(','))
-  if found := re.search(r'replica_groups=\[\d+,(\d+)\]', line):
-    return int(found[1])
-  if found := re.search(r'replica_groups=mesh\[(.*?)\].*? \{(.*?)\}', line):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-    parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
-    return math.prod(int(part or sizes[axis]) for axis, part in parts)
-  raise ValueError(f'no replica groups that this understands: {line}')
-
-
-def _runs(ops: list[Op]) -> dict[str, int]:
-  """How often each computation is run; every branch of a conditional counts."""
-  runs = {op.computation: 1 for op in ops if op.entry}
+  counts = {op.computation: 1 for op in ops if op.entry}
   # A text lists a computation before those that call it.
   for op in reversed(ops):
     if op.kind.endswith(('-update', '-done')):
       continue
-    times = runs.get(op.computation, 0)
+    times = counts.get(op.computation, 0)
     if op.kind == 'while':
       condition = re.search(r'condition=%?([\w.\-]+)', op.line)[1]
       times *= _trips(ops, op, condition)
     for called in _CALLED.findall(op.line):
       for name in re.findall(r'[\w.\-]+', called):
-        runs[name] = runs.get(name, 0) + times
-  return runs
+        counts[name] = counts.get(name, 0) + times
+  return counts
 
 
-def _trips(ops: list[Op], loop: Op, condition: str) -> int:
+def _trips(ops: list[Op], loop: Op, condition: str) -> float:
   """The known trip count of the loop, or the bound in its condition.
 
   Counters start from 0. Those of a `lax.scan` or `fori_loop` grow by 1; XLA's
-  loops of products and permutations do two steps at once.
-
-  Raises:
-    ValueError: the condition does not compare with a constant.
+  loops of products and permutations do two steps at once. nan if the condition
+  does not compare with a constant.
   """
   if known := re.search(r'known_trip_count\W+n\W+(\d+)', loop.line):
     return int(known[1])
   lines = _lines(ops, condition)
-  bounds = [n for line in lines.values() if (n := _constant(line))]
+  # On GPUs the comparison is in a fusion, which the condition calls.
+  texts = [*lines.values()]
+  for line in lines.values():
+    for called in re.findall(r'calls=%?([\w.\-]+)', line):
+      texts += _lines(ops, called).values()
+  bounds = [n for text in texts if (n := _constant(text))]
   if not bounds:
-    raise ValueError(f'no number of trips that this understands: {loop.line}')
+    return math.nan
   body = _lines(ops, re.search(r'body=%?([\w.\-]+)', loop.line)[1])
   return -(-max(bounds) // _step(lines, body))
 
@@ -239,17 +136,18 @@ def _step(condition: dict[str, str], body: dict[str, str]) -> int:
   return max((_constant(body[x]) for x in added), default=0) or 1
 
 
-def relaid(ops: list[Op]) -> int:
-  """Bytes to which a SparseCore gives another layout, in the entry."""
-  return sum(
-    max(op.outputs)
-    for op in ops
-    if op.entry and op.kind == 'call-done' and 'data-format-call' in op.line
-  )
-
-
-def _inside_fusions(ops: list[Op]) -> set[str]:
+def inside_fusions(ops: list[Op]) -> set[str]:
+  """The computations that are one kernel each."""
   calls = (re.search(r'calls=%?([\w.\-]+)', op.line) for op in ops)
   return {
-    found[1] for op, found in zip(ops, calls) if found and op.kind == 'fusion'
+    found[1]
+    for op, found in zip(ops, calls)
+    if found and op.kind in ('fusion', 'fusion-start')
   }
+
+
+def operands(op: Op) -> set[tuple[str, str]]:
+  """Computation and name of each of the op's operands."""
+  found = re.search(rf' {re.escape(op.kind)}\((.*?)\)', op.line)
+  names = re.findall(r'%([\w.\-]+)', found[1]) if found else []
+  return {(op.computation, name) for name in names}
