@@ -126,11 +126,12 @@ def apart(params: Tree) -> Tree:
 
   The layers are copied and the rest is shared, unless this is traced.
   """
-  return {**params, 'layers': _unstacked(params['layers'])}
+  return {**params, 'layers': unstacked(params['layers'])}
 
 
 @jax.jit
-def _unstacked(layers: Tree) -> tuple[Tree, ...]:
+def unstacked(layers: Tree) -> tuple[Tree, ...]:
+  """One tree for each layer of the stacked ones."""
   count = len(jax.tree.leaves(layers)[0])
   layer = lambda i: jax.tree.map(lambda x: x[i], layers)
   return tuple(map(layer, range(count)))

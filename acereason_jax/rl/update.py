@@ -117,6 +117,7 @@ class Update:
   zeros: (params) -> Sums.
   add: (weights, Sums, batch, knobs) -> Sums; the Sums are donated.
   apply: (state, Sums) -> (state, metrics); the state is donated.
+  logp: (weights, batch, knobs) -> logp_BT; what `score` and `first_pass` run.
   score: (reference weights, batch, knobs) -> the batch with logp_ref.
   first_pass: (weights, batch, knobs) -> the batch with logp_first. Call it
     before the first of several updates, if the loss reads logp_first.
@@ -127,6 +128,7 @@ class Update:
   zeros: Callable[[base.Tree], Sums]
   add: Callable[[base.Tree, Sums, PackedBatch, Knobs], Sums]
   apply: Callable[[TrainState, Sums], tuple[TrainState, dict]]
+  logp: Callable[[base.Tree, PackedBatch, Knobs], jax.Array]
   score: Callable[[base.Tree, PackedBatch, Knobs], PackedBatch]
   first_pass: Callable[[base.Tree, PackedBatch, Knobs], PackedBatch]
   reset_reference: Callable[[TrainState], TrainState]
@@ -370,6 +372,7 @@ def make_update(
     apply=jax.jit(
       functools.partial(_apply, **step, **placed), donate_argnums=0
     ),
+    logp=scored,
     score=functools.partial(_scored, 'logp_ref_BT', scored),
     first_pass=functools.partial(_scored, 'logp_first_BT', scored),
     # An unused argument, the old reference, is donated only if it is kept.

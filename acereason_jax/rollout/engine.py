@@ -35,6 +35,7 @@ class Engine:
   vocab: size of the vocabulary; token ids are below it.
   greedy: whether it takes the most likely tokens.
   ending: rules that end a rollout.
+  pool: shape, dtype and sharding of the cache pool.
   empty_pool: () -> a new cache pool.
   prefill, decode: `programs.prefill` and `programs.decode`, compiled.
   place: host array -> the same array with its rows sharded over the mesh.
@@ -45,6 +46,7 @@ class Engine:
   vocab: int
   greedy: bool
   ending: programs.Ending
+  pool: jax.ShapeDtypeStruct
   empty_pool: Callable[[], jax.Array]
   prefill: Callable[..., jax.Array]
   decode: Callable[..., tuple[jax.Array, schedule.Drawn]]
@@ -256,6 +258,7 @@ def make_engine(
     vocab=model.specs['embed'].shape[0],
     greedy=sampling.greedy,
     ending=ending,
+    pool=jax.ShapeDtypeStruct(shape, kv_dtype, sharding=cache.sharding),
     empty_pool=jax.jit(
       lambda: jnp.zeros(shape, kv_dtype), out_shardings=cache.sharding
     ),

@@ -60,11 +60,13 @@ class Params(NamedTuple):
   load_frozen: () -> frozen parameters, in the compute dtype; {} in full
     training.
   abstract: shapes, dtypes and shardings of the trained parameters.
+  abstract_frozen: the same of the frozen ones; {} in full training.
   """
 
   load: Callable[[], base.Tree]
   load_frozen: Callable[[], base.Tree]
   abstract: base.Tree
+  abstract_frozen: base.Tree
 
 
 def build_mesh(c: reader.Reader, machine: mesh_lib.Machine) -> Mesh:
@@ -168,7 +170,12 @@ def build_params(c: reader.Reader, network: Network) -> Params:
     )
 
   abstract = sharding.abstract(parts.trained, placed, jnp.float32)
-  return Params(load, load_frozen, abstract)
+  return Params(
+    load,
+    load_frozen,
+    abstract,
+    sharding.abstract(parts.frozen, frozen, dtype),
+  )
 
 
 def check_lengths(c: reader.Reader, network: Network, window: int) -> None:

@@ -1,0 +1,163 @@
+"""The calls of a stage: each jitted function, with the shapes it is called on.
+
+To compile ahead of time what a run compiles, without its arrays.
+tests/test_calls.py records a run's own arguments, so that these cannot drift.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from acereason_jax import mesh as mesh_lib
+from acereason_jax.models import base
+from acereason_jax.rl import packing, update
+from acereason_jax.rollout import engine as engine_lib
+from acereason_jax.rollout import schedule, serve
+from acereason_jax.run import build, values
+
+
+class Call(NamedTuple):
+  """A call of a jitted function.
+
+  function: jitted function; it has `trace` and `lower`.
+  arguments: its arguments, as shapes with dtypes and shardings. What the host
+    passes as numpy has no sharding.
+  """
+
+  function: Any
+  arguments: tuple[Any, ...]
+
+
+def abstract_calls(
+  programs: build.Programs, stage: values.Stage
+) -> dict[str, Call]:
+  """The calls of a stage, by name, in the order in which a run begins them.
+
+  Always: 'init', 'empty_pool', 'prefill', 'decode', 'zeros', 'add', 'apply',
+  and 'heldout_prefill', 'heldout_decode' of the held-out engine. Where the
+  stage has them: 'rollout_params', 'first_pass', 'score', 'reset_reference'.
+  With a reference, 'reset_reference' is the call of a stage that a run begins
+  with; the later ones also pass the old reference.
+
+  Not among them: those that only move arrays, and the few leaves of `carry`.
+  """
+  mesh, engine = programs.network.mesh, stage.engine
+  state = abstract_state(programs, stage)
+  batch, knobs = abstract_batch(stage, mesh), abstract_knobs()
+  sums = abstract_sums(state, mesh)
+  found = dict(init=Call(stage.init, (programs.abstract_params,)))
+  if stage.has_reference:
+    found['reset_reference'] = Call(
+      stage.update.reset_reference, (state.replace(reference={}),)
+    )
+  params, crossing = rollout_weights(programs, state.weights)
+  if crossing is not None:
+    found['rollout_params'] = crossing
+  found |= engine_calls(engine, params, mesh)
+  if stage.has_first:
+    found['first_pass'] = Call(stage.update.logp, (state.weights, batch, knobs))
+  found['zeros'] = Call(stage.update.zeros, (state.params,))
+  if stage.has_reference:
+    found['score'] = Call(
+      stage.update.logp, (state.reference_weights, batch, knobs)
+    )
+  heldout = engine_calls(programs.heldout_engine, params, mesh)
+  return found | dict(
+    add=Call(stage.update.add, (state.weights, sums, batch, knobs)),
+    apply=Call(stage.update.apply, (state, sums)),
+    heldout_prefill=heldout['prefill'],
+    heldout_decode=heldout['decode'],
+  )
+
+
+def abstract_state(
+  programs: build.Programs, stage: values.Stage
+) -> update.TrainState:
+  """The stage's whole train state; a checkpoint does not hold all of it."""
+  return stage.abstract_state.replace(frozen=programs.params.abstract_frozen)
+
+
+def rollout_weights(
+  programs: build.Programs, weights: base.Tree
+) -> tuple[base.Tree, Call | None]:
+  """(parameters that the engines read, the call that makes them).
+
+  The call is None if engines read the weights of the train state.
+  """
+  network, make = programs.network, programs.rollout_params
+  made = jax.eval_shape(make, weights)
+  if hasattr(make, 'lower'):
+    call = Call(make, (weights,))
+  elif base.are_apart(made):
+    call = Call(base.unstacked, (weights['layers'],))
+  else:
+    return weights, None
+  if base.are_apart(made):
+    everywhere = mesh_lib.replicated(network.mesh)
+    places = jax.tree.map(lambda _: everywhere, made)
+  else:
+    places = serve.placed(network.model.specs, network.mesh)
+  return jax.tree.map(_put, made, places), call
+
+
+def engine_calls(
+  engine: engine_lib.Engine, params: base.Tree, mesh: jax.sharding.Mesh
+) -> dict[str, Call]:
+  """'empty_pool', 'prefill' and 'decode' of an engine."""
+  s, rows = engine.sizes, mesh_lib.rows(mesh)
+  integers = lambda *shape, place=None: jax.ShapeDtypeStruct(
+    shape, jnp.int32, sharding=place
+  )
+  pieces = schedule.Pieces(
+    tokens_AT=integers(s.rows, s.piece, place=rows),
+    first_A=integers(s.rows, place=rows),
+    table_AP=integers(s.rows, s.prefix_pages, place=rows),
+    page_AP=integers(s.rows, s.piece // s.page, place=rows),
+  )
+  origin, temperature = integers(2), jax.ShapeDtypeStruct((), jnp.float32)
+  control = (
+    integers(s.slots, len(schedule.Slot._fields), place=rows),
+    integers(s.slots, s.table, place=rows),
+  )
+  return dict(
+    empty_pool=Call(engine.empty_pool, ()),
+    prefill=Call(engine.prefill, (params, engine.pool, pieces)),
+    decode=Call(
+      engine.decode, (params, engine.pool, origin, temperature, *control)
+    ),
+  )
+
+
+def abstract_batch(
+  stage: values.Stage, mesh: jax.sharding.Mesh
+) -> packing.PackedBatch:
+  """One microbatch of the stage."""
+  shape = stage.layout.rows, stage.layout.columns
+  packed = mesh_lib.packed(mesh)
+  types = dict.fromkeys(packing.WHOLE, jnp.int32)
+  return packing.PackedBatch(
+    *(
+      jax.ShapeDtypeStruct(shape, types.get(name, jnp.float32), sharding=packed)
+      for name in packing.PackedBatch._fields
+    )
+  )
+
+
+def abstract_sums(
+  state: update.TrainState, mesh: jax.sharding.Mesh
+) -> update.Sums:
+  """The sums over microbatches: gradients, placed as the parameters."""
+  sums = jax.eval_shape(update.zeros, state.params)
+  places = jax.tree.map(lambda x: x.sharding, state.params)
+  scalars = (mesh_lib.replicated(mesh) for _ in update.Sums._fields[1:])
+  return jax.tree.map(_put, sums, update.Sums(places, *scalars))
+
+
+def abstract_knobs() -> update.Knobs:
+  scalar = jax.ShapeDtypeStruct((), jnp.float32)
+  return update.Knobs(*(scalar for _ in update.Knobs._fields))
+
+
+def _put(x: jax.ShapeDtypeStruct, place) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
