@@ -13,7 +13,7 @@ one line; 2, a command line that cannot be read.
 import hashlib
 import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -23,7 +23,14 @@ from acereason_jax import files, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
-from acereason_jax.planning import assumptions, plans, record, table
+from acereason_jax.planning import (
+  assumptions,
+  compiled,
+  compiled_table,
+  plans,
+  record,
+  table,
+)
 
 FLAGS = command_line.Flags(logging.WARNING)
 from_flags.define(FLAGS.values)
@@ -145,6 +152,23 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   return plan
 
 
+def compile_all(
+  args: types.SimpleNamespace, plan: dict[str, Any]
+) -> Iterator[str]:
+  """Adds what compilers say to each stage of the plan; the lines about it.
+
+  Raises:
+    ValueError: one line for the user.
+  """
+  for stage in plan['stages']:
+    made = compiled.compiled(args.config, args.hardware, stage['name'])
+    stage['compiled'] = [compiled_table.record(program) for program in made]
+    fits = all(program['fits'] for program in stage['compiled'])
+    stage['fits'] = stage['fits'] and fits
+    yield from compiled_table.told(stage['name'], stage['compiled'])
+  plan['fits'] = all(stage['fits'] for stage in plan['stages'])
+
+
 def about(args: types.SimpleNamespace) -> dict[str, Any]:
   """Which run is planned."""
   text = args.config.to_json(sort_keys=True)
@@ -169,6 +193,10 @@ def main(argv: Sequence[str]) -> int:
     plan = planned(args)
   for line in table.told(plan):
     terminal.say(line)
+  if args.compile:
+    with exits.one_line_for(ValueError, OSError):
+      for line in compile_all(args, plan):
+        terminal.say(line)
   with exits.one_line_for(OSError):
     if args.json:
       text = json.dumps(plan, indent=1, allow_nan=False) + '\n'
