@@ -276,15 +276,16 @@ class Schedule:
     return list(self._pieces(new))
 
   def _grow(self, shard: Shard) -> None:
-    for live in sorted(shard.live(), key=lambda live: live.order):
-      if live not in shard.slots or live.drawn % self.sizes.page:
-        continue
-      while not shard.available(None):
+    page = self.sizes.page
+    full = [live for live in shard.live() if not live.drawn % page]
+    gone = set()
+    for live in sorted(full, key=lambda live: live.order):
+      # Free pages are looked at first, as counting the others takes longer.
+      while live not in gone and not (shard.free or shard.available(None)):
         youngest = max(shard.live(), key=lambda live: live.order)
         self._preempt(shard, youngest)
-        if youngest is live:
-          break
-      if live in shard.slots:
+        gone.add(youngest)
+      if live not in gone:
         live.pages += shard.take(1, None)
 
   def _preempt(self, shard: Shard, live: Live) -> None:
@@ -413,8 +414,31 @@ class Schedule:
     `find_stop(live, fresh)` returns the length at which a stop string ends a
     rollout whose last `fresh` tokens are new, or None.
     """
-    trace, steps = self.trace, int(drawn.steps)
-    count = int(drawn.count_B.sum())
+    ended_B = drawn.ended_B.tolist()
+    for shard in self.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is not None:
+          ended_B[b] = self._take_in(live, drawn, b, find_stop)
+    return self._end(int(drawn.steps), int(drawn.count_B.sum()), ended_B)
+
+  def advance(
+    self, steps: int, count_B: Sequence[int], ended_B: Sequence[int]
+  ) -> list[tuple[Live, int]]:
+    """`record` for a plan of lengths: there are no tokens, only their numbers.
+
+    The arguments are the fields of `Drawn` of these names.
+    """
+    for shard in self.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is not None:
+          live.drawn += count_B[b]
+    return self._end(steps, sum(count_B), ended_B)
+
+  def _end(
+    self, steps: int, count: int, ended_B: Sequence[int]
+  ) -> list[tuple[Live, int]]:
+    """Counts a call, and empties the slots of rollouts that ended."""
+    trace = self.trace
     trace.steps += steps
     trace.busy += count
     if self.waiting:
@@ -423,17 +447,16 @@ class Schedule:
     ended = []
     for shard in self.shards:
       for b, live in enumerate(list(shard.slots), shard.first):
-        if live is None:
+        reason = ended_B[b]
+        if live is None or reason == RUNNING:
           continue
-        reason = self._take_in(live, drawn, b, find_stop)
-        if reason != RUNNING:
-          place = shard.leave(live)
-          self._event(shard, place, live, REASONS[reason])
-          trace.finished += 1
-          trace.truncated += reason == LENGTH
-          trace.errors += reason == ERROR
-          trace.tokens += live.drawn
-          ended.append((live, reason))
+        place = shard.leave(live)
+        self._event(shard, place, live, REASONS[reason])
+        trace.finished += 1
+        trace.truncated += reason == LENGTH
+        trace.errors += reason == ERROR
+        trace.tokens += live.drawn
+        ended.append((live, reason))
     return ended
 
   def _take_in(self, live: Live, drawn: Drawn, b: int, find_stop) -> int:
