@@ -11,9 +11,10 @@ one line; 2, a command line that cannot be read.
 """
 
 import hashlib
+import itertools
 import json
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -27,6 +28,7 @@ from acereason_jax.planning import (
   assumptions,
   compiled,
   compiled_table,
+  fitting,
   plans,
   record,
   table,
@@ -110,45 +112,30 @@ def chosen(config: ml_collections.ConfigDict, names: str) -> None:
     config.start.stages = wanted
 
 
-def changed(
-  config: ml_collections.ConfigDict, fields: Mapping[str, Any]
-) -> ml_collections.ConfigDict:
-  """A copy of the config with fields by their full names, 'config.a.b'."""
-  changes: dict[str, Any] = {}
-  for name, value in fields.items():
-    *path, last = name.removeprefix('config.').split('.')
-    place = changes
-    for part in path:
-      place = place.setdefault(part, {})
-    place[last] = value
-  return stages_lib.with_overrides(config, changes)
-
-
 def planned(args: types.SimpleNamespace) -> dict[str, Any]:
-  """The record of the plan; of a stage that does not fit, also with its knob.
+  """The record of the plan; of stages that do not fit, also with their knob.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
-  config = args.config
 
-  def made(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    found = plans.plan(
-      config,
-      args.hardware,
-      args.assumed,
-      model=args.model,
-      rollout_mesh=args.rollout_mesh,
-    )
-    return record.of(found, args.hardware, args.assumed, about(args))
+  def made(
+    config: ml_collections.ConfigDict, hardware: machines.Hardware
+  ) -> dict[str, Any]:
+    own = args.rollout_mesh if hardware == args.hardware else None
+    found = plans.plan(config, hardware, args.assumed, rollout_mesh=own)
+    return record.of(found, hardware, args.assumed, about(args))
 
-  plan = made(config)
-  for stage in plan['stages']:
-    if (knob := stage['knob']) and not stage['fits']:
-      fixed = changed(config, knob['fields'])
-      with fixed.unlocked():
-        fixed.start.stages = () if not config.stages else (stage['name'],)
-      [stage['with_knob']] = made(fixed)['stages']
+  plan = made(args.config, args.hardware)
+  bad = [stage for stage in plan['stages'] if stage['knob']]
+  for fields, stages in itertools.groupby(bad, lambda s: s['knob']['fields']):
+    with_knob = {stage['name']: stage for stage in stages}
+    fields = dict(fields)
+    hardware = machines.hardware(fields.pop('hardware', args.hardware.text))
+    names = {'config.start.stages': tuple(with_knob)}
+    config = fitting.with_values(args.config, fields | names)
+    for fixed in made(config, hardware)['stages']:
+      with_knob[fixed['name']]['with_knob'] = fixed
   return plan
 
 
