@@ -137,7 +137,8 @@ def test_tables_fit_a_terminal_and_markdown_has_whole_rows(found):
   # Phases that take no time anywhere have no column.
   assert 'judges' not in text
   assert 'half of the slots are idle; speculate' in ' '.join(text.split())
-  for name in values.Assumed._fields:
+  # Those that are not '' or {}.
+  for name in {*values.Assumed._fields} - {'questions'}:
     assert f'{name}=' in text
   for block in re.findall(r'(?:^\|.*\n)+', table.markdown(found), re.M):
     assert len({line.count('|') for line in block.splitlines()}) == 1
@@ -149,6 +150,15 @@ def test_what_does_not_fit_is_shown_with_its_knob():
   assert 'two: does not fit: sample takes 96.0 of 95.0 GB a device' in text
   assert 'with --config.mesh.tensor=4 it fits (a quarter of' in text
   assert '100 s a step, 1.00 hours' in text and 'two* ' in text
+  # Two stages of one knob are told of once.
+  [found['stages'][0]] = made(hand(phases=FULL, knob=KNOB))['stages']
+  [found['stages'][0]['with_knob']] = made(hand())['stages']
+  text = ' '.join(' '.join(table.told(found)).split())
+  assert text.count('a quarter of the weights') == 1
+  assert 'math_8k, two: with --config.mesh.tensor=4' in text
+  assert '100, 100 s a step, 2.00 hours' in text
+  found = with_knob()
+  text = ' '.join(' '.join(table.told(found)).split())
   assert text.endswith('It does not fit: two.')
 
 

@@ -5,7 +5,8 @@ fit; its name has a star then.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acereason_jax.evaluation import shown
@@ -84,8 +85,8 @@ def _machines(plan: Mapping[str, Any]) -> str:
   memory = plan['device_bytes']
   each = f', {memory / _GB:.1f} GB a device' if memory else ''
   return (
-    f'{plan["config"]}, {plan["model"]}, on {plan["hardware"]}: {chips}, '
-    f'{hosts}{each}; {plan["note"]}'
+    f'{plan["note"]}: {plan["config"]}, {plan["model"]}, on '
+    f'{plan["hardware"]}: {chips}, {hosts}{each}'
   )
 
 
@@ -191,11 +192,17 @@ def fullest(stage: _Stage) -> Mapping[str, Any] | None:
 
 
 def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
-  """Why a stage does not fit, and where the time goes, a text each."""
-  for stage in plan['stages']:
-    if not stage['fits']:
-      yield f'{stage["name"]}: {why(stage)}'
-      yield f'{stage["name"]}: {remedy(stage)}'
+  """Why stages do not fit, what helps, and where the time goes, a text each.
+
+  Stages for which only numbers differ share a text, with those of the first.
+  """
+  bad = [stage for stage in plan['stages'] if not stage['fits']]
+  for alike in _grouped(bad, lambda stage: re.sub(r'[\d.,-]+', '', why(stage))):
+    yield f'{alike[0]["name"]}: {why(alike[0])}'
+    if rest := ', '.join(stage['name'] for stage in alike[1:]):
+      yield f'{rest}: likewise, with other numbers'
+  for alike in _grouped(bad, change):
+    yield f'{", ".join(stage["name"] for stage in alike)}: {remedy(alike)}'
   for n, stage in _timed(plan):
     for waste in stage['wastes'][:1]:
       yield (
@@ -205,10 +212,20 @@ def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
       )
 
 
+def _grouped(
+  stages: Sequence[_Stage], key: Callable[[_Stage], str]
+) -> list[list[_Stage]]:
+  groups: dict[str, list[_Stage]] = {}
+  for stage in stages:
+    groups.setdefault(key(stage), []).append(stage)
+  return [*groups.values()]
+
+
 def why(stage: _Stage) -> str:
   """Why a stage does not fit."""
   if stage['refused']:
-    return f'cannot be built: {stage["refused"]}'
+    own = f"stage '{stage['name']}': "
+    return f'cannot be built: {stage["refused"].removeprefix(own)}'
   over = [phase for phase in stage['memory'] if not phase['fits']]
   told = ', '.join(
     f'{phase["name"]} takes {phase["bytes"] / _GB:.1f} of '
@@ -218,16 +235,21 @@ def why(stage: _Stage) -> str:
   return f'does not fit: {told}'
 
 
-def remedy(stage: _Stage) -> str:
-  """What makes a stage fit, and what it takes then."""
-  if stage['knob'] is None:
-    return 'no change is known that makes it fit; take more devices'
-  then = stage.get('with_knob')
-  text = f'with {change(stage)} it fits ({stage["knob"]["why"]})'
-  if then and then['step_seconds'] is not None:
-    each, total = seconds(then['step_seconds']), hours(then['hours'])
-    text += f': {each} s a step, {total} hours'
-  return f'{text}; {name(stage)} in the tables'
+def remedy(stages: Sequence[_Stage]) -> str:
+  """What makes stages of one knob fit, and what they take then."""
+  knob = stages[0]['knob']
+  if knob is None:
+    return 'no change is known with which it fits; take more devices'
+  text = f'with {change(stages[0])} it fits ({knob["why"]})'
+  then = [figures(stage) for stage in stages]
+  if any(s['step_seconds'] is None or not s['fits'] for s in then):
+    return text
+  each = [seconds(s['step_seconds']) for s in then]
+  total = hours(math.fsum(s['hours'] for s in then))
+  return (
+    f'{text}: {", ".join(each)} s a step, {total} hours; the tables show this, '
+    'with stars'
+  )
 
 
 def change(stage: _Stage) -> str:
