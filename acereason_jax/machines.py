@@ -350,6 +350,18 @@ class Device:
   num_cores: int = 1
   compute_capability: str = ''
 
+  @property
+  def client(self) -> '_Absent':
+    """jax asks it which memories a device has, if that is of its own host."""
+    return _Absent()
+
+
+class _Absent:
+  """The client of devices that belong to no process."""
+
+  def process_index(self) -> int:
+    return -1
+
 
 def devices(hardware: Hardware) -> list[Device]:
   """Stand-ins for the devices, in jax's order: host by host.
