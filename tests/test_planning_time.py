@@ -254,6 +254,14 @@ def test_which_links_an_axis_has(hardware, mesh, expected):
   assert bandwidths(hardware, **mesh) == pytest.approx(expected)
 
 
+def test_links_that_are_not_known():
+  assert bandwidths('cpu:2') == {}
+  with pytest.raises(
+    ValueError, match=r'--hardware=cpu:2: the links .* fsdp=2'
+  ):
+    bandwidths('cpu:2', fsdp=2)
+
+
 # Judges.
 
 
@@ -327,6 +335,9 @@ def test_looks_come_together_where_they_are_due():
     (math_, code): 1,
     (math_, code, end): 1,
   }
+  # Before a run all are asked.
+  first = dict(timing.due_looks([math_, code, end], 7, first=True))
+  assert first == found | {(math_, code, end): 2}
 
 
 def test_probes_and_looks_cost_as_many_batches():

@@ -57,10 +57,20 @@ class Ring(NamedTuple):
 def rings(
   mesh: Mapping[str, int], hardware: machines.Hardware, assumed: values.Assumed
 ) -> dict[str, Ring]:
-  """The ring of each axis of a mesh."""
+  """The ring of each axis of a mesh.
+
+  Raises:
+    ValueError: an axis has devices whose links are not known.
+  """
   kind = hardware.kind
   own = _torus if kind.platform == 'tpu' else _nodes
   bandwidth = own(mesh, hardware)
+  for axis, size in mesh.items():
+    if size > 1 and not bandwidth[axis]:
+      raise ValueError(
+        f'--hardware={hardware.text}: the links of its devices are not known, '
+        f'and the mesh has {axis}={size}; expected an accelerator, or 1'
+      )
   return {
     axis: Ring(size, bandwidth[axis] * assumed.links, assumed.hop_seconds)
     for axis, size in mesh.items()

@@ -130,18 +130,18 @@ def _checkpoint(on: _On) -> float:
 
 
 def due_looks(
-  looks: Sequence[values.Look], steps: int
+  looks: Sequence[values.Look], steps: int, first: bool = False
 ) -> Iterator[tuple[tuple[values.Look, ...], int]]:
   """(domains that are asked together, how often) over a stage.
 
-  All are asked after the last step, and each after every `every` steps.
+  All are asked after the last step, and before the run's `first` stage; each is
+  asked after every `every` steps.
   """
   found = collections.Counter()
-  for step in range(1, steps + 1):
+  for step in range(0 if first else 1, steps + 1):
+    ends = step in (0, steps)
     due = tuple(
-      look
-      for look in looks
-      if step == steps or (look.every and not step % look.every)
+      look for look in looks if ends or (look.every and not step % look.every)
     )
     if due:
       found[due] += 1
@@ -151,7 +151,7 @@ def due_looks(
 def _heldout(on: _On, reshard: float) -> float:
   """Seconds of a step for held-out looks. Sorts of top-p are not counted."""
   work, seconds = on.work, 0.0
-  for due, times in due_looks(work.looks, work.steps):
+  for due, times in due_looks(work.looks, work.steps, work.first):
     rollouts_of = {look.domain: look.questions * look.tries for look in due}
     total = sum(rollouts_of.values())
     if not total:

@@ -165,8 +165,9 @@ def gradient_bytes(kind: machines.Kind) -> int:
   """Bytes of a gradient on the way to its sum.
 
   Our compile for 8 H100 sends 38 GB for a 7B update: two gathers and one sum of
-  2 bytes a weight are 40 GB, and a sum of 4 bytes would make it 53. Those for
-  256 v6e send 59 GB: with a sum of 4 bytes it is 61 (docs/measured.md).
+  2 bytes a weight are 40 GB, and a sum of 4 bytes would make it 53. That for
+  256 v6e sends 59 GB: with a sum of 4 bytes it is 61. That for 64 v5p sends 86
+  GB, 1.4 times as many as so counted (docs/measured.md).
   """
   return 2 if kind.platform == 'gpu' else 4
 

@@ -134,6 +134,8 @@ class Work(NamedTuple):
   checkpoint_bytes: bytes of one, of all devices.
   scored: passes that score a batch before its update: one for a loss with a
     reference, one for the first policy of several updates.
+  first: whether it is the run's first stage, before which all held-out
+    questions are asked too.
   """
 
   name: str
@@ -164,6 +166,7 @@ class Work(NamedTuple):
   checkpoint_every: int
   checkpoint_bytes: float
   scored: int = 0
+  first: bool = False
 
 
 class Decoded(NamedTuple):

@@ -276,15 +276,15 @@ class Schedule:
     return list(self._pieces(new))
 
   def _grow(self, shard: Shard) -> None:
-    page = self.sizes.page
-    full = [live for live in shard.live() if not live.drawn % page]
+    alive = sorted(shard.live(), key=lambda live: live.order)
     gone = set()
-    for live in sorted(full, key=lambda live: live.order):
+    for live in tuple(alive):
+      if live in gone or live.drawn % self.sizes.page:
+        continue
       # Free pages are looked at first, as counting the others takes longer.
       while live not in gone and not (shard.free or shard.available(None)):
-        youngest = max(shard.live(), key=lambda live: live.order)
+        gone.add(youngest := alive.pop())
         self._preempt(shard, youngest)
-        gone.add(youngest)
       if live not in gone:
         live.pages += shard.take(1, None)
 
@@ -300,10 +300,13 @@ class Schedule:
     Returns the prompts whose pages must be filled.
     """
     new = []
+    if not self.waiting:
+      return new
+    count_live, growing = len(shard.live()), self._growing(shard)
     for place, there in enumerate(shard.slots):
-      if there is not None or not self.waiting:
+      if there is not None:
         continue
-      if len(shard.live()) >= most:
+      if not self.waiting or count_live >= most:
         break
       prompt = self.waiting[0].prompt
       key = prompt.tokens[:-1].tobytes()
@@ -312,7 +315,7 @@ class Schedule:
       need = 1 + (count if prefix is None else 0)
       # One page is reserved for each growing rollout; otherwise one is soon
       # preempted.
-      if shard.available(prefix) < need + self._growing(shard):
+      if shard.available(prefix) < need + growing:
         break
       if prefix is None:
         prefix = Prefix(prompt.tokens[:-1], shard.take(count, None))
@@ -332,15 +335,17 @@ class Schedule:
       )
       self.order += 1
       shard.slots[place] = live
+      count_live += 1
+      growing += self._grows(live)
     self.trace.prompt_tokens += sum(len(p.tokens) for p in new)
     return new
 
   def _growing(self, shard: Shard) -> int:
     """The number of rollouts that may need more pages than they have."""
-    page = self.sizes.page
-    return sum(
-      len(live.pages) * page < live.request.limit for live in shard.live()
-    )
+    return sum(map(self._grows, shard.live()))
+
+  def _grows(self, live: Live) -> bool:
+    return len(live.pages) * self.sizes.page < live.request.limit
 
   def _pieces(self, new: Sequence[Sequence[Prefix]]) -> Iterator[Pieces]:
     """Prefill calls: first pieces come first, since later pieces read them."""
