@@ -351,16 +351,26 @@ def run_configs():
   ]
 
 
-@pytest.mark.parametrize('name', run_configs())
-def test_every_config_can_be_planned(name, call):
+SWEPT = ('h100:8', 'v5p:2x2x1', 'v5e:2x2', 'tpu7x:2x2x1', 'v6e:2x4')
+
+
+@pytest.mark.parametrize(
+  ('name', 'hardware'),
+  [
+    # A config's first hardware is in the default suite.
+    pytest.param(name, text, marks=() if i == j % 2 else pytest.mark.slow)
+    for j, name in enumerate(run_configs())
+    for i, text in enumerate(SWEPT)
+  ],
+)
+def test_every_config_can_be_planned(name, hardware, call):
   """Whether it fits or not: never a traceback."""
-  for hardware in ('v5e:2x2', 'tpu7x:2x2x1', 'h100:8'):
-    status, said = call(
-      f'--config={ROOT}/configs/{name}.py', f'--hardware={hardware}'
-    )
-    fits = 'It fits' in said
-    assert status == (0 if fits else 1), said
-    assert fits or 'It does not fit: ' in said, said
+  status, said = call(
+    f'--config={ROOT}/configs/{name}.py', f'--hardware={hardware}'
+  )
+  fits = 'It fits' in said
+  assert status == (0 if fits else 1), said
+  assert fits or 'It does not fit: ' in said, said
 
 
 def test_too_small_for_the_train_state(call):

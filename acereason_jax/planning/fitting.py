@@ -88,7 +88,9 @@ def fit(
   if rollout_mesh is None:
     try:
       programs = build.build_programs(config, machine, files)
-      return tuple(map(functools.partial(one.of_stage, programs), programs.stages))
+      return tuple(
+        map(functools.partial(one.of_stage, programs), programs.stages)
+      )
     except ValueError:
       # For its memory, or for what only some stages ask.
       pass

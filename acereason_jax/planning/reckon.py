@@ -89,9 +89,7 @@ def stage_of(
   longest = c.heldout.max_tokens or max(
     own.rollout.max_tokens for own in stages_lib.every_stage(config).values()
   )
-  window = max(
-    own.prompt.window for own in stages_lib.domains(config).values()
-  )
+  window = max(own.prompt.window for own in stages_lib.domains(config).values())
   found = Stage(
     tensor=1,
     shards=1,
@@ -188,9 +186,7 @@ def may_fit(model: Model, stage: Stage, room: float) -> bool:
   return update_bytes(model, stage) < room
 
 
-def slots_that_fit(
-  model: Model, stage: Stage, room: float, mean: float
-) -> int:
+def slots_that_fit(model: Model, stage: Stage, room: float, mean: float) -> int:
   """Slots of a row shard whose rollouts fit at their `mean` length, tokens.
 
   A rollout that is under way is half as long as it will be, on average over a
@@ -198,4 +194,3 @@ def slots_that_fit(
   """
   tokens = pages_room(model, stage, room) / token_bytes(model, stage)
   return max(0, int(tokens // (0.8 * mean + stage.page)))
-

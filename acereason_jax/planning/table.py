@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from acereason_jax.evaluation import shown
 
-_GB = 1e9
+_GB, _MB = 1e9, 1e6
 _NONE = shown.NONE
 # What the phases of a step are called in a column.
 _PHASES = {'checkpoint': 'save'}
@@ -263,7 +263,7 @@ def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
   sizes = []
   for field, what in _SIZES.items():
     if found := [s[field] for s in plan['stages'] if s[field]]:
-      sizes.append(f'{what} {max(found) / _GB:,.1f} GB')
+      sizes.append(f'{what} {_size(max(found))}')
   if sizes:
     yield f'At most, {", ".join(sizes)}.'
   yield f'Assumed, each a flag: {assumptions(plan["assumed"])}.'
@@ -274,6 +274,11 @@ def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
   else:
     bad = [stage['name'] for stage in plan['stages'] if not stage['fits']]
     yield f'It does not fit: {", ".join(bad)}.'
+
+
+def _size(value: float) -> str:
+  unit, name = (_GB, 'GB') if value >= 0.1 * _GB else (_MB, 'MB')
+  return f'{value / unit:,.1f} {name}'
 
 
 def assumptions(assumed: Mapping[str, Any]) -> str:
@@ -300,7 +305,8 @@ def seconds(value: float | None) -> str:
 
 
 def hours(value: float | None) -> str:
-  return seconds(value)
+  """As seconds are; '<0.01' for less than half a minute."""
+  return '<0.01' if value is not None and 0 < value < 0.01 else seconds(value)
 
 
 def percent(share: float | None) -> str:

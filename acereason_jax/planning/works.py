@@ -75,9 +75,7 @@ def work(
   found, heldout = engines or (None, None)
   rows = {domain: counts[domain, TRAIN].number for domain in stage.mix}
   moments, _ = memory.moment_bytes(state)
-  asked = {
-    domain: f.of for domain, f in stage.filters.items() if f.of
-  }
+  asked = {domain: f.of for domain, f in stage.filters.items() if f.of}
   parts = memory.state_parts(programs, stage, c)
   return Work(
     name=stage.name,
