@@ -103,13 +103,17 @@ def chosen(config: ml_collections.ConfigDict, names: str) -> None:
   """Sets the stages to plan; ends with one line for one that is not there."""
   if not names:
     return
-  wanted, known = tuple(names.split(',')), stages_lib.every_stage(config)
+  wanted, known = names.split(','), [*stages_lib.every_stage(config)]
   if unknown := [name for name in wanted if name not in known]:
     raise command_line.refused(
       f'--stage={names}: no stage {unknown[0]!r}; there are: {", ".join(known)}'
     )
+  if not config.stages:
+    return
   with config.unlocked():
-    config.start.stages = wanted
+    config.start.stages = tuple(name for name in known if name in wanted)
+    # The run that they would go on from.
+    config.start.run = config.start.run or 'RUN'
 
 
 def planned(args: types.SimpleNamespace) -> dict[str, Any]:
@@ -129,13 +133,12 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   plan = made(args.config, args.hardware)
   bad = [stage for stage in plan['stages'] if stage['knob']]
   for fields, stages in itertools.groupby(bad, lambda s: s['knob']['fields']):
-    with_knob = {stage['name']: stage for stage in stages}
     fields = dict(fields)
     hardware = machines.hardware(fields.pop('hardware', args.hardware.text))
-    names = {'config.start.stages': tuple(with_knob)}
-    config = fitting.with_values(args.config, fields | names)
-    for fixed in made(config, hardware)['stages']:
-      with_knob[fixed['name']]['with_knob'] = fixed
+    fixed = made(fitting.with_values(args.config, fields), hardware)
+    by_name = {stage['name']: stage for stage in fixed['stages']}
+    for stage in stages:
+      stage['with_knob'] = by_name[stage['name']]
   return plan
 
 
@@ -173,8 +176,8 @@ def main(argv: Sequence[str]) -> int:
     if args.model:
       with args.config.unlocked():
         args.config.model = args.model
-    checks.validate(args.config)
     chosen(args.config, args.stage)
+    checks.validate(args.config)
   jax_setup.use_cpu()
   with exits.one_line_for(ValueError, OSError):
     plan = planned(args)

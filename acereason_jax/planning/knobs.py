@@ -40,6 +40,7 @@ WHY = {
   DTYPE: "half the bytes of rollouts' weights and of activations",
   DATA: 'one, so that the mesh covers the devices',
   FSDP: 'all devices that are left',
+  'rollout_mesh': 'a mesh of its own for rollouts, which no run has yet',
   HARDWARE: 'the smallest of the kind on which it fits',
 }
 _SMALL_CHUNK = 512
@@ -84,7 +85,7 @@ def remedy(
         continue
       if fits(fields, where):
         found = fields if here else {HARDWARE: where.text, **fields}
-        return Knob(found, _why(found))
+        return Knob(found, why(found))
   return None
 
 
@@ -121,7 +122,7 @@ def _hardest(config: ml_collections.ConfigDict) -> str:
   return max(stages_lib.stages(config).items(), key=tokens)[0]
 
 
-def _why(fields: Fields) -> str:
+def why(fields: Fields) -> str:
   return '; '.join(f'{name.split(".")[-1]}: {WHY[name]}' for name in fields)
 
 
