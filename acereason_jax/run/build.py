@@ -42,15 +42,15 @@ class Shared(NamedTuple):
   looks: steps between looks at the held-out questions, by domain.
   window: longest prompt, tokens.
   abstract_params: shapes, dtypes and shardings of the trained parameters.
-  cast_bytes: bytes of a device that rollouts' weights take in addition to the
-    state.
+  weight_bytes: bytes of a device that frozen parameters and rollouts' weights
+    take in addition to what a checkpoint holds of the state.
   """
 
   network: network_lib.Network
   looks: Mapping[str, int]
   window: int
   abstract_params: base.Tree
-  cast_bytes: int
+  weight_bytes: int
 
 
 class Programs(NamedTuple):
@@ -172,7 +172,7 @@ def programs_of(
     looks=looks,
     window=max(own.prompt.window for own in by_domain.values()),
     abstract_params=params.abstract,
-    cast_bytes=cast_bytes,
+    weight_bytes=cast_bytes + mesh_lib.device_bytes(params.abstract_frozen),
   )
   configs = stages_lib.stages(config)
   # A stage has the same index whether all stages are run or only some.
@@ -374,7 +374,7 @@ def build_training_engine(
     max_tokens=c.rollout.max_tokens,
     # The trained tempered policy is the full distribution: nothing is cut off.
     own=sampling.Sampling(),
-    reserved=mesh_lib.device_bytes(abstract) + shared.cast_bytes,
+    reserved=mesh_lib.device_bytes(abstract) + shared.weight_bytes,
   )
 
 
@@ -409,5 +409,5 @@ def build_heldout(
     window=shared.window,
     max_tokens=max_tokens,
     own=own,
-    reserved=most + shared.cast_bytes,
+    reserved=most + shared.weight_bytes,
   )
