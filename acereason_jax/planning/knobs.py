@@ -180,7 +180,7 @@ def settled(
   hardware: machines.Hardware,
   fields: Fields,
 ) -> tuple[Fields, Mapping[str, int]] | None:
-  """(`fields` with what they bring about, so that parts divide each other, mesh).
+  """(`fields` with what they bring about, mesh); parts divide each other.
 
   The mesh covers the devices, slots are the nearest multiple of its shards, and
   columns one of its sequence axis. None if no mesh has such sizes.

@@ -152,6 +152,19 @@ def prefill_bytes(
   return float((kv + tokens * wide) * itemsize)
 
 
+def laid_out_anew(
+  kind: str, weights: float, config: Any, itemsize: int, tensor: int
+) -> float:
+  """Bytes of the weights that a call of decode copies, on a kind of device.
+
+  All weights of products; the embedding is none, unless it is the head too.
+  """
+  if kind != _LAYS_OUT_ANEW:
+    return 0.0
+  table = 0 if config.tied else config.vocab * config.embed
+  return weights - table * itemsize / tensor
+
+
 def pool_bytes(programs: Any, found: Rollouts, c: Any) -> float:
   """Bytes of the cache's pages on a device."""
   cache = cache_lib.make_cache(programs.network.model, found.mesh)
@@ -189,9 +202,9 @@ def sample_parts(
   )
   wide = 4 * config.embed + 3 * config.mlp // tensor
   parts['prefill'] = prefill_bytes(sizes, **one, wide=wide)
-  if machine.devices[0].device_kind == _LAYS_OUT_ANEW:
-    table = config.vocab * config.embed * itemsize / tensor
-    parts['weights laid out anew'] = max(0.0, found.weights - table)
+  kind = machine.devices[0].device_kind
+  if anew := laid_out_anew(kind, found.weights, config, itemsize, tensor):
+    parts['weights laid out anew'] = anew
   # Decoding and prefill do not run at once.
   prefill = parts.pop('prefill')
   decode = parts['tokens of a chunk'] + parts['logits']

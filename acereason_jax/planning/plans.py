@@ -4,13 +4,13 @@ Nothing is compiled and no file of data or weights is read. All figures are
 simulated or computed; none was measured on an accelerator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
 from acereason_jax import machines, types
 from acereason_jax.planning import fitting, knobs, timing
-from acereason_jax.planning.values import Assumed, Planned
+from acereason_jax.planning.values import Assumed, Knob, Planned
 
 
 def plan(
@@ -41,6 +41,21 @@ def plan(
   knob = None
   if rollout_mesh is None and not all(fit.fits for fit in found):
     knob = knobs.remedy(config, hardware, assumed)
+  return planned(found, hardware, assumed, known, knob)
+
+
+def planned(
+  found: Sequence[fitting.Fit],
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  known: timing.Known = types.EMPTY,
+  knob: Knob | None = None,
+) -> tuple[Planned, ...]:
+  """The plans of stages that are fitted, with the `knob` of those too large.
+
+  Raises:
+    ValueError: one line; what is assumed is impossible.
+  """
   return tuple(
     Planned(
       name=fit.name,
