@@ -323,6 +323,26 @@ def _check_topology(
     )
 
 
+class Memory(str):
+  """A memory that a device reaches: the name of its kind.
+
+  A string, because jax 0.10 compares those of stand-ins with names of kinds.
+  """
+
+  @property
+  def kind(self) -> str:
+    return str(self)
+
+
+class Client(NamedTuple):
+  """What jax's shardings ask of a device's client: the process that is here."""
+
+  here: int = 0
+
+  def process_index(self) -> int:
+    return self.here
+
+
 @dataclasses.dataclass(frozen=True)
 class Device:
   """A device that is not here: what jax's tools for meshes read of a device.
@@ -349,6 +369,16 @@ class Device:
   core_on_chip: int = 0
   num_cores: int = 1
   compute_capability: str = ''
+
+  @property
+  def client(self) -> Client:
+    return Client()
+
+  def default_memory(self) -> Memory:
+    return Memory('device')
+
+  def addressable_memories(self) -> list[Memory]:
+    return [Memory('device'), Memory('pinned_host')]
 
 
 def devices(hardware: Hardware) -> list[Device]:
