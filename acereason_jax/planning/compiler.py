@@ -167,7 +167,7 @@ def stacks_of(call: calls.Call, layers: int) -> set[tuple[int, ...]]:
 
 def donated_bytes(call: calls.Call) -> int:
   """Bytes of a device's memory in arguments that the function takes over."""
-  info = call.function.lower(*call.arguments).args_info
+  info = call.function.trace(*call.arguments).args_info
   donated = [x.donated for x in jax.tree.leaves(info[0])]
   leaves = jax.tree.leaves(call.arguments)
   return mesh_lib.device_bytes([x for x, d in zip(leaves, donated) if d])
@@ -181,12 +181,14 @@ def beside_bytes(
   The train state always stays. Rollouts' weights and their pool are gone before
   an update.
   """
-  state = mesh_lib.device_bytes(stage.abstract_state)
+  state = mesh_lib.device_bytes(calls.abstract_state(programs, stage))
   sums = mesh_lib.device_bytes(programs.abstract_params)
-  first = mesh_lib.device_bytes(call.arguments[0]) if call.arguments else 0
+  first = mesh_lib.device_bytes(call.arguments[:1])
   match name.removeprefix('heldout_'):
     case 'prefill' | 'decode':
       return state + programs.cast_bytes - first
+    case 'empty_pool':
+      return state + programs.cast_bytes
     case 'rollout_params' | 'zeros' | 'add' | 'first_pass':
       return state - first
     case 'score':

@@ -86,9 +86,12 @@ def copied_slices(
   counts, inside = hlo.runs(ops), hlo.inside_fusions(ops)
   by_name = {(op.computation, op.name): op for op in ops}
   roots = {op.computation: op for op in ops if op.root}
+  # A fusion in another, of a TPU, is a part of that kernel: it writes nothing.
+  calls = ((op, re.search(r'calls=%?([\w.\-]+)', op.line)) for op in ops)
+  nested = {c[1] for op, c in calls if c and op.computation in inside}
   total = 0.0
   for op in ops:
-    if op.kind != 'dynamic-slice':
+    if op.kind != 'dynamic-slice' or op.computation in nested:
       continue
     first = re.search(r' dynamic-slice\((?:[^%)]*)%([\w.\-]+)', op.line)
     whole = first and by_name.get((op.computation, first[1]))
