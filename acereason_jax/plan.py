@@ -31,6 +31,8 @@ from acereason_jax.planning import (
   fitting,
   plans,
   record,
+  search,
+  search_table,
   table,
 )
 
@@ -73,30 +75,12 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   try:
     args.hardware = machines.hardware(args.hardware)
     args.assumed = assumptions.read(args)
-    args.rollout_mesh = mesh(args.rollout_mesh, args.hardware)
+    args.rollout_mesh = assumptions.rollout_mesh(
+      args.rollout_mesh, args.hardware
+    )
   except ValueError as e:
     raise command_line.refused(e) from e
   return args
-
-
-def mesh(text: str, hardware: machines.Hardware) -> dict[str, int] | None:
-  """The mesh of --rollout_mesh; None if it is ''. Raises ValueError."""
-  if not text:
-    return None
-  sizes = dict(data=1, fsdp=-1, tensor=1, sequence=1)
-  for pair in text.split(','):
-    axis, _, size = pair.partition('=')
-    if axis not in sizes or not size.removeprefix('-').isdecimal():
-      raise ValueError(
-        f'--rollout_mesh={text}: {pair!r}: expected AXIS=SIZE, an axis of '
-        f'{", ".join(sizes)}'
-      )
-    sizes[axis] = int(size)
-  try:
-    return machines.mesh_sizes(sizes, hardware.devices, hardware.slices)
-  except ValueError as e:
-    words = str(e).replace('config.mesh:', f'--rollout_mesh={text}:')
-    raise ValueError(words) from e
 
 
 def chosen(config: ml_collections.ConfigDict, names: str) -> None:
@@ -183,6 +167,12 @@ def main(argv: Sequence[str]) -> int:
     plan = planned(args)
   for line in table.told(plan):
     terminal.say(line)
+  if args.search:
+    with exits.one_line_for(ValueError, OSError):
+      found = search.search(args.config, args.hardware, args.assumed)
+    plan['search'] = search_table.records(found, args.hardware, args.assumed)
+    for line in search_table.told(plan['search']):
+      terminal.say(line)
   if args.compile:
     with exits.one_line_for(ValueError, OSError):
       for line in compile_all(args, plan):
