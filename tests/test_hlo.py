@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import hlo
+from acereason_jax.planning import hlo, sends
 
 # Four devices, in each of the ways that HLO says so.
 GROUPS = [
@@ -141,20 +141,20 @@ def entry(line):
 @pytest.mark.parametrize('line, sent', LINES)
 def test_bytes_sent_by_one_op(line, sent, groups):
   line = f'{line}, channel_id=1, {groups}'
-  assert hlo.sent(hlo.parse(entry(line))) == sent
+  assert sends.sent(hlo.parse(entry(line))) == sent
 
 
 def test_groups_that_are_not_understood_are_not_guessed():
   ops = hlo.parse(entry('f32[8] all-gather(%x), replica_groups=all'))
   with pytest.raises(ValueError, match='no replica groups'):
-    hlo.sent(ops)
+    sends.sent(ops)
 
 
 def test_loops_that_are_not_understood_are_not_guessed():
   text = MODULE.replace('constant(3)', 'custom-call()')
   ops = hlo.parse(text.replace('GROUPS', GROUPS[0]))
   with pytest.raises(ValueError, match=r'no number of trips.*inner_body'):
-    hlo.sent(ops)
+    sends.sent(ops)
 
 
 @pytest.mark.parametrize('groups', GROUPS)
@@ -172,4 +172,4 @@ def test_bytes_sent_by_loops_branches_and_fusions(groups):
     # One branch of two, and called once more: twice 3/4 of 40.
     'branch': 2 * 60,
   }
-  assert hlo.sent(ops) == sum(expected.values())
+  assert sends.sent(ops) == sum(expected.values())
