@@ -26,6 +26,7 @@ from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.planning import (
   assumptions,
+  calibrate,
   compiled,
   compiled_table,
   fitting,
@@ -55,6 +56,11 @@ FLAGS.string(
   'tensor=4; of the rest, fsdp is what is left.',
 )
 FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
+FLAGS.boolean(
+  'calibrate',
+  False,
+  'Measures the programs of each stage on this machine, --hardware=cpu:1.',
+)
 FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
 FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
 FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
@@ -107,11 +113,18 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
     ValueError, OSError: one line for the user.
   """
 
+  measured = {}
+  if args.calibrate:
+    jax_setup.use_precision(args.config.dtype)
+    measured = calibrate.measured(args.config, args.hardware, args.assumed)
+
   def made(
     config: ml_collections.ConfigDict, hardware: machines.Hardware
   ) -> dict[str, Any]:
     own = args.rollout_mesh if hardware == args.hardware else None
-    found = plans.plan(config, hardware, args.assumed, rollout_mesh=own)
+    found = plans.plan(
+      config, hardware, args.assumed, rollout_mesh=own, measured=measured
+    )
     return record.of(found, hardware, args.assumed, about(args))
 
   plan = made(args.config, args.hardware)

@@ -19,16 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from acereason_jax import machines, types
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
-from acereason_jax.planning import lengths, timing, values
+from acereason_jax.planning import fitting, lengths, timing, values
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import requests, schedule
+from acereason_jax.rollout import requests, schedule, serve
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import build
 
@@ -81,6 +82,32 @@ def check(hardware: machines.Hardware) -> None:
       f'--calibrate: --hardware={hardware.text} is not here, and only this '
       f'machine can be measured; it has {count} device(s) of jax on {here}'
     )
+
+
+def measured(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: values.Assumed,
+) -> dict[str, values.Measured]:
+  """Wall seconds of the programs of each stage, by its name.
+
+  Raises:
+    ValueError: one line; the hardware is not here, or a stage does not fit it.
+  """
+  check(hardware)
+  fits = fitting.fit(config, hardware, assumed)
+  if large := [fit.name for fit in fits if not fit.fits]:
+    raise ValueError(
+      f'--calibrate: stage {large[0]!r} does not fit {hardware.text}, so its '
+      'programs cannot run here; plan it for a larger machine'
+    )
+  files = serve.read_model_sizes(config.model)
+  programs = build.build_programs(config, mesh_lib.this_machine(), files)
+  works = {fit.name: fit.work for fit in fits}
+  return {
+    stage.name: calibrate(programs, stage, works[stage.name], assumed).wall
+    for stage in programs.stages
+  }
 
 
 def calibrate(
