@@ -129,9 +129,13 @@ class Work(NamedTuple):
   asked: prompts that are asked `tries` times before the stage; 0: none.
   tries: see above.
   looks: looks at held-out questions.
-  judges: judges of the stage's domains.
+  judges: judges of all domains; the share of those outside the stage is 0.
   checkpoint_every: steps between two checkpoints.
   checkpoint_bytes: bytes of one, of all devices.
+  scored: passes that score a batch before its update: one for a loss with a
+    reference, one for the first policy of several updates.
+  first: whether it is the run's first stage, before which all held-out
+    questions are asked too.
   """
 
   name: str
@@ -161,6 +165,8 @@ class Work(NamedTuple):
   judges: Sequence[Judged]
   checkpoint_every: int
   checkpoint_bytes: float
+  scored: int = 0
+  first: bool = False
 
 
 class Decoded(NamedTuple):
@@ -174,7 +180,8 @@ class Decoded(NamedTuple):
   tail: share of `seconds` in which fewer than half of the slots were busy.
   busiest: KV of the busiest shard over the mean, weighted by time.
   preempted: rollouts that lost their slot.
-  parts: seconds by cause: 'weights', 'kv', 'products', 'network', 'host',
+  parts: seconds by cause, all together `seconds`: 'weights', 'kv', 'products'
+    (what they take longer than their weights), 'sampler', 'network', 'host' and
     'prefill'.
   """
 
@@ -206,9 +213,9 @@ class Timed(NamedTuple):
   """The time of a stage.
 
   name: name of the stage.
-  phases: seconds of one step by phase: 'prefill', 'decode', 'judges',
-    'reshard', 'update', 'host', and, spread over the steps, 'checkpoint',
-    'heldout' and 'probe'.
+  phases: seconds of one step by phase: 'prefill', 'decode', 'judges' (the wait
+    after the last token), 'reshard', 'update', 'host', and, spread over the
+    steps, 'checkpoint', 'heldout' and 'probe'.
   steps: number of steps.
   batch: the simulated batch.
   microbatches: number of microbatches of an update.

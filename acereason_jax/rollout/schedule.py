@@ -276,15 +276,16 @@ class Schedule:
     return list(self._pieces(new))
 
   def _grow(self, shard: Shard) -> None:
-    for live in sorted(shard.live(), key=lambda live: live.order):
-      if live not in shard.slots or live.drawn % self.sizes.page:
+    alive = sorted(shard.live(), key=lambda live: live.order)
+    gone = set()
+    for live in tuple(alive):
+      if live in gone or live.drawn % self.sizes.page:
         continue
-      while not shard.available(None):
-        youngest = max(shard.live(), key=lambda live: live.order)
+      # Free pages are looked at first, as counting the others takes longer.
+      while live not in gone and not (shard.free or shard.available(None)):
+        gone.add(youngest := alive.pop())
         self._preempt(shard, youngest)
-        if youngest is live:
-          break
-      if live in shard.slots:
+      if live not in gone:
         live.pages += shard.take(1, None)
 
   def _preempt(self, shard: Shard, live: Live) -> None:
@@ -299,10 +300,13 @@ class Schedule:
     Returns the prompts whose pages must be filled.
     """
     new = []
+    if not self.waiting:
+      return new
+    count_live, growing = len(shard.live()), self._growing(shard)
     for place, there in enumerate(shard.slots):
-      if there is not None or not self.waiting:
+      if there is not None:
         continue
-      if len(shard.live()) >= most:
+      if not self.waiting or count_live >= most:
         break
       prompt = self.waiting[0].prompt
       key = prompt.tokens[:-1].tobytes()
@@ -311,7 +315,7 @@ class Schedule:
       need = 1 + (count if prefix is None else 0)
       # One page is reserved for each growing rollout; otherwise one is soon
       # preempted.
-      if shard.available(prefix) < need + self._growing(shard):
+      if shard.available(prefix) < need + growing:
         break
       if prefix is None:
         prefix = Prefix(prompt.tokens[:-1], shard.take(count, None))
@@ -331,15 +335,17 @@ class Schedule:
       )
       self.order += 1
       shard.slots[place] = live
+      count_live += 1
+      growing += self._grows(live)
     self.trace.prompt_tokens += sum(len(p.tokens) for p in new)
     return new
 
   def _growing(self, shard: Shard) -> int:
     """The number of rollouts that may need more pages than they have."""
-    page = self.sizes.page
-    return sum(
-      len(live.pages) * page < live.request.limit for live in shard.live()
-    )
+    return sum(map(self._grows, shard.live()))
+
+  def _grows(self, live: Live) -> bool:
+    return len(live.pages) * self.sizes.page < live.request.limit
 
   def _pieces(self, new: Sequence[Sequence[Prefix]]) -> Iterator[Pieces]:
     """Prefill calls: first pieces come first, since later pieces read them."""
@@ -413,8 +419,31 @@ class Schedule:
     `find_stop(live, fresh)` returns the length at which a stop string ends a
     rollout whose last `fresh` tokens are new, or None.
     """
-    trace, steps = self.trace, int(drawn.steps)
-    count = int(drawn.count_B.sum())
+    ended_B = drawn.ended_B.tolist()
+    for shard in self.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is not None:
+          ended_B[b] = self._take_in(live, drawn, b, find_stop)
+    return self._end(int(drawn.steps), int(drawn.count_B.sum()), ended_B)
+
+  def advance(
+    self, steps: int, count_B: Sequence[int], ended_B: Sequence[int]
+  ) -> list[tuple[Live, int]]:
+    """`record` for a plan of lengths: there are no tokens, only their numbers.
+
+    The arguments are the fields of `Drawn` of these names.
+    """
+    for shard in self.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is not None:
+          live.drawn += count_B[b]
+    return self._end(steps, sum(count_B), ended_B)
+
+  def _end(
+    self, steps: int, count: int, ended_B: Sequence[int]
+  ) -> list[tuple[Live, int]]:
+    """Counts a call, and empties the slots of rollouts that ended."""
+    trace = self.trace
     trace.steps += steps
     trace.busy += count
     if self.waiting:
@@ -423,17 +452,16 @@ class Schedule:
     ended = []
     for shard in self.shards:
       for b, live in enumerate(list(shard.slots), shard.first):
-        if live is None:
+        reason = ended_B[b]
+        if live is None or reason == RUNNING:
           continue
-        reason = self._take_in(live, drawn, b, find_stop)
-        if reason != RUNNING:
-          place = shard.leave(live)
-          self._event(shard, place, live, REASONS[reason])
-          trace.finished += 1
-          trace.truncated += reason == LENGTH
-          trace.errors += reason == ERROR
-          trace.tokens += live.drawn
-          ended.append((live, reason))
+        place = shard.leave(live)
+        self._event(shard, place, live, REASONS[reason])
+        trace.finished += 1
+        trace.truncated += reason == LENGTH
+        trace.errors += reason == ERROR
+        trace.tokens += live.drawn
+        ended.append((live, reason))
     return ended
 
   def _take_in(self, live: Live, drawn: Drawn, b: int, find_stop) -> int:

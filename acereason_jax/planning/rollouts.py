@@ -1,0 +1,268 @@
+"""Simulates a batch of rollouts: the engine's schedule, without a device.
+
+`rollout.schedule.Schedule` decides slots, pages and calls as in a run. Only the
+tokens are missing: a rollout ends when its simulated length is reached. A call
+takes as long as the shard with the most to read.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from acereason_jax import machines, types
+from acereason_jax.planning import lengths as lengths_lib
+from acereason_jax.planning import links, traffic, values
+from acereason_jax.rollout import requests as requests_lib
+from acereason_jax.rollout import schedule
+from acereason_jax.rollout import trace as trace_lib
+
+CAUSES = ('weights', 'kv', 'products', 'sampler', 'network', 'host', 'prefill')
+
+
+class Price(NamedTuple):
+  """What a decode step and a prefill call take; equal values are equal.
+
+  shape: sizes of the model.
+  rates: what a device reaches.
+  tensor: devices that share a rollout.
+  dtype_bytes, kv_bytes: see `values.Work`.
+  sums: seconds of the sums over the tensor axis in a step.
+  prefill: seconds of a prefill call.
+  host: seconds of the host for each call of decode.
+  """
+
+  shape: values.Shape
+  rates: traffic.Rates
+  tensor: int
+  dtype_bytes: int
+  kv_bytes: int
+  sums: float
+  prefill: float
+  host: float
+
+  def weights(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of a step for weights, and for products beyond; by rollouts."""
+    read = traffic.weight_bytes(self.shape, rows, self.dtype_bytes, self.tensor)
+    read = np.broadcast_to(read / self.rates.bandwidth, rows.shape)
+    flops = 2 * self.shape.products * rows / self.tensor
+    return read, np.maximum(flops / self.rates.products - read, 0.0)
+
+
+class Simulated(NamedTuple):
+  """A simulated batch.
+
+  decoded: its figures.
+  ends: (prompt, rollout, seconds from the start) of each, in order of ends.
+  lengths: length of each rollout, tokens, [prompts, groups].
+  idle: seconds of the tail times the share of slots that are idle in it.
+  uneven: seconds before the tail in which the busiest shard reads more than the
+    mean of the cache.
+  reread: seconds before the tail in which weights are read.
+  """
+
+  decoded: values.Decoded
+  ends: tuple[tuple[int, int, float], ...]
+  lengths: np.ndarray
+  idle: float
+  uneven: float
+  reread: float
+
+
+def price(
+  work: values.Work,
+  sizes: schedule.Sizes,
+  hardware: machines.Hardware,
+  assumed: values.Assumed,
+) -> Price:
+  """The price of an engine's steps on the mesh of rollouts."""
+  shape, tensor = work.shape, work.rollout_mesh['tensor']
+  rates = traffic.rates(hardware.kind, assumed)
+  ring = links.rings(work.rollout_mesh, hardware, assumed)['tensor']
+  return Price(
+    shape=shape,
+    rates=rates,
+    tensor=tensor,
+    dtype_bytes=work.dtype_bytes,
+    kv_bytes=work.kv_bytes,
+    sums=layer_sums(shape, sizes.slots / sizes.shards, work.dtype_bytes, ring),
+    prefill=prefill_seconds(work, sizes, rates, ring),
+    host=assumed.host_seconds,
+  )
+
+
+def layer_sums(
+  shape: values.Shape, tokens: float, dtype_bytes: int, ring: links.Ring
+) -> float:
+  """Seconds of the sums of a forward pass: two a layer, one of embeddings."""
+  size = tokens * shape.embed * dtype_bytes
+  return (2 * shape.layers + 1) * ring.sum(size)
+
+
+def prefill_seconds(
+  work: values.Work,
+  sizes: schedule.Sizes,
+  rates: traffic.Rates,
+  ring: links.Ring,
+) -> float:
+  """Seconds of a prefill call, which always computes all rows of `piece`."""
+  shape, rows = work.shape, sizes.rows // sizes.shards
+  tokens = rows * sizes.piece
+  read = traffic.weight_bytes(shape, tokens, work.dtype_bytes, ring.devices)
+  flops = traffic.prefill_flops(shape, rows, sizes.piece) / ring.devices
+  sums = layer_sums(shape, tokens, work.dtype_bytes, ring)
+  return max(read / rates.bandwidth, flops / rates.products) + sums
+
+
+@functools.lru_cache(maxsize=256)
+def simulate(
+  sizes: schedule.Sizes,
+  draws: lengths_lib.Draws,
+  prompt_tokens: int,
+  price: Price,
+) -> Simulated:
+  """A batch of simulated lengths; see `run`."""
+  return run(sizes, lengths_lib.draw(draws), prompt_tokens, price)
+
+
+def run(
+  sizes: schedule.Sizes,
+  lengths_PG: np.ndarray,
+  prompt_tokens: int | np.ndarray,
+  price: Price,
+) -> Simulated:
+  """A batch of these lengths, requested as `run.collect` does without a ledger.
+
+  `prompt_tokens` is one number, or one for each prompt. A prompt's tokens do
+  not matter, only that two prompts differ.
+  """
+  P, G = lengths_PG.shape
+  tokens_P = np.minimum(np.broadcast_to(prompt_tokens, P), sizes.window)
+  prompts = [
+    types.Prompt(str(i), '', '', np.full(max(n, 1), i, np.int32))
+    for i, n in enumerate(tokens_P.tolist())
+  ]
+  asked = requests_lib.for_prompts(prompts, G, sizes.max_tokens)
+  trace = trace_lib.Trace()
+  plan = schedule.Schedule(sizes, [r for group in asked for r in group], trace)
+  calls = _Calls(sizes, lengths_PG, price)
+  while plan.busy:
+    calls.prefilled(len(plan.admit(lambda _: 0)))
+    steps, count_B, ended_B = calls.next(plan)
+    calls.ended(plan.advance(steps, count_B, ended_B))
+  return Simulated(
+    decoded=calls.decoded(trace),
+    ends=tuple(calls.ends),
+    lengths=lengths_PG,
+    idle=calls.idle,
+    uneven=calls.uneven,
+    reread=calls.reread,
+  )
+
+
+class _Calls:
+  """The device of a simulation: counts tokens and seconds of calls.
+
+  held: the rollout of each slot, or None.
+  left_B, context_B: tokens that it still draws, and tokens in its cache.
+  """
+
+  def __init__(
+    self, sizes: schedule.Sizes, lengths_PG: np.ndarray, price: Price
+  ):
+    self.sizes, self.price = sizes, price
+    self.length = lengths_PG.tolist()
+    self.held: list[schedule.Live | None] = [None] * sizes.slots
+    self.left_B = np.zeros(sizes.slots, np.int64)
+    self.context_B = np.zeros(sizes.slots, np.int64)
+    self.parts = dict.fromkeys(CAUSES, 0.0)
+    self.seconds = self.tail = self.idle = 0.0
+    self.uneven = self.reread = self.busiest = 0.0
+    self.count = 0
+    self.ends: list[tuple[int, int, float]] = []
+
+  def prefilled(self, calls: int) -> None:
+    self.parts['prefill'] += calls * self.price.prefill
+    self.seconds += calls * self.price.prefill
+
+  def _look(self, plan: schedule.Schedule) -> None:
+    """Notes which slots have another rollout than before."""
+    for shard in plan.shards:
+      for b, live in enumerate(shard.slots, shard.first):
+        if live is self.held[b]:
+          continue
+        self.held[b] = live
+        self.left_B[b] = self.context_B[b] = 0
+        if live is not None:
+          row = self.length[int(live.request.prompt.id)]
+          self.left_B[b] = min(row[live.request.index], live.request.limit)
+          self.context_B[b] = len(live.prefix.tokens)
+
+  def next(self, plan: schedule.Schedule) -> tuple[int, list[int], list[int]]:
+    """(steps, tokens of each slot, state of each slot) of the next call."""
+    self._look(plan)
+    live_B = self.left_B > 0
+    count_B = np.minimum(self.left_B, self.sizes.chunk)
+    steps = int(count_B.max())
+    self._pay(steps, int(count_B.sum()), live_B)
+    # The end of a rollout by its limit and otherwise cost the same.
+    ended_B = np.where(
+      self.left_B > self.sizes.chunk, schedule.RUNNING, schedule.STOP
+    )
+    self.left_B -= count_B
+    self.context_B += count_B
+    return steps, count_B.tolist(), ended_B.tolist()
+
+  def _pay(self, steps: int, tokens: int, live_B: np.ndarray) -> None:
+    """The seconds of a call, in which contexts grow by a token each step."""
+    p, s = self.price, self.sizes
+    by_shard = lambda x_B: x_B.reshape(s.shards, -1).sum(1)
+    rows_S = by_shard(live_B)
+    context_S = by_shard(np.where(live_B, self.context_B + steps / 2, 0.0))
+    token = traffic.token_bytes(p.shape, p.kv_bytes, p.tensor)
+    kv_S = context_S * token / p.rates.bandwidth
+    weights_S, products_S = p.weights(rows_S)
+    # Slots without a rollout are sampled too.
+    sampled = traffic.sampler_bytes(p.shape, s.slots / s.shards, p.tensor)
+    slowest = int((kv_S + weights_S + products_S).argmax())
+    step = {
+      'weights': float(weights_S[slowest]),
+      'kv': float(kv_S[slowest]),
+      'products': float(products_S[slowest]),
+      'sampler': sampled / p.rates.bandwidth,
+      'network': p.sums,
+      'host': p.host / steps,
+    }
+    seconds = steps * sum(step.values())
+    for cause, each in step.items():
+      self.parts[cause] += steps * each
+    self.count += 1
+    self.seconds += seconds
+    mean = float(kv_S.mean())
+    self.busiest += seconds * float(kv_S.max()) / max(mean, 1e-30)
+    busy = tokens / (steps * s.slots)
+    if busy < 0.5:
+      self.tail += seconds
+      self.idle += seconds * (1 - busy)
+    else:
+      self.uneven += steps * (step['kv'] - mean)
+      self.reread += steps * step['weights']
+
+  def ended(self, ended) -> None:
+    for live, _ in ended:
+      request = live.request
+      self.ends.append((int(request.prompt.id), request.index, self.seconds))
+
+  def decoded(self, trace: trace_lib.Trace) -> values.Decoded:
+    decoding = self.seconds - self.parts['prefill']
+    return values.Decoded(
+      seconds=self.seconds,
+      steps=trace.steps,
+      calls=self.count,
+      tokens=trace.busy,
+      occupancy=trace.busy / max(trace.slots * trace.steps, 1),
+      tail=self.tail / max(self.seconds, 1e-30),
+      busiest=self.busiest / max(decoding, 1e-30),
+      preempted=trace.preempted,
+      parts=self.parts,
+    )

@@ -1,0 +1,251 @@
+"""The time of a stage from what it has to do; simulated, never measured."""
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from acereason_jax import machines, types
+from acereason_jax.planning import (
+  judges,
+  lengths,
+  rollouts,
+  updates,
+  values,
+)
+from acereason_jax.rollout import schedule
+
+# Lengths of groups of an earlier run, by the limit of a response, tokens.
+Known = Mapping[int, tuple[tuple[int, ...], ...]]
+
+
+class _On(NamedTuple):
+  """What everything is simulated with.
+
+  work, hardware, assumed, known: see `timed`.
+  """
+
+  work: values.Work
+  hardware: machines.Hardware
+  assumed: values.Assumed
+  known: Known
+
+
+class _Asked(NamedTuple):
+  """A simulated batch with its judges.
+
+  simulated: the batch.
+  wait: seconds from the last token to the last verdict.
+  """
+
+  simulated: rollouts.Simulated
+  wait: float
+
+  @property
+  def seconds(self) -> float:
+    return self.simulated.decoded.seconds + self.wait
+
+
+def timed(
+  work: values.Work,
+  hardware: machines.Hardware,
+  assumed: values.Assumed,
+  known: Known = types.EMPTY,
+) -> values.Timed:
+  """The time of a stage on machines.
+
+  `known` holds lengths by the limit of a response; others are assumed. A batch
+  stands for all of the stage: nothing learns, and lengths stay.
+
+  Raises:
+    ValueError: one line: the machine's rates are not known, or a mean length is
+      impossible.
+  """
+  on = _On(work, hardware, assumed, known)
+  batch = _ask(on, work.sizes, work.prompts, _groups(work), work.judges)
+  updated = updates.update(work, batch.simulated.lengths, hardware, assumed)
+  reshard = updates.reshard_seconds(work, hardware, assumed)
+  decoded = batch.simulated.decoded
+  apart = decoded.parts['prefill'] + decoded.parts['host']
+  phases = {
+    'prefill': decoded.parts['prefill'],
+    'decode': decoded.seconds - apart,
+    'judges': batch.wait,
+    'reshard': reshard,
+    'update': updated.seconds,
+    'host': decoded.parts['host'],
+    'checkpoint': _checkpoint(on),
+    'heldout': _heldout(on, reshard),
+    'probe': _probe(on, reshard),
+  }
+  return values.Timed(
+    name=work.name,
+    phases=phases,
+    steps=work.steps,
+    batch=decoded,
+    microbatches=float(np.mean(updated.packed.microbatches)),
+    filled=updated.packed.filled,
+    mfu=updated.mfu,
+    wastes=_wastes(on, phases, batch.simulated, updated),
+  )
+
+
+def _groups(work: values.Work) -> int:
+  return max(1, round(work.groups))
+
+
+def _ask(
+  on: _On,
+  sizes: schedule.Sizes,
+  prompts: int,
+  groups: int,
+  judged: Sequence[values.Judged],
+) -> _Asked:
+  """Simulates `groups` rollouts of each of so many prompts."""
+  limit, a = sizes.max_tokens, on.assumed
+  draws = lengths.Draws(
+    prompts=prompts,
+    groups=groups,
+    limit=limit,
+    mean=lengths.mean_of(limit, a),
+    spread=a.spread,
+    seed=a.seed,
+    known=on.known.get(limit, ()),
+  )
+  price = rollouts.price(on.work, sizes, on.hardware, a)
+  simulated = rollouts.simulate(sizes, draws, round(a.prompt_tokens), price)
+  hosts = on.hardware.processes
+  wait = judges.wait_seconds(simulated.ends, groups, judged, hosts, prompts)
+  return _Asked(simulated, wait)
+
+
+def _checkpoint(on: _On) -> float:
+  """Seconds of a step: each host writes its share, and the run waits."""
+  work = on.work
+  if not work.checkpoint_every:
+    return 0.0
+  each = work.checkpoint_bytes / on.hardware.processes
+  return each / on.assumed.checkpoint_bandwidth / work.checkpoint_every
+
+
+def due_looks(
+  looks: Sequence[values.Look], steps: int, first: bool = False
+) -> Iterator[tuple[tuple[values.Look, ...], int]]:
+  """(domains that are asked together, how often) over a stage.
+
+  All are asked after the last step, and before the run's `first` stage; each is
+  asked after every `every` steps.
+  """
+  found = collections.Counter()
+  for step in range(0 if first else 1, steps + 1):
+    ends = step in (0, steps)
+    due = tuple(
+      look for look in looks if ends or (look.every and not step % look.every)
+    )
+    if due:
+      found[due] += 1
+  yield from found.items()
+
+
+def _heldout(on: _On, reshard: float) -> float:
+  """Seconds of a step for held-out looks. Sorts of top-p are not counted."""
+  work, seconds = on.work, 0.0
+  for due, times in due_looks(work.looks, work.steps, work.first):
+    rollouts_of = {look.domain: look.questions * look.tries for look in due}
+    total = sum(rollouts_of.values())
+    if not total:
+      continue
+    judged = [
+      j._replace(share=rollouts_of.get(j.domain, 0) / total)
+      for j in work.judges
+    ]
+    # One stream asks questions with different numbers of tries; the mean
+    # number has the same rollouts.
+    questions = sum(look.questions for look in due)
+    tries = max(1, round(total / questions))
+    count = max(1, round(total / tries))
+    asked = _ask(on, work.heldout, count, tries, judged)
+    seconds += times * (asked.seconds + reshard)
+  return seconds / work.steps
+
+
+def _probe(on: _On, reshard: float) -> float:
+  """Seconds of a step for the probe before the stage.
+
+  Its prompts are asked in chunks of a batch's (`run.probe`); all chunks take as
+  long as one.
+  """
+  work = on.work
+  asked = round(work.asked * (1 - on.assumed.known))
+  if not asked or not work.tries:
+    return 0.0
+  chunks = max(1, -(-asked // work.prompts))
+  each = -(-asked // chunks)
+  one = _ask(on, work.sizes, each, work.tries, work.judges)
+  return (chunks * one.seconds + reshard) / work.steps
+
+
+def _wastes(
+  on: _On,
+  phases: Mapping[str, float],
+  simulated: rollouts.Simulated,
+  updated: updates.Updated,
+) -> list[values.Waste]:
+  """Parts of a step that could be less, largest first; they may overlap.
+
+  A waste is what its cure would save at most, not what it will.
+  """
+  work, decoded = on.work, simulated.decoded
+  parts, decode = decoded.parts, phases['decode'] + phases['host']
+  drawn = max(decoded.tokens, 1)
+  lost = drawn - int(simulated.lengths.sum())
+  count = simulated.lengths.size
+  slots = min(1.0, work.sizes.slots / count)
+  found = [
+    values.Waste(
+      simulated.idle,
+      'the tail: steps with fewer than half of the slots busy',
+      'speculative decoding, or more tensor parallelism for rollouts',
+    ),
+    values.Waste(
+      simulated.reread * (1 - slots),
+      'weights are read for few rollouts',
+      f'engine.slots={work.sizes.slots} of {count} rollouts: more',
+    ),
+    values.Waste(
+      simulated.uneven,
+      'the cache of the busiest shard is larger than the mean',
+      'fewer shards with more tensor parallelism, or groups dealt by length',
+    ),
+    values.Waste(
+      updated.products * (1 - updated.packed.filled),
+      'padding in microbatches',
+      'fewer or narrower rows in a microbatch',
+    ),
+    values.Waste(
+      parts['network'] + updated.network,
+      'waiting for the network',
+      'a mesh whose tensor, sequence and fsdp axes stay within a node or slice',
+    ),
+    values.Waste(
+      phases['judges'], 'judges after the last token', 'more judge.workers'
+    ),
+    values.Waste(
+      phases['probe'],
+      'the probe before the stage',
+      'counts from the ledger or from curation instead',
+    ),
+    values.Waste(
+      phases['heldout'],
+      'held-out looks',
+      'heldout.every, heldout.per_prompt or heldout.max_tokens',
+    ),
+    values.Waste(
+      decode * lost / drawn,
+      f'{decoded.preempted} rollouts that lost their pages',
+      'more engine.pages or fewer engine.slots',
+    ),
+    values.Waste(phases['checkpoint'], 'checkpoints', 'checkpoint.every'),
+  ]
+  return sorted((w for w in found if w.seconds > 0), key=lambda w: -w.seconds)
