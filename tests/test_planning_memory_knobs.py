@@ -162,3 +162,26 @@ def test_search_proposes_slots_and_tensor_for_v5p():
   changed = fitting.with_values(c, best.knob.fields)
   again = fit(changed, 'v5p:4x4x4')
   assert [p.work for p in best.planned] == [stage.work for stage in again]
+
+
+def test_pages_leave_room_for_frozen_weights():
+  """A run that filled its memory with pages had none left for them."""
+  c = config(**{'lora.rank': 16, 'engine.slots': 512})
+  (found,) = fit(c, 'h100:1', only=('math_8k',))
+  sample = next(p for p in found.phases if p.name == 'sample')
+  frozen = 2 * 7_615_616_512
+  assert sample.parts['frozen weights'] == pytest.approx(frozen)
+  # As many pages as fit, for 512 slots on one GPU, and no more.
+  assert 0.85 * sample.room < sample.need < sample.room
+
+
+def test_fewer_slots_where_their_chunks_do_not_fit():
+  """Of 4,096 slots 28 layers x 2 heads x 2 x 128 x 128 numbers are 15 GB."""
+  c = config(model='qwen2-1.5b', **{'engine.slots': 4096})
+  c = fitting.with_values(c, {'config.stages': c.stages[:1]})
+  (found,) = fit(c, 'h100:1')
+  chunk = found.phases[1].parts['tokens of a chunk']
+  assert chunk == 4096 * 28 * 2 * 2 * 128 * 128 * 2
+  assert 'sample' in [p.name for p in found.phases if not p.fits]
+  # 1,024 would do for rollouts; draws with top-p sort their logits.
+  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 512}

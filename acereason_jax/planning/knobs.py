@@ -32,7 +32,7 @@ WHY = {
   SEQUENCE: 'splits the tokens of a row of the update',
   REMAT: 'keeps only the input of each layer',
   OFFLOAD: "keeps the moments in the hosts' memory between updates",
-  SLOTS: 'a multiple of the data x fsdp x sequence shards',
+  SLOTS: 'a multiple of the shards, with room for the tokens of a chunk',
   PAGES: 'as many pages as fit',
   ROWS: 'fewer tokens at once',
   COLUMNS: 'a multiple of mesh.sequence',
@@ -146,6 +146,7 @@ def combinations(
   ]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
+    [{SLOTS: c.engine.slots >> n} for n in (1, 2, 3) if c.engine.slots >> n],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
     tensors,
@@ -206,8 +207,9 @@ def settled(
       if config.mesh[name.split('.')[-1]] != sizes[name.split('.')[-1]]
     }
   shards = mesh['data'] * mesh['fsdp'] * mesh['sequence']
-  if config.engine.slots % shards:
-    own[SLOTS] = nearest(config.engine.slots, shards)
+  slots = fields.get(SLOTS, config.engine.slots)
+  if slots % shards:
+    own[SLOTS] = nearest(slots, shards)
   if config.microbatch.columns % mesh['sequence']:
     own[COLUMNS] = -(-config.microbatch.columns // mesh['sequence'])
     own[COLUMNS] *= mesh['sequence']
