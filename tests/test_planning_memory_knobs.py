@@ -47,6 +47,14 @@ def test_the_others_fit_as_shipped(hardware):
   assert found[0].work.sizes.slots // shards == 256 // shards
 
 
+@pytest.mark.parametrize('tensor', [2, 4])
+def test_v6e_has_a_tensor_axis(tensor):
+  """SCALE row 4: jax alone cannot lay it out, and it was not caught."""
+  c = config(**{'mesh.tensor': tensor})
+  (found,) = fit(c, 'v6e:16x16', only=('math_32k',))
+  assert found.fits and found.work.mesh['fsdp'] == 256 // tensor
+
+
 def test_a_model_too_large_for_its_gpu():
   """16 bytes a parameter of state and gradients are 236 GB."""
   c = config('acereason_14b')

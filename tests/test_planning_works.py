@@ -139,3 +139,13 @@ def test_reckoned_sizes_are_those_of_the_programs(tensor):
   kernels = reckon.stage_of(c, own, fit.work.mesh, 'splash', False)
   bounds = [reckon.update_bytes(model, s) for s in (stage, kernels)]
   assert 0.98 * bounds[0] < update < 1.02 * bounds[1]
+
+
+def test_the_quick_start_takes_what_was_measured():
+  """docs/measured.md: steps 4.4 GB, and 6.4 GB while a checkpoint is saved."""
+  c = tiny.shipped('quickstart').get_config()
+  (fit,) = fitting.fit(c, machines.hardware('cpu:1'), ASSUMED)
+  whole = sum(fit.host.values())
+  assert whole == pytest.approx(6.4e9, rel=0.15)
+  steps = whole - fit.host['checkpoint being written']
+  assert steps == pytest.approx(4.4e9, rel=0.15)

@@ -198,6 +198,12 @@ def slots_that_fit(model: Model, stage: Stage, room: float, mean: float) -> int:
   """
   page_tokens = 0.8 * mean + stage.page
   pages = pages_room(model, stage, room) / token_bytes(model, stage)
+  chunks = slots_of_chunks(model, stage, room)
+  return max(0, int(min(pages / page_tokens, chunks)))
+
+
+def slots_of_chunks(model: Model, stage: Stage, room: float) -> float:
+  """Slots of a row shard whose tokens of a chunk fit beside the pages."""
   one = memory.decode_parts(
     _one_slot(stage.chunk),
     layers=model.config.layers,
@@ -207,8 +213,7 @@ def slots_that_fit(model: Model, stage: Stage, room: float, mean: float) -> int:
     itemsize=stage.itemsize,
     platform='gpu' if stage.gpu else 'tpu',
   )
-  apart = (1 - _PAGES) * room / sum(one.values())
-  return max(0, int(min(pages / page_tokens, apart)))
+  return (1 - _PAGES) * room / sum(one.values())
 
 
 def _one_slot(chunk: int) -> schedule.Sizes:
