@@ -36,12 +36,14 @@ class Updated(NamedTuple):
   """The time of the updates on a batch.
 
   seconds: of all microbatches and of the optimizer.
+  products: part of it in products and attention, padding included.
   network: part of it in which devices wait for the network only.
   mfu: useful FLOPs, of the peak over `seconds`.
   packed: the microbatches.
   """
 
   seconds: float
+  products: float
   network: float
   mfu: float
   packed: Packed
@@ -136,14 +138,15 @@ def update(
   packed = pack(work, lengths_PG, prompt, assumed.kept)
   if measured is None:
     peak = hardware.kind.flops * hardware.devices
-    seconds, waiting = _by_rates(work, packed, hardware, assumed)
+    seconds, products, waiting = _by_rates(work, packed, hardware, assumed)
   else:
     peak, waiting = measured.peak, 0.0
     each = measured.add + work.scored * measured.score
-    seconds = sum(packed.microbatches) * each
-    seconds += len(packed.microbatches) * measured.apply
+    products = sum(packed.microbatches) * each
+    seconds = products + len(packed.microbatches) * measured.apply
   useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
-  return Updated(seconds, waiting, useful / (seconds * peak), packed)
+  mfu = useful / (seconds * peak)
+  return Updated(seconds, products, waiting, mfu, packed)
 
 
 def _by_rates(
@@ -151,8 +154,8 @@ def _by_rates(
   packed: Packed,
   hardware: machines.Hardware,
   assumed: values.Assumed,
-) -> tuple[float, float]:
-  """(seconds of all updates, of these waiting only for the network)."""
+) -> tuple[float, float, float]:
+  """Seconds of all updates, of their products, and of waiting (`Updated`)."""
   rates = traffic.rates(hardware.kind, assumed)
   network = microbatch_network(work, hardware, assumed)
   share = traffic.shards(work.mesh, 'tensor', 'sequence')
@@ -169,7 +172,7 @@ def _by_rates(
   applied = traffic.apply_bytes(work) / rates.bandwidth
   applied += traffic.offload_seconds(work)
   seconds = computing + waiting + len(packed.microbatches) * applied
-  return seconds, waiting
+  return seconds, computing, waiting
 
 
 class Network(NamedTuple):
