@@ -295,6 +295,18 @@ def test_a_model_and_a_config_of_ones_own(call, tmp_path):
     assert json.loads(pathlib.Path('p.json').read_text())['stages']
 
 
+def test_this_machine_is_measured(call, tmp_path):
+  """Its rates are in no table; the four devices of tests are one machine."""
+  tiny.write(tmp_path)
+  here = f'--config={tmp_path}/tiny_config.py', '--hardware=cpu:4'
+  status, said = call(*here, '--calibrate', '--json=p.json')
+  assert status == 0, said
+  (stage,) = json.loads(pathlib.Path('p.json').read_text())['stages']
+  assert stage['step_seconds'] > 0 and stage['mfu'] > 0
+  measured = ('prefill', 'decode', 'update')
+  assert all(stage['seconds'][name] > 0 for name in measured)
+
+
 BAD = {
   '--config: missing': (V5P,),
   '--hardware: missing': (SEVEN,),
@@ -332,7 +344,13 @@ BAD_CONFIGS = {
   "config.model='": (SEVEN, V5P, '--config.model='),
   'qwen2-7b': (SEVEN, V5P, '--model=qwen-7z'),
   'give at least 1': (SEVEN, V5P, '--config.rollout.prompts=0'),
-  'bandwidth': (f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  '--calibrate to measure': (
+    *(f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  ),
+  'is not here': (SEVEN, V5P, '--calibrate'),
+  "stage 'math_8k' does not fit cpu:4": (
+    *(SEVEN, '--hardware=cpu:4', '--calibrate', '--stage=math_8k'),
+  ),
 }
 
 
