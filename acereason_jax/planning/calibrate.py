@@ -232,17 +232,17 @@ def solve(
   of one length.
   """
   (one, steps_1, _), (short, steps_n, least), (long, steps_m, most) = calls
-  token = step = np.zeros_like(one)
+  call = token = np.zeros_like(one)
   if steps_n > steps_1:
-    # With what a step reads at that context.
-    step = np.maximum((short - one) / (steps_n - steps_1), 0.0)
-    call = np.maximum(one - steps_1 * step, 0.0)
-  else:
-    step, call = short / steps_n, step
+    call = (steps_n * one - steps_1 * short) / (steps_n - steps_1)
+    # Noise may make it any number; a chunk takes what it was measured to take.
+    call = np.clip(call, 0.0, np.minimum(one, short))
+  # With what a step reads at that context.
+  step = (short - call) / steps_n
   if most > least:
     longer = (long - call) / steps_m - step
-    token = np.maximum(longer / (most - least), 0.0)
-  return np.stack([call, np.maximum(step - token * least, 0.0), token])
+    token = np.clip(longer / (most - least), 0.0, step / max(least, 1.0))
+  return np.stack([call, step - token * least, token])
 
 
 def full_schedule(
