@@ -409,3 +409,44 @@ def test_the_flags_of_assumptions_have_the_defaults_of_the_values():
   assumptions.define(known)
   args = assumptions.command_line.parse(known, ['x'], '')
   assert assumptions.read(args) == values.Assumed()
+
+
+def by_hand():
+  """(name, formula, result) of the lines in docs/plan.md."""
+  text = (ROOT / 'docs' / 'plan.md').read_text()
+  [section] = re.findall('(?ms)^## One stage by hand$(.*?)^## ', text)
+  line = r'^    ([a-z/]+) +([-+*/(). 0-9e]+) = ([0-9.]+)$'
+  return re.findall(line, section, re.M)
+
+
+def of_stage(name, stage):
+  """The number of a plan that a line of the page is about."""
+  parts = stage['decode']['parts']
+  other = {
+    'step': 'step_seconds',
+    'hours': 'hours',
+    'occupancy': 'occupancy',
+    'tok/s': 'tokens_per_second_a_chip',
+    'mfu': 'mfu',
+  }
+  if name in other:
+    return stage[other[name]]
+  return stage['seconds'][name] if name in stage['seconds'] else parts[name]
+
+
+def test_the_page_works_a_stage_out_by_hand(call):
+  """Its arithmetic is right, and its results are the command's."""
+  lines = by_hand()
+  assert len(lines) >= 15
+  status, said = call(
+    *(SEVEN, V5P, '--model=qwen2-7b', '--stage=math_8k', '--json=plan.json')
+  )
+  assert status == 0, said
+  [stage] = json.loads(pathlib.Path('plan.json').read_text())['stages']
+  for name, formula, result in lines:
+    # Digits, operators and brackets only.
+    assert eval(formula) == pytest.approx(float(result), rel=5e-3), name
+    assert of_stage(name, stage) == pytest.approx(float(result), rel=5e-3), name
+  told = {name for name, *_ in lines} - {'step'}
+  phases = {name for name, value in stage['seconds'].items() if value > 0.01}
+  assert phases <= told
