@@ -18,6 +18,7 @@ reports, and therefore not given, or corrected:
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -148,28 +149,32 @@ def compiled(
     environment = topologies.environment(hardware, folder, flags)
     while True:
       order = Order(config, hardware.text, stage, only, done, folder)
-      left = None
+      left, last = None, ''
       for line in _lines(order, os.environ | environment):
         if 'refused' in line:
           raise ValueError(line['refused'])
         if 'left' in line:
           left = line['left']
-          continue
-        program = _program(line)
-        done.append(program.name)
-        yield program
+        elif 'ended' in line:
+          last = line['ended']
+        else:
+          done.append(line['name'])
+          yield _program(line)
       if left is None:
         raise ValueError(
-          f'the compiler for {hardware.text} ended without a word'
+          f'{hardware.text}: the compiler could not be started: {last}'
         )
       if not (rest := [name for name in left if name not in done]):
         return
       done.append(rest[0])
-      yield Program(rest[0], problem='the compiler crashed')
+      yield Program(rest[0], problem=f'the compiler crashed: {last}')
 
 
 def _lines(order: Order, environment: Mapping[str, str]) -> Iterator[dict]:
-  """The lines of JSON that the process writes, as they come."""
+  """The lines of JSON that the process writes, as they come.
+
+  Then how it `ended`: the last line of its errors that says so.
+  """
   command = [sys.executable, '-m', 'acereason_jax.planning.compiler']
   with (
     tempfile.TemporaryFile() as told,
@@ -181,15 +186,21 @@ def _lines(order: Order, environment: Mapping[str, str]) -> Iterator[dict]:
       stderr=told,
     ) as process,
   ):
-    pickle.dump(order, process.stdin)
-    process.stdin.close()
     try:
+      pickle.dump(order, process.stdin)
+      process.stdin.close()
       for line in process.stdout:
         # libtpu may write here too.
         if line.startswith(b'{'):
           yield json.loads(line)
+      status = process.wait()
     finally:
       process.kill()
+    told.seek(0)
+    lines = told.read().decode(errors='replace').splitlines()
+    errors = [x for x in lines if re.match(r'F\d|.*([Ee]rror|signal|fatal)', x)]
+    last = (errors or [f'exit status {status}'])[-1]
+    yield dict(ended=last.strip()[:300])
 
 
 def _program(line: Mapping[str, Any]) -> Program:

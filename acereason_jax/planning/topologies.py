@@ -94,14 +94,16 @@ def compiler(hardware: machines.Hardware) -> str:
 
 
 def environment(
-  hardware: machines.Hardware, dumps: str, flags: Mapping[str, str] | None
+  hardware: machines.Hardware,
+  dumps: str | None,
+  flags: Mapping[str, str] | None,
 ) -> dict[str, str]:
   """The variables of a process that compiles for the machines.
 
   `flags` are those that the run would start with, if not the kind's own. The
-  compiler writes what it makes into the folder `dumps`. XLA and libtpu read
-  all of this once, when jax first starts a backend. Nothing queries this
-  machine, or locks its accelerator.
+  compiler writes what it makes into the folder `dumps`, if one is given. XLA
+  and libtpu read all of this once, when jax first starts a backend. Nothing
+  queries this machine, or locks its accelerator.
   """
   flags = hardware.kind.flags if flags is None else flags
   made = dict(
@@ -113,12 +115,12 @@ def environment(
     LIBTPU_INIT_ARGS='',
   )
   made |= flags
-  name, own = {
-    'tpu': ('LIBTPU_INIT_ARGS', llo.flags(dumps)),
-    'gpu': ('XLA_FLAGS', f'--xla_dump_to={dumps}'),
-    'cpu': (
-      'XLA_FLAGS',
-      f'--xla_force_host_platform_device_count={hardware.devices}',
-    ),
-  }[hardware.kind.platform]
+  name, own = 'XLA_FLAGS', ''
+  match hardware.kind.platform:
+    case 'cpu':
+      own = f'--xla_force_host_platform_device_count={hardware.devices}'
+    case 'gpu' if dumps:
+      own = f'--xla_dump_to={dumps}'
+    case 'tpu' if dumps:
+      name, own = 'LIBTPU_INIT_ARGS', llo.flags(dumps)
   return made | {name: f'{made[name]} {own}'.strip()}
