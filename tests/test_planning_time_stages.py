@@ -85,14 +85,15 @@ def test_looks_come_together_where_they_are_due():
 
 
 def test_probes_and_looks_cost_as_many_batches():
-  """A probe of 10 batches, and a look like a batch each step."""
+  """A probe of 11 chunks, and a look like a batch each step."""
   base_work = planned.work()
   batch = timing.timed(base_work, HARDWARE, SHORT).batch.seconds
   reshard = updates.reshard_seconds(base_work, HARDWARE, SHORT)
   probing = timing.timed(
-    base_work._replace(asked=100, tries=4), HARDWARE, SHORT._replace(known=0.2)
+    base_work._replace(asked=101, tries=4), HARDWARE, SHORT._replace(known=0.2)
   )
-  expected = (10 * batch + reshard) / 10
+  # 81 prompts are unknown.
+  expected = (11 * batch + reshard) / 10
   assert probing.phases['probe'] == pytest.approx(expected)
   looking = timing.timed(
     base_work._replace(looks=(values.Look('math', 8, 4, 1),)), HARDWARE, SHORT
@@ -100,6 +101,31 @@ def test_probes_and_looks_cost_as_many_batches():
   assert looking.phases['heldout'] == pytest.approx(batch + reshard)
   levers = {waste.what for waste in probing.wastes}
   assert 'the probe before the stage' in levers
+
+
+def wastes(**changes):
+  known = {64: ((16, 16),)}
+  work = planned.work(**changes)
+  free = SHORT._replace(links=1e9, hop_seconds=0.0)
+  found = timing.timed(work, HARDWARE, free, known)
+  return found, {waste.what: waste.seconds for waste in found.wastes}
+
+
+def test_wastes_by_hand():
+  """Two rollouts in eight slots are tail all the time, three quarters idle."""
+  found, by_name = wastes(prompts=1, groups=2)
+  tail = by_name['the tail: steps with fewer than half of the slots busy']
+  spent = found.phases['decode'] + found.phases['host']
+  assert tail == pytest.approx(0.75 * spent)
+  assert 'weights are read for few rollouts' not in by_name
+  # 16 rollouts are two fillings of the slots: half of the reads at most.
+  found, by_name = wastes(prompts=8, groups=2)
+  assert not found.batch.tail
+  reread = by_name['weights are read for few rollouts']
+  assert reread == pytest.approx(found.batch.parts['weights'] / 2)
+  # There is no optimizer's state, so all of the update is products.
+  padding = by_name['padding in microbatches']
+  assert padding == pytest.approx(found.phases['update'] * (1 - found.filled))
 
 
 def test_lengths_of_a_ledger_replace_the_assumed_ones():

@@ -219,7 +219,7 @@ def _wastes(
       'fewer shards with more tensor parallelism, or groups dealt by length',
     ),
     values.Waste(
-      (phases['update'] - updated.network) * (1 - updated.packed.filled),
+      updated.products * (1 - updated.packed.filled),
       'padding in microbatches',
       'fewer or narrower rows in a microbatch',
     ),

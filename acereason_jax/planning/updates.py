@@ -36,12 +36,14 @@ class Updated(NamedTuple):
   """The time of the updates on a batch.
 
   seconds: of all microbatches and of the optimizer.
+  products: part of it in products and attention, padding included.
   network: part of it in which devices wait for the network only.
   mfu: useful FLOPs, of the peak over `seconds`.
   packed: the microbatches.
   """
 
   seconds: float
+  products: float
   network: float
   mfu: float
   packed: Packed
@@ -147,7 +149,8 @@ def update(
   seconds = computing + waiting + len(packed.microbatches) * applied
   useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
   peak = hardware.kind.flops * hardware.devices
-  return Updated(seconds, waiting, useful / (seconds * peak), packed)
+  mfu = useful / (seconds * peak)
+  return Updated(seconds, computing, waiting, mfu, packed)
 
 
 class Network(NamedTuple):
