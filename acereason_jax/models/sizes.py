@@ -110,17 +110,15 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     tie_word_embeddings=True,
   ),
 }
-# Names of the hub, by the name here whose sizes they have. The context and the
-# base of the rotation of some differ, which no memory and no time depends on.
+# Names of the hub, by the name here whose sizes they have. The bases of the
+# rotation of some differ, on which no memory and no time depends.
 HUB: Mapping[str, str] = {
   'deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B': 'qwen2-1.5b',
   'Qwen/Qwen2.5-1.5B': 'qwen2-1.5b-tied',
-  'Qwen/Qwen2.5-Math-1.5B': 'qwen2-1.5b-tied',
   'deepseek-ai/DeepSeek-R1-Distill-Qwen-7B': 'qwen2-7b',
   'nvidia/AceReason-Nemotron-7B': 'qwen2-7b',
   'nvidia/AceReason-Nemotron-1.1-7B': 'qwen2-7b',
   'Qwen/Qwen2.5-7B': 'qwen2-7b',
-  'Qwen/Qwen2.5-Math-7B': 'qwen2-7b',
   'deepseek-ai/DeepSeek-R1-Distill-Qwen-14B': 'qwen2-14b',
   'nvidia/AceReason-Nemotron-14B': 'qwen2-14b',
   'Qwen/Qwen2.5-14B': 'qwen2-14b',
