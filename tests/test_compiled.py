@@ -54,10 +54,13 @@ def test_what_is_donated_is_used_again(programs):
 
 
 def test_what_stays_on_the_device_counts(programs):
-  state = programs['apply'].donated
+  # One CPU's rollouts read layers that are apart, but the state's embedding and
+  # last norm.
+  shared = 4 * (tiny.LLAMA['vocab_size'] + 1) * tiny.LLAMA['hidden_size']
+  beside = programs['apply'].donated - shared
   assert programs['apply'].beside == 0
   for name in DECODES:
-    assert state - 64 <= programs[name].beside <= state + 64
+    assert beside - 64 <= programs[name].beside <= beside + 64
     assert programs[name].need == programs[name].own + programs[name].beside
     assert programs[name].fits
   assert not programs['decode']._replace(room=programs['decode'].need - 1).fits
