@@ -10,8 +10,11 @@ from acereason_jax.planning.values import Assumed
 ASSUMED = Assumed()
 
 
-def config(name='acereason_7b', **fields):
+def config(name='acereason_7b', whole=False, **fields):
+  """A shipped config; unless it is `whole`, its first and last stages."""
   c = tiny.shipped(name).get_config()
+  if not whole:
+    fields['stages'] = (c.stages[0], c.stages[-1])
   return fitting.with_values(c, {f'config.{k}': v for k, v in fields.items()})
 
 
@@ -25,7 +28,7 @@ def remedy(c, hardware):
 
 def test_v5e_256_needs_a_tensor_axis_of_four():
   """SCALE row 3: whole bfloat16 weights are 15.2 of 16.9 GB."""
-  c = config()
+  c = config(whole=True)
   found = fit(c, 'v5e:16x16')
   assert not any(stage.fits for stage in found)
   assert all('tensor' in stage.refused for stage in found)
@@ -41,10 +44,18 @@ def test_v5e_256_needs_a_tensor_axis_of_four():
 @pytest.mark.parametrize('hardware', ['v6e:16x16', 'v5p:4x4x4', 'h100:8*16'])
 def test_the_others_fit_as_shipped(hardware):
   """SCALE rows 4 and 5: what is wrong there is the time, not the memory."""
-  found = fit(config(), hardware)
+  found = fit(config(whole=True), hardware)
   assert all(stage.fits for stage in found)
   shards = machines.hardware(hardware).devices
   assert found[0].work.sizes.slots // shards == 256 // shards
+
+
+@pytest.mark.parametrize('tensor', [2, 4])
+def test_v6e_has_a_tensor_axis(tensor):
+  """SCALE row 4: jax alone cannot lay it out, and it was not caught."""
+  c = config(**{'mesh.tensor': tensor})
+  (found,) = fit(c, 'v6e:16x16', only=('math_32k',))
+  assert found.fits and found.work.mesh['fsdp'] == 256 // tensor
 
 
 def test_a_model_too_large_for_its_gpu():
@@ -132,7 +143,7 @@ def test_rollouts_on_a_mesh_of_their_own():
   mesh = dict(data=1, fsdp=16, tensor=4, sequence=1)
   c = config()
   own, other = (
-    fit(c, 'v5p:4x4x4', only=('math_24k',), rollout_mesh=m)[0]
+    fit(c, 'v5p:4x4x4', only=('math_32k',), rollout_mesh=m)[0]
     for m in (None, mesh)
   )
   assert other.work.mesh == own.work.mesh
@@ -149,7 +160,6 @@ def test_rollouts_on_a_mesh_of_their_own():
 def test_search_proposes_slots_and_tensor_for_v5p():
   """SCALE row 5: 256 slots are 4 a chip, for batches of 1,024 and more."""
   c = config()
-  c = fitting.with_values(c, {'config.stages': c.stages[:2]})
   found = search.search(c, machines.hardware('v5p:4x4x4'), ASSUMED)
   assert [f.hours for f in found] == sorted(f.hours for f in found)
   asis = next(f for f in found if not f.knob.fields)
@@ -162,3 +172,26 @@ def test_search_proposes_slots_and_tensor_for_v5p():
   changed = fitting.with_values(c, best.knob.fields)
   again = fit(changed, 'v5p:4x4x4')
   assert [p.work for p in best.planned] == [stage.work for stage in again]
+
+
+def test_pages_leave_room_for_frozen_weights():
+  """A run that filled its memory with pages had none left for them."""
+  c = config(**{'lora.rank': 16, 'engine.slots': 512})
+  (found,) = fit(c, 'h100:1', only=('math_8k',))
+  sample = next(p for p in found.phases if p.name == 'sample')
+  frozen = 2 * 7_615_616_512
+  assert sample.parts['frozen weights'] == pytest.approx(frozen)
+  # As many pages as fit, for 512 slots on one GPU, and no more.
+  assert 0.85 * sample.room < sample.need < sample.room
+
+
+def test_fewer_slots_where_their_chunks_do_not_fit():
+  """Of 4,096 slots 28 layers x 2 heads x 2 x 128 x 128 numbers are 15 GB."""
+  c = config(model='qwen2-1.5b', **{'engine.slots': 4096})
+  c = fitting.with_values(c, {'config.stages': c.stages[:1]})
+  (found,) = fit(c, 'h100:1')
+  chunk = found.phases[1].parts['tokens of a chunk']
+  assert chunk == 4096 * 28 * 2 * 2 * 128 * 128 * 2
+  assert 'sample' in [p.name for p in found.phases if not p.fits]
+  # 1,024 would do for rollouts; draws with top-p sort their logits.
+  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 512}

@@ -32,7 +32,7 @@ WHY = {
   SEQUENCE: 'splits the tokens of a row of the update',
   REMAT: 'keeps only the input of each layer',
   OFFLOAD: "keeps the moments in the hosts' memory between updates",
-  SLOTS: 'a multiple of the data x fsdp x sequence shards',
+  SLOTS: 'a multiple of the shards, with room for the tokens of a chunk',
   PAGES: 'as many pages as fit',
   ROWS: 'fewer tokens at once',
   COLUMNS: 'a multiple of mesh.sequence',
@@ -111,9 +111,28 @@ def _promising(
     own = {n: fields[f] for f, n in _RECKONED.items() if f in fields}
     if DTYPE in fields:
       own |= dict(itemsize=2, kv_itemsize=2)
-    changed = (reckon.moved(s._replace(**own), mesh) for s in stages)
+    changed = [reckon.moved(s._replace(**own), mesh) for s in stages]
+    if SLOTS in chosen and not _crowded(config, model, changed, hardware):
+      continue
     if all(reckon.may_fit(model, s, hardware.kind.room) for s in changed):
       yield fields
+
+
+def _crowded(
+  config: ml_collections.ConfigDict,
+  model: reckon.Model,
+  stages: Sequence[reckon.Stage],
+  hardware: machines.Hardware,
+) -> bool:
+  """Whether the config's slots may be too many for any stage.
+
+  Draws with top-p take more than is reckoned, so half of what fits may be.
+  """
+  most = min(
+    reckon.slots_of_chunks(model, s, hardware.kind.room) * s.groups
+    for s in stages
+  )
+  return config.engine.slots > most / 2
 
 
 def _hardest(config: ml_collections.ConfigDict) -> str:
@@ -146,6 +165,7 @@ def combinations(
   ]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
+    [{SLOTS: c.engine.slots >> n} for n in (1, 2, 3) if c.engine.slots >> n],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
     tensors,
@@ -183,7 +203,8 @@ def settled(
   """(`fields` with what they bring about, mesh); parts divide each other.
 
   The mesh covers the devices, slots are the nearest multiple of its shards, and
-  columns one of its sequence axis. None if no mesh has such sizes.
+  columns one of its sequence axis. None if no mesh has such sizes,
+  or if the nearest slots are those that the config has.
   """
   own = dict(fields)
   sizes = {n: config.mesh[n] for n in ('data', 'fsdp', 'tensor', 'sequence')}
@@ -206,8 +227,11 @@ def settled(
       if config.mesh[name.split('.')[-1]] != sizes[name.split('.')[-1]]
     }
   shards = mesh['data'] * mesh['fsdp'] * mesh['sequence']
-  if config.engine.slots % shards:
-    own[SLOTS] = nearest(config.engine.slots, shards)
+  slots = fields.get(SLOTS, config.engine.slots)
+  if slots % shards:
+    own[SLOTS] = nearest(slots, shards)
+  if SLOTS in fields and own[SLOTS] == config.engine.slots:
+    return None
   if config.microbatch.columns % mesh['sequence']:
     own[COLUMNS] = -(-config.microbatch.columns // mesh['sequence'])
     own[COLUMNS] *= mesh['sequence']

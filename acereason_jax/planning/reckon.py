@@ -13,7 +13,8 @@ import ml_collections
 
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.models import base, families, lora
-from acereason_jax.planning import activations
+from acereason_jax.planning import activations, memory
+from acereason_jax.rollout import schedule
 
 # `rollout.cache.fit_pages` leaves a tenth of the memory.
 _PAGES = 0.9
@@ -45,7 +46,7 @@ class Stage(NamedTuple):
   rollouts_tensor: tensor axis of the rollouts' mesh.
   rows, columns: of a microbatch on a shard.
   remat, offload, vocab_chunk, itemsize, kv_itemsize: see config/base.py.
-  page: tokens of a page.
+  page, chunk: tokens of a page, and decode steps of a call.
   longest: tokens of the longest prompt and response, held-out ones included.
   kernel, gpu: see `activations.Load`.
   """
@@ -63,6 +64,7 @@ class Stage(NamedTuple):
   itemsize: int
   kv_itemsize: int
   page: int
+  chunk: int
   longest: int
   kernel: str
   gpu: bool
@@ -104,6 +106,7 @@ def stage_of(
     itemsize=jnp.dtype(c.dtype).itemsize,
     kv_itemsize=jnp.dtype(c.engine.kv_dtype or c.dtype).itemsize,
     page=c.engine.page,
+    chunk=c.engine.chunk,
     longest=window + max(longest, c.rollout.max_tokens),
     kernel=kernel,
     gpu=gpu,
@@ -190,7 +193,29 @@ def slots_that_fit(model: Model, stage: Stage, room: float, mean: float) -> int:
   """Slots of a row shard whose rollouts fit at their `mean` length, tokens.
 
   A rollout that is under way is half as long as it will be, on average over a
-  batch; four fifths leave room for those that end last.
+  batch; four fifths leave room for those that end last. The tenth of memory
+  beside pages holds the temporaries of decoding (`memory.decode_parts`).
   """
-  tokens = pages_room(model, stage, room) / token_bytes(model, stage)
-  return max(0, int(tokens // (0.8 * mean + stage.page)))
+  page_tokens = 0.8 * mean + stage.page
+  pages = pages_room(model, stage, room) / token_bytes(model, stage)
+  chunks = slots_of_chunks(model, stage, room)
+  return max(0, int(min(pages / page_tokens, chunks)))
+
+
+def slots_of_chunks(model: Model, stage: Stage, room: float) -> float:
+  """Slots of a row shard whose tokens of a chunk fit beside the pages."""
+  one = memory.decode_parts(
+    _one_slot(stage.chunk),
+    layers=model.config.layers,
+    kv_heads=max(1, model.config.kv_heads // stage.rollouts_tensor),
+    head_dim=model.config.head_dim,
+    vocab=model.config.vocab // stage.rollouts_tensor,
+    itemsize=stage.itemsize,
+    platform='gpu' if stage.gpu else 'tpu',
+  )
+  return (1 - _PAGES) * room / sum(one.values())
+
+
+def _one_slot(chunk: int) -> schedule.Sizes:
+  """An engine of one slot; only its slots and its chunk are read."""
+  return schedule.Sizes(1, 1, chunk, chunk, 2, 1, chunk, 1, 1)
