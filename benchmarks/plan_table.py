@@ -33,8 +33,8 @@ HARDWARE = (
 )
 SECTION = 'The table'
 _ABOUT = (
-  '`python -m benchmarks.plan_table --page=docs/plan.md` writes this section. A '
-  'change is one that makes the row fit; the figures are those with it. '
+  '`python -m benchmarks.plan_table --page=docs/plan.md` writes this section. '
+  'A change is one that makes the row fit; the figures are those with it. '
   'fullest: memory of a device when it is fullest; other columns as above.'
 )
 _HEAD = (
@@ -137,9 +137,10 @@ def _cost(taken: Sequence[tuple[str, Made]]) -> str:
   name, longest = max(taken, key=lambda each: each[1].seconds)
   peak = max(found.peak for _, found in taken)
   return (
-    f'Made at {_commit()}, {datetime.date.today()}. The {len(taken)} commands took {sum(seconds):.0f} s in all, one after '
-    f'the other; the longest {longest.seconds:.1f} s ({name}). None took more '
-    f'than {peak / 1e9:.2f} GB.'
+    f'Made at {_commit()}, {datetime.date.today()}. The {len(taken)} commands '
+    f'took {sum(seconds):.0f} s in all, one after the other; the longest '
+    f'{longest.seconds:.1f} s ({name}). None took more than {peak / 1e9:.2f} '
+    'GB.'
   )
 
 
