@@ -148,8 +148,13 @@ def compile_all(
     ValueError: one line for the user.
   """
   for stage in plan['stages']:
-    made = compiled.compiled(args.config, args.hardware, stage['name'])
-    stage['compiled'] = [compiled_table.record(program) for program in made]
+    stage['compiled'] = []
+    for program in compiled.compiled(args.config, args.hardware, stage['name']):
+      stage['compiled'].append(compiled_table.record(program))
+      terminal.say(
+        f'{stage["name"]}: {program.name}: {program.seconds:.0f} s',
+        to_stderr=True,
+      )
     fits = all(program['fits'] for program in stage['compiled'])
     stage['fits'] = stage['fits'] and fits
     yield from compiled_table.told(stage['name'], stage['compiled'])

@@ -10,6 +10,7 @@ printed. All stages of the config are planned.
 """
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -31,6 +32,11 @@ HARDWARE = (
   'h100:8*16',
 )
 SECTION = 'The table'
+_ABOUT = (
+  '`python -m benchmarks.plan_table --page=docs/plan.md` writes this section. '
+  'A change is one that makes the row fit; the figures are those with it. '
+  'fullest: memory of a device when it is fullest; other columns as above.'
+)
 _HEAD = (
   *('hardware', 'stage', 'change', 'slots', 'fullest', 'step', 'decode'),
   *('update', 'full', 'tail', 'tok/s', 'MFU', 'hours', 'chip-h'),
@@ -106,7 +112,7 @@ def rows(found: Made, hardware: str) -> Iterator[list[str]]:
 def section(
   models: Sequence[str], hardware: Sequence[str], config: str, extra: list[str]
 ) -> str:
-  parts, taken = [f'## {SECTION}'], []
+  parts, taken = [f'## {SECTION}', _ABOUT], []
   for model in models:
     lines = []
     for text in hardware:
@@ -131,10 +137,16 @@ def _cost(taken: Sequence[tuple[str, Made]]) -> str:
   name, longest = max(taken, key=lambda each: each[1].seconds)
   peak = max(found.peak for _, found in taken)
   return (
-    f'The {len(taken)} commands took {sum(seconds):.0f} s in all, one after '
-    f'the other; the longest {longest.seconds:.1f} s ({name}). None took more '
-    f'than {peak / 1e9:.2f} GB.'
+    f'Made at {_commit()}, {datetime.date.today()}. The {len(taken)} commands '
+    f'took {sum(seconds):.0f} s in all, one after the other; the longest '
+    f'{longest.seconds:.1f} s ({name}). None took more than {peak / 1e9:.2f} '
+    'GB.'
   )
+
+
+def _commit() -> str:
+  command = ['git', 'rev-parse', '--short=7', 'HEAD']
+  return subprocess.check_output(command, cwd=ROOT, text=True).strip()
 
 
 def main() -> None:

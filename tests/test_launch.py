@@ -489,22 +489,30 @@ def test_a_dry_run(tmp_path):
   assert '--workdir=gs://bucket/run' in json.dumps(document)
 
 
-def test_what_does_not_fit_is_not_started(tmp_path):
-  given = SEVEN, '--hardware=v5e:2x2', '--backend=gke', '--workdir=gs://b/r'
-  folder = f'--manifest_dir={tmp_path / "manifests"}'
-  done = launched(*given, folder, '--dry_run')
-  assert done.returncode == 1 and 'Traceback' not in done.stderr
-  [line] = done.stderr.splitlines()
-  assert 'math_8k' in line and 'does not fit' in line and '--noplan' in line
-  # A dry run shows all of the plan.
-  assert 'GB a device' in done.stdout and 'not measured' in done.stdout
-  (tmp_path / 'kubectl').write_text('#!/bin/sh\necho started\n')
+@pytest.mark.parametrize('more', [(), ('--dry_run',), ('--noplan',)])
+def test_what_does_not_fit_is_not_started(more, tmp_path, monkeypatch, capsys):
+  """A dry run shows all of the plan; --noplan starts it all the same."""
+  plan = planned.Plan(('head', 'more'), False, None, ('math_8k',))
+  monkeypatch.setattr(planned, 'one', lambda *given: plan)
+  monkeypatch.chdir(ROOT)
+  (tmp_path / 'kubectl').write_text('#!/bin/sh\ntouch "$3".started\n')
   (tmp_path / 'kubectl').chmod(stat.S_IRWXU)
-  path = f'{tmp_path}:{os.environ["PATH"]}'
-  assert one_line(launched(*given, folder, '--image=a', PATH=path)) == line
+  monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+  words = (
+    *('x', SEVEN, '--hardware=v5e:2x2', '--backend=gke', '--image=a'),
+    *('--workdir=gs://b/r', f'--manifest_dir={tmp_path / "manifests"}', *more),
+  )
+  if '--noplan' in more:
+    assert xm_launch.main(words) == 0
+    names = {p.name for p in (tmp_path / 'manifests').iterdir()}
+    assert names == {'acereason-7b.yaml', 'acereason-7b.yaml.started'}
+    return
+  with pytest.raises(SystemExit) as e:
+    xm_launch.main(words)
+  assert e.value.code.startswith('error: --hardware=v5e:2x2: math_8k: does not')
+  assert '--noplan' in e.value.code
+  assert ('head' in capsys.readouterr().out) == ('--dry_run' in more)
   assert not (tmp_path / 'manifests').exists()
-  done = launched(*given, folder, '--image=a', '--noplan', PATH=path)
-  assert done.returncode == 0 and 'started' in done.stdout
 
 
 def test_a_model_of_unknown_size_is_not_planned(tmp_path):
@@ -585,8 +593,9 @@ def test_a_mesh_that_crosses_nodes_next_to_one_that_does_not(
   monkeypatch.setattr(planned, 'one', one)
   values = xm_launch.FLAGS.values.flag_values_dict()
   seven = str(ROOT / 'configs' / 'acereason_7b.py')
-  args = types.SimpleNamespace(**values | dict(config=seven, workdir='w'))
-  args.hardware = 'h100:8*4'
+  # The flags may be those of the command line before.
+  given = dict(config=seven, workdir='w', hardware='h100:8*4', plan=True)
+  args = types.SimpleNamespace(**values | given)
   [made], about = xm_launch.jobs(args, ['--config.steps=9', '--verbosity=1'])
   lines = xm_launch.plan(args, made, about)
   assert sorted(asked) == [
@@ -628,7 +637,7 @@ def test_a_dry_run_loads_no_jax_and_no_xmanager(tmp_path):
   done = subprocess.run(
     [
       *(sys.executable, '-c', code, str(SCRIPT), SEVEN),
-      *('--hardware=h100:8*4', '--backend=slurm', '--dry_run'),
+      *('--hardware=h100:8*4', '--backend=slurm', '--dry_run', '--noplan'),
       *(f'--manifest_dir={tmp_path}', '--sweep=seed=0,1'),
     ],
     capture_output=True,

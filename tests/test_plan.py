@@ -10,7 +10,15 @@ import pytest
 import tiny
 
 from acereason_jax import machines, plan
-from acereason_jax.planning import assumptions, record, table, values
+from acereason_jax.planning import (
+  assumptions,
+  compiled,
+  record,
+  search,
+  search_table,
+  table,
+  values,
+)
 from acereason_jax.rollout import schedule
 
 ROOT = tiny.TESTS.parent
@@ -427,3 +435,102 @@ def test_the_flags_of_assumptions_have_the_defaults_of_the_values():
   assumptions.define(known)
   args = assumptions.command_line.parse(known, ['x'], '')
   assert assumptions.read(args) == values.Assumed()
+
+
+def by_hand():
+  """(name, formula, result) of the lines in docs/plan.md."""
+  text = (ROOT / 'docs' / 'plan.md').read_text()
+  [section] = re.findall('(?ms)^## One stage by hand$(.*?)^## ', text)
+  line = r'^    ([a-z/]+) +([-+*/(). 0-9e]+) = ([0-9.]+)$'
+  return re.findall(line, section, re.M)
+
+
+def of_stage(name, stage):
+  """The number of a plan that a line of the page is about."""
+  parts = stage['decode']['parts']
+  other = {
+    'step': 'step_seconds',
+    'hours': 'hours',
+    'occupancy': 'occupancy',
+    'tok/s': 'tokens_per_second_a_chip',
+    'mfu': 'mfu',
+  }
+  if name in other:
+    return stage[other[name]]
+  return stage['seconds'][name] if name in stage['seconds'] else parts[name]
+
+
+def test_the_page_works_a_stage_out_by_hand(call):
+  """Its arithmetic is right, and its results are the command's."""
+  lines = by_hand()
+  assert len(lines) >= 15
+  status, said = call(
+    *(SEVEN, V5P, '--model=qwen2-7b', '--stage=math_8k', '--json=plan.json')
+  )
+  assert status == 0, said
+  [stage] = json.loads(pathlib.Path('plan.json').read_text())['stages']
+  for name, formula, result in lines:
+    # Digits, operators and brackets only.
+    assert eval(formula) == pytest.approx(float(result), rel=5e-3), name
+    assert of_stage(name, stage) == pytest.approx(float(result), rel=5e-3), name
+  told = {name for name, *_ in lines} - {'step'}
+  phases = {name for name, value in stage['seconds'].items() if value > 0.01}
+  assert phases <= told
+
+
+def test_compiled_programs_are_told_and_decide(call, monkeypatch):
+  """--compile, with a compiler that answers by hand."""
+  programs = [
+    compiled.Program(
+      'decode',
+      seconds=3.0,
+      arguments=int(9e9),
+      outputs=int(8e9),
+      aliased=int(8e9),
+      temporaries=int(1e9),
+      donated=int(8e9),
+      beside=int(5e9),
+      room=int(16e9),
+      sends=(compiled.Sends('all-reduce', 57, 2e9),),
+      slices=13e9,
+      sorted=151936,
+      spills={'kernel': 7},
+    ),
+    compiled.Program('add', problem='RESOURCE_EXHAUSTED'),
+  ]
+  monkeypatch.setattr(
+    plan.compiled, 'compiled', lambda *given: iter(programs[: call.count])
+  )
+  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
+  call.count = 1
+  status, said = call(*quick, '--compile', '--json=p.json')
+  assert status == 0, said
+  [stage] = json.loads(pathlib.Path('p.json').read_text())['stages']
+  [decode] = stage['compiled']
+  # 9 of arguments, 1 of temporaries, 5 beside; outputs are arguments.
+  assert decode['need'] == 15e9 and decode['sent'] == 2e9 and decode['fits']
+  text = ' '.join(said.split())
+  assert 'decode 15.00 16.00 1.00 2.00 0.00 7 3 s' in text
+  assert 'decode: copies 13.0 GB of stacked weights a call' in text
+  assert 'decode: sorts rows of 151,936 numbers' in text
+  assert 'all-reduce: 57 a call, 2 GB sent' in text
+  call.count = 2
+  status, said = call(*quick, '--compile', '--json=p.json')
+  assert status == 1 and 'add: does not compile: RESOURCE_EXHAUSTED' in said
+  assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
+
+
+def test_proposals_are_told():
+  """What to set, as flags; a mesh as --rollout_mesh takes it."""
+  mesh = dict(data=1, fsdp=16, tensor=4, sequence=1)
+  found = search.Found(
+    values.Knob({'config.engine.slots': 1024, 'rollout_mesh': mesh}, 'why'),
+    (hand(), hand('two')),
+  )
+  hardware = machines.hardware('v5p:4x4x4')
+  told = search_table.records([found], hardware, values.Assumed())
+  json.dumps(told, allow_nan=False)
+  text = ' '.join(' '.join(search_table.told(told)).split())
+  assert '2.00 hours: --config.engine.slots=1024' in text
+  assert '--rollout_mesh=data=1,fsdp=16,tensor=4,sequence=1 (what if' in text
+  assert 'nothing fits' in ' '.join(search_table.told([]))
