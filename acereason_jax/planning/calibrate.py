@@ -88,8 +88,11 @@ def measured(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: values.Assumed,
+  known: timing.Known = types.EMPTY,
 ) -> dict[str, values.Measured]:
   """Wall seconds of the programs of each stage, by its name.
+
+  `known` are lengths as of `timing.timed`.
 
   Raises:
     ValueError: one line; the hardware is not here, or a stage does not fit it.
@@ -105,7 +108,9 @@ def measured(
   programs = build.build_programs(config, mesh_lib.this_machine(), files)
   works = {fit.name: fit.work for fit in fits}
   return {
-    stage.name: calibrate(programs, stage, works[stage.name], assumed).wall
+    stage.name: calibrate(
+      programs, stage, works[stage.name], assumed, known=known
+    ).wall
     for stage in programs.stages
   }
 
