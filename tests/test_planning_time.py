@@ -49,10 +49,24 @@ def test_drawn_lengths_have_the_mean_the_limit_and_the_spread():
   assert between / log.var() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize('mean', [0.5, 64, 100])
+@pytest.mark.parametrize('mean', [0.5, 65, 100])
 def test_an_impossible_mean(mean):
   with pytest.raises(ValueError, match=f'mean response of {mean:g} tokens'):
     lengths.solve(mean, 64, 0.6)
+
+
+@pytest.mark.parametrize('spread', [-0.1, 3.1, 30.0, math.nan])
+def test_an_impossible_spread(spread):
+  with pytest.raises(ValueError, match=f'--spread={spread:g}: expected 0 to 3'):
+    lengths.solve(100, 8192, spread)
+
+
+@pytest.mark.parametrize('limit', [1, 2, 64])
+def test_a_mean_that_is_the_limit_cuts_all_responses_off(limit):
+  found = lengths.draw(lengths.Draws(4, 4, limit, limit, 0.6, 0))
+  assert (found == limit).all()
+  # Stages of one token have no other mean.
+  assert lengths.mean_of(1, ASSUMED) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,8 +115,17 @@ def test_lengths_of_a_ledger_keep_sums_longest_and_truncated():
   d = lengths.Draws(50, 8, 50, 0, 0, 3, known=groups)
   found = lengths.draw(d)
   assert found.shape == (50, 8) and found.max() == 50
-  rows = {tuple(row) for row in found.tolist()}
-  assert rows == {tuple(min(n, 50) for n in g) * 2 for g in groups}
+  rows = {tuple(sorted(row)) for row in found.tolist()}
+  assert rows == {tuple(sorted(min(n, 50) for n in g * 2)) for g in groups}
+
+
+def test_fewer_rollouts_than_a_ledgers_are_not_its_longest():
+  """A group has its longest first; means of pairs are those of groups."""
+  d = lengths.Draws(4000, 2, 64, 0, 0, 3, known=((40, 40, 10, 10),))
+  found = lengths.draw(d)
+  assert found.mean() == pytest.approx(25, rel=0.02)
+  # Of four two are drawn without repetition: both long in one of six pairs.
+  assert (found == 40).all(1).mean() == pytest.approx(1 / 6, abs=0.02)
 
 
 # Bytes and FLOPs.
@@ -145,7 +168,7 @@ def test_experts_that_a_batch_touches():
   assert traffic.weight_bytes(moe, 3, 2, 1) == pytest.approx(
     2 * (600 + 2 * 50 * np.mean(seen))
   )
-  both = price_of(moe).weights(np.array([0, 1, 3]))[0]
+  both = price_of(moe).weights(np.array([0, 1, 3]), 3)[0]
   assert both == pytest.approx(
     [1200e-9, 1600e-9, 2e-9 * (600 + 100 * np.mean(seen))]
   )

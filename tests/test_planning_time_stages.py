@@ -60,6 +60,10 @@ def test_a_stage_is_the_sum_of_its_parts():
   ] == pytest.approx(found.batch.seconds)
   # 16 hosts write 20 GB each at 1 GB/s, every fifth step.
   assert found.phases['checkpoint'] == pytest.approx(4.0)
+  # The last step of a stage is saved too: after 4, 8 and 10, or after 10 only.
+  for every, count in ((4, 3), (50, 1)):
+    saved = timing.timed(work._replace(checkpoint_every=every), HARDWARE, SHORT)
+    assert saved.phases['checkpoint'] == pytest.approx(count * 20.0 / 10)
   assert found.phases['heldout'] == found.phases['probe'] == 0.0
   # 32 verdicts of a second, two on each of 16 hosts with 4 workers.
   assert 0 < found.phases['judges'] <= 2.0

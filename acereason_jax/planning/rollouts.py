@@ -41,11 +41,16 @@ class Price(NamedTuple):
   prefill: float
   host: float
 
-  def weights(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of a step for weights, and for products beyond; by rollouts."""
+  def weights(
+    self, rows: np.ndarray, slots: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of a step for weights, and for products beyond; by rollouts.
+
+    `slots` are those of a shard: products also compute those without a rollout.
+    """
     read = traffic.weight_bytes(self.shape, rows, self.dtype_bytes, self.tensor)
     read = np.broadcast_to(read / self.rates.bandwidth, rows.shape)
-    flops = 2 * self.shape.products * rows / self.tensor
+    flops = 2 * self.shape.products * slots / self.tensor
     return read, np.maximum(flops / self.rates.products - read, 0.0)
 
 
@@ -221,9 +226,10 @@ class _Calls:
     context_S = by_shard(np.where(live_B, self.context_B + steps / 2, 0.0))
     token = traffic.token_bytes(p.shape, p.kv_bytes, p.tensor)
     kv_S = context_S * token / p.rates.bandwidth
-    weights_S, products_S = p.weights(rows_S)
+    slots = s.slots // s.shards
+    weights_S, products_S = p.weights(rows_S, slots)
     # Slots without a rollout are sampled too.
-    sampled = traffic.sampler_bytes(p.shape, s.slots / s.shards, p.tensor)
+    sampled = traffic.sampler_bytes(p.shape, slots, p.tensor)
     slowest = int((kv_S + weights_S + products_S).argmax())
     step = {
       'weights': float(weights_S[slowest]),

@@ -121,12 +121,16 @@ def _ask(
 
 
 def _checkpoint(on: _On) -> float:
-  """Seconds of a step: each host writes its share, and the run waits."""
+  """Seconds of a step: each host writes its share, and the run waits.
+
+  It also does after the last step of a stage (`run.loop`).
+  """
   work = on.work
   if not work.checkpoint_every:
     return 0.0
+  count = -(-work.steps // work.checkpoint_every)
   each = work.checkpoint_bytes / on.hardware.processes
-  return each / on.assumed.checkpoint_bandwidth / work.checkpoint_every
+  return count * each / on.assumed.checkpoint_bandwidth / work.steps
 
 
 def due_looks(
