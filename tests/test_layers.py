@@ -27,7 +27,8 @@ ORDER = (
 )
 COMMANDS = (
   *('train', 'generate', 'evaluate', 'curate', 'judge', 'export', 'ledger'),
-  'timeline', 'plan',
+  'timeline',
+  'plan',
 )
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'commands')

@@ -1,5 +1,6 @@
 """Lengths, bytes, FLOPs and links of a plan, next to hands and real arrays."""
 
+import collections
 import itertools
 import math
 
@@ -261,11 +262,47 @@ def bandwidths(hardware, **mesh):
     ('h100:8*16', dict(data=16, fsdp=8), dict(data=50, fsdp=450)),
     ('h100:8*16', dict(fsdp=32, tensor=4), dict(fsdp=100, tensor=450)),
     ('h100:8*2', dict(tensor=16), dict(tensor=400)),
+    # Neither data nor fsdp suffices: sequence is inside, tensor goes over.
+    ('h100:8*2', dict(tensor=4, sequence=4), dict(tensor=100, sequence=450)),
+    ('h100:8*2', dict(tensor=2, sequence=8), dict(tensor=50, sequence=450)),
     ('h100:1*128', dict(fsdp=128), dict(fsdp=50)),
   ],
 )
 def test_which_links_an_axis_has(hardware, mesh, expected):
   assert bandwidths(hardware, **mesh) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+  'hardware',
+  [
+    *('h100:8*4', 'h100:4*3', 'h100:1*8', 'h100:8*6', 'v5e:4x4*2'),
+    *('v5p:2x2x2*3', 'tpu7x:2x2x1*4'),
+  ],
+)
+def test_members_of_rings_are_those_of_the_arranged_mesh(hardware):
+  """All meshes; slices and nodes are counted on each ring of devices."""
+  machine = machines.hardware(hardware)
+  devices, count = machines.devices(machine), machine.devices
+  groups = len({d.slice_index for d in devices})
+  divisors = [n for n in range(1, count + 1) if not count % n]
+  tried = 0
+  for sizes in itertools.product(divisors, repeat=4):
+    if math.prod(sizes) != count:
+      continue
+    if machine.slices > 1 and sizes[0] * sizes[1] % groups:
+      continue  # Refused on TPUs.
+    tried += 1
+    placed = mesh_lib.arrange(sizes, devices)
+    where = np.vectorize(lambda d: d.slice_index)(placed)
+    least = {
+      axis: min(
+        min(collections.Counter(ring).values())
+        for ring in np.moveaxis(where, i, -1).reshape(-1, n).tolist()
+      )
+      for i, (axis, n) in enumerate(zip(mesh_lib.AXES, sizes))
+    }
+    assert links.members(dict(zip(mesh_lib.AXES, sizes)), groups) == least
+  assert tried > 3
 
 
 def test_links_that_are_not_known():
