@@ -83,9 +83,8 @@ def rings(
 def members(mesh: Mapping[str, int], groups: int) -> dict[str, int]:
   """Devices of each axis in the same slice or node, the least of its rings.
 
-  Devices are placed as by `mesh.arrange`: only 'data' and 'fsdp' go
-  from one group to another, or, where these do not suffice, devices stay in
-  their order.
+  Devices are placed as by `mesh.arrange`: only 'data' and 'fsdp' go from one
+  group to another, or, where these do not suffice, devices stay in their order.
   """
   sizes = [mesh.get(axis, 1) for axis in AXES]
   data, fsdp, *_ = sizes
