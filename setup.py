@@ -8,6 +8,13 @@ import setuptools
 TOKAMAX = "tokamax==0.0.17; python_version >= '3.12'"
 OLD_TOKAMAX = "tokamax==0.0.12; python_version < '3.12'"
 
+# The compiler of TPUs that jax[tpu] brings on each Python, so that a plan is
+# compiled by what the pod will use; tests/test_dependencies.py compares.
+LIBTPU = [
+  "libtpu==0.0.50.*; python_version >= '3.12'",
+  "libtpu==0.0.42.*; python_version < '3.12'",
+]
+
 # A private method of it is replaced: acereason_jax/run/bucket.py.
 GCSFS = 'gcsfs>=2026.10,<2026.11'
 
@@ -75,7 +82,7 @@ setuptools.setup(
     'gcs': [GCSFS],
     'gym': [GYM],
     'launch': ['xmanager>=0.8.5,<0.9'],
-    'plan': ['libtpu'],
+    'plan': LIBTPU,
     'curate': CURATE,
     'test': [
       'pytest>=8,<10',

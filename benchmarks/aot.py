@@ -8,8 +8,10 @@ machines (ahead of time, AOT) and reads the compilers' reports. TPUs need `pip
 install libtpu`, H100s `pip install 'jax[cuda12]'`; cases without their compiler
 are left out. Nothing runs, and no network is timed.
 
-Both give hbm_share: arguments, outputs not aliased and temporaries, as a share
-of memory. decode gives:
+The programs are those of a config, as `planning.compiled` compiles them; none
+of the flags that a run of that machine starts with is set. Both give hbm_share:
+arguments, outputs not aliased and temporaries, as a share of memory. decode
+gives:
 
   alias_share       of the cache: 1 if it is updated in place
   copy_share        the largest array written anew, of the cache
@@ -46,7 +48,6 @@ target is missed or a case fails.
 
 import argparse
 import functools
-import importlib.util
 import json
 import os
 import pathlib
@@ -55,13 +56,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import aot_decode, aot_machines, aot_update
+from acereason_jax import machines
+from acereason_jax.planning import topologies
+from benchmarks import aot_decode, aot_update
 
 PROGRAMS = {'decode': aot_decode, 'update': aot_update}
-PACKAGES = {
-  'tpu': ('libtpu', 'pip install libtpu'),
-  'cuda': ('jax_cuda12_plugin', "pip install 'jax[cuda12]'"),
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,18 +77,12 @@ def parse_args() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def start(
-  what: str, name: str, worker: str, environment: dict[str, str]
-) -> dict[str, float]:
+def start(what: str, name: str, worker: str) -> dict[str, float]:
   """Raises RuntimeError with the reason if the case does not compile."""
+  hardware = machines.hardware(PROGRAMS[what].CASES[name].machine)
   command = [sys.executable, '-m', __spec__.name, what]
   command += ['--cases', name, '--worker', worker]
-  # Nothing queries this machine, or locks its accelerator.
-  environment = environment | dict(
-    JAX_PLATFORMS='cpu',
-    TPU_SKIP_MDS_QUERY='1',
-    ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-  )
+  environment = topologies.environment(hardware, None, {})
   done = subprocess.run(
     command, env=os.environ | environment, capture_output=True, text=True
   )
@@ -112,15 +105,13 @@ def main() -> None:
     case = program.CASES[args.cases[0]]
     print(json.dumps(program.WORKERS[args.worker](case)))
     return
-  platform = lambda name: (
-    aot_machines.MACHINES[program.CASES[name].machine].platform
-  )
-  cases = args.cases
-  for wanted, (module, remedy) in PACKAGES.items():
-    if importlib.util.find_spec(module) is None:
-      if any(platform(c) == wanted for c in cases):
-        print(f'{wanted} cases are left out: {remedy}')
-      cases = [c for c in cases if platform(c) != wanted]
+  cases = []
+  for name in args.cases:
+    hardware = machines.hardware(program.CASES[name].machine)
+    if reason := topologies.lacks(hardware):
+      print(f'{name} is left out: {reason}')
+    else:
+      cases.append(name)
   failed = False
   line = functools.partial(row, program.COLUMNS)
   print(line(('case', *program.COLUMNS, 'missed')), flush=True)

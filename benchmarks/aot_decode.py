@@ -9,16 +9,23 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import ml_collections
 
+from acereason_jax import machines
 from acereason_jax import mesh as mesh_lib
+from acereason_jax.config import base
 from acereason_jax.kernels import paged_attention_tpu
-from acereason_jax.models import decoder, sharding
-from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule
-from benchmarks import aot_machines, hlo, llo, ptx
-from benchmarks.aot_machines import MACHINES, MODELS
+from acereason_jax.planning import (
+  compiled,
+  compiler,
+  copies,
+  hlo,
+  llo,
+  ptx,
+  sends,
+)
+from acereason_jax.rollout import serve
+from acereason_jax.run import calls
 
 KERNEL = 'paged_attention'
 DTYPE = jnp.dtype(jnp.bfloat16)
@@ -38,8 +45,8 @@ COLUMNS = ('hbm_share', 'alias_share', *list(TARGETS)[1:], 'compile_seconds')
 class Case(NamedTuple):
   """A decode program on data x tensor devices.
 
-  model: key of `aot_machines.MODELS`.
-  machine: key of `aot_machines.MACHINES`.
+  model: name that models/sizes.py knows.
+  machine: machines as --hardware names them.
   data, tensor: sizes of the mesh.
   slots: number of slots over all devices.
   context: mean context of a slot, tokens.
@@ -59,144 +66,76 @@ class Case(NamedTuple):
 
 KI = 1024
 CASES = {
-  '1.5b-v5e': Case('1.5b', 'v5e:2x2', 2, 2, 64, 12 * KI, 24 * KI),
-  '7b-v5e': Case('7b', 'v5e:4x4', 4, 4, 256, 10 * KI, 10 * KI),
-  '7b-v5p': Case('7b', 'v5p:2x2x2', 2, 4, 256, 16 * KI, 32 * KI),
-  '7b-v6e': Case('7b', 'v6e:4x4', 4, 4, 256, 16 * KI, 24 * KI),
-  '7b-v7x': Case('7b', 'tpu7x:2x2x1', 2, 4, 256, 16 * KI, 32 * KI, 256),
-  '14b-v5p': Case('14b', 'v5p:2x2x2', 1, 8, 128, 16 * KI, 24 * KI),
-  '7b-h100': Case('7b', 'h100x8', 8, 1, 512, 12 * KI, 12 * KI),
+  '1.5b-v5e': Case('qwen2-1.5b-tied', 'v5e:2x2', 2, 2, 64, 12 * KI, 24 * KI),
+  '7b-v5e': Case('qwen2-7b', 'v5e:4x4', 4, 4, 256, 10 * KI, 10 * KI),
+  '7b-v5p': Case('qwen2-7b', 'v5p:2x2x2', 2, 4, 256, 16 * KI, 32 * KI),
+  '7b-v6e': Case('qwen2-7b', 'v6e:4x4', 4, 4, 256, 16 * KI, 24 * KI),
+  '7b-v7x': Case('qwen2-7b', 'tpu7x:2x2x1', 2, 4, 256, 16 * KI, 32 * KI, 256),
+  '14b-v5p': Case('qwen2-14b', 'v5p:2x2x2', 1, 8, 128, 16 * KI, 24 * KI),
+  '7b-h100': Case('qwen2-7b', 'h100:8', 8, 1, 512, 12 * KI, 12 * KI),
 }
 
 
-# These run in a separate process, with the environment of `run_case`.
-
-
-class Program(NamedTuple):
-  """The engine's decode function, and the shapes of its arguments.
-
-  mesh: mesh of absent devices.
-  decode: jitted decode function.
-  params: parameters, as shapes.
-  pool: cache pool, as a shape.
-  rest: other arguments of decode, as shapes.
-  """
-
-  mesh: Mesh
-  decode: Any
-  params: Any
-  pool: jax.ShapeDtypeStruct
-  rest: tuple[jax.ShapeDtypeStruct, ...]
-
-
-def make_program(case: Case) -> Program:
-  config, machine = MODELS[case.model], MACHINES[case.machine]
-  mesh = aot_machines.make_mesh(machine, (case.data, 1, case.tensor, 1))
-  model = decoder.make_model(config, **mesh_lib.pins(mesh))
-  pages = case.slots // case.data * case.pool // case.page + 1
-  sizes = schedule.Sizes(
+def make_config(case: Case) -> ml_collections.ConfigDict:
+  c = base.get_config()
+  c.model = case.model
+  c.mesh = dict(data=case.data, fsdp=1, tensor=case.tensor, sequence=1)
+  c.prompt.window, c.rollout.max_tokens = WINDOW, ROOM
+  c.engine.update(
     slots=case.slots,
-    shards=case.data,
     page=case.page,
     chunk=CHUNK,
-    pages=pages,
-    rows=4 * case.data,
-    piece=256,
-    window=WINDOW,
-    max_tokens=ROOM,
+    pages=case.slots * case.pool // case.page,
   )
-  engine = engine_lib.make_engine(
-    model,
-    mesh,
-    sizes=sizes,
-    sampling=sampling.Sampling(),
-    ending=programs.Ending((config.vocab - 1,)),
-    kv_dtype=DTYPE,
-    to_text=str,
-  )
-  cache = cache_lib.make_cache(model, mesh)
-  shape = cache.shape(case.data * pages, case.page)
-  gathered = sharding.param_shardings(model.specs, mesh, gathered=True)
-  rows = mesh_lib.rows(mesh)
-  integers = lambda shape, place: jax.ShapeDtypeStruct(
-    shape, jnp.int32, sharding=place
-  )
-  return Program(
-    mesh,
-    engine.decode,
-    sharding.abstract(model.specs, gathered, DTYPE),
-    jax.ShapeDtypeStruct(shape, DTYPE, sharding=cache.sharding),
-    (
-      integers((2,), mesh_lib.replicated(mesh)),
-      jax.ShapeDtypeStruct((), jnp.float32, sharding=mesh_lib.replicated(mesh)),
-      integers((case.slots, len(schedule.Slot._fields)), rows),
-      integers((case.slots, sizes.table), rows),
-    ),
-  )
+  return c
 
 
-def compile_decode(case: Case, program: Program) -> jax.stages.Compiled:
-  """Compiles with the kernel's costs for the mean context, not a full table."""
-  kernel = functools.partial(
-    paged_attention_tpu.paged_attention, estimate_tokens=case.context
-  )
-  with mock.patch.object(paged_attention_tpu, 'paged_attention', kernel):
-    traced = program.decode.trace(program.params, program.pool, *program.rest)
-  platform = MACHINES[case.machine].platform
-  return traced.lower(lowering_platforms=(platform,)).compile()
-
-
-def chunk_worker(case: Case) -> dict[str, float]:
-  """Measures the serving program: time to compile, memory, copies."""
-  program = make_program(case)
-  began = time.perf_counter()
-  compiled = compile_decode(case, program)
-  seconds = time.perf_counter() - began
-  m = compiled.memory_analysis()
-  cache = mesh_lib.device_bytes(program.pool)
-  fresh = m.output_size_in_bytes - m.alias_size_in_bytes
-  total = m.argument_size_in_bytes + fresh + m.temp_size_in_bytes
-  return dict(
-    compile_seconds=seconds,
-    args_gb=m.argument_size_in_bytes / 1e9,
-    temp_gb=m.temp_size_in_bytes / 1e9,
-    cache_gb=cache / 1e9,
-    hbm_share=total / MACHINES[case.machine].kind.memory,
-    alias_share=m.alias_size_in_bytes / cache,
-    copy_share=hlo.biggest_copy(hlo.parse(compiled.as_text())) / cache,
-  )
+# This runs in a separate process.
 
 
 def step_worker(case: Case) -> dict[str, float]:
-  """Measures one step with unrolled layers: bytes, time, collectives."""
-  machine, config = MACHINES[case.machine], MODELS[case.model]
-  program = make_program(case)
-  began = time.perf_counter()
+  """Measures one step with unrolled layers: bytes, time, collectives.
+
+  The kernel's costs are those of the mean context, not of a full table.
+  """
+  hardware = machines.hardware(case.machine)
+  files = serve.read_model_sizes(case.model)
+  programs = compiler.programs_for(make_config(case), hardware, files)
+  call = calls.abstract_calls(programs, programs.stages[0])['decode']
+  config, kind = files.network.config, hardware.kind
+  kernel = functools.partial(
+    paged_attention_tpu.paged_attention, estimate_tokens=case.context
+  )
   unrolled = functools.partial(jax.lax.scan, unroll=True)
-  with mock.patch.object(jax.lax, 'scan', unrolled):
-    compiled = compile_decode(case, program)
+  began = time.perf_counter()
+  with (
+    mock.patch.object(paged_attention_tpu, 'paged_attention', kernel),
+    mock.patch.object(jax.lax, 'scan', unrolled),
+  ):
+    compiled = compiler.compile_call(call, hardware)
   seconds = time.perf_counter() - began
   costs = compiled.cost_analysis()
   # XLA adds -1 s for each op that it cannot price.
   step_seconds = costs['optimal_seconds'] % 1.0
-  count = bytes_read(case, program)
+  params, pool, *_ = call.arguments
+  token = token_bytes(case, pool)
+  count = bytes_read(case, config, params, token)
   ops = hlo.parse(compiled.as_text())
-  sent = hlo.collectives(ops)
+  sent = sends.collectives(ops)
   # Once per chunk, not per step, weights get another layout, which XLA counts
   # four times, and the room for the chunk's tokens is cleared.
-  relaid = hlo.relaid(ops)
-  per_token = case.slots // case.data * token_bytes(case, program)
-  once = 4 * relaid + CHUNK * per_token
+  relaid = copies.relaid(ops)
+  once = 4 * relaid + CHUNK * case.slots // case.data * token
   step_bytes = costs['bytes accessed'] - once
-  step_seconds -= once / machine.kind.bandwidth
+  step_seconds -= once / kind.bandwidth
   sums = 2 * config.layers + 1
   row = config.embed * DTYPE.itemsize
   return dict(
     unrolled_compile_seconds=seconds,
     bytes_vs_count=step_bytes / count,
-    time_vs_roofline=step_seconds / (count / machine.kind.bandwidth),
+    time_vs_roofline=step_seconds / (count / kind.bandwidth),
     step_ms=1e3 * step_seconds,
-    roofline_ms=1e3 * count / machine.kind.bandwidth,
+    roofline_ms=1e3 * count / kind.bandwidth,
     relaid_gb=relaid / 1e9,
     collectives=len(sent),
     sent_mb=sum(sent) / 1e6,
@@ -204,53 +143,76 @@ def step_worker(case: Case) -> dict[str, float]:
   )
 
 
-def bytes_read(case: Case, program: Program) -> float:
+def bytes_read(case: Case, config, params: Any, token: float) -> float:
   """Bytes that a device must read per step: weights, and its slots' context.
 
   Almost nothing is read of an embedding that is not also the head.
   """
-  weights = mesh_lib.device_bytes(program.params)
-  if not MODELS[case.model].tied:
-    weights -= mesh_lib.device_bytes(program.params['embed'])
-  context = case.slots // case.data * case.context
-  return weights + context * token_bytes(case, program)
+  weights = mesh_lib.device_bytes(params)
+  if not config.tied:
+    weights -= mesh_lib.device_bytes(params['embed'])
+  return weights + case.slots // case.data * case.context * token
 
 
-def token_bytes(case: Case, program: Program) -> float:
+def token_bytes(case: Case, pool: jax.ShapeDtypeStruct) -> float:
   """Bytes of a token in the cache, on each device that holds it."""
-  X, S = program.pool.shape[1], program.pool.shape[4]
-  return mesh_lib.device_bytes(program.pool) / (X // case.data * S)
+  X, S = pool.shape[1], pool.shape[4]
+  return mesh_lib.device_bytes(pool) / (X // case.data * S)
 
 
-WORKERS = {'chunk': chunk_worker, 'step': step_worker}
+WORKERS = {'step': step_worker}
 
 
 # The functions below run in the process that starts the others.
 
 
 def run_case(name: str, start: Callable[..., dict]) -> dict[str, Any]:
-  """`start(name, worker, environment)` returns the worker's measurements."""
+  """`start(name, worker)` returns the worker's measurements.
+
+  Raises:
+    RuntimeError: the program does not compile.
+  """
   case = CASES[name]
-  tpu = MACHINES[case.machine].platform == 'tpu'
+  hardware = machines.hardware(case.machine)
+  tpu = hardware.kind.platform == 'tpu'
   with tempfile.TemporaryDirectory() as dumps:
-    flags = dict(LIBTPU_INIT_ARGS=llo.flags(dumps)) if tpu else ptx.flags(dumps)
-    result = dict(case=name) | start(name, 'chunk', flags)
+    (program,) = compiled.compiled(
+      make_config(case),
+      hardware,
+      'main',
+      only=('decode',),
+      flags={},
+      dumps=dumps,
+    )
+    if program.problem:
+      raise RuntimeError(program.problem)
+    result = dict(
+      case=name,
+      compile_seconds=program.seconds,
+      args_gb=program.arguments / 1e9,
+      temp_gb=program.temporaries / 1e9,
+      cache_gb=program.donated / 1e9,
+      hbm_share=program.own / hardware.kind.memory,
+      alias_share=program.aliased / program.donated,
+      copy_share=program.copied / program.donated,
+    )
     result |= _loop(case, dumps) if tpu else _kernels(dumps)
-  return result | start(name, 'step', {}) if tpu else result
+    return result | start(name, 'step') if tpu else result
 
 
 def _loop(case: Case, dumps: str) -> dict[str, float]:
   """The decode kernel's loop over blocks, by libtpu's own schedule."""
-  machine, config = MACHINES[case.machine], MODELS[case.model]
+  kind = machines.hardware(case.machine).kind
+  config = serve.read_model_sizes(case.model).network.config
   heads = max(1, config.kv_heads // case.tensor)
   # The kernel's default number of tokens.
   tokens = 2048 if heads == 1 else 1024
   block = tokens * heads * 2 * config.head_dim * DTYPE.itemsize
-  seconds = block / (machine.kind.bandwidth / machine.kind.cores)
+  seconds = block / (kind.bandwidth / kind.cores)
   loop = max(llo.loops_of(dumps, KERNEL), key=lambda loop: loop.bundles)
   return dict(
     bundles=loop.always,
-    bundles_vs_dma=loop.always / (machine.kind.clock * 1e9) / seconds,
+    bundles_vs_dma=loop.always / (kind.clock * 1e9) / seconds,
     spills=loop.spills,
   )
 

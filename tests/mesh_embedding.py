@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from acereason_jax import mesh as mesh_lib
-from benchmarks import hlo
+from acereason_jax.planning import copies, hlo
 
 # If the table is not smaller than the embeddings, GSPMD moves the embeddings.
 T, D, VOCAB = 512, 256, 1024
@@ -43,7 +43,7 @@ def largest_array(sizes) -> int:
   )
   fn = jax.jit(gradient, out_shardings=(None, place))
   text = fn.lower(*arrays).compile().as_text()
-  return hlo.largest_array(hlo.parse(text), stacked=0)
+  return copies.largest_array(hlo.parse(text), stacked=0)
 
 
 def main() -> None:

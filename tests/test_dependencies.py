@@ -188,6 +188,24 @@ def test_every_requirement_has_an_upper_bound_that_this_is_within():
     assert version in requirement.specifier, f'{requirement}: has {version}'
 
 
+def pins(package, extra, name):
+  """The versions of `name` that an extra asks for on this Python."""
+  found = map(
+    packaging.requirements.Requirement, importlib.metadata.requires(package)
+  )
+  return [
+    r.specifier
+    for r in found
+    if r.name == name and r.marker and r.marker.evaluate(dict(extra=extra))
+  ]
+
+
+def test_a_plan_is_compiled_by_the_libtpu_that_a_pod_gets():
+  assert pins(PACKAGE, 'plan', 'libtpu') == pins('jax', 'tpu', 'libtpu') != []
+  # [tpu] brings it through jax alone.
+  assert not pins(PACKAGE, 'tpu', 'libtpu')
+
+
 @pytest.mark.slow
 def test_a_run_uses_nothing_deprecated(tmp_path):
   """Other packages may warn about their own use of each other."""

@@ -1,8 +1,8 @@
-"""Bytes sent, counted by hand in HLO written by hand."""
+"""Bytes sent and copied, counted by hand in HLO written by hand."""
 
 import pytest
 
-from benchmarks import hlo
+from acereason_jax.planning import copies, hlo, sends
 
 # Four devices, in each of the ways that HLO says so.
 GROUPS = [
@@ -141,20 +141,20 @@ def entry(line):
 @pytest.mark.parametrize('line, sent', LINES)
 def test_bytes_sent_by_one_op(line, sent, groups):
   line = f'{line}, channel_id=1, {groups}'
-  assert hlo.sent(hlo.parse(entry(line))) == sent
+  assert sends.sent(hlo.parse(entry(line))) == sent
 
 
 def test_groups_that_are_not_understood_are_not_guessed():
   ops = hlo.parse(entry('f32[8] all-gather(%x), replica_groups=all'))
   with pytest.raises(ValueError, match='no replica groups'):
-    hlo.sent(ops)
+    sends.sent(ops)
 
 
 def test_loops_that_are_not_understood_are_not_guessed():
   text = MODULE.replace('constant(3)', 'custom-call()')
   ops = hlo.parse(text.replace('GROUPS', GROUPS[0]))
   with pytest.raises(ValueError, match=r'no number of trips.*inner_body'):
-    hlo.sent(ops)
+    sends.sent(ops)
 
 
 @pytest.mark.parametrize('groups', GROUPS)
@@ -172,4 +172,98 @@ def test_bytes_sent_by_loops_branches_and_fusions(groups):
     # One branch of two, and called once more: twice 3/4 of 40.
     'branch': 2 * 60,
   }
-  assert hlo.sent(ops) == sum(expected.values())
+  assert sends.sent(ops) == sum(expected.values())
+
+
+def test_collectives_by_kind():
+  ops = hlo.parse(MODULE.replace('GROUPS', GROUPS[0]))
+  assert [tuple(s) for s in sends.by_kind(ops)] == [
+    ('all-gather', 5, 600),
+    # Fused with a slice, once a round; and in a branch, taken twice.
+    ('all-reduce', 5 + 2, 240 + 120),
+    ('collective-permute', 5 * 3 + 5 * 3 * 2, 600 + 1200),
+  ]
+
+
+# Two layers of weights [3, 4], bfloat16, read in 8 steps of a loop of which the
+# condition is a fusion, as on GPUs.
+SLICES = """HloModule jit_decode
+
+%fused_compare (p.1: s32[]) -> pred[] {
+  %p.1 = s32[] parameter(0)
+  %eight = s32[] constant(8)
+  ROOT %less = pred[] compare(%p.1, %eight), direction=LT
+}
+
+%condition (s.1: (s32[], bf16[2,3,4])) -> pred[] {
+  %s.1 = (s32[], bf16[2,3,4]) parameter(0)
+  %i.1 = s32[] get-tuple-element(%s.1), index=0
+  ROOT %c.1 = pred[] fusion(%i.1), kind=kLoop, calls=%fused_compare
+}
+
+%slice (w: bf16[2,3,4], i: s32[]) -> bf16[SHAPE]PLACE {
+  %w = bf16[2,3,4]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %cut = bf16[1,3,4]{2,1,0} dynamic-slice(%w, %i, %zero, %zero), \
+dynamic_slice_sizes={1,3,4}
+  ROOT %out = bf16[SHAPE]PLACE KIND(%cut)
+}
+
+%product (w.2: bf16[2,3,4], i.2: s32[]) -> bf16[3,4] {
+  %w.2 = bf16[2,3,4]{2,1,0} parameter(0)
+  %i.2 = s32[] parameter(1)
+  ROOT %inner = bf16[SHAPE]PLACE fusion(%w.2, %i.2), kind=kLoop, calls=%slice
+}
+
+%body (s.2: (s32[], bf16[2,3,4])) -> (s32[], bf16[2,3,4]) {
+  %s.2 = (s32[], bf16[2,3,4]) parameter(0)
+  %n.2 = s32[] get-tuple-element(%s.2), index=0
+  %x.2 = bf16[2,3,4]{2,1,0} get-tuple-element(%s.2), index=1
+  %y.2 = bf16[SHAPE]PLACE FUSION
+  ROOT %t.2 = (s32[], bf16[2,3,4]) tuple(%n.2, %x.2)
+}
+
+ENTRY %main (s.3: (s32[], bf16[2,3,4])) -> (s32[], bf16[2,3,4]) {
+  %s.3 = (s32[], bf16[2,3,4]) parameter(0)
+  ROOT %w.3 = (s32[], bf16[2,3,4]) while(%s.3), condition=%condition, body=%body
+}
+"""
+CALL = 'fusion(%x.2, %n.2), kind=kCustom, calls=%slice'
+
+
+@pytest.mark.parametrize(
+  'shape, place, kind, fusion, copied',
+  [
+    ('1,3,4', '{2,1,0}', 'copy', CALL, 8 * 24),
+    ('3,4', '{1,0}', 'bitcast', CALL, 8 * 24),
+    # Into the scratch memory of a TPU.
+    ('3,4', '{1,0:T(8,128)S(1)}', 'bitcast', CALL, 0),
+    # The fusion does more than slice: here it sums.
+    ('3', '{0}', 'reduce', CALL, 0),
+    # A part of another fusion, which writes no slice.
+    ('3,4', '{1,0}', 'bitcast', CALL.replace('%slice', '%product'), 0),
+  ],
+)
+def test_slices_of_stacked_weights(shape, place, kind, fusion, copied):
+  text = SLICES.replace('SHAPE', shape).replace('PLACE', place)
+  ops = hlo.parse(text.replace('KIND', kind).replace('FUSION', fusion))
+  assert copies.copied_slices(ops, {(2, 3, 4)}) == copied
+  # Other arrays, such as what is staged, are no weights.
+  assert copies.copied_slices(ops, {(2, 4, 3)}) == 0
+
+
+@pytest.mark.parametrize(
+  'line, longest',
+  [
+    ('f32[4,1000] sort(%x), dimensions={1}, to_apply=%less', 1000),
+    ('(f32[50,7], s32[50,7]) sort(%x, %i), dimensions={0}, to_apply=%less', 50),
+    ('f32[4,300] custom-call(%x), custom_call_target="__cub$DeviceSort"', 300),
+    # Of 9 numbers the 2 largest.
+    ('(f32[2], s32[2]) topk(%long), k=2, largest=true', 9),
+    ('f32[4,1000] add(%x, %x)', 0),
+  ],
+)
+def test_the_longest_row_that_is_sorted(line, longest):
+  text = entry(line).replace('{\n', '{\n  %long = f32[9] parameter(0)\n', 1)
+  assert copies.longest_sort(hlo.parse(text)) == longest

@@ -31,7 +31,7 @@ COMMANDS = (
   'plan',
 )
 # Only these know of ml_collections.
-KNOW_CONFIGS = ('config', 'run', 'commands')
+KNOW_CONFIGS = ('config', 'run', 'planning', 'commands')
 WITHOUT_JAX = (
   *('types', 'resolve', 'machines', 'verifiers', 'models.tokens_worker'),
   # A launcher reads configs where jax is not there, or takes long to load.

@@ -22,6 +22,9 @@ IMPLEMENTATIONS = {
   'plain': paged_attention.plain_attention,
   # Page by page.
   'plain, 1': functools.partial(paged_attention.plain_attention, block=1),
+  'plain, pages': functools.partial(
+    paged_attention.plain_attention, flat=False
+  ),
   # Blocks of two pages: rows of several, and of a part of one.
   'tpu': functools.partial(
     paged_attention_tpu.paged_attention, pages=2, interpret=True

@@ -72,11 +72,14 @@ def plain_attention(
   length_B: jax.Array,
   *,
   block: int = BLOCK,
+  flat: bool = True,
 ) -> Part:
   """`paged_attention` in plain JAX, for any platform.
 
   Goes through blocks of about `block` tokens up to the longest row in use. A
-  block that a row does not see changes no bit of the row's result.
+  block that a row does not see changes no bit of the row's result. `flat`
+  gathers a page as one row, which XLA's CPU backend copies fastest; a TPU would
+  first write the whole pool anew, in another layout.
   """
   B, N, H = q_BNH.shape
   L, X, K, _, S, _ = pool_LXKCSH.shape
@@ -84,8 +87,8 @@ def plain_attention(
   width, shape = pages * S, (B, K, N // K)
   q_BKMH = (q_BNH * H**-0.5).reshape(*shape, H)
   table_BP = jnp.pad(table_BP, ((0, 0), (0, -table_BP.shape[1] % pages)))
-  # A gather of whole rows, which XLA's CPU backend copies fastest.
-  rows = pool_LXKCSH.reshape(L * X, -1)
+  page_dims = (-1,) if flat else pool_LXKCSH.shape[2:]
+  rows = pool_LXKCSH.reshape(L * X, *page_dims)
 
   def body(carry):
     j, top, total, out = carry
@@ -174,10 +177,13 @@ def piece_attention(
   layer: jax.Array,
   table_BP: jax.Array,
   first_B: jax.Array,
+  *,
+  platform: str = 'cpu',
 ) -> jax.Array:
   """A piece of a prompt over itself, causally, and the `first` tokens before.
 
-  Those are in the pool from position 0 on. The result is [B, T, N, H] in q's
+  Those are in the pool from position 0 on. `platform` is that of the devices,
+  'cpu', 'gpu' or 'tpu'. The result is [B, T, N, H] in q's
   dtype. Prompts are cut into pieces of T tokens so that one shape caches them
   all.
   """
@@ -203,6 +209,7 @@ def piece_attention(
     first_B,
     first_B,
     block=4 * BLOCK,
+    flat=platform == 'cpu',
   )
   earlier = before.reshape(out.shape), lse.reshape(out.shape[:-1])
   out = merge(own, earlier).transpose(0, 3, 1, 2, 4)

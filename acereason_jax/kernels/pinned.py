@@ -29,6 +29,8 @@ MOSAIC = (
   'tokamax._src.ops.attention.pallas_mosaic_gpu',
   'tokamax._src.ops.attention.pallas_mosaic_gpu_vjp',
 )
+# What asks this machine's GPU, which is another than a plan's.
+ELSEWHERE = ('tokamax._src.config', 'tokamax._src.gpu_utils')
 
 
 def has_tokamax() -> bool:

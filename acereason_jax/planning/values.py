@@ -267,6 +267,8 @@ class Assumed(NamedTuple):
   math_seconds, code_seconds: CPU seconds of a verdict.
   checkpoint_bandwidth: bytes per second of each host to the store.
   price: of a chip hour, in any currency; 0: no cost is shown.
+  questions: numbers of questions by path of a source, where `questions.py`
+    knows none or another one.
   seed: of the simulated lengths.
   """
 
@@ -290,6 +292,7 @@ class Assumed(NamedTuple):
   code_seconds: float = 2.0
   checkpoint_bandwidth: float = 1e9
   price: float = 0.0
+  questions: Mapping[str, int] = {}
   seed: int = 0
 
 
@@ -299,7 +302,8 @@ class Planned(NamedTuple):
   name: name of the stage.
   work: what it has to do.
   phases: memory of a device, phase by phase.
-  host_bytes: memory of a host at most.
+  host: memory of a host at its fullest, bytes by what takes them.
+  journal_bytes: bytes of the journal that a step writes.
   refused: why it cannot be built, one line; '' if it can.
   knob: the change with which it fits, tried; None if it fits or none is known.
   timed: its time; None if it cannot be built.
@@ -308,10 +312,15 @@ class Planned(NamedTuple):
   name: str
   work: Work | None
   phases: Sequence[Phase]
-  host_bytes: float
+  host: Mapping[str, float]
+  journal_bytes: float
   refused: str
   knob: Knob | None
   timed: Timed | None
+
+  @property
+  def host_bytes(self) -> float:
+    return sum(self.host.values())
 
   @property
   def fits(self) -> bool:

@@ -5,6 +5,7 @@ page tables hold local numbers and nothing here crosses shards. kv heads are
 repeated if the tensor axis has more shards than there are kv heads.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
       read, (heads, pool, whole, ROWS, ROWS, ROWS, ROWS), (heads, heads)
     ),
     prefix_read=local(
-      paged_attention.piece_attention,
+      functools.partial(paged_attention.piece_attention, platform=platform),
       (queries, queries, queries, pool, whole, ROWS, ROWS),
       queries,
     ),

@@ -34,8 +34,21 @@ class Loop(NamedTuple):
 
 
 def flags(directory: str | os.PathLike) -> str:
-  """LIBTPU_INIT_ARGS that dump everything compiled to `directory`."""
-  return f'--xla_jf_dump_to={directory} --xla_jf_dump_llo_text=true'
+  """LIBTPU_INIT_ARGS that dump final schedules to `directory`."""
+  return (
+    f'--xla_jf_dump_to={directory} --xla_jf_dump_llo_text=true '
+    # Everything would be twenty times as much: 0.5 GB of a small model.
+    '--xla_jf_dump_llo_pass_label_regex=final.*'
+  )
+
+
+def spills_of(directory: str | os.PathLike, kernel: str) -> int:
+  """Vector spill stores and fill loads of the kernel `kernel`.
+
+  Raises: see `loops_of`.
+  """
+  _, slots = _listings(directory, kernel)
+  return sum(row[_FILL] + row[_SPILL] for row in slots)
 
 
 def loops_of(directory: str | os.PathLike, kernel: str) -> list[Loop]:
@@ -45,6 +58,14 @@ def loops_of(directory: str | os.PathLike, kernel: str) -> list[Loop]:
     FileNotFoundError: the dump has no such kernel.
     ValueError: a listing in an unknown format.
   """
+  bundles, slots = _listings(directory, kernel)
+  return [_loop(bundles, slots, *span) for span in _spans(bundles)]
+
+
+def _listings(
+  directory: str | os.PathLike, kernel: str
+) -> tuple[list[tuple[str | None, str]], list[list[int]]]:
+  """The bundles of a kernel, and the slots that each uses."""
   names = pathlib.Path(directory).glob(f'*{kernel}*-final_bundles.txt')
   listings = sorted(names)
   if not listings:
@@ -58,7 +79,7 @@ def loops_of(directory: str | os.PathLike, kernel: str) -> list[Loop]:
   slots = _parse_usage(next(usage).read_text())
   if len(bundles) != len(slots):
     raise ValueError(f'{len(bundles)} bundles but usage of {len(slots)}')
-  return [_loop(bundles, slots, *span) for span in _spans(bundles)]
+  return bundles, slots
 
 
 def _parse_bundles(text: str) -> list[tuple[str | None, str]]:

@@ -1,0 +1,351 @@
+"""Proposes the fields that make a run faster on given machines.
+
+Few choices decide it. Rollouts: the tensor axis, which splits the weights that
+each step reads, and as many slots as the batch has and memory holds. Update:
+the mesh, remat and rows that memory holds. They are reckoned by sizes
+(reckon.py), timed for the stage that takes most hours, and the best are planned
+in full, for all stages, before they are told.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from acereason_jax import machines
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.planning import (
+  fitting,
+  knobs,
+  lengths,
+  plans,
+  reckon,
+  timing,
+)
+from acereason_jax.planning.values import Assumed, Knob, Planned, Work
+from acereason_jax.rollout import schedule, serve
+
+ROLLOUT_MESH = 'rollout_mesh'
+# So many proposals are planned in full: of fields that can be set, and of
+# another mesh for rollouts.
+_OWN, _OTHER = 3, 1
+# Rows of a shard's microbatch that are tried.
+_ROWS = (1, 2, 4)
+# The formulas of an update are right to within this factor where a compiler's
+# figure is known, so a proposal leaves that much room.
+_MARGIN = 1.15
+# Remats, the fastest first.
+_REMATS = ('dots', 'attention', 'block')
+
+
+class Found(NamedTuple):
+  """A proposal.
+
+  knob: the fields to set; with ROLLOUT_MESH it is what rollouts on a mesh of
+    their own would be like, which no run has.
+  planned: its plan, stage by stage.
+  """
+
+  knob: Knob
+  planned: Sequence[Planned]
+
+  @property
+  def hours(self) -> float:
+    return sum(p.timed.hours for p in self.planned if p.timed)
+
+  @property
+  def settable(self) -> bool:
+    return ROLLOUT_MESH not in self.knob.fields
+
+
+class _Setup(NamedTuple):
+  """A choice, with the work of the slowest stage under it."""
+
+  fields: Mapping[str, Any]
+  rollout_mesh: Mapping[str, int] | None
+  work: Work
+
+
+def search(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  model: str | None = None,
+) -> tuple[Found, ...]:
+  """Proposals for a run, by the hours that they take, the fewest first.
+
+  The config as it is, or with the change that makes it fit, is among them, by
+  no or by those fields. () if nothing fits on these machines.
+
+  Raises: see `plans.plan`.
+  """
+  if model is not None:
+    config = fitting.with_values(config, {'config.model': model})
+  start: Mapping[str, Any] = {}
+  planned = plans.plan(config, hardware, assumed)
+  if not all(p.fits for p in planned):
+    knob = planned[0].knob or next((p.knob for p in planned if p.knob), None)
+    if knob is None or knobs.HARDWARE in knob.fields:
+      return ()
+    start = knob.fields
+    changed = fitting.with_values(config, start)
+    planned = plans.plan(changed, hardware, assumed)
+  found = [Found(Knob(start, knobs.why(start)), planned)]
+  slowest = max(planned, key=lambda p: p.timed.hours)
+  seconds = lambda s: timing.timed(s.work, hardware, assumed).step_seconds
+  setups = sorted(
+    _setups(config, hardware, assumed, slowest.work, start), key=seconds
+  )
+  for other, most in ((False, _OWN), (True, _OTHER)):
+    chosen = _distinct(s for s in setups if bool(s.rollout_mesh) == other)
+    new = (s for s in chosen if s.rollout_mesh or s.fields != dict(start))
+    whole = (_planned(config, hardware, assumed, s) for s in new)
+    found += itertools.islice(filter(None, whole), most)
+  return tuple(sorted(found, key=lambda f: f.hours))
+
+
+def _distinct(setups: Iterable[_Setup]) -> Iterator[_Setup]:
+  """The first of the setups whose rollouts are the same."""
+  seen = set()
+  for setup in setups:
+    key = setup.work.rollout_mesh['tensor'], setup.work.sizes.slots
+    if key not in seen:
+      seen.add(key)
+      yield setup
+
+
+def _planned(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  setup: _Setup,
+) -> Found | None:
+  """The proposal of a setup; None if not all stages fit."""
+  changed = fitting.with_values(config, setup.fields)
+  mesh = setup.rollout_mesh
+  try:
+    fitted = fitting.fit(changed, hardware, assumed, rollout_mesh=mesh)
+    if not all(fit.fits for fit in fitted):
+      return None
+    planned = plans.planned(fitted, hardware, assumed)
+  except ValueError:
+    return None
+  fields = dict(setup.fields)
+  if mesh is not None:
+    fields[ROLLOUT_MESH] = dict(mesh)
+  return Found(Knob(fields, knobs.why(fields)), planned)
+
+
+def _setups(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  work: Work,
+  start: Mapping[str, Any],
+) -> Iterator[_Setup]:
+  """Choices that may fit, with the work of a stage under each."""
+  network = serve.read_model_sizes(config.model).network
+  model = reckon.model_of(network, config)
+  room = hardware.kind.room
+  tensors = knobs.tensor_sizes(
+    network.config.heads, network.config.kv_heads, hardware.devices
+  )
+  base = fitting.with_values(config, start)
+  configs = stages_lib.stages(base)
+  gpu = hardware.kind.platform == 'gpu'
+  stages = {
+    name: reckon.stage_of(base, c, work.mesh, '', gpu)
+    for name, c in configs.items()
+  }
+  every = tuple(stages.values())
+  updates = _fastest(
+    (
+      (u, _updated(work, model, stages[work.name], u))
+      for u in _updates(base, hardware, model, every, tensors)
+    ),
+    hardware,
+    assumed,
+  )
+  c = configs[work.name]
+  for (own, changed), t in itertools.product(updates, tensors):
+    mesh, rollout_mesh = own.mesh, own.mesh
+    if t != mesh['tensor']:
+      left = hardware.devices // t
+      rollout_mesh = dict(data=1, fsdp=left, tensor=t, sequence=1)
+    stage = stages[work.name]._replace(offload=own.offload)
+    stage = reckon.moved(stage, mesh, t)
+    shards = _shards(rollout_mesh)
+    both = math.lcm(shards, _shards(mesh))
+    for slots in _slots(model, stage, room, work, shards, both, c, assumed):
+      sizes = _sizes(model, stage, room, work.sizes, shards, slots, c)
+      if sizes is None:
+        continue
+      named = dict(start) | own.fields
+      if slots != config.engine.slots or knobs.SLOTS in named:
+        named[knobs.SLOTS] = slots
+      yield _Setup(
+        named,
+        None if rollout_mesh is mesh else rollout_mesh,
+        changed._replace(rollout_mesh=rollout_mesh, sizes=sizes),
+      )
+
+
+def _updated(
+  work: Work, model: reckon.Model, stage: reckon.Stage, u: '_Update'
+) -> Work:
+  """The work with another update, and without held-out looks and probes."""
+  own = reckon.moved(stage._replace(offload=u.offload), u.mesh)
+  return work._replace(
+    mesh=u.mesh,
+    rows=u.rows * u.mesh['data'] * u.mesh['fsdp'],
+    remat=u.remat,
+    offload=u.offload,
+    state_bytes=reckon.state_bytes(model, own),
+    moment_bytes=8 * model.trained / own.shards,
+    train_sums=4 * model.trained / own.shards,
+    looks=(),
+    asked=0,
+  )
+
+
+def _fastest(
+  updates: Iterable[tuple['_Update', Work]],
+  hardware: machines.Hardware,
+  assumed: Assumed,
+) -> list[tuple['_Update', Work]]:
+  """The fastest update of each tensor axis."""
+  best = {}
+  for u, work in updates:
+    seconds = timing.timed(work, hardware, assumed).phases['update']
+    tensor = u.mesh['tensor']
+    if tensor not in best or seconds < best[tensor][0]:
+      best[tensor] = seconds, u, work
+  return [(u, work) for _, u, work in best.values()]
+
+
+class _Update(NamedTuple):
+  """A choice for the update: the fields that change, and what they are."""
+
+  fields: Mapping[str, Any]
+  mesh: Mapping[str, int]
+  remat: str
+  rows: int
+  offload: bool
+
+
+def _updates(
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  model: reckon.Model,
+  stages: Sequence[reckon.Stage],
+  tensors: Sequence[int],
+) -> Iterator[_Update]:
+  """Updates that fit with _MARGIN to spare.
+
+  For each mesh the fastest remat, with moments on the devices if they fit, and
+  numbers of rows. A longer sequence axis is taken only if shorter ones do not
+  fit.
+  """
+  room = hardware.kind.room / _MARGIN
+  sequences = dict.fromkeys((config.mesh.sequence, 2, 4, 8))
+  datas = dict.fromkeys((1, hardware.processes))
+  for tensor, data in itertools.product(tensors, datas):
+    for sequence in sequences:
+      whole = dict(data=data, fsdp=-1, tensor=tensor, sequence=sequence)
+      both = tensor * sequence
+      if both not in tensors or hardware.devices % (data * both):
+        continue
+      mesh = machines.mesh_sizes(whole, hardware.devices, hardware.slices)
+      found = [
+        (rows, remat, offload)
+        for offload, remat in itertools.product((False, True), _REMATS)
+        for rows in _ROWS
+        if all(
+          reckon.update_bytes(
+            model,
+            reckon.moved(s, mesh)._replace(
+              rows=rows, remat=remat, offload=offload
+            ),
+          )
+          < room
+          for s in stages
+        )
+      ]
+      for rows, remat, offload in found:
+        if (remat, offload) == found[0][1:]:
+          fields = _changes(config, whole, remat, rows, offload)
+          yield _Update(fields, mesh, remat, rows, offload)
+      if found:
+        break
+
+
+def _changes(
+  config: ml_collections.ConfigDict,
+  mesh: Mapping[str, int],
+  remat: str,
+  rows: int,
+  offload: bool,
+) -> dict[str, Any]:
+  """The fields of a choice that differ from the config's."""
+  every = {f'config.mesh.{name}': size for name, size in mesh.items()}
+  every |= {knobs.REMAT: remat, knobs.ROWS: rows, knobs.OFFLOAD: offload}
+
+  def old(path: str) -> Any:
+    section = config
+    for part in path.removeprefix('config.').split('.'):
+      section = section[part]
+    return section
+
+  return {path: value for path, value in every.items() if old(path) != value}
+
+
+def _shards(mesh: Mapping[str, int]) -> int:
+  return mesh['data'] * mesh['fsdp'] * mesh['sequence']
+
+
+def _slots(
+  model: reckon.Model,
+  stage: reckon.Stage,
+  room: float,
+  work: Work,
+  shards: int,
+  both: int,
+  c: ml_collections.ConfigDict,
+  assumed: Assumed,
+) -> list[int]:
+  """Numbers of slots: what the batch has or what fits, and half of that.
+
+  All are multiples of `both`, as the training mesh needs it too.
+  """
+  batch = -(-int(work.prompts * work.groups) // both) * both
+  mean = lengths.mean_of(work.sizes.max_tokens, assumed)
+  fit = reckon.slots_that_fit(model, stage, room, mean) * shards // both * both
+  most = min(batch, fit)
+  found = {n for n in (most, most // 2 // both * both) if n}
+  if not c.engine.slots % both:
+    found.add(c.engine.slots)
+  return sorted(found)
+
+
+def _sizes(
+  model: reckon.Model,
+  stage: reckon.Stage,
+  room: float,
+  sizes: schedule.Sizes,
+  shards: int,
+  slots: int,
+  c: ml_collections.ConfigDict,
+) -> schedule.Sizes | None:
+  """The engine's sizes; None if no rollout fits."""
+  page = reckon.token_bytes(model, stage) * sizes.page
+  fit = int(reckon.pages_room(model, stage, room) // page) - 1
+  if fit < sizes.table:
+    return None
+  return sizes._replace(
+    slots=slots,
+    shards=shards,
+    rows=c.engine.prefill_prompts * shards,
+    pages=min(slots // shards * sizes.table, fit) + 1,
+  )

@@ -1,0 +1,195 @@
+"""From a config and its programs to the work of each stage; no data are read.
+
+Numbers of questions are those of questions.py, and means over a stage assume
+that it takes all of its steps.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from acereason_jax import machines
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.models import base
+from acereason_jax.planning import memory, questions
+from acereason_jax.planning.values import Assumed, Judged, Look, Shape, Work
+from acereason_jax.rl import control
+
+CODE = 'acereason_jax.verifiers.code:verify'
+TRAIN, HELDOUT = 'train_data', 'heldout_data'
+
+
+def works(
+  programs: Any,
+  config: ml_collections.ConfigDict,
+  hardware: machines.Hardware,
+  assumed: Assumed,
+  engines: Mapping[str, tuple[memory.Rollouts, memory.Rollouts]] | None = None,
+) -> tuple[Work, ...]:
+  """The work of each stage of the programs.
+
+  `engines` are (rollouts, held-out) by stage where they have a mesh of their
+  own; by default those of the programs.
+  """
+  configs = stages_lib.stages(config)
+  counts = counted(config, assumed)
+  own = engines or {}
+  return tuple(
+    work(
+      programs,
+      stage,
+      configs[stage.name],
+      counts,
+      assumed,
+      own.get(stage.name),
+    )
+    for stage in programs.stages
+  )
+
+
+def counted(
+  config: ml_collections.ConfigDict, assumed: Assumed
+) -> dict[tuple[str, str], questions.Count]:
+  """The numbers of questions, by domain and source ('train_data', ..)."""
+  return {
+    (name, source): questions.count(own[source].to_dict(), assumed.questions)
+    for name, own in stages_lib.domains(config).items()
+    for source in (TRAIN, HELDOUT)
+  }
+
+
+def work(
+  programs: Any,
+  stage: Any,
+  c: ml_collections.ConfigDict,
+  counts: Mapping[tuple[str, str], questions.Count],
+  assumed: Assumed,
+  engines: tuple[memory.Rollouts, memory.Rollouts] | None = None,
+) -> Work:
+  """The work of one stage, whose whole config is `c`."""
+  network, state = programs.network, stage.abstract_state
+  mesh = dict(network.mesh.shape)
+  found, heldout = engines or (None, None)
+  rows = {domain: counts[domain, TRAIN].number for domain in stage.mix}
+  moments, _ = memory.moment_bytes(state)
+  asked = {domain: f.of for domain, f in stage.filters.items() if f.of}
+  parts = memory.state_parts(programs, stage, c)
+  return Work(
+    name=stage.name,
+    steps=stage.stop.steps,
+    shape=shape_of(network, c.model),
+    mesh=mesh,
+    rollout_mesh=dict(found.mesh.shape) if found else mesh,
+    sizes=found.sizes if found else stage.engine.sizes,
+    heldout=heldout.sizes if heldout else programs.heldout_engine.sizes,
+    prompts=stage.prompts,
+    groups=mean_groups(stage, rows),
+    columns=stage.layout.columns,
+    rows=stage.layout.rows,
+    share_prompts=stage.layout.share_prompts,
+    even_tokens=stage.layout.even_tokens,
+    remat=c.remat,
+    updates=c.optim.updates,
+    dtype_bytes=programs.dtype.itemsize,
+    kv_bytes=memory.kv_dtype(c).itemsize,
+    state_bytes=sum(parts.values()),
+    moment_bytes=moments,
+    offload=c.optim.offload,
+    train_sums=parts['trained weights'],
+    asked=sum(rows[domain] for domain in asked),
+    tries=max(asked.values(), default=0),
+    looks=looks(c, counts),
+    judges=judges(c, stage.mix, assumed),
+    checkpoint_every=c.checkpoint.every,
+    checkpoint_bytes=checkpoint_bytes(state),
+  )
+
+
+def shape_of(network: Any, name: str) -> Shape:
+  """The model's sizes."""
+  config, specs = network.files.network.config, network.model.specs
+  count = base.param_count
+  table = math.prod(specs['embed'].shape)
+  products = count(specs) - (0 if config.tied else table)
+  experts = getattr(config, 'experts', 0)
+  expert = 0
+  if experts:
+    by_name = base.by_name(specs)
+    every = sum(math.prod(s.shape) for s in by_name.values() if s.stacked > 1)
+    expert = every // experts // config.layers
+    products -= every * (experts - config.picked) // experts
+  return Shape(
+    name=name,
+    layers=config.layers,
+    embed=config.embed,
+    heads=config.heads,
+    kv_heads=config.kv_heads,
+    head_dim=config.head_dim,
+    vocab=config.vocab,
+    params=count(specs),
+    trained=count(network.parts.trained),
+    products=products,
+    experts=experts,
+    picked=getattr(config, 'picked', 0),
+    expert=expert,
+  )
+
+
+def mean_groups(stage: Any, rows: Mapping[str, int]) -> float:
+  """The mean number of rollouts of a prompt over a stage's steps.
+
+  A control of the epoch sees the epochs of the stage's first domain; one of the
+  entropy stays at its first value, as no entropy is known.
+  """
+  if not stage.stop.steps:
+    return stage.groups.first
+  (domain, share), *_ = stage.mix.items()
+  epoch_steps = max(1.0, rows[domain] / (stage.prompts * share))
+  number, total = stage.groups.first, 0
+  for step in range(stage.stop.steps):
+    seen = control.Seen(step, int(step / epoch_steps), math.nan)
+    number = stage.groups.after(number, seen) if step else number
+    total += round(stage.groups.used(number, seen))
+  return total / stage.stop.steps
+
+
+def looks(
+  c: ml_collections.ConfigDict,
+  counts: Mapping[tuple[str, str], questions.Count],
+) -> tuple[Look, ...]:
+  """The looks at held-out questions; domains have their own numbers."""
+  return tuple(
+    Look(
+      domain=name,
+      questions=counts[name, HELDOUT].number,
+      tries=own.heldout.per_prompt,
+      every=own.heldout.every,
+    )
+    for name, own in stages_lib.domains(c).items()
+  )
+
+
+def judges(
+  c: ml_collections.ConfigDict, mix: Mapping[str, float], assumed: Assumed
+) -> tuple[Judged, ...]:
+  """The judges of a stage's domains; any judge but code's counts as math's."""
+  seconds = {CODE: assumed.code_seconds}
+  return tuple(
+    Judged(
+      domain=name,
+      share=mix[name],
+      workers=own.judge.workers,
+      seconds=seconds.get(own.judge.verify.fn, assumed.math_seconds),
+    )
+    for name, own in stages_lib.domains(c).items()
+    if name in mix
+  )
+
+
+def checkpoint_bytes(state: Any) -> float:
+  """Bytes of a checkpoint, of all devices: parameters, moments, reference."""
+  leaves = jax.tree.leaves((state.params, state.opt_state, state.reference))
+  return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves))

@@ -1,0 +1,151 @@
+"""The work of stages, their state and hosts, against hand counts."""
+
+import pytest
+import tiny
+
+from acereason_jax import machines
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.planning import fitting, questions, reckon, works
+from acereason_jax.planning.values import Assumed
+from acereason_jax.rollout import serve
+
+ASSUMED = Assumed()
+# Qwen2-7B: Hugging Face's own count.
+PARAMS = 7_615_616_512
+
+
+@pytest.fixture(scope='module')
+def fits():
+  c = tiny.shipped('acereason_7b').get_config()
+  found = fitting.fit(c, machines.hardware('v5p:4x4x4'), ASSUMED)
+  return {fit.name: fit for fit in found}
+
+
+def test_sizes_of_the_model(fits):
+  shape = fits['math_8k'].work.shape
+  assert shape.params == shape.trained == PARAMS
+  # Without the input embedding.
+  assert shape.products == PARAMS - 152064 * 3584
+
+
+def test_sizes_of_experts():
+  files = serve.read_model_sizes('qwen3-30b-a3b')
+  network = type('Network', (), {})()
+  network.files = files
+  network.model = type('Model', (), {})()
+  network.model.specs = files.network.specs
+  network.parts = type('Parts', (), {'trained': files.network.specs})()
+  shape = works.shape_of(network, 'moe')
+  assert shape.params == 30_532_122_624
+  assert (shape.experts, shape.picked) == (128, 8)
+  assert shape.expert == 3 * 2048 * 768
+  # 120 of 128 experts of 48 layers and the embedding are not read.
+  unread = 48 * 120 * 3 * 2048 * 768 + 151936 * 2048
+  assert shape.products == shape.params - unread
+
+
+def test_state_of_a_device(fits):
+  work = fits['math_8k'].work
+  # Norms, 28 layers' two and the last, are on each device; all else is spread.
+  assert work.state_bytes == pytest.approx(12 * PARAMS / 64, rel=5e-3)
+  assert work.train_sums == pytest.approx(4 * PARAMS / 64, rel=5e-3)
+  assert work.checkpoint_bytes == pytest.approx(12 * PARAMS, rel=1e-6)
+
+
+def test_batches_and_looks(fits):
+  work = fits['math_24k'].work
+  assert (work.prompts, work.groups, work.steps) == (128, 16, 500)
+  assert (work.asked, work.tries) == (49585, 16)
+  assert {(k.domain, k.questions, k.tries, k.every) for k in work.looks} == {
+    ('math', 30, 16, 50),
+    ('code', 279, 4, 100),
+  }
+  (judge,) = fits['code_24k'].work.judges
+  assert judge.seconds == ASSUMED.code_seconds and judge.share == 1
+  assert fits['math_8k'].work.asked == 0
+
+
+def test_groups_by_epoch(fits):
+  """500 steps of 128 of 8,520 rows: 67 steps of 8, 66 of 12, the rest 16."""
+  epochs = [int(step / (8520 / 128)) for step in range(500)]
+  by_hand = sum((8, 12, 16)[min(epoch, 2)] for epoch in epochs) / 500
+  assert fits['code_32k'].work.groups == pytest.approx(by_hand)
+  assert 14 < by_hand < 15
+
+
+def test_journal_and_host(fits):
+  fit = fits['math_32k']
+  # docs/measured.md: 2,048 x 13K tokens x 16 bytes a step.
+  assert fit.journal_bytes == pytest.approx(2048 * 13000 * 16, rel=0.01)
+  # A sixteenth of the state is on a host of four of 64 chips.
+  assert fit.host['checkpoint being written'] == pytest.approx(
+    12 * PARAMS / 16, rel=5e-3
+  )
+  assert 'moments' not in fit.host
+
+
+def test_offloaded_moments_move_to_the_host():
+  c = tiny.shipped('acereason_7b').get_config()
+  c = fitting.with_values(c, {'config.optim.offload': True})
+  (fit,) = fitting.fit(
+    c, machines.hardware('h100:8'), ASSUMED, only=('math_8k',)
+  )
+  assert fit.host['moments'] == pytest.approx(8 * PARAMS, rel=1e-3)
+  phases = {p.name: p.parts for p in fit.phases}
+  assert phases['update']['optimizer'] < 1e3
+  assert phases['apply']['moments from the host'] == pytest.approx(
+    8 * PARAMS / 8, rel=1e-3
+  )
+
+
+def test_sources_are_counted_or_known(tmp_path):
+  rows = tiny.write_questions(tmp_path / 'rows.jsonl', 7)
+  count = lambda given=(), **source: questions.count(source, dict(given)).number
+  jsonl = 'acereason_jax.data.sources:jsonl'
+  assert count(fn=jsonl, path=str(rows)) == 7
+  assert count({str(rows): 5}, fn=jsonl, path=str(rows)) == 5
+  assert count(fn=jsonl, path='somewhere/code.jsonl') == 8520
+  sums = dict(fn='acereason_jax.data.sources:arithmetic', count=300)
+  assert count(**sums) == 300
+  both = [sums, dict(fn=jsonl, path=str(rows))]
+  assert count(fn='acereason_jax.data.sources:joined', sources=both) == 307
+  unknown = questions.count(dict(fn=jsonl, path='nowhere.jsonl'), {})
+  assert unknown.number == questions.UNKNOWN and 'assumed' in unknown.how
+
+
+@pytest.mark.parametrize('tensor', [1, 4])
+def test_reckoned_sizes_are_those_of_the_programs(tensor):
+  """`reckon` knows no shardings, and comes out within 2%."""
+  hardware = machines.hardware('v5p:4x4x4')
+  c = tiny.shipped('acereason_7b').get_config()
+  c = fitting.with_values(c, {'config.mesh.tensor': tensor})
+  (fit,) = fitting.fit(c, hardware, ASSUMED, only=('math_32k',))
+  need = {p.name: p for p in fit.phases}
+  own = stages_lib.stages(c)['math_32k']
+  network = serve.read_model_sizes(c.model).network
+  model = reckon.model_of(network, c)
+  stage = reckon.stage_of(c, own, fit.work.mesh, '', False)
+  weights = reckon.weights_bytes(model, stage)
+  assert weights == pytest.approx(
+    need['sample'].parts['weights of rollouts'], rel=0.02
+  )
+  assert reckon.state_bytes(model, stage) == pytest.approx(
+    fit.work.state_bytes, rel=0.02
+  )
+  pages = need['sample'].parts['pages'] / fit.work.sizes.pages / 128
+  assert reckon.token_bytes(model, stage) == pytest.approx(pages, rel=1e-6)
+  # The kernel's own arrays apart, which depend on the Python that plans.
+  update = sum(need['update'].parts.values())
+  kernels = reckon.stage_of(c, own, fit.work.mesh, 'splash', False)
+  bounds = [reckon.update_bytes(model, s) for s in (stage, kernels)]
+  assert 0.98 * bounds[0] < update < 1.02 * bounds[1]
+
+
+def test_the_quick_start_takes_what_was_measured():
+  """docs/measured.md: steps 4.4 GB, and 6.4 GB while a checkpoint is saved."""
+  c = tiny.shipped('quickstart').get_config()
+  (fit,) = fitting.fit(c, machines.hardware('cpu:1'), ASSUMED)
+  whole = sum(fit.host.values())
+  assert whole == pytest.approx(6.4e9, rel=0.15)
+  steps = whole - fit.host['checkpoint being written']
+  assert steps == pytest.approx(4.4e9, rel=0.15)
