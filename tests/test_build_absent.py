@@ -127,6 +127,14 @@ def test_too_little_memory_names_what_helps():
     programs('v5e:16x16', dict(mesh=dict(tensor=tensor)))
 
 
+def test_a_remedy_counts_the_sequence_axis():
+  """28 query and 4 kv heads: 2 x sequence=2 splits them, 4 x 2 does not."""
+  mesh = dict(sequence=2)
+  with pytest.raises(ValueError, match='such as 2: tensor splits'):
+    programs('v5e:16x16', dict(mesh=mesh))
+  programs('v5e:16x16', dict(mesh=dict(tensor=2, **mesh)))
+
+
 def test_no_tensor_axis_helps_where_heads_do_not_divide():
   """9 query heads on 8 devices."""
   with pytest.raises(ValueError, match=r'no larger mesh\.tensor divides 8'):

@@ -1,5 +1,6 @@
 """Lengths, bytes, FLOPs and links of a plan, next to hands and real arrays."""
 
+import collections
 import itertools
 import math
 
@@ -49,10 +50,24 @@ def test_drawn_lengths_have_the_mean_the_limit_and_the_spread():
   assert between / log.var() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize('mean', [0.5, 64, 100])
+@pytest.mark.parametrize('mean', [0.5, 65, 100])
 def test_an_impossible_mean(mean):
   with pytest.raises(ValueError, match=f'mean response of {mean:g} tokens'):
     lengths.solve(mean, 64, 0.6)
+
+
+@pytest.mark.parametrize('spread', [-0.1, 3.1, 30.0, math.nan])
+def test_an_impossible_spread(spread):
+  with pytest.raises(ValueError, match=f'--spread={spread:g}: expected 0 to 3'):
+    lengths.solve(100, 8192, spread)
+
+
+@pytest.mark.parametrize('limit', [1, 2, 64])
+def test_a_mean_that_is_the_limit_cuts_all_responses_off(limit):
+  found = lengths.draw(lengths.Draws(4, 4, limit, limit, 0.6, 0))
+  assert (found == limit).all()
+  # Stages of one token have no other mean.
+  assert lengths.mean_of(1, ASSUMED) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,8 +116,17 @@ def test_lengths_of_a_ledger_keep_sums_longest_and_truncated():
   d = lengths.Draws(50, 8, 50, 0, 0, 3, known=groups)
   found = lengths.draw(d)
   assert found.shape == (50, 8) and found.max() == 50
-  rows = {tuple(row) for row in found.tolist()}
-  assert rows == {tuple(min(n, 50) for n in g) * 2 for g in groups}
+  rows = {tuple(sorted(row)) for row in found.tolist()}
+  assert rows == {tuple(sorted(min(n, 50) for n in g * 2)) for g in groups}
+
+
+def test_fewer_rollouts_than_a_ledgers_are_not_its_longest():
+  """A group has its longest first; means of pairs are those of groups."""
+  d = lengths.Draws(4000, 2, 64, 0, 0, 3, known=((40, 40, 10, 10),))
+  found = lengths.draw(d)
+  assert found.mean() == pytest.approx(25, rel=0.02)
+  # Of four two are drawn without repetition: both long in one of six pairs.
+  assert (found == 40).all(1).mean() == pytest.approx(1 / 6, abs=0.02)
 
 
 # Bytes and FLOPs.
@@ -145,7 +169,7 @@ def test_experts_that_a_batch_touches():
   assert traffic.weight_bytes(moe, 3, 2, 1) == pytest.approx(
     2 * (600 + 2 * 50 * np.mean(seen))
   )
-  both = price_of(moe).weights(np.array([0, 1, 3]))[0]
+  both = price_of(moe).weights(np.array([0, 1, 3]), 3)[0]
   assert both == pytest.approx(
     [1200e-9, 1600e-9, 2e-9 * (600 + 100 * np.mean(seen))]
   )
@@ -238,11 +262,47 @@ def bandwidths(hardware, **mesh):
     ('h100:8*16', dict(data=16, fsdp=8), dict(data=50, fsdp=450)),
     ('h100:8*16', dict(fsdp=32, tensor=4), dict(fsdp=100, tensor=450)),
     ('h100:8*2', dict(tensor=16), dict(tensor=400)),
+    # Neither data nor fsdp suffices: sequence is inside, tensor goes over.
+    ('h100:8*2', dict(tensor=4, sequence=4), dict(tensor=100, sequence=450)),
+    ('h100:8*2', dict(tensor=2, sequence=8), dict(tensor=50, sequence=450)),
     ('h100:1*128', dict(fsdp=128), dict(fsdp=50)),
   ],
 )
 def test_which_links_an_axis_has(hardware, mesh, expected):
   assert bandwidths(hardware, **mesh) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+  'hardware',
+  [
+    *('h100:8*4', 'h100:4*3', 'h100:1*8', 'h100:8*6', 'v5e:4x4*2'),
+    *('v5p:2x2x2*3', 'tpu7x:2x2x1*4'),
+  ],
+)
+def test_members_of_rings_are_those_of_the_arranged_mesh(hardware):
+  """All meshes; slices and nodes are counted on each ring of devices."""
+  machine = machines.hardware(hardware)
+  devices, count = machines.devices(machine), machine.devices
+  groups = len({d.slice_index for d in devices})
+  divisors = [n for n in range(1, count + 1) if not count % n]
+  tried = 0
+  for sizes in itertools.product(divisors, repeat=4):
+    if math.prod(sizes) != count:
+      continue
+    if machine.slices > 1 and sizes[0] * sizes[1] % groups:
+      continue  # Refused on TPUs.
+    tried += 1
+    placed = mesh_lib.arrange(sizes, devices)
+    where = np.vectorize(lambda d: d.slice_index)(placed)
+    least = {
+      axis: min(
+        min(collections.Counter(ring).values())
+        for ring in np.moveaxis(where, i, -1).reshape(-1, n).tolist()
+      )
+      for i, (axis, n) in enumerate(zip(mesh_lib.AXES, sizes))
+    }
+    assert links.members(dict(zip(mesh_lib.AXES, sizes)), groups) == least
+  assert tried > 3
 
 
 def test_links_that_are_not_known():

@@ -248,7 +248,7 @@ def test_rooflines_of_a_decode_step(
   full = values.Assumed(bandwidth=1.0)
   rates = traffic.rates(machines.KINDS[kind], full)
   price = PRICE._replace(shape=shape, rates=rates, tensor=tensor)
-  weights, products = price.weights(np.array([slots // data]))
+  weights, products = price.weights(np.array([slots // data]), slots // data)
   token = traffic.token_bytes(shape, 2, tensor)
   kv = slots // data * context * 1024 * token / rates.bandwidth
   # In some rows sampling is of other sizes; it is not in these figures.
@@ -259,9 +259,28 @@ def test_rooflines_of_a_decode_step(
 def test_products_count_where_they_take_longer_than_weights():
   """At 2 FLOPs a weight and row and 2 bytes a weight: peak / bandwidth rows."""
   price = PRICE._replace(rates=traffic.Rates(1e9, 100e9))
-  weights, products = price.weights(np.array([50, 100, 300]))
-  assert weights == pytest.approx([1.6e-6] * 3)
-  assert products == pytest.approx([0.0, 0.0, 2 * 1.6e-6])
+  for slots, beyond in ((50, 0.0), (100, 0.0), (300, 2 * 1.6e-6)):
+    weights, products = price.weights(np.array([1, slots]), slots)
+    assert weights == pytest.approx([1.6e-6] * 2)
+    # Slots without a rollout are computed too.
+    assert products == pytest.approx([beyond] * 2)
+
+
+def test_idle_slots_cost_products():
+  """One rollout in 8 or in 800 slots, where a slot's products take 1.6 us."""
+  price = PRICE._replace(rates=traffic.Rates(1e12, 1e9))
+  parts = [
+    rollouts.run(
+      planned.SIZES._replace(slots=slots, shards=1, rows=2),
+      np.array([[4]]),
+      9,
+      price,
+    ).decoded.parts
+    for slots in (8, 800)
+  ]
+  for found, slots in zip(parts, (8, 800)):
+    spent = found['products'] + found['weights']
+    assert spent == pytest.approx(4 * slots * 2 * 800 / 1e9)
 
 
 def test_prefill_and_sums_by_hand():

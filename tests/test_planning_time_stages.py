@@ -58,14 +58,34 @@ def test_a_stage_is_the_sum_of_its_parts():
   assert found.phases['prefill'] + found.phases['decode'] + found.phases[
     'host'
   ] == pytest.approx(found.batch.seconds)
-  # 16 hosts write 20 GB each at 1 GB/s, every fifth step.
-  assert found.phases['checkpoint'] == pytest.approx(4.0)
   assert found.phases['heldout'] == found.phases['probe'] == 0.0
   # 32 verdicts of a second, two on each of 16 hosts with 4 workers.
   assert 0 < found.phases['judges'] <= 2.0
   assert found.step_seconds == pytest.approx(sum(found.phases.values()))
   seconds = [waste.seconds for waste in found.wastes]
   assert seconds == sorted(seconds, reverse=True) and seconds[-1] > 0
+
+
+@pytest.mark.parametrize('every, count', [(5, 2), (4, 3), (50, 1)])
+def test_checkpoints_by_hand(every, count):
+  """64 devices copy 5 GB each at 25 GB/s: 0.2 s. 16 hosts write 20 GB each.
+
+  The last of 10 steps is saved too: after 5 and 10, after 4, 8 and 10, or after
+  10 only.
+  """
+  work = planned.work(checkpoint_every=every, checkpoint_bytes=16 * 20e9)
+  at = lambda bandwidth: timing.timed(
+    work, HARDWARE, SHORT._replace(checkpoint_bandwidth=bandwidth)
+  )
+  # Written before the next save.
+  fast = at(1e15)
+  assert fast.phases['checkpoint'] == pytest.approx(count * 0.2 / 10)
+  # 20,000 s are longer than the steps until the next save.
+  others = fast.step_seconds - fast.phases['checkpoint']
+  late = 20_000 - every * others
+  assert at(1e6).phases['checkpoint'] == pytest.approx(
+    count * (0.2 + late) / 10
+  )
 
 
 def test_looks_come_together_where_they_are_due():

@@ -60,9 +60,54 @@ def test_batches_and_looks(fits):
     ('math', 30, 16, 50),
     ('code', 279, 4, 100),
   }
-  (judge,) = fits['code_24k'].work.judges
-  assert judge.seconds == ASSUMED.code_seconds and judge.share == 1
+  # Held-out answers of the other domain are judged too.
+  for name, shares in (('code_24k', (0, 1)), ('math_24k', (1, 0))):
+    judges = {j.domain: j for j in fits[name].work.judges}
+    assert (judges['math'].share, judges['code'].share) == shares
+    assert judges['code'].seconds == ASSUMED.code_seconds
+    assert judges['math'].seconds == ASSUMED.math_seconds
   assert fits['math_8k'].work.asked == 0
+
+
+def test_all_are_asked_before_the_first_stage_of_all(fits):
+  assert [name for name in fits if fits[name].work.first] == ['math_8k']
+  (alone,) = fitting.fit(
+    tiny.shipped('acereason_7b').get_config(),
+    machines.hardware('v5p:4x4x4'),
+    ASSUMED,
+    only=('math_16k',),
+  )
+  assert not alone.work.first
+
+
+CLIPPED = dict(
+  fn='acereason_jax.rl.losses:clipped', clip_low=0.2, clip_high=0.2
+)
+KL = dict(fn='acereason_jax.rl.losses:with_kl', weight=0.1)
+CORRECTED = dict(fn='acereason_jax.rl.losses:truncated_importance', limit=2.0)
+CORRECTED = CORRECTED | dict(loss=CLIPPED)
+
+
+@pytest.mark.parametrize(
+  'loss, updates, scored',
+  [
+    (CLIPPED, 2, 0),
+    (CORRECTED, 1, 0),
+    (CORRECTED, 2, 1),
+    (KL | dict(loss=CLIPPED), 1, 1),
+    (KL | dict(loss=CORRECTED), 2, 2),
+  ],
+)
+def test_passes_that_score_a_batch(loss, updates, scored):
+  """A reference, and the policy before the first of several updates."""
+  c = stages_lib.with_overrides(
+    tiny.shipped('acereason_7b').get_config(),
+    dict(objective=dict(loss=loss), optim=dict(updates=updates)),
+  )
+  (fit,) = fitting.fit(
+    c, machines.hardware('v5p:4x4x4'), ASSUMED, only=('math_8k',)
+  )
+  assert fit.work.scored == scored
 
 
 def test_groups_by_epoch(fits):

@@ -71,9 +71,13 @@ def _quantiles(count: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _from_known(d: Draws, random: np.random.Generator) -> np.ndarray:
-  """Groups drawn with repetition, and of each its rollouts in turn."""
+  """Groups drawn with repetition, and of each its rollouts by chance.
+
+  A rollout is drawn again when all of its group have been.
+  """
   chosen = random.integers(len(d.known), size=d.prompts)
-  groups = [np.resize(d.known[i], d.groups) for i in chosen]
+  mixed = (random.permutation(d.known[i]) for i in chosen)
+  groups = [np.resize(group, d.groups) for group in mixed]
   return np.clip(groups, 1, d.limit).astype(np.int64)
 
 
@@ -94,13 +98,21 @@ def truncated_mean(mu: float, limit: float, spread: float) -> float:
 def solve(mean: float, limit: float, spread: float) -> float:
   """The mu for which the mean after the limit is `mean`.
 
+  A mean of `limit` has a mu at which every response is cut off.
+
   Raises:
-    ValueError: no mean of at least one token can be below that limit.
+    ValueError: no responses have such a mean or spread.
   """
-  if not 1 <= mean < limit:
+  if not 1 <= mean <= limit:
     raise ValueError(
-      f'mean response of {mean:g} tokens: expected at least 1 and less than '
-      f'the {limit} tokens of the longest response; change --mean_tokens'
+      f'mean response of {mean:g} tokens: expected at least 1 and at most the '
+      f'{limit} tokens of the longest response; change --mean_tokens'
+    )
+  # Beyond 3 the terms of the mean are too large for their differences.
+  if not 0 <= spread <= 3:
+    raise ValueError(
+      f'--spread={spread:g}: expected 0 to 3, the standard deviation of the '
+      "logarithm of a response's length"
     )
   low, high = -20.0, math.log(limit) + 40 * max(spread, 1e-3)
   for _ in range(100):

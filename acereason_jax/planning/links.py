@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from acereason_jax import machines
 from acereason_jax.planning import values
 
-# From the innermost, whose devices are neighbours, to the outermost.
-INNER_FIRST = ('tensor', 'sequence', 'fsdp', 'data')
+# From the outermost to the innermost, whose devices are neighbours.
+AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
 
 class Ring(NamedTuple):
@@ -47,11 +49,12 @@ class Ring(NamedTuple):
     return self._seconds(size, 2)
 
   def exchange(self, size: float) -> float:
-    """Seconds in which each device sends a part of its `size` bytes to all."""
-    n = self.devices
-    if n == 1:
-      return 0.0
-    return size * (n - 1) / n / self.bandwidth + (n - 1) * self.hop
+    """Seconds in which each device sends a part of its `size` bytes to all.
+
+    As through a switch. On a ring parts pass other devices: of more than four
+    it takes up to n / 4 times as long.
+    """
+    return self._seconds(size, 1)
 
 
 def rings(
@@ -77,22 +80,29 @@ def rings(
   }
 
 
-def across(mesh: Mapping[str, int], groups: int, *, strict: bool) -> set[str]:
-  """The axes that go from one slice or node to another; see `mesh.arrange`.
+def members(mesh: Mapping[str, int], groups: int) -> dict[str, int]:
+  """Devices of each axis in the same slice or node, the least of its rings.
 
-  `strict`: only 'data' and 'fsdp' may, as on TPUs.
+  Devices are placed as by `mesh.arrange`: only 'data' and 'fsdp' go from one
+  group to another, or, where these do not suffice, devices stay in their order.
   """
-  if groups == 1:
-    return set()
-  data, fsdp = mesh.get('data', 1), mesh.get('fsdp', 1)
-  if strict or data * fsdp % groups == 0:
+  sizes = [mesh.get(axis, 1) for axis in AXES]
+  data, fsdp, *_ = sizes
+  if data * fsdp % groups:
+    count = math.prod(sizes)
+    each = max(1, count // groups)
+    where = (np.arange(count) // each).reshape(sizes)
+  else:
     outer = math.gcd(data, groups)
-    return {
-      axis
-      for axis, parts in (('data', outer), ('fsdp', groups // outer))
-      if parts > 1
-    }
-  return {axis for axis, size in mesh.items() if size > 1}
+    inner = data // outer, fsdp // (groups // outer)
+    places = np.indices(sizes)
+    where = places[0] // inner[0] * (groups // outer) + places[1] // inner[1]
+  found = {}
+  for i, (axis, size) in enumerate(zip(AXES, sizes)):
+    rings = np.moveaxis(where, i, -1).reshape(-1, size)
+    marked = rings + (where.max() + 1) * np.arange(len(rings))[:, None]
+    found[axis] = int(np.unique(marked, return_counts=True)[1].min())
+  return found
 
 
 def _nodes(
@@ -104,17 +114,13 @@ def _nodes(
   nodes enters a node through the adapters of all its members there, and each
   member gets what goes through them, if NVSwitch can pass that on.
   """
-  kind, nodes = hardware.kind, hardware.hosts
-  crossing = across(mesh, nodes, strict=False)
-  found, inside = {}, hardware.chips
-  for axis in INNER_FIRST:
-    size = mesh.get(axis, 1)
-    members = math.gcd(size, inside)
-    inside //= members
-    found[axis] = kind.sends
-    if axis in crossing:
-      found[axis] = min(kind.sends, members * kind.network)
-  return found
+  kind = hardware.kind
+  return {
+    axis: kind.sends
+    if count == mesh.get(axis, 1)
+    else min(kind.sends, count * kind.network)
+    for axis, count in members(mesh, hardware.hosts).items()
+  }
 
 
 def _torus(
@@ -128,15 +134,14 @@ def _torus(
   ring. An axis over slices has the network of all its members in a slice.
   """
   kind = hardware.kind
-  crossing = across(mesh, hardware.slices, strict=True)
-  inner = _inner(mesh, hardware.slices)
+  inner = members(mesh, hardware.slices)
   lengths = [int(n) for n in hardware.topology.split('x')]
   # Flat pods have ends that meet at 16, others in whole cubes.
   meets = [n == 16 if kind.flat else n % 4 == 0 for n in lengths]
   left = list(lengths)
   cores = kind.devices
   found = {}
-  for axis in INNER_FIRST:
+  for axis in reversed(AXES):
     size, share = inner[axis], 0.0
     # Two devices of a chip are nearer than two chips.
     both = math.gcd(size, cores)
@@ -153,15 +158,6 @@ def _torus(
       size //= part
     # Nothing is left that divides it: it goes where it can.
     found[axis] = kind.sends * (share or 1.0)
-    if axis in crossing:
+    if inner[axis] < mesh.get(axis, 1):
       found[axis] = min(found[axis], inner[axis] * kind.network)
   return found
-
-
-def _inner(mesh: Mapping[str, int], slices: int) -> dict[str, int]:
-  """Sizes of the axes within one slice."""
-  sizes = {axis: mesh.get(axis, 1) for axis in INNER_FIRST}
-  outer = math.gcd(sizes['data'], slices)
-  sizes['data'] //= outer
-  sizes['fsdp'] = max(1, sizes['fsdp'] // (slices // outer))
-  return sizes

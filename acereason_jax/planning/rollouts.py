@@ -59,11 +59,16 @@ class Price(NamedTuple):
   prefill: float
   host: float
 
-  def weights(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of a step for weights, and for products beyond; by rollouts."""
+  def weights(
+    self, rows: np.ndarray, slots: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of a step for weights, and for products beyond; by rollouts.
+
+    `slots` are those of a shard: products also compute those without a rollout.
+    """
     read = traffic.weight_bytes(self.shape, rows, self.dtype_bytes, self.tensor)
     read = np.broadcast_to(read / self.rates.bandwidth, rows.shape)
-    flops = 2 * self.shape.products * rows / self.tensor
+    flops = 2 * self.shape.products * slots / self.tensor
     return read, np.maximum(flops / self.rates.products - read, 0.0)
 
   def kv(self, load: Load) -> np.ndarray:
@@ -73,7 +78,7 @@ class Price(NamedTuple):
 
   def step(self, load: Load, kv_S: np.ndarray) -> dict[str, float]:
     """Seconds of a step by cause, of the slowest shard."""
-    weights_S, products_S = self.weights(load.rows_S)
+    weights_S, products_S = self.weights(load.rows_S, load.slots)
     slowest = int((kv_S + weights_S + products_S).argmax())
     # Slots without a rollout are sampled too.
     sampled = traffic.sampler_bytes(self.shape, load.slots, self.tensor)

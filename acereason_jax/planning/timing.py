@@ -11,6 +11,7 @@ from acereason_jax.planning import (
   judges,
   lengths,
   rollouts,
+  traffic,
   updates,
   values,
 )
@@ -83,10 +84,10 @@ def timed(
     'reshard': reshard,
     'update': updated.seconds,
     'host': decoded.parts['host'],
-    'checkpoint': _checkpoint(on),
     'heldout': _heldout(on, reshard),
     'probe': _probe(on, reshard),
   }
+  phases['checkpoint'] = _checkpoint(on, sum(phases.values()))
   return values.Timed(
     name=work.name,
     phases=phases,
@@ -148,13 +149,22 @@ def _price(on: _On, sizes: schedule.Sizes) -> rollouts.Price | rollouts.Clocked:
   return rollouts.Clocked(found)
 
 
-def _checkpoint(on: _On) -> float:
-  """Seconds of a step: each host writes its share, and the run waits."""
+def _checkpoint(on: _On, others: float) -> float:
+  """Seconds of a step that a run waits for checkpoints.
+
+  Devices copy their part to the host. Hosts write theirs while the next steps
+  run, which take `others` seconds each, and the next save waits for the last
+  (`run.checkpoint`). The last step of a stage is saved too.
+  """
   work = on.work
   if not work.checkpoint_every:
     return 0.0
-  each = work.checkpoint_bytes / on.hardware.processes
-  return each / on.assumed.checkpoint_bandwidth / work.checkpoint_every
+  count = -(-work.steps // work.checkpoint_every)
+  size, hardware = work.checkpoint_bytes, on.hardware
+  copied = size / hardware.devices / traffic.HOST_LINK
+  written = size / hardware.processes / on.assumed.checkpoint_bandwidth
+  late = max(0.0, written - work.checkpoint_every * others)
+  return count * (copied + late) / work.steps
 
 
 def due_looks(

@@ -105,6 +105,8 @@ def work(
     judges=judges(c, stage.mix, assumed),
     checkpoint_every=c.checkpoint.every,
     checkpoint_bytes=checkpoint_bytes(state),
+    scored=stage.has_reference + stage.has_first,
+    first=not stage.index,
   )
 
 
@@ -175,17 +177,19 @@ def looks(
 def judges(
   c: ml_collections.ConfigDict, mix: Mapping[str, float], assumed: Assumed
 ) -> tuple[Judged, ...]:
-  """The judges of a stage's domains; any judge but code's counts as math's."""
+  """The judges of all domains; any judge except code's counts as math's.
+
+  Those of domains outside the stage judge answers to held-out questions.
+  """
   seconds = {CODE: assumed.code_seconds}
   return tuple(
     Judged(
       domain=name,
-      share=mix[name],
+      share=mix.get(name, 0.0),
       workers=own.judge.workers,
       seconds=seconds.get(own.judge.verify.fn, assumed.math_seconds),
     )
     for name, own in stages_lib.domains(c).items()
-    if name in mix
   )
 
 

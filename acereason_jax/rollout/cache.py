@@ -175,11 +175,13 @@ def fit_pages(
 def _room_remedy(model: base.Model, mesh: Mesh, fit: int) -> str:
   """What gives a device room for one rollout, where only `fit` pages fit."""
   _, N, K, _ = kv_shape(model)
-  tensor = mesh.shape['tensor']
+  tensor, sequence = mesh.shape['tensor'], mesh.shape['sequence']
+  # Training splits heads over both axes (`mesh.check_heads`).
+  splits = lambda n: not N % n and (not K % n or not n % K)
   larger = [
     n
-    for n in range(tensor + 1, mesh.size + 1)
-    if not mesh.size % n and not N % n and (not K % n or not n % K)
+    for n in range(tensor + 1, mesh.size // sequence + 1)
+    if not mesh.size % (n * sequence) and splits(n) and splits(n * sequence)
   ]
   shorter = fit > 1
   if not larger:

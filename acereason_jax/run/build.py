@@ -160,6 +160,7 @@ def programs_of(
   config: ml_collections.ConfigDict,
   network: network_lib.Network,
 ) -> Programs:
+  """`build_programs` for a network that is built."""
   by_domain = readers(c, config)
   looks = {name: own.heldout.every for name, own in by_domain.items()}
   params = network_lib.build_params(c, network)
