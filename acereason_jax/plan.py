@@ -34,6 +34,7 @@ from acereason_jax.planning import (
   search,
   search_table,
   table,
+  works,
 )
 
 FLAGS = command_line.Flags(logging.WARNING)
@@ -155,6 +156,9 @@ def about(args: types.SimpleNamespace) -> dict[str, Any]:
     config=from_flags.name(args.path),
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     model=args.model or args.config.model,
+    questions=[
+      count.how for count in works.counted(args.config, args.assumed).values()
+    ],
   )
 
 
