@@ -78,7 +78,7 @@ def rates(kind: machines.Kind, assumed: values.Assumed) -> Rates:
   if not kind.bandwidth or not kind.flops:
     raise ValueError(
       f'--hardware={kind.name}: its bandwidth and peak are not known; expected '
-      'an accelerator, or a kind with measured rates'
+      'TPUs or GPUs, such as v5p:4x4x4 or h100:8*4'
     )
   return Rates(
     kind.bandwidth * assumed.bandwidth, kind.flops * assumed.products
