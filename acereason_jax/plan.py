@@ -38,6 +38,7 @@ from acereason_jax.planning import (
   search_table,
   table,
   timing,
+  works,
 )
 
 FLAGS = command_line.Flags(logging.WARNING)
@@ -200,6 +201,9 @@ def about(args: types.SimpleNamespace) -> dict[str, Any]:
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     model=args.model or args.config.model,
     lengths=args.lengths or '',
+    questions=[
+      count.how for count in works.counted(args.config, args.assumed).values()
+    ],
   )
 
 

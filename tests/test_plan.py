@@ -149,6 +149,17 @@ def test_tables_fit_a_terminal_and_markdown_has_whole_rows(found):
   # Those that are not '' or {}.
   for name in {*values.Assumed._fields} - {'questions'}:
     assert f'{name}=' in text
+  assert 'mesh fsdp=64; of rollouts fsdp=16 tensor=4' in text
+
+
+def test_a_plan_tells_the_shares_and_the_numbers_that_it_used():
+  found = made(hand(), bandwidth=0.5)
+  assert found['assumed']['bandwidth'] == 0.5
+  # What traffic.py has for v5p, and not the flag's 0.
+  assert found['assumed']['products'] == 0.825
+  found['questions'] = ['rows.jsonl: 7, counted', 'rows.jsonl: 7, counted']
+  text = ' '.join(' '.join(table.told(found)).split())
+  assert 'Questions: rows.jsonl: 7, counted. Assumed' in text
   for block in re.findall(r'(?:^\|.*\n)+', table.markdown(found), re.M):
     assert len({line.count('|') for line in block.splitlines()}) == 1
 

@@ -249,7 +249,7 @@ def _wastes(
     values.Waste(
       simulated.reread * (1 - slots),
       'weights are read for few rollouts',
-      f'engine.slots={work.sizes.slots} of {count} rollouts: more',
+      f'more engine.slots (now {work.sizes.slots} for {count} rollouts)',
     ),
     values.Waste(
       simulated.uneven,
