@@ -1,6 +1,7 @@
 """Programs of a stage, compiled ahead of time, and what the compiler says."""
 
 import importlib.util
+import pathlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from acereason_jax.config import base
 from acereason_jax.models import families
 from acereason_jax.planning import compiled, topologies
 
+# Any file of that folder.
+CONFIGS = str(pathlib.Path(__file__).parent.parent / 'configs' / 'base.py')
 CPU = machines.hardware('cpu:1')
 DECODES = 'decode', 'heldout_decode'
 
@@ -74,6 +77,16 @@ def test_top_p_sorts_the_vocabulary_and_training_nothing(programs):
 def test_a_refused_config_is_one_line(config):
   with pytest.raises(ValueError, match='no stage other; the stages are main'):
     list(compiled.compiled(config, CPU, 'other'))
+
+
+@pytest.mark.parametrize('name', ['acereason_7b', 'quickstart', 'dapo'])
+def test_the_compiling_process_gets_the_config_as_it_is(name):
+  config = base.beside(CONFIGS, name).get_config()
+  order = compiled.Order(config, 'cpu:1', 'main', ('add',), ('zeros',), '/x')
+  received = compiled.Order.from_json(order.to_json())
+  assert received.config.to_dict() == config.to_dict()
+  assert received.hardware == order.hardware and received.dumps == order.dumps
+  assert [*received.only] == ['add'] and [*received.done] == ['zeros']
 
 
 def test_machines_that_nothing_compiles_for(config, monkeypatch):

@@ -5,16 +5,15 @@ settings once, and may crash:
 
     python -m acereason_jax.planning.compiler < order > report
 
-The order is a pickle of `compiled.Order`. The report is lines of JSON: the
-names of all programs that are `left` to do, then a `compiled.Program` each; or
-why the config is `refused`.
+The order is a `compiled.Order` as JSON. The report is lines of JSON: the names
+of all programs that are `left` to do, then a `compiled.Program` each; or why
+the config is `refused`.
 """
 
 import contextlib
 import json
 import math
 import pathlib
-import pickle
 import subprocess
 import sys
 import time
@@ -197,7 +196,7 @@ def beside_bytes(
 
 
 def main() -> None:
-  order: Order = pickle.load(sys.stdin.buffer)
+  order = Order.from_json(sys.stdin.read())
   # What libraries print must not be among the lines.
   out, sys.stdout = sys.stdout, sys.stderr
   tell = lambda **line: print(json.dumps(line), file=out, flush=True)

@@ -214,6 +214,11 @@ def _wastes(
       f'engine.slots={work.sizes.slots} of {count} rollouts: more',
     ),
     values.Waste(
+      parts['copies'],
+      "each layer's weights are copied before they are read",
+      'none yet: layers that are apart, as on one CPU, would cure it',
+    ),
+    values.Waste(
       simulated.uneven,
       'the cache of the busiest shard is larger than the mean',
       'fewer shards with more tensor parallelism, or groups dealt by length',
