@@ -24,7 +24,6 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from absl import flags
 
@@ -36,7 +35,7 @@ sys.path.insert(1, str(ROOT))
 from acereason_jax import files, machines  # noqa: E402
 from acereason_jax.config import checks, from_flags  # noqa: E402
 from acereason_jax.console import command_line, exits, terminal  # noqa: E402
-from launch import local, memory, render, status, sweeps  # noqa: E402
+from launch import local, planned, render, status, sweeps  # noqa: E402
 from launch.job import Job  # noqa: E402
 
 # Whether `xmanager launch` reads this file; XManager takes seconds to load, and
@@ -57,6 +56,9 @@ FLAGS.string('image', None, 'Container image, for gke and sky.')
 FLAGS.string('queue', '', "Kueue's local queue, or Slurm's partition.")
 FLAGS.strings('secret', [], 'Name of an environment variable; repeat it.')
 FLAGS.boolean('dry_run', False, 'Starts nothing.')
+FLAGS.boolean(
+  'plan', True, 'Plans the first run before: whether it fits, and hours.'
+)
 FLAGS.string('manifest_dir', 'runs/manifests', 'Where the files are written.')
 FLAGS.string('status', None, 'Only shows how the runs in a folder do.')
 # `xmanager launch` reads the flags of the whole program, which has its own
@@ -75,8 +77,8 @@ TOOLS = {
 
 def jobs(
   args: types.SimpleNamespace, extra: Sequence[str]
-) -> tuple[list[Job], list[str]]:
-  """The runs, and lines about the first one.
+) -> tuple[list[Job], planned.About]:
+  """The runs, and what is known of the first one.
 
   Raises:
     ValueError: something that the user gave cannot be.
@@ -181,46 +183,46 @@ def check_extra(extra: Sequence[str]) -> None:
 
 def check(
   path: str, overrides: Sequence[str], hardware: machines.Hardware
-) -> list[str]:
-  """Checks the config of a run; returns lines about it. Raises: see `jobs`."""
+) -> planned.About:
+  """Checks the config of a run. Raises: see `jobs`."""
   fields = [o for o in overrides if o.startswith('--config.')]
   config = from_flags.read([f'--config={path}', *fields])
   checks.validate(config)
   mesh = machines.mesh_sizes(
     config.mesh.to_dict(), hardware.devices, hardware.slices
   )
-  return [
-    f'mesh      {" ".join(f"{axis}={size}" for axis, size in mesh.items())}',
-    *crossing(config, hardware, mesh),
-    f'memory    {memory.verdict(config, hardware, mesh)}',
-    'hours     not estimated',
-  ]
+  told = ' '.join(f'{axis}={size}' for axis, size in mesh.items())
+  return planned.About(
+    f'mesh      {told}', *planned.crossing(config, hardware, mesh)
+  )
 
 
-def crossing(
-  config: Any, hardware: machines.Hardware, mesh: Mapping[str, int]
+def plan(
+  args: types.SimpleNamespace, job: Job, about: planned.About
 ) -> list[str]:
-  """A line about weights that go over the slow network but need not, or none.
+  """Lines about memory and hours of a run, simulated.
 
-  'fsdp' gathers them in every layer; 'data' adds gradients once a step.
+  Raises:
+    ValueError: the plan says that it does not fit.
   """
-  tpu = hardware.kind.platform == 'tpu'
-  count = hardware.slices if tpu else hardware.hosts
-  alone = hardware.kind.platform == 'cpu' or count == 1
-  if alone or mesh['data'] > 1 or mesh['fsdp'] % count:
-    return []
-  within = mesh | dict(data=count, fsdp=mesh['fsdp'] // count)
-  try:
-    memory.verdict(config, hardware, within)
-  except ValueError:
-    # The weights need all devices.
-    return []
-  axes = ['data'] if config.mesh.fsdp == -1 else ['data', 'fsdp']
-  remedy = ' '.join(f'--config.mesh.{axis}={within[axis]}' for axis in axes)
-  return [
-    f'mesh      fsdp={mesh["fsdp"]} crosses {count} '
-    f'{"slices" if tpu else "nodes"}; -- {remedy} keeps it within one'
-  ]
+  hardware = job.hardware
+  if hardware.kind.platform == 'cpu':
+    return [
+      'plan      none for cpu: processes share the memory of this machine'
+    ]
+  if not args.plan:
+    return [*filter(None, [about.crossing]), 'plan      none: --noplan']
+  own = [flag for flag in job.flags[1:] if flag.startswith('--config.')]
+  found, lines = planned.told(args.config, own, hardware.text, about)
+  if found.fits is False:
+    for line in lines if args.dry_run else ():
+      terminal.say(line)
+    raise ValueError(
+      f'--hardware={hardware.text}: {", ".join(found.bad)}: does not fit, by '
+      'the plan; python -m acereason_jax.plan says what would; --noplan starts '
+      'it all the same'
+    )
+  return lines
 
 
 def check_place(args: types.SimpleNamespace) -> None:
@@ -261,17 +263,21 @@ def not_ready(args: types.SimpleNamespace) -> Iterator[str]:
     )
 
 
-def written(
+def rendered(
   args: types.SimpleNamespace, made: Sequence[Job]
-) -> list[pathlib.Path]:
-  """Writes the file of each run; returns their paths. Raises: see `jobs`."""
+) -> dict[str, str]:
+  """The file of each run, by its name. Raises: see `jobs`."""
   text, ending = render.TEXTS[args.backend]
-  texts = {f'{job.name}.{ending}': text(job) for job in made}
-  folder = pathlib.Path(args.manifest_dir)
-  folder.mkdir(parents=True, exist_ok=True)
+  return {f'{job.name}.{ending}': text(job) for job in made}
+
+
+def written(folder: str, texts: Mapping[str, str]) -> list[pathlib.Path]:
+  """Writes files into a folder; returns their paths."""
+  place = pathlib.Path(folder)
+  place.mkdir(parents=True, exist_ok=True)
   for name, content in texts.items():
-    files.write_atomically(folder / name, content)
-  return [folder / name for name in texts]
+    files.write_atomically(place / name, content)
+  return [place / name for name in texts]
 
 
 def show(
@@ -309,11 +315,15 @@ def submit(backend: str, paths: Sequence[pathlib.Path]) -> int:
 def start(args: types.SimpleNamespace, extra: Sequence[str]) -> int:
   made, about = jobs(args, extra)
   check_place(args)
-  if args.backend == 'local' and not args.dry_run:
+  here = args.backend == 'local' and not args.dry_run
+  if here:
     render.supervised(made[0])
+  texts = {} if here else rendered(args, made)
+  lines = [about.mesh, *plan(args, made[0], about)]
+  if here:
     return xm_local.run(made) if BY_XM else local.run(made)
-  paths = written(args, made)
-  show(made, about, paths)
+  paths = written(args.manifest_dir, texts)
+  show(made, lines, paths)
   for words in not_ready(args):
     terminal.say(f'not ready {words}')
   return 0 if args.dry_run else submit(args.backend, paths)

@@ -12,7 +12,9 @@ from absl import logging
 
 from acereason_jax.console import command_line, damage, exits
 
-COMMANDS = ('train', 'generate', 'judge', 'export', 'ledger', 'timeline')
+COMMANDS = (
+  *('train', 'generate', 'judge', 'export', 'ledger', 'timeline', 'plan'),
+)
 
 
 @pytest.fixture

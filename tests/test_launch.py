@@ -23,7 +23,7 @@ from kubeflow_trainer_api.models import jobset_v1alpha2_job_set
 
 from acereason_jax import machines
 from launch import job as job_lib
-from launch import local, memory, render, status, sweeps, xm_launch
+from launch import local, planned, render, status, sweeps, xm_launch
 
 ROOT = tiny.TESTS.parent
 SCRIPT = ROOT / 'launch' / 'xm_launch.py'
@@ -479,13 +479,64 @@ def test_a_dry_run(tmp_path):
     *(f'--manifest_dir={tmp_path}', '--workdir=gs://bucket/run'),
   )
   assert done.returncode == 0, done.stderr
-  for text in ('16 hosts, 64 devices', 'fsdp=64', 'GB'):
+  for text in ('16 hosts, 64 devices', 'fsdp=64', 'GB a device', 'hours'):
     assert text in done.stdout
+  assert 'not measured' in done.stdout
   [file] = tmp_path.iterdir()
   assert str(file) in done.stdout and file.suffix == '.yaml'
   document = yaml.safe_load(file.read_text())
   check_jobset(document)
   assert '--workdir=gs://bucket/run' in json.dumps(document)
+
+
+@pytest.mark.parametrize('more', [(), ('--dry_run',), ('--noplan',)])
+def test_what_does_not_fit_is_not_started(more, tmp_path, monkeypatch, capsys):
+  """A dry run shows all of the plan; --noplan starts it all the same."""
+  plan = planned.Plan(('head', 'more'), False, None, ('math_8k',))
+  monkeypatch.setattr(planned, 'one', lambda *given: plan)
+  monkeypatch.chdir(ROOT)
+  (tmp_path / 'kubectl').write_text('#!/bin/sh\ntouch "$3".started\n')
+  (tmp_path / 'kubectl').chmod(stat.S_IRWXU)
+  monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+  words = (
+    *('x', SEVEN, '--hardware=v5e:2x2', '--backend=gke', '--image=a'),
+    *('--workdir=gs://b/r', f'--manifest_dir={tmp_path / "manifests"}', *more),
+  )
+  if '--noplan' in more:
+    assert xm_launch.main(words) == 0
+    names = {p.name for p in (tmp_path / 'manifests').iterdir()}
+    assert names == {'acereason-7b.yaml', 'acereason-7b.yaml.started'}
+    return
+  with pytest.raises(SystemExit) as e:
+    xm_launch.main(words)
+  assert e.value.code.startswith('error: --hardware=v5e:2x2: math_8k: does not')
+  assert '--noplan' in e.value.code
+  assert ('head' in capsys.readouterr().out) == ('--dry_run' in more)
+  assert not (tmp_path / 'manifests').exists()
+
+
+def test_a_model_of_unknown_size_is_not_planned(tmp_path):
+  """The launcher says why, and goes on."""
+  done = launched(
+    SEVEN,
+    *('--hardware=h100:8', '--backend=slurm', '--dry_run'),
+    *(f'--manifest_dir={tmp_path}', '--', f'--config.model={tmp_path}/none'),
+  )
+  assert done.returncode == 0, done.stderr
+  [line] = re.findall('(?m)^plan      (.*)$', done.stdout)
+  assert line.startswith('not made: ') and f'{tmp_path}/none' in line
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_plan_that_ends_badly(tmp_path, monkeypatch):
+  """Its reason is its last line; terminal sequences in it are escaped."""
+  for code, reason in {
+    'import sys; sys.exit("one\\nerror: two\\x1b[31m")': 'two\\x1b[31m',
+    'import sys; sys.exit(3)': 'status 3',
+    'pass': 'status 0',
+  }.items():
+    monkeypatch.setattr(planned, 'COMMAND', (sys.executable, '-c', code))
+    assert planned.one('x.py', [], 'h100:8') == planned.Plan(reason=reason)
 
 
 @pytest.mark.parametrize(
@@ -502,8 +553,6 @@ def test_a_dry_run(tmp_path):
     ('h100:8', [], ''),
     ('v5p:4x4x8', [], ''),
     ('cpu:2', [], ''),
-    # A quarter of the devices has no room for it.
-    ('h100:8*4', ['--config.model=Some-30B'], ''),
   ],
 )
 def test_a_mesh_that_crosses_nodes(text, given, said):
@@ -512,14 +561,50 @@ def test_a_mesh_that_crosses_nodes(text, given, said):
     str(ROOT / 'configs/acereason_7b.py'),
     machines.hardware(text),
   )
-  lines = xm_launch.check(path, given, hardware)
+  about = xm_launch.check(path, given, hardware)
+  assert bool(about.crossing) == bool(about.within) == bool(said)
+  if said:
+    assert about.crossing.startswith('mesh      ') and said in about.crossing
+    assert f'-- {" ".join(about.within)} keeps' in about.crossing
+    again = xm_launch.check(path, [*given, *about.within], hardware)
+    assert not again.crossing and not again.within
+
+
+@pytest.mark.parametrize(
+  ('other', 'said'),
+  [
+    (planned.Plan(('x',), True, 30.2), ': 30 hours instead of 40'),
+    (planned.Plan(('x',), True, None), 'keeps it within one'),
+    (planned.Plan(reason='out of time'), 'keeps it within one'),
+    # A quarter of the devices has no room for it.
+    (planned.Plan(('x',), False, 30.2), ''),
+  ],
+)
+def test_a_mesh_that_crosses_nodes_next_to_one_that_does_not(
+  other, said, monkeypatch
+):
+  asked = []
+
+  def one(config, given, hardware):
+    asked.append(tuple(given))
+    return other if '--config.mesh.data=4' in given else own
+
+  own = planned.Plan(('head', 'more'), True, 40.4)
+  monkeypatch.setattr(planned, 'one', one)
+  values = xm_launch.FLAGS.values.flag_values_dict()
+  seven = str(ROOT / 'configs' / 'acereason_7b.py')
+  # The flags may be those of the command line before.
+  given = dict(config=seven, workdir='w', hardware='h100:8*4', plan=True)
+  args = types.SimpleNamespace(**values | given)
+  [made], about = xm_launch.jobs(args, ['--config.steps=9', '--verbosity=1'])
+  lines = xm_launch.plan(args, made, about)
+  assert sorted(asked) == [
+    ('--config.steps=9',),
+    ('--config.steps=9', '--config.mesh.data=4'),
+  ]
   told = [line for line in lines if 'crosses' in line]
-  assert len(told) == bool(said)
-  for line in told:
-    assert line.startswith('mesh      ') and said in line
-    more = line.partition('-- ')[2].partition(' keeps')[0].split()
-    again = xm_launch.check(path, [*given, *more], hardware)
-    assert not any('crosses' in line for line in again)
+  assert [line.endswith(said) for line in told] == [True] * bool(said)
+  assert lines[-2:] == ['plan      head', '          more']
 
 
 def test_a_dry_run_says_what_a_start_would(tmp_path):
@@ -528,7 +613,7 @@ def test_a_dry_run_says_what_a_start_would(tmp_path):
   (tmp_path / 'kubectl').chmod(stat.S_IRWXU)
   path = f'{tmp_path}:{os.environ["PATH"]}'
   given = (
-    *(SEVEN, '--hardware=v5p:4x4x4', '--backend=gke'),
+    *(SEVEN, '--hardware=v5p:4x4x4', '--backend=gke', '--noplan'),
     f'--manifest_dir={tmp_path / "manifests"}',
   )
   done = launched(*given, '--dry_run')
@@ -552,7 +637,7 @@ def test_a_dry_run_loads_no_jax_and_no_xmanager(tmp_path):
   done = subprocess.run(
     [
       *(sys.executable, '-c', code, str(SCRIPT), SEVEN),
-      *('--hardware=h100:8*4', '--backend=slurm', '--dry_run'),
+      *('--hardware=h100:8*4', '--backend=slurm', '--dry_run', '--noplan'),
       *(f'--manifest_dir={tmp_path}', '--sweep=seed=0,1'),
     ],
     capture_output=True,
@@ -644,10 +729,6 @@ BAD = {
   'is called objective.loss now': ('--', "--config.loss={'fn': 'a:b'}"),
   'give at least 1': ('--sweep=rollout.prompts=8,0',),
   'after -- expected': ('--', '--workdir=elsewhere'),
-  'does not fit': (
-    *('--hardware=v5e:2x2', '--backend=gke', '--dry_run'),
-    *('--', '--config.model=Qwen2.5-72B'),
-  ),
   '4 hosts; give': ('--hardware=h100:8*4',),
   '--config=b.py: after -- expected': ('--', '--config=b.py'),
   '--queue=a b: expected letters': ('--queue=a\nb',),
@@ -706,7 +787,7 @@ def test_what_a_cluster_has_not(tmp_path):
     (tmp_path / tool).write_text('#!/bin/sh\necho started\n')
     (tmp_path / tool).chmod(stat.S_IRWXU)
   path = f'{tmp_path}:{os.environ["PATH"]}'
-  several = ('--hardware=v5p:4x4x4', '--backend=gke', '--image=a')
+  several = ('--hardware=v5p:4x4x4', '--backend=gke', '--image=a', '--noplan')
   manifests = f'--manifest_dir={tmp_path / "manifests"}'
   done = launched(SEVEN, *several, manifests, PATH=path)
   assert 'give gs://BUCKET/FOLDER' in one_line(done)
@@ -737,7 +818,7 @@ def test_a_cluster_that_refuses_is_one_more_line(tmp_path):
   (tmp_path / 'sbatch').write_text('#!/bin/sh\necho no partition >&2; exit 3\n')
   (tmp_path / 'sbatch').chmod(stat.S_IRWXU)
   done = launched(
-    *(SEVEN, '--hardware=h100:8*4', '--backend=slurm'),
+    *(SEVEN, '--hardware=h100:8*4', '--backend=slurm', '--noplan'),
     f'--manifest_dir={tmp_path}',
     PATH=f'{tmp_path}:{os.environ["PATH"]}',
   )
@@ -745,30 +826,6 @@ def test_a_cluster_that_refuses_is_one_more_line(tmp_path):
   theirs, ours = done.stderr.splitlines()
   assert theirs == 'no partition'
   assert 'ended with status 3' in ours and ours.startswith('error: sbatch')
-
-
-def test_parameters_of_real_models(smollm_dir):
-  count, source = memory.parameters(str(smollm_dir))
-  assert source == 'config.json'
-  # 134,515,008 as published, norms among them.
-  assert count == pytest.approx(134_515_008, rel=1e-3)
-  assert memory.parameters('DeepSeek-R1-Distill-Qwen-7B') == (
-    7e9,
-    'by its name',
-  )
-  assert memory.parameters('org/Qwen2.5-1.5B-Instruct')[0] == 1.5e9
-  assert memory.parameters('smollm2-135m')[0] == 135e6
-  for name in ('', 'gpt-4', 'model', '8bit', '/x/7Bx'):
-    assert memory.parameters(name) is None
-
-
-@pytest.mark.parametrize(
-  'content', ['', '[]', '{', '{"hidden_size": 1}', '[' * 100000, '\0' * 99]
-)
-def test_a_strange_model_folder(content, tmp_path):
-  (tmp_path / 'model').mkdir()
-  (tmp_path / 'model' / 'config.json').write_text(content)
-  assert memory.parameters(str(tmp_path / 'model')) is None
 
 
 def test_status_of_runs(tmp_path):

@@ -16,6 +16,11 @@ def keep_compiled() -> None:
     )
 
 
+def use_cpu() -> None:
+  """Makes jax use the CPU, whatever else is here; before it is asked for one."""
+  jax.config.update('jax_platforms', 'cpu')
+
+
 def check_devices() -> None:
   """Raises ValueError, one line, if jax finds none of the devices asked for."""
   try:

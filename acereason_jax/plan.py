@@ -1,0 +1,195 @@
+"""Plans a run for machines that are not here: does it fit, and what it takes.
+
+    python -m acereason_jax.plan --config=configs/acereason_7b.py \\
+      --hardware=v5p:4x4x4
+
+Nothing is loaded or downloaded except the model's config.json, and not even
+that for models whose sizes are known by name. All figures are simulated, not
+measured; what they assume is printed, and each assumption is a flag. Exit
+status 1 means that a stage does not fit, or something for the user to fix, in
+one line; 2, a command line that cannot be read.
+"""
+
+import hashlib
+import itertools
+import json
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_collections
+from absl import logging
+
+from acereason_jax import files, machines
+from acereason_jax.config import checks, from_flags
+from acereason_jax.config import stages as stages_lib
+from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.planning import (
+  assumptions,
+  compiled,
+  compiled_table,
+  fitting,
+  plans,
+  record,
+  search,
+  search_table,
+  table,
+)
+
+FLAGS = command_line.Flags(logging.WARNING)
+from_flags.define(FLAGS.values)
+FLAGS.string(
+  'hardware', None, 'The machines: v5p:4x4x4, v6e:16x16*2, h100:8*16.'
+)
+FLAGS.string(
+  'model',
+  None,
+  'A folder with config.json, or a known name, such as qwen2-7b; default: '
+  'config.model.',
+)
+FLAGS.string('stage', '', 'Names of stages, between commas; default: all.')
+FLAGS.string(
+  'rollout_mesh',
+  '',
+  'What if rollouts had a mesh of their own: AXIS=SIZE,AXIS=SIZE, such as '
+  'tensor=4; of the rest, fsdp is what is left.',
+)
+FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
+FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
+FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
+FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
+
+assumptions.define(FLAGS)
+
+
+def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
+  """The values of the flags; ends with one line for a bad flag or config."""
+  with from_flags.told(argv):
+    args = command_line.parse(FLAGS, argv, __doc__)
+    for name in ('config', 'hardware'):
+      if getattr(args, name) is None:
+        raise command_line.refused(f'--{name}: missing')
+    # A file that is missing is reported only when its config is read.
+    getattr(args.config, 'steps', None)
+  args.path = from_flags.path(FLAGS.values)
+  try:
+    args.hardware = machines.hardware(args.hardware)
+    args.assumed = assumptions.read(args)
+    args.rollout_mesh = assumptions.rollout_mesh(
+      args.rollout_mesh, args.hardware
+    )
+  except ValueError as e:
+    raise command_line.refused(e) from e
+  return args
+
+
+def chosen(config: ml_collections.ConfigDict, names: str) -> None:
+  """Sets the stages to plan; ends with one line for one that is not there."""
+  if not names:
+    return
+  wanted, known = names.split(','), [*stages_lib.every_stage(config)]
+  if unknown := [name for name in wanted if name not in known]:
+    raise command_line.refused(
+      f'--stage={names}: no stage {unknown[0]!r}; there are: {", ".join(known)}'
+    )
+  if not config.stages:
+    return
+  with config.unlocked():
+    config.start.stages = tuple(name for name in known if name in wanted)
+    # The run that they would go on from.
+    config.start.run = config.start.run or 'RUN'
+
+
+def planned(args: types.SimpleNamespace) -> dict[str, Any]:
+  """The record of the plan; of stages that do not fit, also with their knob.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+
+  def made(
+    config: ml_collections.ConfigDict, hardware: machines.Hardware
+  ) -> dict[str, Any]:
+    own = args.rollout_mesh if hardware == args.hardware else None
+    found = plans.plan(config, hardware, args.assumed, rollout_mesh=own)
+    return record.of(found, hardware, args.assumed, about(args))
+
+  plan = made(args.config, args.hardware)
+  bad = [stage for stage in plan['stages'] if stage['knob']]
+  for fields, stages in itertools.groupby(bad, lambda s: s['knob']['fields']):
+    fields = dict(fields)
+    hardware = machines.hardware(fields.pop('hardware', args.hardware.text))
+    fixed = made(fitting.with_values(args.config, fields), hardware)
+    by_name = {stage['name']: stage for stage in fixed['stages']}
+    for stage in stages:
+      stage['with_knob'] = by_name[stage['name']]
+  return plan
+
+
+def compile_all(
+  args: types.SimpleNamespace, plan: dict[str, Any]
+) -> Iterator[str]:
+  """Adds what compilers say to each stage of the plan; the lines about it.
+
+  Raises:
+    ValueError: one line for the user.
+  """
+  for stage in plan['stages']:
+    stage['compiled'] = []
+    for program in compiled.compiled(args.config, args.hardware, stage['name']):
+      stage['compiled'].append(compiled_table.record(program))
+      terminal.say(
+        f'{stage["name"]}: {program.name}: {program.seconds:.0f} s',
+        to_stderr=True,
+      )
+    fits = all(program['fits'] for program in stage['compiled'])
+    stage['fits'] = stage['fits'] and fits
+    yield from compiled_table.told(stage['name'], stage['compiled'])
+  plan['fits'] = all(stage['fits'] for stage in plan['stages'])
+
+
+def about(args: types.SimpleNamespace) -> dict[str, Any]:
+  """Which run is planned."""
+  text = args.config.to_json(sort_keys=True)
+  return dict(
+    config=from_flags.name(args.path),
+    digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+    model=args.model or args.config.model,
+  )
+
+
+def main(argv: Sequence[str]) -> int:
+  terminal.use_stdout()
+  args = read_flags(argv)
+  with exits.one_line_for(ValueError):
+    if args.model:
+      with args.config.unlocked():
+        args.config.model = args.model
+    chosen(args.config, args.stage)
+    checks.validate(args.config)
+  jax_setup.use_cpu()
+  with exits.one_line_for(ValueError, OSError):
+    plan = planned(args)
+  for line in table.told(plan):
+    terminal.say(line)
+  if args.search:
+    with exits.one_line_for(ValueError, OSError):
+      found = search.search(args.config, args.hardware, args.assumed)
+    plan['search'] = search_table.records(found, args.hardware, args.assumed)
+    for line in search_table.told(plan['search']):
+      terminal.say(line)
+  if args.compile:
+    with exits.one_line_for(ValueError, OSError):
+      for line in compile_all(args, plan):
+        terminal.say(line)
+  with exits.one_line_for(OSError):
+    if args.json:
+      text = json.dumps(plan, indent=1, allow_nan=False) + '\n'
+      files.write_atomically(args.json, text)
+    if args.markdown:
+      files.write_atomically(args.markdown, table.markdown(plan))
+  return 0 if plan['fits'] else exits.FOR_USER
+
+
+if __name__ == '__main__':
+  command_line.run(main)
