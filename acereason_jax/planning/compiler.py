@@ -123,7 +123,7 @@ def report(
     outputs=m.output_size_in_bytes,
     aliased=m.alias_size_in_bytes,
     temporaries=m.temp_size_in_bytes,
-    donated=donated_bytes(call),
+    donated=donated_bytes(call, done),
     beside=beside,
     room=room,
     sends=sent,
@@ -164,10 +164,9 @@ def stacks_of(call: calls.Call, layers: int) -> set[tuple[int, ...]]:
   }
 
 
-def donated_bytes(call: calls.Call) -> int:
+def donated_bytes(call: calls.Call, done: jax.stages.Compiled) -> int:
   """Bytes of a device's memory in arguments that the function takes over."""
-  info = call.function.trace(*call.arguments).args_info
-  donated = [x.donated for x in jax.tree.leaves(info[0])]
+  donated = [x.donated for x in jax.tree.leaves(done.args_info[0])]
   leaves = jax.tree.leaves(call.arguments)
   return mesh_lib.device_bytes([x for x, d in zip(leaves, donated) if d])
 
