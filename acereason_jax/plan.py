@@ -20,20 +20,24 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import files, machines
+from acereason_jax import files, ledger, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.curriculum import parquet
 from acereason_jax.planning import (
   assumptions,
+  calibrate,
   compiled,
   compiled_table,
   fitting,
+  lengths,
   plans,
   record,
   search,
   search_table,
   table,
+  timing,
 )
 
 FLAGS = command_line.Flags(logging.WARNING)
@@ -54,7 +58,18 @@ FLAGS.string(
   'What if rollouts had a mesh of their own: AXIS=SIZE,AXIS=SIZE, such as '
   'tensor=4; of the rest, fsdp is what is left.',
 )
+FLAGS.string(
+  'lengths',
+  None,
+  'A run, or the file of a ledger: lengths of responses, instead of assumed '
+  'ones, for stages of the same name.',
+)
 FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
+FLAGS.boolean(
+  'calibrate',
+  False,
+  'Measures the programs of each stage on this machine, --hardware=cpu:1.',
+)
 FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
 FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
 FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
@@ -100,18 +115,47 @@ def chosen(config: ml_collections.ConfigDict, names: str) -> None:
     config.start.run = config.start.run or 'RUN'
 
 
+def known_lengths(args: types.SimpleNamespace) -> timing.Known:
+  """The lengths of responses by their limit, from the ledger that is given.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+  if not args.lengths:
+    return {}
+  stages = stages_lib.stages(args.config)
+  limits = {name: own.rollout.max_tokens for name, own in stages.items()}
+  where = f'--lengths={args.lengths}: '
+  with exits.one_line_for(ValueError, where=where):
+    records = parquet.from_bytes(ledger.read(args.lengths))
+    return lengths.by_limit(list(records), limits)
+
+
 def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   """The record of the plan; of stages that do not fit, also with their knob.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
+  known, measured = known_lengths(args), {}
+  if args.calibrate:
+    jax_setup.use_precision(args.config.dtype)
+    measured = calibrate.measured(
+      args.config, args.hardware, args.assumed, known
+    )
 
   def made(
     config: ml_collections.ConfigDict, hardware: machines.Hardware
   ) -> dict[str, Any]:
     own = args.rollout_mesh if hardware == args.hardware else None
-    found = plans.plan(config, hardware, args.assumed, rollout_mesh=own)
+    found = plans.plan(
+      config,
+      hardware,
+      args.assumed,
+      rollout_mesh=own,
+      known=known,
+      measured=measured,
+    )
     return record.of(found, hardware, args.assumed, about(args))
 
   plan = made(args.config, args.hardware)
@@ -155,6 +199,7 @@ def about(args: types.SimpleNamespace) -> dict[str, Any]:
     config=from_flags.name(args.path),
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     model=args.model or args.config.model,
+    lengths=args.lengths or '',
   )
 
 
@@ -174,7 +219,9 @@ def main(argv: Sequence[str]) -> int:
     terminal.say(line)
   if args.search:
     with exits.one_line_for(ValueError, OSError):
-      found = search.search(args.config, args.hardware, args.assumed)
+      found = search.search(
+        args.config, args.hardware, args.assumed, known=known_lengths(args)
+      )
     plan['search'] = search_table.records(found, args.hardware, args.assumed)
     for line in search_table.told(plan['search']):
       terminal.say(line)

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from acereason_jax import machines, plan
+from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.planning import (
   assumptions,
   compiled,
@@ -303,6 +304,58 @@ def test_a_model_and_a_config_of_ones_own(call, tmp_path):
     assert json.loads(pathlib.Path('p.json').read_text())['stages']
 
 
+def test_this_machine_is_measured(call, tmp_path):
+  """Its rates are in no table; the four devices of tests are one machine."""
+  tiny.write(tmp_path)
+  here = f'--config={tmp_path}/tiny_config.py', '--hardware=cpu:4'
+  status, said = call(*here, '--calibrate', '--json=p.json')
+  assert status == 0, said
+  (stage,) = json.loads(pathlib.Path('p.json').read_text())['stages']
+  assert stage['step_seconds'] > 0 and stage['mfu'] > 0
+  measured = ('prefill', 'decode', 'update')
+  assert all(stage['seconds'][name] > 0 for name in measured)
+
+
+def ledger_of(stage, longest, path='l.parquet'):
+  """The file of a ledger: a group of 8 rollouts of `longest` tokens each."""
+  one = ledger.Record(
+    *('train', stage, 0, 1, 'math', 'a', 4, 4, 0, 0, 0),
+    truncated=0,
+    tokens=8 * longest,
+    longest=longest,
+    solved=4,
+  )
+  pathlib.Path(path).write_bytes(parquet.to_bytes(ledger.Ledger([one])))
+  return f'--lengths={path}'
+
+
+def test_lengths_may_be_those_of_a_run(call):
+  given = SEVEN, V5P, '--stage=math_8k', '--json=p.json'
+  status, said = call(*given, ledger_of('math_8k', 100))
+  assert status == 0 and 'from l.parquet' in said
+  (stage,) = json.loads(pathlib.Path('p.json').read_text())['stages']
+  drawn = stage['tokens_per_second_a_chip'] * 64 * stage['step_seconds']
+  assert drawn == pytest.approx(128 * 8 * 100)
+
+
+@pytest.mark.parametrize(
+  ('stage', 'longest', 'words'),
+  [
+    ('math_9k', 100, "no record is of the stages 'math_8k'"),
+    ('math_8k', 8193, 'has 8193 tokens, but rollout.max_tokens=8192'),
+  ],
+)
+def test_lengths_of_another_run_are_one_line(stage, longest, words, call):
+  given = ledger_of(stage, longest)
+  status, said = call(SEVEN, V5P, '--stage=math_8k', given)
+  assert status == 1 and said.startswith('error: --lengths=l.parquet: ')
+  assert words in said
+  pathlib.Path('l.parquet').write_text('no table')
+  status, said = call(SEVEN, V5P, '--stage=math_8k', given)
+  assert status == 1 and said.startswith('error: --lengths=l.parquet: ')
+  assert call(SEVEN, V5P, '--lengths=none.parquet')[0] == 1
+
+
 BAD = {
   '--config: missing': (V5P,),
   '--hardware: missing': (SEVEN,),
@@ -340,7 +393,13 @@ BAD_CONFIGS = {
   "config.model='": (SEVEN, V5P, '--config.model='),
   'qwen2-7b': (SEVEN, V5P, '--model=qwen-7z'),
   'give at least 1': (SEVEN, V5P, '--config.rollout.prompts=0'),
-  'bandwidth': (f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  '--calibrate to measure': (
+    *(f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  ),
+  'is not here': (SEVEN, V5P, '--calibrate'),
+  "stage 'math_8k' does not fit cpu:4": (
+    *(SEVEN, '--hardware=cpu:4', '--calibrate', '--stage=math_8k'),
+  ),
 }
 
 

@@ -12,7 +12,7 @@ is a typical one: its mean and its longest responses hardly depend on the seed.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -147,3 +147,35 @@ def known_groups(
     even = [(rest + i) // others for i in range(others)]
     groups.append((record.longest,) * longest + tuple(max(n, 1) for n in even))
   return tuple(groups)
+
+
+def by_limit(
+  records: Sequence[ledger.Record], limits: Mapping[str, int]
+) -> dict[int, tuple[tuple[int, ...], ...]]:
+  """`known_groups` of each limit of a response, tokens.
+
+  `limits` are those of stages by name. Stages of one limit share their groups,
+  and probes are left out: they ask other prompts.
+
+  Raises:
+    ValueError: one line; no record is of these stages, or a response is longer
+      than its stage allows.
+  """
+  found = {}
+  for name, limit in limits.items():
+    own = [r for r in records if r.stage == name and r.kind == 'train']
+    if longer := [r for r in own if r.longest > limit]:
+      raise ValueError(
+        f'stage {name!r}: a response to {longer[0].prompt!r} has '
+        f'{longer[0].longest} tokens, but rollout.max_tokens={limit}; give the '
+        'ledger of a run with the lengths of this config'
+      )
+    if groups := known_groups(own):
+      found[limit] = found.get(limit, ()) + groups
+  if not found:
+    stages = sorted({r.stage for r in records})
+    raise ValueError(
+      f'no record is of the stages {", ".join(map(repr, limits))}; there are '
+      f'{", ".join(map(repr, stages)) or "none"}'
+    )
+  return found

@@ -10,7 +10,7 @@ import ml_collections
 
 from acereason_jax import machines, types
 from acereason_jax.planning import fitting, knobs, timing
-from acereason_jax.planning.values import Assumed, Knob, Planned
+from acereason_jax.planning.values import Assumed, Knob, Measured, Planned
 
 
 def plan(
@@ -20,12 +20,14 @@ def plan(
   model: str | None = None,
   rollout_mesh: Mapping[str, int] | None = None,
   known: timing.Known = types.EMPTY,
+  measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plan of each stage of a config on machines that need not be there.
 
   `model` takes the place of the config's: a folder with a config.json or a
   known name. `rollout_mesh` are the sizes of another mesh for rollouts, `known`
-  lengths of an earlier run (`timing.timed`).
+  lengths of an earlier run, `measured` seconds of programs by stage
+  (`timing.timed`).
 
   A change with which all stages fit is tried before it is told. It is the same
   for all stages that do not fit. For another mesh of rollouts none is looked
@@ -41,7 +43,7 @@ def plan(
   knob = None
   if rollout_mesh is None and not all(fit.fits for fit in found):
     knob = knobs.remedy(config, hardware, assumed)
-  return planned(found, hardware, assumed, known, knob)
+  return planned(found, hardware, assumed, known, knob, measured)
 
 
 def planned(
@@ -50,6 +52,7 @@ def planned(
   assumed: Assumed,
   known: timing.Known = types.EMPTY,
   knob: Knob | None = None,
+  measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plans of stages that are fitted, with the `knob` of those too large.
 
@@ -67,7 +70,9 @@ def planned(
       knob=None if fit.fits else knob,
       timed=None
       if fit.refused
-      else timing.timed(fit.work, hardware, assumed, known),
+      else timing.timed(
+        fit.work, hardware, assumed, known, measured.get(fit.name)
+      ),
     )
     for fit in found
   )

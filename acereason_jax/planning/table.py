@@ -267,6 +267,8 @@ def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
   if sizes:
     yield f'At most, {", ".join(sizes)}.'
   yield f'Assumed, each a flag: {assumptions(plan["assumed"])}.'
+  if plan.get('lengths'):
+    yield f'Lengths of responses: from {plan["lengths"]}, where it has them.'
   if plan['fits']:
     total = plan['hours']
     end = '' if total is None else f': {hours(total)} hours'

@@ -79,8 +79,8 @@ def rates(kind: machines.Kind, assumed: values.Assumed) -> Rates:
   products = assumed.products or share.products
   if not kind.bandwidth or not kind.flops:
     raise ValueError(
-      f'--hardware={kind.name}: its bandwidth and peak are not known; expected '
-      'an accelerator, or a kind with measured rates'
+      f'--hardware={kind.name}: its bandwidth and peak are not known; give an '
+      'accelerator, or --calibrate to measure this machine'
     )
   return Rates(kind.bandwidth * bandwidth, kind.flops * products)
 
