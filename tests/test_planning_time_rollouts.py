@@ -180,6 +180,7 @@ def test_seconds_of_a_batch_by_hand():
   assert found.decoded.parts == pytest.approx(
     dict(
       weights=8 * weights / 1e9,
+      copies=0.0,
       kv=4 * (20 + 14) * token / 1e9,
       products=0.0,
       sampler=8 * logits / 1e9,
