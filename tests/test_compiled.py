@@ -1,7 +1,9 @@
 """Programs of a stage, compiled ahead of time, and what the compiler says."""
 
 import importlib.util
+import pathlib
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -9,9 +11,13 @@ import tiny
 from acereason_jax import machines
 from acereason_jax.config import base
 from acereason_jax.models import families
-from acereason_jax.planning import compiled, topologies
+from acereason_jax.planning import compiled, compiler, topologies
+from acereason_jax.run import calls
 
+# Any file of that folder.
+CONFIGS = str(pathlib.Path(__file__).parent.parent / 'configs' / 'base.py')
 CPU = machines.hardware('cpu:1')
+HERE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 DECODES = 'decode', 'heldout_decode'
 
 
@@ -76,6 +82,16 @@ def test_a_refused_config_is_one_line(config):
     list(compiled.compiled(config, CPU, 'other'))
 
 
+@pytest.mark.parametrize('name', ['acereason_7b', 'quickstart', 'dapo'])
+def test_the_compiling_process_gets_the_config_as_it_is(name):
+  config = base.beside(CONFIGS, name).get_config()
+  order = compiled.Order(config, 'cpu:1', 'main', ('add',), ('zeros',), '/x')
+  received = compiled.Order.from_json(order.to_json())
+  assert received.config.to_dict() == config.to_dict()
+  assert received.hardware == order.hardware and received.dumps == order.dumps
+  assert [*received.only] == ['add'] and [*received.done] == ['zeros']
+
+
 def test_machines_that_nothing_compiles_for(config, monkeypatch):
   a100 = machines.hardware('a100:8')
   with pytest.raises(ValueError, match='a100: no description'):
@@ -84,6 +100,28 @@ def test_machines_that_nothing_compiles_for(config, monkeypatch):
   v5e = machines.hardware('v5e:2x2')
   with pytest.raises(ValueError, match=r"pip install 'acereason_jax\[plan\]'"):
     list(compiled.compiled(config, v5e, 'main'))
+
+
+class Once:
+  """A jitted function that can be traced once."""
+
+  def __init__(self, function):
+    self.function, self.traced = function, 0
+
+  def trace(self, *arguments):
+    self.traced += 1
+    assert self.traced == 1
+    return self.function.trace(*arguments)
+
+
+def test_a_program_is_traced_once(tmp_path):
+  """tokamax's kernels for GPUs are refused outside of `tokamax_elsewhere`."""
+  function = Once(jax.jit(lambda x, y: (x + y, y.sum()), donate_argnums=0))
+  x = jax.ShapeDtypeStruct((8, 4), np.float32, sharding=HERE)
+  call = calls.Call(function, (x, x))
+  program = compiler.report('add', call, CPU, 0, 1 << 30, 2, str(tmp_path))
+  assert not program.problem
+  assert program.donated == program.aliased == 4 * 8 * 4
 
 
 def test_a_crash_of_the_compiler_ends_one_program(config, monkeypatch):

@@ -166,7 +166,8 @@ def test_what_a_kernel_does_not_serve_plain_jax_does(
   platform, module, monkeypatch
 ):
   """Pages of 16 and heads of 64 on a TPU; pages of 96 on a GPU."""
-  monkeypatch.setattr(module, 'paged_attention', None)
+  unused = lambda *args, **kwargs: pytest.fail('the kernel was called')
+  monkeypatch.setattr(module, 'paged_attention', unused)
   case = Case(4, 2, 64) if platform == 'tpu' else Case(4, 2, 96)
   monkeypatch.setitem(
     IMPLEMENTATIONS,
@@ -239,6 +240,25 @@ def test_on_a_cpu_the_plain_one_is_taken():
   got = paged_attention.paged_attention(*arguments, platform='cpu')
   want = paged_attention.plain_attention(*arguments)
   assert_same_bits(*[[np.asarray(x) for x in y] for y in (got, want)], ...)
+
+
+@pytest.mark.parametrize(
+  'dim, platform', [(64, 'cpu'), (64, 'tpu'), (96, 'gpu')]
+)
+def test_only_a_cpu_merges_the_dimensions_of_a_page(dim, platform):
+  """A TPU tiles the last two, and would write the whole pool anew."""
+  arguments = q_BNH, pool, layer, table_BP, first_B, *_ = Case(
+    4, 2, dim
+  ).arguments()
+  pages = pool.shape[0] * pool.shape[1]
+  merged = f'[{pages},{pool.size // pages}]'
+  read = functools.partial(paged_attention.paged_attention, platform=platform)
+  piece = functools.partial(paged_attention.piece_attention, platform=platform)
+  kv = jnp.zeros((len(q_BNH), 1, 2, dim))
+  pieces = q_BNH[:, None], kv, kv, pool, layer, table_BP, first_B
+  for fn, given in ((read, arguments), (piece, pieces)):
+    text = str(jax.make_jaxpr(fn)(*given))
+    assert (merged in text) == (platform == 'cpu')
 
 
 def normal(rng, *shape):

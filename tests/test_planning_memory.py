@@ -40,6 +40,17 @@ DECODES = [
   ('1.5b', 'v5e', 2, 2, 64, 24, 128, 0.76),
   ('7b', 'h100', 8, 1, 512, 12, 128, 0.72),
 ]
+# Decoding in configs/acereason_7b.py's first stage, 256 slots, as
+# `plan --compile` gave it (jax 0.10.2, 2026-11-30); GB of arguments, of which
+# the pool, and of temporaries.
+# (model, machine, data x fsdp, tensor, arguments, temporaries)
+FRESH = [
+  ('7b', 'v5e', 4, 4, 9.506, 0.119),
+  ('7b', 'v5p', 2, 4, 20.721, 0.362),
+  ('7b', 'v6e', 4, 4, 12.266, 0.133),
+  ('1.5b', 'v5e', 2, 2, 9.888, 0.237),
+  ('7b', 'h100', 8, 1, 32.150, 0.689),
+]
 
 
 def network(name):
@@ -113,6 +124,42 @@ def test_decoding_takes_what_the_compiler_says(row):
     temporaries['anew'] = anew
   need = weights + pool + sum(temporaries.values())
   assert need == pytest.approx(share * machine.memory, rel=0.05)
+
+
+@pytest.mark.parametrize('row', FRESH, ids=lambda r: ' '.join(map(str, r)))
+def test_temporaries_of_decoding_are_the_compilers(row):
+  name, kind, shards, tensor, arguments, expected = row
+  c, platform = network(name).config, machines.KINDS[kind].platform
+  engine = schedule.Sizes(
+    slots=256,
+    shards=shards,
+    page=128,
+    chunk=128,
+    pages=2,
+    rows=4 * shards,
+    piece=256,
+    window=1024,
+    max_tokens=8192,
+  )
+  parts = memory.decode_parts(
+    engine,
+    layers=c.layers,
+    kv_heads=max(1, c.kv_heads // tensor),
+    head_dim=c.head_dim,
+    vocab=c.vocab // tensor,
+    itemsize=2,
+    platform=platform,
+  )
+  need = arguments + sum(parts.values()) / 1e9
+  assert need == pytest.approx(arguments + expected, rel=0.05)
+
+
+def test_only_a_tpu_takes_an_optimizers_step_in_place():
+  """7B on 8 H100 (temporaries 11.427 GB), 1.5B on 4 of v5e (5 MB)."""
+  weights = 4 * base.param_count(network('7b').specs) / 8
+  gpu = memory.applied('gpu', weights, 2 * weights)
+  assert sum(gpu.values()) == pytest.approx(11.427e9, rel=1e-3)
+  assert memory.applied('tpu', weights, 2 * weights) == {}
 
 
 def test_dots_keep_every_product_of_a_layer():

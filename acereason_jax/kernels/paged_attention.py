@@ -56,7 +56,7 @@ def paged_attention(
   }
   serves, implementation = fast.get(platform, (None, None))
   if serves is None or not serves(pool_LXKCSH):
-    implementation = plain_attention
+    implementation = functools.partial(plain_attention, flat=platform == 'cpu')
   return implementation(
     q_BNH, pool_LXKCSH, layer, table_BP, prefix_B, start_B, length_B
   )
@@ -182,10 +182,9 @@ def piece_attention(
 ) -> jax.Array:
   """A piece of a prompt over itself, causally, and the `first` tokens before.
 
-  Those are in the pool from position 0 on. `platform` is that of the devices,
-  'cpu', 'gpu' or 'tpu'. The result is [B, T, N, H] in q's
+  Those are in the pool from position 0 on. The result is [B, T, N, H] in q's
   dtype. Prompts are cut into pieces of T tokens so that one shape caches them
-  all.
+  all. `platform` is as in `paged_attention`.
   """
   B, T, N, H = q_BTNH.shape
   K = k_BTKH.shape[2]

@@ -17,13 +17,14 @@ reports, and therefore not given, or corrected:
 
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import ml_collections
 
 from acereason_jax import machines
 from acereason_jax.planning import topologies
@@ -112,16 +113,33 @@ class Order(NamedTuple):
   dumps: folder that the compiler writes to.
   """
 
-  config: Any
+  config: ml_collections.ConfigDict
   hardware: str
   stage: str
   only: Sequence[str]
   done: Sequence[str]
   dumps: str
 
+  def to_json(self) -> str:
+    config = json.loads(self.config.to_json())
+    return json.dumps(self._asdict() | dict(config=config))
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Order':
+    values = json.loads(text)
+    config = ml_collections.ConfigDict(_tuples(values['config']))
+    return cls(**values | dict(config=config))
+
+
+def _tuples(value: Any) -> Any:
+  """The value with the tuples of a config, of which JSON made lists."""
+  if isinstance(value, dict):
+    return {name: _tuples(each) for name, each in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
 
 def compiled(
-  config: Any,
+  config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   stage: str,
   *,
@@ -187,7 +205,7 @@ def _lines(order: Order, environment: Mapping[str, str]) -> Iterator[dict]:
     ) as process,
   ):
     try:
-      pickle.dump(order, process.stdin)
+      process.stdin.write(order.to_json().encode())
       process.stdin.close()
       for line in process.stdout:
         # libtpu may write here too.

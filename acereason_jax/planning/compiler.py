@@ -5,16 +5,15 @@ settings once, and may crash:
 
     python -m acereason_jax.planning.compiler < order > report
 
-The order is a pickle of `compiled.Order`. The report is lines of JSON: the
-names of all programs that are `left` to do, then a `compiled.Program` each; or
-why the config is `refused`.
+The order is a `compiled.Order` as JSON. The report is lines of JSON: the names
+of all programs that are `left` to do, then a `compiled.Program` each; or why
+the config is `refused`.
 """
 
 import contextlib
 import json
 import math
 import pathlib
-import pickle
 import subprocess
 import sys
 import time
@@ -124,7 +123,7 @@ def report(
     outputs=m.output_size_in_bytes,
     aliased=m.alias_size_in_bytes,
     temporaries=m.temp_size_in_bytes,
-    donated=donated_bytes(call),
+    donated=donated_bytes(call, done),
     beside=beside,
     room=room,
     sends=sent,
@@ -165,10 +164,9 @@ def stacks_of(call: calls.Call, layers: int) -> set[tuple[int, ...]]:
   }
 
 
-def donated_bytes(call: calls.Call) -> int:
+def donated_bytes(call: calls.Call, done: jax.stages.Compiled) -> int:
   """Bytes of a device's memory in arguments that the function takes over."""
-  info = call.function.trace(*call.arguments).args_info
-  donated = [x.donated for x in jax.tree.leaves(info[0])]
+  donated = [x.donated for x in jax.tree.leaves(done.args_info[0])]
   leaves = jax.tree.leaves(call.arguments)
   return mesh_lib.device_bytes([x for x, d in zip(leaves, donated) if d])
 
@@ -197,7 +195,7 @@ def beside_bytes(
 
 
 def main() -> None:
-  order: Order = pickle.load(sys.stdin.buffer)
+  order = Order.from_json(sys.stdin.read())
   # What libraries print must not be among the lines.
   out, sys.stdout = sys.stdout, sys.stderr
   tell = lambda **line: print(json.dumps(line), file=out, flush=True)

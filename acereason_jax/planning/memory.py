@@ -20,9 +20,9 @@ from acereason_jax.planning.values import Phase
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import schedule, serve
 
-# XLA keeps the keys and values of a chunk in up to three layouts on a TPU; by
-# the temporaries of our compiles (v5p and v6e three, v5e one, H100 one).
-_STAGED = {'tpu': 3, 'gpu': 1, 'cpu': 2}
+# Copies of a chunk's keys and values that XLA holds at once: by the temporaries
+# of our compiles (docs/measured.md), where v5p has a third of one more.
+_STAGED = {'tpu': 1, 'gpu': 1, 'cpu': 2}
 # Float32 arrays of logits that a draw may hold at once, and with top-p or top-k
 # its sorted copies, with their indices.
 _LOGITS, _SORTED = 3, 4
@@ -211,6 +211,8 @@ def sample_parts(
   kind = machine.devices[0].device_kind
   if anew := laid_out_anew(kind, found.weights, config, itemsize, tensor):
     parts['weights laid out anew'] = anew
+  if machine.platform == 'gpu':
+    parts["copy of a layer's weights"] = layer_bytes(programs, found.mesh, c)
   # Decoding and prefill do not run at once.
   prefill = parts.pop('prefill')
   decode = parts['tokens of a chunk'] + parts['logits']
@@ -220,13 +222,22 @@ def sample_parts(
   return parts
 
 
+def layer_bytes(programs: Any, mesh: Mesh, c: Any) -> int:
+  """Bytes of a layer's weights on a device, split by the tensor axis only.
+
+  A GPU's loop over layers holds one copied layer (`traffic.copied_bytes`).
+  """
+  network = programs.network
+  specs = network.model.specs['layers']
+  whole = serve.param_bytes(specs, mesh, jnp.dtype(c.dtype))
+  return whole // network.files.network.config.layers
+
+
 def load_of(programs: Any, stage: Any, c: Any) -> activations.Load:
   """The sizes of a microbatch of a stage on one device."""
   network = programs.network
   config, mesh = network.files.network.config, network.mesh
   tensor = mesh.shape['tensor']
-  specs = network.model.specs
-  whole = serve.param_bytes(specs['layers'], mesh, jnp.dtype(c.dtype))
   params = mesh_lib.device_bytes(stage.abstract_state.params) // 4
   rows = stage.layout.rows // mesh_lib.packed_shards(mesh)
   return activations.Load(
@@ -237,7 +248,7 @@ def load_of(programs: Any, stage: Any, c: Any) -> activations.Load:
     keys=max(1, config.kv_heads // tensor) * config.head_dim,
     heads=config.heads // tensor,
     mlp=config.mlp // tensor,
-    layer_bytes=whole // config.layers,
+    layer_bytes=layer_bytes(programs, mesh, c),
     params=params,
     itemsize=jnp.dtype(c.dtype).itemsize,
     vocab_chunk=c.microbatch.vocab_chunk,
@@ -261,6 +272,22 @@ def shard_bytes(x: jax.ShapeDtypeStruct) -> float:
   return float(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize)
 
 
+def applied(platform: str, weights: float, moments: float) -> dict[str, float]:
+  """Bytes of the temporaries of the optimizer's step, AdamW's, by part.
+
+  A TPU updates the state in place (compiled: 5 MB beside 7.1 GB). XLA for GPUs
+  writes both branches of `update.apply`'s conditional to arrays of their own,
+  so the trained `weights` and the `moments` are there twice (compiled: 11.4 GB
+  of temporaries for 7B on 8 H100). A CPU makes the updates first.
+  """
+  match platform:
+    case 'tpu':
+      return {}
+    case 'gpu':
+      return {'new weights and moments': weights + moments}
+  return {'updates': weights}
+
+
 def largest_leaf(abstract: base.Tree) -> float:
   """Bytes of the largest parameter's part on a device."""
   return float(max(map(mesh_lib.device_bytes, jax.tree.leaves(abstract))))
@@ -280,8 +307,7 @@ def phases(
     there twice while its rows move, before the optimizer's state is made.
   sample, heldout: the state, and an engine.
   update: the state, sums of gradients, and a microbatch.
-  apply: the state with all of its moments, the sums, and the optimizer's
-    updates, which are as many numbers as the trained weights.
+  apply: the state with all of its moments, the sums, and what `applied` says.
 
   `c` is the config of the stage; `found` and `heldout` are its engines, by
   default those of the programs.
@@ -294,9 +320,9 @@ def phases(
   moving = largest_leaf(stage.abstract_state.params)
   loaded = dict(state)
   loaded['optimizer'] = max(moving, state.get('optimizer', 0.0))
-  _, away = moment_bytes(stage.abstract_state)
+  moments, away = moment_bytes(stage.abstract_state)
   back = {'moments from the host': away} if away else {}
-  updates = {'updates': state['trained weights']}
+  anew = applied(machine.platform, state['trained weights'], moments)
   cut = c.heldout.top_p < 1 or c.heldout.top_k > 0
   made = {
     'load': loaded,
@@ -304,7 +330,7 @@ def phases(
     'update': state
     | sums
     | activations.update_parts(load_of(programs, stage, c)),
-    'apply': state | back | sums | updates,
+    'apply': state | back | sums | anew,
     'heldout': state | sample_parts(programs, heldout, c, machine, cut),
   }
   room = float(machine.memory)

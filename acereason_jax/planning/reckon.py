@@ -157,7 +157,8 @@ def update_bytes(model: Model, stage: Stage) -> float:
   )
   state = state_bytes(model, stage)
   sums = 4 * model.trained / stage.shards
-  apply = state + 2 * sums + stage.offload * 2 * sums
+  # `memory.applied`: weights and moments twice on a GPU.
+  apply = state + sums + stage.offload * 2 * sums + stage.gpu * 3 * sums
   add = state + sums + sum(activations.update_parts(load).values())
   return max(add, apply)
 
