@@ -131,6 +131,15 @@ def test_a_mesh_that_does_not_cover_the_devices():
   assert remedy(c, 'v5p:4x4x4').fields == {'config.mesh.fsdp': -1}
 
 
+@pytest.mark.parametrize('axis', ['tensor', 'sequence'])
+def test_an_axis_that_the_heads_do_not_allow(axis):
+  """28 heads do not divide by 8; 4 is the nearest that they and 64 allow."""
+  c = config(**{f'mesh.{axis}': 8})
+  c = fitting.with_values(c, {'config.stages': c.stages[:1]})
+  assert fit(c, 'v5p:4x4x4')[0].refused
+  assert remedy(c, 'v5p:4x4x4').fields == {f'config.mesh.{axis}': 4}
+
+
 def test_tensor_sizes_divide_heads_and_devices():
   """28 query and 4 kv heads: 7 and 14 neither divide 4 nor are multiples."""
   assert knobs.tensor_sizes(28, 4, 256) == [1, 2, 4]

@@ -152,17 +152,17 @@ def combinations(
 
   `sizes` are the heads of the model (`models.families.Network.config`).
   """
-  c, count = config, hardware.devices
-  tensors = [
-    {TENSOR: n}
-    for n in tensor_sizes(sizes.heads, sizes.kv_heads, count)
-    if n > c.mesh.tensor
-  ]
-  sequences = [
-    {SEQUENCE: n}
-    for n in (2, 4, 8)
-    if n > c.mesh.sequence and not count % (n * c.mesh.tensor)
-  ]
+  c = config
+  allowed = tensor_sizes(sizes.heads, sizes.kv_heads, hardware.devices)
+  broken = c.mesh.tensor * c.mesh.sequence not in allowed
+
+  def others(now: int, known: Sequence[int]) -> list[int]:
+    """Larger sizes of an axis; smaller ones only if the heads forbid it."""
+    smaller = [n for n in reversed(known) if n < now] if broken else []
+    return smaller + [n for n in known if n > now]
+
+  tensors = [{TENSOR: n} for n in others(c.mesh.tensor, allowed)]
+  sequences = [{SEQUENCE: n} for n in others(c.mesh.sequence, (1, 2, 4, 8))]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
     [{SLOTS: c.engine.slots >> n} for n in (1, 2, 3) if c.engine.slots >> n],
@@ -174,7 +174,6 @@ def combinations(
     [{VOCAB: _SMALL_CHUNK}] if c.microbatch.vocab_chunk > _SMALL_CHUNK else [],
     [{DTYPE: 'bfloat16'}] if c.dtype == 'float32' else [],
   ]
-  allowed = tensor_sizes(sizes.heads, sizes.kv_heads, count)
   for number in range(len(choices) + 1):
     for chosen in itertools.combinations(choices, number):
       for parts in itertools.product(*chosen):
@@ -260,9 +259,3 @@ def _larger(hardware: machines.Hardware) -> Iterator[machines.Hardware]:
     found = machines.hardware(f'{kind.name}:{text}')
     if hardware.devices < found.devices <= _MOST_DEVICES:
       yield found
-
-
-def told(knob: Knob) -> str:
-  """A knob as the flags of a command."""
-  values: Sequence[str] = [f'--{n}={v}' for n, v in knob.fields.items()]
-  return ' '.join(values)
