@@ -20,20 +20,24 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import files, machines
+from acereason_jax import files, ledger, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
+from acereason_jax.curriculum import parquet
 from acereason_jax.planning import (
   assumptions,
   compiled,
   compiled_table,
   fitting,
+  lengths,
   plans,
   record,
   search,
   search_table,
   table,
+  timing,
+  works,
 )
 
 FLAGS = command_line.Flags(logging.WARNING)
@@ -53,6 +57,12 @@ FLAGS.string(
   '',
   'What if rollouts had a mesh of their own: AXIS=SIZE,AXIS=SIZE, such as '
   'tensor=4; of the rest, fsdp is what is left.',
+)
+FLAGS.string(
+  'ledger',
+  None,
+  "A run's folder, or its ledger's file: lengths of its stages in place of "
+  'those assumed.',
 )
 FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
 FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
@@ -100,7 +110,28 @@ def chosen(config: ml_collections.ConfigDict, names: str) -> None:
     config.start.run = config.start.run or 'RUN'
 
 
-def planned(args: types.SimpleNamespace) -> dict[str, Any]:
+def known_lengths(args: types.SimpleNamespace) -> timing.Known:
+  """Lengths of the ledger that is given, by the limit of a response.
+
+  Raises:
+    ValueError, OSError: one line for the user.
+  """
+  if args.ledger is None:
+    return {}
+  every = stages_lib.every_stage(args.config)
+  limits = {name: c.rollout.max_tokens for name, c in every.items()}
+  records = parquet.from_bytes(ledger.read(args.ledger))
+  found = lengths.by_limit(records, limits)
+  if not found:
+    raise ValueError(
+      f'--ledger={args.ledger}: no lengths of any stage of the config, '
+      f'{", ".join(limits)}; its stages are: '
+      f'{", ".join(records.texts("stage")) or "none"}'
+    )
+  return found
+
+
+def planned(args: types.SimpleNamespace, known: timing.Known) -> dict[str, Any]:
   """The record of the plan; of stages that do not fit, also with their knob.
 
   Raises:
@@ -110,8 +141,13 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   def made(
     config: ml_collections.ConfigDict, hardware: machines.Hardware
   ) -> dict[str, Any]:
-    own = args.rollout_mesh if hardware == args.hardware else None
-    found = plans.plan(config, hardware, args.assumed, rollout_mesh=own)
+    found = plans.plan(
+      config,
+      hardware,
+      args.assumed,
+      rollout_mesh=args.rollout_mesh,
+      known=known,
+    )
     return record.of(found, hardware, args.assumed, about(args))
 
   plan = made(args.config, args.hardware)
@@ -136,6 +172,9 @@ def compile_all(
   """
   for stage in plan['stages']:
     stage['compiled'] = []
+    if stage['refused']:
+      yield f'{stage["name"]}: not compiled, as it cannot be built'
+      continue
     for program in compiled.compiled(args.config, args.hardware, stage['name']):
       stage['compiled'].append(compiled_table.record(program))
       terminal.say(
@@ -151,10 +190,13 @@ def compile_all(
 def about(args: types.SimpleNamespace) -> dict[str, Any]:
   """Which run is planned."""
   text = args.config.to_json(sort_keys=True)
+  counts = works.counted(args.config, args.assumed).values()
   return dict(
     config=from_flags.name(args.path),
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
-    model=args.model or args.config.model,
+    model=args.config.model,
+    questions=[*dict.fromkeys(count.how for count in counts)],
+    ledger=args.ledger,
   )
 
 
@@ -169,12 +211,13 @@ def main(argv: Sequence[str]) -> int:
     checks.validate(args.config)
   jax_setup.use_cpu()
   with exits.one_line_for(ValueError, OSError):
-    plan = planned(args)
+    known = known_lengths(args)
+    plan = planned(args, known)
   for line in table.told(plan):
     terminal.say(line)
   if args.search:
     with exits.one_line_for(ValueError, OSError):
-      found = search.search(args.config, args.hardware, args.assumed)
+      found = search.search(args.config, args.hardware, args.assumed, known)
     plan['search'] = search_table.records(found, args.hardware, args.assumed)
     for line in search_table.told(plan['search']):
       terminal.say(line)

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from acereason_jax import machines, plan
+from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.planning import (
   assumptions,
   compiled,
@@ -127,7 +128,10 @@ def test_what_cannot_be_built_has_no_time():
   assert found['stages'][1].keys() >= STAGE_KEYS
   assert found['stages'][1]['hours'] is None
   text = '\n'.join(table.told(found))
-  assert 'slots=5: no' in text and 'no change is known' in text
+  # More devices would not help: the words say themselves what to change.
+  assert 'slots=5: no' in text and 'no change is known' not in text
+  large = made(hand(phases=FULL))
+  assert 'no change is known' in ' '.join(table.told(large))
 
 
 def with_knob():
@@ -500,6 +504,56 @@ def test_compiled_programs_are_told_and_decide(call, monkeypatch):
   status, said = call(*quick, '--compile', '--json=p.json')
   assert status == 1 and 'add: does not compile: RESOURCE_EXHAUSTED' in said
   assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
+
+
+def test_what_cannot_be_built_is_not_compiled(call, monkeypatch):
+  """The plan is written all the same."""
+  monkeypatch.setattr(plan.compiled, 'compiled', None)
+  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
+  status, said = call(
+    *quick, '--config.mesh.tensor=2', '--compile', '--json=p.json'
+  )
+  assert status == 1 and 'not compiled, as it cannot be built' in said
+  assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
+
+
+def test_questions_are_told_with_where_their_number_is_from(call):
+  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
+  source = dict(fn='acereason_jax.data.sources:jsonl', path='none.jsonl')
+  status, said = call(*quick, f'--config.train_data={source}')
+  text = ' '.join(said.split())
+  assert status == 0, said
+  assert 'none.jsonl: unknown, 10,000 assumed' in text
+  assert 'acereason_jax.data.sources:arithmetic: 128' in text
+
+
+def test_lengths_of_a_ledger(call):
+  """Groups of 5 tokens in place of a mean near 18 take fewer steps."""
+  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
+  counts = 8, 0, 0, 0, 0, 0
+  records = [
+    ledger.Record('train', 'main', 0, step, '', 'a', *counts, 40, 5, 0)
+    for step in (1, 2)
+  ]
+  pathlib.Path('l.parquet').write_bytes(
+    parquet.to_bytes(ledger.Ledger(records))
+  )
+  tokens = {}
+  for name, extra in dict(assumed=(), known=('--ledger=l.parquet',)).items():
+    status, said = call(*quick, *extra, '--json=p.json', '--search')
+    assert status == 0, said
+    [stage] = json.loads(pathlib.Path('p.json').read_text())['stages']
+    tokens[name] = stage['decode']['tokens']
+  # 8 prompts x 8 rollouts.
+  assert tokens['known'] == 64 * 5 < tokens['assumed']
+  assert 'Lengths, where a stage is in it: l.parquet.' in said
+  other = [record._replace(stage='other') for record in records]
+  pathlib.Path('l.parquet').write_bytes(parquet.to_bytes(ledger.Ledger(other)))
+  status, said = call(*quick, '--ledger=l.parquet')
+  assert status == 1 and 'no lengths of any stage of the config, main' in said
+  assert 'its stages are: other' in said
+  status, said = call(*quick, '--ledger=none.parquet')
+  assert status == 1 and said.count('\n') <= 1
 
 
 def test_proposals_are_told():

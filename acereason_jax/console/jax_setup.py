@@ -17,7 +17,7 @@ def keep_compiled() -> None:
 
 
 def use_cpu() -> None:
-  """Makes jax use the CPU, whatever else is here; before it is asked for one."""
+  """Makes jax use the CPU only. Call it before anything asks for devices."""
   jax.config.update('jax_platforms', 'cpu')
 
 

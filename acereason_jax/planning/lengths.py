@@ -12,7 +12,7 @@ is a typical one: its mean and its longest responses hardly depend on the seed.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ from acereason_jax.planning import values
 # Share of the variance of a length's logarithm that is between prompts, not
 # between rollouts of a prompt [open]: hard problems take longer.
 BETWEEN = 0.5
+# Groups of a ledger that are read of each limit, the newest: lengths change
+# while a run learns.
+_NEWEST = 4096
 _NORMAL = statistics.NormalDist()
 
 
@@ -159,3 +162,18 @@ def known_groups(
     even = [(rest + i) // others for i in range(others)]
     groups.append((record.longest,) * longest + tuple(max(n, 1) for n in even))
   return tuple(groups)
+
+
+def by_limit(
+  records: Iterable[ledger.Record], limits: Mapping[str, int]
+) -> dict[int, tuple[tuple[int, ...], ...]]:
+  """Lengths of a ledger's newest groups, by the limit of a response, tokens.
+
+  `limits` are those of the stages, by name; records of others are left out.
+  """
+  found: dict[int, list[ledger.Record]] = {}
+  for record in records:
+    if record.stage in limits:
+      found.setdefault(limits[record.stage], []).append(record)
+  groups = {n: known_groups(own[-_NEWEST:]) for n, own in found.items()}
+  return {limit: own for limit, own in groups.items() if own}

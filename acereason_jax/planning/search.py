@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from acereason_jax import machines
+from acereason_jax import machines, types
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.planning import (
   fitting,
@@ -72,7 +72,7 @@ def search(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  model: str | None = None,
+  known: timing.Known = types.EMPTY,
 ) -> tuple[Found, ...]:
   """Proposals for a run, by the hours that they take, the fewest first.
 
@@ -81,27 +81,28 @@ def search(
 
   Raises: see `plans.plan`.
   """
-  if model is not None:
-    config = fitting.with_values(config, {'config.model': model})
   start: Mapping[str, Any] = {}
-  planned = plans.plan(config, hardware, assumed)
+  planned = plans.plan(config, hardware, assumed, known=known)
   if not all(p.fits for p in planned):
     knob = planned[0].knob or next((p.knob for p in planned if p.knob), None)
     if knob is None or knobs.HARDWARE in knob.fields:
       return ()
     start = knob.fields
     changed = fitting.with_values(config, start)
-    planned = plans.plan(changed, hardware, assumed)
+    planned = plans.plan(changed, hardware, assumed, known=known)
   found = [Found(Knob(start, knobs.why(start)), planned)]
   slowest = max(planned, key=lambda p: p.timed.hours)
-  seconds = lambda s: timing.timed(s.work, hardware, assumed).step_seconds
+  seconds = lambda s: (
+    timing.timed(s.work, hardware, assumed, known).step_seconds
+  )
   setups = sorted(
-    _setups(config, hardware, assumed, slowest.work, start), key=seconds
+    _setups(config, hardware, assumed, slowest.work, start, known),
+    key=seconds,
   )
   for other, most in ((False, _OWN), (True, _OTHER)):
     chosen = _distinct(s for s in setups if bool(s.rollout_mesh) == other)
     new = (s for s in chosen if s.rollout_mesh or s.fields != dict(start))
-    whole = (_planned(config, hardware, assumed, s) for s in new)
+    whole = (_planned(config, hardware, assumed, s, known) for s in new)
     found += itertools.islice(filter(None, whole), most)
   return tuple(sorted(found, key=lambda f: f.hours))
 
@@ -121,6 +122,7 @@ def _planned(
   hardware: machines.Hardware,
   assumed: Assumed,
   setup: _Setup,
+  known: timing.Known,
 ) -> Found | None:
   """The proposal of a setup; None if not all stages fit."""
   changed = fitting.with_values(config, setup.fields)
@@ -129,7 +131,7 @@ def _planned(
     fitted = fitting.fit(changed, hardware, assumed, rollout_mesh=mesh)
     if not all(fit.fits for fit in fitted):
       return None
-    planned = plans.planned(fitted, hardware, assumed)
+    planned = plans.planned(fitted, hardware, assumed, known)
   except ValueError:
     return None
   fields = dict(setup.fields)
@@ -144,6 +146,7 @@ def _setups(
   assumed: Assumed,
   work: Work,
   start: Mapping[str, Any],
+  known: timing.Known,
 ) -> Iterator[_Setup]:
   """Choices that may fit, with the work of a stage under each."""
   network = serve.read_model_sizes(config.model).network
@@ -167,6 +170,7 @@ def _setups(
     ),
     hardware,
     assumed,
+    known,
   )
   c = configs[work.name]
   for (own, changed), t in itertools.product(updates, tensors):
@@ -214,11 +218,12 @@ def _fastest(
   updates: Iterable[tuple['_Update', Work]],
   hardware: machines.Hardware,
   assumed: Assumed,
+  known: timing.Known,
 ) -> list[tuple['_Update', Work]]:
   """The fastest update of each tensor axis."""
   best = {}
   for u, work in updates:
-    seconds = timing.timed(work, hardware, assumed).phases['update']
+    seconds = timing.timed(work, hardware, assumed, known).phases['update']
     tensor = u.mesh['tensor']
     if tensor not in best or seconds < best[tensor][0]:
       best[tensor] = seconds, u, work

@@ -201,7 +201,9 @@ def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f'{alike[0]["name"]}: {why(alike[0])}'
     if rest := ', '.join(stage['name'] for stage in alike[1:]):
       yield f'{rest}: likewise, with other numbers'
-  for alike in _grouped(bad, change):
+  # What no memory would help says itself what to change.
+  large = [stage for stage in bad if stage['knob'] or stage['memory']]
+  for alike in _grouped(large, change):
     yield f'{", ".join(stage["name"] for stage in alike)}: {remedy(alike)}'
   for n, stage in _timed(plan):
     for waste in stage['wastes'][:1]:
@@ -266,6 +268,10 @@ def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
       sizes.append(f'{what} {_size(max(found))}')
   if sizes:
     yield f'At most, {", ".join(sizes)}.'
+  if plan.get('questions'):
+    yield f'Questions: {"; ".join(plan["questions"])}.'
+  if plan.get('ledger'):
+    yield f'Lengths, where a stage is in it: {plan["ledger"]}.'
   yield f'Assumed, each a flag: {assumptions(plan["assumed"])}.'
   if plan['fits']:
     total = plan['hours']
