@@ -17,7 +17,7 @@ def keep_compiled() -> None:
 
 
 def use_cpu() -> None:
-  """Makes jax use the CPU only. Call it before anything asks for devices."""
+  """Makes jax use the CPU, whatever else is here; call it before any other."""
   jax.config.update('jax_platforms', 'cpu')
 
 
