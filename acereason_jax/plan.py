@@ -20,7 +20,7 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import files, ledger, machines
+from acereason_jax import files, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
@@ -118,6 +118,9 @@ def known_lengths(args: types.SimpleNamespace) -> timing.Known:
   """
   if args.ledger is None:
     return {}
+  # It loads what reads checkpoints, which takes longer than most plans.
+  from acereason_jax import ledger
+
   every = stages_lib.every_stage(args.config)
   limits = {name: c.rollout.max_tokens for name, c in every.items()}
   records = parquet.from_bytes(ledger.read(args.ledger))
