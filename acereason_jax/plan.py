@@ -25,6 +25,7 @@ from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.curriculum import parquet
+from acereason_jax.data import records as record_files
 from acereason_jax.planning import (
   assumptions,
   compiled,
@@ -61,7 +62,7 @@ FLAGS.string(
 FLAGS.string(
   'ledger',
   None,
-  "A run's folder, or its ledger's file: lengths of its stages in place of "
+  'The file that `ledger RUN --out` writes: lengths of its stages in place of '
   'those assumed.',
 )
 FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
@@ -118,12 +119,10 @@ def known_lengths(args: types.SimpleNamespace) -> timing.Known:
   """
   if args.ledger is None:
     return {}
-  # It loads what reads checkpoints, which takes longer than most plans.
-  from acereason_jax import ledger
-
   every = stages_lib.every_stage(args.config)
   limits = {name: c.rollout.max_tokens for name, c in every.items()}
-  records = parquet.from_bytes(ledger.read(args.ledger))
+  with record_files.opened(args.ledger, most_bytes=None) as file:
+    records = parquet.from_bytes(file.read(parquet.MAX_BYTES + 1))
   found = lengths.by_limit(records, limits)
   if not found:
     raise ValueError(
