@@ -20,14 +20,14 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import files, machines
+from acereason_jax import files, ledger, machines
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
 from acereason_jax.curriculum import parquet
-from acereason_jax.data import records as record_files
 from acereason_jax.planning import (
   assumptions,
+  calibrate,
   compiled,
   compiled_table,
   fitting,
@@ -60,12 +60,17 @@ FLAGS.string(
   'tensor=4; of the rest, fsdp is what is left.',
 )
 FLAGS.string(
-  'ledger',
+  'lengths',
   None,
-  'The file that `ledger RUN --out` writes: lengths of its stages in place of '
-  'those assumed.',
+  'A run, or the file of a ledger: lengths of responses, instead of assumed '
+  'ones, for stages of the same name.',
 )
 FLAGS.boolean('search', False, 'Also proposes meshes, slots and microbatches.')
+FLAGS.boolean(
+  'calibrate',
+  False,
+  'Measures the programs of each stage on this machine, --hardware=cpu:1.',
+)
 FLAGS.boolean('compile', False, 'Also compiles the programs of each stage.')
 FLAGS.string('json', None, 'Writes the plan to this file as JSON.')
 FLAGS.string('markdown', None, 'Writes the tables to this file as Markdown.')
@@ -112,33 +117,33 @@ def chosen(config: ml_collections.ConfigDict, names: str) -> None:
 
 
 def known_lengths(args: types.SimpleNamespace) -> timing.Known:
-  """Lengths of the ledger that is given, by the limit of a response.
+  """The lengths of responses by their limit, from the ledger that is given.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
-  if args.ledger is None:
+  if not args.lengths:
     return {}
-  every = stages_lib.every_stage(args.config)
-  limits = {name: c.rollout.max_tokens for name, c in every.items()}
-  with record_files.opened(args.ledger, most_bytes=None) as file:
-    records = parquet.from_bytes(file.read(parquet.MAX_BYTES + 1))
-  found = lengths.by_limit(records, limits)
-  if not found:
-    raise ValueError(
-      f'--ledger={args.ledger}: no lengths of any stage of the config, '
-      f'{", ".join(limits)}; its stages are: '
-      f'{", ".join(records.texts("stage")) or "none"}'
-    )
-  return found
+  stages = stages_lib.stages(args.config)
+  limits = {name: own.rollout.max_tokens for name, own in stages.items()}
+  where = f'--lengths={args.lengths}: '
+  with exits.one_line_for(ValueError, where=where):
+    records = parquet.from_bytes(ledger.read(args.lengths))
+    return lengths.by_limit(list(records), limits)
 
 
-def planned(args: types.SimpleNamespace, known: timing.Known) -> dict[str, Any]:
+def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   """The record of the plan; of stages that do not fit, also with their knob.
 
   Raises:
     ValueError, OSError: one line for the user.
   """
+  known, measured = known_lengths(args), {}
+  if args.calibrate:
+    jax_setup.use_precision(args.config.dtype)
+    measured = calibrate.measured(
+      args.config, args.hardware, args.assumed, known
+    )
 
   def made(
     config: ml_collections.ConfigDict, hardware: machines.Hardware
@@ -149,6 +154,7 @@ def planned(args: types.SimpleNamespace, known: timing.Known) -> dict[str, Any]:
       args.assumed,
       rollout_mesh=args.rollout_mesh,
       known=known,
+      measured=measured,
     )
     return record.of(found, hardware, args.assumed, about(args))
 
@@ -192,13 +198,14 @@ def compile_all(
 def about(args: types.SimpleNamespace) -> dict[str, Any]:
   """Which run is planned."""
   text = args.config.to_json(sort_keys=True)
-  counts = works.counted(args.config, args.assumed).values()
   return dict(
     config=from_flags.name(args.path),
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     model=args.config.model,
-    questions=[*dict.fromkeys(count.how for count in counts)],
-    ledger=args.ledger,
+    lengths=args.lengths or '',
+    questions=[
+      count.how for count in works.counted(args.config, args.assumed).values()
+    ],
   )
 
 
@@ -213,13 +220,14 @@ def main(argv: Sequence[str]) -> int:
     checks.validate(args.config)
   jax_setup.use_cpu()
   with exits.one_line_for(ValueError, OSError):
-    known = known_lengths(args)
-    plan = planned(args, known)
+    plan = planned(args)
   for line in table.told(plan):
     terminal.say(line)
   if args.search:
     with exits.one_line_for(ValueError, OSError):
-      found = search.search(args.config, args.hardware, args.assumed, known)
+      found = search.search(
+        args.config, args.hardware, args.assumed, known=known_lengths(args)
+      )
     plan['search'] = search_table.records(found, args.hardware, args.assumed)
     for line in search_table.told(plan['search']):
       terminal.say(line)

@@ -42,6 +42,8 @@ from benchmarks import lockstep, step
 MODEL = 'smollm2-135m'
 PLAIN = sampling.Sampling()
 HF = step.PEERS / 'hf_generate.py'
+# Rollouts of a prompt of `tail`, and tokens of a prompt.
+TAIL_GROUPS, TAIL_PROMPT = 8, 64
 
 
 def parse_args() -> argparse.Namespace:
@@ -155,15 +157,21 @@ def tail_lengths(count: int, cap: int) -> np.ndarray:
   return np.clip(np.round(raw * high), 1, cap).astype(int)
 
 
-def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
-  """Times the engine and lockstep over the same rollouts."""
-  groups = 8
-  prompts = make_prompts(s, args.rollouts // groups, 64)
+def tail_ours(
+  s: Setup, args: argparse.Namespace
+) -> tuple[np.ndarray, trace_lib.Trace, list[requests_lib.Request]]:
+  """The engine's (CPU, wall) seconds, its trace, and what it was asked."""
+  prompts = make_prompts(s, args.rollouts // TAIL_GROUPS, TAIL_PROMPT)
   lengths = tail_lengths(args.rollouts, args.cap)
   engine = make_engine(
-    s, slots=args.slots, page=64, chunk=4, window=64, max_tokens=args.cap
+    s,
+    slots=args.slots,
+    page=64,
+    chunk=4,
+    window=TAIL_PROMPT,
+    max_tokens=args.cap,
   )
-  asked = requests_lib.for_prompts(prompts, groups, args.cap)
+  asked = requests_lib.for_prompts(prompts, TAIL_GROUPS, args.cap)
   flat = [r for group in asked for r in group]
   flat = [r._replace(limit=int(n)) for r, n in zip(flat, lengths)]
   warm = [r._replace(limit=8) for r in flat[: args.slots]]
@@ -172,8 +180,14 @@ def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
   rollouts = engine.stream(
     s.own, flat, seed=0, step=0, temperature=1.0, trace=trace
   )
-  ours = seconds(lambda: list(rollouts))
-  run = lockstep_runner(s, groups, args.cap)
+  return seconds(lambda: list(rollouts)), trace, flat
+
+
+def tail(s: Setup, args: argparse.Namespace) -> dict[str, float]:
+  """Times the engine and lockstep over the same rollouts."""
+  ours, trace, flat = tail_ours(s, args)
+  lengths = tail_lengths(args.rollouts, args.cap)
+  run = lockstep_runner(s, TAIL_GROUPS, args.cap)
   run(flat[: args.slots], np.full(args.slots, 8))
   batches = [
     slice(i, i + args.slots) for i in range(0, args.rollouts, args.slots)

@@ -152,6 +152,17 @@ def test_tables_fit_a_terminal_and_markdown_has_whole_rows(found):
   # Those that are not '' or {}.
   for name in {*values.Assumed._fields} - {'questions'}:
     assert f'{name}=' in text
+  assert 'mesh fsdp=64; of rollouts fsdp=16 tensor=4' in text
+
+
+def test_a_plan_tells_the_shares_and_the_numbers_that_it_used():
+  found = made(hand(), bandwidth=0.5)
+  assert found['assumed']['bandwidth'] == 0.5
+  # What traffic.py has for v5p, and not the flag's 0.
+  assert found['assumed']['products'] == 0.825
+  found['questions'] = ['rows.jsonl: 7, counted', 'rows.jsonl: 7, counted']
+  text = ' '.join(' '.join(table.told(found)).split())
+  assert 'Questions: rows.jsonl: 7, counted. Assumed' in text
   for block in re.findall(r'(?:^\|.*\n)+', table.markdown(found), re.M):
     assert len({line.count('|') for line in block.splitlines()}) == 1
 
@@ -307,6 +318,58 @@ def test_a_model_and_a_config_of_ones_own(call, tmp_path):
     assert json.loads(pathlib.Path('p.json').read_text())['stages']
 
 
+def test_this_machine_is_measured(call, tmp_path):
+  """Its rates are in no table; the four devices of tests are one machine."""
+  tiny.write(tmp_path)
+  here = f'--config={tmp_path}/tiny_config.py', '--hardware=cpu:4'
+  status, said = call(*here, '--calibrate', '--json=p.json')
+  assert status == 0, said
+  (stage,) = json.loads(pathlib.Path('p.json').read_text())['stages']
+  assert stage['step_seconds'] > 0 and stage['mfu'] > 0
+  measured = ('prefill', 'decode', 'update')
+  assert all(stage['seconds'][name] > 0 for name in measured)
+
+
+def ledger_of(stage, longest, path='l.parquet'):
+  """The file of a ledger: a group of 8 rollouts of `longest` tokens each."""
+  one = ledger.Record(
+    *('train', stage, 0, 1, 'math', 'a', 4, 4, 0, 0, 0),
+    truncated=0,
+    tokens=8 * longest,
+    longest=longest,
+    solved=4,
+  )
+  pathlib.Path(path).write_bytes(parquet.to_bytes(ledger.Ledger([one])))
+  return f'--lengths={path}'
+
+
+def test_lengths_may_be_those_of_a_run(call):
+  given = SEVEN, V5P, '--stage=math_8k', '--json=p.json'
+  status, said = call(*given, ledger_of('math_8k', 100))
+  assert status == 0 and 'from l.parquet' in said
+  (stage,) = json.loads(pathlib.Path('p.json').read_text())['stages']
+  drawn = stage['tokens_per_second_a_chip'] * 64 * stage['step_seconds']
+  assert drawn == pytest.approx(128 * 8 * 100)
+
+
+@pytest.mark.parametrize(
+  ('stage', 'longest', 'words'),
+  [
+    ('math_9k', 100, "no record is of the stages 'math_8k'"),
+    ('math_8k', 8193, 'has 8193 tokens, but rollout.max_tokens=8192'),
+  ],
+)
+def test_lengths_of_another_run_are_one_line(stage, longest, words, call):
+  given = ledger_of(stage, longest)
+  status, said = call(SEVEN, V5P, '--stage=math_8k', given)
+  assert status == 1 and said.startswith('error: --lengths=l.parquet: ')
+  assert words in said
+  pathlib.Path('l.parquet').write_text('no table')
+  status, said = call(SEVEN, V5P, '--stage=math_8k', given)
+  assert status == 1 and said.startswith('error: --lengths=l.parquet: ')
+  assert call(SEVEN, V5P, '--lengths=none.parquet')[0] == 1
+
+
 BAD = {
   '--config: missing': (V5P,),
   '--hardware: missing': (SEVEN,),
@@ -352,7 +415,13 @@ BAD_CONFIGS = {
   "config.model='": (SEVEN, V5P, '--config.model='),
   'qwen2-7b': (SEVEN, V5P, '--model=qwen-7z'),
   'give at least 1': (SEVEN, V5P, '--config.rollout.prompts=0'),
-  'bandwidth': (f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  '--calibrate to measure': (
+    *(f'--config={ROOT}/configs/quickstart.py', '--hardware=cpu:2'),
+  ),
+  'is not here': (SEVEN, V5P, '--calibrate'),
+  "stage 'math_8k' does not fit cpu:4": (
+    *(SEVEN, '--hardware=cpu:4', '--calibrate', '--stage=math_8k'),
+  ),
 }
 
 
@@ -523,45 +592,6 @@ def test_what_cannot_be_built_is_not_compiled(call, monkeypatch):
   )
   assert status == 1 and 'not compiled, as it cannot be built' in said
   assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
-
-
-def test_questions_are_told_with_where_their_number_is_from(call):
-  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
-  source = dict(fn='acereason_jax.data.sources:jsonl', path='none.jsonl')
-  status, said = call(*quick, f'--config.train_data={source}')
-  text = ' '.join(said.split())
-  assert status == 0, said
-  assert 'none.jsonl: unknown, 10,000 assumed' in text
-  assert 'acereason_jax.data.sources:arithmetic: 128' in text
-
-
-def test_lengths_of_a_ledger(call):
-  """Groups of 5 tokens in place of a mean near 18 take fewer steps."""
-  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
-  counts = 8, 0, 0, 0, 0, 0
-  records = [
-    ledger.Record('train', 'main', 0, step, '', 'a', *counts, 40, 5, 0)
-    for step in (1, 2)
-  ]
-  pathlib.Path('l.parquet').write_bytes(
-    parquet.to_bytes(ledger.Ledger(records))
-  )
-  tokens = {}
-  for name, extra in dict(assumed=(), known=('--ledger=l.parquet',)).items():
-    status, said = call(*quick, *extra, '--json=p.json', '--search')
-    assert status == 0, said
-    [stage] = json.loads(pathlib.Path('p.json').read_text())['stages']
-    tokens[name] = stage['decode']['tokens']
-  # 8 prompts x 8 rollouts.
-  assert tokens['known'] == 64 * 5 < tokens['assumed']
-  assert 'Lengths, where a stage is in it: l.parquet.' in said
-  other = [record._replace(stage='other') for record in records]
-  pathlib.Path('l.parquet').write_bytes(parquet.to_bytes(ledger.Ledger(other)))
-  status, said = call(*quick, '--ledger=l.parquet')
-  assert status == 1 and 'no lengths of any stage of the config, main' in said
-  assert 'its stages are: other' in said
-  status, said = call(*quick, '--ledger=none.parquet')
-  assert status == 1 and said.count('\n') <= 1
 
 
 def test_proposals_are_told():

@@ -158,6 +158,16 @@ def test_sources_are_counted_or_known(tmp_path):
   assert unknown.number == questions.UNKNOWN and 'assumed' in unknown.how
 
 
+def test_the_number_of_a_path_that_no_source_has_is_refused():
+  c = tiny.shipped('acereason_7b').get_config()
+  given = ASSUMED._replace(questions={'code.jsonl': 9})
+  assert works.counted(c, given)['code', 'train_data'].number == 9
+  with pytest.raises(
+    ValueError, match=r"--questions: .*'cod.jsonl'.*code.jsonl"
+  ):
+    works.counted(c, ASSUMED._replace(questions={'cod.jsonl': 9}))
+
+
 @pytest.mark.parametrize('tensor', [1, 4])
 def test_reckoned_sizes_are_those_of_the_programs(tensor):
   """`reckon` knows no shardings, and comes out within 2%."""

@@ -17,7 +17,7 @@ def keep_compiled() -> None:
 
 
 def use_cpu() -> None:
-  """Makes jax use the CPU, whatever else is here; call it before any other."""
+  """Makes jax use the CPU, whatever else is here; call it before jax starts."""
   jax.config.update('jax_platforms', 'cpu')
 
 

@@ -18,9 +18,9 @@ _ABOUT = {
   'prompt_tokens': 'Mean prompt, tokens.',
   'kept': 'Share of the groups that have a gradient.',
   'bandwidth': 'Share of the memory bandwidth that decoding reaches; 0: what '
-  'the compiler says of the kind of machine.',
-  'products': "Share of the peak that the update's products reach; 0: what the "
-  'compiler says of the kind of machine.',
+  'planning/traffic.py has for the kind of machine.',
+  'products': "Share of the peak that the update's products reach; 0: what "
+  'planning/traffic.py has for the kind of machine.',
   'links': "Share of the links' bandwidth that collectives reach.",
   'hop_seconds': 'Latency of one hop of a collective.',
   'host_seconds': 'Seconds of the host for each call of decode.',

@@ -12,7 +12,7 @@ is a typical one: its mean and its longest responses hardly depend on the seed.
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +23,6 @@ from acereason_jax.planning import values
 # Share of the variance of a length's logarithm that is between prompts, not
 # between rollouts of a prompt [open]: hard problems take longer.
 BETWEEN = 0.5
-# Groups of a ledger that are read of each limit, the newest: lengths change
-# while a run learns.
-_NEWEST = 4096
 _NORMAL = statistics.NormalDist()
 
 
@@ -165,15 +162,32 @@ def known_groups(
 
 
 def by_limit(
-  records: Iterable[ledger.Record], limits: Mapping[str, int]
+  records: Sequence[ledger.Record], limits: Mapping[str, int]
 ) -> dict[int, tuple[tuple[int, ...], ...]]:
-  """Lengths of a ledger's newest groups, by the limit of a response, tokens.
+  """`known_groups` of each limit of a response, tokens.
 
-  `limits` are those of the stages, by name; records of others are left out.
+  `limits` are those of stages by name. Stages of one limit share their groups,
+  and probes are left out: they ask other prompts.
+
+  Raises:
+    ValueError: one line; no record is of these stages, or a response is longer
+      than its stage allows.
   """
-  found: dict[int, list[ledger.Record]] = {}
-  for record in records:
-    if record.stage in limits:
-      found.setdefault(limits[record.stage], []).append(record)
-  groups = {n: known_groups(own[-_NEWEST:]) for n, own in found.items()}
-  return {limit: own for limit, own in groups.items() if own}
+  found = {}
+  for name, limit in limits.items():
+    own = [r for r in records if r.stage == name and r.kind == 'train']
+    if longer := [r for r in own if r.longest > limit]:
+      raise ValueError(
+        f'stage {name!r}: a response to {longer[0].prompt!r} has '
+        f'{longer[0].longest} tokens, but rollout.max_tokens={limit}; give the '
+        'ledger of a run with the lengths of this config'
+      )
+    if groups := known_groups(own):
+      found[limit] = found.get(limit, ()) + groups
+  if not found:
+    stages = sorted({r.stage for r in records})
+    raise ValueError(
+      f'no record is of the stages {", ".join(map(repr, limits))}; there are '
+      f'{", ".join(map(repr, stages)) or "none"}'
+    )
+  return found

@@ -79,7 +79,13 @@ def rollouts(
     pages=c.engine.pages,
   )
   sizes = serve.fit_sizes(
-    sizes, network.model, own, kv_dtype(c), state + weights, machine.memory
+    sizes,
+    network.model,
+    own,
+    jnp.dtype(c.dtype),
+    kv_dtype(c),
+    state + weights,
+    machine.memory,
   )
   return Rollouts(own, sizes, weights)
 

@@ -10,7 +10,7 @@ import ml_collections
 
 from acereason_jax import machines, types
 from acereason_jax.planning import fitting, knobs, timing
-from acereason_jax.planning.values import Assumed, Knob, Planned
+from acereason_jax.planning.values import Assumed, Knob, Measured, Planned
 
 
 def plan(
@@ -19,11 +19,13 @@ def plan(
   assumed: Assumed,
   rollout_mesh: Mapping[str, int] | None = None,
   known: timing.Known = types.EMPTY,
+  measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plan of each stage of a config on machines that need not be there.
 
-  `rollout_mesh` are the sizes of another mesh for rollouts, `known` lengths of
-  an earlier run (`timing.timed`).
+  `rollout_mesh` are the sizes of another mesh for rollouts, `known`
+  lengths of an earlier run, `measured` seconds of programs by stage
+  (`timing.timed`).
 
   A change with which all stages fit is tried before it is told. It is the same
   for all stages that do not fit. For another mesh of rollouts none is looked
@@ -37,7 +39,7 @@ def plan(
   knob = None
   if rollout_mesh is None and not all(fit.fits for fit in found):
     knob = knobs.remedy(config, hardware, assumed)
-  return planned(found, hardware, assumed, known, knob)
+  return planned(found, hardware, assumed, known, knob, measured)
 
 
 def planned(
@@ -46,6 +48,7 @@ def planned(
   assumed: Assumed,
   known: timing.Known = types.EMPTY,
   knob: Knob | None = None,
+  measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plans of stages that are fitted, with the `knob` of those too large.
 
@@ -63,7 +66,9 @@ def planned(
       knob=None if fit.fits else knob,
       timed=None
       if fit.refused
-      else timing.timed(fit.work, hardware, assumed, known),
+      else timing.timed(
+        fit.work, hardware, assumed, known, measured.get(fit.name)
+      ),
     )
     for fit in found
   )

@@ -55,6 +55,12 @@ def count(source: Mapping[str, Any], given: Mapping[str, int]) -> Count:
   return Count(UNKNOWN, f'{name}: unknown, {UNKNOWN:,} assumed')
 
 
+def paths(source: Mapping[str, Any]) -> set[str]:
+  """The paths of a component and of the sources in it."""
+  own = {str(source['path'])} if source.get('path') else set()
+  return own.union(*(paths(part) for part in source.get('sources', ())))
+
+
 def _counted(path: str) -> int:
   """Rows of a file; 0 if it is too large to count, or of another kind."""
   try:

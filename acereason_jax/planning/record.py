@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acereason_jax import machines
-from acereason_jax.planning import values
+from acereason_jax.planning import traffic, values
 
 NOT_MEASURED = 'simulated, not measured'
 
@@ -40,7 +40,7 @@ def of(
     hours=_sum(stage['hours'] for stage in stages),
     chip_hours=_sum(stage['chip_hours'] for stage in stages),
     cost=_sum(stage['cost'] for stage in stages),
-    assumed=_assumed(assumed),
+    assumed=_assumed(traffic.of_kind(hardware.kind, assumed)),
     stages=stages,
   )
 

@@ -20,6 +20,24 @@ from acereason_jax.rollout import trace as trace_lib
 CAUSES = ('weights', 'kv', 'products', 'sampler', 'network', 'host', 'prefill')
 
 
+class Load(NamedTuple):
+  """What the steps of a call read, by shard.
+
+  rows_S: rollouts.
+  context_S: tokens in their caches, on average over the steps.
+  longest_S: cache positions up to the end of the longest rollout, at the start
+    of the call.
+  slots: slots of a shard; those without a rollout are computed too.
+  steps: number of steps.
+  """
+
+  rows_S: np.ndarray
+  context_S: np.ndarray
+  longest_S: np.ndarray
+  slots: int
+  steps: int
+
+
 class Price(NamedTuple):
   """What a decode step and a prefill call take; equal values are equal.
 
@@ -52,6 +70,53 @@ class Price(NamedTuple):
     read = np.broadcast_to(read / self.rates.bandwidth, rows.shape)
     flops = 2 * self.shape.products * slots / self.tensor
     return read, np.maximum(flops / self.rates.products - read, 0.0)
+
+  def kv(self, load: Load) -> np.ndarray:
+    """Seconds of a step in which each shard reads its cache."""
+    token = traffic.token_bytes(self.shape, self.kv_bytes, self.tensor)
+    return load.context_S * token / self.rates.bandwidth
+
+  def step(self, load: Load, kv_S: np.ndarray) -> dict[str, float]:
+    """Seconds of a step by cause, of the slowest shard."""
+    weights_S, products_S = self.weights(load.rows_S, load.slots)
+    slowest = int((kv_S + weights_S + products_S).argmax())
+    # Slots without a rollout are sampled too.
+    sampled = traffic.sampler_bytes(self.shape, load.slots, self.tensor)
+    return {
+      'weights': float(weights_S[slowest]),
+      'kv': float(kv_S[slowest]),
+      'products': float(products_S[slowest]),
+      'sampler': sampled / self.rates.bandwidth,
+      'network': self.sums,
+      'host': self.host / load.steps,
+    }
+
+
+class Clocked(NamedTuple):
+  """`Price` of measured programs, whose seconds are not known by cause.
+
+  Steps count as 'weights', which all read. 'host' is what a call takes beside
+  its steps.
+  """
+
+  timings: values.Timings
+
+  @property
+  def prefill(self) -> float:
+    return self.timings.prefill
+
+  def kv(self, load: Load) -> np.ndarray:
+    read_S, width = load.context_S, self.timings.width
+    if width:
+      read_S = load.slots * (-(-load.longest_S // width) * width)
+    return read_S * self.timings.token
+
+  def step(self, load: Load, kv_S: np.ndarray) -> dict[str, float]:
+    return dict.fromkeys(CAUSES[:-1], 0.0) | {
+      'weights': self.timings.step,
+      'kv': float(kv_S.max()),
+      'host': self.timings.call / load.steps,
+    }
 
 
 class Simulated(NamedTuple):
@@ -124,7 +189,7 @@ def simulate(
   sizes: schedule.Sizes,
   draws: lengths_lib.Draws,
   prompt_tokens: int,
-  price: Price,
+  price: Price | Clocked,
 ) -> Simulated:
   """A batch of simulated lengths; see `run`."""
   return run(sizes, lengths_lib.draw(draws), prompt_tokens, price)
@@ -134,7 +199,7 @@ def run(
   sizes: schedule.Sizes,
   lengths_PG: np.ndarray,
   prompt_tokens: int | np.ndarray,
-  price: Price,
+  price: Price | Clocked,
 ) -> Simulated:
   """A batch of these lengths, requested as `run.collect` does without a ledger.
 
@@ -170,16 +235,21 @@ class _Calls:
 
   held: the rollout of each slot, or None.
   left_B, context_B: tokens that it still draws, and tokens in its cache.
+  hole_B: positions of its last prompt page that hold nothing.
   """
 
   def __init__(
-    self, sizes: schedule.Sizes, lengths_PG: np.ndarray, price: Price
+    self,
+    sizes: schedule.Sizes,
+    lengths_PG: np.ndarray,
+    price: Price | Clocked,
   ):
     self.sizes, self.price = sizes, price
     self.length = lengths_PG.tolist()
     self.held: list[schedule.Live | None] = [None] * sizes.slots
     self.left_B = np.zeros(sizes.slots, np.int64)
     self.context_B = np.zeros(sizes.slots, np.int64)
+    self.hole_B = np.zeros(sizes.slots, np.int64)
     self.parts = dict.fromkeys(CAUSES, 0.0)
     self.seconds = self.tail = self.idle = 0.0
     self.uneven = self.reread = self.busiest = 0.0
@@ -197,11 +267,13 @@ class _Calls:
         if live is self.held[b]:
           continue
         self.held[b] = live
-        self.left_B[b] = self.context_B[b] = 0
+        self.left_B[b] = self.context_B[b] = self.hole_B[b] = 0
         if live is not None:
           row = self.length[int(live.request.prompt.id)]
           self.left_B[b] = min(row[live.request.index], live.request.limit)
-          self.context_B[b] = len(live.prefix.tokens)
+          prompt = len(live.prefix.tokens)
+          self.context_B[b] = prompt
+          self.hole_B[b] = len(live.prefix.pages) * self.sizes.page - prompt
 
   def next(self, plan: schedule.Schedule) -> tuple[int, list[int], list[int]]:
     """(steps, tokens of each slot, state of each slot) of the next call."""
@@ -220,25 +292,21 @@ class _Calls:
 
   def _pay(self, steps: int, tokens: int, live_B: np.ndarray) -> None:
     """The seconds of a call, in which contexts grow by a token each step."""
-    p, s = self.price, self.sizes
-    by_shard = lambda x_B: x_B.reshape(s.shards, -1).sum(1)
-    rows_S = by_shard(live_B)
-    context_S = by_shard(np.where(live_B, self.context_B + steps / 2, 0.0))
-    token = traffic.token_bytes(p.shape, p.kv_bytes, p.tensor)
-    kv_S = context_S * token / p.rates.bandwidth
-    slots = s.slots // s.shards
-    weights_S, products_S = p.weights(rows_S, slots)
-    # Slots without a rollout are sampled too.
-    sampled = traffic.sampler_bytes(p.shape, slots, p.tensor)
-    slowest = int((kv_S + weights_S + products_S).argmax())
-    step = {
-      'weights': float(weights_S[slowest]),
-      'kv': float(kv_S[slowest]),
-      'products': float(products_S[slowest]),
-      'sampler': sampled / p.rates.bandwidth,
-      'network': p.sums,
-      'host': p.host / steps,
-    }
+    s = self.sizes
+    by_shard = lambda x_B: x_B.reshape(s.shards, -1)
+    load = Load(
+      rows_S=by_shard(live_B).sum(1),
+      context_S=by_shard(np.where(live_B, self.context_B + steps / 2, 0.0)).sum(
+        1
+      ),
+      longest_S=by_shard(np.where(live_B, self.context_B + self.hole_B, 0)).max(
+        1
+      ),
+      slots=s.slots // s.shards,
+      steps=steps,
+    )
+    kv_S = self.price.kv(load)
+    step = self.price.step(load, kv_S)
     seconds = steps * sum(step.values())
     for cause, each in step.items():
       self.parts[cause] += steps * each

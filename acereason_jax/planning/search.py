@@ -76,8 +76,9 @@ def search(
 ) -> tuple[Found, ...]:
   """Proposals for a run, by the hours that they take, the fewest first.
 
-  The config as it is, or with the change that makes it fit, is among them, by
-  no or by those fields. () if nothing fits on these machines.
+  `known` are lengths of an earlier run (`timing.timed`). The config as it is,
+  or with the change that makes it fit, is among them, by no or by those fields.
+  () if nothing fits on these machines.
 
   Raises: see `plans.plan`.
   """
@@ -96,13 +97,12 @@ def search(
     timing.timed(s.work, hardware, assumed, known).step_seconds
   )
   setups = sorted(
-    _setups(config, hardware, assumed, slowest.work, start, known),
-    key=seconds,
+    _setups(config, hardware, assumed, slowest.work, start), key=seconds
   )
   for other, most in ((False, _OWN), (True, _OTHER)):
     chosen = _distinct(s for s in setups if bool(s.rollout_mesh) == other)
     new = (s for s in chosen if s.rollout_mesh or s.fields != dict(start))
-    whole = (_planned(config, hardware, assumed, s, known) for s in new)
+    whole = (_planned(config, hardware, assumed, known, s) for s in new)
     found += itertools.islice(filter(None, whole), most)
   return tuple(sorted(found, key=lambda f: f.hours))
 
@@ -121,8 +121,8 @@ def _planned(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  setup: _Setup,
   known: timing.Known,
+  setup: _Setup,
 ) -> Found | None:
   """The proposal of a setup; None if not all stages fit."""
   changed = fitting.with_values(config, setup.fields)
@@ -146,7 +146,6 @@ def _setups(
   assumed: Assumed,
   work: Work,
   start: Mapping[str, Any],
-  known: timing.Known,
 ) -> Iterator[_Setup]:
   """Choices that may fit, with the work of a stage under each."""
   network = serve.read_model_sizes(config.model).network
@@ -170,7 +169,6 @@ def _setups(
     ),
     hardware,
     assumed,
-    known,
   )
   c = configs[work.name]
   for (own, changed), t in itertools.product(updates, tensors):
@@ -218,12 +216,11 @@ def _fastest(
   updates: Iterable[tuple['_Update', Work]],
   hardware: machines.Hardware,
   assumed: Assumed,
-  known: timing.Known,
 ) -> list[tuple['_Update', Work]]:
   """The fastest update of each tensor axis."""
   best = {}
   for u, work in updates:
-    seconds = timing.timed(work, hardware, assumed, known).phases['update']
+    seconds = timing.timed(work, hardware, assumed).phases['update']
     tensor = u.mesh['tensor']
     if tensor not in best or seconds < best[tensor][0]:
       best[tensor] = seconds, u, work

@@ -261,18 +261,23 @@ def change(stage: _Stage) -> str:
 
 
 def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
-  """Sizes outside the devices, and the assumptions."""
+  """The meshes, sizes outside the devices, and the assumptions."""
+  meshes: dict[str, list[str]] = {}
+  for n, stage in _timed(plan):
+    meshes.setdefault(_mesh(stage), []).append(n)
+  for mesh, names in meshes.items():
+    yield f'{", ".join(names)}: {mesh}'
   sizes = []
   for field, what in _SIZES.items():
     if found := [s[field] for s in plan['stages'] if s[field]]:
       sizes.append(f'{what} {_size(max(found))}')
   if sizes:
     yield f'At most, {", ".join(sizes)}.'
-  if plan.get('questions'):
-    yield f'Questions: {"; ".join(plan["questions"])}.'
-  if plan.get('ledger'):
-    yield f'Lengths, where a stage is in it: {plan["ledger"]}.'
+  if counts := [*dict.fromkeys(plan.get('questions', ()))]:
+    yield f'Questions: {"; ".join(counts)}.'
   yield f'Assumed, each a flag: {assumptions(plan["assumed"])}.'
+  if plan.get('lengths'):
+    yield f'Lengths of responses: from {plan["lengths"]}, where it has them.'
   if plan['fits']:
     total = plan['hours']
     end = '' if total is None else f': {hours(total)} hours'
@@ -280,6 +285,16 @@ def _ends(plan: Mapping[str, Any]) -> Iterator[str]:
   else:
     bad = [stage['name'] for stage in plan['stages'] if not stage['fits']]
     yield f'It does not fit: {", ".join(bad)}.'
+
+
+def _mesh(stage: _Stage) -> str:
+  """'mesh fsdp=16 tensor=4', and that of rollouts where it is another."""
+  told = lambda mesh: (
+    ' '.join(f'{axis}={n}' for axis, n in mesh.items() if n > 1)
+    or 'of one device'
+  )
+  mesh, own = told(stage['mesh']), told(stage['rollout_mesh'])
+  return f'mesh {mesh}' + (f'; of rollouts {own}' if own != mesh else '')
 
 
 def _size(value: float) -> str:

@@ -24,13 +24,14 @@ Known = Mapping[int, tuple[tuple[int, ...], ...]]
 class _On(NamedTuple):
   """What everything is simulated with.
 
-  work, hardware, assumed, known: see `timed`.
+  work, hardware, assumed, known, measured: see `timed`.
   """
 
   work: values.Work
   hardware: machines.Hardware
   assumed: values.Assumed
   known: Known
+  measured: values.Measured | None
 
 
 class _Asked(NamedTuple):
@@ -53,20 +54,27 @@ def timed(
   hardware: machines.Hardware,
   assumed: values.Assumed,
   known: Known = types.EMPTY,
+  measured: values.Measured | None = None,
 ) -> values.Timed:
   """The time of a stage on machines.
 
   `known` holds lengths by the limit of a response; others are assumed. A batch
-  stands for all of the stage: nothing learns, and lengths stay.
+  stands for all of the stage: nothing learns, and lengths stay. Seconds of
+  programs that were `measured` take the place of those from a machine's rates.
 
   Raises:
     ValueError: one line: the machine's rates are not known, or a mean length is
       impossible.
   """
-  on = _On(work, hardware, assumed, known)
+  on = _On(work, hardware, assumed, known, measured)
   batch = _ask(on, work.sizes, work.prompts, _groups(work), work.judges)
-  updated = updates.update(work, batch.simulated.lengths, hardware, assumed)
-  reshard = updates.reshard_seconds(work, hardware, assumed)
+  updated = updates.update(
+    work, batch.simulated.lengths, hardware, assumed, measured
+  )
+  if measured is None:
+    reshard = updates.reshard_seconds(work, hardware, assumed)
+  else:
+    reshard = measured.rollout_params
   decoded = batch.simulated.decoded
   apart = decoded.parts['prefill'] + decoded.parts['host']
   phases = {
@@ -104,21 +112,41 @@ def _ask(
   judged: Sequence[values.Judged],
 ) -> _Asked:
   """Simulates `groups` rollouts of each of so many prompts."""
-  limit, a = sizes.max_tokens, on.assumed
-  draws = lengths.Draws(
-    prompts=prompts,
-    groups=groups,
-    limit=limit,
-    mean=lengths.mean_of(limit, a),
-    spread=a.spread,
-    seed=a.seed,
-    known=on.known.get(limit, ()),
-  )
-  price = rollouts.price(on.work, sizes, on.hardware, a)
+  a = on.assumed
+  draws = lengths_of(sizes.max_tokens, prompts, groups, a, on.known)
+  price = _price(on, sizes)
   simulated = rollouts.simulate(sizes, draws, round(a.prompt_tokens), price)
   hosts = on.hardware.processes
   wait = judges.wait_seconds(simulated.ends, groups, judged, hosts, prompts)
   return _Asked(simulated, wait)
+
+
+def lengths_of(
+  limit: int,
+  prompts: int,
+  groups: int,
+  assumed: values.Assumed,
+  known: Known = types.EMPTY,
+) -> lengths.Draws:
+  """The lengths of a simulated batch whose responses have a limit."""
+  return lengths.Draws(
+    prompts=prompts,
+    groups=groups,
+    limit=limit,
+    mean=lengths.mean_of(limit, assumed),
+    spread=assumed.spread,
+    seed=assumed.seed,
+    known=known.get(limit, ()),
+  )
+
+
+def _price(on: _On, sizes: schedule.Sizes) -> rollouts.Price | rollouts.Clocked:
+  """The price of an engine's calls."""
+  if on.measured is None:
+    return rollouts.price(on.work, sizes, on.hardware, on.assumed)
+  of_rollouts = sizes == on.work.sizes
+  found = on.measured.rollouts if of_rollouts else on.measured.heldout
+  return rollouts.Clocked(found)
 
 
 def _checkpoint(on: _On, others: float) -> float:
@@ -221,7 +249,7 @@ def _wastes(
     values.Waste(
       simulated.reread * (1 - slots),
       'weights are read for few rollouts',
-      f'engine.slots={work.sizes.slots} of {count} rollouts: more',
+      f'more engine.slots (now {work.sizes.slots} for {count} rollouts)',
     ),
     values.Waste(
       simulated.uneven,

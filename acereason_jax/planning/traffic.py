@@ -74,15 +74,25 @@ def rates(kind: machines.Kind, assumed: values.Assumed) -> Rates:
   Raises:
     ValueError: nothing is known of the kind.
   """
-  share = SHARES.get(kind.name, Share(1.0, 1.0, 'as given'))
-  bandwidth = assumed.bandwidth or 1 / share.roofline
-  products = assumed.products or share.products
+  assumed = of_kind(kind, assumed)
   if not kind.bandwidth or not kind.flops:
     raise ValueError(
       f'--hardware={kind.name}: its bandwidth and peak are not known; expected '
-      'an accelerator, or a kind with measured rates'
+      'TPUs or GPUs, such as v5p:4x4x4 or h100:8*4, or --calibrate to measure '
+      'this machine'
     )
-  return Rates(kind.bandwidth * bandwidth, kind.flops * products)
+  return Rates(
+    kind.bandwidth * assumed.bandwidth, kind.flops * assumed.products
+  )
+
+
+def of_kind(kind: machines.Kind, assumed: values.Assumed) -> values.Assumed:
+  """`assumed` with the shares of SHARES where it has 0."""
+  share = SHARES.get(kind.name, Share(1.0, 1.0, 'as given'))
+  return assumed._replace(
+    bandwidth=assumed.bandwidth or 1 / share.roofline,
+    products=assumed.products or share.products,
+  )
 
 
 def touched(experts: int, picked: int, tokens: float) -> float:

@@ -127,10 +127,35 @@ def update(
   lengths_PG: np.ndarray,
   hardware: machines.Hardware,
   assumed: values.Assumed,
+  measured: values.Measured | None = None,
 ) -> Updated:
-  """The time of the updates on a batch of these lengths."""
+  """The time of the updates on a batch of these lengths.
+
+  The seconds of programs are those `measured`, or follow from the rates of the
+  machine.
+  """
   prompt = min(round(assumed.prompt_tokens), work.sizes.window)
   packed = pack(work, lengths_PG, prompt, assumed.kept)
+  if measured is None:
+    peak = hardware.kind.flops * hardware.devices
+    seconds, products, waiting = _by_rates(work, packed, hardware, assumed)
+  else:
+    peak, waiting = measured.peak, 0.0
+    each = measured.add + work.scored * measured.score
+    products = sum(packed.microbatches) * each
+    seconds = products + len(packed.microbatches) * measured.apply
+  useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
+  mfu = useful / (seconds * peak)
+  return Updated(seconds, products, waiting, mfu, packed)
+
+
+def _by_rates(
+  work: values.Work,
+  packed: Packed,
+  hardware: machines.Hardware,
+  assumed: values.Assumed,
+) -> tuple[float, float, float]:
+  """Seconds of all updates, of their products, and of waiting (`Updated`)."""
   rates = traffic.rates(hardware.kind, assumed)
   network = microbatch_network(work, hardware, assumed)
   share = traffic.shards(work.mesh, 'tensor', 'sequence')
@@ -147,10 +172,7 @@ def update(
   applied = traffic.apply_bytes(work) / rates.bandwidth
   applied += traffic.offload_seconds(work)
   seconds = computing + waiting + len(packed.microbatches) * applied
-  useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
-  peak = hardware.kind.flops * hardware.devices
-  mfu = useful / (seconds * peak)
-  return Updated(seconds, computing, waiting, mfu, packed)
+  return seconds, computing, waiting
 
 
 class Network(NamedTuple):

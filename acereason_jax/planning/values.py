@@ -248,6 +248,44 @@ class Timed(NamedTuple):
     return generation / (generation + self.phases['update'])
 
 
+class Timings(NamedTuple):
+  """Seconds of an engine's programs, measured on the machine that is here.
+
+  call: of a call of decode beside its steps, with what the host does for it.
+  step: of a decode step that reads nothing of the cache.
+  token: of a decode step, for each position of the cache that it reads.
+  prefill: of a prefill call.
+  width: positions of the cache that a block of the kernel takes. All rows go
+    through the blocks of the longest one. 0: each row reads only its own.
+  """
+
+  call: float
+  step: float
+  token: float
+  prefill: float
+  width: int = 0
+
+
+class Measured(NamedTuple):
+  """Seconds of a stage's programs, measured on the machine that is here.
+
+  rollouts, heldout: of the engines.
+  rollout_params: of the weights of rollouts, from those of the state.
+  add: of a microbatch.
+  score: of a pass that only scores one; 0 if the stage has none.
+  apply: of the optimizer, once for each update, with zeros for the gradients.
+  peak: FLOPs per second of the best product, of all devices.
+  """
+
+  rollouts: Timings
+  heldout: Timings
+  rollout_params: float
+  add: float
+  score: float
+  apply: float
+  peak: float
+
+
 class Assumed(NamedTuple):
   """What a plan assumes; each is a flag of the command.
 

@@ -53,11 +53,25 @@ def works(
 def counted(
   config: ml_collections.ConfigDict, assumed: Assumed
 ) -> dict[tuple[str, str], questions.Count]:
-  """The numbers of questions, by domain and source ('train_data', ..)."""
-  return {
-    (name, source): questions.count(own[source].to_dict(), assumed.questions)
+  """The numbers of questions, by domain and source ('train_data', ..).
+
+  Raises:
+    ValueError: `assumed` has the number of a path that no source has.
+  """
+  sources = {
+    (name, source): own[source].to_dict()
     for name, own in stages_lib.domains(config).items()
     for source in (TRAIN, HELDOUT)
+  }
+  known = set().union(*(questions.paths(s) for s in sources.values()))
+  if unknown := sorted({*assumed.questions} - known):
+    raise ValueError(
+      f'--questions: no source of the config has the path {unknown[0]!r}; '
+      f'expected one of {", ".join(sorted(known)) or "none: no source has one"}'
+    )
+  return {
+    key: questions.count(source, assumed.questions)
+    for key, source in sources.items()
   }
 
 

@@ -130,6 +130,15 @@ def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return x.astype(dtype)
 
 
+def staged_bytes(
+  sizes: schedule.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
+) -> int:
+  """Bytes of a device that the tokens of a chunk take before they get pages."""
+  cache = make_cache(model, mesh)
+  shape = cache.sharding.shard_shape(cache.shape(sizes.slots, sizes.chunk))
+  return math.prod(shape) * jnp.dtype(dtype).itemsize
+
+
 def fit_pages(
   sizes: schedule.Sizes,
   model: base.Model,

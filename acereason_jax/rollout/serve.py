@@ -265,6 +265,7 @@ def fit_sizes(
   sizes: schedule.Sizes,
   model: base.Model,
   mesh: Mesh,
+  dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
   reserved: int,
   memory: int,
@@ -272,11 +273,13 @@ def fit_sizes(
   """The sizes with `pages` per shard that fit into a device's memory.
 
   In the input `pages` are of all shards, and 0 means as many as are useful or
-  fit. `reserved` bytes of each device's `memory` stay free.
+  fit. `reserved` bytes of each device's `memory` stay free, and room for the
+  tokens of a chunk in `dtype`, that of compute.
 
   Raises:
     ValueError: sizes that do not fit each other, the model or the memory.
   """
+  reserved += cache_lib.staged_bytes(sizes, model, mesh, dtype)
   sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved, memory)
   schedule.check(sizes)
   return sizes
@@ -330,7 +333,7 @@ def serve(
     model,
     mesh,
     files.tokenizer,
-    sizes=fit_sizes(sizes, model, mesh, kv_dtype, reserved, memory),
+    sizes=fit_sizes(sizes, model, mesh, dtype, kv_dtype, reserved, memory),
     sampling=sampling,
     ending=ending,
     kv_dtype=kv_dtype,

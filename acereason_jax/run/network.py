@@ -230,7 +230,13 @@ def build_engine(
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   try:
     sizes = serve.fit_sizes(
-      sizes, network.model, network.mesh, kv_dtype, reserved, network.memory
+      sizes,
+      network.model,
+      network.mesh,
+      jnp.dtype(c.dtype),
+      kv_dtype,
+      reserved,
+      network.memory,
     )
   except ValueError as e:
     raise ValueError(f'config.engine: {e}') from e
