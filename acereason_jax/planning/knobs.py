@@ -112,27 +112,26 @@ def _promising(
     if DTYPE in fields:
       own |= dict(itemsize=2, kv_itemsize=2)
     changed = [reckon.moved(s._replace(**own), mesh) for s in stages]
-    if SLOTS in chosen and not _crowded(config, model, changed, hardware):
-      continue
+    if SLOTS in chosen:
+      most = _most_slots(model, changed, hardware)
+      # Draws with top-p take more than is reckoned, so half of what fits may be
+      # too many.
+      if config.engine.slots <= most / 2 or chosen[SLOTS] > most:
+        continue
     if all(reckon.may_fit(model, s, hardware.kind.room) for s in changed):
       yield fields
 
 
-def _crowded(
-  config: ml_collections.ConfigDict,
+def _most_slots(
   model: reckon.Model,
   stages: Sequence[reckon.Stage],
   hardware: machines.Hardware,
-) -> bool:
-  """Whether the config's slots may be too many for any stage.
-
-  Draws with top-p take more than is reckoned, so half of what fits may be.
-  """
-  most = min(
+) -> float:
+  """Slots, of all devices, whose chunks fit in every stage."""
+  return min(
     reckon.slots_of_chunks(model, s, hardware.kind.room) * s.groups
     for s in stages
   )
-  return config.engine.slots > most / 2
 
 
 def _hardest(config: ml_collections.ConfigDict) -> str:
@@ -165,7 +164,10 @@ def combinations(
   sequences = [{SEQUENCE: n} for n in others(c.mesh.sequence, (1, 2, 4, 8))]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
-    [{SLOTS: c.engine.slots >> n} for n in (1, 2, 3) if c.engine.slots >> n],
+    [
+      {SLOTS: c.engine.slots >> n}
+      for n in range(1, c.engine.slots.bit_length())
+    ],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
     tensors,
