@@ -148,12 +148,11 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
   def made(
     config: ml_collections.ConfigDict, hardware: machines.Hardware
   ) -> dict[str, Any]:
-    own = args.rollout_mesh if hardware == args.hardware else None
     found = plans.plan(
       config,
       hardware,
       args.assumed,
-      rollout_mesh=own,
+      rollout_mesh=args.rollout_mesh,
       known=known,
       measured=measured,
     )
@@ -181,6 +180,9 @@ def compile_all(
   """
   for stage in plan['stages']:
     stage['compiled'] = []
+    if stage['refused']:
+      yield f'{stage["name"]}: not compiled, as it cannot be built'
+      continue
     for program in compiled.compiled(args.config, args.hardware, stage['name']):
       stage['compiled'].append(compiled_table.record(program))
       terminal.say(
@@ -199,7 +201,7 @@ def about(args: types.SimpleNamespace) -> dict[str, Any]:
   return dict(
     config=from_flags.name(args.path),
     digest=hashlib.sha256(text.encode()).hexdigest()[:16],
-    model=args.model or args.config.model,
+    model=args.config.model,
     lengths=args.lengths or '',
     questions=[
       count.how for count in works.counted(args.config, args.assumed).values()

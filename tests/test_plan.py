@@ -128,7 +128,10 @@ def test_what_cannot_be_built_has_no_time():
   assert found['stages'][1].keys() >= STAGE_KEYS
   assert found['stages'][1]['hours'] is None
   text = '\n'.join(table.told(found))
-  assert 'slots=5: no' in text and 'no change is known' in text
+  # More devices would not help: the words say themselves what to change.
+  assert 'slots=5: no' in text and 'no change is known' not in text
+  large = made(hand(phases=FULL))
+  assert 'no change is known' in ' '.join(table.told(large))
 
 
 def with_knob():
@@ -384,9 +387,17 @@ BAD = {
   "'8192:0': expected": (SEVEN, V5P, '--mean_tokens=8192:0'),
   'is not below it': (SEVEN, V5P, '--mean_tokens=8192:9000'),
   "'code.jsonl': expected PATH:NUMBER": (SEVEN, V5P, '--questions=code.jsonl'),
-  '--kept=0: expected more than 0': (SEVEN, V5P, '--kept=0'),
+  '--kept=0: expected at least 0.001': (SEVEN, V5P, '--kept=0'),
+  '--bandwidth=1e-300: expected 0, or at least 0.001': (
+    *(SEVEN, V5P, '--bandwidth=1e-300'),
+  ),
+  # Sums of these are no numbers of JSON.
+  'host_seconds': (SEVEN, V5P, '--host_seconds=1e308'),
+  'hop_seconds': (SEVEN, V5P, '--hop_seconds=1e308'),
+  'checkpoint_bandwidth': (SEVEN, V5P, '--checkpoint_bandwidth=1e-320'),
   'links': (SEVEN, V5P, '--links=1.5'),
-  'expected a number': (SEVEN, V5P, '--price=inf'),
+  'expected a number': (SEVEN, V5P, '--spread=inf'),
+  'price': (SEVEN, V5P, '--price=inf'),
   'Did you mean: hardware': (SEVEN, '--hardwar=v5p:4x4x4'),
   'no such field': (SEVEN, V5P, '--config.speed=1'),
   'No such file': ('--config=none.py', V5P),
@@ -569,6 +580,17 @@ def test_compiled_programs_are_told_and_decide(call, monkeypatch):
   call.count = 2
   status, said = call(*quick, '--compile', '--json=p.json')
   assert status == 1 and 'add: does not compile: RESOURCE_EXHAUSTED' in said
+  assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
+
+
+def test_what_cannot_be_built_is_not_compiled(call, monkeypatch):
+  """The plan is written all the same."""
+  monkeypatch.setattr(plan.compiled, 'compiled', None)
+  quick = f'--config={ROOT}/configs/quickstart.py', '--hardware=v5e:2x2'
+  status, said = call(
+    *quick, '--config.mesh.tensor=2', '--compile', '--json=p.json'
+  )
+  assert status == 1 and 'not compiled, as it cannot be built' in said
   assert json.loads(pathlib.Path('p.json').read_text())['fits'] is False
 
 

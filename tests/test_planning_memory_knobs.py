@@ -131,6 +131,15 @@ def test_a_mesh_that_does_not_cover_the_devices():
   assert remedy(c, 'v5p:4x4x4').fields == {'config.mesh.fsdp': -1}
 
 
+@pytest.mark.parametrize('axis', ['tensor', 'sequence'])
+def test_an_axis_that_the_heads_do_not_allow(axis):
+  """28 heads do not divide by 8; 4 is the nearest that they and 64 allow."""
+  c = config(**{f'mesh.{axis}': 8})
+  c = fitting.with_values(c, {'config.stages': c.stages[:1]})
+  assert fit(c, 'v5p:4x4x4')[0].refused
+  assert remedy(c, 'v5p:4x4x4').fields == {f'config.mesh.{axis}': 4}
+
+
 def test_tensor_sizes_divide_heads_and_devices():
   """28 query and 4 kv heads: 7 and 14 neither divide 4 nor are multiples."""
   assert knobs.tensor_sizes(28, 4, 256) == [1, 2, 4]
@@ -192,6 +201,9 @@ def test_fewer_slots_where_their_chunks_do_not_fit():
   (found,) = fit(c, 'h100:1')
   chunk = found.phases[1].parts['tokens of a chunk']
   assert chunk == 4096 * 28 * 2 * 2 * 128 * 128 * 2
-  assert 'sample' in [p.name for p in found.phases if not p.fits]
-  # 1,024 would do for rollouts; draws with top-p sort their logits.
-  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 512}
+  # Pages leave room for them. The sorted logits of top-p, 17 GB, do not fit.
+  assert [p.name for p in found.phases if not p.fits] == ['heldout']
+  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 1024}
+  # A slip of the pen is no reason for larger machines.
+  many = fitting.with_values(c, {'config.engine.slots': 4096 << 8})
+  assert remedy(many, 'h100:1').fields == {'config.engine.slots': 1024}

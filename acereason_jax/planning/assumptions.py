@@ -36,9 +36,24 @@ _EXPECTED = {
   'questions': 'PATH:NUMBER, such as code.jsonl:8520',
 }
 _NUMBER = r'[1-9][0-9]{0,11}(\.[0-9]+)?'
-_SHARES = 'kept', 'bandwidth', 'products', 'links', 'known'
-# What a division needs.
-_ABOVE_0 = 'kept', 'links', 'checkpoint_bandwidth'
+# Most of each; what is larger is a slip, and sums of it would be no numbers.
+_DAY = 86400.0
+_MOST = {
+  **dict.fromkeys(('kept', 'bandwidth', 'products', 'links', 'known'), 1.0),
+  **dict.fromkeys(('host_seconds', 'math_seconds', 'code_seconds'), _DAY),
+  'hop_seconds': 1.0,
+  'checkpoint_bandwidth': 1e15,
+  'price': 1e6,
+}
+# Least of what is divided by; the first two may also be 0.
+_LEAST = {
+  'bandwidth': 1e-3,
+  'products': 1e-3,
+  'kept': 1e-3,
+  'links': 1e-3,
+  'checkpoint_bandwidth': 1e3,
+}
+_OR_0 = 'bandwidth', 'products'
 
 
 def define(flags: command_line.Flags) -> None:
@@ -50,16 +65,20 @@ def define(flags: command_line.Flags) -> None:
     elif isinstance(default, int):
       flags.integer(name, default, about, lower_bound=0)
     else:
-      most = 1.0 if name in _SHARES else None
+      most = _MOST.get(name)
       flags.number(name, default, about, lower_bound=0.0, upper_bound=most)
 
 
 def read(args: types.SimpleNamespace) -> values.Assumed:
   """What the flags say that the plan assumes. Raises ValueError, one line."""
   fields = {name: getattr(args, name) for name in values.Assumed._fields}
-  for name in _ABOVE_0:
-    if not fields[name]:
-      raise ValueError(f'--{name}=0: expected more than 0')
+  for name, least in _LEAST.items():
+    value = fields[name]
+    if value < least and (value or name not in _OR_0):
+      other = '0, or ' if name in _OR_0 else ''
+      raise ValueError(
+        f'--{name}={value:g}: expected {other}at least {least:g}'
+      )
   defaults = values.Assumed()
   means = {
     int(most): mean for most, mean in _pairs('mean_tokens', args).items()

@@ -112,27 +112,26 @@ def _promising(
     if DTYPE in fields:
       own |= dict(itemsize=2, kv_itemsize=2)
     changed = [reckon.moved(s._replace(**own), mesh) for s in stages]
-    if SLOTS in chosen and not _crowded(config, model, changed, hardware):
-      continue
+    if SLOTS in chosen:
+      most = _most_slots(model, changed, hardware)
+      # Draws with top-p take more than is reckoned, so half of what fits may be
+      # too many.
+      if config.engine.slots <= most / 2 or chosen[SLOTS] > most:
+        continue
     if all(reckon.may_fit(model, s, hardware.kind.room) for s in changed):
       yield fields
 
 
-def _crowded(
-  config: ml_collections.ConfigDict,
+def _most_slots(
   model: reckon.Model,
   stages: Sequence[reckon.Stage],
   hardware: machines.Hardware,
-) -> bool:
-  """Whether the config's slots may be too many for any stage.
-
-  Draws with top-p take more than is reckoned, so half of what fits may be.
-  """
-  most = min(
+) -> float:
+  """Slots, of all devices, whose chunks fit in every stage."""
+  return min(
     reckon.slots_of_chunks(model, s, hardware.kind.room) * s.groups
     for s in stages
   )
-  return config.engine.slots > most / 2
 
 
 def _hardest(config: ml_collections.ConfigDict) -> str:
@@ -152,20 +151,23 @@ def combinations(
 
   `sizes` are the heads of the model (`models.families.Network.config`).
   """
-  c, count = config, hardware.devices
-  tensors = [
-    {TENSOR: n}
-    for n in tensor_sizes(sizes.heads, sizes.kv_heads, count)
-    if n > c.mesh.tensor
-  ]
-  sequences = [
-    {SEQUENCE: n}
-    for n in (2, 4, 8)
-    if n > c.mesh.sequence and not count % (n * c.mesh.tensor)
-  ]
+  c = config
+  allowed = tensor_sizes(sizes.heads, sizes.kv_heads, hardware.devices)
+  broken = c.mesh.tensor * c.mesh.sequence not in allowed
+
+  def others(now: int, known: Sequence[int]) -> list[int]:
+    """Larger sizes of an axis; smaller ones only if the heads forbid it."""
+    smaller = [n for n in reversed(known) if n < now] if broken else []
+    return smaller + [n for n in known if n > now]
+
+  tensors = [{TENSOR: n} for n in others(c.mesh.tensor, allowed)]
+  sequences = [{SEQUENCE: n} for n in others(c.mesh.sequence, (1, 2, 4, 8))]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
-    [{SLOTS: c.engine.slots >> n} for n in (1, 2, 3) if c.engine.slots >> n],
+    [
+      {SLOTS: c.engine.slots >> n}
+      for n in range(1, c.engine.slots.bit_length())
+    ],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
     tensors,
@@ -174,7 +176,6 @@ def combinations(
     [{VOCAB: _SMALL_CHUNK}] if c.microbatch.vocab_chunk > _SMALL_CHUNK else [],
     [{DTYPE: 'bfloat16'}] if c.dtype == 'float32' else [],
   ]
-  allowed = tensor_sizes(sizes.heads, sizes.kv_heads, count)
   for number in range(len(choices) + 1):
     for chosen in itertools.combinations(choices, number):
       for parts in itertools.product(*chosen):
@@ -260,9 +261,3 @@ def _larger(hardware: machines.Hardware) -> Iterator[machines.Hardware]:
     found = machines.hardware(f'{kind.name}:{text}')
     if hardware.devices < found.devices <= _MOST_DEVICES:
       yield found
-
-
-def told(knob: Knob) -> str:
-  """A knob as the flags of a command."""
-  values: Sequence[str] = [f'--{n}={v}' for n, v in knob.fields.items()]
-  return ' '.join(values)

@@ -17,15 +17,13 @@ def plan(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  model: str | None = None,
   rollout_mesh: Mapping[str, int] | None = None,
   known: timing.Known = types.EMPTY,
   measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plan of each stage of a config on machines that need not be there.
 
-  `model` takes the place of the config's: a folder with a config.json or a
-  known name. `rollout_mesh` are the sizes of another mesh for rollouts, `known`
+  `rollout_mesh` are the sizes of another mesh for rollouts, `known`
   lengths of an earlier run, `measured` seconds of programs by stage
   (`timing.timed`).
 
@@ -37,8 +35,6 @@ def plan(
     ValueError: one line; the config is not valid, its model not known, or what
       is assumed is impossible.
   """
-  if model is not None:
-    config = fitting.with_values(config, {'config.model': model})
   found = fitting.fit(config, hardware, assumed, rollout_mesh=rollout_mesh)
   knob = None
   if rollout_mesh is None and not all(fit.fits for fit in found):

@@ -72,7 +72,6 @@ def search(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  model: str | None = None,
   known: timing.Known = types.EMPTY,
 ) -> tuple[Found, ...]:
   """Proposals for a run, by the hours that they take, the fewest first.
@@ -83,8 +82,6 @@ def search(
 
   Raises: see `plans.plan`.
   """
-  if model is not None:
-    config = fitting.with_values(config, {'config.model': model})
   start: Mapping[str, Any] = {}
   planned = plans.plan(config, hardware, assumed, known=known)
   if not all(p.fits for p in planned):

@@ -201,7 +201,9 @@ def _notes(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f'{alike[0]["name"]}: {why(alike[0])}'
     if rest := ', '.join(stage['name'] for stage in alike[1:]):
       yield f'{rest}: likewise, with other numbers'
-  for alike in _grouped(bad, change):
+  # What no memory would help says itself what to change.
+  large = [stage for stage in bad if stage['knob'] or stage['memory']]
+  for alike in _grouped(large, change):
     yield f'{", ".join(stage["name"] for stage in alike)}: {remedy(alike)}'
   for n, stage in _timed(plan):
     for waste in stage['wastes'][:1]:

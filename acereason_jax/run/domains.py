@@ -4,11 +4,14 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
+
 from acereason_jax import types
 from acereason_jax.config import reader
+from acereason_jax.console import terminal
 from acereason_jax.data import references, sources
 from acereason_jax.models import tokens
-from acereason_jax.run import metrics, values
+from acereason_jax.run import values
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 
@@ -71,8 +74,9 @@ def read_prompts(
     starter=c.prompt.starter,
     max_tokens=c.prompt.window,
   )
-  if dropped:
-    metrics.say(
+  # Not `metrics.say`: that loads TensorBoard, which plans do not need.
+  if dropped and jax.process_index() == 0:
+    terminal.say(
       f'{name}: dropped {len(dropped)} of {len(rows)} prompts longer than '
       f'config.prompt.window={c.prompt.window} tokens: '
       f'{references.first_few(dropped)}'
