@@ -12,7 +12,8 @@ IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
-  r'|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
+  r'|<(?:svg|figure|picture|canvas|iframe|embed)\b|\\begin\{figure|\[attach\w*\b|\\(?:epsf\w*|psfig|epsfig'
+  r'|includesvg|pgfimage)\b|\[\[file:|\b[\w-]{1,80}\.(?:eps|tiff?)\b|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
   re.IGNORECASE,
 )
 _WHOLE_IMAGE = re.compile(
@@ -52,7 +53,8 @@ _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 # Cheap, and in every statement that the patterns below can match.
 _HINT = re.compile(
   r'show|figure|fig\.|diagram|pictu|draw|sketch|illustrat|image|photo|depict'
-  r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated',
+  r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated|shade'
+  r'|hatched|darken|marked|label|scale|\bsee',
   re.IGNORECASE,
 )
 _FIGURES = tuple(
@@ -125,6 +127,75 @@ _FIGURES = tuple(
     rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
   )
 )
+# A figure that is spoken of as known, and that nothing in the text makes known.
+_KNOWN = re.compile(
+  r'(?P<use>\b(?:in|on|from|of|within|to|see|use|using|study|consider|examine'
+  r'|observe|consult|read|at|with|inspect|given|by|per)'
+  r' )?\b(?P<the>the|this|that|these|those|our|following|given|attached|above'
+  r'|accompanying|adjoining|provided|enclosed) (?P<kind>[\w-]+ ){0,2}?(?:'
+  r'(?P<sure>figures?|diagrams?|sketch(?:es)?|histograms?|pictograms?'
+  r'|pictographs?|scatter ?plots?|box plots?|boxplots?|box-and-whisker plots?'
+  r'|dot plots?|line plots?|pie charts?|bar charts?|bar graphs?|line graphs?'
+  r'|circle graphs?|stem-and-leaf (?:plots?|displays?)|tally charts?'
+  r'|flow ?charts?|blueprint|schematic|screenshots?)'
+  r'|(?P<seen>pictures?|drawings?|illustrations?|images?|photos?|photographs?'
+  r'|graphs?|charts?|tables?|plots?|grids?|frequency tables?))\b',
+  re.IGNORECASE,
+)
+# It is told what it is: the figure formed by, the image of, the table that.
+_TOLD = re.compile(
+  r' ?(?:of|formed|form|obtained|enclosed|bounded|whose|having|consisting|made'
+  r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|has (?:an?|area'
+  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper'
+  r'|hang\w*|cost\w*|weigh\w*|sold|sells|skat\w+|rose|fell|out|for|tops?|and'
+  r'|\$?[0-9]|theory|with|resulting|created|produced|traced|swept|described'
+  r'|defined|generated|determined|cut|has been|had|being|y =|intersects?'
+  r'|crosses|passes|meets)\b'
+  r'|[-\u2019\']',
+  re.IGNORECASE,
+)
+_MADE = re.compile(
+  r'\b(?:solid|plane|geometric|geometrical|resulting|new|same|whole|entire'
+  r'|final|last|first|human|sales|key|single|double|stick|action|public|wooden'
+  r'|dining|kitchen|round|coffee|picnic|ping|pool|multiplication|periodic|truth'
+  r'|complete|directed|simple|connected|bipartite|original|new|reflected|mirror'
+  r'|painted|framed|times|Young|Ferrers|Hasse|lucky|raffle|exact|correct|total'
+  r'|largest|smallest|right|second|third) \Z',
+  re.IGNORECASE,
+)
+_MAKING = re.compile(
+  r'\b(?:draw|draws|drew|drawn|drawing|sketch|make|makes|made|complete|copy'
+  r'|paint|paints|painted|took|take|takes|set|hang|hung|hangs|buy|bought|sold'
+  r'|around|onto|under|build|builds|clear|create|construct|trace|form|forms'
+  r'|print|prints|frame|plot|bought|under|clean\w*|wip\w+|fill\w*) \Z',
+  re.IGNORECASE,
+)
+_USED = frozenset(
+  ('from', 'using', 'use', 'study', 'consider', 'examine', 'observe', 'consult',
+   'see', 'inspect', 'in', 'read', 'given', 'per')
+)
+_SHADED = re.compile(
+  r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
+  r'|darkened|cross-hatched) (?:\w+ )?(?:regions?|areas?|parts?|portions?'
+  r'|sections?|triangles?|squares?|sectors?|rectangles?|circles?|segments?'
+  r'|rings?|figures?|shapes?)\b',
+  re.IGNORECASE,
+)
+_IS_SHADED = re.compile(
+  r'\b(?:is|are|be|being|was|were|been|and|then|not) (?:\w+ )?(?:shaded|hatched'
+  r'|darkened)\b|\bshad(?:e|es|ing)\b|\b(?:an?|two|three|four|\d+|some|of which'
+  r'|each) (?:\w+ )?(?:shaded|unshaded|hatched|darkened)\b',
+  re.IGNORECASE,
+)
+_MARKED = re.compile(
+  r'\bthe (?:sides?|segments?|angles?|arcs?|lengths?|edges?|distances?|missing'
+  r' \w+|unknown \w+) (?:that is |which is )?(?:labell?ed|marked)(?: with| by'
+  r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
+  r'|\bnot (?:drawn |necessarily )?to (?:exact )?scale\b|\b(?:you|we|one) (?:can'
+  r' |may )?see (?:here|below|above|on the (?:right|left)|in the)\b'
+  r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
+  re.IGNORECASE,
+)
 # The table below is there if it is in words.
 _TABLE_WORDS = re.compile(
   r'\b(?:table|grid|chart|spreadsheet)s?\b', re.IGNORECASE
@@ -185,6 +256,36 @@ def reference_in_words(raw: str) -> str | None:
       if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
         continue
       return statements.shown(text, *match.span())
+  return _unknown(text, raw)
+
+
+def _unknown(text: str, raw: str) -> str | None:
+  """Words for a figure that the statement does not describe."""
+  for match in _KNOWN.finditer(text):
+    noun = match['sure'] or match['seen']
+    use = (match['use'] or '').strip().lower()
+    if match['seen'] and use not in _USED:
+      continue
+    before = text[: match.start()]
+    stem = re.compile(re.escape(noun[:5]), re.IGNORECASE)
+    if (
+      stem.search(before)
+      or _TOLD.match(text, match.end())
+      or _MADE.search(match[0][: -len(noun)])
+      or _MAKING.search(before[-20:] + (match['use'] or ''))
+      or _EXAMPLE.search(before[-80:])
+    ):
+      continue
+    if _TABLE_WORDS.search(noun) and _TABLE.search(raw):
+      continue
+    if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(noun):
+      continue
+    return statements.shown(text, *match.span())
+  match = _SHADED.search(text)
+  if match and not _IS_SHADED.search(text[: match.start()]):
+    return statements.shown(text, *match.span())
+  if match := _MARKED.search(text):
+    return statements.shown(text, *match.span())
   return None
 
 
