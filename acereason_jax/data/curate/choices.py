@@ -31,7 +31,8 @@ _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
 _OF_THE_ABOVE = re.compile(
-  r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
+  r'\b(?:all|none|both|neither|any) of (?:the|these) above ?(?:[.)?\n]|\Z)'
+  r'|[)\].:,;|\n] ?(?:or )?(?:all|none|neither) of (?:these|them)(?: ?[.)\n]|\Z)',
   re.IGNORECASE,
 )
 # A stem that its options complete.
@@ -42,6 +43,35 @@ _ASKING = re.compile(
 _LOST = re.compile(
   r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
   re.IGNORECASE,
+)
+# Choose the correct option; its options may be lost.
+_CHOOSE_ONE = re.compile(
+  r'\b(?:choose|select|pick|mark|tick|circle|identify|check|click)'
+  r'(?: on)? (?:the|one|only one|your) (?:\w+ )?'
+  r'(?:correct|right|best|most appropriate|appropriate|proper|suitable|true) '
+  r'(?:answers?|options?|choices?|alternatives?|letters?|responses?'
+  r'|statements?|one)\b'
+  r'|(?:\A|\n)(?:the )?(?:answer |possible )?(?:options|choices|alternatives)'
+  r'(?: are)? ?[:\n]|\b(?:choose|select|pick) (?:from|among|one of) (?:the )?'
+  r'(?:options|choices|alternatives|following (?:options|choices|answers))'
+  r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?[.:]',
+  re.IGNORECASE,
+)
+# Option 1: 10; choice B - 12.
+_NAMED = re.compile(
+  r'\b(?:option|choice|answer|alternative) ?\(?(?P<name>[1-9A-Fa-f])\)?'
+  r' ?(?:[:.)=\u2013\u2014-]|\n)',
+  re.IGNORECASE,
+)
+# A 5 B 6 C 7 D 8, or A - 5, B - 6, C - 7.
+_BARE = re.compile(
+  r'[?:)_. \n](?: ?\n)? ?A\b ?[-\u2013\u2014=]? (?P<one>[^A-Z\n.?!]{1,30}?)[ ,;\n]{1,2}B\b'
+  r' ?[-\u2013\u2014=]? [^A-Z\n.?!]{1,30}?[ ,;\n]{1,2}C\b ?[-\u2013\u2014=]? '
+  r'[^A-Z\n?!]{1,30}(?:\Z|[ ,;\n]{1,2}D\b(?P<tail>[^\n?]{0,80}\Z))'
+)
+# 1) 20 2) 21 3) 22.
+_NUMBERED = re.compile(
+  r'(?:\A|\n|[ ?:])\(?(?P<digit>[1-6])\)[.:]? ?(?P<text>[^()?\n]{1,60})'
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
@@ -61,8 +91,53 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
-  if match := _OF_THE_ABOVE.search(text) or _LOST.search(text):
+  for pattern in (_OF_THE_ABOVE, _LOST, _CHOOSE_ONE):
+    if match := pattern.search(text):
+      return {'matched': statements.shown(text, *match.span())}
+  if match := _named(text) or _bare(text) or _numbered(text):
     return {'matched': statements.shown(text, *match.span())}
+  return None
+
+
+def _named(text: str) -> re.Match | None:
+  """Option 1, option 2 in order, with no question after them."""
+  found = list(_NAMED.finditer(text))
+  names = ''.join(m['name'] for m in found).upper()
+  if len(names) > 1 and names in (
+    '123456789'[: len(names)],
+    'ABCDEF'[: len(names)],
+  ):
+    tail = statements.sentences(text[found[-1].end() :])[1:]
+    if not any(statements.asks(f'\n{s}') for s in tail):
+      return found[0]
+  return None
+
+
+def _bare(text: str) -> re.Match | None:
+  """Letters without a mark behind a stem that asks."""
+  match = _BARE.search(text)
+  if match and (
+    statements.asks(f'\n{text[: match.start() + 1]}')
+    or _ASKING.search(text[: match.start()])
+    or text[match.start()] == ':'
+  ):
+    return match
+  return None
+
+
+def _numbered(text: str) -> re.Match | None:
+  """Numbers as the labels of short options, of which one is to be chosen."""
+  found = list(_NUMBERED.finditer(text))
+  digits = ''.join(m['digit'] for m in found)
+  if len(digits) < 3 or not '123456'.startswith(digits):
+    return None
+  stem, tail = text[: found[0].start() + 1], text[found[-1].end() :]
+  if any(statements.asks(f'\n{m["text"].strip()}') for m in found):
+    return None
+  if re.search(r'\bhow many|\bconditions?\b', stem, re.IGNORECASE):
+    return None
+  if _CHOOSE.search(stem) or _CHOOSE.search(tail):
+    return found[0]
   return None
 
 

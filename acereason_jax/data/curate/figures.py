@@ -54,7 +54,8 @@ _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 _HINT = re.compile(
   r'show|figure|fig\.|diagram|pictu|draw|sketch|illustrat|image|photo|depict'
   r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated|shade'
-  r'|hatched|darken|marked|label|scale|\bsee',
+  r'|hatched|darken|marked|label|scale|\bsee|histogram|pictogra|blueprint'
+  r'|schematic',
   re.IGNORECASE,
 )
 _FIGURES = tuple(
@@ -170,6 +171,12 @@ _MAKING = re.compile(
   r'|print|prints|frame|plot|bought|under|clean\w*|wip\w+|fill\w*) \Z',
   re.IGNORECASE,
 )
+_MAKES = re.compile(
+  r'\b(?:draw|sketch|construct|form|arrang|cut|fold|glue|join|connect|combin'
+  r'|attach|overlap|inscrib)\w*',
+  re.IGNORECASE,
+)
+_DATA = re.compile(r'\d[^A-Za-z]{1,6}\d[^A-Za-z]{1,6}(?:and )?\$?\d')
 _USED = frozenset(
   ('from', 'using', 'use', 'study', 'consider', 'examine', 'observe', 'consult',
    'see', 'inspect', 'in', 'read', 'given', 'per')
@@ -274,6 +281,8 @@ def _unknown(text: str, raw: str) -> str | None:
       or _MADE.search(match[0][: -len(noun)])
       or _MAKING.search(before[-20:] + (match['use'] or ''))
       or _EXAMPLE.search(before[-80:])
+      or (match['the'][:2].lower() == 'th' and match['the'][2:].lower() != 'e' and _MAKES.search(before))
+      or (match['sure'] and len(noun) > 8 and _DATA.search(text))
     ):
       continue
     if _TABLE_WORDS.search(noun) and _TABLE.search(raw):

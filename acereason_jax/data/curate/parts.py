@@ -13,6 +13,10 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _VALUE = r'[a-h]|[A-H]|[ivx]{1,4}|[IVX]{1,4}|[0-9]{1,2}'
+_WORDS = 'first|second|third|fourth|one|two|three|four'
+_PLACES = {'first': 1, 'second': 2, 'third': 3, 'fourth': 4} | {
+  'one': 1, 'two': 2, 'three': 3, 'four': 4
+}
 # Find (a) the perimeter and (b) the area.
 _VERB = (
   r'(?i:find|determine|compute|calculate|evaluate|state|give|solve|simplify'
@@ -29,10 +33,14 @@ _LABEL = re.compile(
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
   r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|tasks?|q'
-  rf'|exercises?|items?) ?\(?(?P<named>{_VALUE})\)?(?:[:.,)\]]|(?=\n)'
-  r'| [-\u2013\u2014])'
+  rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}|(?i:{_WORDS}))\)?(?:[:.,)\]]'
+  r'|(?=\n)| [-\u2013\u2014]|(?= (?:[A-Z][a-z]|\$|\\)))'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
-  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$))'
+  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$)'
+  rf'|(?P<slash>{_VALUE})/ ?(?=[A-Za-z])|#(?P<hash>[1-9])[:.)]?(?= )'
+  r'|(?P<dash>[a-h]|[1-9]|i{1,3}) ?[-\u2013\u2014] (?=[A-Z][a-z])'
+  r'|[1-9][0-9]?\.(?P<multi>[1-9])[.):]?(?= [A-Z$\\])'
+  rf'|(?i:the )?(?P<word>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:](?= ))'
 )
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
@@ -59,6 +67,10 @@ _WHICH = re.compile(
   r'|\bin (?:which|what) order',
   re.IGNORECASE,
 )
+_BULLET = re.compile(
+  r'^[ \t]{0,8}[-*\u2022\u25cf\u25aa\u25e6][ \t]{1,4}(\S[^\n]{0,400})',
+  re.MULTILINE,
+)
 _LAST = re.compile(r'[^.?!\n]*[.?!]?["\')\]$]{0,2} ?\n?\Z')
 
 
@@ -83,21 +95,27 @@ def parts(row: Row) -> Mapping[str, Any] | None:
   text = statements.prepared(row.problem).text
   labels = _sequence(text)
   if not labels:
-    return None
+    return _bulleted(row.problem)
   start = labels[0].start
   # The mark before a label ends the stem.
   stem = text[: start + (text[start] in '.?!:;$}')]
   ends = [label.start for label in labels[1:]] + [len(text)]
   pieces = [text[label.end : end] for label, end in zip(labels, ends)]
   large = labels[0].style[1] == 'large letters'
-  if not _several_questions(stem, pieces, labels[0].verb, large):
+  if not _several_questions(
+    stem, pieces, labels[0].verb, large, labels[0].style
+  ):
     return None
   names = [text[label.start : label.end].strip(' \n.?!:;,') for label in labels]
   return {'labels': names[:8], 'matched': pieces[0].strip()[:80]}
 
 
 def _several_questions(
-  stem: str, pieces: list[str], verb: bool, large: bool
+  stem: str,
+  pieces: list[str],
+  verb: bool,
+  large: bool,
+  style: tuple[str, str],
 ) -> bool:
   """Whether labelled pieces ask for several answers, not list conditions.
 
@@ -109,6 +127,9 @@ def _several_questions(
   own.append(bool(last) and _asks_first(pieces[-1]))
   if sum(own) > 1:
     return True
+  # First, double it: such words order what one does, too.
+  if 'words' in style or 'dash' in style or 'slash' in style:
+    return False
   told = _LAST.search(stem[-400:].rstrip())[0]
   if large or (_WHICH.search(told) and not own[0] and not verb):
     return False
@@ -125,6 +146,15 @@ def _several_questions(
   if any(statements.asks(f'\n{s}') for s in last[1:]):
     return False
   return asked or not statements.asks(f'\n{stem}')
+
+
+def _bulleted(problem: str) -> Mapping[str, Any] | None:
+  """Several lines with bullets that ask."""
+  lines = _BULLET.findall(problem[: statements.CHARS])
+  asked = [line for line in lines if statements.asks(f'\n{line}')]
+  if len(asked) < 2 or len(asked) < len(lines):
+    return None
+  return {'labels': ['-'] * min(len(asked), 8), 'matched': asked[0][:80]}
 
 
 def _asks_first(piece: str) -> bool:
@@ -166,6 +196,8 @@ def _numbers(value: str) -> list[tuple[str, int]]:
   if value.isdigit():
     return [('digits', int(value))]
   small = value.lower()
+  if small in _PLACES:
+    return [('words', _PLACES[small])]
   case = 'small' if value == small else 'large'
   found = []
   if len(value) == 1 and small < 'i':

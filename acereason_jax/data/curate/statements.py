@@ -18,6 +18,8 @@ START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?|[$}] )'
 _CIRCLED = {
   **{0x2460 + i: f' ({i + 1}) ' for i in range(20)},
   **{0x2776 + i: f' ({i + 1}) ' for i in range(10)},
+  **{0x24B6 + i: f' ({chr(65 + i)}) ' for i in range(26)},
+  **{0x24D0 + i: f' ({chr(97 + i)}) ' for i in range(26)},
 }
 # TeX and HTML that break a line, and that make a gap.
 _BREAKS = re.compile(
