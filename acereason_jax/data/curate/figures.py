@@ -178,8 +178,22 @@ _MAKES = re.compile(
 )
 _DATA = re.compile(r'\d[^A-Za-z]{1,6}\d[^A-Za-z]{1,6}(?:and )?\$?\d')
 _USED = frozenset(
-  ('from', 'using', 'use', 'study', 'consider', 'examine', 'observe', 'consult',
-   'see', 'inspect', 'in', 'read', 'given', 'per')
+  (
+    'from',
+    'using',
+    'use',
+    'study',
+    'consider',
+    'examine',
+    'observe',
+    'consult',
+    'see',
+    'inspect',
+    'in',
+    'read',
+    'given',
+    'per',
+  )
 )
 _SHADED = re.compile(
   r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
@@ -281,7 +295,11 @@ def _unknown(text: str, raw: str) -> str | None:
       or _MADE.search(match[0][: -len(noun)])
       or _MAKING.search(before[-20:] + (match['use'] or ''))
       or _EXAMPLE.search(before[-80:])
-      or (match['the'][:2].lower() == 'th' and match['the'][2:].lower() != 'e' and _MAKES.search(before))
+      or (
+        match['the'][:2].lower() == 'th'
+        and match['the'][2:].lower() != 'e'
+        and _MAKES.search(before)
+      )
       or (match['sure'] and len(noun) > 8 and _DATA.search(text))
     ):
       continue
