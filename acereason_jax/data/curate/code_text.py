@@ -50,6 +50,14 @@ _PICTURE = re.compile(
   re.IGNORECASE,
 )
 _STANDS_ALONE = 12
+# What is spoken of beside an image, as if it were seen.
+_DEICTIC = re.compile(
+  r'\b(?:this|these|that|the|following|such an?|our|its) (?:\w+ ){0,2}?(?:figures?|pictures?|images?|diagrams?'
+  r'|drawings?|illustrations?|patterns?|maps?|graphs?|trees?|maze|grid|board|shapes?|table|chart|circuit|network|layout|scheme|plan|spiral|puzzle|logo|flag|triangle|field|numbering|regions?|areas?)\b'
+  r'|\b(?:looks? like|like this|as follows|shown|depicted|pictured|drawn|here|see|grey|gray|shaded|hatched|marked|colou?red)\b',
+  re.IGNORECASE,
+)
+_NEAR = 80
 
 
 def special_judge() -> Step:
@@ -115,6 +123,11 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   words = figures.reference_in_words(told)
   if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}
-  if image and len(keys.tokens(figures.without_images(told))) < _STANDS_ALONE:
-    return {'matched': image[0][:80], 'image': True}
+  if image and (section is None or image.start() < section.start()):
+    bare = figures.without_images(told)
+    around = figures.without_images(
+      told[max(image.start() - _NEAR, 0) : image.start()]
+    ) + figures.without_images(told[image.start() :])[:_NEAR]
+    if len(keys.tokens(bare)) < _STANDS_ALONE or _DEICTIC.search(around):
+      return {'matched': image[0][:80], 'image': True}
   return None

@@ -43,10 +43,80 @@ _INTERACTIVE = re.compile(
   re.IGNORECASE,
 )
 
+_JUDGE = (
+  r'(?:judge|jury|grader|checker|interactor|testing system|judging system'
+  r'|(?:judge|jury|grader)\'s (?:program|side)|system|evaluator)'
+)
+_ASKED = (
+  r'(?:queries|quer(?:y|ies)|questions?|guess(?:es)?|requests?|proposals?'
+  r'|weighings?|probes?|calls?|measurements?|comparisons?|attempts?)'
+)
+_REPLY = r'(?:repl(?:y|ies)|responses?|feedback|moves?|turn|verdict)'
+_YOU = r'(?:you|your (?:program|solution|code|bot)|the (?:program|solution)|it)'
+# Any of these tells of a dialogue.
+_DIALOGUE = re.compile(
+  # The judge's reply; the grader answers with their distance.
+  rf'\b(?:judge|grader|interactor|checker|jury)(?:\'s|s\'|\u2019s) (?:own )?{_REPLY}\b'
+  rf'|\b{_REPLY} (?:of|from|by) (?:the )?{_JUDGE}\b'
+  rf'|\b(?:the|our) {_JUDGE}\b(?:, who [^,\n]{{1,60}},)? (?:will |then |always |also |first ){{0,2}}'
+  r'(?:answers?|repl(?:y|ies)|responds?|tells? (?:you|your|it|whether|if)'
+  r'|returns?|prints?|says?|sends?|gives? (?:you|back|its)|tells? "'
+  r'|informs?|reports? back|writes?|chooses?|thinks? of|hides?|moves?|plays?)\b'
+  r'(?! (?:the )?(?:marks?|scores?|points|medal))'
+  rf'|\b(?:with|against|to) the {_JUDGE}\b[^.?!\n]{{0,60}}\b(?:messages?|turns?|streams|'
+  r'dialog(?:ue)?|protocol|through|via|by reading|using|over)\b'
+  rf'|\b(?:play|talk|speak|communicat\w+|exchang\w+|interact\w*|convers\w+|negotiat\w+)\b[^.?!\n]{{0,40}}'
+  rf' (?:with|against|to) (?:the |an? )?(?:{_JUDGE}|computer program|opponent program)\b'
+  # As the reply to a question; after each query read one integer.
+  rf'|\b(?:repl(?:y|ies)|response|answer|reaction) to (?:a|your|the|each|every|its|this|that) (?:\w+ )?{_ASKED}'
+  rf'|\bafter (?:each|every|your|the|any|printing|asking|sending)(?: of your| such| a| the| your)? (?:\w+ )?(?:{_ASKED}|moves?|turn|output|line)\b'
+  r'[^.?!\n]{0,60}\b(?:read|wait|receive|you (?:will )?(?:get|are told|learn|receive)|is told)'
+  r'|\b(?:then|and|before|must|should|to|can|will) read(?:ing)? (?:in )?(?:the |its |their |back |a |one ){0,2}'
+  r'(?:judge|jury|grader|repl|respon|feedback|verdict|opponent|answer to|result of (?:the|your) quer|["\'`][<>=YyNn01])'
+  r'|\breading the (?:answers?|repl(?:y|ies)|responses?|results?) (?:after|to|of|before)'
+  r'|\bwait (?:for|until) (?:the |its |their |a |you |an )?(?:\w+ )?(?:repl|respon|answer|opponent|judge|jury|grader|move|receive)'
+  rf'|\b{_YOU} (?:will |must |can |may |should |then )?(?:receives?|reads?|gets?|is given|are given) [^.?!\n]{{0,40}}\b(?:as|in) (?:the |a |an )?(?:reply|response|reaction|feedback|answer)\b'
+  rf'|\b{_YOU} [^.?!\n]{{0,60}}\b(?:is|are) told (?:after|whether|if|how|the|only|in)'
+  rf'|\byour (?:program|solution|code|bot) (?:\w+ ){{0,3}}?(?:asks?|quer(?:y|ies)|proposes?|guesses|talks?|exchanges?|communicates?|interacts?|waits?|plays)\b'
+  # At most 30 questions are allowed; you have 10 guesses.
+  rf'|\b{_ASKED} (?:are|is) (?:allowed|permitted)\b'
+  rf'|\b(?:number|limit|amount) (?:of|on|for) (?:the |your |allowed )?{_ASKED} (?:you|is|are|that you|may|allowed|made)\b'
+  rf'|\b(?:limit|maximum|allowed number) of (?:\w+ )?{_ASKED}\b'
+  rf'|\b{_YOU} (?:\w+ ){{0,4}}?(?:have|has|allowed|ask|make|makes|use|uses|spend|perform|issue|send|print|hit|find|guess)'
+  r'\b[^.?!\n]{0,80}?\b(?:at most|no more than|not more than|up to|within|only|exactly|fewer than|less than|have)'
+  rf' [^.?!\n]{{1,20}} {_ASKED}\b'
+  rf'|\bprint (?:up to|at most|no more than) [^.?!\n]{{1,16}} {_ASKED}\b'
+  rf'|\bwith(?:in)? (?:at most|no more than|up to|only|fewer than|just) [^.?!\n]{{1,16}} {_ASKED}\b'
+  # Of what is hidden one may ask.
+  rf'|\b(?:hidden from you|kept secret|not (?:given|known|shown|revealed) to you|you (?:do not|don\'t|cannot|can\'t) (?:know|see))\b[^?]{{0,200}}\byou (?:can|may|are allowed to|could) (?:only )?(?:ask|make|quer|call|request|use)'
+  rf'|\b(?:hidden|secret|unknown|mystery|invisible|chosen in secret)\b[^?]{{0,200}}\byou (?:can|may|must|are allowed to|could|have to|will) (?:only )?(?:ask|query|guess|call|request)\b'
+  r'|\b(?:ask|query|print|request|send|make|guess|call)\b[^?]{0,120}\b(?:hidden|secret) (?:number|permutation|array|word|string|graph|tree|code|value|element|integer|sequence|set|point|vertex|node|box|matrix|function|polynomial)s?\b[^?]{0,200}'
+  rf'\b(?:at most|no more than|up to|within) [^.?!\n]{{1,16}} {_ASKED}'
+  # "?" to weigh it; send "!" and the edges.
+  r'|["\'`\u201c]\?(?: [\w ,$<>]{1,20})?["\'`\u201d] (?:to|asks|for a|means|followed|quer)'
+  r'|\b(?:send|print|output|write|finish|report|answer|say)(?:s|ing)?\b[^.?!\n]{0,30}["\'`\u201c]!(?: |["\'`\u201d])'
+  r'|\A(?:[^\n]{0,40}\n)?#{0,4} ?\*{0,2}interaction\b|\n ?#{0,4} ?\*{0,2}interaction ?\*{0,2}[:\n]'
+  r'|(?:\A|\n|[.?!] )interaction ?:|\b(?:communication|query|dialog(?:ue)?) (?:protocol|format)\b'
+  r'|\b(?:unbuffered|line-buffered|buffering) output\b|\boutput (?:is|must be|should be) unbuffered'
+  r'|\bendl\b|\bidleness limit|\badaptive (?:judge|grader|interactor|jury|checker)|\b(?:judge|grader|interactor|jury|checker) (?:is|may be|can be) adaptive'
+  r'|\b\w{2,20}\.\w{2,20}\([\w, ]{0,30}\) (?:which |that )?(?:returns?|repl(?:y|ies)|tells|gives|answers)'
+  r'|\b(?:call|calling|function|api|use|using|via|through|method) (?:the )?(?:function |method |api )?[`"\']?(?:\w+ )?\w*(?:guess|query|ask|compare|isbad\w*|knows|read4|probe|weigh|measure)\w{0,12}\(',
+  re.IGNORECASE,
+)
+# Marks of a show, logs and finished games: all is told in the input.
+_OFFLINE = re.compile(
+  r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
+  r'|\bgiven (?:all |are )?(?:the )?(?:\w+ )?(?:replies|responses|moves|guesses)\b'
+  r'|\ball (?:queries|guesses|questions) are (?:given|known)|\boffline\b',
+  re.IGNORECASE,
+)
+
 
 def interactive(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
   match = _INTERACTIVE.search(words)
+  if match is None:
+    match = None if _OFFLINE.search(words) else _DIALOGUE.search(words)
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}

@@ -18,7 +18,8 @@ IMAGE = re.compile(
 )
 _WHOLE_IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
-  r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}',
+  r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}|</?figure>'
+  r'|\[img[^\]\n]{0,40}\][^\[\]\n]{0,300}\[/img\]|\(image [^)\n]{0,20}\)|<image[^>\n]{0,40}>',
   re.IGNORECASE,
 )
 _URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
@@ -71,7 +72,8 @@ _FIGURES = tuple(
     r'|illustrates?|depicts?)\b'
     rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
     rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
-    rf' )?{_PLACE}\b'
+    rf' )?{_PLACE}\b(?! (?:is|are) (?:described|defined|specified|represented)'
+    rf' (?:by|as|in)\b)'
     rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
     rf'|pictured)\b(?! that\b| ?:)',
     # The following diagram, the table above.
@@ -126,6 +128,9 @@ _FIGURES = tuple(
     rf' (?:is|are) (?:an?|the|shown'
     rf'|some|two'
     rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
+    # The spiral depicted below.
+    r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured|illustrated'
+    rf'|displayed) {_PLACE}\b',
   )
 )
 # A figure that is spoken of as known, and that nothing in the text makes known.
@@ -146,9 +151,9 @@ _KNOWN = re.compile(
 # It is told what it is: the figure formed by, the image of, the table that.
 _TOLD = re.compile(
   r' ?(?:of|formed|form|obtained|enclosed|bounded|whose|having|consisting|made'
-  r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|has (?:an?|area'
-  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper'
-  r'|hang\w*|cost\w*|weigh\w*|sold|sells|skat\w+|rose|fell|out|for|tops?|and'
+  r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|as|is given|are given|is described|are (?:listed|described)|is represented|has (?:an?|area'
+  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper|robots?|arts?'
+  r'|hang\w*|cost\w*|weigh\w*|sold|sells|skat\w+|rose|fell|out|tops?|and'
   r'|\$?[0-9]|theory|with|resulting|created|produced|traced|swept|described'
   r'|defined|generated|determined|cut|has been|had|being|y =|intersects?'
   r'|crosses|passes|meets)\b'
@@ -171,12 +176,14 @@ _MAKING = re.compile(
   r'|print|prints|frame|plot|bought|under|clean\w*|wip\w+|fill\w*) \Z',
   re.IGNORECASE,
 )
+# Or a number: the population is 48 276; round this figure.
 _MAKES = re.compile(
-  r'\b(?:draw|sketch|construct|form|arrang|cut|fold|glue|join|connect|combin'
+  r'\d[\d ,.]{2,}\d|\b(?:draw|sketch|construct|form|arrang|cut|fold|glue|join|connect|combin'
   r'|attach|overlap|inscrib)\w*',
   re.IGNORECASE,
 )
 _DATA = re.compile(r'\d[^A-Za-z]{1,6}\d[^A-Za-z]{1,6}(?:and )?\$?\d')
+_POINTS = ('this', 'that', 'these', 'those')
 _USED = frozenset(
   (
     'from',
@@ -214,6 +221,8 @@ _MARKED = re.compile(
   r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
   r'|\bnot (?:drawn |necessarily )?to (?:exact )?scale\b|\b(?:you|we|one) (?:can'
   r' |may )?see (?:here|below|above|on the (?:right|left)|in the)\b'
+  r'|\b(?:in|see|from|to) the attach(?:ment|ed)\b|\baccording to the (?:\w+ )?'
+  r'(?:map|plan|scheme|layout|floor plan|chart|pictures?)\b(?! (?:of|that))'
   r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
   re.IGNORECASE,
 )
@@ -287,6 +296,8 @@ def _unknown(text: str, raw: str) -> str | None:
     use = (match['use'] or '').strip().lower()
     if match['seen'] and use not in _USED:
       continue
+    if noun.lower() == 'figures' and use not in _USED:
+      continue
     before = text[: match.start()]
     stem = re.compile(re.escape(noun[:5]), re.IGNORECASE)
     if (
@@ -295,11 +306,7 @@ def _unknown(text: str, raw: str) -> str | None:
       or _MADE.search(match[0][: -len(noun)])
       or _MAKING.search(before[-20:] + (match['use'] or ''))
       or _EXAMPLE.search(before[-80:])
-      or (
-        match['the'][:2].lower() == 'th'
-        and match['the'][2:].lower() != 'e'
-        and _MAKES.search(before)
-      )
+      or (match['the'].lower() in _POINTS and _MAKES.search(before))
       or (match['sure'] and len(noun) > 8 and _DATA.search(text))
     ):
       continue

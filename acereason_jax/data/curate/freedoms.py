@@ -41,8 +41,8 @@ _SEVERAL = re.compile(
   rf'\b(?:any|either|an arbitrary|one) (?:of (?:them|these|those|the)|one|valid'
   rf'|such|correct|possible|suitable|optimal|{_RIGHT})\b'
   rf'|\b{_OUTPUT} (?:any|an arbitrary|either)(?: one)?(?: of)?(?: the| these|'
-  rf' those| them)? ?(?:\w+ ){{0,2}}?(?:{_RIGHT}|one)\b'
-  r'|\b(?:print|output|return) any\b(?! (?:other|extra|additional|more|blank))'
+  rf' those| them)? ?(?!missing|remaining|other|extra|additional|more|blank|trailing|leading|duplicate|negative|repeated)(?:\w+ ){{0,2}}?(?:{_RIGHT}|one)\b(?! (?:as|with) )'
+  r'|\b(?:print|output|return) any\b(?= ?(?:[.,;)!]|one\b|of\b|\Z))'
   r'|\bany (?:valid|correct|such|possible|optimal|feasible|right|of the|one'
   r' of the) ?(?:\w+ ){0,2}(?:\w+) (?:is|are|will be|would be|can be|may be) '
   r'(?:also )?(?:accepted|acceptable|correct|ok|fine|allowed|considered'
@@ -62,6 +62,54 @@ _SEVERAL = re.compile(
   r'|\b(?:print|output|return) (?:whichever|whatever) (?:one )?(?:you|of)\b'
   r'|\baccepts? (?:any|every|all) (?:valid|correct|such|optimal|possible)\b'
   r'|\b(?:special|custom) (?:judge|checker)\b|\ba checker (?:will|is)\b',
+  re.IGNORECASE,
+)
+_FULL = (
+  r'(?:accepted|acceptable|fine|ok|okay|will do|would do|permitted|tolerated|allowed(?! to)'
+  r'|full (?:marks|points|score|credit)|(?:considered|counted|graded|judged|treated) (?:as )?(?:correct|right|valid)|good enough|suffices?|equally good|enough|works|do)'
+)
+_FREE = re.compile(
+  # Any pair that satisfies it gets full marks; both are fine.
+  rf'\b(?:any|either|whichever)\b[^.?!\n;]{{0,80}}?\b(?:is|are|be|gets?|receives?|will|would|may|can|scores?|earns?|counts?)\b[^.?!\n;]{{0,20}}?\b{_FULL}(?= ?(?:[.,;:)!]|by\b|as\b|\Z|here))'
+  rf'|\b(?:all|both|every|each) (?:of (?:them|these|those)|(?:\w+ ){{0,3}}?{_RIGHT})? ?(?:\w+ ){{0,4}}?(?:is|are|be|gets?|will|would|may|can|counts?)\b[^.?!\n;]{{0,20}}?\b{_FULL}(?= ?(?:[.,;:)!]|by\b|as\b|\Z))'
+  # Choose any, if there are several; whichever you like; no matter which.
+  rf'|\b(?:{_OUTPUT}|choose|pick|take|select|use|show|name|provide|produce|list|present|supply|submit|go with|report)'
+  r' (?:just |only |simply )?(?:any|either|whichever|whatever|an arbitrary|arbitrary) ?(?:one|of them|of these|of those)?(?= ?(?:[.;)!]|\Z|if (?:there|several|more|multiple|many)|you (?:like|want|prefer|wish|please|choose)))'
+  r'|\b(?:no|does not|doesn\'t|do not|don\'t) (?:matter|care|mind) which(?: one)?(?= ?(?:[.,;)!]|\Z|of|you|is printed|is output|solution|answer))'
+  r'|\bwhich(?:ever)?(?: one)? (?:of (?:them|these) )?(?:you|to) (?:print|output|choose|return|give|find|report|show|like|prefer|want)(?: is)?(?: up to you)?(?= ?(?:[.,;)!]|\Z|up to|does|is))'
+  r'|\b(?:of|at|by) your (?:own )?(?:choice|choosing|discretion|preference|liking)\b|\bup to you\b|\bas you (?:like|please|wish|prefer)\b'
+  rf'|\b(?:{_OUTPUT}|show|give) (?:just |only |exactly )?(?:one|an example|some|a single one) of (?:them|these|those|the (?:possible|valid|correct|optimal|many|several))\b'
+  rf'|\b(?:print|output|return|give|report|show|construct|find) (?:one|an example of|some|at least one) (?:such|possible|valid|suitable|feasible|correct|optimal|example|topological|spanning|solution|way)\b'
+  r'|\b(?:edges|vertices|nodes|elements|members) of (?:some|any) (?:\w+ )?(?:spanning tree|tree|path|cycle|matching|set|cover|clique|solution)\b'
+  r'|\barbitrary one\b(?= ?(?:[.,;)!]|\Z|of))',
+  re.IGNORECASE,
+)
+_OPEN = re.compile(
+  # The pair need not be unique; it need not be the smallest.
+  rf'\b(?:it|they|this|that|{_RIGHT}|(?:the|such|such an?|your) \w+) (?:\w+ )?(?:need(?:s)? not|needn\'t|may not|might not|is not|isn\'t|are not|aren\'t|does not have to|doesn\'t have to|do not have to|don\'t have to|does not need to|doesn\'t need to) (?:necessarily |be |always ){{0,2}}'
+  r'(?:unique\b|(?:the |a )?(?:smallest|shortest|minimal|minimum|largest|best|optimal|cheapest|only) ?(?:one|possible|solution|answer)?(?= ?(?:[.,;)!]|\Z)))'
+  r'|\b(?:do not|don\'t|need not|no need to|not (?:required|necessary|asked) to|does not have to|don\'t have to|do not have to|needn\'t) (?:have to |need to )?(?:minimi[sz]e|maximi[sz]e|optimi[sz]e|find the (?:optimal|shortest|smallest|best))'
+  r'|\bsolutions? (?:that )?differ(?:s)? from (?:the )?(?:sample|ours|jury|example)|\byour (?:output|answer|solution) (?:may|can|might|could) (?:differ|be different|vary)'
+  # Better solutions score more.
+  r'|\bscore[sd]?\b[^.?!\n]{0,80}(?:divided by|ratio|relative to|compared (?:to|with)|best known|quality|how (?:close|good|short)|the better|better)'
+  r'|\b(?:better|closer|shorter|cheaper|smaller) (?:\w+ )?(?:solutions?|answers?|outputs?|assignments?|results?|tours?|plans?) (?:get|receive|score|earn|give|are (?:worth|rewarded))'
+  r'|\b(?:checker|validator|verifier|judge) (?:program )?(?:that )?(?:will |only )?(?:verif|valid|checks? (?:that|whether|if|your)|accepts)'
+  r'|\b(?:verified|checked|validated|graded|judged) by (?:a|an|the|our) (?:\w+ )?(?:checker|validator|program|script|judge)',
+  re.IGNORECASE,
+)
+# What a rule chooses, and moves of a game, are not free.
+_ORDERED = re.compile(
+  r'\border (?:of|in which|within|among|between|and|that)\b[^.?!\n;]{0,70}?\b(?:can be any|may be any|is any'
+  r'thing|be anything|arbitrary|free|irrelevant|immaterial|unimportant|of no (?:importance|consequence)|up to you'
+  r'|(?:not|n\'t|never) (?:matter|important|relevant|checked|fixed|considered|specified|count))'
+  r'|\b(?:may|can|could) be (?:listed|printed|output|reported|written|returned|shown|named|put|separated|ordered) (?:in|from|by) (?:any|either|whatever|an arbitrary|arbitrary)\b'
+  r'|\b(?:in|from) (?:any|either|an arbitrary|arbitrary|whatever|no (?:particular|special|specific|certain)) (?:order|sequence|end|direction)\b[^.?!\n]{0,30}\b(?:accepted|fine|ok|okay|allowed|permitted|will do)'
+  r'|\b(?:come|appear|be|stand|follow) in (?:any|arbitrary|an arbitrary|whatever|no particular) order in (?:the|your) (?:output|answer|list)'
+  r'|\b(?:edges|pairs|lines|numbers|vertices|names|indices|elements|items|answers|results|words) (?:may|can|could) (?:come|appear|be|stand|follow) in (?:any|arbitrary|an arbitrary|whatever|no particular) order\b(?! in (?:the|each|every)? ?input)',
+  re.IGNORECASE,
+)
+_INPUT = re.compile(
+  r'\b(?:input|visit\w*|mov(?:e|es|ed|ing)|players?|stones?|perform\w*|operations?|steps?|tak(?:e|es|en)|given (?:in|with|as)|appl(?:y|ied)|eat\w*|collect\w*)\b',
   re.IGNORECASE,
 )
 # An order of the output, not of the input or of moves.
@@ -86,6 +134,7 @@ _ERROR = re.compile(
   re.IGNORECASE,
 )
 _CASE = re.compile(
+  r'\bnot case[- ]sensitive|\b(?:regardless|irrespective|independent) of (?:the |their |its )?(?:letter )?case\b|'
   r'\bcase[- ]insensitive|\bignor(?:es?|ing) (?:the )?(?:letter )?case\b'
   r'|\bcase (?:is|will be) ignored'
   r'|\bin (?:any|either|arbitrary) (?:letter )?case\b'
@@ -96,8 +145,12 @@ _CASE = re.compile(
   r'|\b(?:print|output) (?:each|every|any) letter [^.?!\n]{0,30}case',
   re.IGNORECASE,
 )
+_JUDGED = re.compile(
+  r'\b(?:checker|checking|checked|judge|judging|judged|grader|grading|jury|your|accepted|compared|comparison)\b',
+  re.IGNORECASE,
+)
 _OUTPUTS = re.compile(
-  r'\b(?:print|output|answers?|letters?|yes|no|display|verdict'
+  r'\b(?:print|output|answers?|letters?|yes|no|display|verdict|replies|response'
   r'|checker|judge)\b',
   re.IGNORECASE,
 )
@@ -106,8 +159,8 @@ _OUTPUTS = re.compile(
 def special(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
   for kind, found in (
-    ('several', _several(words)),
-    ('order', _ORDER.search(words)),
+    ('several', _several(words) or _free(words) or _OPEN.search(words)),
+    ('order', _ORDER.search(words) or _ordered(words)),
     ('case', _case(words)),
     ('error', _ERROR.search(words)),
   ):
@@ -131,12 +184,34 @@ def _several(words: str) -> re.Match | None:
   return None
 
 
+def _free(words: str) -> re.Match | None:
+  """Words that leave the choice of an output, in a sentence without a rule."""
+  for match in _FREE.finditer(words):
+    sentence = _sentence(words, match)
+    after = words[match.end() : match.end() + 200]
+    asked = re.match(r'[^.!\n?]{0,160}\?', after)
+    if not asked and not _CHOSEN.search(match[0] if _ANY.search(match[0]) else sentence):
+      return match
+  return None
+
+
+def _ordered(words: str) -> re.Match | None:
+  """Words that leave the order of an output, not of moves or of the input."""
+  return next(
+    (m for m in _ORDERED.finditer(words) if not _INPUT.search(_sentence(words, m))),
+    None,
+  )
+
+
 def _case(words: str) -> re.Match | None:
   """Words that allow small and capital letters in an output."""
-  matches = _CASE.finditer(words)
-  return next(
-    (m for m in matches if _OUTPUTS.search(_sentence(words, m))), None
-  )
+  for match in _CASE.finditer(words):
+    sentence = _sentence(words, match)
+    # A program may have to ignore case itself.
+    own = match[0].lower().startswith('ignor')
+    if (_JUDGED if own else _OUTPUTS).search(sentence):
+      return match
+  return None
 
 
 def _sentence(words: str, match: re.Match) -> str:

@@ -22,6 +22,18 @@ _CLASSES = re.compile(
   r'|node|polynomial|quad|undirected|interval|\w+ (?:list|tree|node))'
 )
 _CLASS = re.compile(r'^[ \t]{0,8}class +(\w{1,60})', re.MULTILINE)
+_SIGNATURE = re.compile(r'^[ \t]{0,16}def (.{1,400})', re.MULTILINE)
+_TYPE = re.compile(r'(?:[:\[,|(]|->) ?["\']?([A-Z]\w{1,40})\b(?! ?=)')
+_TYPES = frozenset(
+  (
+    'List', 'Dict', 'Set', 'FrozenSet', 'Tuple', 'Optional', 'Any', 'Union',
+    'Iterable', 'Iterator', 'Callable', 'Sequence', 'Mapping', 'Deque',
+    'DefaultDict', 'Counter', 'OrderedDict', 'None', 'True', 'False', 'Literal',
+    'Generator', 'Type', 'Hashable', 'Collection', 'MutableSequence',
+    'MutableMapping', 'Final', 'ClassVar', 'NoReturn', 'Text', 'TypeVar',
+    'Decimal', 'Fraction', 'Number', 'Integer', 'String', 'Bool', 'Self',
+  )
+)  # fmt: skip
 _DESIGN = re.compile(
   r'\b(?i:implement|design|complete|write|create) (?:the |a |an )?(?:data'
   r' structure )?(?:called |named )?[`\'"]{0,2}[A-Z]\w{2,40}[`\'"]{0,2} class\b'
@@ -55,11 +67,37 @@ _FILES = re.compile(
   re.IGNORECASE | re.MULTILINE,
 )
 
+_NAME = re.compile(
+  r'(?<![\w/.])(?P<disk>[a-z]:\\|\./)?[`"\'*(\u201c]{0,3}[\w\-]{1,40}\.(?:in|out|inp|txt|dat|ans|csv'
+  r'|sol|res|tsv|outp|input|output|json|xml|text|data)\b(?!\.\w)',
+  re.IGNORECASE,
+)
+# In front of a name: what the program does with the file.
+_OPENED = re.compile(
+  r'\b(?:(?:file|files|called|named|name|titled|open|opens|opened|read|reads'
+  r'|reading|create|creates|load|loads|process|parse|input|output|contents? of|lines? of|freopen|fopen|ifstream'
+  r'|ofstream|append to|overwrite)\W{0,3}(?:(?:is|are|:|the|a|text|data|input|output|file|named|called|both) ?\W{0,2}){0,4}'
+  r'|(?:read|reads|reading|input|output|write|writes|written|take|takes|taken'
+  r'|give|given|store|stores|stored|save|saves|saved|put|puts|place|placed|comes?|goes?|go|find|found'
+  r'|data|results?|answers?|print|printed|printing|located|contained|contains?|obtained|fetched|supplied|provided|get|redirect\w*|sent|send|dump\w*|export\w*|import\w*)\b[^.?!\n]{0,60}? '
+  r'(?:from|to|into|in|inside|onto|via|through|as|of|at) (?:(?:the|a|text|data|input|output|file|named|called) ){0,4})\W{0,3}\Z',
+  re.IGNORECASE,
+)
+# Names of files that are data.
+_MENTIONED = re.compile(
+  r'\b(?:such as|e\.g|like|for example|for instance|as in|say|of the form|extensions?'
+  r'|end(?:s|ing)? (?:with|in)|renam\w+|becomes?|list of|names? (?:of )?an?|names a'
+  r'|paths?|domains?|masks?|log|command|hosts?|urls?|web|matches|pattern|sorted|suffix|is given)\b',
+  re.IGNORECASE,
+)
+
 
 def template(row: Row) -> Mapping[str, Any] | None:
   names = [n for n in _CLASS.findall(row.starter) if n != 'Solution']
   if names:
     return {'classes': names[:5]}
+  if unknown := _unknown_type(row.starter):
+    return {'classes': [unknown]}
   raw = row.problem[: statements.CHARS]
   for place, source in (('starter', row.starter), ('problem', raw)):
     match = _CLASSES.search(source) or (
@@ -70,9 +108,30 @@ def template(row: Row) -> Mapping[str, Any] | None:
   return None
 
 
+def _unknown_type(starter: str) -> str:
+  """A class that a signature names and that Python does not have."""
+  for line in _SIGNATURE.findall(starter):
+    for name in _TYPE.findall(line):
+      if name not in _TYPES:
+        return name
+  return ''
+
+
 def file_io(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
-  match = _FILES.search(words)
+  match = _FILES.search(words) or _opened(words)
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}
+
+
+def _opened(words: str) -> re.Match | None:
+  """The name of a file that the program reads or writes."""
+  for match in _NAME.finditer(words):
+    start = max(words.rfind(mark, 0, match.start()) for mark in ('. ', '\n', '? '))
+    before = words[max(start + 1, match.start() - 200, 0) : match.start()]
+    if _MENTIONED.search(before):
+      continue
+    if match['disk'] or _OPENED.search(before):
+      return match
+  return None
