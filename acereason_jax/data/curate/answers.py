@@ -90,7 +90,7 @@ def plain(answer: str) -> str:
 
 def sentinel(row: Row) -> Mapping[str, Any] | None:
   """No answer, or a word that stands for none."""
-  text = plain(row.answer).strip(_EDGES)
+  text = plain(row.answer).strip(_EDGES).replace(' / ', '/')
   text = _NAMED.sub('', text)
   if text in _SENTINELS or (
     len(text) < 80 and (_SEE.match(text) or _NO_ANSWER.fullmatch(text))
@@ -153,6 +153,24 @@ _CASES = re.compile(
 _LABELLED = re.compile(
   r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'
 )
+# Two unknowns, x = 2 and y = -1; the second is not another value of the first.
+_NAMED_VALUE = re.compile(r'\b([a-z])(?:_\w)? ?(?:=|is\b)')
+_BETWEEN_NAMED = re.compile(r'\d[^\w=<>]{0,3} (?:and|or|while|with|but) [a-z](?:_\w)? ?(?:=|is\b)')
+# A sentence about several values: the numbers are 13 and 17.
+_TOLD = re.compile(r'[a-z]{3,} (?:are|were|is)\b[^=]*\d[^=]*?(?:,|\band\b|\bor\b)[^=]*\d')
+_KINDS = {
+  unit: kind
+  for kind, units in (
+    ('time', 'h hr hrs hour hours min mins minute minutes s sec second seconds day days week weeks month months year years'),
+    ('length', 'mm cm m km ft feet foot inch inches in mile miles yard yards metre metres meter meters'),
+    ('mass', 'g kg mg lb lbs gram grams pound pounds ounce ounces oz'),
+    ('money', 'dollar dollars cent cents euro euros'),
+    ('angle', 'degree degrees'),
+  )
+  for unit in units.split()
+}
+# 2.5 hours, 140 km: a length does not go on a time.
+_MEASURED = re.compile(r'\d ?([a-z]{1,12})\b[^\d,;]{0,20}[,;] ?[^\d]{0,20}?\d[\d.]* ?([a-z]{1,12})\b')
 
 
 def long(row: Row, chars: int) -> Mapping[str, Any] | None:
@@ -162,13 +180,37 @@ def long(row: Row, chars: int) -> Mapping[str, Any] | None:
   text = plain(row.answer)
   if match := _LABELLED.search(text):
     return {'matched': match[0][:80]}
+  names = set(_NAMED_VALUE.findall(text))
+  for match in (
+    len(names) > 1 and _BETWEEN_NAMED.search(text),
+    _TOLD.search(text),
+    _measures(text),
+  ):
+    if match:
+      return {'matched': match[0][:80]}
   words, numbers = [], 0
   cases = _CASES.search(text)
-  for piece in _PIECE.finditer(_COMMAND.sub(' ', text)):
+  text = _COMMAND.sub(' ', text)
+  for piece in _PIECE.finditer(text):
     if piece['number']:
       if numbers and (words or cases):
         return {'between': words[:8] or [cases[0]]}
       numbers, words = numbers + 1, []
-    elif piece['word'] not in _JOINS:
+    elif piece['word'] not in _JOINS and not _is_product(text, piece):
       words.append(piece['word'])
   return None
+
+
+def _measures(text: str) -> re.Match | None:
+  """Two measures of different kinds, with a comma between them."""
+  match = _MEASURED.search(text)
+  if match is None:
+    return None
+  kinds = [_KINDS.get(unit) for unit in match.groups()]
+  return match if None not in kinds and kinds[0] != kinds[1] else None
+
+
+def _is_product(text: str, piece: re.Match) -> bool:
+  """Whether letters are variables behind a number, as in 4ac."""
+  start = piece.start()
+  return len(piece[0]) < 4 and start > 0 and text[start - 1].isdigit()

@@ -117,7 +117,7 @@ _VERB = (
 )
 # A proof is wanted of a claim, so it is named, or told after 'that'.
 _CLAIM = (
-  r'(?:that\b|why\b|\$|\\\(|\\\[|:|(?:algebraically|geometrically|formally'
+  r'(?:(?:that|there (?:is|are|exists?)|for (?:all|every|any|each)|every|no)\b|why\b|\$|\\\(|\\\[|:|(?:algebraically|geometrically|formally'
   r'|rigorously|directly|carefully|analytically|,|by|using|with|from|via)'
   r' [^.?!\n]{0,100}?(?:that\b|\$|:)|(?:the |this |these |each of the |both )?(?:\w+ )?(?:following'
   r'|identit(?:y|ies)|inequalit(?:y|ies)|statements?|claims?|equalit(?:y|ies)'
@@ -196,7 +196,7 @@ _TASK = re.compile(
   r'|\'m trying|am asked)'
   r'|(?:the|this|our|one) (?:task|problem|goal|exercise|question|aim'
   r'|homework) (?:is|asks|wants|was|asks us|requires)|trying|asked|need'
-  r'|how)\b[^.?!\n]{0,80}\Z',
+  r')\b[^.?!\n]{0,80}\Z|\bhow \Z',
   re.IGNORECASE,
 )
 _PROOF_HINT = re.compile(

@@ -37,7 +37,7 @@ FINDING = (
   r'(?:find|determine|compute|calculate|evaluate|solve|simplify|express|give'
   r'|estimate|work out|write(?: down)?|convert|tell|help|figure out|name|list'
   r'|count|state|provide|specify|enter|report|identify|round|guess|suggest'
-  r'|describe|draw|sketch|construct|explain how)'
+  r'|describe|draw|sketch|construct|explain how|say (?:how|what|which))'
 )
 # Can you find ... asks to find it.
 _POLITE = re.compile(
@@ -53,7 +53,7 @@ MANNER = re.compile(
 )
 _VALUE = re.compile(
   r'(?:["\'(*$]{0,3}|[^?\n]{0,200}(?:, | and | then | so |: |\) ))'
-  rf'(?:(?:please|also|then|next|now|finally|hence|thus|and|so|what|by|to|in|of'
+  rf'(?:(?:please|just|only|simply|but|also|then|next|now|finally|hence|thus|and|so|what|by|to|in|of'
   rf'|for|at|on|with|from|if so|otherwise),? ){{0,3}}'
   rf'(?:{_INTERROGATIVE}\b|{FINDING}\b(?! (?:if|whether)))',
   re.IGNORECASE,
@@ -90,7 +90,9 @@ def sentences(text: str) -> list[Sentence]:
 
 def asks_value(sentence: str) -> bool:
   """Whether a sentence demands a value, not a reason or yes or no."""
-  if MANNER.search(sentence) and not _HOW_MANY.search(sentence):
+  if _HOW_MANY.search(sentence):
+    return True
+  if MANNER.search(sentence):
     return False
   return _VALUE.match(sentence) is not None
 
@@ -110,7 +112,8 @@ def polar(sentence: str, last: bool) -> bool:
     return False
   if not asked and match['aux'].lower() in ('do', 'have', 'need', 'may'):
     return False
-  if _WH.search(sentence, 0, match.start('aux')):
+  before = sentence[: match.start('aux')]
+  if _WH.search(before) or _VALUE.match(before):
     return False
   rest = sentence[match.start('aux') :]
   if KINDS.search(rest):

@@ -22,6 +22,8 @@ _MARK = re.compile(
   r'|exactly))? ?:?| ?[:=]|'
   r' [-\u2013\u2014](?= )|\.(?= ?\S))'
   r'|\bans(?:wer)?\s?[\])]\s?:?'
+  # Answer, and the value on the next line.
+  r'|(?<=\n)(?:final )?(?:answer|ans|solution|key)\s{0,3}\n'
   # Answer 24.
   r'|(?<=[.?!$)\n] )(?:answer|ans)\b(?= ?[$\\\d(])'
   r'|(?<=\n)(?:answer|ans)\b(?= ?[$\\\d(])',
@@ -30,7 +32,8 @@ _MARK = re.compile(
 _MARKS = 200
 _ANSWER_CHARS = 1000
 _SKIPPED = re.compile(
-  r'\\(?:left|right|displaystyle|boxed|fbox|(?:text|math)(?:bf|rm|it|sf)?|mbox'
+  r'</?[a-z][a-z0-9]{0,9}(?: [^<>\n]{0,80})?/?>'
+  r'|\\(?:left|right|displaystyle|boxed|fbox|(?:text|math)(?:bf|rm|it|sf)?|mbox'
   r'|[,;:!() \[\]])(?![a-zA-Z])|[$\s*{}"\u201c\u201d~]|(?<=\d),(?=\d{3}(?!\d))'
 )
 _OPENING = re.compile(r'[:=>]*')
@@ -42,6 +45,11 @@ _NUMBER = re.compile(
 _FRACTION = re.compile(
   r'\\[dt]?frac\s?(?:\{\s?(-?\d{1,40})\s?\}|(\d))\s?'
   r'(?:\{\s?(\d{1,40})\s?\}|(\d))'
+)
+# Words behind a value that do not make it another one.
+_WORDS_AFTER = re.compile(
+  r'(\w[$)}]{0,3})(\s+(?!(?:and|or|to|times|plus|minus|more|less|over|of|mod|modulo|divided|by|per|percent|x|multiplied|squared|cubed|factorial|percent|thousand|hundred|million|dozen|out)\b)[a-z]{2,}\b)',
+  re.IGNORECASE,
 )
 _GOES_ON = re.compile(
   # A percentage may be asked for as its number.
@@ -62,11 +70,14 @@ def leak(row: Row) -> Mapping[str, Any] | None:
     if count == _MARKS:
       return None
     end = match.end()
-    after = _squeezed(problem[end : end + 3 * len(row.answer) + 80])
-    # x = 5 may be the reference, or name it.
-    starts = _OPENING.match(after).end(), _NAMED.match(after).end()
-    if any(_begins(after[start:], wanted, value) for start in starts):
-      return {'matched': statements.shown(problem, match.start(), end + 40)}
+    told = problem[end : end + 3 * len(row.answer) + 80]
+    # The answer is 30 but why?
+    for form in (told, _WORDS_AFTER.sub(r'\1;\2', told)):
+      after = _squeezed(form)
+      # x = 5 may be the reference, or name it.
+      starts = _OPENING.match(after).end(), _NAMED.match(after).end()
+      if any(_begins(after[start:], wanted, value) for start in starts):
+        return {'matched': statements.shown(problem, match.start(), end + 40)}
   return None
 
 

@@ -28,9 +28,18 @@ _VERB = (
 )
 # (a) find: a label anywhere if it is told what to do.
 _IMPERATIVE = re.compile(
-  r' ?(?:find|determine|compute|calculate|evaluate|solve|simplify) '
-  r'(?:the|its|all|an?|how|what|\$|\\)'
+  r' ?(?:(?:find|determine|compute|calculate|evaluate|solve|simplify) '
+  r'(?:the|its|all|an?|how|what|\$|\\)|(?:what|which|who|where) (?:is|are|was|were|does|do)\b|how (?:many|much|long|far)\b)'
 )
+# Find the probability of getting (i) a six; not: find n with (i) ....
+_OBJECTS = re.compile(
+  r'\b(?i:find|determine|compute|calculate|evaluate|state|give|estimate|write(?: down)?|work out)'
+  r'(?: (?!(?i:that|such|if|where|with|when|which|who|whose|satisf\w+|given|provided|so|both|bounded|between|from|and|is|are|has|have)\b)[\w$\\^=()+\-]+){0,9}'
+  r'(?:(?<= of)|(?<=ing)|(?<= that)|(?<= for)|(?<=[a-z])|(?<=\$))[:,]?[ \n]?\Z'
+)
+_OBJECT = re.compile(r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly|both|no|[\w]+\'s)\b', re.IGNORECASE)
+# Set up the function.
+_TOLD_TO = re.compile(r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b')
 _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
@@ -105,6 +114,8 @@ def parts(row: Row) -> Mapping[str, Any] | None:
   ends = [label.start for label in labels[1:]] + [len(text)]
   pieces = [text[label.end : end] for label, end in zip(labels, ends)]
   large = labels[0].style[1] == 'large letters'
+  if large and _OBJECTS.search(stem[-120:]) and all(map(_OBJECT.match, pieces)):
+    large = False
   if not _several_questions(
     stem, pieces, labels[0].verb, large, labels[0].style
   ):
@@ -140,6 +151,8 @@ def _several_questions(
     return True
   asked = statements.asks(f'\n{told.strip()}')
   if _EACH.search(told) and asked:
+    return True
+  if own[-1] and _TOLD_TO.match(pieces[0]):
     return True
   if sum(own):
     # A list of facts has a beginning.
@@ -178,6 +191,7 @@ def _sequence(text: str) -> list[_Label]:
       anchored = (
         first
         or _IMPERATIVE.match(text, match.end())
+        or (number == 1 and style in ('round', 'half') and _listed(text, match))
         or (run and (style, alphabet) != ('dot', 'digits'))
       )
       if anchored and number == len(run) + 1:
@@ -192,6 +206,12 @@ def _sequence(text: str) -> list[_Label]:
         )
   runs = [run for run in found.values() if len(run) > 1]
   return min(runs, key=lambda run: run[0].start, default=[])
+
+
+def _listed(text: str, match: re.Match) -> bool:
+  """Whether a label in the middle of a sentence begins what is asked for."""
+  before = text[max(0, match.start() - 120) : match.start()]
+  return bool(_OBJECTS.search(before) and _OBJECT.match(text, match.end()))
 
 
 def _numbers(value: str) -> list[tuple[str, int]]:
