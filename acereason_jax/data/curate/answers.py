@@ -155,14 +155,24 @@ _LABELLED = re.compile(
 )
 # Two unknowns, x = 2 and y = -1; the second is not another value of the first.
 _NAMED_VALUE = re.compile(r'\b([a-z])(?:_\w)? ?(?:=|is\b)')
-_BETWEEN_NAMED = re.compile(r'\d[^\w=<>]{0,3} (?:and|or|while|with|but) [a-z](?:_\w)? ?(?:=|is\b)')
+_BETWEEN_NAMED = re.compile(
+  r'\d[^\w=<>]{0,3} (?:and|or|while|with|but) [a-z](?:_\w)? ?(?:=|is\b)'
+)
 # A sentence about several values: the numbers are 13 and 17.
-_TOLD = re.compile(r'[a-z]{3,} (?:are|were|is)\b[^=]*\d[^=]*?(?:,|\band\b|\bor\b)[^=]*\d')
+_TOLD = re.compile(
+  r'[a-z]{3,} (?:are|were|is)\b[^=]*\d[^=]*?(?:,|\band\b|\bor\b)[^=]*\d'
+)
 _KINDS = {
   unit: kind
   for kind, units in (
-    ('time', 'h hr hrs hour hours min mins minute minutes s sec second seconds day days week weeks month months year years'),
-    ('length', 'mm cm m km ft feet foot inch inches in mile miles yard yards metre metres meter meters'),
+    (
+      'time',
+      'h hr hrs hour hours min mins minute minutes s sec second seconds day days week weeks month months year years',
+    ),
+    (
+      'length',
+      'mm cm m km ft feet foot inch inches in mile miles yard yards metre metres meter meters',
+    ),
     ('mass', 'g kg mg lb lbs gram grams pound pounds ounce ounces oz'),
     ('money', 'dollar dollars cent cents euro euros'),
     ('angle', 'degree degrees'),
@@ -170,7 +180,9 @@ _KINDS = {
   for unit in units.split()
 }
 # 2.5 hours, 140 km: a length does not go on a time.
-_MEASURED = re.compile(r'\d ?([a-z]{1,12})\b[^\d,;]{0,20}[,;] ?[^\d]{0,20}?\d[\d.]* ?([a-z]{1,12})\b')
+_MEASURED = re.compile(
+  r'\d ?([a-z]{1,12})\b[^\d,;]{0,20}[,;] ?[^\d]{0,20}?\d[\d.]* ?([a-z]{1,12})\b'
+)
 
 
 def long(row: Row, chars: int) -> Mapping[str, Any] | None:

@@ -125,9 +125,12 @@ def _image(row: Row) -> Mapping[str, Any] | None:
     return {'matched': words, 'image': image is not None}
   if image and (section is None or image.start() < section.start()):
     bare = figures.without_images(told)
-    around = figures.without_images(
-      told[max(image.start() - _NEAR, 0) : image.start()]
-    ) + figures.without_images(told[image.start() :])[:_NEAR]
+    around = (
+      figures.without_images(
+        told[max(image.start() - _NEAR, 0) : image.start()]
+      )
+      + figures.without_images(told[image.start() :])[:_NEAR]
+    )
     if len(keys.tokens(bare)) < _STANDS_ALONE or _DEICTIC.search(around):
       return {'matched': image[0][:80], 'image': True}
   return None

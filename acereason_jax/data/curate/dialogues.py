@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import demands, statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
-_INTERACTIVE = re.compile(
+_INTERACTIVE = gates.gates(
   r'\b(?:responses?|reply|replies|answers?) (?:of|from|by) the (?:judge|jury'
   r'|grader|interactor)\b|\bflush (?:after|your|stdout)\b'
   r'|\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
@@ -40,7 +40,6 @@ _INTERACTIVE = re.compile(
   r'|\byou (?:can|may|must|should) (?:only )?(?:access|call|use) (?:the|this'
   r'|it|an)'
   r' ?(?:\w+ )?(?:API|interface)\b',
-  re.IGNORECASE,
 )
 
 _JUDGE = (
@@ -54,7 +53,7 @@ _ASKED = (
 _REPLY = r'(?:repl(?:y|ies)|responses?|feedback|moves?|turn|verdict)'
 _YOU = r'(?:you|your (?:program|solution|code|bot)|the (?:program|solution)|it)'
 # Any of these tells of a dialogue.
-_DIALOGUE = re.compile(
+_DIALOGUE = gates.gates(
   # The judge's reply; the grader answers with their distance.
   rf'\b(?:judge|grader|interactor|checker|jury)(?:\'s|s\'|\u2019s) (?:own )?{_REPLY}\b'
   rf'|\b{_REPLY} (?:of|from|by) (?:the )?{_JUDGE}\b'
@@ -101,22 +100,21 @@ _DIALOGUE = re.compile(
   r'|\bendl\b|\bidleness limit|\badaptive (?:judge|grader|interactor|jury|checker)|\b(?:judge|grader|interactor|jury|checker) (?:is|may be|can be) adaptive'
   r'|\b\w{2,20}\.\w{2,20}\([\w, ]{0,30}\) (?:which |that )?(?:returns?|repl(?:y|ies)|tells|gives|answers)'
   r'|\b(?:call|calling|function|api|use|using|via|through|method) (?:the )?(?:function |method |api )?[`"\']?(?:\w+ )?\w*(?:guess|query|ask|compare|isbad\w*|knows|read4|probe|weigh|measure)\w{0,12}\(',
-  re.IGNORECASE,
 )
 # Marks of a show, logs and finished games: all is told in the input.
-_OFFLINE = re.compile(
+_OFFLINE = gates.gates(
   r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
   r'|\bgiven (?:all |are )?(?:the )?(?:\w+ )?(?:replies|responses|moves|guesses)\b'
   r'|\ball (?:queries|guesses|questions) are (?:given|known)|\boffline\b',
-  re.IGNORECASE,
 )
 
 
 def interactive(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
-  match = _INTERACTIVE.search(words)
-  if match is None:
-    match = None if _OFFLINE.search(words) else _DIALOGUE.search(words)
+  low = words.lower()
+  match = gates.search(_INTERACTIVE, words, low)
+  if match is None and not gates.search(_OFFLINE, words, low):
+    match = gates.search(_DIALOGUE, words, low)
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}

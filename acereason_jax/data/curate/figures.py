@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
@@ -59,82 +59,85 @@ _HINT = re.compile(
   r'|schematic',
   re.IGNORECASE,
 )
-_FIGURES = tuple(
-  re.compile(pattern, re.IGNORECASE)
-  for pattern in (
-    # As shown; but not: as shown by the formula.
-    rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
-    r'(?! (?:by|that|earlier|when|if)\b)',
-    # The figure below, the picture shown on the right, the bar chart above.
-    rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
-    rf' )?{_PLACE}\b(?! \$?[0-9])'
-    rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
-    r'|illustrates?|depicts?)\b'
-    rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
-    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
-    rf' )?{_PLACE}\b(?! (?:is|are) (?:described|defined|specified|represented)'
-    rf' (?:by|as|in)\b)'
-    rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
-    rf'|pictured)\b(?! that\b| ?:)',
-    # The following diagram, the table above.
-    rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
-    rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b'
-    rf'|\bfollowing (?:\w+ )?{_CHART} (?:represents?|shows?|gives?|displays?'
-    r'|illustrates?|depicts?)\b(?! ?:)',
-    # The graph of f is shown below; is shown in the figure.
-    rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
-    rf' (?:(?:in|on'
-    rf'|by) (?:the|this) (?:\w+ )?(?:{_PICTURE}|{_CHART})|figure|here|below'
-    rf'|above'
-    r'|(?:at|on|to) (?:the )?(?:right|left))\b',
-    # In the diagram, ...; use the figure to ...
-    rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
-    r'|referring to|based on|according to|see|looking at|look at|study|observe)'
-    rf' (?:the |this |these |each |each of the )?'
-    r'(?:given |following |above |below )?'
-    rf'(?:{_PICTURE}|fig\.)'
-    r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how|we|you'
-    r'|the|an?|there|is|are|all|each|two|three|four|five|if|lines?|points?'
-    r'|(?-i:[A-Z$\\])))',
-    rf'\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
-    rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
-    rf'(?:the|this) {_PICTURE}\b'
-    r'|\b(?:in|from|on) the (?:figure|diagram)(?= ?[.,?;)]|\Z)',
-    # Figure 3, fig. 2(a), see figure; but not the figure 8.
-    r'(?<!the )(?<!a )(?<!of )\b(?:figure \(?|figs?\. ?\(?)[0-9]{1,2}'
-    r'(?:[.\-][0-9]{1,2})?(?:\s?\([a-d]\))?'
-    r'(?! (?:shape|skat|pattern|loop|track|knot|times|cm)|\d|,\d)'
-    r'|\bfigures [0-9]{1,2} (?:and|to) [0-9]'
-    r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
-    r'|picture'
-    r'|image|graph|sketch|drawing)',
-    r'\b(?:according to|based on|refer(?:ring)? to|looking at|study)'
-    r' (?:the|this) (?:(?:bar|line|pie|circle) )?(?:graphs?|charts?'
-    r'|histogram|tables?|plot)'
-    r'(?= ?[,.?;)])'
-    rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
-    rf'|\bas in (?:the|this) {_PICTURE}\b'
-    r'|\bgraph of [^.?!,\n]{1,40} (?:shown|pictured)\b(?! (?:that|to|by)\b)',
-    # The triangle shown; the spinner pictured below.
-    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
-    rf'|{_CHART})'
-    rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)',
-    rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?{_DRAWN}'
-    r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
-    r'|\Z)'
-    r'(?! the)',
-    rf'{statements.START}(?:(?:shown |pictured |drawn |sketched |given )?'
-    rf'(?:below|here|above|(?:at|on|to) the (?:right|left))|shown|pictured)'
-    rf' (?:is|are) (?:an?|the|shown'
-    rf'|some|two'
-    rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
-    # The spiral depicted below.
-    r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured|illustrated'
-    rf'|displayed) {_PLACE}\b',
-  )
+_FIGURES = sum(
+  map(
+    gates.gates,
+    (
+      # As shown; but not: as shown by the formula.
+      rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
+      r'(?! (?:by|that|earlier|when|if)\b)',
+      # The figure below, the picture shown on the right, the bar chart above.
+      rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
+      rf' )?{_PLACE}\b(?! \$?[0-9])'
+      rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
+      r'|illustrates?|depicts?)\b'
+      rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
+      rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
+      rf' )?{_PLACE}\b(?! (?:is|are) (?:described|defined|specified|represented)'
+      rf' (?:by|as|in)\b)'
+      rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
+      rf'|pictured)\b(?! that\b| ?:)',
+      # The following diagram, the table above.
+      rf'\b(?:following|accompanying|adjoining|adjacent|attached|above|below) '
+      rf'{_PICTURE}\b|\b(?:accompanying|adjoining|attached) (?:\w+ )?{_CHART}\b'
+      rf'|\bfollowing (?:\w+ )?{_CHART} (?:represents?|shows?|gives?|displays?'
+      r'|illustrates?|depicts?)\b(?! ?:)',
+      # The graph of f is shown below; is shown in the figure.
+      rf'\b(?:is|are|was|were|and) (?:partly |partially |also )?{_SHOWN}'
+      rf' (?:(?:in|on'
+      rf'|by) (?:the|this) (?:\w+ )?(?:{_PICTURE}|{_CHART})|figure|here|below'
+      rf'|above'
+      r'|(?:at|on|to) (?:the )?(?:right|left))\b',
+      # In the diagram, ...; use the figure to ...
+      rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
+      r'|referring to|based on|according to|see|looking at|look at|study|observe)'
+      rf' (?:the |this |these |each |each of the )?'
+      r'(?:given |following |above |below )?'
+      rf'(?:{_PICTURE}|fig\.)'
+      r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how|we|you'
+      r'|the|an?|there|is|are|all|each|two|three|four|five|if|lines?|points?'
+      r'|(?-i:[A-Z$\\])))',
+      rf'\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
+      rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
+      rf'(?:the|this) {_PICTURE}\b'
+      r'|\b(?:in|from|on) the (?:figure|diagram)(?= ?[.,?;)]|\Z)',
+      # Figure 3, fig. 2(a), see figure; but not the figure 8.
+      r'(?<!the )(?<!a )(?<!of )\b(?:figure \(?|figs?\. ?\(?)[0-9]{1,2}'
+      r'(?:[.\-][0-9]{1,2})?(?:\s?\([a-d]\))?'
+      r'(?! (?:shape|skat|pattern|loop|track|knot|times|cm)|\d|,\d)'
+      r'|\bfigures [0-9]{1,2} (?:and|to) [0-9]'
+      r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
+      r'|picture'
+      r'|image|graph|sketch|drawing)',
+      r'\b(?:according to|based on|refer(?:ring)? to|looking at|study)'
+      r' (?:the|this) (?:(?:bar|line|pie|circle) )?(?:graphs?|charts?'
+      r'|histogram|tables?|plot)'
+      r'(?= ?[,.?;)])'
+      rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
+      rf'|\bas in (?:the|this) {_PICTURE}\b'
+      r'|\bgraph of [^.?!,\n]{1,40} (?:shown|pictured)\b(?! (?:that|to|by)\b)',
+      # The triangle shown; the spinner pictured below.
+      rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
+      rf'|{_CHART})'
+      rf' (?:(?:is|are) )?{_SEEN}\b(?! (?:to|that|by|at|on|as|how)\b)',
+      rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?{_DRAWN}'
+      r' (?:drawn |given )?(?:below|(?:at|on|to) the (?:right|left))(?=[ ,.?:;]'
+      r'|\Z)'
+      r'(?! the)',
+      rf'{statements.START}(?:(?:shown |pictured |drawn |sketched |given )?'
+      rf'(?:below|here|above|(?:at|on|to) the (?:right|left))|shown|pictured)'
+      rf' (?:is|are) (?:an?|the|shown'
+      rf'|some|two'
+      rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
+      # The spiral depicted below.
+      r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured|illustrated'
+      rf'|displayed) {_PLACE}\b',
+    ),
+  ),
+  (),
 )
 # A figure that is spoken of as known, and that nothing in the text makes known.
-_KNOWN = re.compile(
+_KNOWN = gates.gates(
   r'(?P<use>\b(?:in|on|from|of|within|to|see|use|using|study|consider|examine'
   r'|observe|consult|read|at|with|inspect|given|by|per)'
   r' )?\b(?P<the>the|this|that|these|those|our|following|given|attached|above'
@@ -146,7 +149,6 @@ _KNOWN = re.compile(
   r'|flow ?charts?|blueprint|schematic|screenshots?)'
   r'|(?P<seen>pictures?|drawings?|illustrations?|images?|photos?|photographs?'
   r'|graphs?|charts?|tables?|plots?|grids?|frequency tables?))\b',
-  re.IGNORECASE,
 )
 # It is told what it is: the figure formed by, the image of, the table that.
 _TOLD = re.compile(
@@ -202,12 +204,11 @@ _USED = frozenset(
     'per',
   )
 )
-_SHADED = re.compile(
+_SHADED = gates.gates(
   r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
   r'|darkened|cross-hatched) (?:\w+ )?(?:regions?|areas?|parts?|portions?'
   r'|sections?|triangles?|squares?|sectors?|rectangles?|circles?|segments?'
   r'|rings?|figures?|shapes?)\b',
-  re.IGNORECASE,
 )
 _IS_SHADED = re.compile(
   r'\b(?:is|are|be|being|was|were|been|and|then|not) (?:\w+ )?(?:shaded|hatched'
@@ -215,7 +216,7 @@ _IS_SHADED = re.compile(
   r'|each) (?:\w+ )?(?:shaded|unshaded|hatched|darkened)\b',
   re.IGNORECASE,
 )
-_MARKED = re.compile(
+_MARKED = gates.gates(
   r'\bthe (?:sides?|segments?|angles?|arcs?|lengths?|edges?|distances?|missing'
   r' \w+|unknown \w+) (?:that is |which is )?(?:labell?ed|marked)(?: with| by'
   r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
@@ -224,7 +225,6 @@ _MARKED = re.compile(
   r'|\b(?:in|see|from|to) the attach(?:ment|ed)\b|\baccording to the (?:\w+ )?'
   r'(?:map|plan|scheme|layout|floor plan|chart|pictures?)\b(?! (?:of|that))'
   r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
-  re.IGNORECASE,
 )
 # The table below is there if it is in words.
 _TABLE_WORDS = re.compile(
@@ -274,24 +274,24 @@ def reference_in_words(raw: str) -> str | None:
   text = statements.prepared(raw).text
   if not _HINT.search(text):
     return None
-  for pattern in _FIGURES:
-    for match in pattern.finditer(text):
-      if _PLANE.match(text, max(match.end() - 5, 0)):
-        continue
-      before = text[max(match.start() - 40, 0) : match.end()]
-      if _EXAMPLE.search(before):
-        continue
-      if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
-        continue
-      if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
-        continue
-      return statements.shown(text, *match.span())
-  return _unknown(text, raw)
+  low = text.lower()
+  for match in gates.found(_FIGURES, text, low):
+    if _PLANE.match(text, max(match.end() - 5, 0)):
+      continue
+    before = text[max(match.start() - 40, 0) : match.end()]
+    if _EXAMPLE.search(before):
+      continue
+    if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
+      continue
+    if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
+      continue
+    return statements.shown(text, *match.span())
+  return _unknown(text, raw, low)
 
 
-def _unknown(text: str, raw: str) -> str | None:
+def _unknown(text: str, raw: str, low: str) -> str | None:
   """Words for a figure that the statement does not describe."""
-  for match in _KNOWN.finditer(text):
+  for match in gates.found(_KNOWN, text, low):
     noun = match['sure'] or match['seen']
     use = (match['use'] or '').strip().lower()
     if match['seen'] and use not in _USED:
@@ -315,10 +315,10 @@ def _unknown(text: str, raw: str) -> str | None:
     if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(noun):
       continue
     return statements.shown(text, *match.span())
-  match = _SHADED.search(text)
+  match = gates.search(_SHADED, text, low)
   if match and not _IS_SHADED.search(text[: match.start()]):
     return statements.shown(text, *match.span())
-  if match := _MARKED.search(text):
+  if match := gates.search(_MARKED, text, low):
     return statements.shown(text, *match.span())
   return None
 

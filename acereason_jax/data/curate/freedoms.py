@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import demands, statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 _OUTPUT = (
@@ -34,7 +34,7 @@ _CHOSEN = re.compile(
 )
 _REST = re.compile(r'[^.?!\n]{0,160}\??')
 _ANY = re.compile(r'\b(?:any|either|arbitrary)\b', re.IGNORECASE)
-_SEVERAL = re.compile(
+_SEVERAL = gates.gates(
   # If there are multiple answers, print any of them.
   r'\b(?:multiple|several|many|more than one|various|different|two or more)'
   rf' (?:\w+ ){{0,3}}?{_RIGHT}\b[^.?!\n]{{0,80}}?[,.;]? ?[^.?!\n]{{0,60}}?'
@@ -62,18 +62,17 @@ _SEVERAL = re.compile(
   r'|\b(?:print|output|return) (?:whichever|whatever) (?:one )?(?:you|of)\b'
   r'|\baccepts? (?:any|every|all) (?:valid|correct|such|optimal|possible)\b'
   r'|\b(?:special|custom) (?:judge|checker)\b|\ba checker (?:will|is)\b',
-  re.IGNORECASE,
 )
 _FULL = (
   r'(?:accepted|acceptable|fine|ok|okay|will do|would do|permitted|tolerated|allowed(?! to)'
   r'|full (?:marks|points|score|credit)|(?:considered|counted|graded|judged|treated) (?:as )?(?:correct|right|valid)|good enough|suffices?|equally good|enough|works|do)'
 )
-_FREE = re.compile(
+_FREE = gates.gates(
   # Any pair that satisfies it gets full marks; both are fine.
   rf'\b(?:any|either|whichever)\b[^.?!\n;]{{0,80}}?\b(?:is|are|be|gets?|receives?|will|would|may|can|scores?|earns?|counts?)\b[^.?!\n;]{{0,20}}?\b{_FULL}(?= ?(?:[.,;:)!]|by\b|as\b|\Z|here))'
   rf'|\b(?:all|both|every|each) (?:of (?:them|these|those)|(?:\w+ ){{0,3}}?{_RIGHT})? ?(?:\w+ ){{0,4}}?(?:is|are|be|gets?|will|would|may|can|counts?)\b[^.?!\n;]{{0,20}}?\b{_FULL}(?= ?(?:[.,;:)!]|by\b|as\b|\Z))'
   # Choose any, if there are several; whichever you like; no matter which.
-  rf'|\b(?:{_OUTPUT}|choose|pick|take|select|use|show|name|provide|produce|list|present|supply|submit|go with|report)'
+  rf'|\b(?<!n\'t )(?<!not )(?:{_OUTPUT}|choose|pick|take|select|use|show|name|provide|produce|list|present|supply|submit|go with|report)'
   r' (?:just |only |simply )?(?:any|either|whichever|whatever|an arbitrary|arbitrary) ?(?:one|of them|of these|of those)?(?= ?(?:[.;)!]|\Z|if (?:there|several|more|multiple|many)|you (?:like|want|prefer|wish|please|choose)))'
   r'|\b(?:no|does not|doesn\'t|do not|don\'t) (?:matter|care|mind) which(?: one)?(?= ?(?:[.,;)!]|\Z|of|you|is printed|is output|solution|answer))'
   r'|\bwhich(?:ever)?(?: one)? (?:of (?:them|these) )?(?:you|to) (?:print|output|choose|return|give|find|report|show|like|prefer|want)(?: is)?(?: up to you)?(?= ?(?:[.,;)!]|\Z|up to|does|is))'
@@ -82,23 +81,21 @@ _FREE = re.compile(
   rf'|\b(?:print|output|return|give|report|show|construct|find) (?:one|an example of|some|at least one) (?:such|possible|valid|suitable|feasible|correct|optimal|example|topological|spanning|solution|way)\b'
   r'|\b(?:edges|vertices|nodes|elements|members) of (?:some|any) (?:\w+ )?(?:spanning tree|tree|path|cycle|matching|set|cover|clique|solution)\b'
   r'|\barbitrary one\b(?= ?(?:[.,;)!]|\Z|of))',
-  re.IGNORECASE,
 )
-_OPEN = re.compile(
+_OPEN = gates.gates(
   # The pair need not be unique; it need not be the smallest.
   rf'\b(?:it|they|this|that|{_RIGHT}|(?:the|such|such an?|your) \w+) (?:\w+ )?(?:need(?:s)? not|needn\'t|may not|might not|is not|isn\'t|are not|aren\'t|does not have to|doesn\'t have to|do not have to|don\'t have to|does not need to|doesn\'t need to) (?:necessarily |be |always ){{0,2}}'
   r'(?:unique\b|(?:the |a )?(?:smallest|shortest|minimal|minimum|largest|best|optimal|cheapest|only) ?(?:one|possible|solution|answer)?(?= ?(?:[.,;)!]|\Z)))'
   r'|\b(?:do not|don\'t|need not|no need to|not (?:required|necessary|asked) to|does not have to|don\'t have to|do not have to|needn\'t) (?:have to |need to )?(?:minimi[sz]e|maximi[sz]e|optimi[sz]e|find the (?:optimal|shortest|smallest|best))'
   r'|\bsolutions? (?:that )?differ(?:s)? from (?:the )?(?:sample|ours|jury|example)|\byour (?:output|answer|solution) (?:may|can|might|could) (?:differ|be different|vary)'
   # Better solutions score more.
-  r'|\bscore[sd]?\b[^.?!\n]{0,80}(?:divided by|ratio|relative to|compared (?:to|with)|best known|quality|how (?:close|good|short)|the better|better)'
+  r'|\b(?:your|the) (?:\w+ )?(?:score|points|grade|marks)\b[^.?!\n]{0,80}(?:best known|relative to (?:the )?(?:jury|best|judge|optim)|quality of|how (?:close|good|short)|(?:jury|judge)\'s|better (?:solution|answer|assignment|output))'
   r'|\b(?:better|closer|shorter|cheaper|smaller) (?:\w+ )?(?:solutions?|answers?|outputs?|assignments?|results?|tours?|plans?) (?:get|receive|score|earn|give|are (?:worth|rewarded))'
   r'|\b(?:checker|validator|verifier|judge) (?:program )?(?:that )?(?:will |only )?(?:verif|valid|checks? (?:that|whether|if|your)|accepts)'
   r'|\b(?:verified|checked|validated|graded|judged) by (?:a|an|the|our) (?:\w+ )?(?:checker|validator|program|script|judge)',
-  re.IGNORECASE,
 )
 # What a rule chooses, and moves of a game, are not free.
-_ORDERED = re.compile(
+_ORDERED = gates.gates(
   r'\border (?:of|in which|within|among|between|and|that)\b[^.?!\n;]{0,70}?\b(?:can be any|may be any|is any'
   r'thing|be anything|arbitrary|free|irrelevant|immaterial|unimportant|of no (?:importance|consequence)|up to you'
   r'|(?:not|n\'t|never) (?:matter|important|relevant|checked|fixed|considered|specified|count))'
@@ -106,14 +103,13 @@ _ORDERED = re.compile(
   r'|\b(?:in|from) (?:any|either|an arbitrary|arbitrary|whatever|no (?:particular|special|specific|certain)) (?:order|sequence|end|direction)\b[^.?!\n]{0,30}\b(?:accepted|fine|ok|okay|allowed|permitted|will do)'
   r'|\b(?:come|appear|be|stand|follow) in (?:any|arbitrary|an arbitrary|whatever|no particular) order in (?:the|your) (?:output|answer|list)'
   r'|\b(?:edges|pairs|lines|numbers|vertices|names|indices|elements|items|answers|results|words) (?:may|can|could) (?:come|appear|be|stand|follow) in (?:any|arbitrary|an arbitrary|whatever|no particular) order\b(?! in (?:the|each|every)? ?input)',
-  re.IGNORECASE,
 )
 _INPUT = re.compile(
-  r'\b(?:input|visit\w*|mov(?:e|es|ed|ing)|players?|stones?|perform\w*|operations?|steps?|tak(?:e|es|en)|given (?:in|with|as)|appl(?:y|ied)|eat\w*|collect\w*)\b',
+  r'\b(?:input|visit\w*|mov(?:e|es|ed|ing)|chosen|picked|placed|selected|drawn|chose|players?|stones?|perform\w*|operations?|steps?|tak(?:e|es|en)|given (?:in|with|as)|appl(?:y|ied)|eat\w*|collect\w*)\b',
   re.IGNORECASE,
 )
 # An order of the output, not of the input or of moves.
-_ORDER = re.compile(
+_ORDER = gates.gates(
   r'\b(?:print|output|return|returned|printed|report|list|display|write'
   r'|answers?'
   r'|results?|solutions?|accepted)\b[^.?!\n]{0,100}?\bin (?:any|arbitrary|an'
@@ -122,18 +118,16 @@ _ORDER = re.compile(
   r' be) accepted|\border of (?:the )?(?:output|answers?|results?|printed \w+'
   r'|returned \w+)\b[^.?!\n]{0,40}(?:does not|doesn\'t|is not|isn\'t|not)'
   r' (?:matter|important)',
-  re.IGNORECASE,
 )
-_ERROR = re.compile(
+_ERROR = gates.gates(
   r'\b(?:absolute|relative) or (?:absolute|relative) (?:error|difference)\b'
   r'|\b(?:absolute|relative) (?:error|precision|tolerance)\b'
   r'|\brelative difference\b|\b(?:error|precision|tolerance|accuracy) of'
   r' (?:at most |no more than |less than )?\$?10'
   r'|\bwithin (?:an? )?(?:\w+ ){0,3}(?:error|tolerance)\b'
   r'|\b(?:answers?|outputs?) within \$?(?:10|1e|0\.0)|\bwithin (?:10|1e-)',
-  re.IGNORECASE,
 )
-_CASE = re.compile(
+_CASE = gates.gates(
   r'\bnot case[- ]sensitive|\b(?:regardless|irrespective|independent) of (?:the |their |its )?(?:letter )?case\b|'
   r'\bcase[- ]insensitive|\bignor(?:es?|ing) (?:the )?(?:letter )?case\b'
   r'|\bcase (?:is|will be) ignored'
@@ -143,7 +137,6 @@ _CASE = re.compile(
   r'(?:accept|allow|recogni[sz]|match)|\bany register\b|\bin any case \(upper'
   r'|\bcase (?:of (?:the )?letters )?(?:does not|doesn\'t) matter'
   r'|\b(?:print|output) (?:each|every|any) letter [^.?!\n]{0,30}case',
-  re.IGNORECASE,
 )
 _JUDGED = re.compile(
   r'\b(?:checker|checking|checked|judge|judging|judged|grader|grading|jury|your|accepted|compared|comparison)\b',
@@ -158,11 +151,12 @@ _OUTPUTS = re.compile(
 
 def special(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
+  low = words.lower()
   for kind, found in (
-    ('several', _several(words) or _free(words) or _OPEN.search(words)),
-    ('order', _ORDER.search(words) or _ordered(words)),
-    ('case', _case(words)),
-    ('error', _ERROR.search(words)),
+    ('several', _several(words, low)),
+    ('order', _ordered(words, low)),
+    ('case', _case(words, low)),
+    ('error', gates.search(_ERROR, words, low)),
   ):
     if found is None:
       continue
@@ -172,40 +166,48 @@ def special(row: Row) -> Mapping[str, Any] | None:
   return None
 
 
-def _several(words: str) -> re.Match | None:
+def _several(words: str, low: str) -> re.Match | None:
   """Words that allow any of several outputs, not one that a rule chooses."""
-  for match in _SEVERAL.finditer(words):
+  for match in gates.found(_SEVERAL, words, low):
     rest = _REST.match(words, match.end())[0]
     asked = rest.endswith('?')
     if not asked and (
       _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest)
     ):
       return match
-  return None
+  return _free(words, low) or gates.search(_OPEN, words, low)
 
 
-def _free(words: str) -> re.Match | None:
+def _free(words: str, low: str) -> re.Match | None:
   """Words that leave the choice of an output, in a sentence without a rule."""
-  for match in _FREE.finditer(words):
+  for match in gates.found(_FREE, words, low):
     sentence = _sentence(words, match)
     after = words[match.end() : match.end() + 200]
     asked = re.match(r'[^.!\n?]{0,160}\?', after)
-    if not asked and not _CHOSEN.search(match[0] if _ANY.search(match[0]) else sentence):
+    if not asked and not _CHOSEN.search(
+      match[0] if _ANY.search(match[0]) else sentence
+    ):
       return match
   return None
 
 
-def _ordered(words: str) -> re.Match | None:
+def _ordered(words: str, low: str) -> re.Match | None:
   """Words that leave the order of an output, not of moves or of the input."""
+  if match := gates.search(_ORDER, words, low):
+    return match
   return next(
-    (m for m in _ORDERED.finditer(words) if not _INPUT.search(_sentence(words, m))),
+    (
+      match
+      for match in gates.found(_ORDERED, words, low)
+      if not _INPUT.search(_sentence(words, match))
+    ),
     None,
   )
 
 
-def _case(words: str) -> re.Match | None:
+def _case(words: str, low: str) -> re.Match | None:
   """Words that allow small and capital letters in an output."""
-  for match in _CASE.finditer(words):
+  for match in gates.found(_CASE, words, low):
     sentence = _sentence(words, match)
     # A program may have to ignore case itself.
     own = match[0].lower().startswith('ignor')

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import demands, statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 _CLASSES = re.compile(
@@ -45,7 +45,7 @@ _DESIGN = re.compile(
   r' the class)'
 )
 _FILE_NAME = r'[`"\'*$]{0,3}[\w\-*]{1,40}\.(?:in|out|inp|txt|dat|ans)\b'
-_FILES = re.compile(
+_FILES = gates.gates(
   # INPUT FORMAT (file cow.in), input file: b.in, Input is in the file a.txt
   rf'\b(?:input|output)s?\b[^\w\n]{{0,4}}(?:format|data|is|are|will be|file'
   rf' ?name|files?'
@@ -119,7 +119,7 @@ def _unknown_type(starter: str) -> str:
 
 def file_io(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
-  match = _FILES.search(words) or _opened(words)
+  match = gates.search(_FILES, words, words.lower()) or _opened(words)
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}
@@ -128,7 +128,9 @@ def file_io(row: Row) -> Mapping[str, Any] | None:
 def _opened(words: str) -> re.Match | None:
   """The name of a file that the program reads or writes."""
   for match in _NAME.finditer(words):
-    start = max(words.rfind(mark, 0, match.start()) for mark in ('. ', '\n', '? '))
+    start = max(
+      words.rfind(mark, 0, match.start()) for mark in ('. ', '\n', '? ')
+    )
     before = words[max(start + 1, match.start() - 200, 0) : match.start()]
     if _MENTIONED.search(before):
       continue

@@ -37,9 +37,14 @@ _OBJECTS = re.compile(
   r'(?: (?!(?i:that|such|if|where|with|when|which|who|whose|satisf\w+|given|provided|so|both|bounded|between|from|and|is|are|has|have)\b)[\w$\\^=()+\-]+){0,9}'
   r'(?:(?<= of)|(?<=ing)|(?<= that)|(?<= for)|(?<=[a-z])|(?<=\$))[:,]?[ \n]?\Z'
 )
-_OBJECT = re.compile(r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly|both|no|[\w]+\'s)\b', re.IGNORECASE)
+_OBJECT = re.compile(
+  r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly|both|no|[\w]+\'s)\b',
+  re.IGNORECASE,
+)
 # Set up the function.
-_TOLD_TO = re.compile(r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b')
+_TOLD_TO = re.compile(
+  r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b'
+)
 _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'

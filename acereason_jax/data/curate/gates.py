@@ -1,0 +1,154 @@
+r"""Patterns of many alternatives, of which a text can match only a few.
+
+Each alternative needs one of some words: 'the judge will reply' needs 'judge'.
+They come from the pattern itself, so they cannot fall behind it, and to look
+for them costs a hundredth of a search. An alternative is searched only if one
+of its words is there.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from re import _constants as codes
+from re import _parser as parser
+from typing import Any, NamedTuple
+
+_ZERO_WIDTH = (codes.AT, codes.ASSERT, codes.ASSERT_NOT)
+_REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
+
+
+class Gate(NamedTuple):
+  """An alternative behind its words.
+
+  needs: a text without all of them, in small letters, has no match; empty if
+    no words are needed.
+  pattern: the alternative.
+  """
+
+  needs: tuple[str, ...]
+  pattern: re.Pattern
+
+
+def gates(pattern: str, flags: int = re.IGNORECASE) -> tuple[Gate, ...]:
+  """The alternatives of a pattern, each behind its words."""
+  return tuple(
+    Gate(needs(branch, flags), re.compile(branch, flags))
+    for branch in branches(pattern)
+  )
+
+
+def search(gated: Sequence[Gate], text: str, low: str) -> re.Match | None:
+  """The first match of the first alternative that has one.
+
+  low: the text in small letters.
+  """
+  return next(found(gated, text, low), None)
+
+
+def found(gated: Sequence[Gate], text: str, low: str) -> Iterator[re.Match]:
+  """All matches, one alternative after the other."""
+  for gate in gated:
+    for word in gate.needs:
+      if word in low:
+        yield from gate.pattern.finditer(text)
+        break
+    else:
+      if not gate.needs:
+        yield from gate.pattern.finditer(text)
+
+
+def branches(pattern: str) -> list[str]:
+  """The alternatives of a pattern that are in no group."""
+  pieces, start, depth, at = [], 0, 0, 0
+  while at < len(pattern):
+    sign = pattern[at]
+    if sign == '\\':
+      at += 1
+    elif sign == '[':
+      # A bracket right behind the opening one is a member.
+      at += 1 + (pattern[at + 1] == '^')
+      at = _class_end(pattern, at + 1)
+    elif sign in '()':
+      depth += 1 if sign == '(' else -1
+    elif sign == '|' and depth == 0:
+      pieces.append(pattern[start:at])
+      start = at + 1
+    at += 1
+  return [*pieces, pattern[start:]]
+
+
+def _class_end(pattern: str, at: int) -> int:
+  """The place of the bracket that closes a class of characters."""
+  if pattern[at] == '\\':
+    at += 1
+  at += 1
+  while pattern[at] != ']':
+    at += 2 if pattern[at] == '\\' else 1
+  return at
+
+
+def needs(pattern: str, flags: int = re.IGNORECASE) -> tuple[str, ...]:
+  """Strings in small letters of which every match has at least one."""
+  words = _needs(parser.parse(pattern, flags).data)
+  shortest = sorted(words, key=lambda word: (len(word), word))
+  kept: list[str] = []
+  for word in shortest:
+    if not any(other in word for other in kept):
+      kept.append(word)
+  return tuple(kept)
+
+
+def _needs(items: Sequence[tuple[Any, Any]]) -> frozenset[str]:
+  """The strings of a sequence: those of its part with the longest ones."""
+  choices: list[frozenset[str]] = []
+  run = ''
+  for code, argument in items:
+    if code is codes.LITERAL:
+      run += chr(argument).lower()
+      choices.append(frozenset((run,)))
+    elif code in _ZERO_WIDTH:
+      continue
+    else:
+      starts = _starts(code, argument)
+      if run and starts and all(starts):
+        choices.append(frozenset(run + start for start in starts))
+      choices.append(_needs_of(code, argument))
+      run = ''
+  return max(choices, key=_worth, default=frozenset())
+
+
+def _worth(words: frozenset[str]) -> tuple[int, int]:
+  return min(map(len, words), default=0), -len(words)
+
+
+def _needs_of(code: Any, argument: Any) -> frozenset[str]:
+  """The strings of one part of a sequence, none if it may be empty."""
+  if code is codes.SUBPATTERN:
+    return _needs(argument[3])
+  if code is codes.ATOMIC_GROUP:
+    return _needs(argument)
+  if code in _REPEATS:
+    return _needs(argument[2]) if argument[0] else frozenset()
+  if code is codes.BRANCH:
+    parts = [_needs(branch) for branch in argument[1]]
+    return frozenset().union(*parts) if all(parts) else frozenset()
+  return frozenset()
+
+
+def _starts(code: Any, argument: Any) -> list[str]:
+  """The letters that the alternatives of a part begin with."""
+  if code is codes.SUBPATTERN and len(argument[3]) == 1:
+    return _starts(*argument[3][0])
+  if code is codes.SUBPATTERN:
+    return [_start(argument[3])]
+  if code is codes.BRANCH:
+    return [_start(branch) for branch in argument[1]]
+  return []
+
+
+def _start(items: Sequence[tuple[Any, Any]]) -> str:
+  run = ''
+  for code, argument in items:
+    if code is not codes.LITERAL:
+      break
+    run += chr(argument).lower()
+  return run
