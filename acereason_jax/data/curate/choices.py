@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acereason_jax.data.curate import answers, statements
+from acereason_jax.data.curate import answers, gates, statements
 from acereason_jax.data.curate.values import Row
 
 # (A) 3 (B) 4; A. 3; A) 3; A: 3; [A] 3; (A)3(B)4.
@@ -45,7 +45,7 @@ _LOST = re.compile(
   re.IGNORECASE,
 )
 # Choose the correct option; its options may be lost.
-_CHOOSE_ONE = re.compile(
+_CHOOSE_ONE = gates.gates(
   r'\b(?:choose|select|pick|mark|tick|circle|identify|check|click)'
   r'(?: on)? (?:the|one|only one|your) (?:\w+ )?'
   r'(?:correct|right|best|most appropriate|appropriate|proper|suitable|true) '
@@ -55,13 +55,11 @@ _CHOOSE_ONE = re.compile(
   r'(?: are)? ?[:\n]|\b(?:choose|select|pick) (?:from|among|one of) (?:the )?'
   r'(?:options|choices|alternatives|following (?:options|choices|answers))'
   r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?[.:]',
-  re.IGNORECASE,
 )
 # Option 1: 10; choice B - 12.
-_NAMED = re.compile(
+_NAMED = gates.gates(
   r'\b(?:option|choice|answer|alternative) ?\(?(?P<name>[1-9A-Fa-f])\)?'
   r' ?(?:[:.)=\u2013\u2014-]|\n)',
-  re.IGNORECASE,
 )
 # A 5 B 6 C 7 D 8, or A - 5, B - 6, C - 7.
 _BARE = re.compile(
@@ -91,17 +89,23 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
-  for pattern in (_OF_THE_ABOVE, _LOST, _CHOOSE_ONE):
-    if match := pattern.search(text):
-      return {'matched': statements.shown(text, *match.span())}
-  if match := _named(text) or _bare(text) or _numbered(text):
+  low = text.lower()
+  match = (
+    (_OF_THE_ABOVE.search(text) if ' of the' in low else None)
+    or (_LOST.search(text) if 'of the following' in low else None)
+    or gates.search(_CHOOSE_ONE, text, low)
+    or _named(text, low)
+    or _bare(text)
+    or _numbered(text)
+  )
+  if match:
     return {'matched': statements.shown(text, *match.span())}
   return None
 
 
-def _named(text: str) -> re.Match | None:
+def _named(text: str, low: str) -> re.Match | None:
   """Option 1, option 2 in order, with no question after them."""
-  found = list(_NAMED.finditer(text))
+  found = list(gates.found(_NAMED, text, low))
   names = ''.join(m['name'] for m in found).upper()
   if len(names) > 1 and names in (
     '123456789'[: len(names)],
@@ -115,6 +119,8 @@ def _named(text: str) -> re.Match | None:
 
 def _bare(text: str) -> re.Match | None:
   """Letters without a mark behind a stem that asks."""
+  if not ('A' in text and 'B' in text and 'C' in text):
+    return None
   match = _BARE.search(text)
   if match and (
     statements.asks(f'\n{text[: match.start() + 1]}')
@@ -127,6 +133,8 @@ def _bare(text: str) -> re.Match | None:
 
 def _numbered(text: str) -> re.Match | None:
   """Numbers as the labels of short options, of which one is to be chosen."""
+  if '3)' not in text or '2)' not in text:
+    return None
   found = list(_NUMBERED.finditer(text))
   digits = ''.join(m['digit'] for m in found)
   if len(digits) < 3 or not '123456'.startswith(digits):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import answers, demands, statements
+from acereason_jax.data.curate import answers, demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
 _START = statements.START
@@ -41,7 +41,7 @@ _JUDGING = (
   r'|analy[sz]e|ascertain|find)'
 )
 # Decide whether; at the start of a sentence or clause, or as what one must do.
-_WHETHER = re.compile(
+_WHETHER = gates.gates(
   rf'(?:(?:\A|[,:)\u2013\u2014$-] )["\'(*$]{{0,3}}|\b(?:and|then|so|please|also'
   r'|hence|now|next|is to|is'
   r'|(?:you|we|one|students?) (?:must|should|have to|need to|are to|want to'
@@ -51,7 +51,6 @@ _WHETHER = re.compile(
   r'(?: (?:whether|if)\b|'
   r' (?:on |about |upon )?the (?:truth|validity|correctness)\b)'
   r'|\b(?:asked|question is|problem is|know|interested in) whether\b',
-  re.IGNORECASE,
 )
 # Decide whether there is one, and find it.
 _ALSO_VALUE = re.compile(
@@ -59,11 +58,8 @@ _ALSO_VALUE = re.compile(
   rf'(?:then |also )?(?:{demands.FINDING}|what|how many|how much)\b',
   re.IGNORECASE,
 )
-_HINT = re.compile(
-  r'\?|whether|\bif\b|true|false|\byes\b|right|correct|valid|agree|truth'
-  r'|\bT\b|\A[a-z]+',
-  re.IGNORECASE,
-)
+# Most statements end with a question for a value.
+_HOW = ('How many ', 'How much ', 'How long ', 'How far ', 'How old ')
 
 
 def true_false(row: Row) -> Mapping[str, Any] | None:
@@ -71,8 +67,6 @@ def true_false(row: Row) -> Mapping[str, Any] | None:
   if word := answers.truth(row.answer):
     return {'reference': word}
   text = statements.prepared(row.problem).text
-  if not _HINT.search(text):
-    return None
   return _truth_asked(text)
 
 
@@ -81,6 +75,8 @@ def _truth_asked(text: str) -> Mapping[str, Any] | None:
   # From the end, since a later question for a value decides.
   for place, sentence in reversed(list(enumerate(sentences))):
     words = sentence.text
+    if words.startswith(_HOW):
+      return None
     last = place == len(sentences) - 1
     if demands.polar(words, last) or _decides(words) or _pair(words):
       return {'matched': words[:160]}
@@ -91,7 +87,7 @@ def _truth_asked(text: str) -> Mapping[str, Any] | None:
 
 def _decides(sentence: str) -> bool:
   """Whether a sentence tells the reader to decide whether something holds."""
-  match = _WHETHER.search(sentence)
+  match = gates.search(_WHETHER, sentence, sentence.lower())
   if match is None:
     return False
   if demands.KINDS.search(sentence, match.end()):
@@ -147,7 +143,7 @@ _LEAD = (
   r'),? )'
 )
 # At the start of a sentence or clause, or joined to another task.
-_PROOF = re.compile(
+_PROOF = gates.gates(
   rf'(?:(?:\A|[,;:)\u2013\u2014$}}\]-] )["\'(*$]{{0,3}}{_LEAD}{{0,2}}'
   rf'|\b(?:please|you (?:must|should|have to|need to|are to)) '
   rf'){_WANTED}'
@@ -158,7 +154,6 @@ _PROOF = re.compile(
   r'|\b(?:can|could|would|how (?:do|can|would|could)) (?:you|we|one|i|anyone) '
   r'(?:please )?(?:prove|show that|demonstrate that|help me (?:prove|show that))'
   r'|\b(?:help|ask|want)(?:s|ed)? (?:me|you|us)? ?(?:to )?(?:prove|show that)',
-  re.IGNORECASE,
 )
 # Prove Ltd., a name.
 _NAME = re.compile(
@@ -167,7 +162,7 @@ _NAME = re.compile(
   r'|[Cc]onjecture))'
 )
 # It is to be shown that; the claim must be proved.
-_PASSIVE = re.compile(
+_PASSIVE = gates.gates(
   r'\b(?:(?:is|are|remains?|has|have|needs?) to be|(?:must|should|shall) be'
   r'|is (?:wanted|required|requested) to be) (?:proved|proven|disproved'
   r'|(?:shown|demonstrated|verified|established) (?:that\b|\$|here|below)'
@@ -175,7 +170,6 @@ _PASSIVE = re.compile(
   r'|\b(?:a|the) (?:\w+ )?proof (?:is|of [^.?!\n]{1,80} is) (?:required|wanted'
   r'|requested|asked|expected|needed)'
   r'|\bproof (?:wanted|required|please)|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
-  re.IGNORECASE,
 )
 _WHY = re.compile(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'
@@ -217,7 +211,9 @@ def proof(row: Row) -> Mapping[str, Any] | None:
       continue
     if match := _wanted(sentence.text):
       return {'matched': statements.shown(sentence.text, *match.span())}
-    if match := _PASSIVE.search(sentence.text) or _WHY.search(sentence.text):
+    if match := gates.search(
+      _PASSIVE, sentence.text, sentence.text.lower()
+    ) or _WHY.search(sentence.text):
       others = found[:place] if match.re is _WHY else []
       if not any(
         demands.asks_value(s.text) for s in others + found[place + 1 :]
@@ -228,7 +224,7 @@ def proof(row: Row) -> Mapping[str, Any] | None:
 
 def _wanted(sentence: str) -> re.Match | None:
   """Where a sentence tells the reader to prove something, None for nowhere."""
-  for match in _PROOF.finditer(sentence):
+  for match in gates.found(_PROOF, sentence, sentence.lower()):
     if not _NAME.match(sentence):
       return match
   for match in _TO.finditer(sentence):

@@ -5,14 +5,16 @@ subject asks for yes or no, an interrogative or an imperative of finding asks
 for a value. Words in front, such as 'if n is odd,', change nothing of it.
 """
 
+import functools
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 _END = re.compile(
-  r'(?<!\bMr)(?<!Mrs)(?<!\bDr)(?<!\bSt)(?<!Ltd)(?<!\b[Ff]ig)(?<!e\.g)(?<!i\.e)'
-  r'(?<!\bvs)(?:[.?]|!(?! [^A-Z\\$]))(?:["\')\]$*]{1,3}(?=[ \n])|(?=[ \n]|\Z))|\n|;(?= )|\Z'
+  r'(?:[.?]|!(?! [^A-Z\\$]))(?:["\')\]$*]{1,3}(?=[ \n])|(?=[ \n]|\Z))'
+  r'(?<!\bMr\.)(?<!Mrs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!Ltd\.)(?<!\b[Ff]ig\.)'
+  r'(?<!e\.g\.)(?<!i\.e\.)(?<!\bvs\.)|\n|;(?= )|\Z'
 )
+_LETTER = re.compile(r'[^\W\d_]')
 
 _AUXILIARY = (
   r'(?:is|are|was|were|does|do|did|can|could|will|would|must|should|has|have'
@@ -76,16 +78,16 @@ class Sentence(NamedTuple):
   text: str
 
 
-def sentences(text: str) -> list[Sentence]:
+@functools.lru_cache(512)
+def sentences(text: str) -> tuple[Sentence, ...]:
   """The sentences and lines of a prepared statement that have words."""
   found, at = [], 0
   for match in _END.finditer(text):
     end = match.end()
-    if any(map(str.isalpha, text[at:end])):
-      lead = len(text[at:end]) - len(text[at:end].lstrip())
-      found.append(Sentence(at + lead, end, text[at:end].strip()))
+    if _LETTER.search(text, at, end):
+      found.append(Sentence(at, end, text[at:end].strip()))
     at = end
-  return found
+  return tuple(found)
 
 
 def asks_value(sentence: str) -> bool:
