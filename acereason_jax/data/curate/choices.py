@@ -179,6 +179,11 @@ def _opens(text: str, match: re.Match) -> bool:
   return bool(_AT_START.search(before))
 
 
+def _last(stem: str) -> str:
+  """The last sentence of what is in front of options."""
+  return statements.sentences(stem)[-1]
+
+
 def _end_it(pieces: Sequence[str], tail: str) -> bool:
   """Whether short pieces end a statement: it is now: a) 5 b) 6 c) 7."""
   return max(map(len, (*pieces, tail))) < 40 and not statements.asks(tail)
@@ -197,7 +202,11 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
       or any(map(_WHICH.search, (stem, tail)))
       or _CHOOSE.search(text)
     )
-    completed = stem.rstrip(' $\n').endswith(':') and _end_it(pieces, tail)
+    ended = stem.rstrip(' $\n')
+    completed = _end_it(pieces, tail) and (
+      ended.endswith(':')
+      or (ended.endswith('.') and statements.asks(f'\n{_last(ended)}'))
+    )
     return len(run) > 2 and bool(chosen or completed) and not asked
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):

@@ -171,16 +171,14 @@ _PASSIVE = gates.gates(
   r'|requested|asked|expected|needed)'
   r'|\bproof (?:wanted|required|please)|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
 )
-_WHY = re.compile(
+_WHY = gates.gates(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'
   r'can\'t|cannot|should|will|would|has|have) ',
-  re.IGNORECASE,
 )
 # It is possible to show that ...; Ann wants to prove that ...
-_TO = re.compile(
+_TO = gates.gates(
   r'\bto (?:also |then )?(?:prove|disprove|show that|demonstrate that'
   r'|verify that)\b',
-  re.IGNORECASE,
 )
 _TASK = re.compile(
   r'(?:\A|[,:] )(?:try|you (?:are asked|need|have|want|wish|will)'
@@ -193,41 +191,41 @@ _TASK = re.compile(
   r')\b[^.?!\n]{0,80}\Z|\bhow \Z',
   re.IGNORECASE,
 )
-_PROOF_HINT = re.compile(
-  r'pro[ov]|show|demonstrat|verif|establish|confirm|argue|justif|deduce'
-  r'|conclude|infer|check|derive|explain|why',
-  re.IGNORECASE,
-)
+
+# Without one of them no proof is wanted.
+_WORDS = gates.words(_PROOF, _PASSIVE, _WHY, _TO)
 
 
 def proof(row: Row) -> Mapping[str, Any] | None:
   """Prove, disprove or show that, as an instruction."""
   text = statements.prepared(row.problem).text
-  if not _PROOF_HINT.search(text):
+  low = text.lower()
+  if not any(word in low for word in _WORDS):
     return None
   found = demands.sentences(text)
   for place, sentence in enumerate(found):
-    if not _PROOF_HINT.search(sentence.text):
+    words, low = sentence.text, sentence.text.lower()
+    if match := _wanted(words, low):
+      return {'matched': statements.shown(words, *match.span())}
+    passive = gates.search(_PASSIVE, words, low)
+    match = passive or gates.search(_WHY, words, low)
+    if match is None:
       continue
-    if match := _wanted(sentence.text):
-      return {'matched': statements.shown(sentence.text, *match.span())}
-    if match := gates.search(
-      _PASSIVE, sentence.text, sentence.text.lower()
-    ) or _WHY.search(sentence.text):
-      others = found[:place] if match.re is _WHY else []
-      if not any(
-        demands.asks_value(s.text) for s in others + found[place + 1 :]
-      ):
-        return {'matched': statements.shown(sentence.text, *match.span())}
+    # What is asked for besides is the answer.
+    others = (
+      found[place + 1 :] if passive else found[:place] + found[place + 1 :]
+    )
+    if not any(demands.asks_value(other.text) for other in others):
+      return {'matched': statements.shown(words, *match.span())}
   return None
 
 
-def _wanted(sentence: str) -> re.Match | None:
+def _wanted(sentence: str, low: str) -> re.Match | None:
   """Where a sentence tells the reader to prove something, None for nowhere."""
-  for match in gates.found(_PROOF, sentence, sentence.lower()):
+  for match in gates.found(_PROOF, sentence, low):
     if not _NAME.match(sentence):
       return match
-  for match in _TO.finditer(sentence):
+  for match in gates.found(_TO, sentence, low):
     if _TASK.search(sentence[max(0, match.start() - 120) : match.start()]):
       return match
   return None

@@ -119,7 +119,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   raw = row.problem[: statements.CHARS]
   section = _EXAMPLES.search(raw)
   told = raw[: section.start()] if section else raw
-  image = figures.IMAGE.search(raw)
+  image = figures.image(raw)
   words = figures.reference_in_words(told)
   if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}

@@ -8,13 +8,12 @@ from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
-IMAGE = re.compile(
+_IMAGE = gates.gates(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
   r'|<(?:svg|figure|picture|canvas|iframe|embed)\b|\\begin\{figure|\[attach\w*\b|\\(?:epsf\w*|psfig|epsfig'
   r'|includesvg|pgfimage)\b|\[\[file:|\b[\w-]{1,80}\.(?:eps|tiff?)\b|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
-  re.IGNORECASE,
 )
 _WHOLE_IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
@@ -51,14 +50,6 @@ _SHOWN = (
   r'|graphed|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
-# Cheap, and in every statement that the patterns below can match.
-_HINT = re.compile(
-  r'show|figure|fig\.|diagram|pictu|draw|sketch|illustrat|image|photo|depict'
-  r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated|shade'
-  r'|hatched|darken|marked|label|scale|\bsee|histogram|pictogra|blueprint'
-  r'|schematic',
-  re.IGNORECASE,
-)
 _FIGURES = sum(
   map(
     gates.gates,
@@ -250,6 +241,9 @@ _PLANE = re.compile(
   re.IGNORECASE,
 )
 
+# Without one of them no figure is spoken of.
+_WORDS = gates.words(_FIGURES, _KNOWN, _SHADED, _MARKED)
+
 
 def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   """An image, an address, or words that refer to a figure.
@@ -258,8 +252,8 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   words refer to. With asy='drop' it is a reason itself.
   """
   raw = row.problem[: statements.CHARS]
-  for kind, pattern in (('image', IMAGE), ('url', _URL)):
-    if match := pattern.search(raw):
+  for kind, match in (('image', image(raw)), ('url', _URL.search(raw))):
+    if match:
       return {'kind': kind, 'matched': statements.shown(raw, *match.span())}
   statement = statements.prepared(raw)
   if statement.drawings:
@@ -269,12 +263,17 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   return None
 
 
+def image(raw: str) -> re.Match | None:
+  """An image in a statement as it is written."""
+  return gates.search(_IMAGE, raw, raw.lower())
+
+
 def reference_in_words(raw: str) -> str | None:
   """The words in which a statement refers to a figure, with some around."""
   text = statements.prepared(raw).text
-  if not _HINT.search(text):
-    return None
   low = text.lower()
+  if not any(word in low for word in _WORDS):
+    return None
   for match in gates.found(_FIGURES, text, low):
     if _PLANE.match(text, max(match.end() - 5, 0)):
       continue

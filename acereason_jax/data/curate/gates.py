@@ -7,12 +7,21 @@ of its words is there.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from re import _constants as codes
 from re import _parser as parser
 from typing import Any, NamedTuple
 
 _ZERO_WIDTH = (codes.AT, codes.ASSERT, codes.ASSERT_NOT)
+# They are in most texts.
+_COMMON = frozenset(
+  (
+    *('the', 'a', 'an', 'one', 'any', 'all', 'each', 'both', 'is', 'are', 'be'),
+    *('of', 'of the', 'in', 'in the', 'to', 'and', 'or', 'this', 'that', 'it'),
+    *('you', 'with', 'for', 'from', 'has', 'have', 'two', 'will', 'can', 'her'),
+    *('many', 'some', 'such', 'then', 'if', 'by', 'at', 'on', 'as', 'here'),
+  )
+)
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
 
 
@@ -56,6 +65,14 @@ def found(gated: Sequence[Gate], text: str, low: str) -> Iterator[re.Match]:
         yield from gate.pattern.finditer(text)
 
 
+def words(*gated: Sequence[Gate]) -> tuple[str, ...]:
+  """The words of all alternatives: without one of them none has a match."""
+  gate_words = [gate.needs for gates_ in gated for gate in gates_]
+  if not all(gate_words):
+    return ('',)
+  return _shortest(sum(gate_words, ()))
+
+
 def branches(pattern: str) -> list[str]:
   """The alternatives of a pattern that are in no group."""
   pieces, start, depth, at = [], 0, 0, 0
@@ -88,10 +105,13 @@ def _class_end(pattern: str, at: int) -> int:
 
 def needs(pattern: str, flags: int = re.IGNORECASE) -> tuple[str, ...]:
   """Strings in small letters of which every match has at least one."""
-  words = _needs(parser.parse(pattern, flags).data)
-  shortest = sorted(words, key=lambda word: (len(word), word))
+  return _shortest(_needs(parser.parse(pattern, flags).data))
+
+
+def _shortest(strings: Iterable[str]) -> tuple[str, ...]:
+  """The strings that hold no other of them."""
   kept: list[str] = []
-  for word in shortest:
+  for word in sorted(set(strings), key=lambda word: (len(word), word)):
     if not any(other in word for other in kept):
       kept.append(word)
   return tuple(kept)
@@ -116,8 +136,11 @@ def _needs(items: Sequence[tuple[Any, Any]]) -> frozenset[str]:
   return max(choices, key=_worth, default=frozenset())
 
 
-def _worth(words: frozenset[str]) -> tuple[int, int]:
-  return min(map(len, words), default=0), -len(words)
+def _worth(strings: frozenset[str]) -> tuple[int, int]:
+  """Long and rare strings are worth most, and few of them."""
+  bare = [string.strip() for string in strings]
+  sizes = [1 if word in _COMMON else len(word) for word in bare]
+  return min(sizes, default=0), -len(strings)
 
 
 def _needs_of(code: Any, argument: Any) -> frozenset[str]:

@@ -59,6 +59,12 @@ _LABEL = re.compile(
   r'|[1-9][0-9]?\.(?P<multi>[1-9])[.):]?(?= [A-Z$\\])'
   rf'|(?i:the )?(?P<word>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:](?= ))'
 )
+# A second label, in any of these forms.
+_SECOND = re.compile(
+  r'(?<![a-pr-z0-9])(?:b|ii|2|two|second(?:ly)?)(?:\)?\.?[\])}$:.,/*]|\n'
+  r'| ?[-\u2013\u2014]| ["$\\A-Z(]| (?:question|part|task|problem))|#2 ',
+  re.IGNORECASE,
+)
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
 _LISTS = re.compile(
@@ -186,6 +192,8 @@ def _asks_first(piece: str) -> bool:
 
 def _sequence(text: str) -> list[_Label]:
   """The labels of the first style whose first is before its second."""
+  if not _SECOND.search(text):
+    return []
   found: dict[tuple[str, str], list[_Label]] = {}
   for match in _LABEL.finditer(text):
     style = match.lastgroup
