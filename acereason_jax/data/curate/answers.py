@@ -47,6 +47,85 @@ _SEE = re.compile(
   r'(?:solutions?|proofs?|explanations?|figures?|above|below|work|textbook|book'
   r'|images?|answers?|hints?|appendix|notes?|link|attachment)'
 )
+# Only such words, and one that says that there is none: answer missing.
+_ABSENT = frozenset(
+  (
+    'missing',
+    'omitted',
+    'unavailable',
+    'pending',
+    'absent',
+    'lacking',
+    'lost',
+    'unanswered',
+    'unsolved',
+    'hidden',
+    'withheld',
+    'blank',
+  )
+)
+_FOUND = frozenset(
+  (
+    'found',
+    'provided',
+    'given',
+    'available',
+    'known',
+    'supplied',
+    'included',
+    'recorded',
+    'stated',
+    'listed',
+    'shown',
+  )
+)
+_FILLING = frozenset(
+  (
+    'answer',
+    'answers',
+    'solution',
+    'solutions',
+    'proof',
+    'proofs',
+    'result',
+    'key',
+    'the',
+    'final',
+    'is',
+    'was',
+    'are',
+    'reference',
+    'correct',
+    'not',
+    'yet',
+    'here',
+    'to',
+    'be',
+    'for',
+    'this',
+    'problem',
+    'question',
+    'it',
+    'has',
+    'been',
+    'currently',
+    'still',
+    'in',
+    'data',
+    'field',
+    'official',
+    'expected',
+    'value',
+    'left',
+    'text',
+    'dataset',
+    'source',
+  )
+)
+_ELSEWHERE = re.compile(
+  r'(?:proven|proved|proof|shown|derived|explained|demonstrated|answer|solution|solved|worked out|done|discussed) (?:is |are |was )?(?:given |found |provided |shown )?'
+  r'(?:in|by|within|at|on|above|below|elsewhere)\b(?: the| its| a)?(?: \w+)?(?: (?:solution|proof|text|book|appendix|explanation|article|paper|answer|section|notes?|page|back|end|figure|manual|key|lecture))?'
+)
 _NAMED = re.compile(r'(?:proof|solution|answer) ?: ?')
 # No solution exists is an answer.
 _NO_ANSWER = re.compile(
@@ -92,6 +171,15 @@ def sentinel(row: Row) -> Mapping[str, Any] | None:
   """No answer, or a word that stands for none."""
   text = plain(row.answer).strip(_EDGES).replace(' / ', '/')
   text = _NAMED.sub('', text)
+  words = set(text.replace(',', ' ').split())
+  if (
+    words
+    and words <= _FILLING | _ABSENT | _FOUND
+    and (words & _ABSENT or ('not' in words and words & _FOUND))
+  ):
+    return {'answer': row.answer[:80]}
+  if len(text) < 80 and _ELSEWHERE.fullmatch(text):
+    return {'answer': row.answer[:80]}
   if text in _SENTINELS or (
     len(text) < 80 and (_SEE.match(text) or _NO_ANSWER.fullmatch(text))
   ):
@@ -154,9 +242,12 @@ _LABELLED = re.compile(
   r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'
 )
 # Two unknowns, x = 2 and y = -1; the second is not another value of the first.
-_NAMED_VALUE = re.compile(r'\b([a-z])(?:_\w)? ?(?:=|is\b)')
+_NAMED_VALUE = re.compile(
+  r'(?:\b|\\)([a-z]|alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi|omega)(?:_\w)? ?(?:=|is\b)'
+)
 _BETWEEN_NAMED = re.compile(
-  r'\d[^\w=<>]{0,3} (?:and|or|while|with|but) [a-z](?:_\w)? ?(?:=|is\b)'
+  r'\d[^\w=<>]{0,3} (?:and|while|with|but) (?:\\?(?:alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi|omega)|[a-z])(?:_\w)? ?(?:=|is\b)'
+  r'|\b[a-z] is [a-z]{2,}[^a-z0-9]{1,3}(?:and |while |but )?[a-z] is [a-z]{2,}'
 )
 # A sentence about several values: the numbers are 13 and 17.
 _TOLD = re.compile(

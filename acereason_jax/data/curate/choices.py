@@ -71,7 +71,15 @@ _BARE = re.compile(
 _NUMBERED = re.compile(
   r'(?:\A|\n|[ ?:])\(?(?P<digit>[1-6])\)[.:]? ?(?P<text>[^()?\n]{1,60})'
 )
-_JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
+_JOINED = re.compile(r'[ ,;$]*(?:and|or|to|[+*/=<>\u00b7-])?[ ,;$]*')
+# What a value begins with.
+_VALUE = re.compile(
+  r'[ $\\{}\n(]{0,4}(?:-? ?\d|\\?[dt]?frac|\\?sqrt|\\?pi|-?\\?[a-z]\b)'
+)
+_FINITE = re.compile(
+  r'\b(?:how (?:many|much|long|far|old)|what|which|who|where|when)\b',
+  re.IGNORECASE,
+)
 
 
 def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
@@ -203,11 +211,20 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
       or _CHOOSE.search(text)
     )
     ended = stem.rstrip(' $\n')
+    values = all(map(_VALUE.match, [*pieces, tail]))
     completed = _end_it(pieces, tail) and (
       ended.endswith(':')
+      or (values and _FINITE.search(_last(ended)))
       or (ended.endswith('.') and statements.asks(f'\n{_last(ended)}'))
     )
     return len(run) > 2 and bool(chosen or completed) and not asked
+  # The options may be in front of the question.
+  if (
+    not stem.strip(' $\n\\{')
+    and len(run) > 2
+    and all(map(_VALUE.match, pieces))
+  ):
+    return True
   after = statements.sentences(tail)[1:]
   if any(statements.asks(f'\n{s}') for s in after):
     return any(map(_CHOOSE.search, (stem, *after)))

@@ -128,7 +128,7 @@ _WANTED = (
   r' ){0,2}(?:\w+ ){0,3}?proof\b)'
 )
 _LEAD = (
-  r'(?:(?:please|kindly|hence|thus|therefore|also|finally|first|firstly|now|so'
+  r'(?:(?:please|pls|plz|kindly|hence|thus|therefore|also|finally|first|firstly|now|so'
   r'|next|then|further|furthermore|moreover|lastly|secondly|conversely|let us'
   r'|let\'s|try to|directly|carefully|rigorously|formally'
   r'|(?:hence|thus|conclude|deduce) or otherwise|or otherwise'
@@ -153,7 +153,7 @@ _PROOF = gates.gates(
   rf'|{_VERB} (?:that|why)\b)'
   r'|\b(?:can|could|would|how (?:do|can|would|could)) (?:you|we|one|i|anyone) '
   r'(?:please )?(?:prove|show that|demonstrate that|help me (?:prove|show that))'
-  r'|\b(?:help|ask|want)(?:s|ed)? (?:me|you|us)? ?(?:to )?(?:prove|show that)',
+  r'|\b(?:help|asks?|want|wants|tells?) (?:me|you|us) (?:to )?(?:prove|show that)',
 )
 # Prove Ltd., a name.
 _NAME = re.compile(

@@ -49,7 +49,7 @@ _PICTURE = re.compile(
   r'\b(?:figures?|pictures?|images?|diagrams?|drawings?|illustrations?)\b',
   re.IGNORECASE,
 )
-_STANDS_ALONE = 12
+_STANDS_ALONE = 40
 # What is spoken of beside an image, as if it were seen.
 _DEICTIC = re.compile(
   r'\b(?:this|these|that|the|following|such an?|our|its) (?:\w+ ){0,2}?(?:figures?|pictures?|images?|diagrams?'
@@ -57,6 +57,8 @@ _DEICTIC = re.compile(
   r'|\b(?:looks? like|like this|as follows|shown|depicted|pictured|drawn|here|see|grey|gray|shaded|hatched|marked|colou?red)\b',
   re.IGNORECASE,
 )
+# A picture of signs, on lines of its own.
+_ART = re.compile(r'\n[ \t]*[^\w\s][^A-Za-z\n]{1,60}(?=\n|\Z)')
 _NEAR = 80
 
 
@@ -120,7 +122,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   section = _EXAMPLES.search(raw)
   told = raw[: section.start()] if section else raw
   image = figures.image(raw)
-  words = figures.reference_in_words(told)
+  words = None if _ART.search(told) else figures.reference_in_words(told)
   if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}
   if image and (section is None or image.start() < section.start()):

@@ -101,11 +101,35 @@ _DIALOGUE = gates.gates(
   r'|\b\w{2,20}\.\w{2,20}\([\w, ]{0,30}\) (?:which |that )?(?:returns?|repl(?:y|ies)|tells|gives|answers)'
   r'|\b(?:call|calling|function|api|use|using|via|through|method) (?:the )?(?:function |method |api )?[`"\']?(?:\w+ )?\w*(?:guess|query|ask|compare|isbad\w*|knows|read4|probe|weigh|measure)\w{0,12}\(',
 )
+_ASK = r'(?:print|writ|send|ask|output|quer|guess|say|put|propos|call)(?:e|es|s|ed|ing|ting|y|ies|ying)?'
+# It is told as a talk: print, and then read; ours is the other program.
+_TALK = gates.gates(
+  rf'\b(?:you |your program |it |then |first |we )?{_ASK}\b[^.?!\n]{{2,100}}?(?:,|;|:| and| then| after which| -|\.)(?: then| and| you| it| after| each| which| of| will| can){{0,5}} (?:read|get|gets|receive|receives|wait for|learn) (?:the|its|an?|one|back|1|0|[\'"<]|your|their|in|whether|how|if|as (?:a|an|the)) ?(?!full|points?|marks?|next (?:line|number|test)|input)'
+  rf'|\b(?:each time|whenever|every time|once|after) (?:you|your program|it) (?:has |have )?{_ASK}\b[^.?!\n]{{2,80}}?\b(?:you|it) (?:will )?(?:get|gets|read|reads|receive|receives|learn|learns|is told|are told)\b'
+  rf'|\bafter (?:each|every|which|"|\'|`|your|the|that|it)[^.?!\n]{{0,50}}?(?:,| line)? ?(?:you |your program |it |please )?(?:read|reads|get|gets|receive|receives|wait|are told|is told) (?:the|its|an?|one|back|[\'"<01]|for|in|whether|how)'
+  r'|\bread (?:the |its |their |back ){0,2}(?:\w+(?:\'s)? )?(?:repl(?:y|ies)|responses?|feedback|verdict|answers?) (?:after|to|before|from|of|back|each|on)\b'
+  r'|\byou (?:will )?read ["\'`]?\w{1,12}["\'`]? (?:if|when|for)\b|\b(?:repeat|go on|continue|proceed|carry on) until you (?:read|get|receive|see)'
+  r'|\b(?:our|the judge\'s|the jury\'s|the judging|the grader\'s|the contest|the organi[sz]ers\'|the testing|the judge|the jury) (?:\w+ )?(?:program|robot|bot|server|device|strategy|machine|ai|player|opponent|computer)\b(?! of the year)'
+  r'|\b(?:with|against|to|from|via|through) (?:the )?(?:judging|testing|contest|grading) (?:program|system|server|software|machine)'
+  r'|\byou ask,? (?:and )?(?:we|it|they|the \w+) (?:answer|repl|tell|respond)|\bwe (?:will )?(?:answer|reply|respond|tell you)\b'
+  r'|\b(?:the |this )?interaction (?:stops?|ends?|begins?|starts?|is over|proceeds?|continues?|with|is finished|goes|takes|looks|consists|works|between your)\b'
+  r'|\b(?:interact|communicate|talk|converse)(?:s|ing)? with (?:the |our |an? |each )?(?:\w+ )?(?:program|judge|system|server|grader|jury|bot|library|device|oracle|opponent)\b'
+  rf'|\b(?:your program|your solution|your code|you) [^.?!\n]{{0,40}}\b(?:more than|at most|as few as|as many as|fewer than|no more than|up to|only|exactly|within|in) [^.?!\n]{{1,16}} (?:{_ASKED}|tries|checks|rounds|probes|turns|trials|pings|lookups|tests of)\b'
+  rf'|\b(?:first|next|last|any|each|every|one) (?:of your )?{_ASKED} (?:you|your program) (?:ask|make|print|send)|\b(?:before|after|with|between|for) your (?:first|next|last|\w+th|previous|own)? ?{_ASKED}\b'
+  rf'|\bnumber of (?:earlier|previous|your|further|used|remaining|allowed) {_ASKED}\b|\byou have [^.?!\n]{{1,16}} (?:tries|checks|trials|guesses|queries|questions|attempts)\b'
+  r'|\b(?:your (?:last )?(?:move|turn)|at your turn|on your turn|exchange moves|moves? alternately with)\b[^.?!\n]{0,80}\b(?:read|print|input|output|stdin|stdout|program|judge|receive|get)\b'
+  r'|\b(?:print|write|exchange|output)[^.?!\n]{0,40} (?:moves|yours|your move)\b[^.?!\n]{0,60}\b(?:opponent|program|judge|server|grader|jury)'
+  r'|\b(?:copies|instances|runs) of your (?:program|solution|code)\b|\byour (?:program|solution) (?:is|will be) run (?:twice|two times)'
+  r'|\b(?:exit|terminate|stop|quit|halt) (?:immediately|at once|right away)[^.?!\n]{0,40}|\binstead of an arbitrary verdict|\bto (?:receive|get|avoid) (?:a )?["\']?(?:wrong answer|idleness|time limit)'
+  r'|\bwrit\w+ [^.?!\n]{1,40} to (?:stdout|standard output), (?:and )?(?:then )?read'
+  r'|\b(?:answers|replies to|responds to) ["\'`\u201c]|\b(?:query|ask|probe|measure) (?:it|them|the \w+) (?:by|with|using) ["\'`\u201c]'
+  r'|\b(?:hidden|secret|unknown|unseen|concealed|fixed (?:in advance|before))\b[^?]{0,240}\byou (?:ask|get|can|may|have|print|query|guess|learn|must|need|are told|are allowed|should)\b'
+)
 # Marks of a show, logs and finished games: all is told in the input.
 _OFFLINE = gates.gates(
   r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
   r'|\bgiven (?:all |are )?(?:the )?(?:\w+ )?(?:replies|responses|moves|guesses)\b'
-  r'|\ball (?:queries|guesses|questions) are (?:given|known)|\boffline\b',
+  r'|\ball (?:queries|guesses|questions) are (?:given|known)|\boffline\b|\bgiven beforehand\b|\b(?:hidden|secret) \w+ (?:is|are) given\b',
 )
 
 
@@ -114,7 +138,9 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
   low = words.lower()
   match = gates.search(_INTERACTIVE, words, low)
   if match is None and not gates.search(_OFFLINE, words, low):
-    match = gates.search(_DIALOGUE, words, low)
+    match = gates.search(_DIALOGUE, words, low) or gates.search(
+      _TALK, words, low
+    )
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}

@@ -42,7 +42,7 @@ _DRAWN = (
   r'|configurations?|blocks?|tiles?|parabolas?|functions?|design|logo|flag)'
 )
 _PLACE = (
-  r'(?:below|above|(?:at|on|to) (?:the )?(?:right|left)|here|opposite|alongside'
+  r'(?:below|above|(?:at|on|to) (?:the )?(?:right|left)(?! (?:end|side|of|edge|half|corner|hand))|here|opposite|alongside'
   r'|overleaf|underneath)'
 )
 _SHOWN = (
@@ -60,7 +60,7 @@ _FIGURES = sum(
       # The figure below, the picture shown on the right, the bar chart above.
       rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
       rf' )?{_PLACE}\b(?! \$?[0-9])'
-      rf'|\b(?<!number of ){_PICTURE} (?:provided|attached|represents?|shows?'
+      rf'|\b(?<!number of )(?!figures\b){_PICTURE} (?:provided|attached|represents?|shows?'
       r'|illustrates?|depicts?)\b'
       rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
       rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
@@ -93,10 +93,10 @@ _FIGURES = sum(
       rf'(?:the|this) {_PICTURE}\b'
       r'|\b(?:in|from|on) the (?:figure|diagram)(?= ?[.,?;)]|\Z)',
       # Figure 3, fig. 2(a), see figure; but not the figure 8.
-      r'(?<!the )(?<!a )(?<!of )\b(?:figure \(?|figs?\. ?\(?)[0-9]{1,2}'
+      r'(?<!the )(?<!a )(?<!of )\b(?:figure \(?|figs?\.? ?\(?)[0-9]{1,2}'
       r'(?:[.\-][0-9]{1,2})?(?:\s?\([a-d]\))?'
       r'(?! (?:shape|skat|pattern|loop|track|knot|times|cm)|\d|,\d)'
-      r'|\bfigures [0-9]{1,2} (?:and|to) [0-9]'
+      r'|\bfigures \(?[0-9a-d]{1,2}\)?(?:, \([b-d]\))? (?:and|to) \(?[0-9b-d]'
       r'|\bsee (?:the )?(?:attached |accompanying )?(?:figure|fig\.|diagram'
       r'|picture'
       r'|image|graph|sketch|drawing)',
@@ -176,6 +176,8 @@ _MAKES = re.compile(
   re.IGNORECASE,
 )
 _DATA = re.compile(r'\d[^A-Za-z]{1,6}\d[^A-Za-z]{1,6}(?:and )?\$?\d')
+_NAMED = re.compile(r' [A-Z][a-z]+ ')
+_VERTICES = re.compile(r'\b(?:vert(?:ex|ices)|edges?|nodes?)\b', re.IGNORECASE)
 _POINTS = ('this', 'that', 'these', 'those')
 _USED = frozenset(
   (
@@ -215,6 +217,9 @@ _MARKED = gates.gates(
   r' |may )?see (?:here|below|above|on the (?:right|left)|in the)\b'
   r'|\b(?:in|see|from|to) the attach(?:ment|ed)\b|\baccording to the (?:\w+ )?'
   r'(?:map|plan|scheme|layout|floor plan|chart|pictures?)\b(?! (?:of|that))'
+  r'|\b(?:based on|using|use|from|see|consult|refer to|look at) the (?:map|plan|floor plan|layout)\b(?! (?:of|that|with))'
+  rf'|\b(?:shown|drawn|plotted|graphed|pictured|depicted|marked|sketched) (?:in|on) (?:the|an?) (?:[\w-]+ ){{1,3}}?{_PLACE}\b'
+  r'|\battached (?:is|are|you)\b|\b(?:below|above|here) (?:you|we) (?:can |may )?see\b|\((?:see )?(?:picture|figure|image|diagram|photo|drawing)\)'
   r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
 )
 # The table below is there if it is in words.
@@ -296,6 +301,11 @@ def _unknown(text: str, raw: str, low: str) -> str | None:
     if match['seen'] and use not in _USED:
       continue
     if noun.lower() == 'figures' and use not in _USED:
+      continue
+    # The Petersen graph; a graph of vertices and edges.
+    if _NAMED.search(match[0], 1) or (
+      'graph' in noun.lower() and _VERTICES.search(text)
+    ):
       continue
     before = text[: match.start()]
     stem = re.compile(re.escape(noun[:5]), re.IGNORECASE)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import gates, statements
+from acereason_jax.data.curate import demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
 _OUTPUT = (
@@ -81,6 +81,55 @@ _FREE = gates.gates(
   rf'|\b(?:print|output|return|give|report|show|construct|find) (?:one|an example of|some|at least one) (?:such|possible|valid|suitable|feasible|correct|optimal|example|topological|spanning|solution|way)\b'
   r'|\b(?:edges|vertices|nodes|elements|members) of (?:some|any) (?:\w+ )?(?:spanning tree|tree|path|cycle|matching|set|cover|clique|solution)\b'
   r'|\barbitrary one\b(?= ?(?:[.,;)!]|\Z|of))',
+)
+_GAP = (
+  r'(?:(?!(?:if|when|whether|that|which|than|where|for|without|not|number|count'
+  r'|length|sum|size|cost|how|many|by|after|before|until|from|of|as|is|are)\b)[\w-]+,? ){0,6}?'
+)
+# Print ... any peak: a free choice of what is printed.
+_ANY_OBJECT = gates.gates(
+  rf'\b(?<!n\'t )(?<!not )(?:{_OUTPUT}|show|name|provide|produce|list|report|build|determine|state|submit|exhibit) {_GAP}'
+  r'(?:any|whichever|whatever|an arbitrary)\b(?! (?:number of|amount|two|three|\w+ing|missing|remaining|other|extra|additional|more|blank|trailing|leading'
+  r'|duplicate|negative|repeated|further|spaces?|letters? can|one digit))'
+)
+_UNIQUE = re.compile(
+  r'\b(?:exactly|at most|only|just) one\b|\bunique\b|\b(?:as|with) (?:-?\d|0)|\b(?:position|index|length|number|sum|cost) of any\b',
+  re.IGNORECASE,
+)
+_ACCEPTING = gates.gates(
+  # We accept all; whichever you print counts as right; each of them is good.
+  r'\b(?:we|checkers?|judges?|graders?|jury|system|tests?|validator|it) (?:will |shall |also |does |do )?(?:accepts?|takes?|allows?|tolerates?|permits?|admits?) (?:all|any|every|each|both|either|whatever|whichever|several|arbitrary|multiple)\b'
+  r'|\b(?:all|any|every|each|both|either|whichever|many|several|multiple|arbitrary)\b[^.?!\n]{0,70}?\b(?:is|are|be|gets?) (?:all |also |always |each )?(?:accepted|acceptable|credited|tolerated)\b'
+  r'|\b(?:any|each|every|all|both|either|whichever|whatever|every one)(?: one)?(?: of (?:those|them|these|the \w+(?: \w+)?)| you (?:print|choose|output|return|give|find)| example| output| answer| solution| choice)?,? (?:is|are|counts?|will be|would be|will|would|may be|can be) (?:as |considered |regarded as |taken as |judged |also |equally )?'
+  r'(?:a |an )?(?:right|correct|valid|good|fine|ok|okay|acceptable|legal|do|suffice|enough|allowed)(?: answers?| outputs?| solutions?| ones?| choices?)?(?= ?(?:[.,;:)!]|\Z))'
+  rf'|\b(?:any|either|one|all|each|an arbitrary one) of (?:the|them|these|those)\b[^.?!\n]{{0,40}}?\b(?:may|can|could|might|should) be (?:printed|output|returned|given|reported|shown|written|the answer|chosen for)'
+  r'|\b(?:no|not a|isn\'t a|is not a|isn\'t any|not one|not just one|not only one) (?:single|unique|one|sole)? ?(?:right|correct|valid|possible|fixed|unique|canonical) (?:answer|output|solution|way|order)'
+  rf'|\b(?:several|many|different|multiple|various|more than one|a lot of|lots of|other) (?:\w+ ){{0,2}}?(?:{_RIGHT}|examples?) (?:\w+ )?(?:are|is|may be|might be|can be|could be) (?:possible|right|correct|accepted|valid|ok|fine|acceptable|good)\b'
+  r'|\bit (?:is enough|suffices|is sufficient|is fine|is ok|is okay) (?:that|if|when|to (?:print|output|find|give) (?:one|any|some))'
+  r'|\b(?:give|print|output|show|find|construct|produce|write|provide|return) (?:an|one|some|any) examples? (?:of|for|in which|where|that)\b'
+  r'|\b(?:is|are|may be|can be|be) (?:chosen|assigned|selected|placed|numbered|named|labell?ed|picked) freely\b|\bfeel free\b|\bas long as (?:it|they|the rules|your|the \w+) (?:is|are|holds?|satisf\w+|meets?)'
+)
+# It does not matter; it is of no importance.
+_NO_MATTER = re.compile(
+  r'\b(?:(?:does|do|did|will|would|is|are|need|should|shall)(?: not|n\'t)|not|neither|nor|no|never|hardly)\b[^.?!\n]{0,70}?\b(?:matters?|relevant|important|importance|significance|consequence|significant|difference|specified|prescribed|checked)\b'
+  r'|\b(?:irrelevant|immaterial|unimportant|insignificant|inessential|ignored|disregarded|up to you|your choice)\b',
+  re.IGNORECASE,
+)
+_OF_OUTPUT = re.compile(
+  r'\border\b|\bwhich\b|\bcase\b|\bsequence\b|\bspelling\b|\bcapital\w*|\bdirection\b|\borientation\b|\bspaces?\b|\bsign\b',
+  re.IGNORECASE,
+)
+_PRINTED = re.compile(
+  r'\b(?:print\w*|output\w*|return\w*|report\w*|list\w*|written|write|answers?|results?|groups?|your|checker|lines?|pairs?|response)\b',
+  re.IGNORECASE,
+)
+_COUNTED = re.compile(
+  r'\b(?:how many|number of|ways|count|distinct|total)\b', re.IGNORECASE
+)
+# YES, Yes or yes.
+_SPELLINGS = re.compile(
+  r'\b(yes|no|true|false|possible|impossible|alice|bob|first|second|win|lose)\b["\'`\u201d]?(?:,|/| or| and)(?: or| and)? ["\'`\u201c]?(\1)\b',
+  re.IGNORECASE,
 )
 _OPEN = gates.gates(
   # The pair need not be unique; it need not be the smallest.
@@ -175,7 +224,76 @@ def _several(words: str, low: str) -> re.Match | None:
       _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest)
     ):
       return match
-  return _free(words, low) or gates.search(_OPEN, words, low)
+  return (
+    _free(words, low)
+    or gates.search(_OPEN, words, low)
+    or _any_object(words, low)
+    or _accepting(words, low)
+  )
+
+
+def _any_object(words: str, low: str) -> re.Match | None:
+  """Words that tell to print any of something."""
+  for match in gates.found(_ANY_OBJECT, words, low):
+    sentence = _sentence(words, match)
+    asked = words[match.end() : match.end() + 200].split('.')[0].find('?') >= 0
+    if (
+      not asked
+      and not _UNIQUE.search(sentence)
+      and not _CHOSEN.search(match[0])
+    ):
+      return match
+  return None
+
+
+def _accepting(words: str, low: str) -> re.Match | None:
+  """Words that accept several outputs."""
+  for match in gates.found(_ACCEPTING, words, low):
+    if not _COUNTED.search(_sentence(words, match)):
+      return match
+  return None
+
+
+def _no_matter(words: str, what: str) -> re.Match | None:
+  """Words by which the order or the case of an output is of no importance."""
+  if not any(
+    word in words
+    for word in (
+      'matter',
+      'mport',
+      'relevant',
+      'signific',
+      'consequence',
+      'difference',
+      'ignored',
+      'disregard',
+      'specified',
+      'prescribed',
+      'checked',
+      'to you',
+      'choice',
+      'immaterial',
+      'inessential',
+    )
+  ):
+    return None
+  before = ''
+  for sentence in demands.sentences(words):
+    told = sentence.text
+    match = _NO_MATTER.search(told)
+    of = _OF_OUTPUT.search(told)
+    if (
+      match
+      and of
+      and (of[0].lower() == 'case') == (what == 'case')
+      and (_PRINTED.search(told) or _PRINTED.match(before) or what == 'case')
+      and not _INPUT.search(told)
+      and not _COUNTED.search(told)
+    ):
+      start = sentence.start
+      return _NO_MATTER.search(words, start)
+    before = told
+  return None
 
 
 def _free(words: str, low: str) -> re.Match | None:
@@ -193,7 +311,7 @@ def _free(words: str, low: str) -> re.Match | None:
 
 def _ordered(words: str, low: str) -> re.Match | None:
   """Words that leave the order of an output, not of moves or of the input."""
-  if match := gates.search(_ORDER, words, low):
+  if match := gates.search(_ORDER, words, low) or _no_matter(words, 'order'):
     return match
   return next(
     (
@@ -213,7 +331,10 @@ def _case(words: str, low: str) -> re.Match | None:
     own = match[0].lower().startswith('ignor')
     if (_JUDGED if own else _OUTPUTS).search(sentence):
       return match
-  return None
+  for match in _SPELLINGS.finditer(words):
+    if match[1] != match[2] and match[1].lower() == match[2].lower():
+      return match
+  return _no_matter(words, 'case')
 
 
 def _sentence(words: str, match: re.Match) -> str:

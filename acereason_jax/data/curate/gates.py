@@ -83,7 +83,7 @@ def branches(pattern: str) -> list[str]:
     elif sign == '[':
       # A bracket right behind the opening one is a member.
       at += 1 + (pattern[at + 1] == '^')
-      at = _class_end(pattern, at + 1)
+      at = _class_end(pattern, at)
     elif sign in '()':
       depth += 1 if sign == '(' else -1
     elif sign == '|' and depth == 0:

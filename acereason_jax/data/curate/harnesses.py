@@ -68,8 +68,12 @@ _FILES = gates.gates(
 )
 
 _NAME = re.compile(
-  r'(?<![\w/.])(?P<disk>[a-z]:\\|\./)?[`"\'*(\u201c]{0,3}[\w\-]{1,40}\.(?:in|out|inp|txt|dat|ans|csv'
-  r'|sol|res|tsv|outp|input|output|json|xml|text|data)\b(?!\.\w)',
+  r'(?<![\w/.])(?P<disk>[a-z]:\\(?:\w{1,30}\\){0,6}|\./)?[`"\'*(\u201c]{0,3}[\w\-]{1,40}\.(?:in|out|inp|txt|dat|ans|csv'
+  r'|sol|res|tsv|outp|input|output|json|xml|text|data|bin|log|cfg|ini|conf|inf|inn|ou|rez|sav|raw|pgm|bmp|wav)\b(?!\.\w)',
+  re.IGNORECASE,
+)
+_PATH = re.compile(
+  r'\b(?:read|reads|use|using|from|in|open|load|stored|into|to) (?:the (?:file|folder|directory) )?/(?:usr|etc|home|tmp|var|data|opt|mnt|root)/[\w./-]{1,60}',
   re.IGNORECASE,
 )
 # In front of a name: what the program does with the file.
@@ -135,5 +139,10 @@ def _opened(words: str) -> re.Match | None:
     if _MENTIONED.search(before):
       continue
     if match['disk'] or _OPENED.search(before):
+      return match
+  for match in _PATH.finditer(words):
+    if not _MENTIONED.search(
+      words[max(match.start() - 100, 0) : match.start()]
+    ):
       return match
   return None

@@ -49,7 +49,7 @@ _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
-  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|tasks?|q'
+  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|q\.?(?: ?[0-9]{1,2})?'
   rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}|(?i:{_WORDS}))\)?(?:[:.,)\]]'
   r'|(?=\n)| [-\u2013\u2014]|(?= (?:[A-Z][a-z]|\$|\\)))'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
@@ -57,7 +57,8 @@ _LABEL = re.compile(
   rf'|(?P<slash>{_VALUE})/ ?(?=[A-Za-z])|#(?P<hash>[1-9])[:.)]?(?= )'
   r'|(?P<dash>[a-h]|[1-9]|i{1,3}) ?[-\u2013\u2014] (?=[A-Z][a-z])'
   r'|[1-9][0-9]?\.(?P<multi>[1-9])[.):]?(?= [A-Z$\\])'
-  rf'|(?i:the )?(?P<word>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:](?= ))'
+  rf'|(?i:the )?(?P<word>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:.](?= ))'
+  r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= [A-Z$\\])'
 )
 # A second label, in any of these forms.
 _SECOND = re.compile(

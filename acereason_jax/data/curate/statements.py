@@ -67,7 +67,8 @@ _VERBS = (
   '|state|sketch|graph|describe|explain|estimate|verify|justify|factori[sz]e'
   '|factor|expand|differentiate|integrate|deduce|derive|work out|give (?:a|an)'
   '|write (?:down )?(?:an?|the) (?:equation|expression|formula)|convert'
-  '|identify|obtain|discuss|how|what|which|who|when|where|why|is it|is there'
+  '|identify|obtain|discuss|count|list|set up|say (?:what|which|how)|tell'
+  '|name (?:the|all|an?)|how|what|which|who|when|where|why|is it|is there'
   '|does there|are there|hence|using'
   '|(?:in|for|with|by|at|to|on|of|from) (?:how|what|which)'
 )
