@@ -77,8 +77,12 @@ _FOUND = frozenset(
     'stated',
     'listed',
     'shown',
+    'specified',
+    'published',
+    'released',
   )
 )
+_NOT = frozenset(('not', 'isn\'t', 'wasn\'t', 'aren\'t', 'hasn\'t', 'no', 'without'))
 _FILLING = frozenset(
   (
     'answer',
@@ -123,6 +127,8 @@ _FILLING = frozenset(
   )
 )
 _ELSEWHERE = re.compile(
+  r'(?:the |this |its )?(?:proof|solution|answer|rest|verification|it) (?:is |was )?(?:left|omitted|trivial|obvious|immediate|clear|straightforward|easy|skipped)\b.{0,40}'
+  r'|left (?:to|as|for) (?:the |an? )?(?:reader|exercise|student)s?|'
   r'(?:proven|proved|proof|shown|derived|explained|demonstrated|answer|solution|solved|worked out|done|discussed) (?:is |are |was )?(?:given |found |provided |shown )?'
   r'(?:in|by|within|at|on|above|below|elsewhere)\b(?: the| its| a)?(?: \w+)?(?: (?:solution|proof|text|book|appendix|explanation|article|paper|answer|section|notes?|page|back|end|figure|manual|key|lecture))?'
 )
@@ -174,8 +180,9 @@ def sentinel(row: Row) -> Mapping[str, Any] | None:
   words = set(text.replace(',', ' ').split())
   if (
     words
-    and words <= _FILLING | _ABSENT | _FOUND
-    and (words & _ABSENT or ('not' in words and words & _FOUND))
+    and words <= _FILLING | _ABSENT | _FOUND | _NOT
+    and (words & _ABSENT or (words & _NOT and words & _FOUND)
+      or ({'no', 'answer'} <= words and not words & _FOUND))
   ):
     return {'answer': row.answer[:80]}
   if len(text) < 80 and _ELSEWHERE.fullmatch(text):

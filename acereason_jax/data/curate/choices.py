@@ -28,7 +28,7 @@ _CHOOSE = re.compile(
 _WHICH = re.compile(r'\bwhich\b', re.IGNORECASE)
 # A first label that needs no bracket: at the start of a line or a sentence.
 _AT_START = re.compile(
-  r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
+  r'(?:\A|\n|[.?!:;)\]$_}|"\'{\[] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
 _OF_THE_ABOVE = re.compile(
   r'\b(?:all|none|both|neither|any) of (?:the|these) above ?(?:[.)?\n]|\Z)'
@@ -67,9 +67,17 @@ _BARE = re.compile(
   r' ?[-\u2013\u2014=]? [^A-Z\n.?!]{1,30}?[ ,;\n]{1,2}C\b ?[-\u2013\u2014=]? '
   r'[^A-Z\n?!]{1,30}(?:\Z|[ ,;\n]{1,2}D\b(?P<tail>[^\n?]{0,80}\Z))'
 )
-# 1) 20 2) 21 3) 22.
+_SMALL = re.compile(
+  r'(?:[?:]|\b(?:is|are|equals?)\b\??) ?\n? ?a\b[-\u2013\u2014=]? (?P<one>-?\$?\d[^a-z\n]{0,20}) b\b[-\u2013\u2014=]? -?\$?\d[^a-z\n]{0,20} c\b[-\u2013\u2014=]? -?\$?\d[^\n]{0,60}\Z'
+)
+# 1) 20 2) 21 3) 22, and i) 4 ii) 6 iii) 7.
+_ROMANS = {'i': '1', 'ii': '2', 'iii': '3', 'iv': '4', 'v': '5'}
+_ONE_OF = re.compile(
+  r'\b(?:which|odd one|choose|select|pick|mark|largest|smallest|greatest|least)\b[^.?!\n]{0,100}[?:.]?[ \n]*\(?\Z',
+  re.IGNORECASE,
+)
 _NUMBERED = re.compile(
-  r'(?:\A|\n|[ ?:])\(?(?P<digit>[1-6])\)[.:]? ?(?P<text>[^()?\n]{1,60})'
+  r'(?:\A|\n|[ ?:])\(?(?:(?P<digit>[1-6]|i{1,3}|iv|v)\)[.:]?|(?P<dot>[1-6])\.(?= )) ?(?P<text>[^()?\n]{1,60}?)(?=[ \n,;]+\(?(?:[1-6]|i{1,3}|iv|v)[).]|\n|\Z|[.?!] )'
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to|[+*/=<>\u00b7-])?[ ,;$]*')
 # What a value begins with.
@@ -104,6 +112,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
     or gates.search(_CHOOSE_ONE, text, low)
     or _named(text, low)
     or _bare(text)
+    or _SMALL.search(text)
     or _numbered(text)
   )
   if match:
@@ -141,10 +150,11 @@ def _bare(text: str) -> re.Match | None:
 
 def _numbered(text: str) -> re.Match | None:
   """Numbers as the labels of short options, of which one is to be chosen."""
-  if '3)' not in text or '2)' not in text:
+  if not any(f'3{mark}' in text or f'iii{mark}' in text for mark in ').'):
     return None
   found = list(_NUMBERED.finditer(text))
-  digits = ''.join(m['digit'] for m in found)
+  names = [m['digit'] or m['dot'] for m in found]
+  digits = ''.join(_ROMANS.get(name, name) for name in names)
   if len(digits) < 3 or not '123456'.startswith(digits):
     return None
   stem, tail = text[: found[0].start() + 1], text[found[-1].end() :]
@@ -153,6 +163,9 @@ def _numbered(text: str) -> re.Match | None:
   if re.search(r'\bhow many|\bconditions?\b', stem, re.IGNORECASE):
     return None
   if _CHOOSE.search(stem) or _CHOOSE.search(tail):
+    return found[0]
+  values = all(_VALUE.match(m['text']) for m in found)
+  if values and _ONE_OF.search(stem) and len(tail) < 40:
     return found[0]
   return None
 

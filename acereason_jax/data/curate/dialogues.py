@@ -42,89 +42,47 @@ _INTERACTIVE = gates.gates(
   r' ?(?:\w+ )?(?:API|interface)\b',
 )
 
-_JUDGE = (
-  r'(?:judge|jury|grader|checker|interactor|testing system|judging system'
-  r'|(?:judge|jury|grader)\'s (?:program|side)|system|evaluator)'
-)
 _ASKED = (
-  r'(?:queries|quer(?:y|ies)|questions?|guess(?:es)?|requests?|proposals?'
-  r'|weighings?|probes?|calls?|measurements?|comparisons?|attempts?)'
+  r'(?:queries|query|questions?|guess(?:es)?|requests?|proposals?|weighings?'
+  r'|probes?|calls?|measurements?|comparisons?|attempts?|tries|checks?'
+  r'|lookups?|trials?|pings?)'
 )
-_REPLY = r'(?:repl(?:y|ies)|responses?|feedback|moves?|turn|verdict)'
-_YOU = r'(?:you|your (?:program|solution|code|bot)|the (?:program|solution)|it)'
-# Any of these tells of a dialogue.
-_DIALOGUE = gates.gates(
-  # The judge's reply; the grader answers with their distance.
-  rf'\b(?:judge|grader|interactor|checker|jury)(?:\'s|s\'|\u2019s) (?:own )?{_REPLY}\b'
-  rf'|\b{_REPLY} (?:of|from|by) (?:the )?{_JUDGE}\b'
-  rf'|\b(?:the|our) {_JUDGE}\b(?:, who [^,\n]{{1,60}},)? (?:will |then |always |also |first ){{0,2}}'
-  r'(?:answers?|repl(?:y|ies)|responds?|tells? (?:you|your|it|whether|if)'
-  r'|returns?|prints?|says?|sends?|gives? (?:you|back|its)|tells? "'
-  r'|informs?|reports? back|writes?|chooses?|thinks? of|hides?|moves?|plays?)\b'
-  r'(?! (?:the )?(?:marks?|scores?|points|medal))'
-  rf'|\b(?:with|against|to) the {_JUDGE}\b[^.?!\n]{{0,60}}\b(?:messages?|turns?|streams|'
-  r'dialog(?:ue)?|protocol|through|via|by reading|using|over)\b'
-  rf'|\b(?:play|talk|speak|communicat\w+|exchang\w+|interact\w*|convers\w+|negotiat\w+)\b[^.?!\n]{{0,40}}'
-  rf' (?:with|against|to) (?:the |an? )?(?:{_JUDGE}|computer program|opponent program)\b'
-  # As the reply to a question; after each query read one integer.
-  rf'|\b(?:repl(?:y|ies)|response|answer|reaction) to (?:a|your|the|each|every|its|this|that) (?:\w+ )?{_ASKED}'
-  rf'|\bafter (?:each|every|your|the|any|printing|asking|sending)(?: of your| such| a| the| your)? (?:\w+ )?(?:{_ASKED}|moves?|turn|output|line)\b'
-  r'[^.?!\n]{0,60}\b(?:read|wait|receive|you (?:will )?(?:get|are told|learn|receive)|is told)'
-  r'|\b(?:then|and|before|must|should|to|can|will) read(?:ing)? (?:in )?(?:the |its |their |back |a |one ){0,2}'
-  r'(?:judge|jury|grader|repl|respon|feedback|verdict|opponent|answer to|result of (?:the|your) quer|["\'`][<>=YyNn01])'
-  r'|\breading the (?:answers?|repl(?:y|ies)|responses?|results?) (?:after|to|of|before)'
-  r'|\bwait (?:for|until) (?:the |its |their |a |you |an )?(?:\w+ )?(?:repl|respon|answer|opponent|judge|jury|grader|move|receive)'
-  rf'|\b{_YOU} (?:will |must |can |may |should |then )?(?:receives?|reads?|gets?|is given|are given) [^.?!\n]{{0,40}}\b(?:as|in) (?:the |a |an )?(?:reply|response|reaction|feedback|answer)\b'
-  rf'|\b{_YOU} [^.?!\n]{{0,60}}\b(?:is|are) told (?:after|whether|if|how|the|only|in)'
-  rf'|\byour (?:program|solution|code|bot) (?:\w+ ){{0,3}}?(?:asks?|quer(?:y|ies)|proposes?|guesses|talks?|exchanges?|communicates?|interacts?|waits?|plays)\b'
-  # At most 30 questions are allowed; you have 10 guesses.
-  rf'|\b{_ASKED} (?:are|is) (?:allowed|permitted)\b'
-  rf'|\b(?:number|limit|amount) (?:of|on|for) (?:the |your |allowed )?{_ASKED} (?:you|is|are|that you|may|allowed|made)\b'
-  rf'|\b(?:limit|maximum|allowed number) of (?:\w+ )?{_ASKED}\b'
-  rf'|\b{_YOU} (?:\w+ ){{0,4}}?(?:have|has|allowed|ask|make|makes|use|uses|spend|perform|issue|send|print|hit|find|guess)'
-  r'\b[^.?!\n]{0,80}?\b(?:at most|no more than|not more than|up to|within|only|exactly|fewer than|less than|have)'
-  rf' [^.?!\n]{{1,20}} {_ASKED}\b'
-  rf'|\bprint (?:up to|at most|no more than) [^.?!\n]{{1,16}} {_ASKED}\b'
-  rf'|\bwith(?:in)? (?:at most|no more than|up to|only|fewer than|just) [^.?!\n]{{1,16}} {_ASKED}\b'
-  # Of what is hidden one may ask.
-  rf'|\b(?:hidden from you|kept secret|not (?:given|known|shown|revealed) to you|you (?:do not|don\'t|cannot|can\'t) (?:know|see))\b[^?]{{0,200}}\byou (?:can|may|are allowed to|could) (?:only )?(?:ask|make|quer|call|request|use)'
-  rf'|\b(?:hidden|secret|unknown|mystery|invisible|chosen in secret)\b[^?]{{0,200}}\byou (?:can|may|must|are allowed to|could|have to|will) (?:only )?(?:ask|query|guess|call|request)\b'
-  r'|\b(?:ask|query|print|request|send|make|guess|call)\b[^?]{0,120}\b(?:hidden|secret) (?:number|permutation|array|word|string|graph|tree|code|value|element|integer|sequence|set|point|vertex|node|box|matrix|function|polynomial)s?\b[^?]{0,200}'
-  rf'\b(?:at most|no more than|up to|within) [^.?!\n]{{1,16}} {_ASKED}'
-  # "?" to weigh it; send "!" and the edges.
-  r'|["\'`\u201c]\?(?: [\w ,$<>]{1,20})?["\'`\u201d] (?:to|asks|for a|means|followed|quer)'
-  r'|\b(?:send|print|output|write|finish|report|answer|say)(?:s|ing)?\b[^.?!\n]{0,30}["\'`\u201c]!(?: |["\'`\u201d])'
-  r'|\A(?:[^\n]{0,40}\n)?#{0,4} ?\*{0,2}interaction\b|\n ?#{0,4} ?\*{0,2}interaction ?\*{0,2}[:\n]'
-  r'|(?:\A|\n|[.?!] )interaction ?:|\b(?:communication|query|dialog(?:ue)?) (?:protocol|format)\b'
-  r'|\b(?:unbuffered|line-buffered|buffering) output\b|\boutput (?:is|must be|should be) unbuffered'
-  r'|\bendl\b|\bidleness limit|\badaptive (?:judge|grader|interactor|jury|checker)|\b(?:judge|grader|interactor|jury|checker) (?:is|may be|can be) adaptive'
-  r'|\b\w{2,20}\.\w{2,20}\([\w, ]{0,30}\) (?:which |that )?(?:returns?|repl(?:y|ies)|tells|gives|answers)'
-  r'|\b(?:call|calling|function|api|use|using|via|through|method) (?:the )?(?:function |method |api )?[`"\']?(?:\w+ )?\w*(?:guess|query|ask|compare|isbad\w*|knows|read4|probe|weigh|measure)\w{0,12}\(',
+_ASKS = (
+  r'(?:ask|quer(?:y|ies)|guess|send|probe|request|propose|call|type|name|weigh|compare|test|check|exchange)(?:e?s|ed|ing)?'
 )
-_ASK = r'(?:print|writ|send|ask|output|quer|guess|say|put|propos|call)(?:e|es|s|ed|ing|ting|y|ies|ying)?'
-# It is told as a talk: print, and then read; ours is the other program.
-_TALK = gates.gates(
-  rf'\b(?:you |your program |it |then |first |we )?{_ASK}\b[^.?!\n]{{2,100}}?(?:,|;|:| and| then| after which| -|\.)(?: then| and| you| it| after| each| which| of| will| can){{0,5}} (?:read|get|gets|receive|receives|wait for|learn) (?:the|its|an?|one|back|1|0|[\'"<]|your|their|in|whether|how|if|as (?:a|an|the)) ?(?!full|points?|marks?|next (?:line|number|test)|input)'
-  rf'|\b(?:each time|whenever|every time|once|after) (?:you|your program|it) (?:has |have )?{_ASK}\b[^.?!\n]{{2,80}}?\b(?:you|it) (?:will )?(?:get|gets|read|reads|receive|receives|learn|learns|is told|are told)\b'
-  rf'|\bafter (?:each|every|which|"|\'|`|your|the|that|it)[^.?!\n]{{0,50}}?(?:,| line)? ?(?:you |your program |it |please )?(?:read|reads|get|gets|receive|receives|wait|are told|is told) (?:the|its|an?|one|back|[\'"<01]|for|in|whether|how)'
-  r'|\bread (?:the |its |their |back ){0,2}(?:\w+(?:\'s)? )?(?:repl(?:y|ies)|responses?|feedback|verdict|answers?) (?:after|to|before|from|of|back|each|on)\b'
-  r'|\byou (?:will )?read ["\'`]?\w{1,12}["\'`]? (?:if|when|for)\b|\b(?:repeat|go on|continue|proceed|carry on) until you (?:read|get|receive|see)'
-  r'|\b(?:our|the judge\'s|the jury\'s|the judging|the grader\'s|the contest|the organi[sz]ers\'|the testing|the judge|the jury) (?:\w+ )?(?:program|robot|bot|server|device|strategy|machine|ai|player|opponent|computer)\b(?! of the year)'
-  r'|\b(?:with|against|to|from|via|through) (?:the )?(?:judging|testing|contest|grading) (?:program|system|server|software|machine)'
-  r'|\byou ask,? (?:and )?(?:we|it|they|the \w+) (?:answer|repl|tell|respond)|\bwe (?:will )?(?:answer|reply|respond|tell you)\b'
-  r'|\b(?:the |this )?interaction (?:stops?|ends?|begins?|starts?|is over|proceeds?|continues?|with|is finished|goes|takes|looks|consists|works|between your)\b'
-  r'|\b(?:interact|communicate|talk|converse)(?:s|ing)? with (?:the |our |an? |each )?(?:\w+ )?(?:program|judge|system|server|grader|jury|bot|library|device|oracle|opponent)\b'
-  rf'|\b(?:your program|your solution|your code|you) [^.?!\n]{{0,40}}\b(?:more than|at most|as few as|as many as|fewer than|no more than|up to|only|exactly|within|in) [^.?!\n]{{1,16}} (?:{_ASKED}|tries|checks|rounds|probes|turns|trials|pings|lookups|tests of)\b'
-  rf'|\b(?:first|next|last|any|each|every|one) (?:of your )?{_ASKED} (?:you|your program) (?:ask|make|print|send)|\b(?:before|after|with|between|for) your (?:first|next|last|\w+th|previous|own)? ?{_ASKED}\b'
-  rf'|\bnumber of (?:earlier|previous|your|further|used|remaining|allowed) {_ASKED}\b|\byou have [^.?!\n]{{1,16}} (?:tries|checks|trials|guesses|queries|questions|attempts)\b'
-  r'|\b(?:your (?:last )?(?:move|turn)|at your turn|on your turn|exchange moves|moves? alternately with)\b[^.?!\n]{0,80}\b(?:read|print|input|output|stdin|stdout|program|judge|receive|get)\b'
-  r'|\b(?:print|write|exchange|output)[^.?!\n]{0,40} (?:moves|yours|your move)\b[^.?!\n]{0,60}\b(?:opponent|program|judge|server|grader|jury)'
-  r'|\b(?:copies|instances|runs) of your (?:program|solution|code)\b|\byour (?:program|solution) (?:is|will be) run (?:twice|two times)'
-  r'|\b(?:exit|terminate|stop|quit|halt) (?:immediately|at once|right away)[^.?!\n]{0,40}|\binstead of an arbitrary verdict|\bto (?:receive|get|avoid) (?:a )?["\']?(?:wrong answer|idleness|time limit)'
-  r'|\bwrit\w+ [^.?!\n]{1,40} to (?:stdout|standard output), (?:and )?(?:then )?read'
-  r'|\b(?:answers|replies to|responds to) ["\'`\u201c]|\b(?:query|ask|probe|measure) (?:it|them|the \w+) (?:by|with|using) ["\'`\u201c]'
-  r'|\b(?:hidden|secret|unknown|unseen|concealed|fixed (?:in advance|before))\b[^?]{0,240}\byou (?:ask|get|can|may|have|print|query|guess|learn|must|need|are told|are allowed|should)\b'
+_SAYS = r'(?:print|output|write|send|type|say|ask|query|guess|put|submit|give|exchange|writ|call|read off|probe)(?:e?s|ed|ing|ting)?'
+_HEARS = r'(?:read|reads|get|gets|receive|receives|wait|waits|learn|learns|see|sees|hear|hears|is told|are told)'
+_PARTNER = (
+  r'(?:judges?|jury|grader|checker|interactor|oracle|opponent|adversary|judging program|contest (?:system|server|software)'
+  r'|testing system|system|server|library|other side|other program|computer|device|host|ours|(?:our|the other) (?:program|bot|robot|side))'
 )
+# What a talk between a program and a judge has; a mark each. Three make one.
+_MARKS = tuple(
+  gates.gates(pattern)
+  for pattern in (
+    # Who is spoken to: the program.
+    r'\byou(?:\'ll)? (?!know that|all|are (?:given|a|an)\b|have (?:a|an|n)\b)|\byour (?:program|solution|code|submission|bot|last|next|first|moves?|turn|guess\w*|quer\w+|question\w*|request\w*|bid|strategy)\b|\b(?:the|a) (?:program|solution) (?:may|can|must|should|asks|prints|has to)\b',
+    # Who speaks to it.
+    rf'\b(?:the|an?|our|this|its) (?:\w+ )?{_PARTNER}\b(?!\'s? (?:of|office))|\bwe (?:will |then )?(?:answer|reply|respond|send|tell|return|say)|\b(?:against|versus|vs\.?|with|to) (?:the |an? )?(?:\w+ )?{_PARTNER}\b|\b(?:jury|judge|grader)\'s\b|\b\w{2,20}(?:\.\w{2,20})?\([\w, ]{0,20}\)(?: (?:is|are) (?:provided|given|available|defined|offered)| returns| tells| replies)',
+    # The program asks.
+    rf'\b(?:you|your (?:program|solution|code|submission|bot)|it|the program) (?:can |may |must |should |will |could |are allowed to |have to |only |then |also |first ){{0,3}}(?:{_ASKS}|have asked|make|makes|use|perform)\b|\byour (?:\w+ )?{_ASKED}\b|\bto (?:learn|find out|ask|query|get to know)\b|\bwhat you have asked\b|\b(?:each|every|a|one|any|the) (?:valid |invalid |such )?(?:query|question|guess|request|ping|probe)\b(?! (?:mark|followed|is|are|of type|i\b|consists|has|contains|asks|gives|in the input))',
+    # So often, and no more.
+    rf'\b(?:\$?\d[\d, ]*\$?|\$?\d*n(?: ?[+-] ?\d)?\$?|k|q|ten|twenty|up to|at most|no more than|within|limit\w*|maximum|only|few\w*) (?:\w+ ){{0,2}}?(?:{_ASKED}|rounds|turns|steps|tries)\b(?! (?:per|a (?:second|day|minute)))|\b(?:at most|no more than|up to|within) \S{{1,8}} times\b|\b(?:ask|query|call|guess|probe)\w*\b[^.?!\n]{{0,40}}\b(?:twice|once|\w+ times)\b|\beach of (?:the )?\$?\w{{1,6}}\$? (?:rounds|turns)|\b{_ASKED} (?:limit|are (?:granted|allowed|permitted)|remain)|\bexceed\w*\b[^.?!\n]{{0,40}}{_ASKED}|\b(?:number|limit) of (?:your |the |earlier |allowed )?{_ASKED}',
+    # It is answered.
+    r'\b(?:repl(?:y|ies|ied)|responses?|responds?|feedback|answers? (?:with|you|your|to|of the|from|after|"|<|it|each|whether)|answered|gets? (?:back|an answer|the)|send back|sends? back|prints? back|tells? you|told|(?:comes?|arrives?|is given|appears?|follows?|stands?) (?:on|as|in) the (?:next line|input)|you (?:can |may |will |then )?(?:learn|receive|read|see)|\byou (?:will )?get (?:the|its|an?|back|one) (?:\w+ )?(?:answer|reply|number|value|result|distance|xor|sum|sign|parity|bit)|what it (?:displays|says|prints|returns|shows)|distance|gives? back|receives?|it returns)\b',
+    # What is asked for is not in the input.
+    r'\b(?:hidden|secret|unknown|concealed|unseen|mystery|invisible)\b|\b(?:not|isn\'t|aren\'t|never) (?:given|known|shown|revealed|fixed|part of the input|in the input)\b|\bno input\b|\b(?:picks?|picked|chosen|chooses?|has chosen|thinks? of|thought of|hides?|has hidden|fixes|keeps|holds) (?:in secret |at random )?(?:an?|the|some|one|x|\$)|\byou (?:do not|don\'t|cannot|can\'t) (?:know|see)',
+    # It prints first and reads then.
+    rf'\b{_SAYS}\b[^.?!\n]{{1,90}}?(?:[,;:] ?|\band |\bthen |\bwhich )(?:then |you |it |and |will |after \w+ (?:of )?(?:\w+ )?){{0,4}}{_HEARS}\b(?! (?:full|points|marks|the next (?:line|number|test)|accepted|wrong|\w+ points))|\b(?:after|once|when|whenever|each time|every time|for each|for every)\b[^.?!\n]{{0,70}}\b(?:you|it|program)? ?(?:will |then |must |should |to )?{_HEARS}\b (?:the|its|an?|one|back|in|["\'<]|if|whether|as|how|what)|\b(?:before|until)\b[^.?!\n]{{0,30}}\b(?:read|receiv|next|answer|repl)\w*',
+    # Commands in quotes, and verdicts on a talk that goes wrong.
+    r'["\'`\u201c][?!](?: |["\'`\u201d])|\bformat \?|\b(?:print|output|send|write)\w* [?!] |\b(?:wrong answer|idleness|terminate|exit (?:immediately|at once)|stop (?:immediately|at once)|quit|buffer(?:ed|ing)?|standard (?:input|output)|stdin|stdout|at once|protocol)\b',
+    # It is called so.
+    r'\binteract\w*|\badaptive\b|\bcommunicat\w+|\bdialog\w*|\btalks?\b|\bexchange\w*|\bplays? (?:\w+ ){0,3}(?:against|versus|vs|with)\b|\bapi\b|\bsecond player\b|\b(?:last|own|next) move of\b',
+  )
+)
+_LEAST_MARKS = 3
+
+
 # Marks of a show, logs and finished games: all is told in the input.
 _OFFLINE = gates.gates(
   r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
@@ -138,9 +96,15 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
   low = words.lower()
   match = gates.search(_INTERACTIVE, words, low)
   if match is None and not gates.search(_OFFLINE, words, low):
-    match = gates.search(_DIALOGUE, words, low) or gates.search(
-      _TALK, words, low
-    )
+    found = _marks(words, low)
+    if len(found) >= _LEAST_MARKS:
+      return {'marks': [mark[:40] for mark in found]}
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}
+
+
+def _marks(words: str, low: str) -> list[str]:
+  """A match of each mark of a talk."""
+  found = (gates.search(mark, words, low) for mark in _MARKS)
+  return [match[0] for match in found if match]

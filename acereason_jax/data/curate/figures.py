@@ -145,7 +145,7 @@ _KNOWN = gates.gates(
 _TOLD = re.compile(
   r' ?(?:of|formed|form|obtained|enclosed|bounded|whose|having|consisting|made'
   r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|as|is given|are given|is described|are (?:listed|described)|is represented|has (?:an?|area'
-  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper|robots?|arts?'
+  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper|robots?|arts?|galler\w+|rails?|eight'
   r'|hang\w*|cost\w*|weigh\w*|sold|sells|skat\w+|rose|fell|out|tops?|and'
   r'|\$?[0-9]|theory|with|resulting|created|produced|traced|swept|described'
   r'|defined|generated|determined|cut|has been|had|being|y =|intersects?'
@@ -154,7 +154,7 @@ _TOLD = re.compile(
   re.IGNORECASE,
 )
 _MADE = re.compile(
-  r'\b(?:solid|plane|geometric|geometrical|resulting|new|same|whole|entire'
+  r'\b(?:next|previous|fourth|fifth|tenth|\w+th|solid|plane|geometric|geometrical|resulting|new|same|whole|entire'
   r'|final|last|first|human|sales|key|single|double|stick|action|public|wooden'
   r'|dining|kitchen|round|coffee|picnic|ping|pool|multiplication|periodic|truth'
   r'|complete|directed|simple|connected|bipartite|original|new|reflected|mirror'
@@ -219,6 +219,8 @@ _MARKED = gates.gates(
   r'(?:map|plan|scheme|layout|floor plan|chart|pictures?)\b(?! (?:of|that))'
   r'|\b(?:based on|using|use|from|see|consult|refer to|look at) the (?:map|plan|floor plan|layout)\b(?! (?:of|that|with))'
   rf'|\b(?:shown|drawn|plotted|graphed|pictured|depicted|marked|sketched) (?:in|on) (?:the|an?) (?:[\w-]+ ){{1,3}}?{_PLACE}\b'
+  r'|\b(?:the )?following (?:\w+ )?(?:shape|figure|solid|triangle|polygon|region|diagram|picture|quadrilateral|angle)s?(?= ?(?:[?.,]|\Z))'
+  rf'|{statements.START}(?:figure|diagram|picture|image) ?:'
   r'|\battached (?:is|are|you)\b|\b(?:below|above|here) (?:you|we) (?:can |may )?see\b|\((?:see )?(?:picture|figure|image|diagram|photo|drawing)\)'
   r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
 )

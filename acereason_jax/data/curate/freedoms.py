@@ -84,13 +84,33 @@ _FREE = gates.gates(
 )
 _GAP = (
   r'(?:(?!(?:if|when|whether|that|which|than|where|for|without|not|number|count'
-  r'|length|sum|size|cost|how|many|by|after|before|until|from|of|as|is|are)\b)[\w-]+,? ){0,6}?'
+  r'|length|sum|size|cost|how|many|by|after|before|until|from|of|as|is|are|up|\w+ing)\b)[\w-]+ ){0,6}?'
 )
 # Print ... any peak: a free choice of what is printed.
 _ANY_OBJECT = gates.gates(
   rf'\b(?<!n\'t )(?<!not )(?:{_OUTPUT}|show|name|provide|produce|list|report|build|determine|state|submit|exhibit) {_GAP}'
   r'(?:any|whichever|whatever|an arbitrary)\b(?! (?:number of|amount|two|three|\w+ing|missing|remaining|other|extra|additional|more|blank|trailing|leading'
   r'|duplicate|negative|repeated|further|spaces?|letters? can|one digit))'
+)
+# Several outputs there are, and the choice is free: two thoughts of one or two
+# sentences.
+_MANY = gates.gates(
+  rf'\b(?:several|multiple|many|more than one|more than a single|two or more|at least two|various|different|alternative|other|another|numerous|plenty of|a lot of|lots of|not (?:just |only )?one) (?:\w+ ){{0,3}}?(?:{_RIGHT}|examples?|choices?|possibilit\w+|options|candidates?|exist|of them)\b'
+  r'|\b(?:several|many|more|multiple) (?:exist|are possible|of them)|\bambigu\w+|\b(?:not|n\'t|never|non-?) ?(?:necessarily |always |be )*unique|\b(?:tie|ties)\b|\bin (?:more than one|multiple|several|many|different) ways?\b',
+)
+_FREELY = re.compile(
+  r'\b(?:any(?! (?:number|two|three|of the following))|whichever|whatever|arbitrar\w+|either|one of (?:them|these|those|the)|(?:only|just|simply) (?:\w+ ){0,3}?one|free(?:ly)?|your (?:own )?choice|you (?:like|want|prefer|choose|please|wish)|no matter|not? ?matter|n\'t matter|accept\w*|fine|ok|okay|equally|all (?:of them )?(?:are|is|count|will|get)|which(?:ever)? one)\b',
+  re.IGNORECASE,
+)
+# Yours need not be ours; it is checked by a program; nearer ones score more.
+_YOURS = gates.gates(
+  r'\byour \w+ (?:\w+ ){0,2}?(?:doesn\'t have to|does not have to|need not|needn\'t|may not|might not|does not need to|doesn\'t need to|may|might|can) (?:\w+ )?(?:agree|match|coincide|differ|be (?:the same|equal|identical|different|as in))'
+  r'|\bnot necessarily (?:the same|equal|identical|as in|the one|ours|that of)|\b(?:may|might|can|could) (?:be different from|differ from) (?:the|our|those|that)'
+  r'|\b(?:checks?|verif\w+|tests?|validates?|examines?|confirms?) (?:that|whether|if) (?:your|the printed|the output|what you|it is a)'
+  r'|\b(?:solutions?|answers?|outputs?|replies)\b(?: \w+| [^\w\s]\S*| \S{1,12}){0,6}? (?:is|are|will be|get|gets) (?:also |all |always )?accepted\b'
+  r'|\b(?:points?|scores?|scored|marks?|graded|ranked)\b[^.?!\n]{0,50}\b(?:how (?:near|close|good|short|many of)|nearer|closer|better|the best known|quality)\b[^.?!\n]{0,60}\b(?:your|solution|answer|output|tour|plan)'
+  r'|\b(?:ones?|what|which|whichever|them|any|order|way) (?:that )?you (?:like|want|prefer|please|wish|choose)\b'
+  r'|\b(?:print|output|return|report)\b[^.?!\n]{0,80}\b(?:beginning|starting) (?:with|from|at|in) any\b'
 )
 _UNIQUE = re.compile(
   r'\b(?:exactly|at most|only|just) one\b|\bunique\b|\b(?:as|with) (?:-?\d|0)|\b(?:position|index|length|number|sum|cost) of any\b',
@@ -103,11 +123,11 @@ _ACCEPTING = gates.gates(
   r'|\b(?:any|each|every|all|both|either|whichever|whatever|every one)(?: one)?(?: of (?:those|them|these|the \w+(?: \w+)?)| you (?:print|choose|output|return|give|find)| example| output| answer| solution| choice)?,? (?:is|are|counts?|will be|would be|will|would|may be|can be) (?:as |considered |regarded as |taken as |judged |also |equally )?'
   r'(?:a |an )?(?:right|correct|valid|good|fine|ok|okay|acceptable|legal|do|suffice|enough|allowed)(?: answers?| outputs?| solutions?| ones?| choices?)?(?= ?(?:[.,;:)!]|\Z))'
   rf'|\b(?:any|either|one|all|each|an arbitrary one) of (?:the|them|these|those)\b[^.?!\n]{{0,40}}?\b(?:may|can|could|might|should) be (?:printed|output|returned|given|reported|shown|written|the answer|chosen for)'
-  r'|\b(?:no|not a|isn\'t a|is not a|isn\'t any|not one|not just one|not only one) (?:single|unique|one|sole)? ?(?:right|correct|valid|possible|fixed|unique|canonical) (?:answer|output|solution|way|order)'
+  r'|\b(?:no|not a|isn\'t a|is not a|isn\'t any|not one|not just one|not only one) (?:(?:single|unique|one|sole)(?: right| correct| valid| possible)?|fixed|canonical) (?:answer|output|solution|way|order)'
   rf'|\b(?:several|many|different|multiple|various|more than one|a lot of|lots of|other) (?:\w+ ){{0,2}}?(?:{_RIGHT}|examples?) (?:\w+ )?(?:are|is|may be|might be|can be|could be) (?:possible|right|correct|accepted|valid|ok|fine|acceptable|good)\b'
   r'|\bit (?:is enough|suffices|is sufficient|is fine|is ok|is okay) (?:that|if|when|to (?:print|output|find|give) (?:one|any|some))'
   r'|\b(?:give|print|output|show|find|construct|produce|write|provide|return) (?:an|one|some|any) examples? (?:of|for|in which|where|that)\b'
-  r'|\b(?:is|are|may be|can be|be) (?:chosen|assigned|selected|placed|numbered|named|labell?ed|picked) freely\b|\bfeel free\b|\bas long as (?:it|they|the rules|your|the \w+) (?:is|are|holds?|satisf\w+|meets?)'
+  r'|\b(?:is|are|may be|can be|be) (?:chosen|assigned|selected|placed|numbered|named|labell?ed|picked) freely\b|\bfeel free\b|\bas long as (?:(?:it|they|your \w+) (?:is|are) (?:valid|correct|right|legal)|the rules (?:hold|are)|your)'
 )
 # It does not matter; it is of no importance.
 _NO_MATTER = re.compile(
@@ -123,13 +143,14 @@ _PRINTED = re.compile(
   r'\b(?:print\w*|output\w*|return\w*|report\w*|list\w*|written|write|answers?|results?|groups?|your|checker|lines?|pairs?|response)\b',
   re.IGNORECASE,
 )
+_COMPARED = re.compile(r'\b(?:compar\w+|sort|sort the)\b', re.IGNORECASE)
 _COUNTED = re.compile(
   r'\b(?:how many|number of|ways|count|distinct|total)\b', re.IGNORECASE
 )
 # YES, Yes or yes.
-_SPELLINGS = re.compile(
+_SINGLE = re.compile(r'\b(?:exactly|at most) one\b', re.IGNORECASE)
+_SPELLINGS = gates.gates(
   r'\b(yes|no|true|false|possible|impossible|alice|bob|first|second|win|lose)\b["\'`\u201d]?(?:,|/| or| and)(?: or| and)? ["\'`\u201c]?(\1)\b',
-  re.IGNORECASE,
 )
 _OPEN = gates.gates(
   # The pair need not be unique; it need not be the smallest.
@@ -211,7 +232,10 @@ def special(row: Row) -> Mapping[str, Any] | None:
       continue
     # The judge allows an error whose size it can read.
     if kind != 'error' or not tolerance.allowed_error(row.problem):
-      return {'kind': kind, 'matched': statements.shown(words, *found.span())}
+      return {
+        'kind': kind,
+        'matched': statements.shown(found.string, *found.span()),
+      }
   return None
 
 
@@ -221,15 +245,48 @@ def _several(words: str, low: str) -> re.Match | None:
     rest = _REST.match(words, match.end())[0]
     asked = rest.endswith('?')
     if not asked and (
-      _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest)
+      (_ANY.search(match[0]) and not _SINGLE.search(rest)) or not _CHOSEN.search(match[0] + rest)
     ):
       return match
   return (
     _free(words, low)
-    or gates.search(_OPEN, words, low)
+    or _open(words, low)
     or _any_object(words, low)
     or _accepting(words, low)
+    or gates.search(_YOURS, words, low)
+    or _many(words)
   )
+
+
+def _open(words: str, low: str) -> re.Match | None:
+  """Words that ask for no best output, and no rule that chooses one."""
+  for match in gates.found(_OPEN, words, low):
+    sentence = _sentence(words, match)
+    if 'unique' not in match[0].lower() or not _CHOSEN.search(sentence):
+      return match
+  return None
+
+
+def _many(words: str) -> re.Match | None:
+  """Several outputs, and a free choice of them in this or the next sentence."""
+  if not gates.search(_MANY, words, words.lower()):
+    return None
+  told = demands.sentences(words)
+  for place, sentence in enumerate(told):
+    match = gates.search(_MANY, sentence.text, sentence.text.lower())
+    if match is None:
+      continue
+    both = sentence.text + ' ' + ''.join(s.text for s in told[place + 1 : place + 2])
+    rest = both[match.end() :]
+    if (
+      _FREELY.search(rest)
+      and not _CHOSEN.search(both)
+      and not _COUNTED.search(both)
+      and not _INPUT.search(both)
+      and '?' not in both
+    ):
+      return match
+  return None
 
 
 def _any_object(words: str, low: str) -> re.Match | None:
@@ -286,8 +343,9 @@ def _no_matter(words: str, what: str) -> re.Match | None:
       match
       and of
       and (of[0].lower() == 'case') == (what == 'case')
-      and (_PRINTED.search(told) or _PRINTED.match(before) or what == 'case')
+      and (_PRINTED.search(told) or _PRINTED.search(before[:60]))
       and not _INPUT.search(told)
+      and not _COMPARED.search(told)
       and not _COUNTED.search(told)
     ):
       start = sentence.start
@@ -329,9 +387,16 @@ def _case(words: str, low: str) -> re.Match | None:
     sentence = _sentence(words, match)
     # A program may have to ignore case itself.
     own = match[0].lower().startswith('ignor')
+    # 'In any case' at the start is no case of letters.
+    if match[0].lower().startswith('in ') and not _OUTPUTS.search(
+      sentence.split(match[0])[0]
+    ):
+      continue
+    if _COMPARED.search(sentence) and not _JUDGED.search(sentence):
+      continue
     if (_JUDGED if own else _OUTPUTS).search(sentence):
       return match
-  for match in _SPELLINGS.finditer(words):
+  for match in gates.found(_SPELLINGS, words, low):
     if match[1] != match[2] and match[1].lower() == match[2].lower():
       return match
   return _no_matter(words, 'case')

@@ -22,18 +22,20 @@ _COMMON = frozenset(
     *('many', 'some', 'such', 'then', 'if', 'by', 'at', 'on', 'as', 'here'),
   )
 )
+# More of them cost more than they spare.
+_GROUPS = 3
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
 
 
 class Gate(NamedTuple):
   """An alternative behind its words.
 
-  needs: a text without all of them, in small letters, has no match; empty if
-    no words are needed.
+  needs: of each of these groups a text with a match has at least one string,
+    in small letters. The first group is the rarest.
   pattern: the alternative.
   """
 
-  needs: tuple[str, ...]
+  needs: tuple[tuple[str, ...], ...]
   pattern: re.Pattern
 
 
@@ -56,21 +58,22 @@ def search(gated: Sequence[Gate], text: str, low: str) -> re.Match | None:
 def found(gated: Sequence[Gate], text: str, low: str) -> Iterator[re.Match]:
   """All matches, one alternative after the other."""
   for gate in gated:
-    for word in gate.needs:
-      if word in low:
-        yield from gate.pattern.finditer(text)
+    for group in gate.needs:
+      for word in group:
+        if word in low:
+          break
+      else:
         break
     else:
-      if not gate.needs:
-        yield from gate.pattern.finditer(text)
+      yield from gate.pattern.finditer(text)
 
 
 def words(*gated: Sequence[Gate]) -> tuple[str, ...]:
   """The words of all alternatives: without one of them none has a match."""
-  gate_words = [gate.needs for gates_ in gated for gate in gates_]
-  if not all(gate_words):
+  firsts = [gate.needs[:1] for gates_ in gated for gate in gates_]
+  if not all(firsts):
     return ('',)
-  return _shortest(sum(gate_words, ()))
+  return _shortest(word for (group,) in firsts for word in group)
 
 
 def branches(pattern: str) -> list[str]:
@@ -103,9 +106,13 @@ def _class_end(pattern: str, at: int) -> int:
   return at
 
 
-def needs(pattern: str, flags: int = re.IGNORECASE) -> tuple[str, ...]:
-  """Strings in small letters of which every match has at least one."""
-  return _shortest(_needs(parser.parse(pattern, flags).data))
+def needs(
+  pattern: str, flags: int = re.IGNORECASE
+) -> tuple[tuple[str, ...], ...]:
+  """Groups of strings of which every match has at least one each."""
+  found = _needs(parser.parse(pattern, flags).data)
+  groups = sorted({*found} - {frozenset()}, key=_worth, reverse=True)
+  return tuple(map(_shortest, groups[:_GROUPS]))
 
 
 def _shortest(strings: Iterable[str]) -> tuple[str, ...]:
@@ -117,23 +124,20 @@ def _shortest(strings: Iterable[str]) -> tuple[str, ...]:
   return tuple(kept)
 
 
-def _needs(items: Sequence[tuple[Any, Any]]) -> frozenset[str]:
-  """The strings of a sequence: those of its part with the longest ones."""
-  choices: list[frozenset[str]] = []
+def _needs(items: Sequence[tuple[Any, Any]]) -> list[frozenset[str]]:
+  """The groups of a sequence: one of each of its parts that has one."""
+  groups: list[frozenset[str]] = []
   run = ''
   for code, argument in items:
     if code is codes.LITERAL:
       run += chr(argument).lower()
-      choices.append(frozenset((run,)))
-    elif code in _ZERO_WIDTH:
-      continue
-    else:
+    elif code not in _ZERO_WIDTH:
       starts = _starts(code, argument)
       if run and starts and all(starts):
-        choices.append(frozenset(run + start for start in starts))
-      choices.append(_needs_of(code, argument))
+        groups.append(frozenset(run + start for start in starts))
+      groups += [frozenset((run,)), *_needs_of(code, argument)]
       run = ''
-  return max(choices, key=_worth, default=frozenset())
+  return [group for group in (*groups, frozenset((run,))) if all(group)]
 
 
 def _worth(strings: frozenset[str]) -> tuple[int, int]:
@@ -143,18 +147,22 @@ def _worth(strings: frozenset[str]) -> tuple[int, int]:
   return min(sizes, default=0), -len(strings)
 
 
-def _needs_of(code: Any, argument: Any) -> frozenset[str]:
-  """The strings of one part of a sequence, none if it may be empty."""
+def _needs_of(code: Any, argument: Any) -> list[frozenset[str]]:
+  """The groups of one part of a sequence, none if it may be empty."""
   if code is codes.SUBPATTERN:
     return _needs(argument[3])
   if code is codes.ATOMIC_GROUP:
     return _needs(argument)
   if code in _REPEATS:
-    return _needs(argument[2]) if argument[0] else frozenset()
+    return _needs(argument[2]) if argument[0] else []
   if code is codes.BRANCH:
     parts = [_needs(branch) for branch in argument[1]]
-    return frozenset().union(*parts) if all(parts) else frozenset()
-  return frozenset()
+    return [_either(parts)] if all(parts) else []
+  return []
+
+
+def _either(parts: Sequence[list[frozenset[str]]]) -> frozenset[str]:
+  return frozenset().union(*(max(part, key=_worth) for part in parts))
 
 
 def _starts(code: Any, argument: Any) -> list[str]:

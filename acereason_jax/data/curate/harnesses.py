@@ -81,7 +81,7 @@ _OPENED = re.compile(
   r'\b(?:(?:file|files|called|named|name|titled|open|opens|opened|read|reads'
   r'|reading|create|creates|load|loads|process|parse|input|output|contents? of|lines? of|freopen|fopen|ifstream'
   r'|ofstream|append to|overwrite)\W{0,3}(?:(?:is|are|:|the|a|text|data|input|output|file|named|called|both) ?\W{0,2}){0,4}'
-  r'|(?:read|reads|reading|input|output|write|writes|written|take|takes|taken'
+  r'|(?:read|reads|reading|input|output|write|writes|written|is|are|lies?|resides?|sits?|stands?|take|takes|taken'
   r'|give|given|store|stores|stored|save|saves|saved|put|puts|place|placed|comes?|goes?|go|find|found'
   r'|data|results?|answers?|print|printed|printing|located|contained|contains?|obtained|fetched|supplied|provided|get|redirect\w*|sent|send|dump\w*|export\w*|import\w*)\b[^.?!\n]{0,60}? '
   r'(?:from|to|into|in|inside|onto|via|through|as|of|at) (?:(?:the|a|text|data|input|output|file|named|called) ){0,4})\W{0,3}\Z',
@@ -121,12 +121,20 @@ def _unknown_type(starter: str) -> str:
   return ''
 
 
+# C:\\TASK\\INPUT.TXT, as it is written.
+_DISK = re.compile(r'\b[A-Za-z]:\\[\w\\-]{1,80}\.[A-Za-z]{2,4}\b')
+
+
 def file_io(row: Row) -> Mapping[str, Any] | None:
   words = statements.prepared(row.problem).text
-  match = gates.search(_FILES, words, words.lower()) or _opened(words)
+  match = (
+    gates.search(_FILES, words, words.lower())
+    or _opened(words)
+    or _DISK.search(row.problem[: statements.CHARS])
+  )
   if match is None:
     return None
-  return {'matched': statements.shown(words, *match.span())}
+  return {'matched': statements.shown(match.string, *match.span())}
 
 
 def _opened(words: str) -> re.Match | None:

@@ -49,20 +49,21 @@ _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
-  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|q\.?(?: ?[0-9]{1,2})?'
+  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|ques\.?|qn\.?|q\.?(?: ?[0-9]{1,2})?'
   rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}|(?i:{_WORDS}))\)?(?:[:.,)\]]'
   r'|(?=\n)| [-\u2013\u2014]|(?= (?:[A-Z][a-z]|\$|\\)))'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
-  rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$)'
+  rf'|(?P<half>{_VALUE})\.?\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$)'
   rf'|(?P<slash>{_VALUE})/ ?(?=[A-Za-z])|#(?P<hash>[1-9])[:.)]?(?= )'
   r'|(?P<dash>[a-h]|[1-9]|i{1,3}) ?[-\u2013\u2014] (?=[A-Z][a-z])'
   r'|[1-9][0-9]?\.(?P<multi>[1-9])[.):]?(?= [A-Z$\\])'
-  rf'|(?i:the )?(?P<word>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:.](?= ))'
-  r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= [A-Z$\\])'
+  rf'|(?i:(?:in |for )?the )?(?P<word>(?i:first|second|third)(?= (?i:question|part|task|problem|sub-?question)\b))(?i: [a-z-]+)(?: (?:is|asks|reads))?[:,]?(?= )'
+  rf'|(?i:the )?(?P<word_>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:.](?= )'
+  r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= [A-Z$\\]))'
 )
 # A second label, in any of these forms.
 _SECOND = re.compile(
-  r'(?<![a-pr-z0-9])(?:b|ii|2|two|second(?:ly)?)(?:\)?\.?[\])}$:.,/*]|\n'
+  r'(?<![a-pr-z0-9])(?:b|ii|2|two|second(?:ly)?)(?:\)?\.?[\])}$:.,/*^]|\n'
   r'| ?[-\u2013\u2014]| ["$\\A-Z(]| (?:question|part|task|problem))|#2 ',
   re.IGNORECASE,
 )
@@ -120,10 +121,11 @@ def parts(row: Row) -> Mapping[str, Any] | None:
   labels = _sequence(text)
   if not labels:
     return _bulleted(row.problem)
-  start = labels[0].start
-  # The mark before a label ends the stem.
-  stem = text[: start + (text[start] in '.?!:;$}')]
-  ends = [label.start for label in labels[1:]] + [len(text)]
+  # The mark before a label ends what is before it.
+  starts = [label.start for label in labels]
+  marks = [start + (text[start] in '.?!:;$}') for start in starts]
+  ends = [*marks[1:], len(text)]
+  stem = text[: marks[0]]
   pieces = [text[label.end : end] for label, end in zip(labels, ends)]
   large = labels[0].style[1] == 'large letters'
   if large and _OBJECTS.search(stem[-120:]) and all(map(_OBJECT.match, pieces)):
@@ -197,9 +199,9 @@ def _sequence(text: str) -> list[_Label]:
     return []
   found: dict[tuple[str, str], list[_Label]] = {}
   for match in _LABEL.finditer(text):
-    style = match.lastgroup
+    style = match.lastgroup.rstrip('_')
     first = match['start'] is not None or match['verb'] is not None
-    for alphabet, number in _numbers(match[style]):
+    for alphabet, number in _numbers(match[match.lastgroup]):
       run = found.setdefault((style, alphabet), [])
       # 'its double is 2. Find' has no label.
       anchored = (

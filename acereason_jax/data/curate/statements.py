@@ -34,7 +34,7 @@ _TAGS = re.compile(
   re.IGNORECASE,
 )
 # \item[(a)] has its own label.
-_ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
+_ITEM = re.compile(r'\\(?:item|task|choice|part)\s?\[([^\]\n]{0,12})\]')
 # Items have the labels that a reader sees: 1, 2, ..., or A, B, ...
 _LISTS = re.compile(
   r'\\begin\s?\{(?:enumerate|itemize|tasks|choices|parts)\}'
