@@ -82,7 +82,9 @@ _FOUND = frozenset(
     'released',
   )
 )
-_NOT = frozenset(('not', 'isn\'t', 'wasn\'t', 'aren\'t', 'hasn\'t', 'no', 'without'))
+_NOT = frozenset(
+  ('not', "isn't", "wasn't", "aren't", "hasn't", 'no', 'without')
+)
 _FILLING = frozenset(
   (
     'answer',
@@ -181,8 +183,11 @@ def sentinel(row: Row) -> Mapping[str, Any] | None:
   if (
     words
     and words <= _FILLING | _ABSENT | _FOUND | _NOT
-    and (words & _ABSENT or (words & _NOT and words & _FOUND)
-      or ({'no', 'answer'} <= words and not words & _FOUND))
+    and (
+      words & _ABSENT
+      or (words & _NOT and words & _FOUND)
+      or ({'no', 'answer'} <= words and not words & _FOUND)
+    )
   ):
     return {'answer': row.answer[:80]}
   if len(text) < 80 and _ELSEWHERE.fullmatch(text):
@@ -277,6 +282,10 @@ _KINDS = {
   )
   for unit in units.split()
 }
+# 50 degrees and 60 degrees: two values of one kind.
+_REPEATED = re.compile(
+  r'\d ?([a-z]{1,12})\b ?(?:,|;|,? ?and|,? ?or) ?[^\d]{0,4}\d[\d.]* ?\1\b'
+)
 # 2.5 hours, 140 km: a length does not go on a time.
 _MEASURED = re.compile(
   r'\d ?([a-z]{1,12})\b[^\d,;]{0,20}[,;] ?[^\d]{0,20}?\d[\d.]* ?([a-z]{1,12})\b'
@@ -295,6 +304,7 @@ def long(row: Row, chars: int) -> Mapping[str, Any] | None:
     len(names) > 1 and _BETWEEN_NAMED.search(text),
     _TOLD.search(text),
     _measures(text),
+    _repeated(text),
   ):
     if match:
       return {'matched': match[0][:80]}
@@ -318,6 +328,12 @@ def _measures(text: str) -> re.Match | None:
     return None
   kinds = [_KINDS.get(unit) for unit in match.groups()]
   return match if None not in kinds and kinds[0] != kinds[1] else None
+
+
+def _repeated(text: str) -> re.Match | None:
+  """Two measures with one unit."""
+  match = _REPEATED.search(text)
+  return match if match and match[1] in _KINDS else None
 
 
 def _is_product(text: str, piece: re.Match) -> bool:

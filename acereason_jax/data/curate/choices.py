@@ -54,6 +54,7 @@ _CHOOSE_ONE = gates.gates(
   r'|(?:\A|\n)(?:the )?(?:answer |possible )?(?:options|choices|alternatives)'
   r'(?: are)? ?[:\n]|\b(?:choose|select|pick) (?:from|among|one of) (?:the )?'
   r'(?:options|choices|alternatives|following (?:options|choices|answers))'
+  r'|\b(?:choose|select|pick|mark) (?:one|an|the) (?:option|choice|alternative|answer)\b(?! (?:of|from|that|at|by|for))'
   r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?[.:]',
 )
 # Option 1: 10; choice B - 12.
@@ -243,6 +244,10 @@ def _are_options(text: str, run: list[re.Match]) -> bool:
     return any(map(_CHOOSE.search, (stem, *after)))
   if len(run) > 2:
     return True
-  begins = bool(run[0]['open']) or run[0]['before'] in ('\n', '')
+  begins = (
+    bool(run[0]['open'])
+    or run[0]['before'] in ('\n', '')
+    or stem.rstrip().endswith('?')
+  )
   short = len(pieces[0]) < 60 and len(tail) < 60
   return begins and short and statements.asks(f'\n{stem}')

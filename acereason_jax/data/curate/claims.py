@@ -38,7 +38,7 @@ _JUDGING = (
   r'(?:state|determine|decide|say|tell|indicate|check|answer|find out|judge'
   r'|identify|evaluate|investigate|examine|verify|test|assess|discuss'
   r'|figure out|work out|establish|comment on|consider|see|show|prove|explain'
-  r'|analy[sz]e|ascertain|find)'
+  r'|analy[sz]e|ascertain|find|justify|argue)'
 )
 # Decide whether; at the start of a sentence or clause, or as what one must do.
 _WHETHER = gates.gates(
@@ -117,11 +117,11 @@ _CLAIM = (
   r'|rigorously|directly|carefully|analytically|,|by|using|with|from|via)'
   r' [^.?!\n]{0,100}?(?:that\b|\$|:)|(?:the |this |these |each of the |both )?(?:\w+ )?(?:following'
   r'|identit(?:y|ies)|inequalit(?:y|ies)|statements?|claims?|equalit(?:y|ies)'
-  r'|theorem|lemma|existence|uniqueness|assertion|proposition|corollary'
+  r'|theorem|lemma|existence|uniqueness|assertion|proposition|corollary|validity|correctness|truth|fact'
   r'|equivalence|convergence|divergence|irrationality|property|properties)\b)'
 )
 _WANTED = (
-  r'(?:(?:dis)?prove\b(?! (?:to be|useful|helpful|wrong|right)\b)'
+  r'(?:(?:dis)?prove\b(?! (?:to be|useful|helpful|wrong|right|yourself|himself|herself|themselves|his|her|him|their)\b)'
   rf'|{_VERB},? {_CLAIM}'
   r'|(?:give|provide|write|find|present|supply|construct|sketch|outline|state'
   r'|produce|submit|offer|complete) (?:(?:a|the|your|an|some|us|me|out|down)'
@@ -169,7 +169,7 @@ _PASSIVE = gates.gates(
   r'|(?:shown|demonstrated|verified|established)\.?\Z)'
   r'|\b(?:a|the) (?:\w+ )?proof (?:is|of [^.?!\n]{1,80} is) (?:required|wanted'
   r'|requested|asked|expected|needed)'
-  r'|\bproof (?:wanted|required|please)|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
+  r'|\bcan it be (?:proved|proven|shown)\b|\bexplain,? with (?:a |full |complete |rigorous )*proof\b|\bproof (?:wanted|required|please)|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
 )
 _WHY = gates.gates(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'

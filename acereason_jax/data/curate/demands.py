@@ -120,4 +120,6 @@ def polar(sentence: str, last: bool) -> bool:
   rest = sentence[match.start('aux') :]
   if KINDS.search(rest):
     return False
+  if rest.lower().startswith('are you able to'):
+    return False
   return not (_POLITE.match(rest) or _HOW_MANY.search(rest))

@@ -47,9 +47,7 @@ _ASKED = (
   r'|probes?|calls?|measurements?|comparisons?|attempts?|tries|checks?'
   r'|lookups?|trials?|pings?)'
 )
-_ASKS = (
-  r'(?:ask|quer(?:y|ies)|guess|send|probe|request|propose|call|type|name|weigh|compare|test|check|exchange)(?:e?s|ed|ing)?'
-)
+_ASKS = r'(?:ask|quer(?:y|ies)|guess|send|probe|request|propose|call|type|name|weigh|compare|test|check|exchange)(?:e?s|ed|ing)?'
 _SAYS = r'(?:print|output|write|send|type|say|ask|query|guess|put|submit|give|exchange|writ|call|read off|probe)(?:e?s|ed|ing|ting)?'
 _HEARS = r'(?:read|reads|get|gets|receive|receives|wait|waits|learn|learns|see|sees|hear|hears|is told|are told)'
 _PARTNER = (
@@ -63,7 +61,7 @@ _MARKS = tuple(
     # Who is spoken to: the program.
     r'\byou(?:\'ll)? (?!know that|all|are (?:given|a|an)\b|have (?:a|an|n)\b)|\byour (?:program|solution|code|submission|bot|last|next|first|moves?|turn|guess\w*|quer\w+|question\w*|request\w*|bid|strategy)\b|\b(?:the|a) (?:program|solution) (?:may|can|must|should|asks|prints|has to)\b',
     # Who speaks to it.
-    rf'\b(?:the|an?|our|this|its) (?:\w+ )?{_PARTNER}\b(?!\'s? (?:of|office))|\bwe (?:will |then )?(?:answer|reply|respond|send|tell|return|say)|\b(?:against|versus|vs\.?|with|to) (?:the |an? )?(?:\w+ )?{_PARTNER}\b|\b(?:jury|judge|grader)\'s\b|\b\w{2,20}(?:\.\w{2,20})?\([\w, ]{0,20}\)(?: (?:is|are) (?:provided|given|available|defined|offered)| returns| tells| replies)',
+    rf'\b(?:the|an?|our|this|its) (?:\w+ )?{_PARTNER}\b(?!\'s? (?:of|office))|\bwe (?:will |then )?(?:answer|reply|respond|send|tell|return|say)|\b(?:against|versus|vs\.?|with|to) (?:the |an? )?(?:\w+ )?{_PARTNER}\b|\b(?:jury|judge|grader)\'s\b|\b\w{2, 20}(?:\.\w{2, 20})?\([\w, ]{0, 20}\)(?: (?:is|are) (?:provided|given|available|defined|offered)| returns| tells| replies)',
     # The program asks.
     rf'\b(?:you|your (?:program|solution|code|submission|bot)|it|the program) (?:can |may |must |should |will |could |are allowed to |have to |only |then |also |first ){{0,3}}(?:{_ASKS}|have asked|make|makes|use|perform)\b|\byour (?:\w+ )?{_ASKED}\b|\bto (?:learn|find out|ask|query|get to know)\b|\bwhat you have asked\b|\b(?:each|every|a|one|any|the) (?:valid |invalid |such )?(?:query|question|guess|request|ping|probe)\b(?! (?:mark|followed|is|are|of type|i\b|consists|has|contains|asks|gives|in the input))',
     # So often, and no more.
@@ -76,9 +74,15 @@ _MARKS = tuple(
     rf'\b{_SAYS}\b[^.?!\n]{{1,90}}?(?:[,;:] ?|\band |\bthen |\bwhich )(?:then |you |it |and |will |after \w+ (?:of )?(?:\w+ )?){{0,4}}{_HEARS}\b(?! (?:full|points|marks|the next (?:line|number|test)|accepted|wrong|\w+ points))|\b(?:after|once|when|whenever|each time|every time|for each|for every)\b[^.?!\n]{{0,70}}\b(?:you|it|program)? ?(?:will |then |must |should |to )?{_HEARS}\b (?:the|its|an?|one|back|in|["\'<]|if|whether|as|how|what)|\b(?:before|until)\b[^.?!\n]{{0,30}}\b(?:read|receiv|next|answer|repl)\w*',
     # Commands in quotes, and verdicts on a talk that goes wrong.
     r'["\'`\u201c][?!](?: |["\'`\u201d])|\bformat \?|\b(?:print|output|send|write)\w* [?!] |\b(?:wrong answer|idleness|terminate|exit (?:immediately|at once)|stop (?:immediately|at once)|quit|buffer(?:ed|ing)?|standard (?:input|output)|stdin|stdout|at once|protocol)\b',
+    # No story has them.
+    r'\b(?:jury|interactor|oracle|(?:checking|judging|grading|testing|contest|other) (?:program|system|server|side)|our (?:program|bot|robot|side)|(?:the|a|from|by|to|with|against) (?:grader|checker))\b(?!\'?s? (?:answer (?:by|is)|of (?:a|the) (?:contest|show)))|\bthe judge (?:then |will |also )?(?:answers?|repl\w+|prints?|sends?|writes?|returns?|picks?|hides?|thinks?|responds?|tells)\b|\bjudge: |\bjudge\'s (?:repl|respons|move|answer|turn)\w*|\bours\b',
     # It is called so.
     r'\binteract\w*|\badaptive\b|\bcommunicat\w+|\bdialog\w*|\btalks?\b|\bexchange\w*|\bplays? (?:\w+ ){0,3}(?:against|versus|vs|with)\b|\bapi\b|\bsecond player\b|\b(?:last|own|next) move of\b',
   )
+)
+# The input depends on the output: two marks.
+_DEPENDS = gates.gates(
+  r'\b(?:next|following|new) (?:input|line|number|point|item|value|letter|word|card|move|element|test)(?: line)? (?:is |will be |only )?(?:only )?(?:given|appears?|comes?|arrives?|shown|revealed|sent|read)\b[^.?!\n]{0,40}\b(?:after|once|when|as soon)|\bonly after (?:you|your)\b|\bknown only to\b|\bonline problem\b|\bdepends? on (?:your|what you)|\b(?:is|are) then (?:given|told|shown|sent)\b|\bfunction is called with an object\b|\bwhose method\b|\bflush\(|\bshall exit\b|\btest is over\b|\bi am thinking\b|\b[\'"][A-Z]{2,10} \w{1,3}[\'"]'
 )
 _LEAST_MARKS = 3
 
@@ -106,5 +110,6 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
 
 def _marks(words: str, low: str) -> list[str]:
   """A match of each mark of a talk."""
-  found = (gates.search(mark, words, low) for mark in _MARKS)
+  marks = (*_MARKS, _DEPENDS, _DEPENDS)
+  found = (gates.search(mark, words, low) for mark in marks)
   return [match[0] for match in found if match]

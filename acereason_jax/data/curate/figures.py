@@ -106,7 +106,7 @@ _FIGURES = sum(
       r'(?= ?[,.?;)])'
       rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
       rf'|\bas in (?:the|this) {_PICTURE}\b'
-      r'|\bgraph of [^.?!,\n]{1,40} (?:shown|pictured)\b(?! (?:that|to|by)\b)',
+      r'|\bgraph of (?!the (?:equation|function|inequality|relation|system|curve|line|parabola|polynomial))[^.?!,\n]{1,40} (?:shown|pictured|below|above|on the right|on the left)\b(?! (?:that|to|by|the|an?|\$?[xy0-9])\b)',
       # The triangle shown; the spinner pictured below.
       rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
       rf'|{_CHART})'

@@ -65,7 +65,7 @@ _SEVERAL = gates.gates(
 )
 _FULL = (
   r'(?:accepted|acceptable|fine|ok|okay|will do|would do|permitted|tolerated|allowed(?! to)'
-  r'|full (?:marks|points|score|credit)|(?:considered|counted|graded|judged|treated) (?:as )?(?:correct|right|valid)|good enough|suffices?|equally good|enough|works|do)'
+  r'|full (?:marks|points|score|credit)|(?:considered|counted|graded|judged|treated|deemed|regarded|taken) (?:as |to be )?(?:correct|right|valid)|good enough|suffices?|equally good|enough|works|do)'
 )
 _FREE = gates.gates(
   # Any pair that satisfies it gets full marks; both are fine.
@@ -105,7 +105,12 @@ _FREELY = re.compile(
 # Yours need not be ours; it is checked by a program; nearer ones score more.
 _YOURS = gates.gates(
   r'\byour \w+ (?:\w+ ){0,2}?(?:doesn\'t have to|does not have to|need not|needn\'t|may not|might not|does not need to|doesn\'t need to|may|might|can) (?:\w+ )?(?:agree|match|coincide|differ|be (?:the same|equal|identical|different|as in))'
-  r'|\bnot necessarily (?:the same|equal|identical|as in|the one|ours|that of)|\b(?:may|might|can|could) (?:be different from|differ from) (?:the|our|those|that)'
+  r'|\bnot necessarily (?:sorted|in (?:any |the )?(?:\w+ )?order|the same|equal|identical|as in|the one|ours|that of)|\b(?:may|might|can|could) (?:be different from|differ from) (?:the|our|those|that)'
+  r'|\b(?:checker|judge|grader|validator|jury|system) (?:program )?(?:will |only |then )?(?:tests?|checks?|verif\w+|validates?)\b'
+  r'|\b(?:print|output|return|report) (?:just |only )?one of the (?!following|words|strings|letters|two|three|numbers \d|values)\w+'
+  r'|\b(?:scores?|points|marks|grade)\b[^.?!\n]{0,80}\b(?:ratio|divided|relative|compared|best)\b[^.?!\n]{0,60}\byours?\b'
+  r'|\byour \w+ is (?:scored|graded|ranked|rated) (?:by|relative|compared|against)'
+  r'|\b(?:not|n\'t) (?:determined|defined|fixed|given) uniquely'
   r'|\b(?:checks?|verif\w+|tests?|validates?|examines?|confirms?) (?:that|whether|if) (?:your|the printed|the output|what you|it is a)'
   r'|\b(?:solutions?|answers?|outputs?|replies)\b(?: \w+| [^\w\s]\S*| \S{1,12}){0,6}? (?:is|are|will be|get|gets) (?:also |all |always )?accepted\b'
   r'|\b(?:points?|scores?|scored|marks?|graded|ranked)\b[^.?!\n]{0,50}\b(?:how (?:near|close|good|short|many of)|nearer|closer|better|the best known|quality)\b[^.?!\n]{0,60}\b(?:your|solution|answer|output|tour|plan)'
@@ -117,6 +122,9 @@ _UNIQUE = re.compile(
   re.IGNORECASE,
 )
 _ACCEPTING = gates.gates(
+  r'\b(?:any|every|each|all|both|either)\b[^.?!\n]{0,80}?\b(?:is|are|would be|will be) (?:a |an |all |also |equally )?(?:correct|valid|right|acceptable|accepted|legal|good|possible) (?:answers?|outputs?|solutions?|results?)\b|'
+  r'\b(?:print|find|giv|output|return|report)(?:t?ing|e)? (?:just |only )?(?:one|any)(?: of \w+| of the \w+| such \w+)? (?:is|suffices|will do|would do|does)\b|'
+  r'\byou (?:can|may|could) (?:choose|decide|determine|select|pick) (?:the order|which (?:one|of)|in which order|how to order|freely|yourself)|'
   # We accept all; whichever you print counts as right; each of them is good.
   r'\b(?:we|checkers?|judges?|graders?|jury|system|tests?|validator|it) (?:will |shall |also |does |do )?(?:accepts?|takes?|allows?|tolerates?|permits?|admits?) (?:all|any|every|each|both|either|whatever|whichever|several|arbitrary|multiple)\b'
   r'|\b(?:all|any|every|each|both|either|whichever|many|several|multiple|arbitrary)\b[^.?!\n]{0,70}?\b(?:is|are|be|gets?) (?:all |also |always |each )?(?:accepted|acceptable|credited|tolerated)\b'
@@ -191,7 +199,8 @@ _ORDER = gates.gates(
 )
 _ERROR = gates.gates(
   r'\b(?:absolute|relative) or (?:absolute|relative) (?:error|difference)\b'
-  r'|\b(?:absolute|relative) (?:error|precision|tolerance)\b'
+  r'|(?<!greatest )(?<!largest )(?<!smallest )(?<!mean )(?<!maximum )(?<!minimum )(?<!total )(?<!average )(?<!least )\b(?:absolute|relative) (?:error|precision|tolerance)\b'
+  r'|\b(?:off by|deviat\w+|differ\w*) [^.?!\n]{0,40}\b(?:tolerance|error|at most \$?(?:10|1e|0\.0)|small amount)'
   r'|\brelative difference\b|\b(?:error|precision|tolerance|accuracy) of'
   r' (?:at most |no more than |less than )?\$?10'
   r'|\bwithin (?:an? )?(?:\w+ ){0,3}(?:error|tolerance)\b'
@@ -243,10 +252,10 @@ def _several(words: str, low: str) -> re.Match | None:
   """Words that allow any of several outputs, not one that a rule chooses."""
   for match in gates.found(_SEVERAL, words, low):
     rest = _REST.match(words, match.end())[0]
-    asked = rest.endswith('?')
-    if not asked and (
-      (_ANY.search(match[0]) and not _SINGLE.search(rest)) or not _CHOSEN.search(match[0] + rest)
-    ):
+    # Not one that is the only one anyway, and no question whether to.
+    if rest.endswith('?') or _SINGLE.search(rest):
+      continue
+    if _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest):
       return match
   return (
     _free(words, low)
@@ -276,7 +285,9 @@ def _many(words: str) -> re.Match | None:
     match = gates.search(_MANY, sentence.text, sentence.text.lower())
     if match is None:
       continue
-    both = sentence.text + ' ' + ''.join(s.text for s in told[place + 1 : place + 2])
+    both = (
+      sentence.text + ' ' + ''.join(s.text for s in told[place + 1 : place + 2])
+    )
     rest = both[match.end() :]
     if (
       _FREELY.search(rest)

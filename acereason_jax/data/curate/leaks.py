@@ -13,7 +13,7 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result|key)\b\W{0,3}?'
+  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result|response|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
   r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'

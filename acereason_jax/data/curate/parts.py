@@ -46,7 +46,7 @@ _TOLD_TO = re.compile(
   r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b'
 )
 _LABEL = re.compile(
-  rf'(?:(?P<start>{statements.START}|(?<=[.?!:;]) '
+  rf'(?:(?P<start>{statements.START}|(?<=[.?!:;\]]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
   r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|ques\.?|qn\.?|q\.?(?: ?[0-9]{1,2})?'
