@@ -161,7 +161,9 @@ def _numbered(text: str) -> re.Match | None:
   stem, tail = text[: found[0].start() + 1], text[found[-1].end() :]
   if any(statements.asks(f'\n{m["text"].strip()}') for m in found):
     return None
-  if re.search(r'\bhow many|\bconditions?\b', stem, re.IGNORECASE):
+  if re.search(
+    r'\bhow many|\bconditions?\b|\bnumber of\b', stem + tail, re.IGNORECASE
+  ):
     return None
   if _CHOOSE.search(stem) or _CHOOSE.search(tail):
     return found[0]

@@ -101,7 +101,7 @@ def _decides(sentence: str) -> bool:
 def _pair(sentence: str) -> bool:
   """Whether a sentence offers two words of truth to choose from."""
   return any(
-    _BEFORE_PAIR.search(sentence, 0, match.start())
+    _BEFORE_PAIR.search(sentence, max(match.start() - 20, 0), match.start())
     and _AFTER_PAIR.match(sentence, match.end())
     for match in _PAIRED.finditer(sentence)
   )

@@ -122,6 +122,9 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   section = _EXAMPLES.search(raw)
   told = raw[: section.start()] if section else raw
   image = figures.image(raw)
+  # The name of a file is no image, except at the end of an address.
+  if image and image[0][0].isalnum() and raw[image.start() - 1] not in '/<=':
+    image = None
   words = None if _ART.search(told) else figures.reference_in_words(told)
   if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}

@@ -63,7 +63,7 @@ _VALUE = re.compile(
 
 
 # One of several kinds is no truth: a circle, an ellipse, or a line.
-KINDS = re.compile(r',[^,.?!$]{1,60},? or [\w$]')
+KINDS = re.compile(r'\d\$? or \$?\d|,[^,.?!$]{1,60},? or [\w$]')
 
 
 class Sentence(NamedTuple):

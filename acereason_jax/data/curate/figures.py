@@ -287,6 +287,9 @@ def reference_in_words(raw: str) -> str | None:
     before = text[max(match.start() - 40, 0) : match.end()]
     if _EXAMPLE.search(before):
       continue
+    # A map with its scale is told.
+    if 'map' in match[0].lower() and ' scale' in low:
+      continue
     if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
       continue
     if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
