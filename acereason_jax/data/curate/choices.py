@@ -55,6 +55,7 @@ _CHOOSE_ONE = gates.gates(
   r'(?: are)? ?[:\n]|\b(?:choose|select|pick) (?:from|among|one of) (?:the )?'
   r'(?:options|choices|alternatives|following (?:options|choices|answers))'
   r'|\b(?:choose|select|pick|mark) (?:one|an|the) (?:option|choice|alternative|answer)\b(?! (?:of|from|that|at|by|for))'
+  r'|(?<=[?.:] )(?:answer |possible )?(?:options|choices|alternatives) ?:|\bMCQ\b'
   r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?[.:]',
 )
 # Option 1: 10; choice B - 12.

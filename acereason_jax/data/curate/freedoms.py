@@ -104,7 +104,16 @@ _FREELY = re.compile(
 )
 # Yours need not be ours; it is checked by a program; nearer ones score more.
 _YOURS = gates.gates(
-  r'\byour \w+ (?:\w+ ){0,2}?(?:doesn\'t have to|does not have to|need not|needn\'t|may not|might not|does not need to|doesn\'t need to|may|might|can) (?:\w+ )?(?:agree|match|coincide|differ|be (?:the same|equal|identical|different|as in))'
+  r'\(any\b[^)\n]{0,30}\)|\bwhatever (?:it|they|you|the (?:solution|answer))\b'
+  r'|\b(?:ok|okay|fine|allowed|permitted|acceptable|all right|legal) (?:to (?:print|output|return|give|find)|if you)\b'
+  r'|\b(?:print|output|return|find|report) some (?!more|of\b|text|digits|numbers\b)\w+'
+  r'|\bany (?:\w+ )?(?:goes|passes|suffices|will do|works (?:too|as well|fine)|counts as)\b'
+  r'|\bneed(?:n\'t| not) be (?:equal|identical|the same)|\bequally (?:right|good|correct|valid|acceptable|fine)\b'
+  r'|\b(?:solution|answer|output|sample|one|construction) is (?:just |only )?one of (?:the )?(?:many|several)\b'
+  r'|\bpartial (?:points|credit|score|marks)\b|\btreated as the same\b|\bany of [^.?!\n]{1,30} (?:may|can|could) be the (?:answer|output)\b'
+  r'|\bthere (?:could|may|might|can) be (?:many|several|more than one)(?= ?(?:[.,;]|\Z))'
+  r'|\b(?:checked|verified|validated) by (?:a|an|the|our) (?:\w+ )?(?:verifier|tool)'
+  r'|\byour \w+ (?:\w+ ){0,2}?(?:doesn\'t have to|does not have to|need not|needn\'t|may not|might not|does not need to|doesn\'t need to|may|might|can) (?:\w+ )?(?:agree|match|coincide|differ|be (?:the same|equal|identical|different|as in))'
   r'|\bnot necessarily (?:sorted|in (?:any |the )?(?:\w+ )?order|the same|equal|identical|as in|the one|ours|that of)|\b(?:may|might|can|could) (?:be different from|differ from) (?:the|our|those|that)'
   r'|\b(?:checker|judge|grader|validator|jury|system) (?:program )?(?:will |only |then )?(?:tests?|checks?|verif\w+|validates?)\b'
   r'|\b(?:print|output|return|report) (?:just |only )?one of the (?!following|words|strings|letters|two|three|numbers \d|values)\w+'
@@ -140,7 +149,7 @@ _ACCEPTING = gates.gates(
 # It does not matter; it is of no importance.
 _NO_MATTER = re.compile(
   r'\b(?:(?:does|do|did|will|would|is|are|need|should|shall)(?: not|n\'t)|not|neither|nor|no|never|hardly)\b[^.?!\n]{0,70}?\b(?:matters?|relevant|important|importance|significance|consequence|significant|difference|specified|prescribed|checked)\b'
-  r'|\b(?:irrelevant|immaterial|unimportant|insignificant|inessential|ignored|disregarded|up to you|your choice)\b',
+  r'|\b(?:irrelevant|immaterial|unimportant|insignificant|inessential|ignored|disregarded|up to you|your choice|(?:plays?|play|has|have|makes?) no (?:role|part|influence|effect|difference))\b',
   re.IGNORECASE,
 )
 _OF_OUTPUT = re.compile(
@@ -341,6 +350,10 @@ def _no_matter(words: str, what: str) -> re.Match | None:
       'to you',
       'choice',
       'immaterial',
+      'no role',
+      'no part',
+      'no effect',
+      'no influence',
       'inessential',
     )
   ):

@@ -41,6 +41,7 @@ _OBJECT = re.compile(
   r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly|both|no|[\w]+\'s)\b',
   re.IGNORECASE,
 )
+_ONLY_VERB = re.compile(_VERB)
 # Set up the function.
 _TOLD_TO = re.compile(
   r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b'
@@ -159,6 +160,9 @@ def _several_questions(
   if 'words' in style or 'dash' in style or 'slash' in style:
     return False
   told = _LAST.search(stem[-400:].rstrip())[0]
+  # Find: A. x^2 B. x^3.
+  if _ONLY_VERB.fullmatch(told.strip(' $:\n')):
+    return True
   if large or (_WHICH.search(told) and not own[0] and not verb):
     return False
   if verb:
