@@ -129,10 +129,17 @@ _FILLING = frozenset(
   )
 )
 _ELSEWHERE = re.compile(
-  r'(?:the |this |its )?(?:proof|solution|answer|rest|verification|it) (?:is |was )?(?:left|omitted|trivial|obvious|immediate|clear|straightforward|easy|skipped)\b.{0,40}'
+  r'(?:the |this |its )?(?:proof|solution|answer|rest|verification'
+  r'|it) (?:is |was )?(?:left|omitted|trivial|obvious|immediate|clear'
+  r'|straightforward|easy|skipped)\b.{0,40}'
   r'|left (?:to|as|for) (?:the |an? )?(?:reader|exercise|student)s?|'
-  r'(?:proven|proved|proof|shown|derived|explained|demonstrated|answer|solution|solved|worked out|done|discussed) (?:is |are |was )?(?:given |found |provided |shown )?'
-  r'(?:in|by|within|at|on|above|below|elsewhere)\b(?: the| its| a)?(?: \w+)?(?: (?:solution|proof|text|book|appendix|explanation|article|paper|answer|section|notes?|page|back|end|figure|manual|key|lecture))?'
+  r'(?:proven|proved|proof|shown|derived|explained|demonstrated|answer'
+  r'|solution|solved|worked out|done|discussed) (?:is |are |was )?(?:given '
+  r'|found |provided |shown )?'
+  r'(?:in|by|within|at|on|above|below|elsewhere)\b(?: the| its'
+  r'| a)?(?: \w+)?(?: (?:solution|proof|text|book|appendix|explanation'
+  r'|article|paper|answer|section|notes?|page|back|end|figure|manual|key'
+  r'|lecture))?'
 )
 _NAMED = re.compile(r'(?:proof|solution|answer) ?: ?')
 # No solution exists is an answer.
@@ -255,10 +262,12 @@ _LABELLED = re.compile(
 )
 # Two unknowns, x = 2 and y = -1; the second is not another value of the first.
 _NAMED_VALUE = re.compile(
-  r'(?:\b|\\)([a-z]|alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi|omega)(?:_\w)? ?(?:=|is\b)'
+  r'(?:\b|\\)([a-z]|alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi'
+  r'|omega)(?:_\w)? ?(?:=|is\b)'
 )
 _BETWEEN_NAMED = re.compile(
-  r'\d[^\w=<>]{0,3} (?:and|while|with|but) (?:\\?(?:alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi|omega)|[a-z])(?:_\w)? ?(?:=|is\b)'
+  r'\d[^\w=<>]{0,3} (?:and|while|with|but) (?:\\?(?:alpha|beta|gamma|delta'
+  r'|lambda|mu|sigma|theta|rho|phi|omega)|[a-z])(?:_\w)? ?(?:=|is\b)'
   r'|\b[a-z] is [a-z]{2,}[^a-z0-9]{1,3}(?:and |while |but )?[a-z] is [a-z]{2,}'
 )
 # A sentence about several values: the numbers are 13 and 17.
@@ -270,11 +279,13 @@ _KINDS = {
   for kind, units in (
     (
       'time',
-      'h hr hrs hour hours min mins minute minutes s sec second seconds day days week weeks month months year years',
+      'h hr hrs hour hours min mins minute minutes s sec second seconds day d'
+      'ays week weeks month months year years',
     ),
     (
       'length',
-      'mm cm m km ft feet foot inch inches in mile miles yard yards metre metres meter meters',
+      'mm cm m km ft feet foot inch inches in mile miles yard yards metre met'
+      'res meter meters',
     ),
     ('mass', 'g kg mg lb lbs gram grams pound pounds ounce ounces oz'),
     ('money', 'dollar dollars cent cents euro euros'),

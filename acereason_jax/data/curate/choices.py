@@ -32,7 +32,8 @@ _AT_START = re.compile(
 )
 _OF_THE_ABOVE = re.compile(
   r'\b(?:all|none|both|neither|any) of (?:the|these) above ?(?:[.)?\n]|\Z)'
-  r'|[)\].:,;|\n] ?(?:or )?(?:all|none|neither) of (?:these|them)(?: ?[.)\n]|\Z)',
+  r'|[)\].:,;|\n] ?(?:or )?(?:all|none|neither) of (?:these|them)(?: ?[.)\n]'
+  r'|\Z)',
   re.IGNORECASE,
 )
 # A stem that its options complete.
@@ -54,9 +55,12 @@ _CHOOSE_ONE = gates.gates(
   r'|(?:\A|\n)(?:the )?(?:answer |possible )?(?:options|choices|alternatives)'
   r'(?: are)? ?[:\n]|\b(?:choose|select|pick) (?:from|among|one of) (?:the )?'
   r'(?:options|choices|alternatives|following (?:options|choices|answers))'
-  r'|\b(?:choose|select|pick|mark) (?:one|an|the) (?:option|choice|alternative|answer)\b(?! (?:of|from|that|at|by|for))'
-  r'|(?<=[?.:] )(?:answer |possible )?(?:options|choices|alternatives) ?:|\bMCQ\b'
-  r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?[.:]',
+  r'|\b(?:choose|select|pick|mark) (?:one|an|the) (?:option|choice'
+  r'|alternative|answer)\b(?! (?:of|from|that|at|by|for))'
+  r'|(?<=[?.:] )(?:answer |possible )?(?:options|choices|alternatives) ?:'
+  r'|\bMCQ\b'
+  r'|\bmultiple[- ]choice\)|\A[^.?!\n]{0,20}multiple[- ]choice(?: question)?['
+  r'.:]',
 )
 # Option 1: 10; choice B - 12.
 _NAMED = gates.gates(
@@ -65,21 +69,27 @@ _NAMED = gates.gates(
 )
 # A 5 B 6 C 7 D 8, or A - 5, B - 6, C - 7.
 _BARE = re.compile(
-  r'[?:)_. \n](?: ?\n)? ?A\b ?[-\u2013\u2014=]? (?P<one>[^A-Z\n.?!]{1,30}?)[ ,;\n]{1,2}B\b'
+  r'[?:)_. \n](?: ?\n)? ?A\b ?[-\u2013\u2014=]? (?P<one>[^A-Z\n.?!]{1,30}?)[ '
+  r',;\n]{1,2}B\b'
   r' ?[-\u2013\u2014=]? [^A-Z\n.?!]{1,30}?[ ,;\n]{1,2}C\b ?[-\u2013\u2014=]? '
   r'[^A-Z\n?!]{1,30}(?:\Z|[ ,;\n]{1,2}D\b(?P<tail>[^\n?]{0,80}\Z))'
 )
 _SMALL = re.compile(
-  r'(?:[?:]|\b(?:is|are|equals?)\b\??) ?\n? ?a\b[-\u2013\u2014=]? (?P<one>-?\$?\d[^a-z\n]{0,20}) b\b[-\u2013\u2014=]? -?\$?\d[^a-z\n]{0,20} c\b[-\u2013\u2014=]? -?\$?\d[^\n]{0,60}\Z'
+  r'(?:[?:]|\b(?:is|are|equals?)\b\??) ?\n? ?a\b[-\u2013\u2014=]? (?P<one>-?'
+  r'\$?\d[^a-z\n]{0,20}) b\b[-\u2013\u2014=]? -?\$?\d[^a-z\n]{0,20} c\b[-'
+  r'\u2013\u2014=]? -?\$?\d[^\n]{0,60}\Z'
 )
 # 1) 20 2) 21 3) 22, and i) 4 ii) 6 iii) 7.
 _ROMANS = {'i': '1', 'ii': '2', 'iii': '3', 'iv': '4', 'v': '5'}
 _ONE_OF = re.compile(
-  r'\b(?:which|odd one|choose|select|pick|mark|largest|smallest|greatest|least)\b[^.?!\n]{0,100}[?:.]?[ \n]*\(?\Z',
+  r'\b(?:which|odd one|choose|select|pick|mark|largest|smallest|greatest'
+  r'|least)\b[^.?!\n]{0,100}[?:.]?[ \n]*\(?\Z',
   re.IGNORECASE,
 )
 _NUMBERED = re.compile(
-  r'(?:\A|\n|[ ?:])\(?(?:(?P<digit>[1-6]|i{1,3}|iv|v)\)[.:]?|(?P<dot>[1-6])\.(?= )) ?(?P<text>[^()?\n]{1,60}?)(?=[ \n,;]+\(?(?:[1-6]|i{1,3}|iv|v)[).]|\n|\Z|[.?!] )'
+  r'(?:\A|\n|[ ?:])\(?(?:(?P<digit>[1-6]|i{1,3}|iv|v)\)[.:]?'
+  r'|(?P<dot>[1-6])\.(?= )) ?(?P<text>[^()?\n]{1,60}?)(?=[ \n,;]+\(?(?:[1-6]'
+  r'|i{1,3}|iv|v)[).]|\n|\Z|[.?!] )'
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to|[+*/=<>\u00b7-])?[ ,;$]*')
 # What a value begins with.

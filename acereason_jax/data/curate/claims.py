@@ -24,7 +24,8 @@ _PAIRED = re.compile(
 )
 # In front of or behind a pair that asks.
 _BEFORE_PAIR = re.compile(
-  r'(?:\A|[.?!:;,\n(\[$\u2013\u2014-]|\b(?:is|are|be|with|by|as|say|write|state|answer|reply'
+  r'(?:\A|[.?!:;,\n(\[$\u2013\u2014-]|\b(?:is|are|be|with|by|as|say|write'
+  r'|state|answer|reply'
   r'|respond|mark|choose|circle|select|enter|output|only|either|simply|just'
   r'|it|whether|if|statement|claim))[ "\'(*]{0,4}\Z',
   re.IGNORECASE,
@@ -113,22 +114,27 @@ _VERB = (
 )
 # A proof is wanted of a claim, so it is named, or told after 'that'.
 _CLAIM = (
-  r'(?:(?:that|there (?:is|are|exists?)|for (?:all|every|any|each)|every|no)\b|why\b|\$|\\\(|\\\[|:|(?:algebraically|geometrically|formally'
+  r'(?:(?:that|there (?:is|are|exists?)|for (?:all|every|any|each)|every'
+  r'|no)\b|why\b|\$|\\\(|\\\[|:|(?:algebraically|geometrically|formally'
   r'|rigorously|directly|carefully|analytically|,|by|using|with|from|via)'
-  r' [^.?!\n]{0,100}?(?:that\b|\$|:)|(?:the |this |these |each of the |both )?(?:\w+ )?(?:following'
+  r' [^.?!\n]{0,100}?(?:that\b|\$|:)|(?:the |this |these |each of the '
+  r'|both )?(?:\w+ )?(?:following'
   r'|identit(?:y|ies)|inequalit(?:y|ies)|statements?|claims?|equalit(?:y|ies)'
-  r'|theorem|lemma|existence|uniqueness|assertion|proposition|corollary|validity|correctness|truth|fact'
+  r'|theorem|lemma|existence|uniqueness|assertion|proposition|corollary'
+  r'|validity|correctness|truth|fact'
   r'|equivalence|convergence|divergence|irrationality|property|properties)\b)'
 )
 _WANTED = (
-  r'(?:(?:dis)?prove\b(?! (?:to be|useful|helpful|wrong|right|yourself|himself|herself|themselves|his|her|him|their)\b)'
+  r'(?:(?:dis)?prove\b(?! (?:to be|useful|helpful|wrong|right|yourself'
+  r'|himself|herself|themselves|his|her|him|their)\b)'
   rf'|{_VERB},? {_CLAIM}'
   r'|(?:give|provide|write|find|present|supply|construct|sketch|outline|state'
   r'|produce|submit|offer|complete) (?:(?:a|the|your|an|some|us|me|out|down)'
   r' ){0,2}(?:\w+ ){0,3}?proof\b)'
 )
 _LEAD = (
-  r'(?:(?:please|pls|plz|kindly|hence|thus|therefore|also|finally|first|firstly|now|so'
+  r'(?:(?:please|pls|plz|kindly|hence|thus|therefore|also|finally|first'
+  r'|firstly|now|so'
   r'|next|then|further|furthermore|moreover|lastly|secondly|conversely|let us'
   r'|let\'s|try to|directly|carefully|rigorously|formally'
   r'|(?:hence|thus|conclude|deduce) or otherwise|or otherwise'
@@ -139,7 +145,8 @@ _LEAD = (
   r'|need to|are to|(?:are )?(?:asked|required|requested|supposed) to|want to'
   r'|wish to)'
   r'|it (?:is )?(?:remains|required|asked|necessary|suffices) to'
-  r'|(?:the|our|your) (?:task|problem|goal|aim|job|objective|exercise) (?:here )?is to'
+  r'|(?:the|our|your) (?:task|problem|goal|aim|job|objective'
+  r'|exercise) (?:here )?is to'
   r'),? )'
 )
 # At the start of a sentence or clause, or joined to another task.
@@ -152,8 +159,10 @@ _PROOF = gates.gates(
   r'|result|conjecture|statement|assertion)|the|\$|:)'
   rf'|{_VERB} (?:that|why)\b)'
   r'|\b(?:can|could|would|how (?:do|can|would|could)) (?:you|we|one|i|anyone) '
-  r'(?:please )?(?:prove|show that|demonstrate that|help me (?:prove|show that))'
-  r'|\b(?:help|asks?|want|wants|tells?) (?:me|you|us) (?:to )?(?:prove|show that)',
+  r'(?:please )?(?:prove|show that|demonstrate that|help me (?:prove'
+  r'|show that))'
+  r'|\b(?:help|asks?|want|wants|tells?) (?:me|you|us) (?:to )?(?:prove'
+  r'|show that)',
 )
 # Prove Ltd., a name.
 _NAME = re.compile(
@@ -169,7 +178,9 @@ _PASSIVE = gates.gates(
   r'|(?:shown|demonstrated|verified|established)\.?\Z)'
   r'|\b(?:a|the) (?:\w+ )?proof (?:is|of [^.?!\n]{1,80} is) (?:required|wanted'
   r'|requested|asked|expected|needed)'
-  r'|\bcan it be (?:proved|proven|shown)\b|\bexplain,? with (?:a |full |complete |rigorous )*proof\b|\bproof (?:wanted|required|please)|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
+  r'|\bcan it be (?:proved|proven|shown)\b|\bexplain,? with (?:a |full '
+  r'|complete |rigorous )*proof\b|\bproof (?:wanted|required|please)'
+  r'|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
 )
 _WHY = gates.gates(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'

@@ -52,9 +52,13 @@ _PICTURE = re.compile(
 _STANDS_ALONE = 40
 # What is spoken of beside an image, as if it were seen.
 _DEICTIC = re.compile(
-  r'\b(?:this|these|that|the|following|such an?|our|its) (?:\w+ ){0,2}?(?:figures?|pictures?|images?|diagrams?'
-  r'|drawings?|illustrations?|patterns?|maps?|graphs?|trees?|maze|grid|board|shapes?|table|chart|circuit|network|layout|scheme|plan|spiral|puzzle|logo|flag|triangle|field|numbering|regions?|areas?)\b'
-  r'|\b(?:looks? like|like this|as follows|shown|depicted|pictured|drawn|here|see|grey|gray|shaded|hatched|marked|colou?red)\b',
+  r'\b(?:this|these|that|the|following|such an?|our'
+  r'|its) (?:\w+ ){0,2}?(?:figures?|pictures?|images?|diagrams?'
+  r'|drawings?|illustrations?|patterns?|maps?|graphs?|trees?|maze|grid|board'
+  r'|shapes?|table|chart|circuit|network|layout|scheme|plan|spiral|puzzle'
+  r'|logo|flag|triangle|field|numbering|regions?|areas?)\b'
+  r'|\b(?:looks? like|like this|as follows|shown|depicted|pictured|drawn'
+  r'|here|see|grey|gray|shaded|hatched|marked|colou?red)\b',
   re.IGNORECASE,
 )
 # A picture of signs, on lines of its own.

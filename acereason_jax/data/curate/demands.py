@@ -55,7 +55,8 @@ MANNER = re.compile(
 )
 _VALUE = re.compile(
   r'(?:["\'(*$]{0,3}|[^?\n]{0,200}(?:, | and | then | so |: |\) ))'
-  rf'(?:(?:please|just|only|simply|but|also|then|next|now|finally|hence|thus|and|so|what|by|to|in|of'
+  r'(?:(?:please|just|only|simply|but|also|then|next|now|finally|hence|thus'
+  r'|and|so|what|by|to|in|of'
   rf'|for|at|on|with|from|if so|otherwise),? ){{0,3}}'
   rf'(?:{_INTERROGATIVE}\b|{FINDING}\b(?! (?:if|whether)))',
   re.IGNORECASE,
@@ -123,3 +124,11 @@ def polar(sentence: str, last: bool) -> bool:
   if rest.lower().startswith('are you able to'):
     return False
   return not (_POLITE.match(rest) or _HOW_MANY.search(rest))
+
+
+def around(words: str, match: re.Match) -> str:
+  """The sentence around a match, at most 200 characters on each side."""
+  before = words[max(0, match.start() - 200) : match.start()]
+  after = words[match.end() : match.end() + 200]
+  start = max(before.rfind(mark) for mark in '.?!\n') + 1
+  return before[start:] + match[0] + re.split(r'[.?!\n]', after, maxsplit=1)[0]

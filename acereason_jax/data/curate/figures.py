@@ -12,13 +12,16 @@ _IMAGE = gates.gates(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
-  r'|<(?:svg|figure|picture|canvas|iframe|embed)\b|\\begin\{figure|\[attach\w*\b|\\(?:epsf\w*|psfig|epsfig'
-  r'|includesvg|pgfimage)\b|\[\[file:|\b[\w-]{1,80}\.(?:eps|tiff?)\b|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
+  r'|<(?:svg|figure|picture|canvas|iframe|embed)\b|\\begin\{figure'
+  r'|\[attach\w*\b|\\(?:epsf\w*|psfig|epsfig'
+  r'|includesvg|pgfimage)\b|\[\[file:|\b[\w-]{1,80}\.(?:eps|tiff?)\b'
+  r'|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
 )
 _WHOLE_IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
   r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}|</?figure>'
-  r'|\[img[^\]\n]{0,40}\][^\[\]\n]{0,300}\[/img\]|\(image [^)\n]{0,20}\)|<image[^>\n]{0,40}>',
+  r'|\[img[^\]\n]{0,40}\][^\[\]\n]{0,300}\[/img\]|\(image [^)\n]{0,20}\)'
+  r'|<image[^>\n]{0,40}>',
   re.IGNORECASE,
 )
 _URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
@@ -42,7 +45,8 @@ _DRAWN = (
   r'|configurations?|blocks?|tiles?|parabolas?|functions?|design|logo|flag)'
 )
 _PLACE = (
-  r'(?:below|above|(?:at|on|to) (?:the )?(?:right|left)(?! (?:end|side|of|edge|half|corner|hand))|here|opposite|alongside'
+  r'(?:below|above|(?:at|on|to) (?:the )?(?:right|left)(?! (?:end|side|of'
+  r'|edge|half|corner|hand))|here|opposite|alongside'
   r'|overleaf|underneath)'
 )
 _SHOWN = (
@@ -60,11 +64,13 @@ _FIGURES = sum(
       # The figure below, the picture shown on the right, the bar chart above.
       rf'\b{_PICTURE} (?:(?:is|are|as|that is|which is) )?(?:{_SHOWN}'
       rf' )?{_PLACE}\b(?! \$?[0-9])'
-      rf'|\b(?<!number of )(?!figures\b){_PICTURE} (?:provided|attached|represents?|shows?'
+      rf'|\b(?<!number of )(?!figures\b){_PICTURE} (?:provided|attached'
+      r'|represents?|shows?'
       r'|illustrates?|depicts?)\b'
       rf'|\b{_PICTURE} shown\b(?! (?:at|on|to|by) )'
       rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:{_SHOWN}'
-      rf' )?{_PLACE}\b(?! (?:is|are) (?:described|defined|specified|represented)'
+      rf' )?{_PLACE}\b(?! (?:is|are) (?:described|defined|specified'
+      r'|represented)'
       rf' (?:by|as|in)\b)'
       rf'|\b(?:the|this|these) (?:[\w-]+ ){{0,2}}?{_CHART} (?:shows?|provided'
       rf'|pictured)\b(?! that\b| ?:)',
@@ -81,15 +87,18 @@ _FIGURES = sum(
       r'|(?:at|on|to) (?:the )?(?:right|left))\b',
       # In the diagram, ...; use the figure to ...
       rf'(?:{statements.START}|, |\()(?:in|on|from|using|use|consider|refer to'
-      r'|referring to|based on|according to|see|looking at|look at|study|observe)'
+      r'|referring to|based on|according to|see|looking at|look at|study'
+      r'|observe)'
       rf' (?:the |this |these |each |each of the )?'
       r'(?:given |following |above |below )?'
       rf'(?:{_PICTURE}|fig\.)'
-      r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how|we|you'
+      r'(?= ?[,.:;)?]| ?\Z|\n| (?:below|above|shown|at|on|to|find|what|how'
+      r'|we|you'
       r'|the|an?|there|is|are|all|each|two|three|four|five|if|lines?|points?'
       r'|(?-i:[A-Z$\\])))',
       rf'\b(?:marked|shaded|labell?ed|numbered|drawn|given|shown|seen|darkened'
-      rf'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in|on) '
+      r'|indicated|unshaded|colou?red) (?:parts? |regions? |areas? )?(?:in'
+      r'|on) '
       rf'(?:the|this) {_PICTURE}\b'
       r'|\b(?:in|from|on) the (?:figure|diagram)(?= ?[.,?;)]|\Z)',
       # Figure 3, fig. 2(a), see figure; but not the figure 8.
@@ -106,7 +115,10 @@ _FIGURES = sum(
       r'(?= ?[,.?;)])'
       rf'|\b(?:{_PICTURE}|graph)s? (?:is |are )?not (?:drawn )?to scale'
       rf'|\bas in (?:the|this) {_PICTURE}\b'
-      r'|\bgraph of (?!the (?:equation|function|inequality|relation|system|curve|line|parabola|polynomial))[^.?!,\n]{1,40} (?:shown|pictured|below|above|on the right|on the left)\b(?! (?:that|to|by|the|an?|\$?[xy0-9])\b)',
+      r'|\bgraph of (?!the (?:equation|function|inequality|relation|system'
+      r'|curve|line|parabola|polynomial))[^.?!,\n]{1,40} (?:shown|pictured'
+      r'|below|above|on the right|on the left)\b(?! (?:that|to|by|the|an?'
+      r'|\$?[xy0-9])\b)',
       # The triangle shown; the spinner pictured below.
       rf'\b(?:the|this|these|each|following) (?:[\w-]+ ){{0,2}}?(?:{_DRAWN}'
       rf'|{_CHART})'
@@ -121,7 +133,8 @@ _FIGURES = sum(
       rf'|some|two'
       rf'|three|part of)[^.?!\n]{{0,30}}\b(?:{_PICTURE}|{_CHART}|{_DRAWN})\b',
       # The spiral depicted below.
-      r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured|illustrated'
+      r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured'
+      r'|illustrated'
       rf'|displayed) {_PLACE}\b',
     ),
   ),
@@ -144,8 +157,11 @@ _KNOWN = gates.gates(
 # It is told what it is: the figure formed by, the image of, the table that.
 _TOLD = re.compile(
   r' ?(?:of|formed|form|obtained|enclosed|bounded|whose|having|consisting|made'
-  r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|as|is given|are given|is described|are (?:listed|described)|is represented|has (?:an?|area'
-  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper|robots?|arts?|galler\w+|rails?|eight'
+  r'|so|thus|then|he|she|they|it|his|her|by|when|if|must|as|is given'
+  r'|are given|is described|are (?:listed|described)|is represented'
+  r'|has (?:an?|area'
+  r'|perimeter)|frames?|books?|cards?|tiles?|puzzles?|paper|robots?|arts?'
+  r'|galler\w+|rails?|eight'
   r'|hang\w*|cost\w*|weigh\w*|sold|sells|skat\w+|rose|fell|out|tops?|and'
   r'|\$?[0-9]|theory|with|resulting|created|produced|traced|swept|described'
   r'|defined|generated|determined|cut|has been|had|being|y =|intersects?'
@@ -154,7 +170,8 @@ _TOLD = re.compile(
   re.IGNORECASE,
 )
 _MADE = re.compile(
-  r'\b(?:next|previous|fourth|fifth|tenth|\w+th|solid|plane|geometric|geometrical|resulting|new|same|whole|entire'
+  r'\b(?:next|previous|fourth|fifth|tenth|\w+th|solid|plane|geometric'
+  r'|geometrical|resulting|new|same|whole|entire'
   r'|final|last|first|human|sales|key|single|double|stick|action|public|wooden'
   r'|dining|kitchen|round|coffee|picnic|ping|pool|multiplication|periodic|truth'
   r'|complete|directed|simple|connected|bipartite|original|new|reflected|mirror'
@@ -171,7 +188,8 @@ _MAKING = re.compile(
 )
 # Or a number: the population is 48 276; round this figure.
 _MAKES = re.compile(
-  r'\d[\d ,.]{2,}\d|\b(?:draw|sketch|construct|form|arrang|cut|fold|glue|join|connect|combin'
+  r'\d[\d ,.]{2,}\d|\b(?:draw|sketch|construct|form|arrang|cut|fold|glue'
+  r'|join|connect|combin'
   r'|attach|overlap|inscrib)\w*',
   re.IGNORECASE,
 )
@@ -213,15 +231,20 @@ _MARKED = gates.gates(
   r'\bthe (?:sides?|segments?|angles?|arcs?|lengths?|edges?|distances?|missing'
   r' \w+|unknown \w+) (?:that is |which is )?(?:labell?ed|marked)(?: with| by'
   r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
-  r'|\bnot (?:drawn |necessarily )?to (?:exact )?scale\b|\b(?:you|we|one) (?:can'
+  r'|\bnot (?:drawn |necessarily )?to (?:exact )?scale\b|\b(?:you|we'
+  r'|one) (?:can'
   r' |may )?see (?:here|below|above|on the (?:right|left)|in the)\b'
   r'|\b(?:in|see|from|to) the attach(?:ment|ed)\b|\baccording to the (?:\w+ )?'
   r'(?:map|plan|scheme|layout|floor plan|chart|pictures?)\b(?! (?:of|that))'
-  r'|\b(?:based on|using|use|from|see|consult|refer to|look at) the (?:map|plan|floor plan|layout)\b(?! (?:of|that|with))'
-  rf'|\b(?:shown|drawn|plotted|graphed|pictured|depicted|marked|sketched) (?:in|on) (?:the|an?) (?:[\w-]+ ){{1,3}}?{_PLACE}\b'
-  r'|\b(?:the )?following (?:\w+ )?(?:shape|figure|solid|triangle|polygon|region|diagram|picture|quadrilateral|angle)s?(?= ?(?:[?.,]|\Z))'
+  r'|\b(?:based on|using|use|from|see|consult|refer to|look at) the (?:map'
+  r'|plan|floor plan|layout)\b(?! (?:of|that|with))'
+  r'|\b(?:shown|drawn|plotted|graphed|pictured|depicted|marked'
+  rf'|sketched) (?:in|on) (?:the|an?) (?:[\w-]+ ){{1,3}}?{_PLACE}\b'
+  r'|\b(?:the )?following (?:\w+ )?(?:shape|figure|solid|triangle|polygon'
+  r'|region|diagram|picture|quadrilateral|angle)s?(?= ?(?:[?.,]|\Z))'
   rf'|{statements.START}(?:figure|diagram|picture|image) ?:'
-  r'|\battached (?:is|are|you)\b|\b(?:below|above|here) (?:you|we) (?:can |may )?see\b|\((?:see )?(?:picture|figure|image|diagram|photo|drawing)\)'
+  r'|\battached (?:is|are|you)\b|\b(?:below|above|here) (?:you|we) (?:can '
+  r'|may )?see\b|\((?:see )?(?:picture|figure|image|diagram|photo|drawing)\)'
   r'|\b(?:seen|visible|reproduced|pasted|attached) (?:here|below|above)\b',
 )
 # The table below is there if it is in words.

@@ -68,30 +68,44 @@ _FILES = gates.gates(
 )
 
 _NAME = re.compile(
-  r'(?<![\w/.])(?P<disk>[a-z]:\\(?:\w{1,30}\\){0,6}|\./)?[`"\'*(\u201c]{0,3}[\w\-]{1,40}\.(?:in|out|inp|txt|dat|ans|csv'
-  r'|sol|res|tsv|outp|input|output|json|xml|text|data|bin|log|cfg|ini|conf|inf|inn|ou|rez|sav|raw|pgm|bmp|wav)\b(?!\.\w)',
+  r'(?<![\w/.])(?P<disk>[a-z]:\\(?:\w{1,30}\\){0,6}'
+  r'|\./)?[`"\'*(\u201c]{0,3}[\w\-]{1,40}\.(?:in|out|inp|txt|dat|ans|csv'
+  r'|sol|res|tsv|outp|input|output|json|xml|text|data|bin|log|cfg|ini|conf'
+  r'|inf|inn|ou|rez|sav|raw|pgm|bmp|wav)\b(?!\.\w)',
   re.IGNORECASE,
 )
 _PATH = re.compile(
-  r'\b(?:read|reads|use|using|from|in|open|load|stored|into|to) (?:the (?:file|folder|directory) )?/(?:usr|etc|home|tmp|var|data|opt|mnt|root)/[\w./-]{1,60}',
+  r'\b(?:read|reads|use|using|from|in|open|load|stored|into'
+  r'|to) (?:the (?:file|folder|directory) )?/(?:usr|etc|home|tmp|var|data'
+  r'|opt|mnt|root)/[\w./-]{1,60}',
   re.IGNORECASE,
 )
 # In front of a name: what the program does with the file.
 _OPENED = re.compile(
   r'\b(?:(?:file|files|called|named|name|titled|open|opens|opened|read|reads'
-  r'|reading|create|creates|load|loads|process|parse|input|output|contents? of|lines? of|freopen|fopen|ifstream'
-  r'|ofstream|append to|overwrite)\W{0,3}(?:(?:is|are|:|the|a|text|data|input|output|file|named|called|both) ?\W{0,2}){0,4}'
-  r'|(?:read|reads|reading|input|output|write|writes|written|is|are|lies?|resides?|sits?|stands?|take|takes|taken'
-  r'|give|given|store|stores|stored|save|saves|saved|put|puts|place|placed|comes?|goes?|go|find|found'
-  r'|data|results?|answers?|print|printed|printing|located|contained|contains?|obtained|fetched|supplied|provided|get|redirect\w*|sent|send|dump\w*|export\w*|import\w*)\b[^.?!\n]{0,60}? '
-  r'(?:from|to|into|in|inside|onto|via|through|as|of|at) (?:(?:the|a|text|data|input|output|file|named|called) ){0,4})\W{0,3}\Z',
+  r'|reading|create|creates|load|loads|process|parse|input|output'
+  r'|contents? of|lines? of|freopen|fopen|ifstream'
+  r'|ofstream|append to|overwrite)\W{0,3}(?:(?:is|are|:|the|a|text|data'
+  r'|input|output|file|named|called|both) ?\W{0,2}){0,4}'
+  r'|(?:read|reads|reading|input|output|write|writes|written|is|are|lies?'
+  r'|resides?|sits?|stands?|take|takes|taken'
+  r'|give|given|store|stores|stored|save|saves|saved|put|puts|place|placed'
+  r'|comes?|goes?|go|find|found'
+  r'|data|results?|answers?|print|printed|printing|located|contained'
+  r'|contains?|obtained|fetched|supplied|provided|get|redirect\w*|sent|send'
+  r'|dump\w*|export\w*|import\w*)\b[^.?!\n]{0,60}? '
+  r'(?:from|to|into|in|inside|onto|via|through|as|of|at) (?:(?:the|a|text'
+  r'|data|input|output|file|named|called) ){0,4})\W{0,3}\Z',
   re.IGNORECASE,
 )
 # Names of files that are data.
 _MENTIONED = re.compile(
-  r'\b(?:such as|e\.g|like|for example|for instance|as in|say|of the form|extensions?'
-  r'|end(?:s|ing)? (?:with|in)|renam\w+|becomes?|list of|names? (?:of )?an?|names a'
-  r'|paths?|domains?|masks?|log|command|hosts?|urls?|web|matches|pattern|sorted|suffix|is given)\b',
+  r'\b(?:such as|e\.g|like|for example|for instance|as in|say|of the form'
+  r'|extensions?'
+  r'|end(?:s|ing)? (?:with|in)|renam\w+|becomes?|list of|names? (?:of )?an?'
+  r'|names a'
+  r'|paths?|domains?|masks?|log|command|hosts?|urls?|web|matches|pattern'
+  r'|sorted|suffix|is given)\b',
   re.IGNORECASE,
 )
 

@@ -13,7 +13,8 @@ from acereason_jax.data.curate import statements
 from acereason_jax.data.curate.values import Row
 
 _MARK = re.compile(
-  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result|response|key)\b\W{0,3}?'
+  r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result'
+  r'|response|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
   r'|thus|of the (?:problem|question)),? )?(?: ?(?:is|are|was|equals?|will be'
   r'|should be'
@@ -48,7 +49,9 @@ _FRACTION = re.compile(
 )
 # Words behind a value that do not make it another one.
 _WORDS_AFTER = re.compile(
-  r'(\w[$)}]{0,3})(\s+(?!(?:and|or|to|times|plus|minus|more|less|over|of|mod|modulo|divided|by|per|percent|x|multiplied|squared|cubed|factorial|percent|thousand|hundred|million|dozen|out)\b)[a-z]{2,}\b)',
+  r'(\w[$)}]{0,3})(\s+(?!(?:and|or|to|times|plus|minus|more|less|over|of|mod'
+  r'|modulo|divided|by|per|percent|x|multiplied|squared|cubed|factorial'
+  r'|percent|thousand|hundred|million|dozen|out)\b)[a-z]{2,}\b)',
   re.IGNORECASE,
 )
 _GOES_ON = re.compile(

@@ -29,38 +29,51 @@ _VERB = (
 # (a) find: a label anywhere if it is told what to do.
 _IMPERATIVE = re.compile(
   r' ?(?:(?:find|determine|compute|calculate|evaluate|solve|simplify) '
-  r'(?:the|its|all|an?|how|what|\$|\\)|(?:what|which|who|where) (?:is|are|was|were|does|do)\b|how (?:many|much|long|far)\b)'
+  r'(?:the|its|all|an?|how|what|\$|\\)|(?:what|which|who|where) (?:is|are'
+  r'|was|were|does|do)\b|how (?:many|much|long|far)\b)'
 )
 # Find the probability of getting (i) a six; not: find n with (i) ....
 _OBJECTS = re.compile(
-  r'\b(?i:find|determine|compute|calculate|evaluate|state|give|estimate|write(?: down)?|work out)'
-  r'(?: (?!(?i:that|such|if|where|with|when|which|who|whose|satisf\w+|given|provided|so|both|bounded|between|from|and|is|are|has|have)\b)[\w$\\^=()+\-]+){0,9}'
+  r'\b(?i:find|determine|compute|calculate|evaluate|state|give|estimate'
+  r'|write(?: down)?|work out)'
+  r'(?: (?!(?i:that|such|if|where|with|when|which|who|whose|satisf\w+|given'
+  r'|provided|so|both|bounded|between|from|and|is|are|has'
+  r'|have)\b)[\w$\\^=()+\-]+){0,9}'
   r'(?:(?<= of)|(?<=ing)|(?<= that)|(?<= for)|(?<=[a-z])|(?<=\$))[:,]?[ \n]?\Z'
 )
 _OBJECT = re.compile(
-  r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly|both|no|[\w]+\'s)\b',
+  r'[ \n]{0,2}(?:the|its|their|an?|all|how|whether|at least|at most|exactly'
+  r'|both|no|[\w]+\'s)\b',
   re.IGNORECASE,
 )
 _ONLY_VERB = re.compile(_VERB)
 # Set up the function.
 _TOLD_TO = re.compile(
-  r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your|all|each)\b'
+  r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your'
+  r'|all|each)\b'
 )
 _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;\]]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
-  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|ques\.?|qn\.?|q\.?(?: ?[0-9]{1,2})?'
-  rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}|(?i:{_WORDS}))\)?(?:[:.,)\]]'
+  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?'
+  r'|(?:sub-?)?tasks?|ques\.?|qn\.?|q\.?(?: ?[0-9]{1,2})?'
+  rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}'
+  rf'|(?i:{_WORDS}))\)?(?:[:.,)\]]'
   r'|(?=\n)| [-\u2013\u2014]|(?= (?:[A-Z][a-z]|\$|\\)))'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
-  rf'|(?P<half>{_VALUE})\.?\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$)'
+  rf'|(?P<half>{_VALUE})\.?\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\'
+  r'|\$)'
   rf'|(?P<slash>{_VALUE})/ ?(?=[A-Za-z])|#(?P<hash>[1-9])[:.)]?(?= )'
   r'|(?P<dash>[a-h]|[1-9]|i{1,3}) ?[-\u2013\u2014] (?=[A-Z][a-z])'
   r'|[1-9][0-9]?\.(?P<multi>[1-9])[.):]?(?= [A-Z$\\])'
-  rf'|(?i:(?:in |for )?the )?(?P<word>(?i:first|second|third)(?= (?i:question|part|task|problem|sub-?question)\b))(?i: [a-z-]+)(?: (?:is|asks|reads))?[:,]?(?= )'
-  rf'|(?i:the )?(?P<word_>(?i:{_WORDS}))(?i:ly| question| part| task| problem)?[,:.](?= )'
-  r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= [A-Z$\\]))'
+  r'|(?i:(?:in |for )?the )?(?P<word>(?i:first|second'
+  r'|third)(?= (?i:question|part|task|problem'
+  r'|sub-?question)\b))(?i: [a-z-]+)(?: (?:is|asks|reads))?[:,]?(?= )'
+  rf'|(?i:the )?(?P<word_>(?i:{_WORDS}))(?i:ly| question| part| task'
+  r'| problem)?[,:.](?= )'
+  r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= '
+  r'[A-Z$\\]))'
 )
 # A second label, in any of these forms.
 _SECOND = re.compile(
