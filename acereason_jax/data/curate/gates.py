@@ -133,9 +133,12 @@ def _needs(items: Sequence[tuple[Any, Any]]) -> list[frozenset[str]]:
       run += chr(argument).lower()
     elif code not in _ZERO_WIDTH:
       starts = _starts(code, argument)
-      if run and starts and all(starts):
-        groups.append(frozenset(run + start for start in starts))
-      groups += [frozenset((run,)), *_needs_of(code, argument)]
+      groups += _needs_of(code, argument)
+      # j(?:udge|ury) has judge and jury.
+      whole = run and starts and all(starts)
+      groups.append(
+        frozenset(run + s for s in starts) if whole else frozenset((run,))
+      )
       run = ''
   return [group for group in (*groups, frozenset((run,))) if all(group)]
 
