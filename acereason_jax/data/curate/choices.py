@@ -91,6 +91,9 @@ _NUMBERED = re.compile(
   r'|(?P<dot>[1-6])\.(?= )) ?(?P<text>[^()?\n]{1,60}?)(?=[ \n,;]+\(?(?:[1-6]'
   r'|i{1,3}|iv|v)[).]|\n|\Z|[.?!] )'
 )
+_NOT_ONE = re.compile(
+  r'\bhow many|\bconditions?\b|\bnumber of\b', re.IGNORECASE
+)
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to|[+*/=<>\u00b7-])?[ ,;$]*')
 # What a value begins with.
 _VALUE = re.compile(
@@ -172,9 +175,7 @@ def _numbered(text: str) -> re.Match | None:
   stem, tail = text[: found[0].start() + 1], text[found[-1].end() :]
   if any(statements.asks(f'\n{m["text"].strip()}') for m in found):
     return None
-  if re.search(
-    r'\bhow many|\bconditions?\b|\bnumber of\b', stem + tail, re.IGNORECASE
-  ):
+  if _NOT_ONE.search(stem) or _NOT_ONE.search(tail):
     return None
   if _CHOOSE.search(stem) or _CHOOSE.search(tail):
     return found[0]
@@ -216,7 +217,7 @@ def _opens(text: str, match: re.Match) -> bool:
 
 def _last(stem: str) -> str:
   """The last sentence of what is in front of options."""
-  return statements.sentences(stem)[-1]
+  return (statements.sentences(stem) or [''])[-1]
 
 
 def _end_it(pieces: Sequence[str], tail: str) -> bool:

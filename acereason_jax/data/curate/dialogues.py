@@ -183,6 +183,7 @@ _OFFLINE = gates.gates(
 
 
 def interactive(row: Row) -> Mapping[str, Any] | None:
+  """A talk with a judge, by its name or by three of its marks."""
   words = statements.prepared(row.problem).text
   low = words.lower()
   match = gates.search(_INTERACTIVE, words, low)

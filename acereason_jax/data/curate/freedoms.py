@@ -14,7 +14,7 @@ from acereason_jax.data.curate import several as several_lib
 from acereason_jax.data.curate.values import Row
 
 # It does not matter; it is of no importance.
-_NO_MATTER = re.compile(
+_NO_MATTER = gates.gates(
   r'\b(?:(?:does|do|did|will|would|is|are|need|should|shall)(?: not|n\'t)'
   r'|not|neither|nor|no|never|hardly)\b[^.?!\n]{0,70}?\b(?:matters?|relevant'
   r'|important|importance|significance|consequence|significant|difference'
@@ -22,7 +22,6 @@ _NO_MATTER = re.compile(
   r'|\b(?:irrelevant|immaterial|unimportant|insignificant|inessential'
   r'|ignored|disregarded|up to you|your choice|(?:plays?|play|has|have'
   r'|makes?) no (?:role|part|influence|effect|difference))\b',
-  re.IGNORECASE,
 )
 _OF_OUTPUT = re.compile(
   r'\border\b|\bwhich\b|\bcase\b|\bsequence\b|\bspelling\b|\bcapital\w*'
@@ -109,6 +108,7 @@ _OUTPUTS = re.compile(
 
 
 def special(row: Row) -> Mapping[str, Any] | None:
+  """Several outputs are right: any of them, in any order or case, or nearly."""
   words = statements.prepared(row.problem).text
   low = words.lower()
   for kind, found in (
@@ -128,37 +128,14 @@ def special(row: Row) -> Mapping[str, Any] | None:
   return None
 
 
-def _no_matter(words: str, what: str) -> re.Match | None:
+def _no_matter(words: str, low: str, what: str) -> re.Match | None:
   """Words by which the order or the case of an output is of no importance."""
-  if not any(
-    word in words
-    for word in (
-      'matter',
-      'mport',
-      'relevant',
-      'signific',
-      'consequence',
-      'difference',
-      'ignored',
-      'disregard',
-      'specified',
-      'prescribed',
-      'checked',
-      'to you',
-      'choice',
-      'immaterial',
-      'no role',
-      'no part',
-      'no effect',
-      'no influence',
-      'inessential',
-    )
-  ):
+  if not gates.search(_NO_MATTER, words, low):
     return None
   before = ''
   for sentence in demands.sentences(words):
     told = sentence.text
-    match = _NO_MATTER.search(told)
+    match = gates.search(_NO_MATTER, told, told.lower())
     of = _OF_OUTPUT.search(told)
     if (
       match
@@ -169,15 +146,16 @@ def _no_matter(words: str, what: str) -> re.Match | None:
       and not _COMPARED.search(told)
       and not several_lib.COUNTED.search(told)
     ):
-      start = sentence.start
-      return _NO_MATTER.search(words, start)
+      return match
     before = told
   return None
 
 
 def _ordered(words: str, low: str) -> re.Match | None:
   """Words that leave the order of an output, not of moves or of the input."""
-  if match := gates.search(_ORDER, words, low) or _no_matter(words, 'order'):
+  if match := gates.search(_ORDER, words, low) or _no_matter(
+    words, low, 'order'
+  ):
     return match
   return next(
     (
@@ -207,4 +185,4 @@ def _case(words: str, low: str) -> re.Match | None:
   for match in gates.found(_SPELLINGS, words, low):
     if match[1] != match[2] and match[1].lower() == match[2].lower():
       return match
-  return _no_matter(words, 'case')
+  return _no_matter(words, low, 'case')

@@ -111,6 +111,7 @@ _MENTIONED = re.compile(
 
 
 def template(row: Row) -> Mapping[str, Any] | None:
+  """A class other than Solution, or a type that Python does not have."""
   names = [n for n in _CLASS.findall(row.starter) if n != 'Solution']
   if names:
     return {'classes': names[:5]}
@@ -140,6 +141,7 @@ _DISK = re.compile(r'\b[A-Za-z]:\\[\w\\-]{1,80}\.[A-Za-z]{2,4}\b')
 
 
 def file_io(row: Row) -> Mapping[str, Any] | None:
+  """The name of a file that the program reads or writes."""
   words = statements.prepared(row.problem).text
   match = (
     gates.search(_FILES, words, words.lower())

@@ -247,6 +247,7 @@ COUNTED = re.compile(
   r'\b(?:how many|number of|ways|count|distinct|total)\b', re.IGNORECASE
 )
 # YES, Yes or yes.
+_ASKED = re.compile(r'[^.!\n?]{0,160}\?')
 _SINGLE = re.compile(r'\b(?:exactly|at most) one\b', re.IGNORECASE)
 _OPEN = gates.gates(
   # The pair need not be unique; it need not be the smallest.
@@ -365,8 +366,7 @@ def _free(words: str, low: str) -> re.Match | None:
   for match in gates.found(_FREE, words, low):
     sentence = demands.around(words, match)
     after = words[match.end() : match.end() + 200]
-    asked = re.match(r'[^.!\n?]{0,160}\?', after)
-    if not asked and not _CHOSEN.search(
+    if not _ASKED.match(after) and not _CHOSEN.search(
       match[0] if _ANY.search(match[0]) else sentence
     ):
       return match
