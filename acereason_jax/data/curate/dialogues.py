@@ -7,7 +7,7 @@ reply before it asks again. Queries of the input have no reply to read.
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import gates, statements
+from acereason_jax.data.curate import demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
 _INTERACTIVE = gates.gates(
@@ -80,7 +80,7 @@ _MARKS = tuple(
     r'|office))|\bwe (?:will |then )?(?:answer|reply|respond|send|tell'
     r'|return|say)|\b(?:against|versus|vs\.?|with|to) (?:the '
     rf'|an? )?(?:\w+ )?{_PARTNER}\b|\b(?:jury|judge|grader|library)\'s\b'
-    r'|\bI (?:will |then )?(?:print|answer|say|tell|reply|think)\b'
+    r'|\bI (?:will |then )?(?:print|answer|say|tell|reply)\b'
     r'|\b(?:provided|supplied|library) (?:\w+ )?(?:function|method|routine'
     rf'|procedure)s?\b|\b\w{2, 20}(?:\.\w{2, 20})?\([\w, ]{0, 20}\)(?: (?:is'
     r'|are) (?:provided|given|available|defined|offered)| returns| tells'
@@ -170,6 +170,8 @@ _DEPENDS = gates.gates(
   r'|\b[\'"][A-Z]{2,10} \w{1,3}[\'"]'
 )
 _LEAST_MARKS = 3
+# Sentences in a row.
+_NEAR = 4
 
 
 # Marks of a show, logs and finished games: all is told in the input.
@@ -188,12 +190,25 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
   low = words.lower()
   match = gates.search(_INTERACTIVE, words, low)
   if match is None and not gates.search(_OFFLINE, words, low):
-    found = _marks(words, low)
-    if len(found) >= _LEAST_MARKS:
+    if found := _talk(words, low):
       return {'marks': [mark[:40] for mark in found]}
   if match is None:
     return None
   return {'matched': statements.shown(words, *match.span())}
+
+
+def _talk(words: str, low: str) -> list[str]:
+  """The marks of a talk, if some sentences in a row have enough of them."""
+  if len(_marks(words, low)) < _LEAST_MARKS:
+    return []
+  told = demands.sentences(words)
+  for start in range(max(len(told) - _NEAR, 0) + 1):
+    last = told[min(start + _NEAR, len(told)) - 1]
+    part = words[told[start].start : last.end]
+    found = _marks(part, part.lower())
+    if len(found) >= _LEAST_MARKS:
+      return found
+  return []
 
 
 def _marks(words: str, low: str) -> list[str]:

@@ -79,7 +79,7 @@ _FREE = gates.gates(
   rf'|would|may|can|counts?)\b[^.?!\n;]{{0,20}}?\b{_FULL}(?= ?(?:[.,;:)!]'
   r'|by\b|as\b|\Z))'
   # Choose any, if there are several; whichever you like; no matter which.
-  rf'|\b(?<!n\'t )(?<!not )(?:{_OUTPUT}|choose|pick|take|select|use|show'
+  rf'|\b(?<!n\'t\s)(?<!not\s)(?:{_OUTPUT}|choose|pick|take|select|use|show'
   r'|name|provide|produce|list|present|supply|submit|go with|report)'
   r' (?:just |only |simply )?(?:any|either|whichever|whatever|an arbitrary'
   r'|arbitrary) ?(?:one|of them|of these|of those)?(?= ?(?:[.;)!]|\Z'
@@ -111,7 +111,7 @@ _GAP = (
 )
 # Print ... any peak: a free choice of what is printed.
 _ANY_OBJECT = gates.gates(
-  rf'\b(?<!n\'t )(?<!not )(?:{_OUTPUT}|show|name|provide|produce|list|report'
+  rf'\b(?<!n\'t\s)(?<!not\s)(?:{_OUTPUT}|show|name|provide|produce|list|report'
   rf'|build|determine|state|submit|exhibit) {_GAP}'
   r'(?:any|whichever|whatever|an arbitrary)\b(?! (?:number of|amount|two'
   r'|three|\w+ing|missing|remaining|other|extra|additional|more|blank'
