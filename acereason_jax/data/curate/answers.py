@@ -310,9 +310,10 @@ def long(row: Row, chars: int) -> Mapping[str, Any] | None:
   text = plain(row.answer)
   if match := _LABELLED.search(text):
     return {'matched': match[0][:80]}
-  names = set(_NAMED_VALUE.findall(text))
+  names = _NAMED_VALUE.findall(text)
   for match in (
-    len(names) > 1 and _BETWEEN_NAMED.search(text),
+    # x = 0, y = 2 and x = 9, y = 11 are points, which the judge compares.
+    1 < len(names) == len({*names}) and _BETWEEN_NAMED.search(text),
     _TOLD.search(text),
     _measures(text),
     _repeated(text),
