@@ -127,7 +127,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
     or gates.search(_CHOOSE_ONE, text, low)
     or _named(text, low)
     or _bare(text)
-    or _SMALL.search(text)
+    or _small(text)
     or _numbered(text)
   )
   if match:
@@ -161,6 +161,13 @@ def _bare(text: str) -> re.Match | None:
   ):
     return match
   return None
+
+
+def _small(text: str) -> re.Match | None:
+  """Small letters without a mark: a 20 b 30 c 40."""
+  if not any(f' b{sign}' in text for sign in ' -=\u2013\u2014'):
+    return None
+  return _SMALL.search(text)
 
 
 def _numbered(text: str) -> re.Match | None:

@@ -188,13 +188,10 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
   """A talk with a judge, by its name or by three of its marks."""
   words = statements.prepared(row.problem).text
   low = words.lower()
-  match = gates.search(_INTERACTIVE, words, low)
-  if match is None and not gates.search(_OFFLINE, words, low):
-    if found := _talk(words, low):
-      return {'marks': [mark[:40] for mark in found]}
-  if match is None:
-    return None
-  return {'matched': statements.shown(words, *match.span())}
+  if match := gates.search(_INTERACTIVE, words, low):
+    return {'matched': statements.shown(words, *match.span())}
+  told = not gates.search(_OFFLINE, words, low) and _talk(words, low)
+  return {'marks': [mark[:40] for mark in told]} if told else None
 
 
 def _talk(words: str, low: str) -> list[str]:
