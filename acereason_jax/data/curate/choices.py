@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acereason_jax.data.curate import answers, gates, statements
+from acereason_jax.data.curate import answers, statements, wordy
 from acereason_jax.data.curate.values import Row
 
 # (A) 3 (B) 4; A. 3; A) 3; A: 3; [A] 3; (A)3(B)4.
@@ -46,7 +46,7 @@ _LOST = re.compile(
   re.IGNORECASE,
 )
 # Choose the correct option; its options may be lost.
-_CHOOSE_ONE = gates.gates(
+_CHOOSE_ONE = wordy.gates(
   r'\b(?:choose|select|pick|mark|tick|circle|identify|check|click)'
   r'(?: on)? (?:the|one|only one|your) (?:\w+ )?'
   r'(?:correct|right|best|most appropriate|appropriate|proper|suitable|true) '
@@ -63,7 +63,7 @@ _CHOOSE_ONE = gates.gates(
   r'.:]',
 )
 # Option 1: 10; choice B - 12.
-_NAMED = gates.gates(
+_NAMED = wordy.gates(
   r'\b(?:option|choice|answer|alternative) ?\(?(?P<name>[1-9A-Fa-f])\)?'
   r' ?(?:[:.)=\u2013\u2014-]|\n)',
 )
@@ -124,7 +124,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
   match = (
     (_OF_THE_ABOVE.search(text) if ' of the' in low else None)
     or (_LOST.search(text) if 'of the following' in low else None)
-    or gates.search(_CHOOSE_ONE, text, low)
+    or wordy.search(_CHOOSE_ONE, text, low)
     or _named(text, low)
     or _bare(text)
     or _small(text)
@@ -137,7 +137,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
 
 def _named(text: str, low: str) -> re.Match | None:
   """Option 1, option 2 in order, with no question after them."""
-  found = list(gates.found(_NAMED, text, low))
+  found = list(wordy.found(_NAMED, text, low))
   names = ''.join(m['name'] for m in found).upper()
   if len(names) > 1 and names in (
     '123456789'[: len(names)],

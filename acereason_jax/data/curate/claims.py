@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import answers, demands, gates, statements
+from acereason_jax.data.curate import answers, demands, statements, wordy
 from acereason_jax.data.curate.values import Row
 
 _START = statements.START
@@ -42,7 +42,7 @@ _JUDGING = (
   r'|analy[sz]e|ascertain|find|justify|argue)'
 )
 # Decide whether; at the start of a sentence or clause, or as what one must do.
-_WHETHER = gates.gates(
+_WHETHER = wordy.gates(
   rf'(?:(?:\A|[,:)\u2013\u2014$-] )["\'(*$]{{0,3}}|\b(?:and|then|so|please|also'
   r'|hence|now|next|is to|is'
   r'|(?:you|we|one|students?) (?:must|should|have to|need to|are to|want to'
@@ -88,7 +88,7 @@ def _truth_asked(text: str) -> Mapping[str, Any] | None:
 
 def _decides(sentence: str) -> bool:
   """Whether a sentence tells the reader to decide whether something holds."""
-  match = gates.search(_WHETHER, sentence, sentence.lower())
+  match = wordy.search(_WHETHER, sentence, sentence.lower())
   if match is None:
     return False
   if demands.KINDS.search(sentence, match.end()):
@@ -150,7 +150,7 @@ _LEAD = (
   r'),? )'
 )
 # At the start of a sentence or clause, or joined to another task.
-_PROOF = gates.gates(
+_PROOF = wordy.gates(
   rf'(?:(?:\A|[,;:)\u2013\u2014$}}\]-] )["\'(*$]{{0,3}}{_LEAD}{{0,2}}'
   rf'|\b(?:please|you (?:must|should|have to|need to|are to)) '
   rf'){_WANTED}'
@@ -171,7 +171,7 @@ _NAME = re.compile(
   r'|[Cc]onjecture))'
 )
 # It is to be shown that; the claim must be proved.
-_PASSIVE = gates.gates(
+_PASSIVE = wordy.gates(
   r'\b(?:(?:is|are|remains?|has|have|needs?) to be|(?:must|should|shall) be'
   r'|is (?:wanted|required|requested) to be) (?:proved|proven|disproved'
   r'|(?:shown|demonstrated|verified|established) (?:that\b|\$|here|below)'
@@ -182,12 +182,12 @@ _PASSIVE = gates.gates(
   r'|complete |rigorous )*proof\b|\bproof (?:wanted|required|please)'
   r'|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
 )
-_WHY = gates.gates(
+_WHY = wordy.gates(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'
   r'can\'t|cannot|should|will|would|has|have) ',
 )
 # It is possible to show that ...; Ann wants to prove that ...
-_TO = gates.gates(
+_TO = wordy.gates(
   r'\bto (?:also |then )?(?:prove|disprove|show that|demonstrate that'
   r'|verify that)\b',
 )
@@ -204,7 +204,7 @@ _TASK = re.compile(
 )
 
 # Without one of them no proof is wanted.
-_WORDS = gates.words(_PROOF, _PASSIVE, _WHY, _TO)
+_WORDS = wordy.words(_PROOF, _PASSIVE, _WHY, _TO)
 
 
 def proof(row: Row) -> Mapping[str, Any] | None:
@@ -218,8 +218,8 @@ def proof(row: Row) -> Mapping[str, Any] | None:
     words, low = sentence.text, sentence.text.lower()
     if match := _wanted(words, low):
       return {'matched': statements.shown(words, *match.span())}
-    passive = gates.search(_PASSIVE, words, low)
-    match = passive or gates.search(_WHY, words, low)
+    passive = wordy.search(_PASSIVE, words, low)
+    match = passive or wordy.search(_WHY, words, low)
     if match is None:
       continue
     # What is asked for besides is the answer.
@@ -233,10 +233,10 @@ def proof(row: Row) -> Mapping[str, Any] | None:
 
 def _wanted(sentence: str, low: str) -> re.Match | None:
   """Where a sentence tells the reader to prove something, None for nowhere."""
-  for match in gates.found(_PROOF, sentence, low):
+  for match in wordy.found(_PROOF, sentence, low):
     if not _NAME.match(sentence):
       return match
-  for match in gates.found(_TO, sentence, low):
+  for match in wordy.found(_TO, sentence, low):
     if _TASK.search(sentence[max(0, match.start() - 120) : match.start()]):
       return match
   return None

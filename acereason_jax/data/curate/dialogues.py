@@ -7,10 +7,10 @@ reply before it asks again. Queries of the input have no reply to read.
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import demands, gates, statements
+from acereason_jax.data.curate import demands, statements, wordy
 from acereason_jax.data.curate.values import Row
 
-_INTERACTIVE = gates.gates(
+_INTERACTIVE = wordy.gates(
   r'\b(?:responses?|reply|replies|answers?) (?:of|from|by) the (?:judge|jury'
   r'|grader|interactor)\b|\bflush (?:after|your|stdout)\b'
   r'|\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
@@ -67,7 +67,7 @@ _PARTNER = (
 )
 # What a talk between a program and a judge has; a mark each. Three make one.
 _MARKS = tuple(
-  gates.gates(pattern)
+  wordy.gates(pattern)
   for pattern in (
     # Who is spoken to: the program.
     r'\b(?:you|u)(?:\'ll)? (?!know that|all|are (?:given|a|an)\b|have (?:a'
@@ -147,7 +147,7 @@ _MARKS = tuple(
   )
 )
 # No story has them: two marks.
-_STRONG = gates.gates(
+_STRONG = wordy.gates(
   r'\b(?:jury|interactor|oracle|(?:checking|judging|grading|testing|contest'
   r'|other) (?:program|system|server|side)|our (?:program|bot|robot|side)'
   r'|(?:the|a|from|by|to|with|against) (?:grader'
@@ -158,7 +158,7 @@ _STRONG = gates.gates(
   r'|\bjudge\'s (?:repl|respons|move|answer|turn)\w*|\bours\b',
 )
 # The input depends on the output: two marks.
-_DEPENDS = gates.gates(
+_DEPENDS = wordy.gates(
   r'\b(?:next|following|new) (?:input|line|number|point|item|value|letter'
   r'|word|card|move|element|test)(?: line)? (?:is |will be '
   r'|only )?(?:only )?(?:given|appears?|comes?|arrives?|shown|revealed|sent'
@@ -175,7 +175,7 @@ _NEAR = 4
 
 
 # Marks of a show, logs and finished games: all is told in the input.
-_OFFLINE = gates.gates(
+_OFFLINE = wordy.gates(
   r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
   r'|\bgiven (?:all |are )?(?:the )?(?:\w+ )?(?:replies|responses|moves'
   r'|guesses)\b'
@@ -188,9 +188,9 @@ def interactive(row: Row) -> Mapping[str, Any] | None:
   """A talk with a judge, by its name or by three of its marks."""
   words = statements.prepared(row.problem).text
   low = words.lower()
-  if match := gates.search(_INTERACTIVE, words, low):
+  if match := wordy.search(_INTERACTIVE, words, low):
     return {'matched': statements.shown(words, *match.span())}
-  told = not gates.search(_OFFLINE, words, low) and _talk(words, low)
+  told = not wordy.search(_OFFLINE, words, low) and _talk(words, low)
   return {'marks': [mark[:40] for mark in told]} if told else None
 
 
@@ -211,5 +211,5 @@ def _talk(words: str, low: str) -> list[str]:
 def _marks(words: str, low: str) -> list[str]:
   """A match of each mark of a talk; what no story has counts more."""
   marks = (*_MARKS, _STRONG, _DEPENDS, _DEPENDS)
-  found = (gates.search(mark, words, low) for mark in marks)
+  found = (wordy.search(mark, words, low) for mark in marks)
   return [match[0] for match in found if match]

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import gates, statements
+from acereason_jax.data.curate import statements, wordy
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
-_IMAGE = gates.gates(
+_IMAGE = wordy.gates(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
@@ -56,7 +56,7 @@ _SHOWN = (
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 _FIGURES = sum(
   map(
-    gates.gates,
+    wordy.gates,
     (
       # As shown; but not: as shown by the formula.
       rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
@@ -141,7 +141,7 @@ _FIGURES = sum(
   (),
 )
 # A figure that is spoken of as known, and that nothing in the text makes known.
-_KNOWN = gates.gates(
+_KNOWN = wordy.gates(
   r'(?P<use>\b(?:in|on|from|of|within|to|see|use|using|study|consider|examine'
   r'|observe|consult|read|at|with|inspect|given|by|per)'
   r' )?\b(?P<the>the|this|that|these|those|our|following|given|attached|above'
@@ -215,7 +215,7 @@ _USED = frozenset(
     'per',
   )
 )
-_SHADED = gates.gates(
+_SHADED = wordy.gates(
   r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
   r'|darkened|cross-hatched) (?:\w+ )?(?:regions?|areas?|parts?|portions?'
   r'|sections?|triangles?|squares?|sectors?|rectangles?|circles?|segments?'
@@ -227,7 +227,7 @@ _IS_SHADED = re.compile(
   r'|each) (?:\w+ )?(?:shaded|unshaded|hatched|darkened)\b',
   re.IGNORECASE,
 )
-_MARKED = gates.gates(
+_MARKED = wordy.gates(
   r'\bthe (?:sides?|segments?|angles?|arcs?|lengths?|edges?|distances?|missing'
   r' \w+|unknown \w+) (?:that is |which is )?(?:labell?ed|marked)(?: with| by'
   r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
@@ -272,7 +272,7 @@ _PLANE = re.compile(
 )
 
 # Without one of them no figure is spoken of.
-_WORDS = gates.words(_FIGURES, _KNOWN, _SHADED, _MARKED)
+_WORDS = wordy.words(_FIGURES, _KNOWN, _SHADED, _MARKED)
 
 
 def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
@@ -295,7 +295,7 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
 
 def image(raw: str) -> re.Match | None:
   """An image in a statement as it is written."""
-  return gates.search(_IMAGE, raw, raw.lower())
+  return wordy.search(_IMAGE, raw, raw.lower())
 
 
 def reference_in_words(raw: str) -> str | None:
@@ -304,7 +304,7 @@ def reference_in_words(raw: str) -> str | None:
   low = text.lower()
   if not any(word in low for word in _WORDS):
     return None
-  for match in gates.found(_FIGURES, text, low):
+  for match in wordy.found(_FIGURES, text, low):
     if _PLANE.match(text, max(match.end() - 5, 0)):
       continue
     before = text[max(match.start() - 40, 0) : match.end()]
@@ -323,7 +323,7 @@ def reference_in_words(raw: str) -> str | None:
 
 def _unknown(text: str, raw: str, low: str) -> str | None:
   """Words for a figure that the statement does not describe."""
-  for match in gates.found(_KNOWN, text, low):
+  for match in wordy.found(_KNOWN, text, low):
     noun = match['sure'] or match['seen']
     use = (match['use'] or '').strip().lower()
     if match['seen'] and use not in _USED:
@@ -352,10 +352,10 @@ def _unknown(text: str, raw: str, low: str) -> str | None:
     if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(noun):
       continue
     return statements.shown(text, *match.span())
-  match = gates.search(_SHADED, text, low)
+  match = wordy.search(_SHADED, text, low)
   if match and not _IS_SHADED.search(text[: match.start()]):
     return statements.shown(text, *match.span())
-  if match := gates.search(_MARKED, text, low):
+  if match := wordy.search(_MARKED, text, low):
     return statements.shown(text, *match.span())
   return None
 

@@ -14,10 +14,10 @@ from acereason_jax.data.curate import (
   dialogues,
   figures,
   freedoms,
-  gates,
   harnesses,
   several,
   statements,
+  wordy,
 )
 
 MODULES = (
@@ -27,7 +27,7 @@ MODULES = (
 
 def gates_in(value):
   """All gates in a module's constant, which may nest them."""
-  if isinstance(value, gates.Gate):
+  if isinstance(value, wordy.Gate):
     return [value]
   if isinstance(value, tuple):
     return [gate for part in value for gate in gates_in(part)]
@@ -64,7 +64,7 @@ TEXTS = [
   ],
 )
 def test_words_of_a_pattern(pattern, wanted):
-  found = gates.needs(pattern)
+  found = wordy.needs(pattern)
   assert {tuple(sorted(group)) for group in found} == wanted
 
 
@@ -79,7 +79,7 @@ def test_words_of_a_pattern(pattern, wanted):
   ],
 )
 def test_alternatives_of_a_pattern(pattern, wanted):
-  assert gates.branches(pattern) == wanted
+  assert wordy.branches(pattern) == wanted
 
 
 def test_a_text_that_a_pattern_matches_has_its_words():
@@ -102,15 +102,15 @@ WORDS = st.sampled_from(
 @given(st.lists(WORDS, max_size=8).map(''.join))
 def test_a_search_behind_gates_is_a_search(text):
   pattern = r'\b(?:judge|jury) will reply|any(?: of them)?\b|(?:the )?reply\?'
-  gated = gates.gates(pattern)
+  gated = wordy.gates(pattern)
   plain = re.compile(pattern, re.IGNORECASE).search(text)
-  found = gates.search(gated, text, text.lower())
+  found = wordy.search(gated, text, text.lower())
   assert (found is None) == (plain is None)
-  spans = {m.span() for m in gates.found(gated, text, text.lower())}
+  spans = {m.span() for m in wordy.found(gated, text, text.lower())}
   assert plain is None or plain.start() in {start for start, _ in spans}
 
 
 def test_words_of_several_gates():
-  one, other = gates.gates('judge|jury'), gates.gates('judges|any')
-  assert set(gates.words(one, other)) == {'judge', 'jury', 'any'}
-  assert gates.words(one, gates.gates('x*')) == ('',)
+  one, other = wordy.gates('judge|jury'), wordy.gates('judges|any')
+  assert set(wordy.words(one, other)) == {'judge', 'jury', 'any'}
+  assert wordy.words(one, wordy.gates('x*')) == ('',)
