@@ -9,15 +9,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acereason_jax.data.curate import answers, statements
+from acereason_jax.data.curate import answers, gates, statements
 from acereason_jax.data.curate.values import Row
 
 # (A) 3 (B) 4; A. 3; A) 3; A: 3; [A] 3; (A)3(B)4.
+_LETTER_AND_CLOSE = r'(?P<letter>%s)\$?(?P<close>[)\].:\u3001]\$?)'
 _OPTION = re.compile(
   r'(?P<before>\A|\n|[ ,;$\]\[{\'"|]|(?<=[0-9.)}])(?=[(\[]))(?P<open>[(\[]?)\$?'
-  r'(?P<letter>[A-Ja-e])\$?(?P<close>[)\].:\u3001]\$?)'
+  rf'{_LETTER_AND_CLOSE % "[A-Ja-e]"}'
   r'(?![=+*/<>^|,;_)]|-(?![0-9$\\ ]))'
 )
+# Options are two at least, so one of them is the second.
+_SECOND = gates.Gated(_LETTER_AND_CLOSE % '[Bb]')
 _OPTION_CHARS = 400
 _CHOOSE = re.compile(
   r'\b(?:choose|select|enter|write|answer|give|put|circle|mark|pick|indicate'
@@ -30,18 +33,16 @@ _WHICH = re.compile(r'\bwhich\b', re.IGNORECASE)
 _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
-_OF_THE_ABOVE = re.compile(
+_OF_THE_ABOVE = gates.Gated(
   r'\b(?:all|none|both|neither) of (?:the|these) above ?(?:[.)?\n]|\Z)',
-  re.IGNORECASE,
 )
 # A stem that its options complete.
 _ASKING = re.compile(
   r'(?:\?|\bis|\bare|\bequals?|=)[ $\n]{0,3}\Z', re.IGNORECASE
 )
 # The options are lost: which of the following is a prime?
-_LOST = re.compile(
+_LOST = gates.Gated(
   r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
-  re.IGNORECASE,
 )
 _JOINED = re.compile(r'[ ,;$]*(?:and|or|to)?[ ,;$]*')
 
@@ -55,13 +56,15 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
     return {'reference': letter}
   if keep == 'value':
     return None
-  text = statements.prepared(row.problem).text
-  for run in sorted(_runs(text), key=len, reverse=True):
+  text, _, small = statements.prepared(row.problem)
+  runs = _runs(text) if _SECOND.admits(small) else ()
+  for run in sorted(runs, key=len, reverse=True):
     if _are_options(text, run):
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
-  if match := _OF_THE_ABOVE.search(text) or _LOST.search(text):
+  match = _OF_THE_ABOVE.search(text, small) or _LOST.search(text, small)
+  if match:
     return {'matched': statements.shown(text, *match.span())}
   return None
 

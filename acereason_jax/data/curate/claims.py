@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import answers, statements
+from acereason_jax.data.curate import answers, gates, statements
 from acereason_jax.data.curate.values import Row
 
 _START = statements.START
 # 'For how many n is it true that ...' has a number as its answer.
-_TRUE = re.compile(
+_TRUE = gates.Gated(
   rf'{_START}(?:but |so |and |then |now |if [^.?!\n]{{1,200}}, (?:then )?)?'
   r'is (?:it|this|that|the (?:following |above |given )?'
   r'(?:statement|claim|assertion|proposition|converse|inequality|identity))\b'
@@ -30,7 +30,6 @@ _TRUE = re.compile(
   r'(?:yes or no|yes/no|true/false|true or false)\b|\byes or no ?[?.)]* ?\Z'
   r'|\(yes(?: or |/)no\)|(?:\A|\n|[.?!] |\()t(?:rue)?(?: or |/| /'
   r' )f(?:alse)?[:?.)]',
-  re.IGNORECASE,
 )
 _COUNTS = re.compile(
   r'\b(?:how many|which|what|whose|values?|number of|all (?:\w+ ){0,3}(?:for'
@@ -43,7 +42,7 @@ _CLAIM = (
   r'|inequality|inequalities|statement|claim|equality|theorem|lemma|existence'
   r'|uniqueness)\b|:)'
 )
-_PROOF = re.compile(
+_PROOF = gates.Gated(
   # At the start of a sentence or clause: any proof, and no show.
   rf'(?:{_START}|, )(?:(?:please|hence|thus|therefore|also|finally|first|now'
   r'|next|then|further|moreover|lastly|secondly|using [^.?!,\n]{1,60}'
@@ -59,7 +58,6 @@ _PROOF = re.compile(
   r'|identity|claim|statement|formula|result|theorem|conjecture)|\$|:)'
   r'|show that)|\b(?:can|could|how (?:do|can|would|could)) you (?:prove|show'
   r' that)',
-  re.IGNORECASE,
 )
 # It is possible to show that ...; Ann wants to prove that ...
 _TOLD = re.compile(
@@ -77,8 +75,8 @@ def true_false(row: Row) -> Mapping[str, Any] | None:
   """A reference of yes, no, true or false, or a question whether it is true."""
   if word := answers.truth(row.answer):
     return {'reference': word}
-  text = statements.prepared(row.problem).text
-  for match in _TRUE.finditer(text):
+  text, _, small = statements.prepared(row.problem)
+  for match in _TRUE.finditer(text, small):
     begin = max(text.rfind(mark, 0, match.start() + 1) for mark in '.?!\n')
     if not _COUNTS.search(text[begin + 1 : match.end()]):
       return {'matched': statements.shown(text, *match.span())}
@@ -87,8 +85,8 @@ def true_false(row: Row) -> Mapping[str, Any] | None:
 
 def proof(row: Row) -> Mapping[str, Any] | None:
   """Prove, disprove or show that, as an instruction."""
-  text = statements.prepared(row.problem).text
-  for match in _PROOF.finditer(text):
+  text, _, small = statements.prepared(row.problem)
+  for match in _PROOF.finditer(text, small):
     before = text[max(0, match.start() - 120) : match.start()]
     if _TOLD.match(match[0]) and not _TASK.search(before):
       continue

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import dates, figures, keys, statements, text
+from acereason_jax.data.curate import (
+  dates,
+  figures,
+  gates,
+  keys,
+  statements,
+  text,
+)
 from acereason_jax.data.curate.values import (
   CHANGED,
   Fate,
@@ -319,7 +326,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   raw = row.problem[: statements.CHARS]
   section = _EXAMPLES.search(raw)
   told = raw[: section.start()] if section else raw
-  image = figures.IMAGE.search(raw)
+  image = figures.IMAGE.search(raw, gates.small(raw))
   words = figures.reference_in_words(told)
   if words and (image or not _IN_TEXT.search(words) or _PICTURE.search(words)):
     return {'matched': words, 'image': image is not None}

@@ -4,23 +4,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
-IMAGE = re.compile(
+IMAGE = gates.Gated(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
   r'|\bcdn\.mathpix\b|\(image (?:omitted|not shown)\)',
-  re.IGNORECASE,
 )
 _WHOLE_IMAGE = re.compile(
   r'!\[[^\]\n]{0,200}\]\s?\([^)\n]{0,500}\)|<img[^>\n]{0,500}>'
   r'|\\includegraphics(?:\[[^\]\n]{0,80}\])?\{[^}\n]{0,200}\}',
   re.IGNORECASE,
 )
-_URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
+_URL = gates.Gated(r'\b(?:https?|ftp)://|\bwww\.\w')
 
 _PICTURE = (
   r'(?:figures?|diagrams?|pictures?|drawings?|sketch(?:es)?|illustrations?'
@@ -50,13 +49,12 @@ _SHOWN = (
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
 # Cheap, and in every statement that the patterns below can match.
-_HINT = re.compile(
+_HINT = gates.Gated(
   r'show|figure|fig\.|diagram|pictu|draw|sketch|illustrat|image|photo|depict'
   r'|graph|chart|table|grid|map|plot|below|above|right|left|indicated',
-  re.IGNORECASE,
 )
 _FIGURES = tuple(
-  re.compile(pattern, re.IGNORECASE)
+  gates.Gated(pattern)
   for pattern in (
     # As shown; but not: as shown by the formula.
     rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
@@ -157,8 +155,9 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   words refer to. With asy='drop' it is a reason itself.
   """
   raw = row.problem[: statements.CHARS]
+  small = gates.small(raw)
   for kind, pattern in (('image', IMAGE), ('url', _URL)):
-    if match := pattern.search(raw):
+    if match := pattern.search(raw, small):
       return {'kind': kind, 'matched': statements.shown(raw, *match.span())}
   statement = statements.prepared(raw)
   if statement.drawings:
@@ -170,11 +169,11 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
 
 def reference_in_words(raw: str) -> str | None:
   """The words in which a statement refers to a figure, with some around."""
-  text = statements.prepared(raw).text
-  if not _HINT.search(text):
+  text, _, small = statements.prepared(raw)
+  if not _HINT.admits(small):
     return None
   for pattern in _FIGURES:
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(text, small):
       if _PLANE.match(text, max(match.end() - 5, 0)):
         continue
       before = text[max(match.start() - 40, 0) : match.end()]

@@ -118,13 +118,15 @@ def groups(problems: Sequence[str], threshold: float) -> list[list[int]]:
 
 
 def _words(problem: str) -> _Words:
-  found = keys.key(problem).split()
+  found = keys.significant(problem)
   return _Words(
-    tuple(token for token in found if token.isalnum()),
-    tuple(_DIGITS.get(t, t) for t in found if tells(t)),
+    tuple([token for token in found if token.isalnum()]),
+    tuple([_DIGITS.get(t, t) for t in found if tells(t)]),
   )
 
 
+# Most tokens of a problem are words of many others.
+@functools.lru_cache(1 << 16)
 def tells(token: str) -> bool:
   """Whether problems that differ in a token are two."""
   return (

@@ -34,6 +34,10 @@ _LABEL = re.compile(
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
   rf'|(?P<half>{_VALUE})\)(?![(+*/^=,;])|(?P<dot>{_VALUE})[.:](?=[ \n]|\\|\$))'
 )
+# Parts are two at least, so one of them has the second label, in small letters.
+_SECOND = re.compile(
+  r'(?:b|(?<![1-9])2|ii)(?:[)\].:,\n]|\$\.?[)\]]| [-\u2013\u2014])'
+)
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
 _LISTS = re.compile(
@@ -80,8 +84,8 @@ class _Label(NamedTuple):
 
 def parts(row: Row) -> Mapping[str, Any] | None:
   """A statement in parts: (a) ... (b) ..., that ask more than one thing."""
-  text = statements.prepared(row.problem).text
-  labels = _sequence(text)
+  text, _, small = statements.prepared(row.problem)
+  labels = _sequence(text) if _SECOND.search(small) else []
   if not labels:
     return None
   start = labels[0].start
