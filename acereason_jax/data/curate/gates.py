@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 # Letters that a pattern in small letters matches, and `lower` leaves.
 _CASES = str.maketrans({0x130: 'i', 0x131: 'i', 0x17F: 's'})
 # Words of a set; of a set of phrases, that other words are spelled out in.
-_MOST_WORDS, _MOST_PHRASES = 64, 12
+_MOST_WORDS, _MOST_PHRASES = 64, 20
 # One letter is in every text.
 _LEAST_CHARS = 2
-# A longer word is in fewer texts, except for these; a letter more makes it so
-# much rarer. To look for one has its own cost.
-_RARER, _LOOK = 4.0, 1e-3
-_COMMON = frozenset(
-  'a all an and are as at by each for from given has how if in is it many much '
-  'no of on one or that the then there these this to was what which with'.split()
+# A letter more makes a word so much rarer, except for those that are in common
+# words. To look for a word costs a hundredth of a try of a pattern.
+_RARER, _LOOK = 4.0, 0.01
+_COMMON = (
+  *('all', 'and', 'are', 'each', 'for', 'from', 'has', 'how', 'many', 'much'),
+  *('one', 'that', 'the', 'then', 'there', 'these', 'this', 'was', 'what'),
+  *('where', 'which', 'with', 'given', 'find', 'into', 'by', 'as', 'if', 'no'),
 )
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 _NO_WIDTH = (ops.AT, ops.ASSERT, ops.ASSERT_NOT)
@@ -59,13 +60,17 @@ class Gated:
       if all(firsts)
       else ('',)
     )
+    self._simple = all(len(clauses) < 2 for clauses in self._alternatives)
 
   def admits(self, small: str) -> bool:
     """Whether a match is possible: False is sure."""
     has = small.__contains__
-    return any(map(has, self._any)) and any(
-      all(any(map(has, clause)) for clause in clauses)
-      for clauses in self._alternatives
+    return any(map(has, self._any)) and (
+      self._simple
+      or any(
+        all(any(map(has, clause)) for clause in clauses)
+        for clauses in self._alternatives
+      )
     )
 
   def finditer(self, text: str, small: str) -> Iterable[re.Match[str]]:
@@ -204,6 +209,12 @@ def _least(words: Iterable[str]) -> Words:
 
 def _commonness(words: Words) -> float:
   return sum(
-    _LOOK + (1.0 if _COMMON.issuperset(word.split()) else _RARER ** -len(word))
+    _LOOK + (1.0 if _is_common(word) else _RARER ** -len(word))
     for word in words
+  )
+
+
+def _is_common(words: str) -> bool:
+  return all(
+    any(word in common for common in _COMMON) for word in words.split()
   )

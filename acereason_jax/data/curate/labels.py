@@ -6,7 +6,7 @@ They are artefacts of books and contests. A label goes away; a sentence such as
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from acereason_jax.data.curate import gates
 
@@ -104,31 +104,29 @@ def without_label(text: str) -> tuple[str, str]:
   """
   at = _BLANK.match(text).end() if text[:1].isspace() else 0
   start = at
-  # Few statements begin with a label.
-  later = functools.cache(lambda: _later(text))
-  while (after := _after_label(text, at, later)) is not None:
+  while (after := _after_label(text, at)) is not None:
     at = after
   if at == start or not text[at:].strip():
     return text, ''
   return text[at:], text[:at].strip()
 
 
-def _after_label(
-  text: str, at: int, later: Callable[[], Mapping[tuple[str, str, str], int]]
-) -> int | None:
+def _after_label(text: str, at: int) -> int | None:
   """The place after a label and the blanks that follow it."""
   match = _LABEL.match(text, at) or _BARE.match(text, at)
   if match is not None:
     named = _NUMBERED.search(match[0])
-    if named and later().get(_place(named, 1), -1) > match.end():
+    if named and _later(text).get(_place(named, 1), -1) > match.end():
       return None
   else:
     match = _ENUMERATOR.match(text, at)
-    if match is None or _begins_parts(match, later()):
+    if match is None or _begins_parts(match, _later(text)):
       return None
   return _BLANK.match(text, match.end()).end()
 
 
+# Few statements begin with a label, and some of them with several.
+@functools.lru_cache(1)
 def _later(text: str) -> dict[tuple[str, str, str], int]:
   """(opening, number, closing) of enumerators -> where the last one is."""
   found = {m.groups(): m.start(2) for m in _LATER.finditer(text)}

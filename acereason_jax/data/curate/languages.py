@@ -3,7 +3,6 @@
 import functools
 import importlib
 import re
-import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,9 +47,11 @@ _ONLY_ENGLISH = frozenset(
 # Short statements in English look like Nigerian Pidgin, and names and formulas
 # like none (zxx).
 _LIKE_ENGLISH = ('en', 'pcm', 'zxx')
-# Quotation marks and dashes, which are in English texts too.
-_MARKS = str.maketrans('\u2018\u2019\u201c\u201d\u2013\u2014', '\'\'""--')
-_NO_LETTERS = dict.fromkeys(map(ord, string.ascii_letters + string.whitespace))
+# Quotation marks, dashes and currencies, which are in English texts too.
+_MARKS = str.maketrans(
+  '\u2018\u2019\u201c\u201d\u2013\u2014\u20ac\xa3\xa2', '\'\'""--$$$'
+)
+_LETTERS = re.compile('[a-z]+')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
 # In a short statement, two will do.
@@ -101,23 +102,21 @@ def _other_script(text: str) -> Mapping[str, Any] | None:
 
 
 def _plainly_english(text: str) -> bool:
-  """What `_surely_english` says of a text, from bounds; False if they don't tell.
+  """Whether `_surely_english` is true of its words, by bounds; False: unknown.
 
-  Only words between blanks count as English, and every sign as the end of a
-  word.
+  Only words between blanks count as English, and each run of letters as a word.
   """
   if not text.isascii():
     text = text.translate(_MARKS)
   if len(text) > _CHARS or not text.isascii():
     return False
-  words = text.lower().split()
-  english = [word for word in words if word in _ENGLISH]
+  small = text.lower()
+  english = [word for word in small.split() if word in _ENGLISH]
   known = set(english)
   return (
     len(known) >= _SURE_WORDS
     and not known.isdisjoint(_ONLY_ENGLISH)
-    and len(english)
-    >= _SURE_SHARE * (len(words) + len(text.translate(_NO_LETTERS)))
+    and len(english) >= _SURE_SHARE * len(_LETTERS.findall(small))
   )
 
 

@@ -6,6 +6,7 @@ problems with other numbers never are the same: 3 + 5 and 3 + 6 are two.
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -215,11 +216,10 @@ def _bands(
 ) -> np.ndarray:
   """The hash of each band, [N, _BANDS]; `numbers` are hashes of words."""
   words = [w.words + ('',) * max(_GRAM - len(w.words), 0) for w in found]
-  for word in {word for some in words for word in some} - numbers.keys():
+  for word in set(itertools.chain.from_iterable(words)) - numbers.keys():
     numbers[word] = _hash(word)
-  flat = np.fromiter(
-    (numbers[word] for some in words for word in some), np.uint64
-  )
+  each = map(numbers.__getitem__, itertools.chain.from_iterable(words))
+  flat = np.fromiter(each, np.uint64)
   grams = len(flat) - _GRAM + 1
   hashes = sum(flat[i : i + grams] * _MIX[i] for i in range(_GRAM))
   lengths = np.fromiter(map(len, words), np.int64)
