@@ -255,8 +255,12 @@ def _count_some(
   for pair in asking.late:
     late[pair.problem].append((pair.text, pair.head))
   for name, answers in given.items():
+    right = [texts[name][i] for i in found[name].right]
+    first = (
+      _group(read(right[0]) or '', right[0], len(right)) if right else None
+    )
     found[name] = found[name]._replace(
-      first_right=_first_right(texts[name], found[name].right, read),
+      first_right=first,
       others=_groups(texts[name], answers, classes[name]),
       most=_most(answers, classes[name], late[name]),
     )
@@ -289,27 +293,11 @@ def _most(
 
 def _judged(verdicts: Sequence[types.Verdict | None]) -> Count:
   """The count of right responses; nothing of the others' groups."""
-  made = [v for v in verdicts if v is not None]
-  judged = sum(v.judged for v in made)
-  return Count(
-    asked=len(verdicts),
-    right=tuple(
-      i for i, v in enumerate(verdicts) if v is not None and v.status == 'right'
-    ),
-    judged=judged,
-    failed=len(made) - judged,
-    first_right=None,
-    others=(),
-  )
-
-
-def _first_right(
-  texts: Sequence[str], right: Sequence[int], read: votes.Reader
-) -> Group | None:
-  if not right:
-    return None
-  text = texts[right[0]]
-  return _group(read(text) or '', text, len(right))
+  made = [(i, v) for i, v in enumerate(verdicts) if v is not None]
+  right = tuple(i for i, v in made if v.status == 'right')
+  judged = sum(v.judged for _, v in made)
+  failed = len(made) - judged
+  return Count(len(verdicts), right, judged, failed, None, ())
 
 
 def _groups(
