@@ -9,15 +9,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acereason_jax.data.curate import answers, statements, wordy
+from acereason_jax.data.curate import answers, gates, statements
 from acereason_jax.data.curate.values import Row
 
 # (A) 3 (B) 4; A. 3; A) 3; A: 3; [A] 3; (A)3(B)4.
+_LETTER_AND_CLOSE = r'(?P<letter>%s)\$?(?P<close>[)\].:\u3001]\$?)'
 _OPTION = re.compile(
   r'(?P<before>\A|\n|[ ,;$\]\[{\'"|]|(?<=[0-9.)}])(?=[(\[]))(?P<open>[(\[]?)\$?'
-  r'(?P<letter>[A-Ja-e])\$?(?P<close>[)\].:\u3001]\$?)'
+  rf'{_LETTER_AND_CLOSE % "[A-Ja-e]"}'
   r'(?![=+*/<>^|,;_)]|-(?![0-9$\\ ]))'
 )
+# Options are two at least, so one of them is the second.
+_SECOND = gates.Gated(_LETTER_AND_CLOSE % '[Bb]')
 _OPTION_CHARS = 400
 _CHOOSE = re.compile(
   r'\b(?:choose|select|enter|write|answer|give|put|circle|mark|pick|indicate'
@@ -30,23 +33,21 @@ _WHICH = re.compile(r'\bwhich\b', re.IGNORECASE)
 _AT_START = re.compile(
   r'(?:\A|\n|[.?!:;)\]$_}|"\'{\[] ?|\bis ?|\bare ?|\bequals ?|\bbe ?)\Z'
 )
-_OF_THE_ABOVE = re.compile(
+_OF_THE_ABOVE = gates.Gated(
   r'\b(?:all|none|both|neither|any) of (?:the|these) above ?(?:[.)?\n]|\Z)'
   r'|[)\].:,;|\n] ?(?:or )?(?:all|none|neither) of (?:these|them)(?: ?[.)\n]'
   r'|\Z)',
-  re.IGNORECASE,
 )
 # A stem that its options complete.
 _ASKING = re.compile(
   r'(?:\?|\bis|\bare|\bequals?|=)[ $\n]{0,3}\Z', re.IGNORECASE
 )
 # The options are lost: which of the following is a prime?
-_LOST = re.compile(
+_LOST = gates.Gated(
   r'\bwhich (?:one )?of the following\b[^:?\n]{0,200}\?["\')$ ]{0,3}\Z',
-  re.IGNORECASE,
 )
 # Choose the correct option; its options may be lost.
-_CHOOSE_ONE = wordy.gates(
+_CHOOSE_ONE = gates.Gated(
   r'\b(?:choose|select|pick|mark|tick|circle|identify|check|click)'
   r'(?: on)? (?:the|one|only one|your) (?:\w+ )?'
   r'(?:correct|right|best|most appropriate|appropriate|proper|suitable|true) '
@@ -63,7 +64,7 @@ _CHOOSE_ONE = wordy.gates(
   r'.:]',
 )
 # Option 1: 10; choice B - 12.
-_NAMED = wordy.gates(
+_NAMED = gates.Gated(
   r'\b(?:option|choice|answer|alternative) ?\(?(?P<name>[1-9A-Fa-f])\)?'
   r' ?(?:[:.)=\u2013\u2014-]|\n)',
 )
@@ -114,18 +115,18 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
     return {'reference': letter}
   if keep == 'value':
     return None
-  text = statements.prepared(row.problem).text
-  for run in sorted(_runs(text), key=len, reverse=True):
+  text, _, small = statements.prepared(row.problem)
+  runs = _runs(text) if _SECOND.admits(small) else ()
+  for run in sorted(runs, key=len, reverse=True):
     if _are_options(text, run):
       start = run[0].start()
       labels = [m[0].strip() for m in run]
       return {'labels': labels, 'matched': text[start : start + 80].strip()}
-  low = text.lower()
   match = (
-    (_OF_THE_ABOVE.search(text) if ' of the' in low else None)
-    or (_LOST.search(text) if 'of the following' in low else None)
-    or wordy.search(_CHOOSE_ONE, text, low)
-    or _named(text, low)
+    _OF_THE_ABOVE.search(text, small)
+    or _LOST.search(text, small)
+    or _CHOOSE_ONE.search(text, small)
+    or _named(text, small)
     or _bare(text)
     or _small(text)
     or _numbered(text)
@@ -135,9 +136,9 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
   return None
 
 
-def _named(text: str, low: str) -> re.Match | None:
+def _named(text: str, small: str) -> re.Match | None:
   """Option 1, option 2 in order, with no question after them."""
-  found = list(wordy.found(_NAMED, text, low))
+  found = list(_NAMED.finditer(text, small))
   names = ''.join(m['name'] for m in found).upper()
   if len(names) > 1 and names in (
     '123456789'[: len(names)],

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import answers, demands, statements, wordy
+from acereason_jax.data.curate import answers, demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
 _START = statements.START
@@ -42,7 +42,7 @@ _JUDGING = (
   r'|analy[sz]e|ascertain|find|justify|argue)'
 )
 # Decide whether; at the start of a sentence or clause, or as what one must do.
-_WHETHER = wordy.gates(
+_WHETHER = gates.Gated(
   rf'(?:(?:\A|[,:)\u2013\u2014$-] )["\'(*$]{{0,3}}|\b(?:and|then|so|please|also'
   r'|hence|now|next|is to|is'
   r'|(?:you|we|one|students?) (?:must|should|have to|need to|are to|want to'
@@ -88,7 +88,7 @@ def _truth_asked(text: str) -> Mapping[str, Any] | None:
 
 def _decides(sentence: str) -> bool:
   """Whether a sentence tells the reader to decide whether something holds."""
-  match = wordy.search(_WHETHER, sentence, sentence.lower())
+  match = _WHETHER.search(sentence, gates.small(sentence))
   if match is None:
     return False
   if demands.KINDS.search(sentence, match.end()):
@@ -150,7 +150,7 @@ _LEAD = (
   r'),? )'
 )
 # At the start of a sentence or clause, or joined to another task.
-_PROOF = wordy.gates(
+_PROOF = gates.Gated(
   rf'(?:(?:\A|[,;:)\u2013\u2014$}}\]-] )["\'(*$]{{0,3}}{_LEAD}{{0,2}}'
   rf'|\b(?:please|you (?:must|should|have to|need to|are to)) '
   rf'){_WANTED}'
@@ -171,7 +171,7 @@ _NAME = re.compile(
   r'|[Cc]onjecture))'
 )
 # It is to be shown that; the claim must be proved.
-_PASSIVE = wordy.gates(
+_PASSIVE = gates.Gated(
   r'\b(?:(?:is|are|remains?|has|have|needs?) to be|(?:must|should|shall) be'
   r'|is (?:wanted|required|requested) to be) (?:proved|proven|disproved'
   r'|(?:shown|demonstrated|verified|established) (?:that\b|\$|here|below)'
@@ -182,12 +182,12 @@ _PASSIVE = wordy.gates(
   r'|complete |rigorous )*proof\b|\bproof (?:wanted|required|please)'
   r'|\A(?:to prove|to show|claim|rtp|wts)\b ?:',
 )
-_WHY = wordy.gates(
+_WHY = gates.Gated(
   r'(?:\A|[,;:] )(?:(?:so|and|but|then) )?why (?:is|are|does|do|must|can|'
   r'can\'t|cannot|should|will|would|has|have) ',
 )
 # It is possible to show that ...; Ann wants to prove that ...
-_TO = wordy.gates(
+_TO = gates.Gated(
   r'\bto (?:also |then )?(?:prove|disprove|show that|demonstrate that'
   r'|verify that)\b',
 )
@@ -203,23 +203,21 @@ _TASK = re.compile(
   re.IGNORECASE,
 )
 
-# Without one of them no proof is wanted.
-_WORDS = wordy.words(_PROOF, _PASSIVE, _WHY, _TO)
+_PROOFS = (_PROOF, _PASSIVE, _WHY, _TO)
 
 
 def proof(row: Row) -> Mapping[str, Any] | None:
   """Prove, disprove or show that, as an instruction."""
-  text = statements.prepared(row.problem).text
-  low = text.lower()
-  if not any(word in low for word in _WORDS):
+  text, _, small = statements.prepared(row.problem)
+  if not any(pattern.admits(small) for pattern in _PROOFS):
     return None
   found = demands.sentences(text)
   for place, sentence in enumerate(found):
-    words, low = sentence.text, sentence.text.lower()
-    if match := _wanted(words, low):
+    words, small = sentence.text, gates.small(sentence.text)
+    if match := _wanted(words, small):
       return {'matched': statements.shown(words, *match.span())}
-    passive = wordy.search(_PASSIVE, words, low)
-    match = passive or wordy.search(_WHY, words, low)
+    passive = _PASSIVE.search(words, small)
+    match = passive or _WHY.search(words, small)
     if match is None:
       continue
     # What is asked for besides is the answer.
@@ -231,12 +229,12 @@ def proof(row: Row) -> Mapping[str, Any] | None:
   return None
 
 
-def _wanted(sentence: str, low: str) -> re.Match | None:
+def _wanted(sentence: str, small: str) -> re.Match | None:
   """Where a sentence tells the reader to prove something, None for nowhere."""
-  for match in wordy.found(_PROOF, sentence, low):
+  for match in _PROOF.finditer(sentence, small):
     if not _NAME.match(sentence):
       return match
-  for match in wordy.found(_TO, sentence, low):
+  for match in _TO.finditer(sentence, small):
     if _TASK.search(sentence[max(0, match.start() - 120) : match.start()]):
       return match
   return None

@@ -15,6 +15,7 @@ from acereason_jax.data.curate import (
   dialogues,
   figures,
   freedoms,
+  gates,
   harnesses,
   keys,
   statements,
@@ -125,7 +126,7 @@ def _image(row: Row) -> Mapping[str, Any] | None:
   raw = row.problem[: statements.CHARS]
   section = _EXAMPLES.search(raw)
   told = raw[: section.start()] if section else raw
-  image = figures.image(raw)
+  image = figures.IMAGE.search(raw, gates.small(raw))
   # The name of a file is no image, except at the end of an address.
   if image and image[0][0].isalnum() and raw[image.start() - 1] not in '/<=':
     image = None

@@ -7,10 +7,10 @@ reply before it asks again. Queries of the input have no reply to read.
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import demands, statements, wordy
+from acereason_jax.data.curate import demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
-_INTERACTIVE = wordy.gates(
+_INTERACTIVE = gates.Gated(
   r'\b(?:responses?|reply|replies|answers?) (?:of|from|by) the (?:judge|jury'
   r'|grader|interactor)\b|\bflush (?:after|your|stdout)\b'
   r'|\binteractive (?:problem|task|mode|program|protocol|judge|communication)'
@@ -67,7 +67,7 @@ _PARTNER = (
 )
 # What a talk between a program and a judge has; a mark each. Three make one.
 _MARKS = tuple(
-  wordy.gates(pattern)
+  gates.Gated(pattern)
   for pattern in (
     # Who is spoken to: the program.
     r'\b(?:you|u)(?:\'ll)? (?!know that|all|are (?:given|a|an)\b|have (?:a'
@@ -147,7 +147,7 @@ _MARKS = tuple(
   )
 )
 # No story has them: two marks.
-_STRONG = wordy.gates(
+_STRONG = gates.Gated(
   r'\b(?:jury|interactor|oracle|(?:checking|judging|grading|testing|contest'
   r'|other) (?:program|system|server|side)|our (?:program|bot|robot|side)'
   r'|(?:the|a|from|by|to|with|against) (?:grader'
@@ -158,7 +158,7 @@ _STRONG = wordy.gates(
   r'|\bjudge\'s (?:repl|respons|move|answer|turn)\w*|\bours\b',
 )
 # The input depends on the output: two marks.
-_DEPENDS = wordy.gates(
+_DEPENDS = gates.Gated(
   r'\b(?:next|following|new) (?:input|line|number|point|item|value|letter'
   r'|word|card|move|element|test)(?: line)? (?:is |will be '
   r'|only )?(?:only )?(?:given|appears?|comes?|arrives?|shown|revealed|sent'
@@ -172,10 +172,8 @@ _DEPENDS = wordy.gates(
 _LEAST_MARKS = 3
 # Sentences in a row.
 _NEAR = 4
-
-
 # Marks of a show, logs and finished games: all is told in the input.
-_OFFLINE = wordy.gates(
+_OFFLINE = gates.Gated(
   r'\b(?:log|transcript|history|record) of\b|\bfinished game\b|\bin advance\b'
   r'|\bgiven (?:all |are )?(?:the )?(?:\w+ )?(?:replies|responses|moves'
   r'|guesses)\b'
@@ -186,30 +184,29 @@ _OFFLINE = wordy.gates(
 
 def interactive(row: Row) -> Mapping[str, Any] | None:
   """A talk with a judge, by its name or by three of its marks."""
-  words = statements.prepared(row.problem).text
-  low = words.lower()
-  if match := wordy.search(_INTERACTIVE, words, low):
+  words, _, small = statements.prepared(row.problem)
+  if match := _INTERACTIVE.search(words, small):
     return {'matched': statements.shown(words, *match.span())}
-  told = not wordy.search(_OFFLINE, words, low) and _talk(words, low)
+  told = not _OFFLINE.search(words, small) and _talk(words, small)
   return {'marks': [mark[:40] for mark in told]} if told else None
 
 
-def _talk(words: str, low: str) -> list[str]:
+def _talk(words: str, small: str) -> list[str]:
   """The marks of a talk, if some sentences in a row have enough of them."""
-  if len(_marks(words, low)) < _LEAST_MARKS:
+  if len(_marks(words, small)) < _LEAST_MARKS:
     return []
   told = demands.sentences(words)
   for start in range(max(len(told) - _NEAR, 0) + 1):
     last = told[min(start + _NEAR, len(told)) - 1]
     part = words[told[start].start : last.end]
-    found = _marks(part, part.lower())
+    found = _marks(part, gates.small(part))
     if len(found) >= _LEAST_MARKS:
       return found
   return []
 
 
-def _marks(words: str, low: str) -> list[str]:
+def _marks(words: str, small: str) -> list[str]:
   """A match of each mark of a talk; what no story has counts more."""
   marks = (*_MARKS, _STRONG, _DEPENDS, _DEPENDS)
-  found = (wordy.search(mark, words, low) for mark in marks)
+  found = (mark.search(words, small) for mark in marks)
   return [match[0] for match in found if match]

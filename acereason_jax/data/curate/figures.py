@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import statements, wordy
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 # Images and addresses, in the statement as it is written.
-_IMAGE = wordy.gates(
+IMAGE = gates.Gated(
   r'!\[[^\]\n]{0,200}\]\s?\(|<img\b|\\includegraphics\b|\[\[?image|<image'
   r'|\[(?:figure|img|pic(?:ture)?|diagram|graph)\b[^\]\n]{0,40}\]'
   r'|\bdata:image/|\b[\w-]{1,80}\.(?:png|jpe?g|gif|svg|bmp|webp)\b'
@@ -24,7 +24,7 @@ _WHOLE_IMAGE = re.compile(
   r'|<image[^>\n]{0,40}>',
   re.IGNORECASE,
 )
-_URL = re.compile(r'\b(?:https?|ftp)://|\bwww\.\w', re.IGNORECASE)
+_URL = gates.Gated(r'\b(?:(?:https?|ftp)://|www\.\w)')
 
 _PICTURE = (
   r'(?:figures?|diagrams?|pictures?|drawings?|sketch(?:es)?|illustrations?'
@@ -54,9 +54,8 @@ _SHOWN = (
   r'|graphed|plotted|indicated|marked)'
 )
 _SEEN = r'(?:shown|pictured|depicted|illustrated|graphed|displayed)'
-_FIGURES = sum(
-  map(
-    wordy.gates,
+_FIGURES = gates.Gated(
+  '|'.join(
     (
       # As shown; but not: as shown by the formula.
       rf'\bas (?:is |are |it is )?(?:{_SEEN}|drawn|sketched|indicated)\b'
@@ -136,12 +135,11 @@ _FIGURES = sum(
       r'\b(?:the|this|these|an?) (?:[\w-]+ ){1,3}?(?:depicted|pictured'
       r'|illustrated'
       rf'|displayed) {_PLACE}\b',
-    ),
-  ),
-  (),
+    )
+  )
 )
 # A figure that is spoken of as known, and that nothing in the text makes known.
-_KNOWN = wordy.gates(
+_KNOWN = gates.Gated(
   r'(?P<use>\b(?:in|on|from|of|within|to|see|use|using|study|consider|examine'
   r'|observe|consult|read|at|with|inspect|given|by|per)'
   r' )?\b(?P<the>the|this|that|these|those|our|following|given|attached|above'
@@ -215,7 +213,7 @@ _USED = frozenset(
     'per',
   )
 )
-_SHADED = wordy.gates(
+_SHADED = gates.Gated(
   r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
   r'|darkened|cross-hatched) (?:\w+ )?(?:regions?|areas?|parts?|portions?'
   r'|sections?|triangles?|squares?|sectors?|rectangles?|circles?|segments?'
@@ -227,7 +225,7 @@ _IS_SHADED = re.compile(
   r'|each) (?:\w+ )?(?:shaded|unshaded|hatched|darkened)\b',
   re.IGNORECASE,
 )
-_MARKED = wordy.gates(
+_MARKED = gates.Gated(
   r'\bthe (?:sides?|segments?|angles?|arcs?|lengths?|edges?|distances?|missing'
   r' \w+|unknown \w+) (?:that is |which is )?(?:labell?ed|marked)(?: with| by'
   r'| as)? ["\'$\\]{0,3}(?:[a-z?]\b|\?|theta|alpha|beta)'
@@ -271,9 +269,6 @@ _PLANE = re.compile(
   re.IGNORECASE,
 )
 
-# Without one of them no figure is spoken of.
-_WORDS = wordy.words(_FIGURES, _KNOWN, _SHADED, _MARKED)
-
 
 def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   """An image, an address, or words that refer to a figure.
@@ -282,8 +277,9 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   words refer to. With asy='drop' it is a reason itself.
   """
   raw = row.problem[: statements.CHARS]
-  for kind, match in (('image', image(raw)), ('url', _URL.search(raw))):
-    if match:
+  small = gates.small(raw)
+  for kind, pattern in (('image', IMAGE), ('url', _URL)):
+    if match := pattern.search(raw, small):
       return {'kind': kind, 'matched': statements.shown(raw, *match.span())}
   statement = statements.prepared(raw)
   if statement.drawings:
@@ -293,37 +289,29 @@ def figure(row: Row, asy: str = 'keep') -> Mapping[str, Any] | None:
   return None
 
 
-def image(raw: str) -> re.Match | None:
-  """An image in a statement as it is written."""
-  return wordy.search(_IMAGE, raw, raw.lower())
-
-
 def reference_in_words(raw: str) -> str | None:
   """The words in which a statement refers to a figure, with some around."""
-  text = statements.prepared(raw).text
-  low = text.lower()
-  if not any(word in low for word in _WORDS):
-    return None
-  for match in wordy.found(_FIGURES, text, low):
+  text, _, small = statements.prepared(raw)
+  for match in _FIGURES.finditer(text, small):
     if _PLANE.match(text, max(match.end() - 5, 0)):
       continue
     before = text[max(match.start() - 40, 0) : match.end()]
     if _EXAMPLE.search(before):
       continue
     # A map with its scale is told.
-    if 'map' in match[0].lower() and ' scale' in low:
+    if 'map' in match[0].lower() and ' scale' in small:
       continue
     if _TABLE_WORDS.search(match[0]) and _TABLE.search(raw):
       continue
     if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(match[0]):
       continue
     return statements.shown(text, *match.span())
-  return _unknown(text, raw, low)
+  return _unknown(text, raw, small)
 
 
-def _unknown(text: str, raw: str, low: str) -> str | None:
+def _unknown(text: str, raw: str, small: str) -> str | None:
   """Words for a figure that the statement does not describe."""
-  for match in wordy.found(_KNOWN, text, low):
+  for match in _KNOWN.finditer(text, small):
     noun = match['sure'] or match['seen']
     use = (match['use'] or '').strip().lower()
     if match['seen'] and use not in _USED:
@@ -352,10 +340,10 @@ def _unknown(text: str, raw: str, low: str) -> str | None:
     if _FOLLOWS.match(text, match.end()) and not _IN_PICTURE.search(noun):
       continue
     return statements.shown(text, *match.span())
-  match = wordy.search(_SHADED, text, low)
+  match = _SHADED.search(text, small)
   if match and not _IS_SHADED.search(text[: match.start()]):
     return statements.shown(text, *match.span())
-  if match := wordy.search(_MARKED, text, low):
+  if match := _MARKED.search(text, small):
     return statements.shown(text, *match.span())
   return None
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from acereason_jax.data import tolerance
-from acereason_jax.data.curate import demands, statements, wordy
+from acereason_jax.data.curate import demands, gates, statements
 from acereason_jax.data.curate import several as several_lib
 from acereason_jax.data.curate.values import Row
 
 # It does not matter; it is of no importance.
-_NO_MATTER = wordy.gates(
+_NO_MATTER = gates.Gated(
   r'\b(?:(?:does|do|did|will|would|is|are|need|should|shall)(?: not|n\'t)'
   r'|not|neither|nor|no|never|hardly)\b[^.?!\n]{0,70}?\b(?:matters?|relevant'
   r'|important|importance|significance|consequence|significant|difference'
@@ -34,12 +34,12 @@ _PRINTED = re.compile(
   re.IGNORECASE,
 )
 _COMPARED = re.compile(r'\b(?:compar\w+|sort|sort the)\b', re.IGNORECASE)
-_SPELLINGS = wordy.gates(
+_SPELLINGS = gates.Gated(
   r'\b(yes|no|true|false|possible|impossible|alice|bob|first|second|win'
   r'|lose)\b["\'`\u201d]?(?:,|/| or| and)(?: or| and)? ["\'`\u201c]?(\1)\b',
 )
 # What a rule chooses, and moves of a game, are not free.
-_ORDERED = wordy.gates(
+_ORDERED = gates.Gated(
   r'\border (?:of|in which|within|among|between|and'
   r'|that)\b[^.?!\n;]{0,70}?\b(?:can be any|may be any|is any'
   r'thing|be anything|arbitrary|free|irrelevant|immaterial|unimportant'
@@ -61,7 +61,7 @@ _ORDERED = wordy.gates(
   r'|no particular) order\b(?! in (?:the|each|every)? ?input)',
 )
 # An order of the output, not of the input or of moves.
-_ORDER = wordy.gates(
+_ORDER = gates.Gated(
   r'\b(?:print|output|return|returned|printed|report|list|display|write'
   r'|answers?'
   r'|results?|solutions?|accepted)\b[^.?!\n]{0,100}?\bin (?:any|arbitrary|an'
@@ -71,7 +71,7 @@ _ORDER = wordy.gates(
   r'|returned \w+)\b[^.?!\n]{0,40}(?:does not|doesn\'t|is not|isn\'t|not)'
   r' (?:matter|important)',
 )
-_ERROR = wordy.gates(
+_ERROR = gates.Gated(
   r'\b(?:absolute|relative) or (?:absolute|relative) (?:error|difference)\b'
   r'|(?<!greatest )(?<!largest )(?<!smallest )(?<!mean )(?<!maximum )(?<!mini'
   r'mum )(?<!total )(?<!average )(?<!least )\b(?:absolute|relative) (?:error'
@@ -83,7 +83,7 @@ _ERROR = wordy.gates(
   r'|\bwithin (?:an? )?(?:\w+ ){0,3}(?:error|tolerance)\b'
   r'|\b(?:answers?|outputs?) within \$?(?:10|1e|0\.0)|\bwithin (?:10|1e-)',
 )
-_CASE = wordy.gates(
+_CASE = gates.Gated(
   r'\bnot case[- ]sensitive|\b(?:regardless|irrespective'
   r'|independent) of (?:the |their |its )?(?:letter )?case\b|'
   r'\bcase[- ]insensitive|\bignor(?:es?|ing) (?:the )?(?:letter )?case\b'
@@ -109,13 +109,12 @@ _OUTPUTS = re.compile(
 
 def special(row: Row) -> Mapping[str, Any] | None:
   """Several outputs are right: any of them, in any order or case, or nearly."""
-  words = statements.prepared(row.problem).text
-  low = words.lower()
+  words, _, small = statements.prepared(row.problem)
   for kind, found in (
-    ('several', several_lib.several(words, low)),
-    ('order', _ordered(words, low)),
-    ('case', _case(words, low)),
-    ('error', wordy.search(_ERROR, words, low)),
+    ('several', several_lib.several(words, small)),
+    ('order', _ordered(words, small)),
+    ('case', _case(words, small)),
+    ('error', _ERROR.search(words, small)),
   ):
     if found is None:
       continue
@@ -128,14 +127,14 @@ def special(row: Row) -> Mapping[str, Any] | None:
   return None
 
 
-def _no_matter(words: str, low: str, what: str) -> re.Match | None:
+def _no_matter(words: str, small: str, what: str) -> re.Match | None:
   """Words by which the order or the case of an output is of no importance."""
-  if not wordy.search(_NO_MATTER, words, low):
+  if not _NO_MATTER.admits(small):
     return None
   before = ''
   for sentence in demands.sentences(words):
     told = sentence.text
-    match = wordy.search(_NO_MATTER, told, told.lower())
+    match = _NO_MATTER.search(told, gates.small(told))
     of = _OF_OUTPUT.search(told)
     if (
       match
@@ -151,25 +150,23 @@ def _no_matter(words: str, low: str, what: str) -> re.Match | None:
   return None
 
 
-def _ordered(words: str, low: str) -> re.Match | None:
+def _ordered(words: str, small: str) -> re.Match | None:
   """Words that leave the order of an output, not of moves or of the input."""
-  if match := wordy.search(_ORDER, words, low) or _no_matter(
-    words, low, 'order'
-  ):
+  if match := _ORDER.search(words, small) or _no_matter(words, small, 'order'):
     return match
   return next(
     (
       match
-      for match in wordy.found(_ORDERED, words, low)
+      for match in _ORDERED.finditer(words, small)
       if not several_lib.INPUT.search(demands.around(words, match))
     ),
     None,
   )
 
 
-def _case(words: str, low: str) -> re.Match | None:
+def _case(words: str, small: str) -> re.Match | None:
   """Words that allow small and capital letters in an output."""
-  for match in wordy.found(_CASE, words, low):
+  for match in _CASE.finditer(words, small):
     sentence = demands.around(words, match)
     # A program may have to ignore case itself.
     own = match[0].lower().startswith('ignor')
@@ -182,7 +179,7 @@ def _case(words: str, low: str) -> re.Match | None:
       continue
     if (_JUDGED if own else _OUTPUTS).search(sentence):
       return match
-  for match in wordy.found(_SPELLINGS, words, low):
+  for match in _SPELLINGS.finditer(words, small):
     if match[1] != match[2] and match[1].lower() == match[2].lower():
       return match
-  return _no_matter(words, low, 'case')
+  return _no_matter(words, small, 'case')

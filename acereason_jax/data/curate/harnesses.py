@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from acereason_jax.data.curate import statements, wordy
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 _CLASSES = re.compile(
@@ -45,7 +45,7 @@ _DESIGN = re.compile(
   r' the class)'
 )
 _FILE_NAME = r'[`"\'*$]{0,3}[\w\-*]{1,40}\.(?:in|out|inp|txt|dat|ans)\b'
-_FILES = wordy.gates(
+_FILES = gates.Gated(
   # INPUT FORMAT (file cow.in), input file: b.in, Input is in the file a.txt
   rf'\b(?:input|output)s?\b[^\w\n]{{0,4}}(?:format|data|is|are|will be|file'
   rf' ?name|files?'
@@ -142,9 +142,9 @@ _DISK = re.compile(r'\b[A-Za-z]:\\[\w\\-]{1,80}\.[A-Za-z]{2,4}\b')
 
 def file_io(row: Row) -> Mapping[str, Any] | None:
   """The name of a file that the program reads or writes."""
-  words = statements.prepared(row.problem).text
+  words, _, small = statements.prepared(row.problem)
   match = (
-    wordy.search(_FILES, words, words.lower())
+    _FILES.search(words, small)
     or _opened(words)
     or _DISK.search(row.problem[: statements.CHARS])
   )

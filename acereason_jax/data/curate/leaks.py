@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from acereason_jax.data.curate import statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
-_MARK = re.compile(
+_MARK = gates.Gated(
+  # One alternative: the marks are looked at in their order.
+  r'(?:'
   r'\\boxed\s{0,9}\{(?!\s{0,9}\})|####|\b(?:answers?|ans|solution|result'
   r'|response|key)\b\W{0,3}?'
   r'(?:(?:to (?:this|the) (?:problem|question|exercise)|here|therefore|then'
@@ -27,8 +29,7 @@ _MARK = re.compile(
   r'|(?<=\n)(?:final )?(?:answer|ans|solution|key)\s{0,3}\n'
   # Answer 24.
   r'|(?<=[.?!$)\n] )(?:answer|ans)\b(?= ?[$\\\d(])'
-  r'|(?<=\n)(?:answer|ans)\b(?= ?[$\\\d(])',
-  re.IGNORECASE,
+  r'|(?<=\n)(?:answer|ans)\b(?= ?[$\\\d(]))',
 )
 _MARKS = 200
 _ANSWER_CHARS = 1000
@@ -64,12 +65,14 @@ def leak(row: Row) -> Mapping[str, Any] | None:
   r"""An 'answer is', 'answer:' or \boxed with the reference right behind it."""
   if len(row.answer) > _ANSWER_CHARS:
     return None
+  problem = row.problem[: statements.CHARS]
+  if not _MARK.admits(small := gates.small(problem)):
+    return None
   wanted = _squeezed(row.answer)
   if not wanted:
     return None
   value = _whole_number(wanted)
-  problem = row.problem[: statements.CHARS]
-  for count, match in enumerate(_MARK.finditer(problem)):
+  for count, match in enumerate(_MARK.finditer(problem, small)):
     if count == _MARKS:
       return None
     end = match.end()

@@ -75,11 +75,10 @@ _LABEL = re.compile(
   r'|(?P<degree>[1-9])\^\{?\\circ\}?\$|[IVX]{1,4}\.(?P<inner>[1-9])[.):]?(?= '
   r'[A-Z$\\]))'
 )
-# A second label, in any of these forms.
+# Parts are two at least, so one of them has the second label, in small letters.
 _SECOND = re.compile(
   r'(?<![a-pr-z0-9])(?:b|ii|2|two|second(?:ly)?)(?:\)?\.?[\])}$:.,/*^]|\n'
-  r'| ?[-\u2013\u2014]| ["$\\A-Z(]| (?:question|part|task|problem))|#2 ',
-  re.IGNORECASE,
+  r'| ?[-\u2013\u2014]| ["$\\a-z(]| (?:question|part|task|problem))|#2 '
 )
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
@@ -131,8 +130,8 @@ class _Label(NamedTuple):
 
 def parts(row: Row) -> Mapping[str, Any] | None:
   """A statement in parts: (a) ... (b) ..., that ask more than one thing."""
-  text = statements.prepared(row.problem).text
-  labels = _sequence(text)
+  text, _, small = statements.prepared(row.problem)
+  labels = _sequence(text) if _SECOND.search(small) else []
   if not labels:
     return _bulleted(row.problem)
   # The mark before a label ends what is before it.
@@ -212,8 +211,6 @@ def _asks_first(piece: str) -> bool:
 
 def _sequence(text: str) -> list[_Label]:
   """The labels of the first style whose first is before its second."""
-  if not _SECOND.search(text):
-    return []
   found: dict[tuple[str, str], list[_Label]] = {}
   for match in _LABEL.finditer(text):
     style = match.lastgroup.rstrip('_')

@@ -6,7 +6,7 @@ them, as the smallest, say the opposite, and so do stories: any stone may move.
 
 import re
 
-from acereason_jax.data.curate import demands, wordy
+from acereason_jax.data.curate import demands, gates
 
 _OUTPUT = (
   r'(?:print|output|return|report|display|write|give|find|answer|construct)'
@@ -30,7 +30,7 @@ _CHOSEN = re.compile(
 )
 _REST = re.compile(r'[^.?!\n]{0,160}\??')
 _ANY = re.compile(r'\b(?:any|either|arbitrary)\b', re.IGNORECASE)
-_SEVERAL = wordy.gates(
+_SEVERAL = gates.Gated(
   # If there are multiple answers, print any of them.
   r'\b(?:multiple|several|many|more than one|various|different|two or more)'
   rf' (?:\w+ ){{0,3}}?{_RIGHT}\b[^.?!\n]{{0,80}}?[,.;]? ?[^.?!\n]{{0,60}}?'
@@ -68,7 +68,7 @@ _FULL = (
   r'|treated|deemed|regarded|taken) (?:as |to be )?(?:correct|right|valid)'
   r'|good enough|suffices?|equally good|enough|works|do)'
 )
-_FREE = wordy.gates(
+_FREE = gates.Gated(
   # Any pair that satisfies it gets full marks; both are fine.
   rf'\b(?:any|either|whichever)\b[^.?!\n;]{{0,80}}?\b(?:is|are|be|gets?'
   r'|receives?|will|would|may|can|scores?|earns?'
@@ -110,7 +110,7 @@ _GAP = (
   r'|up|\w+ing)\b)[\w-]+ ){0,6}?'
 )
 # Print ... any peak: a free choice of what is printed.
-_ANY_OBJECT = wordy.gates(
+_ANY_OBJECT = gates.Gated(
   rf'\b(?<!n\'t\s)(?<!not\s)(?:{_OUTPUT}|show|name|provide|produce|list|report'
   rf'|build|determine|state|submit|exhibit) {_GAP}'
   r'(?:any|whichever|whatever|an arbitrary)\b(?! (?:number of|amount|two'
@@ -120,7 +120,7 @@ _ANY_OBJECT = wordy.gates(
 )
 # Several outputs there are, and the choice is free: two thoughts of one or two
 # sentences.
-_MANY = wordy.gates(
+_MANY = gates.Gated(
   r'\b(?:several|multiple|many|more than one|more than a single|two or more'
   r'|at least two|various|different|alternative|other|another|numerous'
   r'|plenty of|a lot of|lots of|not (?:just '
@@ -141,7 +141,7 @@ _FREELY = re.compile(
   re.IGNORECASE,
 )
 # Yours need not be ours; it is checked by a program; nearer ones score more.
-_YOURS = wordy.gates(
+_YOURS = gates.Gated(
   r'\(any\b[^)\n]{0,30}\)|\bwhatever (?:it|they|you|the (?:solution|answer))\b'
   r'|\b(?:ok|okay|fine|allowed|permitted|acceptable|all right'
   r'|legal) (?:to (?:print|output|return|give|find)|if you)\b'
@@ -195,7 +195,7 @@ _UNIQUE = re.compile(
   r'|0)|\b(?:position|index|length|number|sum|cost) of any\b',
   re.IGNORECASE,
 )
-_ACCEPTING = wordy.gates(
+_ACCEPTING = gates.Gated(
   r'\b(?:any|every|each|all|both|either)\b[^.?!\n]{0,80}?\b(?:is|are'
   r'|would be|will be) (?:a |an |all |also |equally )?(?:correct|valid|right'
   r'|acceptable|accepted|legal|good|possible) (?:answers?|outputs?'
@@ -249,7 +249,7 @@ COUNTED = re.compile(
 # YES, Yes or yes.
 _ASKED = re.compile(r'[^.!\n?]{0,160}\?')
 _SINGLE = re.compile(r'\b(?:exactly|at most) one\b', re.IGNORECASE)
-_OPEN = wordy.gates(
+_OPEN = gates.Gated(
   # The pair need not be unique; it need not be the smallest.
   rf'\b(?:it|they|this|that|{_RIGHT}|(?:the|such|such an?'
   r'|your) \w+) (?:\w+ )?(?:need(?:s)? not|needn\'t|may not|might not'
@@ -287,9 +287,9 @@ INPUT = re.compile(
 )
 
 
-def several(words: str, low: str) -> re.Match | None:
+def several(words: str, small: str) -> re.Match | None:
   """Words that allow any of several outputs, not one that a rule chooses."""
-  for match in wordy.found(_SEVERAL, words, low):
+  for match in _SEVERAL.finditer(words, small):
     rest = _REST.match(words, match.end())[0]
     # Not one that is the only one anyway, and no question whether to.
     if rest.endswith('?') or _SINGLE.search(rest):
@@ -297,31 +297,31 @@ def several(words: str, low: str) -> re.Match | None:
     if _ANY.search(match[0]) or not _CHOSEN.search(match[0] + rest):
       return match
   return (
-    _free(words, low)
-    or _open(words, low)
-    or _any_object(words, low)
-    or _accepting(words, low)
-    or wordy.search(_YOURS, words, low)
-    or _many(words)
+    _free(words, small)
+    or _open(words, small)
+    or _any_object(words, small)
+    or _accepting(words, small)
+    or _YOURS.search(words, small)
+    or _many(words, small)
   )
 
 
-def _open(words: str, low: str) -> re.Match | None:
+def _open(words: str, small: str) -> re.Match | None:
   """Words that ask for no best output, and no rule that chooses one."""
-  for match in wordy.found(_OPEN, words, low):
+  for match in _OPEN.finditer(words, small):
     sentence = demands.around(words, match)
     if 'unique' not in match[0].lower() or not _CHOSEN.search(sentence):
       return match
   return None
 
 
-def _many(words: str) -> re.Match | None:
+def _many(words: str, small: str) -> re.Match | None:
   """Several outputs, and a free choice of them in this or the next sentence."""
-  if not wordy.search(_MANY, words, words.lower()):
+  if not _MANY.admits(small):
     return None
   told = demands.sentences(words)
   for place, sentence in enumerate(told):
-    match = wordy.search(_MANY, sentence.text, sentence.text.lower())
+    match = _MANY.search(sentence.text, gates.small(sentence.text))
     if match is None:
       continue
     both = (
@@ -339,9 +339,9 @@ def _many(words: str) -> re.Match | None:
   return None
 
 
-def _any_object(words: str, low: str) -> re.Match | None:
+def _any_object(words: str, small: str) -> re.Match | None:
   """Words that tell to print any of something."""
-  for match in wordy.found(_ANY_OBJECT, words, low):
+  for match in _ANY_OBJECT.finditer(words, small):
     sentence = demands.around(words, match)
     asked = words[match.end() : match.end() + 200].split('.')[0].find('?') >= 0
     if (
@@ -353,17 +353,17 @@ def _any_object(words: str, low: str) -> re.Match | None:
   return None
 
 
-def _accepting(words: str, low: str) -> re.Match | None:
+def _accepting(words: str, small: str) -> re.Match | None:
   """Words that accept several outputs."""
-  for match in wordy.found(_ACCEPTING, words, low):
+  for match in _ACCEPTING.finditer(words, small):
     if not COUNTED.search(demands.around(words, match)):
       return match
   return None
 
 
-def _free(words: str, low: str) -> re.Match | None:
+def _free(words: str, small: str) -> re.Match | None:
   """Words that leave the choice of an output, in a sentence without a rule."""
-  for match in wordy.found(_FREE, words, low):
+  for match in _FREE.finditer(words, small):
     sentence = demands.around(words, match)
     after = words[match.end() : match.end() + 200]
     if not _ASKED.match(after) and not _CHOSEN.search(

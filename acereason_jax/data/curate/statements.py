@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from acereason_jax.data.curate import gates
+
 CHARS = 1 << 15
 # Before a label or an imperative: the start of a line or of a sentence.
 START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?|[$}] )'
@@ -95,10 +97,12 @@ class Statement(NamedTuple):
   text: text in one form: one blank between words, one newline between lines,
     no drawings.
   drawings: kinds of the drawings in words that were cut out: asy, tikz.
+  small: the text in small letters, for gates (gates.py).
   """
 
   text: str
   drawings: tuple[str, ...]
+  small: str
 
 
 # A part of the rows goes through all rules before the next one.
@@ -115,8 +119,21 @@ def prepared(problem: str) -> Statement:
     text = _GAPS.sub(' ', text)
   if '[/' in text:
     text = _FORUM.sub('', text)
-  text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
-  return Statement(_BULLETS.sub('\n', text).strip(), drawings)
+  text = text.replace('\r', '\n')
+  if not has_single_blanks(text):
+    text = _BLANKS.sub(' ', text)
+  if '\n' in text:
+    text = _LINES.sub('\n', text)
+  if '\n' in text:
+    text = _BULLETS.sub('\n', text)
+  text = text.strip()
+  return Statement(text, drawings, gates.small(text))
+
+
+def has_single_blanks(text: str) -> bool:
+  """Whether there are no other blanks than lone spaces and line ends; fast."""
+  # No blank is printable, except for a space.
+  return '  ' not in text and text.replace('\n', '').isprintable()
 
 
 def _numbered(text: str) -> str:
@@ -143,7 +160,7 @@ def _cut_drawings(text: str) -> tuple[str, tuple[str, ...]]:
   """The text without drawings, and the kinds of these."""
   pieces, kinds, at = [], {}, 0
   while (match := _DRAWING.search(text, at)) is not None:
-    kind, end = _DRAWINGS[match[0].lower()]
+    kind, end = _DRAWINGS[gates.small(match[0])]
     kinds[kind] = None
     pieces.append(text[at : match.start()])
     # One that never ends takes the rest, so the loop stays linear.
