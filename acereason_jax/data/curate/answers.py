@@ -177,8 +177,9 @@ _YES = re.compile(
 def plain(answer: str) -> str:
   r"""A reference without \boxed, \text, `$` and quotes, in small letters."""
   text = unicodedata.normalize('NFKC', answer[:_CHARS])
-  for _ in range(3):
-    text = _WRAPPED.sub(r' \1 ', text)
+  if '\\' in text:
+    for _ in range(3):
+      text = _WRAPPED.sub(r' \1 ', text)
   return ' '.join(_NO_MARKS.sub(' ', text).split()).lower()
 
 
@@ -209,8 +210,9 @@ def sentinel(row: Row) -> Mapping[str, Any] | None:
 def letter(answer: str) -> str:
   """The letter of an option if a reference is one, with or without a value."""
   text = unicodedata.normalize('NFKC', answer[:_CHARS])
-  for _ in range(2):
-    text = _WRAPPED.sub(r'\1', text)
+  if '\\' in text:
+    for _ in range(2):
+      text = _WRAPPED.sub(r'\1', text)
   text = ' '.join(_NO_MARKS.sub(' ', text).split())
   if match := _LETTER.fullmatch(text):
     found = match[1] or match[2] or match[3]

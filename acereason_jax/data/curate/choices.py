@@ -19,8 +19,8 @@ _OPTION = re.compile(
   rf'{_LETTER_AND_CLOSE % "[A-Ja-e]"}'
   r'(?![=+*/<>^|,;_)]|-(?![0-9$\\ ]))'
 )
-# Options are two at least, so one of them is the second.
-_SECOND = gates.Gated(_LETTER_AND_CLOSE % '[Bb]')
+# Options are two at least, so one of them is the second, in small letters.
+_SECOND = re.compile(_LETTER_AND_CLOSE % 'b')
 _OPTION_CHARS = 400
 _CHOOSE = re.compile(
   r'\b(?:choose|select|enter|write|answer|give|put|circle|mark|pick|indicate'
@@ -116,7 +116,7 @@ def choice(row: Row, keep: str = '') -> Mapping[str, Any] | None:
   if keep == 'value':
     return None
   text, _, small = statements.prepared(row.problem)
-  runs = _runs(text) if _SECOND.admits(small) else ()
+  runs = _runs(text) if _SECOND.search(small) else ()
   for run in sorted(runs, key=len, reverse=True):
     if _are_options(text, run):
       start = run[0].start()

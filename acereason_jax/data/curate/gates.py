@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 # Letters that a pattern in small letters matches, and `lower` leaves.
 _CASES = str.maketrans({0x130: 'i', 0x131: 'i', 0x17F: 's'})
 # Words of a set; of a set of phrases, that other words are spelled out in.
-_MOST_WORDS, _MOST_PHRASES = 64, 20
+_MOST_WORDS, _MOST_PHRASES = 32, 10
 # One letter is in every text.
 _LEAST_CHARS = 2
 # A letter more makes a word so much rarer, except for those that are in common
-# words. To look for a word costs a hundredth of a try of a pattern.
-_RARER, _LOOK = 4.0, 0.01
+# words. Each look for a word costs some hundredths of a try of a pattern.
+_RARER, _LOOK = 4.0, 0.03
 _COMMON = (
   *('all', 'and', 'are', 'each', 'for', 'from', 'has', 'how', 'many', 'much'),
   *('one', 'that', 'the', 'then', 'there', 'these', 'this', 'was', 'what'),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax.data.curate import statements
+from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 _VALUE = r'[a-h]|[A-H]|[ivx]{1,4}|[IVX]{1,4}|[0-9]{1,2}'
@@ -52,13 +52,16 @@ _TOLD_TO = re.compile(
   r'[ \n]{0,2}[A-Z][a-z]+(?<!s)(?: (?:up|out|down|off))? (?:the|an?|its|your'
   r'|all|each)\b'
 )
+_KINDS = (
+  r'(?:sub)?parts?|(?:sub-?)?questions?|problems?|(?:sub-?)?tasks?|ques\.?'
+  r'|qn\.?|exercises?|items?|steps?'
+)
+_Q = r'q\.?(?: ?[0-9]{1,2})?'
 _LABEL = re.compile(
   rf'(?:(?P<start>{statements.START}|(?<=[.?!:;\]]) '
   r'|[.?!:;](?=\(\$?[1-9a-hiI]\$?\)))'
   rf'|\b(?P<verb>{_VERB}),?:? |[,:]? )\$?(?:'
-  r'(?:(?i:in|for) )?(?i:(?:sub)?parts?|(?:sub-?)?questions?|problems?'
-  r'|(?:sub-?)?tasks?|ques\.?|qn\.?|q\.?(?: ?[0-9]{1,2})?'
-  rf'|exercises?|items?|steps?) ?#?\(?(?P<named>{_VALUE}'
+  rf'(?:(?i:in|for) )?(?i:{_KINDS}|{_Q}) ?#?\(?(?P<named>{_VALUE}'
   rf'|(?i:{_WORDS}))\)?(?:[:.,)\]]'
   r'|(?=\n)| [-\u2013\u2014]|(?= (?:[A-Z][a-z]|\$|\\)))'
   rf'|[(\[]\$?(?P<round>{_VALUE})\$?\.?[)\]][.:]?(?![(+*/^=,;]| [+*/^=])'
@@ -76,10 +79,14 @@ _LABEL = re.compile(
   r'[A-Z$\\]))'
 )
 # Parts are two at least, so one of them has the second label, in small letters.
+_NAMED_SECOND = r' ?#?\(?(?:b|ii|2|two|second)\)? [$\\a-z]'
 _SECOND = re.compile(
   r'(?<![a-pr-z0-9])(?:b|ii|2|two|second(?:ly)?)(?:\)?\.?[\])}$:.,/*^]|\n'
-  r'| ?[-\u2013\u2014]| ["$\\a-z(]| (?:question|part|task|problem))|#2 '
+  r'| ?[-\u2013\u2014]| (?:question|part|task|problem|sub-?question))|#2 '
+  rf'|\.2 [$\\a-z]|{_Q}{_NAMED_SECOND}'
 )
+# Part 2 Find.
+_SECOND_KIND = gates.Gated(rf'\b(?:{_KINDS}){_NAMED_SECOND}')
 _ROMANS = ('i', 'ii', 'iii', 'iv', 'v', 'vi', 'vii', 'viii', 'ix', 'x')
 # A list of what holds, not of what is asked.
 _LISTS = re.compile(
@@ -131,7 +138,7 @@ class _Label(NamedTuple):
 def parts(row: Row) -> Mapping[str, Any] | None:
   """A statement in parts: (a) ... (b) ..., that ask more than one thing."""
   text, _, small = statements.prepared(row.problem)
-  labels = _sequence(text) if _SECOND.search(small) else []
+  labels = _sequence(text) if _has_second(small) else []
   if not labels:
     return _bulleted(row.problem)
   # The mark before a label ends what is before it.
@@ -207,6 +214,12 @@ def _asks_first(piece: str) -> bool:
   """Whether the first sentence of a piece asks."""
   first = re.split(r'(?<=[.?!]) |\n', piece.strip(), maxsplit=1)[0]
   return statements.asks(f'\n{first}')
+
+
+def _has_second(small: str) -> bool:
+  """Whether there may be a second label; fast."""
+  found = _SECOND.search(small) or _SECOND_KIND.search(small, small)
+  return found is not None
 
 
 def _sequence(text: str) -> list[_Label]:
