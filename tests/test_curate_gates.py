@@ -197,14 +197,8 @@ PIECES = st.lists(
       ),
       *('First, find', 'Second, find', 'The second question asks: ', 'One: '),
       *('Two: ', '#1 ', '#2 ', '1/ Find', '2/ Find', 'a - Find', 'b - Find'),
-      *(
-        '1.1. Find',
-        '1.2. Find',
-        '$1^\\circ$',
-        '$2^\\circ$',
-        'I.1. A',
-        'I.2. A',
-      ),
+      *('1.1. Find', '1.2. Find', '5.1 Find', '5.2 Find', 'I.1. A', 'I.2. A'),
+      *('$1^\\circ$', '$2^\\circ$'),
       *('the first sub-question is ', 'the second sub-question is ', 'b.) '),
     ]
   ),

@@ -205,8 +205,20 @@ def test_a_figure_in_words_is_flagged():
   assert found.row.about['flags'] == ['asy']
   assert text.figure().each(found.row).kind == 'kept'
   assert text.figure(asy='drop').each(drawn).kind == 'dropped'
+  # A long s is an s if case is ignored.
+  odd = row('Find AB. [a\u017fy] draw((0,0)--(1,1)); [/asy]')
+  assert text.figure().each(odd).row.about['flags'] == ['asy']
   tikz = row(r'Find AB. \begin{tikzpicture} \draw (0,0); \end{tikzpicture}')
   assert text.figure().each(tikz).row.about['flags'] == ['tikz']
+
+
+def test_a_call_that_returns_is_a_mark_of_a_talk():
+  told = 'A hidden array has n numbers. At most 20 calls are made.'
+  assert code_text.interactive().each(row(told)).kind == 'kept'
+  told += ' The call compare(i, j) returns the sign of their difference.'
+  found = code_text.interactive().each(row(told))
+  assert found.kind == 'dropped'
+  assert 'compare(i, j) returns' in found.evidence['marks']
 
 
 def test_a_value_among_options_may_stay():

@@ -50,84 +50,29 @@ _SEE = re.compile(
 # Only such words, and one that says that there is none: answer missing.
 _ABSENT = frozenset(
   (
-    'missing',
-    'omitted',
-    'unavailable',
-    'pending',
-    'absent',
-    'lacking',
-    'lost',
-    'unanswered',
-    'unsolved',
-    'hidden',
-    'withheld',
-    'blank',
+    'missing', 'omitted', 'unavailable', 'pending', 'absent', 'lacking', 'lost',
+    'unanswered', 'unsolved', 'hidden', 'withheld', 'blank',
   )
-)
+)  # fmt: skip
 _FOUND = frozenset(
   (
-    'found',
-    'provided',
-    'given',
-    'available',
-    'known',
-    'supplied',
-    'included',
-    'recorded',
-    'stated',
-    'listed',
-    'shown',
-    'specified',
-    'published',
+    'found', 'provided', 'given', 'available', 'known', 'supplied', 'included',
+    'recorded', 'stated', 'listed', 'shown', 'specified', 'published',
     'released',
   )
-)
+)  # fmt: skip
 _NOT = frozenset(
   ('not', "isn't", "wasn't", "aren't", "hasn't", 'no', 'without')
 )
 _FILLING = frozenset(
   (
-    'answer',
-    'answers',
-    'solution',
-    'solutions',
-    'proof',
-    'proofs',
-    'result',
-    'key',
-    'the',
-    'final',
-    'is',
-    'was',
-    'are',
-    'reference',
-    'correct',
-    'not',
-    'yet',
-    'here',
-    'to',
-    'be',
-    'for',
-    'this',
-    'problem',
-    'question',
-    'it',
-    'has',
-    'been',
-    'currently',
-    'still',
-    'in',
-    'data',
-    'field',
-    'official',
-    'expected',
-    'value',
-    'left',
-    'text',
-    'dataset',
-    'source',
+    'answer', 'answers', 'solution', 'solutions', 'proof', 'proofs', 'result',
+    'key', 'the', 'final', 'is', 'was', 'are', 'reference', 'correct', 'not',
+    'yet', 'here', 'to', 'be', 'for', 'this', 'problem', 'question', 'it',
+    'has', 'been', 'currently', 'still', 'in', 'data', 'field', 'official',
+    'expected', 'value', 'left', 'text', 'dataset', 'source',
   )
-)
+)  # fmt: skip
 _ELSEWHERE = re.compile(
   r'(?:the |this |its )?(?:proof|solution|answer|rest|verification'
   r'|it) (?:is |was )?(?:left|omitted|trivial|obvious|immediate|clear'
@@ -281,13 +226,13 @@ _KINDS = {
   for kind, units in (
     (
       'time',
-      'h hr hrs hour hours min mins minute minutes s sec second seconds day d'
-      'ays week weeks month months year years',
+      'h hr hrs hour hours min mins minute minutes s sec second seconds'
+      ' day days week weeks month months year years',
     ),
     (
       'length',
-      'mm cm m km ft feet foot inch inches in mile miles yard yards metre met'
-      'res meter meters',
+      'mm cm m km ft feet foot inch inches in mile miles yard yards'
+      ' metre metres meter meters',
     ),
     ('mass', 'g kg mg lb lbs gram grams pound pounds ounce ounces oz'),
     ('money', 'dollar dollars cent cents euro euros'),

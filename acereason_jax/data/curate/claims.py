@@ -11,7 +11,6 @@ from typing import Any
 from acereason_jax.data.curate import answers, demands, gates, statements
 from acereason_jax.data.curate.values import Row
 
-_START = statements.START
 _TWO = (
   r'(?:true|false|yes|no|correct|incorrect|right|wrong|valid|invalid|t|f|agree'
   r'|disagree|possible|impossible|y|n)'

@@ -82,7 +82,7 @@ _MARKS = tuple(
     rf'|an? )?(?:\w+ )?{_PARTNER}\b|\b(?:jury|judge|grader|library)\'s\b'
     r'|\bI (?:will |then )?(?:print|answer|say|tell|reply)\b'
     r'|\b(?:provided|supplied|library) (?:\w+ )?(?:function|method|routine'
-    rf'|procedure)s?\b|\b\w{2, 20}(?:\.\w{2, 20})?\([\w, ]{0, 20}\)(?: (?:is'
+    rf'|procedure)s?\b|\b\w{{2,20}}(?:\.\w{{2,20}})?\([\w, ]{{0,20}}\)(?: (?:is'
     r'|are) (?:provided|given|available|defined|offered)| returns| tells'
     r'| replies)',
     # The program asks.

@@ -197,22 +197,10 @@ _VERTICES = re.compile(r'\b(?:vert(?:ex|ices)|edges?|nodes?)\b', re.IGNORECASE)
 _POINTS = ('this', 'that', 'these', 'those')
 _USED = frozenset(
   (
-    'from',
-    'using',
-    'use',
-    'study',
-    'consider',
-    'examine',
-    'observe',
-    'consult',
-    'see',
-    'inspect',
-    'in',
-    'read',
-    'given',
-    'per',
+    'from', 'using', 'use', 'study', 'consider', 'examine', 'observe',
+    'consult', 'see', 'inspect', 'in', 'read', 'given', 'per',
   )
-)
+)  # fmt: skip
 _SHADED = gates.Gated(
   r'\bthe (?:total |entire )?(?:area of the )?(?P<how>shaded|unshaded|hatched'
   r'|darkened|cross-hatched) (?:\w+ )?(?:regions?|areas?|parts?|portions?'

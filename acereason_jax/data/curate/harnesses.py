@@ -80,6 +80,8 @@ _PATH = re.compile(
   r'|opt|mnt|root)/[\w./-]{1,60}',
   re.IGNORECASE,
 )
+# C:\\TASK\\INPUT.TXT, as it is written.
+_DISK = re.compile(r'\b[A-Za-z]:\\[\w\\-]{1,80}\.[A-Za-z]{2,4}\b')
 # In front of a name: what the program does with the file.
 _OPENED = re.compile(
   r'\b(?:(?:file|files|called|named|name|titled|open|opens|opened|read|reads'
@@ -134,10 +136,6 @@ def _unknown_type(starter: str) -> str:
       if name not in _TYPES:
         return name
   return ''
-
-
-# C:\\TASK\\INPUT.TXT, as it is written.
-_DISK = re.compile(r'\b[A-Za-z]:\\[\w\\-]{1,80}\.[A-Za-z]{2,4}\b')
 
 
 def file_io(row: Row) -> Mapping[str, Any] | None:

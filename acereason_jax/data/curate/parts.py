@@ -13,13 +13,11 @@ from acereason_jax.data.curate import gates, statements
 from acereason_jax.data.curate.values import Row
 
 _VALUE = r'[a-h]|[A-H]|[ivx]{1,4}|[IVX]{1,4}|[0-9]{1,2}'
-_WORDS = 'first|second|third|fourth|one|two|three|four'
-_PLACES = {'first': 1, 'second': 2, 'third': 3, 'fourth': 4} | {
-  'one': 1,
-  'two': 2,
-  'three': 3,
-  'four': 4,
+_PLACES = {
+  **{'first': 1, 'second': 2, 'third': 3, 'fourth': 4},
+  **{'one': 1, 'two': 2, 'three': 3, 'four': 4},
 }
+_WORDS = '|'.join(_PLACES)
 # Find (a) the perimeter and (b) the area.
 _VERB = (
   r'(?i:find|determine|compute|calculate|evaluate|state|give|solve|simplify'
