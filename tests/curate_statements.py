@@ -6,7 +6,8 @@ rules were written while set 1 was read; sets 2 to 8 were written later, each
 when the rules were frozen, and then served to improve them. Set 5 is of someone
 who had not read the rules, and set 6 of the same one afterwards. Sets 7 to 9
 are of another one who had not read them. Since set 9 was tried, rules changed
-only where they dropped real texts: what they find of it is UNSEEN.
+only where they dropped real texts or could not match: what they find of it is
+UNSEEN.
 
 Four references of sets 7 and 8 are left out. Their labels say that 'x = 3 or x
 = -5' is too long; earlier sets keep '3 or -5', and the judge reads both.
