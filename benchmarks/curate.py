@@ -14,18 +14,30 @@ rows. The last line has all values as JSON.
   planted_recall     copies that it found, by way
   near_cpu_seconds   candidates and comparisons of the rule `near`
   near_recall        pairs with Jaccard of at least 0.8 that it found
-  text_cpu_seconds   these two and all other rules over texts
+  text_cpu_seconds   these two and all other rules over texts; rules of single
+                     rows follow each other row by row, as in a curation
+  row_rules_wall_seconds  the rules of single rows, by --workers processes
   peak_gb            most memory at the end
 """
 
 import argparse
+import functools
 import json
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from acereason_jax.data.curate import index, keys, near, overlap, text, values
+from acereason_jax.data.curate import (
+  index,
+  keys,
+  near,
+  overlap,
+  plan,
+  rowwise,
+  text,
+  values,
+)
 from acereason_jax.evaluation import files
 from benchmarks import curate_rows
 
@@ -51,7 +63,7 @@ def _timed(name: str, call: Callable[[], Any]) -> tuple[Any, float]:
   found = call()
   seconds, wall = _cpu() - start, time.perf_counter() - wall
   print(
-    f'{name:16} {seconds:8.1f} s of CPU {wall:8.1f} s {_peak_gb():6.2f} GB',
+    f'{name:22} {seconds:8.1f} s of CPU {wall:8.1f} s {_peak_gb():6.2f} GB',
     flush=True,
   )
   return found, seconds
@@ -147,26 +159,55 @@ def _near(rows: Sequence[values.Row]) -> dict[str, Any]:
 
 
 def _text(
-  rows: Sequence[values.Row], context: values.Context
+  rows: Sequence[values.Row], context: values.Context, workers: int
 ) -> dict[str, Any]:
-  steps = (
-    *(text.normalise(), text.sentinels(), text.exact(None), text.parts()),
-    *(text.choice(), text.true_false(), text.proof(), text.language()),
-    *(text.figure(), text.brief(), text.long(), text.leak()),
+  """The other rules, as a curation takes its rows through them."""
+  groups = (
+    (text.normalise(), text.sentinels()),
+    (text.exact(None),),
+    (
+      *(text.parts(), text.choice(), text.true_false(), text.proof()),
+      *(text.language(), text.figure(), text.brief()),
+    ),
+    (text.long(),),
+    (text.leak(),),
   )
-  spent, dropped = {}, {}
-  for step in steps:
-    fates, spent[step.name] = _timed(
-      step.name,
-      lambda step=step: (
-        [step.each(row) for row in rows]
-        if step.each
-        else step.whole(rows, context)
-      ),
+  spent: dict[str, float] = {}
+  dropped: dict[str, int] = {}
+  wall = 0.0
+  for steps in groups:
+    names = [step.name for step in steps]
+    if steps[0].whole is not None:
+      whole = functools.partial(steps[0].whole, rows, context)
+      fates, spent[names[0]] = _timed(names[0], whole)
+      dropped[names[0]] = sum(f.kind == values.DROPPED for f in fates)
+      continue
+    start = time.perf_counter()
+    (shares, lost), seconds = _timed(
+      f'{names[0]} ... {names[-1]}' if names[1:] else names[0],
+      functools.partial(_each, steps, rows, workers),
     )
-    dropped[step.name] = sum(f.kind == values.DROPPED for f in fates)
-    del fates
-  return {'text_seconds': spent, 'text_dropped': dropped}
+    wall += time.perf_counter() - start
+    spent |= {n: seconds * share for n, share in zip(names, shares)}
+    dropped |= dict(zip(names, lost))
+  return {
+    'text_seconds': spent,
+    'text_dropped': dropped,
+    'row_rules_wall_seconds': wall,
+  }
+
+
+def _each(
+  steps: Sequence[values.Step], rows: Sequence[values.Row], workers: int
+) -> tuple[list[float], list[int]]:
+  """(each rule's share of the time, rows that it dropped)."""
+  rules = [plan.Rule(step.name, plan.DROP, step) for step in steps]
+  seconds, dropped = [0.0] * len(rules), [0] * len(rules)
+  for done, times in rowwise.run(rules, rows, workers):
+    seconds = [a + b for a, b in zip(seconds, times)]
+    for event in (e for row in done for e in row.events):
+      dropped[event.place] += event.fate.kind == values.DROPPED
+  return [each / sum(seconds) for each in seconds], dropped
 
 
 def main() -> None:
@@ -179,6 +220,7 @@ def main() -> None:
   parser.add_argument('--items', default='', help='files, with commas')
   parser.add_argument('--texts', default='', help='files, with commas')
   parser.add_argument('--parts', default=','.join(_PARTS))
+  parser.add_argument('--workers', type=int, default=1, help='of single rows')
   args = parser.parse_args()
   parts = args.parts.split(',')
   statements = _texts(args.items, curate_rows.invented(_ITEMS, 1))
@@ -203,7 +245,7 @@ def main() -> None:
   if 'near' in parts:
     found |= _near(rows)
   if 'text' in parts:
-    found |= _text(rows, _context(items))
+    found |= _text(rows, _context(items), args.workers)
     found['text_cpu_seconds'] = sum(found['text_seconds'].values()) + sum(
       found.get(f'{name}_cpu_seconds', 0) for name in ('ngram', 'near')
     )

@@ -9,7 +9,8 @@ values, some without an answer. Medians of --runs:
 `asking_cpu_seconds` the CPU time of this process for the same verdicts without
 a vote, and `vote_cpu_seconds` that for the whole step. `ratio` is the step's
 time by that of its verdicts, which include their way to a worker and back. The
-second run of the step finds all verdicts.
+second run of the step finds all verdicts. `direct_ratio` is the same without a
+pool: the judge runs in this process.
 """
 
 import argparse
@@ -17,21 +18,32 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from acereason_jax import types
 from acereason_jax.data.curate import values, vote
+from acereason_jax.verifiers import math
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 _K = 8
 _ARGUMENTS = dict(reasons=False)
 
 
+class Here:
+  """The judge in this process, with the one method of a pool that is used."""
+
+  def as_completed(
+    self, tasks: Iterable[tuple[Any, str, str]]
+  ) -> Iterator[tuple[Any, types.Verdict]]:
+    for key, response, answer in tasks:
+      yield key, math.verify(response, answer, **_ARGUMENTS)
+
+
 class Judge:
   """A pool that remembers its verdicts, as a curation's state does."""
 
-  def __init__(self, pool: pool_lib.VerifierPool):
+  def __init__(self, pool: pool_lib.VerifierPool | Here):
     self._pool = pool
     self.known: dict[tuple[str, str], types.Verdict] = {}
     self.batches: list[list[tuple[str, str]]] = []
@@ -120,13 +132,36 @@ def measure(count: int, workers: int, runs: int) -> dict[str, Any]:
   )
 
 
+def direct_ratio(count: int, runs: int) -> float:
+  """The step's CPU time by that of its verdicts, all in this process."""
+  found, attempts = rows(count)
+  step = vote.vote(arguments=_ARGUMENTS, k=_K, ask=_K)
+  votes, alone = [], []
+  # The first run warms the judge's caches.
+  for _ in range(runs + 1):
+    judge, again = Judge(Here()), Judge(Here())
+    context = values.Context(
+      0, (), attempts, judge, None, None, lambda name: True
+    )
+    began = time.process_time()
+    step.whole(found, context)
+    votes.append(time.process_time() - began)
+    began = time.process_time()
+    for batch in judge.batches:
+      again({}, batch)
+    alone.append(time.process_time() - began)
+  return round(statistics.median(votes[1:]) / statistics.median(alone[1:]), 3)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--rows', type=int, default=1000)
   parser.add_argument('--workers', type=int, default=1)
   parser.add_argument('--runs', type=int, default=5)
   args = parser.parse_args()
-  print(json.dumps(measure(args.rows, args.workers, args.runs)))
+  found = measure(args.rows, args.workers, args.runs)
+  found['direct_ratio'] = direct_ratio(args.rows, args.runs)
+  print(json.dumps(found))
 
 
 if __name__ == '__main__':

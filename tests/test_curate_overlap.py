@@ -301,11 +301,19 @@ def test_another_benchmark_adds_no_rows_and_order_is_nothing(
     return {f.row.id for f in found if f.kind == values.KEPT}
 
   assert kept(both) <= kept(first)
+  # Nor does one that is put before others, by its place or its name.
+  assert kept([*items(*more, name='b'), *first]) == kept(both)
+  assert kept([*items(*more, name='A'), *first]) <= kept(first)
+  turned = overlap.contaminated(n=7).whole(
+    [values.Row(f'{i}', row, '0') for i, row in enumerate(rows)],
+    context([*both[len(first) :], *first]),
+  )
   step = overlap.contaminated(n=7)
   ordered = [values.Row(f'{i}', row, '0') for i, row in enumerate(rows)]
   mixed = draw.sample(ordered, len(ordered))
   told = {f.row.id: f for f in step.whole(mixed, context(both))}
   assert step.whole(ordered, context(both)) == [told[r.id] for r in ordered]
+  assert turned == [told[r.id] for r in ordered]
 
 
 SCRIPT = """

@@ -200,6 +200,30 @@ def test_the_outcome_is_that_of_counting(data):
   assert (found.reason or found.kind) == expected
 
 
+def test_answers_that_cannot_win_are_not_compared():
+  """Five of eight are right: what the three others say changes nothing."""
+  judge = Judge()
+  assert of('4', [*'44444567'], judge=judge).kind == KEPT
+  assert judge.asked.total() == 4
+  # Four of them may be outvoted, or tie.
+  assert of('4', [*'44445678'], judge=judge).kind == KEPT
+  assert judge.asked.total() > 5
+
+
+@hypothesis.given(
+  st.lists(st.sampled_from(['4', '5', '6', NO_ANSWER, FAILS]), max_size=8)
+)
+@hypothesis.settings(max_examples=200)
+def test_more_responses_are_asked_for_unless_they_change_nothing(answers):
+  """Against all that responses to come may say."""
+  hypothesis.assume(len(answers) % 4 == 0)
+  asked = missing([row('4')], {'r': answers}) is not None
+  right = answers.count('4')
+  worst = max(answers.count('5'), answers.count('6'))
+  worst += answers.count(FAILS) + 8 - len(answers)
+  assert asked == (len(answers) < 8 and (len(answers) < 4 or right < worst))
+
+
 def some_rows():
   """Rows with attempts, all different."""
   rng = random.Random(3)

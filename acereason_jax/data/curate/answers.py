@@ -47,6 +47,45 @@ _SEE = re.compile(
   r'(?:solutions?|proofs?|explanations?|figures?|above|below|work|textbook|book'
   r'|images?|answers?|hints?|appendix|notes?|link|attachment)'
 )
+# Only such words, and one that says that there is none: answer missing.
+_ABSENT = frozenset(
+  (
+    'missing', 'omitted', 'unavailable', 'pending', 'absent', 'lacking', 'lost',
+    'unanswered', 'unsolved', 'hidden', 'withheld', 'blank',
+  )
+)  # fmt: skip
+_FOUND = frozenset(
+  (
+    'found', 'provided', 'given', 'available', 'known', 'supplied', 'included',
+    'recorded', 'stated', 'listed', 'shown', 'specified', 'published',
+    'released',
+  )
+)  # fmt: skip
+_NOT = frozenset(
+  ('not', "isn't", "wasn't", "aren't", "hasn't", 'no', 'without')
+)
+_FILLING = frozenset(
+  (
+    'answer', 'answers', 'solution', 'solutions', 'proof', 'proofs', 'result',
+    'key', 'the', 'final', 'is', 'was', 'are', 'reference', 'correct', 'not',
+    'yet', 'here', 'to', 'be', 'for', 'this', 'problem', 'question', 'it',
+    'has', 'been', 'currently', 'still', 'in', 'data', 'field', 'official',
+    'expected', 'value', 'left', 'text', 'dataset', 'source',
+  )
+)  # fmt: skip
+_ELSEWHERE = re.compile(
+  r'(?:the |this |its )?(?:proof|solution|answer|rest|verification'
+  r'|it) (?:is |was )?(?:left|omitted|trivial|obvious|immediate|clear'
+  r'|straightforward|easy|skipped)\b.{0,40}'
+  r'|left (?:to|as|for) (?:the |an? )?(?:reader|exercise|student)s?|'
+  r'(?:proven|proved|proof|shown|derived|explained|demonstrated|answer'
+  r'|solution|solved|worked out|done|discussed) (?:is |are |was )?(?:given '
+  r'|found |provided |shown )?'
+  r'(?:in|by|within|at|on|above|below|elsewhere)\b(?: the| its'
+  r'| a)?(?: \w+)?(?: (?:solution|proof|text|book|appendix|explanation'
+  r'|article|paper|answer|section|notes?|page|back|end|figure|manual|key'
+  r'|lecture))?'
+)
 _NAMED = re.compile(r'(?:proof|solution|answer) ?: ?')
 # No solution exists is an answer.
 _NO_ANSWER = re.compile(
@@ -83,15 +122,29 @@ _YES = re.compile(
 def plain(answer: str) -> str:
   r"""A reference without \boxed, \text, `$` and quotes, in small letters."""
   text = unicodedata.normalize('NFKC', answer[:_CHARS])
-  for _ in range(3):
-    text = _WRAPPED.sub(r' \1 ', text)
+  if '\\' in text:
+    for _ in range(3):
+      text = _WRAPPED.sub(r' \1 ', text)
   return ' '.join(_NO_MARKS.sub(' ', text).split()).lower()
 
 
 def sentinel(row: Row) -> Mapping[str, Any] | None:
   """No answer, or a word that stands for none."""
-  text = plain(row.answer).strip(_EDGES)
+  text = plain(row.answer).strip(_EDGES).replace(' / ', '/')
   text = _NAMED.sub('', text)
+  words = set(text.replace(',', ' ').split())
+  if (
+    words
+    and words <= _FILLING | _ABSENT | _FOUND | _NOT
+    and (
+      words & _ABSENT
+      or (words & _NOT and words & _FOUND)
+      or ({'no', 'answer'} <= words and not words & _FOUND)
+    )
+  ):
+    return {'answer': row.answer[:80]}
+  if len(text) < 80 and _ELSEWHERE.fullmatch(text):
+    return {'answer': row.answer[:80]}
   if text in _SENTINELS or (
     len(text) < 80 and (_SEE.match(text) or _NO_ANSWER.fullmatch(text))
   ):
@@ -102,8 +155,9 @@ def sentinel(row: Row) -> Mapping[str, Any] | None:
 def letter(answer: str) -> str:
   """The letter of an option if a reference is one, with or without a value."""
   text = unicodedata.normalize('NFKC', answer[:_CHARS])
-  for _ in range(2):
-    text = _WRAPPED.sub(r'\1', text)
+  if '\\' in text:
+    for _ in range(2):
+      text = _WRAPPED.sub(r'\1', text)
   text = ' '.join(_NO_MARKS.sub(' ', text).split())
   if match := _LETTER.fullmatch(text):
     found = match[1] or match[2] or match[3]
@@ -153,6 +207,47 @@ _CASES = re.compile(
 _LABELLED = re.compile(
   r'(?:\A|[\s,;])\(?(?:a|i|1)[).:]\s?.{1,80}?[\s,;]\(?(?:b|ii|2)[).:]'
 )
+# Two unknowns, x = 2 and y = -1; the second is not another value of the first.
+_NAMED_VALUE = re.compile(
+  r'(?:\b|\\)([a-z]|alpha|beta|gamma|delta|lambda|mu|sigma|theta|rho|phi'
+  r'|omega)(?:_\w)? ?(?:=|is\b)'
+)
+_BETWEEN_NAMED = re.compile(
+  r'\d[^\w=<>]{0,3} (?:and|while|with|but) (?:\\?(?:alpha|beta|gamma|delta'
+  r'|lambda|mu|sigma|theta|rho|phi|omega)|[a-z])(?:_\w)? ?(?:=|is\b)'
+  r'|\b[a-z] is [a-z]{2,}[^a-z0-9]{1,3}(?:and |while |but )?[a-z] is [a-z]{2,}'
+)
+# A sentence about several values: the numbers are 13 and 17.
+_TOLD = re.compile(
+  r'[a-z]{3,} (?:are|were|is)\b[^=]*\d[^=]*?(?:,|\band\b|\bor\b)[^=]*\d'
+)
+_KINDS = {
+  unit: kind
+  for kind, units in (
+    (
+      'time',
+      'h hr hrs hour hours min mins minute minutes s sec second seconds'
+      ' day days week weeks month months year years',
+    ),
+    (
+      'length',
+      'mm cm m km ft feet foot inch inches in mile miles yard yards'
+      ' metre metres meter meters',
+    ),
+    ('mass', 'g kg mg lb lbs gram grams pound pounds ounce ounces oz'),
+    ('money', 'dollar dollars cent cents euro euros'),
+    ('angle', 'degree degrees'),
+  )
+  for unit in units.split()
+}
+# 50 degrees and 60 degrees: two values of one kind.
+_REPEATED = re.compile(
+  r'\d ?([a-z]{1,12})\b ?(?:,|;|,? ?and|,? ?or) ?[^\d]{0,4}\d[\d.]* ?\1\b'
+)
+# 2.5 hours, 140 km: a length does not go on a time.
+_MEASURED = re.compile(
+  r'\d ?([a-z]{1,12})\b[^\d,;]{0,20}[,;] ?[^\d]{0,20}?\d[\d.]* ?([a-z]{1,12})\b'
+)
 
 
 def long(row: Row, chars: int) -> Mapping[str, Any] | None:
@@ -162,13 +257,45 @@ def long(row: Row, chars: int) -> Mapping[str, Any] | None:
   text = plain(row.answer)
   if match := _LABELLED.search(text):
     return {'matched': match[0][:80]}
+  names = _NAMED_VALUE.findall(text)
+  for match in (
+    # x = 0, y = 2 and x = 9, y = 11 are points, which the judge compares.
+    1 < len(names) == len({*names}) and _BETWEEN_NAMED.search(text),
+    _TOLD.search(text),
+    _measures(text),
+    _repeated(text),
+  ):
+    if match:
+      return {'matched': match[0][:80]}
   words, numbers = [], 0
   cases = _CASES.search(text)
-  for piece in _PIECE.finditer(_COMMAND.sub(' ', text)):
+  text = _COMMAND.sub(' ', text)
+  for piece in _PIECE.finditer(text):
     if piece['number']:
       if numbers and (words or cases):
         return {'between': words[:8] or [cases[0]]}
       numbers, words = numbers + 1, []
-    elif piece['word'] not in _JOINS:
+    elif piece['word'] not in _JOINS and not _is_product(text, piece):
       words.append(piece['word'])
   return None
+
+
+def _measures(text: str) -> re.Match | None:
+  """Two measures of different kinds, with a comma between them."""
+  match = _MEASURED.search(text)
+  if match is None:
+    return None
+  kinds = [_KINDS.get(unit) for unit in match.groups()]
+  return match if None not in kinds and kinds[0] != kinds[1] else None
+
+
+def _repeated(text: str) -> re.Match | None:
+  """Two measures with one unit."""
+  match = _REPEATED.search(text)
+  return match if match and match[1] in _KINDS else None
+
+
+def _is_product(text: str, piece: re.Match) -> bool:
+  """Whether letters are variables behind a number, as in 4ac."""
+  start = piece.start()
+  return len(piece[0]) < 4 and start > 0 and text[start - 1].isdigit()

@@ -80,9 +80,8 @@ def build(
 ) -> Index:
   """The index of items whose statements are `texts`.
 
-  An n-gram is boilerplate in a benchmark if it is in `shared` items of it and
-  of the benchmarks before it. So a benchmark that is added at the end never
-  makes a typical n-gram common.
+  An n-gram is boilerplate in a benchmark if it is in `shared` items of it. So
+  a benchmark that is added never makes a typical n-gram of another one common.
   """
   found = tuple(tuple(keys.tokens(text)) for text in texts)
   names = tuple(item.benchmark for item in items)
@@ -136,21 +135,17 @@ def _grams(
   """(n-grams typical of an item, boilerplate with its items)."""
   among: dict[Tokens, list[int]] = {}
   own: dict[Tokens, int] = {}
-  seen: set[Tokens] = set()
   by_name = _listed((name, i) for i, name in enumerate(names))
   for members in by_name.values():
-    mine: dict[Tokens, int] = {}
-    for i in members:
-      # A problem that two lists have is one problem.
-      if items[i] in seen:
-        continue
-      seen.add(items[i])
+    mine: dict[Tokens, list[int]] = {}
+    # A problem that a list has twice is one problem.
+    for i in _first((items[i], i) for i in members).values():
       for gram in set(runs(items[i], n)):
-        among.setdefault(gram, []).append(i)
-        mine.setdefault(gram, i)
-    for gram, i in mine.items():
-      if len(among[gram]) < shared:
-        own.setdefault(gram, i)
+        mine.setdefault(gram, []).append(i)
+    for gram, some in mine.items():
+      among.setdefault(gram, []).extend(some)
+      if len(some) < shared:
+        own.setdefault(gram, some[0])
   common = {g: found for g, found in among.items() if g not in own}
   return own, common
 
@@ -160,8 +155,8 @@ def _pieces(
 ) -> dict[Tokens, list[int]]:
   """For items shorter than n, the piece that the fewest items have.
 
-  Not for an item that is boilerplate: `shared` other items of its benchmark and
-  of those before it contain it.
+  Not for an item that is boilerplate: `shared` other items of its benchmark
+  contain it.
   """
   counts: collections.Counter[Tokens] = collections.Counter()
   for tokens in set(items):
@@ -171,14 +166,13 @@ def _pieces(
     for i, tokens in enumerate(items)
     if RUN <= len(tokens) < n
   )
-  place = {name: i for i, name in enumerate(dict.fromkeys(names))}
   within: collections.Counter[int] = collections.Counter()
-  for tokens, name in _first(zip(items, names)).items():
+  for tokens, name in dict.fromkeys(zip(items, names)):
     for piece in found.keys() & set(runs(tokens, _PIECE)):
       within.update(
         i
         for i in found[piece]
-        if place[name] <= place[names[i]]
+        if name == names[i]
         and len(tokens) > len(items[i])
         and contains(tokens, items[i])
       )

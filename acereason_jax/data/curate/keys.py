@@ -10,9 +10,11 @@ import html
 import re
 import unicodedata
 
-from acereason_jax.data.curate import labels
+from acereason_jax.data.curate import labels, statements
 
 _TOKEN = re.compile(r'[^\W\d_]+|\d+')
+# The same for small letters of ASCII, which is twice as fast.
+_ASCII_TOKEN = re.compile('[a-z]+|[0-9]+')
 _FRACTION = re.compile(r'\\[dt]frac(?![a-z])')
 # \frac12 is 1 over 2.
 _BARE_FRACTION = re.compile(r'\\frac\s?(\d)\s?(?=\d)')
@@ -94,21 +96,25 @@ _ONE_IN_BRACES = re.compile(r'\{ ?(\w) ?\}')
 _THOUSANDS = re.compile(r'(?<=\d)(?:\{,\}|\\?,)(?=\d{3}(?!\d))')
 # 8-sided is 8 sided, and x-1 is no such word.
 _HYPHEN = re.compile(r'(?<=\w)-(?=[^\W\d_]{2})')
-# A decimal point, the marks of f'' and A', digits, letters, and the signs that
+# Letters, digits, a decimal point, the marks of f'' and A', and the signs that
 # change a formula.
 _SIGNIFICANT = re.compile(
-  r"(?<=\d)\.(?=\d)|(?<![^\W\d_]{2})(?<=[^\W\d_])'+"
-  r'|[^\W\d_]+|\d+|[^\w\s.,;:?$\'"\\`~&#]'
+  r"[^\W\d_]+|\d+|(?<=\d)\.(?=\d)|(?<![^\W\d_]{2})(?<=[^\W\d_])'+"
+  r'|[^\w\s.,;:?$\'"\\`~&#]'
+)
+_ASCII_SIGNIFICANT = re.compile(
+  r"[a-z]+|[0-9]+|(?<=[0-9])\.(?=[0-9])|(?<![a-z]{2})(?<=[a-z])'+"
+  r'|[^a-z0-9_\s.,;:?$\'"\\`~&#]'
 )
 
 
 def tokens(text: str) -> list[str]:
   """The runs of letters and of digits, in small letters; time is linear."""
   text = folded(text)
-  if not text.isascii():
-    plain = _ACCENTS.sub('', unicodedata.normalize('NFKD', text))
-    text = unicodedata.normalize('NFKC', plain)
-  return _TOKEN.findall(text)
+  if text.isascii():
+    return _ASCII_TOKEN.findall(text)
+  plain = _ACCENTS.sub('', unicodedata.normalize('NFKD', text))
+  return _TOKEN.findall(unicodedata.normalize('NFKC', plain))
 
 
 def folded(text: str) -> str:
@@ -142,8 +148,23 @@ def key(problem: str) -> str:
   Case, blanks, `$`, punctuation, typesetting, a label at the start and a
   sentence on the form of the answer do not count.
   """
-  text, _ = labels.without_label(_BLANKS.sub(' ', problem))
-  text = labels.without_ending(text).replace('$', '')
-  text = _ONE_IN_BRACES.sub(r' \1 ', folded(text))
-  text = _HYPHEN.sub(' ', _THOUSANDS.sub('', text))
-  return ' '.join(_SIGNIFICANT.findall(_BARE_FRACTION.sub(r'\\frac \1 ', text)))
+  return ' '.join(significant(problem))
+
+
+def significant(problem: str) -> list[str]:
+  """The tokens and signs of which `key` is made."""
+  text = problem
+  if not statements.has_single_blanks(text):
+    text = _BLANKS.sub(' ', text)
+  text, _ = labels.without_label(text)
+  text = folded(labels.without_ending(text).replace('$', ''))
+  # A look for a sign is much faster than a look for a pattern with it.
+  if '{' in text:
+    text = _ONE_IN_BRACES.sub(r' \1 ', text)
+  if ',' in text:
+    text = _THOUSANDS.sub('', text)
+  if '-' in text:
+    text = _HYPHEN.sub(' ', text)
+  if '\\' in text:
+    text = _BARE_FRACTION.sub(r'\\frac \1 ', text)
+  return (_ASCII_SIGNIFICANT if text.isascii() else _SIGNIFICANT).findall(text)

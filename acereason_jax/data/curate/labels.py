@@ -4,8 +4,11 @@ They are artefacts of books and contests. A label goes away; a sentence such as
 'Express your answer as a common fraction.' stays, and is no part of the key.
 """
 
+import functools
 import re
 from collections.abc import Mapping
+
+from acereason_jax.data.curate import gates
 
 _NUMBER = (
   r'(?:[A-Z]{0,2}-?[0-9]{1,4}(?:[.\-][0-9]{1,4}){0,3}[a-z]?|[IVXL]{1,6})'
@@ -73,7 +76,7 @@ _ANSWER = (
   r'(?:your |the |all |each )?(?:final |numerical )?'
   r'(?:answers?|solutions?|result)'
 )
-_ENDING = re.compile(
+_ENDING = gates.Gated(
   r'(?:\A|(?<=[.?!$\]})"] )|(?<=\n))(?:please )?(?:'
   rf'(?:express|give|write|enter|put|report|submit|provide|leave|state)'
   rf' {_ANSWER}'
@@ -82,7 +85,6 @@ _ENDING = re.compile(
   r' step[^.?!\n]{0,120}'
   r'|(?:please )?(?:put|present|box|enclose|place) (?:your |the )?(?:final )?'
   r'answer\b[^.?!\n]{0,100})(?:[.?!]|\Z|(?=\n))',
-  re.IGNORECASE,
 )
 # Such an ending changes the answer, so it is a part of the question.
 _MATTERS = re.compile(
@@ -100,32 +102,31 @@ def without_label(text: str) -> tuple[str, str]:
   A statement that is nothing else stays as it is, and so does the first of
   several numbered parts.
   """
-  later = _later(text)
   at = _BLANK.match(text).end() if text[:1].isspace() else 0
   start = at
-  while (after := _after_label(text, at, later)) is not None:
+  while (after := _after_label(text, at)) is not None:
     at = after
   if at == start or not text[at:].strip():
     return text, ''
   return text[at:], text[:at].strip()
 
 
-def _after_label(
-  text: str, at: int, later: Mapping[tuple[str, str, str], int]
-) -> int | None:
+def _after_label(text: str, at: int) -> int | None:
   """The place after a label and the blanks that follow it."""
   match = _LABEL.match(text, at) or _BARE.match(text, at)
   if match is not None:
     named = _NUMBERED.search(match[0])
-    if named and later.get(_place(named, 1), -1) > match.end():
+    if named and _later(text).get(_place(named, 1), -1) > match.end():
       return None
   else:
     match = _ENUMERATOR.match(text, at)
-    if match is None or _begins_parts(match, later):
+    if match is None or _begins_parts(match, _later(text)):
       return None
   return _BLANK.match(text, match.end()).end()
 
 
+# Few statements begin with a label, and some of them with several.
+@functools.lru_cache(1)
 def _later(text: str) -> dict[tuple[str, str, str], int]:
   """(opening, number, closing) of enumerators -> where the last one is."""
   found = {m.groups(): m.start(2) for m in _LATER.finditer(text)}
@@ -151,5 +152,5 @@ def _begins_parts(
 def without_ending(text: str) -> str:
   """The statement without sentences on the form of its answer."""
   return _ENDING.sub(
-    lambda m: m[0] if _MATTERS.search(m[0]) else '', text
+    lambda m: m[0] if _MATTERS.search(m[0]) else '', text, gates.small(text)
   ).rstrip()

@@ -47,6 +47,11 @@ _ONLY_ENGLISH = frozenset(
 # Short statements in English look like Nigerian Pidgin, and names and formulas
 # like none (zxx).
 _LIKE_ENGLISH = ('en', 'pcm', 'zxx')
+# Quotation marks, dashes and currencies, which are in English texts too.
+_MARKS = str.maketrans(
+  '\u2018\u2019\u201c\u201d\u2013\u2014\u20ac\xa3\xa2', '\'\'""--$$$'
+)
+_LETTERS = re.compile('[a-z]+')
 _SURE_SHARE = 0.2
 _SURE_WORDS = 3
 # In a short statement, two will do.
@@ -57,16 +62,19 @@ _LEAST_LETTERS = 3
 
 def language(row: Row) -> Mapping[str, Any] | None:
   """The language of a statement of six words or more, unless it is English."""
-  text = prose(row.problem)
-  words = _WORD.findall(text.lower())
-  unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
-  # Two of its signs make about a word.
+  text = _without_math(row.problem)
+  if _plainly_english(text):
+    return None
+  text = _words_of(text)
   if evidence := _other_script(text):
     return evidence
+  words = _WORD.findall(text.lower())
+  if _surely_english(words):
+    return None
+  unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
+  # Two of its signs make about a word.
   spaced = sum(any(map(str.isalpha, word)) for word in text.split())
   if spaced + unspaced // 2 < _LEAST_WORDS:
-    return None
-  if _surely_english(words):
     return None
   found, _ = _identifier().classify(text)
   if found in _LIKE_ENGLISH:
@@ -93,6 +101,25 @@ def _other_script(text: str) -> Mapping[str, Any] | None:
   }
 
 
+def _plainly_english(text: str) -> bool:
+  """Whether `_surely_english` is true of its words, by bounds; False: unknown.
+
+  Only words between blanks count as English, and each run of letters as a word.
+  """
+  if not text.isascii():
+    text = text.translate(_MARKS)
+  if len(text) > _CHARS or not text.isascii():
+    return False
+  small = text.lower()
+  english = [word for word in small.split() if word in _ENGLISH]
+  known = set(english)
+  return (
+    len(known) >= _SURE_WORDS
+    and not known.isdisjoint(_ONLY_ENGLISH)
+    and len(english) >= _SURE_SHARE * len(_LETTERS.findall(small))
+  )
+
+
 def _surely_english(words: list[str]) -> bool:
   """Whether so many words are English that no model needs to be asked."""
   english = [word for word in words if word in _ENGLISH]
@@ -106,8 +133,16 @@ def _surely_english(words: list[str]) -> bool:
 
 def prose(problem: str) -> str:
   """The words of a statement without math, code and single letters."""
+  return _words_of(_without_math(problem))
+
+
+def _without_math(problem: str) -> str:
   text = statements.prepared(problem[: 4 * _CHARS]).text
-  text = _MATH.sub(lambda m: m[0] if _PROSE.search(m[0]) else ' ', text)
+  return _MATH.sub(lambda m: m[0] if _PROSE.search(m[0]) else ' ', text)
+
+
+def _words_of(text: str) -> str:
+  """A text without commands, addresses, names of variables and digits."""
   return ' '.join(_NO_WORDS.sub(' ', text).split())[:_CHARS]
 
 

@@ -4,8 +4,10 @@ Candidates share a band of MinHash values. Each is then compared exactly, and
 problems with other numbers never are the same: 3 + 5 and 3 + 6 are two.
 """
 
+import array
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -118,13 +120,15 @@ def groups(problems: Sequence[str], threshold: float) -> list[list[int]]:
 
 
 def _words(problem: str) -> _Words:
-  found = keys.key(problem).split()
+  found = keys.significant(problem)
   return _Words(
-    tuple(token for token in found if token.isalnum()),
-    tuple(_DIGITS.get(t, t) for t in found if tells(t)),
+    tuple([token for token in found if token.isalnum()]),
+    tuple([_DIGITS.get(t, t) for t in found if tells(t)]),
   )
 
 
+# Most tokens of a problem are words of many others.
+@functools.lru_cache(1 << 16)
 def tells(token: str) -> bool:
   """Whether problems that differ in a token are two."""
   return (
@@ -167,7 +171,7 @@ class _Known:
 
 
 class _Banded(NamedTuple):
-  """The hashes of different problems.
+  """The hashes of different problems whose marks others have, too.
 
   places: positions of the problems, [N].
   sizes: their 3-grams, [N].
@@ -181,31 +185,41 @@ class _Banded(NamedTuple):
 
 
 def _banded(problems: Sequence[str]) -> tuple[list[int], _Banded | None]:
-  """(the first equal problem of each, hashes of the first ones or None)."""
-  parents, first, numbers = [], {}, {}
-  parts = []
-  for start in range(0, len(problems), _CHUNK_ROWS):
-    found, places = [], []
-    for at, problem in enumerate(problems[start : start + _CHUNK_ROWS], start):
-      words = _words(problem)
-      if not words.words:
-        # It is like no other.
-        parents.append(at)
-        continue
-      # The text itself would take as much memory as the rows.
-      text = ' '.join((*words.words, '', *words.marks))
-      digest = hashlib.blake2b(text.encode(errors='replace')).digest()
-      parents.append(first.setdefault(digest, at))
-      if parents[at] == at:
-        found.append(words)
-        places.append(at)
-    if found:
-      sizes = np.array([max(len(f.words) - _GRAM + 1, 1) for f in found])
-      marks = np.array([_hash(' '.join(f.marks)) for f in found], np.uint64)
-      hashes = _bands(found, sizes, numbers) ^ marks[:, None]
-      parts.append((places, sizes, hashes))
+  """(the first equal problem of each, hashes of the first ones or None).
+
+  Only of those that have their marks in common with another one: the others
+  are like none.
+  """
+  parents, places = [], []
+  first: dict[bytes, int] = {}
+  marks = array.array('Q')
+  for at, problem in enumerate(problems):
+    words = _words(problem)
+    # The text itself would take as much memory as the rows.
+    text = ' '.join((*words.words, '', *words.marks))
+    # One without words is like no other.
+    equal = first.setdefault(_digest(text, 16), at) if words.words else at
+    parents.append(equal)
+    if words.words and equal == at:
+      places.append(at)
+      marks.append(_hash(' '.join(words.marks)))
+  parts, numbers = [], {}
+  hashes = np.array(marks, np.uint64)
+  shared = _repeated(hashes)
+  for start in range(0, len(shared), _CHUNK_ROWS):
+    some = shared[start : start + _CHUNK_ROWS]
+    found = [_words(problems[places[i]]) for i in some]
+    sizes = np.array([max(len(f.words) - _GRAM + 1, 1) for f in found])
+    bands = _bands(found, sizes, numbers) ^ hashes[some][:, None]
+    parts.append(([places[i] for i in some], sizes, bands))
   whole = (np.concatenate(each) for each in zip(*parts))
   return parents, _Banded(*whole) if parts else None
+
+
+def _repeated(hashes: np.ndarray) -> np.ndarray:
+  """Positions of the values that are there more than once."""
+  _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+  return np.nonzero(counts[which] > 1)[0]
 
 
 def _bands(
@@ -213,11 +227,10 @@ def _bands(
 ) -> np.ndarray:
   """The hash of each band, [N, _BANDS]; `numbers` are hashes of words."""
   words = [w.words + ('',) * max(_GRAM - len(w.words), 0) for w in found]
-  for word in {word for some in words for word in some} - numbers.keys():
+  for word in set(itertools.chain.from_iterable(words)) - numbers.keys():
     numbers[word] = _hash(word)
-  flat = np.fromiter(
-    (numbers[word] for some in words for word in some), np.uint64
-  )
+  each = map(numbers.__getitem__, itertools.chain.from_iterable(words))
+  flat = np.fromiter(each, np.uint64)
   grams = len(flat) - _GRAM + 1
   hashes = sum(flat[i : i + grams] * _MIX[i] for i in range(_GRAM))
   lengths = np.fromiter(map(len, words), np.int64)
@@ -234,10 +247,15 @@ def _bands(
   return (values * weights).sum(axis=2, dtype=np.uint64)
 
 
-def _hash(text: str) -> int:
+def _digest(text: str, size: int) -> bytes:
   # Not `hash`, which is another in each process.
-  digest = hashlib.blake2b(text.encode(errors='replace'), digest_size=8)
-  return int.from_bytes(digest.digest())
+  return hashlib.blake2b(
+    text.encode(errors='replace'), digest_size=size
+  ).digest()
+
+
+def _hash(text: str) -> int:
+  return int.from_bytes(_digest(text, 8))
 
 
 def _same(banded: _Banded | None) -> Iterator[list[int]]:

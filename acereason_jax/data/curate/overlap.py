@@ -5,7 +5,7 @@ that goes has the words that it shares with an item as evidence.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from acereason_jax.data.curate import index as index_lib
 from acereason_jax.data.curate import programming, respelled
@@ -52,32 +52,42 @@ def unsearchable(items: Sequence[Item]) -> list[Item]:
 def _whole(
   n: int, shared: int, code: bool, rows: Sequence[Row], context: Context
 ) -> list[Fate]:
-  items = [i for i in context.items if index_lib.has_tokens(i.text)]
+  given = [i for i in context.items if index_lib.has_tokens(i.text)]
+  # Whatever the order of benchmarks, a row has the same item as evidence.
+  order = sorted(range(len(given)), key=lambda i: _name(given[i]))
+  items = [given[i] for i in order]
   clean = programming.story if code else str
-  texts = [clean(item.text) for item in items]
-  index = index_lib.build(items, texts, n, shared)
-  windows = respelled.build(texts)
+  index = index_lib.build(items, [clean(i.text) for i in items], n, shared)
+  # A window that several have is the first one's: one that is added at the end
+  # takes none away.
+  windows = respelled.build([clean(item.text) for item in given])
   places = programming.places(items) if code else None
-  hits = _hits(index, windows, rows, clean)
+  ranks = {i: rank for rank, i in enumerate(order)}
+  hits = _hits(index, windows, ranks, rows, clean)
   return [
     _fate(row, items, (places and places.search(row)) or hit)
     for row, hit in zip(rows, hits, strict=True)
   ]
 
 
+def _name(item: Item) -> tuple[str, str, str]:
+  return item.benchmark, item.id, item.text
+
+
 def _hits(
   index: index_lib.Index,
   windows: respelled.Windows,
+  ranks: Mapping[int, int],
   rows: Sequence[Row],
   clean: Callable[[str], str],
 ) -> Iterator[index_lib.Hit | None]:
-  """Yields what each row is found by."""
+  """Yields what each row is found by; `ranks` are those of items of windows."""
   step = 4096
   for start in range(0, len(rows), step):
     texts = [clean(row.problem) for row in rows[start : start + step]]
     by_tokens = (index_lib.search(index, text) for text in texts)
     for hit, other in zip(by_tokens, respelled.search(windows, texts)):
-      yield hit or other
+      yield hit or (other and other._replace(item=ranks[other.item]))
 
 
 def _fate(row: Row, items: Sequence[Item], hit: index_lib.Hit | None) -> Fate:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,6 +111,9 @@ def run(
 ) -> Iterator[tuple[list[Done], list[float]]]:
   """Yields parts of the rows after all rules, in order, and seconds of each.
 
+  An interrupt, or the iterator's end before its last part, ends the processes
+  at once, in the middle of a row: nothing of it is kept.
+
   Raises:
     ValueError: one line; a step failed at a row, or a process died.
   """
@@ -119,12 +123,17 @@ def run(
       yield _apply(rules, part)
     return
   context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(
-    min(workers, len(parts)), context, initializer=_end_with_parent
-  ) as pool:
-    futures = [pool.submit(_apply, rules, part) for part in parts]
+  # The processes end when this end of the pipe is closed.
+  theirs, ours = context.Pipe(duplex=False)
+  with (
+    theirs,
+    concurrent.futures.ProcessPoolExecutor(
+      min(workers, len(parts)), context, initializer=_begin, initargs=(theirs,)
+    ) as pool,
+    ours,
+  ):
     try:
-      for future in futures:
+      for future in [pool.submit(_apply, rules, part) for part in parts]:
         yield future.result()
     except process.BrokenProcessPool as e:
       names = ', '.join(rule.name for rule in rules)
@@ -132,16 +141,15 @@ def run(
         f'steps {names}: a process died; is there enough memory? Try '
         '--workers=1, which names the step'
       ) from e
-    finally:
-      for future in futures:
-        future.cancel()
 
 
-def _end_with_parent() -> None:
-  """This process ends when its parent is killed."""
+def _begin(stop: connection.Connection) -> None:
+  """This process ends when its parent is killed or closes the pipe."""
+  # Ctrl+C reaches all processes of a terminal; the parent decides.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def wait() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])
+    connection.wait([multiprocessing.parent_process().sentinel, stop])
     os._exit(1)
 
   threading.Thread(target=wait, daemon=True).start()

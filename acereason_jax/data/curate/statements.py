@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from acereason_jax.data.curate import gates
+
 CHARS = 1 << 15
 # Before a label or an imperative: the start of a line or of a sentence.
 START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?|[$}] )'
@@ -18,6 +20,8 @@ START = r'(?:\A|\n|[.?!:;]["\')\]$]{0,2} |\$\$ ?|\\\] ?|[$}] )'
 _CIRCLED = {
   **{0x2460 + i: f' ({i + 1}) ' for i in range(20)},
   **{0x2776 + i: f' ({i + 1}) ' for i in range(10)},
+  **{0x24B6 + i: f' ({chr(65 + i)}) ' for i in range(26)},
+  **{0x24D0 + i: f' ({chr(97 + i)}) ' for i in range(26)},
 }
 # TeX and HTML that break a line, and that make a gap.
 _BREAKS = re.compile(
@@ -32,7 +36,7 @@ _TAGS = re.compile(
   re.IGNORECASE,
 )
 # \item[(a)] has its own label.
-_ITEM = re.compile(r'\\item\s?\[([^\]\n]{0,12})\]')
+_ITEM = re.compile(r'\\(?:item|task|choice|part)\s?\[([^\]\n]{0,12})\]')
 # Items have the labels that a reader sees: 1, 2, ..., or A, B, ...
 _LISTS = re.compile(
   r'\\begin\s?\{(?:enumerate|itemize|tasks|choices|parts)\}'
@@ -65,7 +69,8 @@ _VERBS = (
   '|state|sketch|graph|describe|explain|estimate|verify|justify|factori[sz]e'
   '|factor|expand|differentiate|integrate|deduce|derive|work out|give (?:a|an)'
   '|write (?:down )?(?:an?|the) (?:equation|expression|formula)|convert'
-  '|identify|obtain|discuss|how|what|which|who|when|where|why|is it|is there'
+  '|identify|obtain|discuss|count|list|set up|say (?:what|which|how)|tell'
+  '|name (?:the|all|an?)|how|what|which|who|when|where|why|is it|is there'
   '|does there|are there|hence|using'
   '|(?:in|for|with|by|at|to|on|of|from) (?:how|what|which)'
 )
@@ -92,10 +97,12 @@ class Statement(NamedTuple):
   text: text in one form: one blank between words, one newline between lines,
     no drawings.
   drawings: kinds of the drawings in words that were cut out: asy, tikz.
+  small: the text in small letters, for gates (gates.py).
   """
 
   text: str
   drawings: tuple[str, ...]
+  small: str
 
 
 # A part of the rows goes through all rules before the next one.
@@ -112,8 +119,21 @@ def prepared(problem: str) -> Statement:
     text = _GAPS.sub(' ', text)
   if '[/' in text:
     text = _FORUM.sub('', text)
-  text = _LINES.sub('\n', _BLANKS.sub(' ', text.replace('\r', '\n')))
-  return Statement(_BULLETS.sub('\n', text).strip(), drawings)
+  text = text.replace('\r', '\n')
+  if not has_single_blanks(text):
+    text = _BLANKS.sub(' ', text)
+  if '\n' in text:
+    text = _LINES.sub('\n', text)
+  if '\n' in text:
+    text = _BULLETS.sub('\n', text)
+  text = text.strip()
+  return Statement(text, drawings, gates.small(text))
+
+
+def has_single_blanks(text: str) -> bool:
+  """Whether there are no other blanks than lone spaces and line ends; fast."""
+  # No blank is printable, except for a space.
+  return '  ' not in text and text.replace('\n', '').isprintable()
 
 
 def _numbered(text: str) -> str:
@@ -140,7 +160,7 @@ def _cut_drawings(text: str) -> tuple[str, tuple[str, ...]]:
   """The text without drawings, and the kinds of these."""
   pieces, kinds, at = [], {}, 0
   while (match := _DRAWING.search(text, at)) is not None:
-    kind, end = _DRAWINGS[match[0].lower()]
+    kind, end = _DRAWINGS[gates.small(match[0])]
     kinds[kind] = None
     pieces.append(text[at : match.start()])
     # One that never ends takes the rest, so the loop stays linear.

@@ -54,8 +54,9 @@ class Count(NamedTuple):
   right: indices of those that the judge calls right.
   judged: number that the judge read, with those that give no answer.
   failed: number of verdicts that failed.
-  first_right: group of the right ones; None if there are none.
-  others: other answers, the most frequent first.
+  first_right: group of the right ones; None if there are none, or if these have
+    won whatever the others say.
+  others: other answers, the most frequent first; () if the right ones have won.
   most: votes that one other answer may have, where the judge took too long to
     compare some; None if it is `top`.
   """
@@ -142,7 +143,7 @@ def _whole(
     if context.mine(row.id)
   }
   mine = [row for row in rows if row.id in attempts]
-  counts = count(mine, attempts, context.judge, component)
+  counts = count(mine, attempts, context.judge, component, rule)
   _check_enough(mine, counts, rule)
   return [
     fate(row, attempts[row.id], counts[row.id], rule)
@@ -209,15 +210,17 @@ def count(
   attempts: Mapping[str, Sequence[values.Attempt]],
   judge: Any,
   component: Mapping[str, Any],
+  rule: Rule,
 ) -> dict[str, Count]:
   """The votes on each row, by id; `judge` is that of a context.
 
-  Some rows at a time, because texts may be many and long.
+  Some rows at a time, because texts may be many and long. Where the right
+  responses have won whatever the others say, these are not compared.
   """
   found: dict[str, Count] = {}
   for start in range(0, len(rows), _ROWS):
     part = rows[start : start + _ROWS]
-    found |= _count_some(part, attempts, judge, component)
+    found |= _count_some(part, attempts, judge, component, rule)
   return found
 
 
@@ -226,42 +229,48 @@ def _count_some(
   attempts: Mapping[str, Sequence[values.Attempt]],
   judge: Any,
   component: Mapping[str, Any],
+  rule: Rule,
 ) -> dict[str, Count]:
-  asking = _Asking(judge, component)
   texts = {row.id: [a.text for a in attempts[row.id]] for row in rows}
   # An attempt without a text is one that the engine could not make.
-  tasks = [
-    ((row.id, i), text, row.answer)
-    for row in rows
-    for i, text in enumerate(texts[row.id])
-    if text
-  ]
-  verdicts = dict(asking.as_completed(tasks))
-  read = votes.reader(component)
-  given = {
-    row.id: [
-      read(text)
-      if (found := verdicts.get((row.id, i))) and found.status == 'wrong'
-      else None
-      for i, text in enumerate(texts[row.id])
-    ]
-    for row in rows
+  pairs = [(text, row.answer) for row in rows for text in texts[row.id] if text]
+  verdicts = iter(judge(component, pairs) if pairs else ())
+  told = {
+    name: [next(verdicts) if text else None for text in some]
+    for name, some in texts.items()
   }
-  asking.late.clear()
+  read = votes.reader(component)
+  found = {name: _judged(some) for name, some in told.items()}
+  given = {
+    name: [
+      read(text) if v is not None and v.status == 'wrong' else None
+      for text, v in zip(texts[name], told[name])
+    ]
+    for name, judged in found.items()
+    if not _is_won(judged, rule)
+  }
+  asking = _Asking(judge, component)
   classes = votes.classes(asking, read, given)
   late = collections.defaultdict(list)
   for pair in asking.late:
     late[pair.problem].append((pair.text, pair.head))
-  return {
-    row.id: _count(
-      texts[row.id],
-      [verdicts.get((row.id, i)) for i in range(len(texts[row.id]))],
-      given[row.id],
-      classes[row.id],
-      read,
-    )._replace(most=_most(given[row.id], classes[row.id], late[row.id]))
-    for row in rows
-  }
+  for name, answers in given.items():
+    right = [texts[name][i] for i in found[name].right]
+    first = (
+      _group(read(right[0]) or '', right[0], len(right)) if right else None
+    )
+    found[name] = found[name]._replace(
+      first_right=first,
+      others=_groups(texts[name], answers, classes[name]),
+      most=_most(answers, classes[name], late[name]),
+    )
+  return found
+
+
+def _is_won(judged: Count, rule: Rule) -> bool:
+  """Whether right ones win if all others, and all to come, are one answer."""
+  right = len(judged.right)
+  return right >= judged.asked - right + max(rule.k - judged.asked, 1)
 
 
 def _most(
@@ -282,42 +291,41 @@ def _most(
   return max(sizes.values())
 
 
-def _count(
+def _judged(verdicts: Sequence[types.Verdict | None]) -> Count:
+  """The count of right responses; nothing of the others' groups."""
+  made = [(i, v) for i, v in enumerate(verdicts) if v is not None]
+  right = tuple(i for i, v in made if v.status == 'right')
+  judged = sum(v.judged for _, v in made)
+  failed = len(made) - judged
+  return Count(len(verdicts), right, judged, failed, None, ())
+
+
+def _groups(
   texts: Sequence[str],
-  verdicts: Sequence[types.Verdict | None],
   given: Sequence[str | None],
   classes: Sequence[int | None],
-  read: votes.Reader,
-) -> Count:
-  right = tuple(
-    i for i, v in enumerate(verdicts) if v is not None and v.status == 'right'
-  )
+) -> tuple[Group, ...]:
+  """The groups of equal answers, the largest first."""
   sizes = collections.Counter(c for c in classes if c is not None)
   groups = []
   # Equal numbers stay in the order of their first answers.
   for number, size in sorted(sizes.items(), key=lambda item: -item[1]):
     first = classes.index(number)
     groups.append(_group(given[first] or '', texts[first], size))
-  told = None
-  if right:
-    text = texts[right[0]]
-    told = _group(read(text) or '', text, len(right))
-  return Count(
-    asked=len(texts),
-    right=right,
-    judged=sum(v is not None and v.judged for v in verdicts),
-    failed=sum(v is not None and not v.judged for v in verdicts),
-    first_right=told,
-    others=tuple(groups),
-  )
+  return tuple(groups)
 
 
 def _group(answer: str, response: str, size: int) -> Group:
   # The answer is at the end.
-  return Group(
-    _safe(answer, _SHOWN_ANSWER),
-    _safe(response[-_SHOWN_RESPONSE:], _SHOWN_RESPONSE),
-    size,
+  return Group(answer[:_SHOWN_ANSWER], response[-_SHOWN_RESPONSE:], size)
+
+
+def _shown(group: Group) -> dict[str, Any]:
+  """A group for evidence."""
+  return dict(
+    answer=_safe(group.answer, _SHOWN_ANSWER),
+    response=_safe(group.response, _SHOWN_RESPONSE),
+    votes=group.votes,
   )
 
 
@@ -383,8 +391,8 @@ def _evidence(row: values.Row, count: Count) -> dict[str, Any]:
     asked=count.asked,
     judged=count.judged,
     failed=count.failed,
-    others=[group._asdict() for group in groups],
+    others=[_shown(group) for group in groups],
   )
   if count.first_right is not None:
-    evidence['for_reference'] = count.first_right._asdict()
+    evidence['for_reference'] = _shown(count.first_right)
   return evidence

@@ -256,6 +256,12 @@ def _unwrapped(text: str) -> str:
 
 def closing(text: str, start: int) -> int | None:
   r"""Returns where the brace opened at `start` closes; \} does not count."""
+  # Mostly no brace is inside, or none is left.
+  end = text.find('}', start)
+  if end < 0:
+    return None
+  if text.find('{', start, end) < 0 and text.find('\\', start, end) < 0:
+    return end
   depth = 1
   for token in _BRACES.finditer(text, start):
     if token[0] == '{':
