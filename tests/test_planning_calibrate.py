@@ -132,6 +132,8 @@ def test_noise_gives_no_negative_number_and_keeps_the_time_of_a_chunk(one):
   found = calibrate.solve([*calls, (np.full(2, 1.0), 8, 640)])
   assert (found >= 0).all()
   call, step, token = found
+  # A plan in which decoding took no time would have no share of it.
+  assert (step + 64 * token > 0).all()
   np.testing.assert_allclose(call + 8 * (step + 64 * token), 5.0)
 
 

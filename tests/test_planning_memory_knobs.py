@@ -70,9 +70,10 @@ def test_a_model_too_large_for_its_gpu():
   assert machines.hardware(larger).kind.name == 'h100'
   changed = fitting.with_values(c, fields)
   assert all(stage.fits for stage in fit(changed, larger))
-  # Half of those do not hold weights, gradients and their new values.
+  # Half of those do not hold weights, moments, gradients and, as a GPU does not
+  # update in place (docs/measured.md), the new weights and moments beside them.
   half = machines.hardware(larger).devices // 2
-  assert 12 * 14_770_033_664 / half > machines.KINDS['h100'].room
+  assert 28 * 14_770_033_664 / half > machines.KINDS['h100'].room
 
 
 def test_float32_on_eight_small_chips():

@@ -240,8 +240,10 @@ def solve(
   call = token = np.zeros_like(one)
   if steps_n > steps_1:
     call = (steps_n * one - steps_1 * short) / (steps_n - steps_1)
-    # Noise may make it any number; a chunk takes what it was measured to take.
-    call = np.clip(call, 0.0, np.minimum(one, short))
+    # Noise may make it any number; a chunk takes what it was measured to take,
+    # and each of its steps some of it.
+    most_call = np.minimum(one, short) * steps_n / (steps_n + 1)
+    call = np.clip(call, 0.0, most_call)
   # With what a step reads at that context.
   step = (short - call) / steps_n
   if most > least:
