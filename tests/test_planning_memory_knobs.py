@@ -171,7 +171,8 @@ def test_search_proposes_slots_and_tensor_for_v5p():
   """SCALE row 5: 256 slots are 4 a chip, for batches of 1,024 and more."""
   c = config()
   found = search.search(c, machines.hardware('v5p:4x4x4'), ASSUMED)
-  assert [f.hours for f in found] == sorted(f.hours for f in found)
+  order = [(not f.settable, f.hours) for f in found]
+  assert order == sorted(order) and {bad for bad, _ in order} == {False, True}
   asis = next(f for f in found if not f.knob.fields)
   best = next(f for f in found if f.settable)
   assert best.knob.fields['config.engine.slots'] >= 1024

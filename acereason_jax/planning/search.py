@@ -74,7 +74,10 @@ def search(
   assumed: Assumed,
   known: timing.Known = types.EMPTY,
 ) -> tuple[Found, ...]:
-  """Proposals for a run, by the hours that they take, the fewest first.
+  """Proposals for a run, the fewest hours first.
+
+  Those that no run can take yet, with a mesh of their own for rollouts, come
+  after those that one can.
 
   `known` are lengths of an earlier run (`timing.timed`). The config as it is,
   or with the change that makes it fit, is among them, by no or by those fields.
@@ -104,7 +107,7 @@ def search(
     new = (s for s in chosen if s.rollout_mesh or s.fields != dict(start))
     whole = (_planned(config, hardware, assumed, known, s) for s in new)
     found += itertools.islice(filter(None, whole), most)
-  return tuple(sorted(found, key=lambda f: f.hours))
+  return tuple(sorted(found, key=lambda f: (not f.settable, f.hours)))
 
 
 def _distinct(setups: Iterable[_Setup]) -> Iterator[_Setup]:
