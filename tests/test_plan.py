@@ -201,6 +201,10 @@ def call(capsys, monkeypatch, tmp_path):
 
   def run_it(*words):
     monkeypatch.setattr(sys, 'argv', ['plan', *map(str, words)])
+    # A process reads one command line: the fields that it gives become flags.
+    given = plan.FLAGS.values
+    for name in [n for n in given if n.startswith('config.')]:
+      delattr(given, name)
     try:
       status = plan.main(sys.argv)
     except SystemExit as e:
@@ -467,7 +471,7 @@ def test_every_config_can_be_planned(name, hardware, call):
   )
   fits = 'It fits' in said
   assert status == (0 if fits else 1), said
-  assert fits or 'It does not fit: ' in said, said
+  assert fits or 'It does not fit: ' in said
 
 
 def test_too_small_for_the_train_state(call):

@@ -135,8 +135,10 @@ def staged_bytes(
 ) -> int:
   """Bytes of a device that the tokens of a chunk take before they get pages."""
   cache = make_cache(model, mesh)
-  shape = cache.sharding.shard_shape(cache.shape(sizes.slots, sizes.chunk))
-  return math.prod(shape) * jnp.dtype(dtype).itemsize
+  # A page of each shard, of as many tokens; slots may not be valid yet.
+  one = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.chunk))
+  slots = -(-sizes.slots // sizes.shards)
+  return slots * math.prod(one) * jnp.dtype(dtype).itemsize
 
 
 def fit_pages(
