@@ -456,7 +456,7 @@ SWEPT = ('h100:8', 'v5p:2x2x1', 'v5e:2x2', 'tpu7x:2x2x1', 'v6e:2x4')
       text,
       marks=()
       if i == j % 2 and not name.startswith('acereason')
-      else pytest.mark.slow,
+      else pytest.mark.nightly,
     )
     for j, name in enumerate(run_configs())
     for i, text in enumerate(SWEPT)
