@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from acereason_jax import machines
+from acereason_jax import machines, stand_ins
 
 AXES = ('data', 'fsdp', 'tensor', 'sequence')
 # Packed rows are spread over both: fsdp is data parallelism whose parameters
@@ -36,7 +36,7 @@ HOST = 'pinned_host'
 class Machine(NamedTuple):
   """The machine that programs are built for; it need not be this one.
 
-  devices: jax's devices, or objects with their fields (`machines.Device`).
+  devices: jax's devices, or objects with their fields (`stand_ins.Device`).
   platform: 'cpu', 'gpu' or 'tpu'.
   capability: compute capability of a GPU, such as '9.0'; '' for others.
   memory: bytes of a device that programs may take.
@@ -74,7 +74,7 @@ def absent(
   kind = hardware.kind
   memory = kind.room or (_host_bytes() >> 20) // hardware.devices << 20
   return Machine(
-    machines.devices(hardware) if devices is None else devices,
+    stand_ins.devices(hardware) if devices is None else devices,
     kind.platform,
     kind.capability,
     memory,

@@ -8,7 +8,7 @@ import pytest
 import test_mesh
 import tiny
 
-from acereason_jax import machines
+from acereason_jax import machines, stand_ins
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import checks
 from acereason_jax.config import stages as stages_lib
@@ -49,7 +49,7 @@ def test_devices_of_a_name(hardware, theirs):
     *('coords', 'core_on_chip'),
   )
   of = lambda devices: [[getattr(d, f) for f in fields] for d in devices]
-  got = machines.devices(machines.hardware(hardware))
+  got = stand_ins.devices(machines.hardware(hardware))
   assert of(got) == of(test_mesh.MACHINES[theirs])
 
 

@@ -8,10 +8,10 @@ import json
 import pathlib
 import random
 import signal
-import sys
 import threading
 import time
 
+import called
 import forked
 import gangs
 import jax
@@ -65,21 +65,9 @@ def config(folder, tmp_path):
 def call(capsys, monkeypatch):
   """(exit status, what was said) of the command in this process."""
   precision = jax.config.jax_default_matmul_precision
-
-  def run_it(*words):
-    monkeypatch.setattr(sys, 'argv', ['evaluate', *map(str, words)])
-    try:
-      # The watchdog would end this process, whatever it does later.
-      status = evaluate.main([*sys.argv, '--hang_seconds=0'])
-    except SystemExit as e:
-      if isinstance(e.code, str):
-        assert e.code.startswith('error: ') and '\n' not in e.code
-        return 1, e.code
-      status = e.code
-    said = capsys.readouterr()
-    return status, said.out + said.err
-
-  yield run_it
+  told = called.by(evaluate, capsys, monkeypatch)
+  # The watchdog would end this process, whatever it does later.
+  yield lambda *words: told(*words, '--hang_seconds=0')
   jax.config.update('jax_default_matmul_precision', precision)
 
 

@@ -2,10 +2,10 @@
 
 import json
 import signal
-import sys
 import threading
 import time
 
+import called
 import forked
 import pytest
 import tiny
@@ -74,20 +74,7 @@ def config(place, *lines):
 @pytest.fixture
 def call(capsys, monkeypatch):
   """(exit status, what was said) of the command in this process."""
-
-  def run_it(*words):
-    monkeypatch.setattr(sys, 'argv', ['evaluate', *map(str, words)])
-    try:
-      status = evaluate.main(sys.argv)
-    except SystemExit as e:
-      if isinstance(e.code, str):
-        assert e.code.startswith('error: ') and '\n' not in e.code
-        return 1, e.code
-      status = e.code
-    said = capsys.readouterr()
-    return status, said.out + said.err
-
-  return run_it
+  return called.by(evaluate, capsys, monkeypatch)
 
 
 @pytest.fixture

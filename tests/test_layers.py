@@ -21,7 +21,7 @@ PACKAGE = 'acereason_jax'
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
-  *('machines', 'mesh', 'console', 'hosts'),
+  *('machines', 'stand_ins', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'commands'),
 )
@@ -33,7 +33,8 @@ COMMANDS = (
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'planning', 'commands')
 WITHOUT_JAX = (
-  *('types', 'resolve', 'machines', 'verifiers', 'models.tokens_worker'),
+  *('types', 'resolve', 'machines', 'stand_ins', 'verifiers'),
+  'models.tokens_worker',
   # A launcher reads configs where jax is not there, or takes long to load.
   'config',
 )

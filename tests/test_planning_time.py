@@ -10,7 +10,7 @@ import oracles
 import planned
 import pytest
 
-from acereason_jax import machines
+from acereason_jax import machines, stand_ins
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.curriculum import ledger
 from acereason_jax.models import base, decoder, sharding
@@ -282,7 +282,7 @@ def test_which_links_an_axis_has(hardware, mesh, expected):
 def test_members_of_rings_are_those_of_the_arranged_mesh(hardware):
   """All meshes; slices and nodes are counted on each ring of devices."""
   machine = machines.hardware(hardware)
-  devices, count = machines.devices(machine), machine.devices
+  devices, count = stand_ins.devices(machine), machine.devices
   groups = len({d.slice_index for d in devices})
   divisors = [n for n in range(1, count + 1) if not count % n]
   tried = 0

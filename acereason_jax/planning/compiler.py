@@ -99,8 +99,9 @@ def report(
   began = time.perf_counter()
   try:
     done = compile_call(call, hardware)
-  # The compilers raise what they like: no memory, no such kernel.
-  except Exception as e:  # noqa: BLE001
+  # No memory, no such kernel. What else is raised ends this process, and is
+  # told as a crash (`compiled.compiled`).
+  except (RuntimeError, ValueError) as e:
     problem = (str(e).splitlines() or [type(e).__name__])[0][:400]
     return Program(name, problem=problem, beside=beside, room=room)
   seconds = time.perf_counter() - began
