@@ -230,6 +230,11 @@ KINDS = {
 }
 
 
+def kind_of(model: str) -> Kind | None:
+  """The kind of a device by the name that jax gives it; None if unknown."""
+  return next((kind for kind in KINDS.values() if kind.model == model), None)
+
+
 class Hardware(NamedTuple):
   """The machines of one run.
 

@@ -40,12 +40,14 @@ class Machine(NamedTuple):
   platform: 'cpu', 'gpu' or 'tpu'.
   capability: compute capability of a GPU, such as '9.0'; '' for others.
   memory: bytes of a device that programs may take.
+  kind: its row of `machines.KINDS`; None if the table has none.
   """
 
   devices: Sequence[Any]
   platform: str
   capability: str
   memory: int
+  kind: machines.Kind | None = None
 
 
 def this_machine() -> Machine:
@@ -60,6 +62,7 @@ def this_machine() -> Machine:
     platform=jax.default_backend(),
     capability=str(getattr(devices[0], 'compute_capability', '')),
     memory=device_memory(jax.local_devices()),
+    kind=machines.kind_of(devices[0].device_kind),
   )
 
 
@@ -78,6 +81,7 @@ def absent(
     kind.platform,
     kind.capability,
     memory,
+    kind,
   )
 
 
@@ -193,6 +197,41 @@ def _within(sizes: Sequence[int], devices: Sequence[Any]) -> np.ndarray:
     return np.asarray(devices).reshape(sizes)
 
 
+def rollout_mesh(mesh: Mesh, tensor: int) -> Mesh:
+  """The mesh of rollouts beside `mesh`, on which updates run.
+
+  `tensor` devices share a rollout, and each group of them has rollouts of its
+  own. The devices keep the order of `mesh`, so one jit can read arrays on that
+  mesh and write them to this one. In this order the devices of a group are
+  neighbours (`neighbours`). An equal tensor axis gives `mesh` itself.
+
+  Raises:
+    ValueError: one line; `tensor` does not divide the devices, or its groups
+      go from one TPU slice to another.
+  """
+  if tensor == mesh.shape['tensor']:
+    return mesh
+  if tensor < 1 or mesh.size % tensor:
+    raise ValueError(
+      f'config.rollout_mesh.tensor={tensor}: does not divide {mesh.size} '
+      "devices; give a divisor, or 0 for the machine's"
+    )
+  if mesh.devices.flat[0].platform == 'tpu' and not neighbours(mesh, tensor):
+    raise ValueError(
+      f'config.rollout_mesh.tensor={tensor}: its groups go from one slice to '
+      'another; give less'
+    )
+  shape = mesh.size // tensor, 1, tensor, 1
+  return Mesh(mesh.devices.reshape(shape), AXES, axis_types=mesh.axis_types)
+
+
+def neighbours(mesh: Mesh, count: int) -> bool:
+  """Whether each next `count` devices share a slice of TPUs, or a node."""
+  groups = mesh.devices.reshape(-1, count)
+  where = lambda device: getattr(device, 'slice_index', None)
+  return all(len(set(map(where, group))) == 1 for group in groups)
+
+
 def rows(mesh: Mesh) -> NamedSharding:
   """For rollouts: the leading dimension over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
@@ -275,10 +314,21 @@ def split_tokens(
 def on_one_cpu(mesh: Mesh) -> bool:
   """Whether the mesh is one CPU device.
 
-  XLA's CPU backend copies slices and transposed arrays, so there rollouts read
-  layers that are `models.base.apart`, and `apply` merges rows and tokens.
+  XLA's CPU backend copies transposed arrays, so there `apply` merges rows and
+  tokens.
   """
   return mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+
+
+def reads_apart(mesh: Mesh) -> bool:
+  """Whether rollouts on the mesh read layers that are `models.base.apart`.
+
+  XLA for CPUs and GPUs copies each layer's slice of stacked weights in every
+  step; XLA for TPUs reads it where it is. Several devices of a CPU stand for
+  those of a pod, and keep its form.
+  """
+  on_gpu = mesh.devices.flat[0].platform in ('cuda', 'gpu')
+  return on_gpu or on_one_cpu(mesh)
 
 
 def pins(mesh: Mesh) -> dict[str, Any]:
@@ -350,12 +400,17 @@ def split_attention(
   return split
 
 
+def splits(heads: int, kv_heads: int, shards: int) -> bool:
+  """Whether so many shards can share the heads."""
+  return not heads % shards and not (kv_heads % shards and shards % kv_heads)
+
+
 def check_heads(
   mesh: Mesh, names: Sequence[str], heads: int, kv_heads: int
 ) -> None:
   """Raises ValueError if heads cannot be split over these axes."""
   shards = size(mesh, names)
-  if heads % shards or (kv_heads % shards and shards % kv_heads):
+  if not splits(heads, kv_heads, shards):
     raise ValueError(
       f'config.mesh.{" x ".join(names)}={shards}: the model has {heads} query '
       f'and {kv_heads} kv heads; give a divisor of the former that divides, or '

@@ -57,7 +57,7 @@ def main(file: str) -> None:
       test_update.KNOBS,
     )
   read, _ = serve.rollout_params(
-    test_update.MODEL.specs, parts, mesh, jnp.float32
+    test_update.MODEL.specs, parts, mesh, jnp.float32, trained=mesh
   )
   draw = functools.partial(base.init_params, parts.trained)
   found = dict(

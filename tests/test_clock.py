@@ -16,6 +16,7 @@ from acereason_jax.run import step as step_lib
 
 # Wall and CPU seconds of each kind of work below; no two sums are equal.
 SAMPLE, JUDGE, UPDATE, DRAW = (1.0, 2.0), (4.0, 0.5), (8.0, 16.0), (32.0, 64.0)
+RESHARD = 128.0, 256.0
 
 
 class Clock:
@@ -144,7 +145,11 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     # No group has a gradient, so there is a second round.
     refill=1,
   )
-  run = python_types.SimpleNamespace(seed=0, rollout_params=lambda w: w)
+  run = python_types.SimpleNamespace(
+    seed=0,
+    rollout_params=lambda w: hands.spend(RESHARD) or w,
+    rollout_bytes=3e9,
+  )
   at = python_types.SimpleNamespace(
     state=python_types.SimpleNamespace(weights={}),
     progress=values.Progress('one', temperature=1.0, groups=2.0),
@@ -158,8 +163,12 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     assert got[f'{kind}_sample'] == 4 * SAMPLE[i]
     assert got[f'{kind}_judge'] == 3 * JUDGE[i]
     assert got[f'{kind}_update'] == UPDATE[i]
-    phases = sum(got[f'{kind}_{p}'] for p in ('sample', 'judge', 'update'))
+    # Once, though the batch has two rounds.
+    assert got[f'{kind}_reshard'] == RESHARD[i]
+    names = 'reshard', 'sample', 'judge', 'update'
+    phases = sum(got[f'{kind}_{name}'] for name in names)
     assert got[f'{kind}_step'] == phases + 2 * DRAW[i]
+  assert got['reshard_gb'] == 3.0
   assert got['tokens_per_second'] == 6 / (2 * SAMPLE[0])
   assert got['seconds_judge_slowest'] == got['seconds_judge']
   assert got['judge_slowest_process'] == 0

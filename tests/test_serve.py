@@ -196,9 +196,10 @@ def test_a_run_on_one_cpu_reads_a_list_of_the_same_layers(own, dtype):
   parts = lora.split(SPECS, **own)
   frozen = base.init_params(parts.frozen, jax.random.key(1))
   state = base.overlaid(frozen, drawn(parts, 2))
-  how = SPECS, parts, one_cpu(), jnp.dtype(dtype)
+  mesh = one_cpu()
+  how = SPECS, parts, mesh, jnp.dtype(dtype)
   (read, extra), (stacked, least) = (
-    serve.rollout_params(*how, stacked=x) for x in (False, True)
+    serve.rollout_params(*how, trained=mesh, stacked=x) for x in (False, True)
   )
   got, want = read(state), stacked(state)
   assert_are_layers(got['layers'], want['layers'])

@@ -89,6 +89,10 @@ def _model(c: ml_collections.ConfigDict) -> None:
   # that are left. `sequence` spreads the tokens of a row, for rows too long for
   # one device.
   c.mesh = dict(data=1, fsdp=-1, tensor=1, sequence=1)
+  # The same devices for rollouts: `tensor` neighbours share the weights, which
+  # each decode step reads, and every such group has rollouts of its own. 0: the
+  # fastest size that fits (rollout/tensor.py); mesh.tensor on CPUs.
+  c.rollout_mesh = dict(tensor=0)
 
 
 def _questions(c: ml_collections.ConfigDict) -> None:

@@ -141,6 +141,7 @@ _MODEL = (
   _free('mesh.fsdp', int),
   _free('mesh.tensor', int),
   _free('mesh.sequence', int),
+  _free('rollout_mesh.tensor', int, at_least(0, "the machine's")),
 )
 _QUESTIONS = (
   _domain('train_data', dict, component=True),

@@ -47,6 +47,11 @@ def param_shardings(
   return base.map_specs(one, specs)
 
 
+def unstacked(place: NamedSharding) -> NamedSharding:
+  """The sharding of one layer of a stacked parameter."""
+  return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+
+
 def is_gathered(mesh: Mesh) -> bool:
   """Whether this mesh keeps parameters whole, up to tensor parallelism."""
   return mesh_lib.size(mesh, mesh_lib.SHARDED) == 1

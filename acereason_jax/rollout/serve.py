@@ -145,12 +145,18 @@ def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
   return files.network.make_model(**mesh_lib.pins(mesh))
 
 
-def placed(specs: base.Tree, mesh: Mesh) -> base.Tree:
+def placed(specs: base.Tree, mesh: Mesh, *, apart: bool = False) -> base.Tree:
   """Shardings of parameters for rollouts, which are whole along fsdp.
 
-  Each token reads every weight, so only tensor parallelism splits them.
+  Each token reads every weight, so only tensor parallelism splits them. With
+  `apart` they are those of the parameters whose layers are `base.apart`.
   """
-  return sharding.param_shardings(specs, mesh, gathered=True)
+  places = sharding.param_shardings(specs, mesh, gathered=True)
+  if not apart:
+    return places
+  layer = {name: sharding.unstacked(s) for name, s in places['layers'].items()}
+  count = jax.tree.leaves(specs['layers'], is_leaf=base.is_spec)[0].shape[0]
+  return {**places, 'layers': (layer,) * count}
 
 
 def param_bytes(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> int:
@@ -166,37 +172,45 @@ def rollout_params(
   mesh: Mesh,
   dtype: jnp.dtype,
   *,
+  trained: Mesh,
   stacked: bool = False,
 ) -> tuple[Callable[[base.Tree], base.Tree], int]:
   """(weights of a train state -> parameters of rollouts, their extra bytes).
 
-  Rollouts read weights in `dtype`, with adapters merged, whole along fsdp, and
-  in the form that an engine reads fastest (`form`), unless they must be
-  `stacked`. The bytes are those of each device in addition to the state.
+  The weights are on the mesh `trained`. Rollouts read them on `mesh`, which has
+  the same devices in the same order, so that one program casts, merges and
+  reshards: in `dtype`, with adapters merged, whole along fsdp, and in the form
+  that an engine reads fastest (`form`), unless they must be `stacked`. The
+  state keeps its weights. The bytes are those of each device in addition to it.
   """
-  apart = not stacked and mesh_lib.on_one_cpu(mesh)
-  unchanged = dtype == jnp.float32 and sharding.is_gathered(mesh)
-  if unchanged and not parts.frozen:
-    if apart:
+  apart = not stacked and mesh_lib.reads_apart(mesh)
+  whole = mesh == trained and sharding.is_gathered(mesh)
+  if whole and dtype == jnp.float32 and not parts.frozen:
+    if not apart:
+      return (lambda weights: weights), 0
+    if mesh.size == 1:
+      # What has no layers is shared.
       return base.apart, param_bytes(specs['layers'], mesh, dtype)
-    return (lambda weights: weights), 0
+  merge = functools.partial(lora.merged_layer, scale=parts.scale)
 
   def read(weights: base.Tree) -> base.Tree:
     if not apart:
       return lora.merged(update.cast(weights, dtype), scale=parts.scale)
     # Taken apart first, so that no other stack of them is made.
     weights = update.cast(base.apart(weights), dtype)
-    merge = functools.partial(lora.merged_layer, scale=parts.scale)
     return {**weights, 'layers': tuple(map(merge, weights['layers']))}
 
-  places = None if apart else placed(specs, mesh)
-  made = jax.jit(read, out_shardings=places)
+  made = jax.jit(read, out_shardings=placed(specs, mesh, apart=apart))
   return made, param_bytes(specs, mesh, dtype)
 
 
-def form(mesh: Mesh) -> Callable[[base.Tree], base.Tree]:
+def form(specs: base.Tree, mesh: Mesh) -> Callable[[base.Tree], base.Tree]:
   """Stacked parameters -> the form that an engine on `mesh` reads fastest."""
-  return base.apart if mesh_lib.on_one_cpu(mesh) else lambda params: params
+  if not mesh_lib.reads_apart(mesh):
+    return lambda params: params
+  if mesh.size == 1:
+    return base.apart
+  return jax.jit(base.apart, out_shardings=placed(specs, mesh, apart=True))
 
 
 def check_context(lengths: Mapping[str, int], model: str, context: int) -> None:
@@ -338,5 +352,5 @@ def serve(
     ending=ending,
     kv_dtype=kv_dtype,
   )
-  params = form(mesh)(weights.load(model.specs, mesh, dtype))
+  params = form(model.specs, mesh)(weights.load(model.specs, mesh, dtype))
   return Served(engine, params, files.tokenizer)

@@ -1,8 +1,8 @@
 """The keys and values of a chunk's own tokens, before they are in the pool.
 
 They are one array where layers are scanned. Layers that are apart have arrays
-of their own: XLA's CPU backend copies whatever it slices, and whatever it
-reads before it writes to it.
+of their own: XLA for CPUs copies whatever it slices, and whatever it reads
+before it writes to it, and XLA for GPUs slices of arrays in loops.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,7 +7,7 @@ config.
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -35,22 +35,45 @@ from acereason_jax.run.values import Domain, Run, Stage
 MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
 
 
+# The field of a batch that a loss with a reference reads.
+REFERENCE = 'logp_ref_BT'
+
+
 class Shared(NamedTuple):
   """The values that all stages share.
 
   network: model, tokenizer and devices.
+  rollouts: mesh of the engines, and the model on it.
   looks: steps between looks at the held-out questions, by domain.
   window: longest prompt, tokens.
-  abstract_params: shapes, dtypes and shardings of the trained parameters.
   weight_bytes: bytes of a device that frozen parameters and rollouts' weights
     take in addition to what a checkpoint holds of the state.
   """
 
   network: network_lib.Network
+  rollouts: network_lib.Rollouts
   looks: Mapping[str, int]
   window: int
-  abstract_params: base.Tree
   weight_bytes: int
+
+
+class Learning(NamedTuple):
+  """How a stage learns; its engine has the memory that this leaves.
+
+  config: config of the stage.
+  loss: loss of a token.
+  read: fields of a batch that the loss reads.
+  training: optimizer and train state.
+  """
+
+  config: reader.Reader
+  loss: losses.Loss
+  read: frozenset[str]
+  training: parts.Training
+
+  @property
+  def has_reference(self) -> bool:
+    return REFERENCE in self.read
 
 
 class Programs(NamedTuple):
@@ -61,8 +84,7 @@ class Programs(NamedTuple):
   network: model, tokenizer and devices.
   dtype: dtype of the weights that rollouts read, and of frozen ones.
   params: source of the parameters of a new run.
-  rollout_params: `weights` of a train state -> parameters of the engines.
-  cast_bytes: bytes of a device that these take in addition to the state.
+  rollouts: mesh of the engines, and their parameters.
   window: longest prompt, tokens.
   stages: stages to run, in order.
   heldout_engine: engine that draws the answers to held-out questions.
@@ -71,8 +93,7 @@ class Programs(NamedTuple):
   network: network_lib.Network
   dtype: jnp.dtype
   params: network_lib.Params
-  rollout_params: Callable[[base.Tree], base.Tree]
-  cast_bytes: int
+  rollouts: network_lib.Rollouts
   window: int
   stages: list[Stage]
   heldout_engine: engine_lib.Engine
@@ -116,7 +137,8 @@ def build(
     load_params=programs.params.load,
     load_frozen=programs.params.load_frozen,
     abstract_params=programs.abstract_params,
-    rollout_params=programs.rollout_params,
+    rollout_params=programs.rollouts.params,
+    rollout_bytes=programs.rollouts.extra,
     model_stamp=network_lib.stamp(network.files.directory),
     start_run=c.start.run,
     best=c.checkpoint.best,
@@ -164,34 +186,38 @@ def programs_of(
   by_domain = readers(c, config)
   looks = {name: own.heldout.every for name, own in by_domain.items()}
   params = network_lib.build_params(c, network)
-  dtype = jnp.dtype(c.dtype)
-  rollout_params, cast_bytes = serve.rollout_params(
-    network.model.specs, network.parts, network.mesh, dtype
+  window = max(own.prompt.window for own in by_domain.values())
+  every = stages_lib.every_stage(config)
+  longest = max(stage.rollout.max_tokens for stage in every.values())
+  configs = stages_lib.stages(config)
+  learning = build_learning(c, configs, network, params.abstract)
+  frozen_bytes = mesh_lib.device_bytes(params.abstract_frozen)
+  rollouts = network_lib.build_rollouts(
+    c,
+    network,
+    {name: c.over(stage) for name, stage in every.items()},
+    window,
+    max(longest, c.heldout.max_tokens),
+    frozen_bytes + most_state(each.training.abstract for each in learning),
   )
   shared = Shared(
     network=network,
+    rollouts=rollouts,
     looks=looks,
-    window=max(own.prompt.window for own in by_domain.values()),
-    abstract_params=params.abstract,
-    weight_bytes=cast_bytes + mesh_lib.device_bytes(params.abstract_frozen),
+    window=window,
+    weight_bytes=rollouts.extra + frozen_bytes,
   )
-  configs = stages_lib.stages(config)
   # A stage has the same index whether all stages are run or only some.
   order = [stage['name'] for stage in config.stages] or list(configs)
-  stages = build_stages(c, configs, order, shared)
+  stages = build_stages(learning, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, looks, 'checkpoint.best', {})
-  longest = max(
-    stage.rollout.max_tokens
-    for stage in stages_lib.every_stage(config).values()
-  )
   return Programs(
     network=network,
-    dtype=dtype,
+    dtype=jnp.dtype(c.dtype),
     params=params,
-    rollout_params=rollout_params,
-    cast_bytes=cast_bytes,
-    window=shared.window,
+    rollouts=rollouts,
+    window=window,
     stages=stages,
     heldout_engine=build_heldout(c, shared, stages, longest),
   )
@@ -238,23 +264,50 @@ def digests_of(domains: Mapping[str, Domain]) -> dict[str, str]:
   }
 
 
-def build_stages(
+def build_learning(
   c: reader.Reader,
+  configs: Mapping[str, ml_collections.ConfigDict],
+  network: network_lib.Network,
+  abstract_params: base.Tree,
+) -> list[Learning]:
+  """How each stage of `configs` learns, in order."""
+  found = []
+  for name, config in configs.items():
+    with stages_lib.named('stage', name):
+      own = c.over(config)
+      loss, read = parts.build_loss(own)
+      training = parts.build_training(
+        own,
+        network.parts,
+        network.mesh,
+        abstract_params,
+        REFERENCE in read,
+      )
+    found.append(Learning(own, loss, read, training))
+  return found
+
+
+def most_state(states: Iterable[update.TrainState]) -> int:
+  """Bytes of a device that the largest train state takes."""
+  return max(map(mesh_lib.device_bytes, states))
+
+
+def build_stages(
+  learning: Sequence[Learning],
   configs: Mapping[str, ml_collections.ConfigDict],
   order: Sequence[str],
   shared: Shared,
 ) -> list[Stage]:
   """Builds the stages.
 
-  `configs` holds the config with the overrides of each stage to run; `order`
-  holds the names of all stages.
+  `configs` holds the config with the overrides of each stage to run, `learning`
+  how each learns; `order` holds the names of all stages.
   """
   stages = []
-  for name, config in configs.items():
+  for own, (name, config) in zip(learning, configs.items()):
     with stages_lib.named('stage', name):
-      own = c.over(config)
       mix = stages_lib.mix(config)
-      filters = parts.build_filters(own, config)
+      filters = parts.build_filters(own.config, config)
       stages.append(
         build_stage(own, name, order.index(name), mix, filters, shared)
       )
@@ -263,27 +316,23 @@ def build_stages(
 
 
 def build_stage(
-  c: reader.Reader,
+  learning: Learning,
   name: str,
   index: int,
   mix: dict[str, float],
   filters: dict[str, filtering.Filter],
   shared: Shared,
 ) -> Stage:
-  network = shared.network
-  network_lib.check_lengths(c, network, shared.window)
+  c, loss, read, training = learning
+  network, engines = shared.network, shared.rollouts.mesh
+  network_lib.check_lengths(c, network, engines, shared.window)
   if c.stop.metric:
     parts.check_metric(c.stop.metric, shared.looks, 'stop.metric', filters)
-  loss, read = parts.build_loss(c)
   bonus = c.objective.entropy_bonus
   entropy_bonus = parts.build_control(
     c.objective, 'entropy_bonus', 'objective.entropy_bonus'
   )
   has_bonus = isinstance(bonus, reader.Reader) or bonus > 0
-  has_reference = 'logp_ref_BT' in read
-  training = parts.build_training(
-    c, network.parts, network.mesh, shared.abstract_params, has_reference
-  )
   # A stage without a previous stage carries nothing over.
   carries = c.optim.carry and (index > 0 or c.start.run != '')
   dtypes = c.dtype, c.engine.kv_dtype or c.dtype
@@ -309,7 +358,7 @@ def build_stage(
     place=functools.partial(place, sharding=packed),
     update=build_update(c, network, loss, training.optimizer, has_bonus),
     tempered=c.objective.policy == 'tempered',
-    has_reference=has_reference,
+    has_reference=learning.has_reference,
     has_first=c.optim.updates > 1 and 'logp_first_BT' in read,
     reset_reference_every=c.objective.reset_reference_every,
     abstract_state=training.abstract,
@@ -367,10 +416,10 @@ def build_training_engine(
   c: reader.Reader, shared: Shared, abstract: update.TrainState
 ) -> engine_lib.Engine:
   """The engine for the rollouts of a stage whose state is `abstract`."""
-  network = shared.network
   return network_lib.build_engine(
     c,
-    network,
+    shared.network,
+    shared.rollouts,
     window=shared.window,
     max_tokens=c.rollout.max_tokens,
     # The trained tempered policy is the full distribution: nothing is cut off.
@@ -403,12 +452,13 @@ def build_heldout(
       own == sampling.Sampling() and stage.engine.sizes.max_tokens == max_tokens
     ):
       return stage.engine
-  most = max(mesh_lib.device_bytes(stage.abstract_state) for stage in stages)
   return network_lib.build_engine(
     c,
     network,
+    shared.rollouts,
     window=shared.window,
     max_tokens=max_tokens,
     own=own,
-    reserved=most + shared.weight_bytes,
+    reserved=shared.weight_bytes
+    + most_state(stage.abstract_state for stage in stages),
   )

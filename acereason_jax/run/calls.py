@@ -54,7 +54,7 @@ def abstract_calls(
   params, crossing = rollout_weights(programs, state.weights)
   if crossing is not None:
     found['rollout_params'] = crossing
-  found |= engine_calls(engine, params, mesh)
+  found |= engine_calls(engine, params, programs.rollouts.mesh)
   if stage.has_first:
     found['first_pass'] = Call(stage.update.logp, (state.weights, batch, knobs))
   found['zeros'] = Call(stage.update.zeros, (state.params,))
@@ -62,7 +62,9 @@ def abstract_calls(
     found['score'] = Call(
       stage.update.logp, (state.reference_weights, batch, knobs)
     )
-  heldout = engine_calls(programs.heldout_engine, params, mesh)
+  heldout = engine_calls(
+    programs.heldout_engine, params, programs.rollouts.mesh
+  )
   return found | dict(
     add=Call(stage.update.add, (state.weights, sums, batch, knobs)),
     apply=Call(stage.update.apply, (state, sums)),
@@ -85,19 +87,16 @@ def rollout_weights(
 
   The call is None if engines read the weights of the train state.
   """
-  network, make = programs.network, programs.rollout_params
+  mesh, make = programs.rollouts.mesh, programs.rollouts.params
   made = jax.eval_shape(make, weights)
+  apart = base.are_apart(made)
   if hasattr(make, 'lower'):
     call = Call(make, (weights,))
-  elif base.are_apart(made):
+  elif apart:
     call = Call(base.unstacked, (weights['layers'],))
   else:
     return weights, None
-  if base.are_apart(made):
-    everywhere = mesh_lib.replicated(network.mesh)
-    places = jax.tree.map(lambda _: everywhere, made)
-  else:
-    places = serve.placed(network.model.specs, network.mesh)
+  places = serve.placed(programs.network.model.specs, mesh, apart=apart)
   return jax.tree.map(_put, made, places), call
 
 

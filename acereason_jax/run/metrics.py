@@ -45,6 +45,7 @@ MEASURED = (
   'cpu_seconds_',
   'tokens_per_second',
   'peak_gb',
+  'reshard_gb',
   'decoded_tokens',
   'host_share',
   'judge_wait_share',

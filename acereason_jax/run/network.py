@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +17,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from acereason_jax import machines
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
+from acereason_jax.config import stages as stages_lib
 from acereason_jax.kernels import attention
 from acereason_jax.models import (
   base,
@@ -27,17 +29,26 @@ from acereason_jax.models import (
   sharding,
   tokens,
 )
+from acereason_jax.rollout import (
+  cache,
+  programs,
+  sampling,
+  schedule,
+  serve,
+  tensor,
+)
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
+from acereason_jax.run import parts as parts_lib
 
 
 class Network(NamedTuple):
   """The model of a run and its tokenizer.
 
   files: small files of the model: sizes, tokenizer and stop tokens.
-  mesh: the devices.
+  mesh: the devices, for updates.
   memory: bytes of a device that programs may take.
+  kind: kind of the devices; None if `machines.KINDS` has none.
   attention: name of the kernel for training.
   kernel: kernel of that name.
   model: functions of the model.
@@ -47,10 +58,26 @@ class Network(NamedTuple):
   files: serve.ModelFiles
   mesh: Mesh
   memory: int
+  kind: machines.Kind | None
   attention: str
   kernel: attention.Kernel
   model: base.Model
   parts: lora.Parts
+
+
+class Rollouts(NamedTuple):
+  """What the engines of a run have in common.
+
+  mesh: the devices, in the order of the training mesh.
+  model: functions of the model on it.
+  params: `weights` of a train state -> parameters of the engines, on it.
+  extra: bytes of a device that these take in addition to the state.
+  """
+
+  mesh: Mesh
+  model: base.Model
+  params: Callable[[base.Tree], base.Tree]
+  extra: int
 
 
 class Params(NamedTuple):
@@ -103,7 +130,94 @@ def build_network(
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     **mesh_lib.pins(mesh),
   )
-  return Network(files, mesh, machine.memory, name, kernel, model, parts)
+  memory, kind = machine.memory, machine.kind
+  return Network(files, mesh, memory, kind, name, kernel, model, parts)
+
+
+def build_rollouts(
+  c: reader.Reader,
+  network: Network,
+  stages: Mapping[str, reader.Reader],
+  window: int,
+  longest: int,
+  reserved: int,
+) -> Rollouts:
+  """The mesh of rollouts, and the model on it.
+
+  `stages` are the configs of all stages, `window` and `longest` the most tokens
+  of a prompt and of a response. The state takes `reserved` bytes of a device.
+
+  Raises:
+    ValueError: one line; the devices or the heads do not allow the tensor axis
+      of the config.
+  """
+  files, dtype = network.files, jnp.dtype(c.dtype)
+  size = c.rollout_mesh.tensor or choose_tensor(
+    c, network, stages, window, longest, reserved
+  )
+  mesh = mesh_lib.rollout_mesh(network.mesh, size)
+  config = files.network.config
+  if not mesh_lib.splits(config.heads, config.kv_heads, size):
+    raise ValueError(
+      f'config.rollout_mesh.tensor={size}: the model has {config.heads} query '
+      f'and {config.kv_heads} kv heads; give a divisor of the former that '
+      'divides, or is a multiple of, the latter'
+    )
+  params, extra = serve.rollout_params(
+    network.model.specs, network.parts, mesh, dtype, trained=network.mesh
+  )
+  return Rollouts(mesh, serve.make_model(files, mesh), params, extra)
+
+
+def choose_tensor(
+  c: reader.Reader,
+  network: Network,
+  stages: Mapping[str, reader.Reader],
+  window: int,
+  longest: int,
+  reserved: int,
+) -> int:
+  """The tensor axis of rollouts by `rollout.tensor`; see `build_rollouts`.
+
+  It suits the largest batch of all stages, so that a stage that is run by
+  itself has the same.
+  """
+  mesh, specs, dtype = network.mesh, network.model.specs, jnp.dtype(c.dtype)
+  layers, heads, kv_heads, dim = cache.kv_shape(network.model)
+  own, each = mesh.shape['tensor'], stages.values()
+  batches = {}
+  for name, stage in stages.items():
+    with stages_lib.named('stage', name):
+      groups = parts_lib.build_groups(stage).first
+    batches[name] = round(stage.rollout.prompts * groups)
+
+  def allowed(size: int) -> bool:
+    shards = mesh.size // size
+    return size == own or (
+      not mesh.size % size
+      and mesh_lib.splits(heads, kv_heads, size)
+      and mesh_lib.neighbours(mesh, size)
+      and not any(stage.engine.slots % shards for stage in each)
+    )
+
+  kv_dtypes = [jnp.dtype(s.engine.kv_dtype or c.dtype) for s in each]
+  load = tensor.Load(
+    devices=mesh.size,
+    layers=layers,
+    embed=specs['embed'].shape[1],
+    kv_heads=kv_heads,
+    itemsize=dtype.itemsize,
+    token=2 * layers * kv_heads * dim * max(k.itemsize for k in kv_dtypes),
+    rollouts=max(min(s.engine.slots, batches[n]) for n, s in stages.items()),
+    context=(window + longest) / 2,
+    longest=window + longest + max(2 * s.engine.page for s in each),
+  )
+  weights = lambda size: serve.param_bytes(
+    specs, mesh_lib.rollout_mesh(mesh, size), dtype
+  )
+  room = 0.9 * network.memory - reserved
+  sizes = [n for n in range(1, mesh.size + 1) if allowed(n)]
+  return tensor.choose(sizes, own, load, weights, room, network.kind)
 
 
 def digests_of(network: Network) -> dict[str, Any]:
@@ -178,21 +292,25 @@ def build_params(c: reader.Reader, network: Network) -> Params:
   )
 
 
-def check_lengths(c: reader.Reader, network: Network, window: int) -> None:
+def check_lengths(
+  c: reader.Reader, network: Network, rollouts: Mesh, window: int
+) -> None:
   """Raises ValueError if sizes of a stage do not fit.
 
-  The context must hold a rollout, and the mesh must divide the slots and rows.
+  The context must hold a rollout, the mesh of `rollouts` must divide the slots,
+  and that of updates the columns.
   """
   lengths = {
     'config.rollout.max_tokens': c.rollout.max_tokens,
     'config.prompt.window': window,
   }
   serve.check_context(lengths, c.model, network.files.network.config.context)
-  rollouts = mesh_lib.row_shards(network.mesh)
-  if c.engine.slots % rollouts:
+  shards = mesh_lib.row_shards(rollouts)
+  if c.engine.slots % shards:
     raise ValueError(
-      f'config.engine.slots={c.engine.slots}: not a multiple of {rollouts}, '
-      'the data x fsdp x sequence shards of config.mesh; give one'
+      f'config.engine.slots={c.engine.slots}: not a multiple of {shards}, the '
+      f'groups of {rollouts.shape["tensor"]} devices that have rollouts of '
+      'their own; give one, or another config.rollout_mesh.tensor'
     )
   shards = network.mesh.shape['sequence']
   if c.microbatch.columns % shards:
@@ -205,6 +323,7 @@ def check_lengths(c: reader.Reader, network: Network, window: int) -> None:
 def build_engine(
   c: reader.Reader,
   network: Network,
+  rollouts: Rollouts,
   *,
   window: int,
   max_tokens: int,
@@ -215,7 +334,7 @@ def build_engine(
 
   It leaves `reserved` bytes of each device free.
   """
-  shards = mesh_lib.row_shards(network.mesh)
+  shards = mesh_lib.row_shards(rollouts.mesh)
   sizes = schedule.Sizes(
     slots=c.engine.slots,
     shards=shards,
@@ -231,8 +350,8 @@ def build_engine(
   try:
     sizes = serve.fit_sizes(
       sizes,
-      network.model,
-      network.mesh,
+      rollouts.model,
+      rollouts.mesh,
       jnp.dtype(c.dtype),
       kv_dtype,
       reserved,
@@ -241,8 +360,8 @@ def build_engine(
   except ValueError as e:
     raise ValueError(f'config.engine: {e}') from e
   return serve.make_engine(
-    network.model,
-    network.mesh,
+    rollouts.model,
+    rollouts.mesh,
     network.files.tokenizer,
     sizes=sizes,
     sampling=own,

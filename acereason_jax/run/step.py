@@ -38,6 +38,7 @@ class Batch(NamedTuple):
   epochs: epoch of the prompt of each group in `asked`.
   cursor: place of the stage in its data after them.
   rounds: result of each round of `collect`.
+  reshard: seconds until the devices had the weights of rollouts.
   """
 
   groups: list[types.Group]
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
   epochs: list[int]
   cursor: selection.Cursor
   rounds: list[collect.Collected]
+  reshard: clock.Seconds
 
 
 def take_step(
@@ -74,6 +76,7 @@ def take_step(
     clock.named('update', clock.between(collected, ended)),
     clock.named('step', whole),
     dict(
+      reshard_gb=run.rollout_bytes / 1e9,
       judge_wait_share=values['seconds_judge'] / max(whole.wall, 1e-9),
       peak_gb=metrics.peak_gb(),
     ),
@@ -90,7 +93,11 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
   full is trained on as it is.
   """
   progress, rules = at.progress, stage.objective.rules
-  params = run.rollout_params(at.state.weights)
+  began = clock.now()
+  with watchdog.phase('reshard'):
+    # Waited for, so that its seconds are not sampling's.
+    params = finished(run.rollout_params(at.state.weights))
+  reshard = clock.between(began, clock.now())
   asking = collect.Asking(
     (run.seed, progress.step), 'train', progress.step, progress.temperature
   )
@@ -121,7 +128,7 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
   judged.check_judged(asked, tools.judges)
   collect.keep_failed(asked, tools.journal, asking)
   chosen = choose_groups(asked, stage.prompts, rules)
-  return Batch(chosen, asked, epochs, cursor, rounds)
+  return Batch(chosen, asked, epochs, cursor, rounds, reshard)
 
 
 def draw(
@@ -180,6 +187,7 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
     first.trace.metrics(),
     judged.response_metrics(batch.asked),
     dict(tokens_per_second=speed),
+    clock.named('reshard', batch.reshard),
     clock.named('sample', clock.total(r.sample for r in batch.rounds)),
     clock.named('judge', clock.total(r.judge for r in batch.rounds)),
     dict(

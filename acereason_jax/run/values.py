@@ -141,6 +141,7 @@ class Run(NamedTuple):
   load_frozen: reads the frozen parameters; {} in full training.
   abstract_params: shapes, dtypes and places of what is trained.
   rollout_params: `weights` of a train state -> parameters of the engines.
+  rollout_bytes: bytes of a device that these take in addition to the state.
   model_stamp: text that differs if other weights replace the model's.
   start_run: run whose weights this one begins with; '' for the model's.
   best: metric whose best checkpoint is kept; '' for none.
@@ -162,6 +163,7 @@ class Run(NamedTuple):
   load_frozen: Callable[[], base.Tree]
   abstract_params: base.Tree
   rollout_params: Callable[[base.Tree], base.Tree]
+  rollout_bytes: int
   model_stamp: str
   start_run: str
   best: str

@@ -134,7 +134,7 @@ def load_trained(
   # Adapters are merged in the run's dtype, as the run merges them.
   merging = jnp.dtype(trained.dtype) if parts.frozen else dtype
   to_rollouts, _ = serve.rollout_params(
-    specs, parts, mesh, merging, stacked=True
+    specs, parts, mesh, merging, trained=mesh, stacked=True
   )
   params = to_rollouts(weights)
   return params if merging == dtype else update.cast(params, dtype)
