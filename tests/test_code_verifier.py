@@ -749,6 +749,19 @@ def test_the_budget_of_sleep_is_bounded_by_that_of_all_tests(runs):
   assert 4 <= len(runs) < 11
 
 
+@pytest.mark.parametrize('name', ['cpu_seconds', 'asleep_seconds', '_deadline'])
+@pytest.mark.parametrize('left', [1e-6, 1e-3, 0.02])
+def test_a_rest_of_a_budget_is_no_error_of_the_sandbox(name, left):
+  """A run that ends before it is confined would be one."""
+  task = tasks.CodeTask('stdin', (tasks.Test('', (), 'x'),))
+  for _ in range(3):
+    budget = running.Budget(task, 60.0)
+    now = time.monotonic() if name == '_deadline' else 0.0
+    setattr(budget, name, now + left)
+    ran = running.run_test('print("x")', task, 0, 'auto', budget)
+    assert ran.status in ('AC', 'TLE'), ran
+
+
 def test_who_sleeps_little_is_right(runs):
   program = 'import time\ntime.sleep(0.02)'
   assert _verify(program, _asleep_task(40)).status == 'right'

@@ -17,6 +17,10 @@ CodeStatus = Literal[
 # time asleep, for reading its modules.
 _WALL_FACTOR, _WALL_SECONDS = 4.0, 4.0
 _ASLEEP_SECONDS = 2.0
+# A run needs so much to be confined and to begin, also on a busy machine. With
+# less CPU or wall time left, no test is begun; less sleep is raised to it.
+_LEAST_SECONDS = 0.05
+_LEAST_ASLEEP = 0.5
 # Relative error of measuring: a run this close above the limit is repeated.
 _NEAR = 1.25
 
@@ -78,11 +82,13 @@ class Budget:
 
   def limits(self, task: tasks.CodeTask) -> jail.Limits | None:
     """Returns the limits of the next run; None if nothing is left."""
-    cpu = min(task.time_limit_seconds, self.cpu_seconds)
-    wall = min(longest_seconds(cpu), self._deadline - time.monotonic())
-    if min(cpu, wall, self.asleep_seconds) <= 0:
+    left = self._deadline - time.monotonic()
+    if min(self.cpu_seconds, left) < _LEAST_SECONDS or self.asleep_seconds <= 0:
       return None
-    return jail.Limits(cpu, wall, task.memory_bytes, self.asleep_seconds)
+    cpu = min(task.time_limit_seconds, self.cpu_seconds)
+    wall = min(longest_seconds(cpu), left)
+    asleep = max(self.asleep_seconds, _LEAST_ASLEEP)
+    return jail.Limits(cpu, wall, task.memory_bytes, asleep)
 
 
 def run_test(
