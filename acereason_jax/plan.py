@@ -54,12 +54,6 @@ FLAGS.string(
 )
 FLAGS.string('stage', '', 'Names of stages, between commas; default: all.')
 FLAGS.string(
-  'rollout_mesh',
-  '',
-  'What if rollouts had a mesh of their own: AXIS=SIZE,AXIS=SIZE, such as '
-  'tensor=4; of the rest, fsdp is what is left.',
-)
-FLAGS.string(
   'lengths',
   None,
   'A run, or the file of a ledger: lengths of responses, instead of assumed '
@@ -91,9 +85,6 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
   try:
     args.hardware = machines.hardware(args.hardware)
     args.assumed = assumptions.read(args)
-    args.rollout_mesh = assumptions.rollout_mesh(
-      args.rollout_mesh, args.hardware
-    )
   except ValueError as e:
     raise command_line.refused(e) from e
   return args
@@ -149,12 +140,7 @@ def planned(args: types.SimpleNamespace) -> dict[str, Any]:
     config: ml_collections.ConfigDict, hardware: machines.Hardware
   ) -> dict[str, Any]:
     found = plans.plan(
-      config,
-      hardware,
-      args.assumed,
-      rollout_mesh=args.rollout_mesh,
-      known=known,
-      measured=measured,
+      config, hardware, args.assumed, known=known, measured=measured
     )
     return record.of(found, hardware, args.assumed, about(args))
 

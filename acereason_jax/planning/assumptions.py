@@ -4,7 +4,6 @@ import re
 import types
 from collections.abc import Mapping
 
-from acereason_jax import machines
 from acereason_jax.console import command_line
 from acereason_jax.planning import values
 
@@ -97,28 +96,6 @@ def read(args: types.SimpleNamespace) -> values.Assumed:
       | {path: int(number) for path, number in questions.items()},
     )
   )
-
-
-def rollout_mesh(
-  text: str, hardware: machines.Hardware
-) -> dict[str, int] | None:
-  """The mesh of --rollout_mesh; None if it is ''. Raises ValueError."""
-  if not text:
-    return None
-  sizes = dict(data=1, fsdp=-1, tensor=1, sequence=1)
-  for pair in text.split(','):
-    axis, _, size = pair.partition('=')
-    if axis not in sizes or not size.removeprefix('-').isdecimal():
-      raise ValueError(
-        f'--rollout_mesh={text}: {pair!r}: expected AXIS=SIZE, an axis of '
-        f'{", ".join(sizes)}'
-      )
-    sizes[axis] = int(size)
-  try:
-    return machines.mesh_sizes(sizes, hardware.devices, hardware.slices)
-  except ValueError as e:
-    words = str(e).replace('config.mesh:', f'--rollout_mesh={text}:')
-    raise ValueError(words) from e
 
 
 def _pairs(name: str, args: types.SimpleNamespace) -> dict[str, float]:

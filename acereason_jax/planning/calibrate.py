@@ -136,7 +136,7 @@ def calibrate(
   state = stage.init(_random(programs.abstract_params, random))
   frozen = _random(programs.params.abstract_frozen, random)
   state = state.replace(frozen=frozen)
-  weights = lambda: programs.rollout_params(state.weights)
+  weights = lambda: programs.rollouts.params(state.weights)
   found = dict(rollout_params=timer(lambda: jax.block_until_ready(weights())))
   params = weights()
   rollouts = engine_times(stage.engine, params, work, assumed, timer)

@@ -185,9 +185,9 @@ def beside_bytes(
   first = mesh_lib.device_bytes(call.arguments[:1])
   match name.removeprefix('heldout_'):
     case 'prefill' | 'decode':
-      return state + programs.cast_bytes - first
+      return state + programs.rollouts.extra - first
     case 'empty_pool':
-      return state + programs.cast_bytes
+      return state + programs.rollouts.extra
     case 'rollout_params' | 'zeros' | 'add' | 'first_pass':
       return state - first
     case 'score':

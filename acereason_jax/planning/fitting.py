@@ -66,13 +66,9 @@ def fit(
   hardware: machines.Hardware,
   assumed: Assumed,
   *,
-  rollout_mesh: Mapping[str, int] | None = None,
   only: Sequence[str] = (),
 ) -> tuple[Fit, ...]:
   """What the stages of a config take, or those of the names `only`.
-
-  `rollout_mesh` are the sizes of another mesh for rollouts: what it would be
-  like, as a run has one mesh for both.
 
   Raises:
     ValueError: one line; the config is not valid, or its model not known.
@@ -84,21 +80,20 @@ def fit(
   one = _Fitting(config, configs, hardware, machine, files, assumed)
   names = [name for name in configs if not only or name in only]
   if only:
-    return tuple(one.alone(name, rollout_mesh) for name in names)
-  if rollout_mesh is None:
-    try:
-      programs = build.build_programs(config, machine, files)
-      return tuple(
-        map(functools.partial(one.of_stage, programs), programs.stages)
-      )
-    except ValueError:
-      # For its memory, or for what only some stages ask.
-      pass
+    return tuple(map(one.alone, names))
+  try:
+    programs = build.build_programs(config, machine, files)
+    return tuple(
+      map(functools.partial(one.of_stage, programs), programs.stages)
+    )
+  except ValueError:
+    # For its memory, or for what only some stages ask.
+    pass
   try:
     programs = build.build_programs(config, one.endless, files)
   except ValueError:
-    return tuple(one.alone(name, rollout_mesh) for name in names)
-  return tuple(one.refitted(programs, s, rollout_mesh) for s in programs.stages)
+    return tuple(map(one.alone, names))
+  return tuple(one.refitted(programs, stage) for stage in programs.stages)
 
 
 def fits(
@@ -143,60 +138,45 @@ class _Fitting(NamedTuple):
   def endless(self) -> mesh_lib.Machine:
     return self.machine._replace(memory=_ENDLESS)
 
-  def alone(self, name: str, rollout_mesh: Mapping[str, int] | None) -> Fit:
+  def alone(self, name: str) -> Fit:
     """A stage built by itself."""
     config = self.config
     if len(config.stages):
       config = with_values(config, {'config.start.stages': (name,)})
     try:
-      if rollout_mesh is None:
-        programs = build.build_programs(config, self.machine, self.files)
-        return self.of_stage(programs, programs.stages[0])
+      programs = build.build_programs(config, self.machine, self.files)
+      return self.of_stage(programs, programs.stages[0])
     except ValueError:
       pass
     try:
       programs = build.build_programs(config, self.endless, self.files)
     except ValueError as e:
       return Fit(name, None, (), {}, 0.0, str(e))
-    return self.refitted(programs, programs.stages[0], rollout_mesh)
+    return self.refitted(programs, programs.stages[0])
 
-  def refitted(
-    self, programs: Any, stage: Any, rollout_mesh: Mapping[str, int] | None
-  ) -> Fit:
+  def refitted(self, programs: Any, stage: Any) -> Fit:
     """A stage of programs for endless memory, with engines that fit, or why."""
-    mesh = rollout_mesh or dict(programs.network.mesh.shape)
-    engine = functools.partial(self._engine, programs, stage, mesh=mesh)
-    found, refused = engine(stage.engine)
-    heldout, also = engine(programs.heldout_engine)
+    found, refused = self._engine(programs, stage, stage.engine)
+    heldout, also = self._engine(programs, stage, programs.heldout_engine)
     return self.of_stage(programs, stage, (found, heldout), refused or also)
 
   def _engine(
-    self, programs: Any, stage: Any, engine: Any, mesh: Mapping[str, int]
+    self, programs: Any, stage: Any, engine: Any
   ) -> tuple[memory.Rollouts, str]:
     """An engine in the true memory, and why it does not fit in it or ''."""
-    c, machine = self.configs[stage.name], self.machine
-    state = sum(memory.state_parts(programs, stage, c).values())
-    make = lambda memory_bytes: memory.rollouts(
-      programs,
-      engine,
-      c,
-      machine._replace(memory=memory_bytes),
-      mesh=mesh,
-      state=int(state),
+    c = self.configs[stage.name]
+    state = int(sum(memory.state_parts(programs, stage, c).values()))
+    refitted = functools.partial(
+      memory.refitted, programs, engine, c, state=state
     )
     try:
-      return make(machine.memory), ''
+      return refitted(memory=self.machine.memory), ''
     except ValueError as e:
       problem = f'config.engine: {e}'
-    try:
-      found = make(_ENDLESS)
-    except ValueError:
-      # This mesh has no engine; that of the training mesh is as good as any.
-      found = memory.rollouts(programs, engine, c, machine)
     # The least that decodes: one rollout of each shard.
-    return found._replace(
-      sizes=found.sizes._replace(pages=found.sizes.table + 1)
-    ), problem
+    found = refitted(memory=_ENDLESS)
+    sizes = found.sizes._replace(pages=found.sizes.table + 1)
+    return found._replace(sizes=sizes), problem
 
   def of_stage(
     self,

@@ -1,6 +1,7 @@
 """The change with which a run fits, tried before it is told.
 
-Few fields decide what fits. `mesh.tensor` alone splits the weights of rollouts;
+Few fields decide what fits. `rollout_mesh.tensor` alone splits the weights of
+rollouts, and a run chooses it; `mesh.tensor` splits each layer of the update,
 `remat`, `mesh.sequence` and `microbatch` the activations; `optim.offload` takes
 the moments off the devices. Combinations of them are tried by planning again,
 those that change the least first, and in the end larger machines of the kind.
@@ -12,7 +13,7 @@ from typing import Any
 
 import ml_collections
 
-from acereason_jax import machines
+from acereason_jax import machines, types
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.planning import fitting, reckon
 from acereason_jax.planning.values import Assumed, Knob
@@ -21,6 +22,7 @@ from acereason_jax.rollout import serve
 HARDWARE = 'hardware'
 TENSOR, SEQUENCE = 'config.mesh.tensor', 'config.mesh.sequence'
 DATA, FSDP = 'config.mesh.data', 'config.mesh.fsdp'
+ROLLOUTS = 'config.rollout_mesh.tensor'
 REMAT, OFFLOAD = 'config.remat', 'config.optim.offload'
 SLOTS, PAGES = 'config.engine.slots', 'config.engine.pages'
 ROWS = 'config.microbatch.rows'
@@ -28,7 +30,8 @@ COLUMNS = 'config.microbatch.columns'
 DTYPE = 'config.dtype'
 VOCAB = 'config.microbatch.vocab_chunk'
 WHY = {
-  TENSOR: 'splits the weights of rollouts, and each layer of the update',
+  TENSOR: 'splits each layer of the update',
+  ROLLOUTS: 'splits the weights of rollouts; 0 is the size for the machine',
   SEQUENCE: 'splits the tokens of a row of the update',
   REMAT: 'keeps only the input of each layer',
   OFFLOAD: "keeps the moments in the hosts' memory between updates",
@@ -40,7 +43,6 @@ WHY = {
   DTYPE: "half the bytes of rollouts' weights and of activations",
   DATA: 'one, so that the mesh covers the devices',
   FSDP: 'all devices that are left',
-  'rollout_mesh': 'a mesh of its own for rollouts, which no run has yet',
   HARDWARE: 'the smallest of the kind on which it fits',
 }
 _SMALL_CHUNK = 512
@@ -104,14 +106,14 @@ def _promising(
     for c in stages_lib.stages(config).values()
   ]
   for chosen in combinations(config, sizes, hardware):
-    found = settled(config, hardware, chosen)
+    found = settled(config, sizes, hardware, chosen)
     if found is None:
       continue
-    fields, mesh = found
+    fields, mesh, tensor = found
     own = {n: fields[f] for f, n in _RECKONED.items() if f in fields}
     if DTYPE in fields:
       own |= dict(itemsize=2, kv_itemsize=2)
-    changed = [reckon.moved(s._replace(**own), mesh) for s in stages]
+    changed = [reckon.moved(s._replace(**own), mesh, tensor) for s in stages]
     if SLOTS in chosen:
       most = _most_slots(model, changed, hardware)
       # Draws with top-p take more than is reckoned, so half of what fits may be
@@ -170,6 +172,7 @@ def combinations(
     ],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
+    [{ROLLOUTS: 0}] if c.rollout_mesh.tensor else [],
     tensors,
     [] if c.optim.offload else [{OFFLOAD: True}],
     sequences,
@@ -196,17 +199,37 @@ def tensor_sizes(heads: int, kv_heads: int, devices: int) -> list[int]:
   ]
 
 
+def rollout_tensors(
+  config: ml_collections.ConfigDict,
+  sizes: Any,
+  hardware: machines.Hardware,
+  fields: Fields = types.EMPTY,
+) -> list[int]:
+  """The tensor axes that rollouts may have: the config's, or any for 0.
+
+  They stay in a slice of TPUs or a node of GPUs.
+  """
+  given = fields.get(ROLLOUTS, config.rollout_mesh.tensor)
+  gpu = hardware.kind.platform == 'gpu'
+  each = hardware.devices // (hardware.hosts if gpu else hardware.slices)
+  return [given] if given else tensor_sizes(sizes.heads, sizes.kv_heads, each)
+
+
 def settled(
   config: ml_collections.ConfigDict,
+  sizes: Any,
   hardware: machines.Hardware,
   fields: Fields,
-) -> tuple[Fields, Mapping[str, int]] | None:
-  """(`fields` with what they bring about, mesh); parts divide each other.
+) -> tuple[Fields, Mapping[str, int], int] | None:
+  """(`fields` with what they bring about, mesh, tensor axis of rollouts).
 
-  The mesh covers the devices, slots are the nearest multiple of its shards, and
-  columns one of its sequence axis. None if no mesh has such sizes,
-  or if the nearest slots are those that the config has.
+  The mesh covers the devices, slots are the nearest multiple of the rollouts'
+  shards, and columns one of the mesh's sequence axis. The tensor axis is the
+  largest that rollouts may have. None if no mesh has such sizes, or if the
+  nearest slots are those that the config has. `sizes` are heads, as of
+  `combinations`.
   """
+  of_model = sizes
   own = dict(fields)
   sizes = {n: config.mesh[n] for n in ('data', 'fsdp', 'tensor', 'sequence')}
   sizes |= {
@@ -227,16 +250,19 @@ def settled(
       for name in (DATA, FSDP)
       if config.mesh[name.split('.')[-1]] != sizes[name.split('.')[-1]]
     }
-  shards = mesh['data'] * mesh['fsdp'] * mesh['sequence']
-  slots = fields.get(SLOTS, config.engine.slots)
-  if slots % shards:
-    own[SLOTS] = nearest(slots, shards)
+  tensors = rollout_tensors(config, of_model, hardware, fields)
+  slots, tensor = fields.get(SLOTS, config.engine.slots), max(tensors)
+  divides = [n for n in tensors if not slots % (hardware.devices // n)]
+  if divides:
+    tensor = max(divides)
+  else:
+    own[SLOTS] = nearest(slots, hardware.devices // tensor)
   if SLOTS in fields and own[SLOTS] == config.engine.slots:
     return None
   if config.microbatch.columns % mesh['sequence']:
     own[COLUMNS] = -(-config.microbatch.columns // mesh['sequence'])
     own[COLUMNS] *= mesh['sequence']
-  return own, mesh
+  return own, mesh, tensor
 
 
 def nearest(number: int, of: int) -> int:

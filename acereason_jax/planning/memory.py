@@ -6,7 +6,6 @@ for pages is what `rollout.cache.fit_pages` leaves, the same rule as in a run.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,50 +43,33 @@ class Rollouts(NamedTuple):
   weights: float
 
 
-def rollouts(
-  programs: Any,
-  engine: Any,
-  c: Any,
-  machine: mesh_lib.Machine,
-  mesh: Mapping[str, int] | None = None,
-  state: int = 0,
+def rollouts(programs: Any, engine: Any) -> Rollouts:
+  """An engine of `programs` as it is built."""
+  own = programs.rollouts
+  return Rollouts(own.mesh, engine.sizes, own.extra)
+
+
+def refitted(
+  programs: Any, engine: Any, c: Any, memory: int, state: int
 ) -> Rollouts:
-  """The engine of `programs`, or what it would be on a mesh of its own.
+  """The engine of programs for endless memory, in `memory` bytes of a device.
 
   `c` is the config of its stage, `state` the bytes of a device's train state.
 
   Raises:
-    ValueError: one line; that mesh does not fit the devices, the slots or the
-      memory.
+    ValueError: one line; the memory is too small.
   """
-  network = programs.network
-  if mesh is None:
-    return Rollouts(network.mesh, engine.sizes, programs.cast_bytes)
-  own = mesh_lib.make_mesh(**mesh, devices=machine.devices)
-  specs = network.model.specs
-  weights = serve.param_bytes(specs, own, jnp.dtype(c.dtype))
-  shards = mesh_lib.row_shards(own)
-  if c.engine.slots % shards:
-    raise ValueError(
-      f'config.engine.slots={c.engine.slots}: not a multiple of {shards}, the '
-      'data x fsdp x sequence shards of --rollout_mesh; give one'
-    )
-  sizes = engine.sizes._replace(
-    slots=c.engine.slots,
-    shards=shards,
-    rows=c.engine.prefill_prompts * shards,
-    pages=c.engine.pages,
-  )
+  own = rollouts(programs, engine)
   sizes = serve.fit_sizes(
-    sizes,
-    network.model,
-    own,
+    engine.sizes._replace(pages=c.engine.pages),
+    programs.rollouts.model,
+    own.mesh,
     jnp.dtype(c.dtype),
     kv_dtype(c),
-    state + weights,
-    machine.memory,
+    state + own.weights,
+    memory,
   )
-  return Rollouts(own, sizes, weights)
+  return own._replace(sizes=sizes)
 
 
 def kv_dtype(c: Any) -> jnp.dtype:
@@ -173,7 +155,7 @@ def laid_out_anew(
 
 def pool_bytes(programs: Any, found: Rollouts, c: Any) -> float:
   """Bytes of the cache's pages on a device."""
-  cache = cache_lib.make_cache(programs.network.model, found.mesh)
+  cache = cache_lib.make_cache(programs.rollouts.model, found.mesh)
   sizes = found.sizes
   shape = cache.shape(sizes.shards * sizes.pages, sizes.page)
   numbers = math.prod(cache.sharding.shard_shape(shape))
@@ -211,8 +193,6 @@ def sample_parts(
   kind = machine.devices[0].device_kind
   if anew := laid_out_anew(kind, found.weights, config, itemsize, tensor):
     parts['weights laid out anew'] = anew
-  if machine.platform == 'gpu':
-    parts["copy of a layer's weights"] = layer_bytes(programs, found.mesh, c)
   # Decoding and prefill do not run at once.
   prefill = parts.pop('prefill')
   decode = parts['tokens of a chunk'] + parts['logits']
@@ -223,10 +203,7 @@ def sample_parts(
 
 
 def layer_bytes(programs: Any, mesh: Mesh, c: Any) -> int:
-  """Bytes of a layer's weights on a device, split by the tensor axis only.
-
-  A GPU's loop over layers holds one copied layer (`traffic.copied_bytes`).
-  """
+  """Bytes of a layer's weights on a device, split by the tensor axis only."""
   network = programs.network
   specs = network.model.specs['layers']
   whole = serve.param_bytes(specs, mesh, jnp.dtype(c.dtype))
@@ -314,8 +291,8 @@ def phases(
   """
   state = state_parts(programs, stage, c)
   train, held = stage.engine, programs.heldout_engine
-  found = found or rollouts(programs, train, c, machine)
-  heldout = heldout or rollouts(programs, held, c, machine)
+  found = found or rollouts(programs, train)
+  heldout = heldout or rollouts(programs, held)
   sums = {'sums of gradients': state['trained weights']}
   moving = largest_leaf(stage.abstract_state.params)
   loaded = dict(state)

@@ -17,27 +17,24 @@ def plan(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  rollout_mesh: Mapping[str, int] | None = None,
   known: timing.Known = types.EMPTY,
   measured: Mapping[str, Measured] = types.EMPTY,
 ) -> tuple[Planned, ...]:
   """The plan of each stage of a config on machines that need not be there.
 
-  `rollout_mesh` are the sizes of another mesh for rollouts, `known`
-  lengths of an earlier run, `measured` seconds of programs by stage
+  `known` are lengths of an earlier run, `measured` seconds of programs by stage
   (`timing.timed`).
 
   A change with which all stages fit is tried before it is told. It is the same
-  for all stages that do not fit. For another mesh of rollouts none is looked
-  for.
+  for all stages that do not fit.
 
   Raises:
     ValueError: one line; the config is not valid, its model not known, or what
       is assumed is impossible.
   """
-  found = fitting.fit(config, hardware, assumed, rollout_mesh=rollout_mesh)
+  found = fitting.fit(config, hardware, assumed)
   knob = None
-  if rollout_mesh is None and not all(fit.fits for fit in found):
+  if not all(fit.fits for fit in found):
     knob = knobs.remedy(config, hardware, assumed)
   return planned(found, hardware, assumed, known, knob, measured)
 

@@ -42,7 +42,7 @@ class Stage(NamedTuple):
   tensor, shards: sizes of the mesh: of tensor, and of all axes that shard the
     parameters (fsdp x sequence x tensor).
   sequence: devices that share a row.
-  groups: row shards of rollouts (data x fsdp x sequence).
+  groups: row shards of rollouts: devices by `rollouts_tensor`.
   rollouts_tensor: tensor axis of the rollouts' mesh.
   rows, columns: of a microbatch on a shard.
   remat, offload, vocab_chunk, itemsize, kv_itemsize: see config/base.py.
@@ -117,13 +117,15 @@ def stage_of(
 def moved(
   stage: Stage, mesh: Mapping[str, int], rollouts_tensor: int = 0
 ) -> Stage:
-  """The stage on another mesh."""
+  """The stage on another mesh, with rollouts on one of such a tensor axis."""
+  devices = mesh['data'] * mesh['fsdp'] * mesh['sequence'] * mesh['tensor']
+  rollouts_tensor = rollouts_tensor or mesh['tensor']
   return stage._replace(
     tensor=mesh['tensor'],
     shards=mesh['fsdp'] * mesh['sequence'] * mesh['tensor'],
     sequence=mesh['sequence'],
-    groups=mesh['data'] * mesh['fsdp'] * mesh['sequence'],
-    rollouts_tensor=rollouts_tensor or mesh['tensor'],
+    groups=devices // rollouts_tensor,
+    rollouts_tensor=rollouts_tensor,
   )
 
 

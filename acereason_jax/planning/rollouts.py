@@ -19,7 +19,6 @@ from acereason_jax.rollout import trace as trace_lib
 
 CAUSES = (
   'weights',
-  'copies',
   'kv',
   'products',
   'sampler',
@@ -57,7 +56,6 @@ class Price(NamedTuple):
   sums: seconds of the sums over the tensor axis in a step.
   prefill: seconds of a prefill call.
   host: seconds of the host for each call of decode.
-  copies: seconds of a step in which weights are copied before they are read.
   """
 
   shape: values.Shape
@@ -68,7 +66,6 @@ class Price(NamedTuple):
   sums: float
   prefill: float
   host: float
-  copies: float = 0.0
 
   def weights(
     self, rows: np.ndarray, slots: int
@@ -95,7 +92,6 @@ class Price(NamedTuple):
     sampled = traffic.sampler_bytes(self.shape, load.slots, self.tensor)
     return {
       'weights': float(weights_S[slowest]),
-      'copies': self.copies,
       'kv': float(kv_S[slowest]),
       'products': float(products_S[slowest]),
       'sampler': sampled / self.rates.bandwidth,
@@ -161,8 +157,6 @@ def price(
   shape, tensor = work.shape, work.rollout_mesh['tensor']
   rates = traffic.rates(hardware.kind, assumed)
   ring = links.rings(work.rollout_mesh, hardware, assumed)['tensor']
-  copied = traffic.copied_bytes(hardware.kind, shape, work.dtype_bytes, tensor)
-  copies = copied / rates.bandwidth
   return Price(
     shape=shape,
     rates=rates,
@@ -170,9 +164,8 @@ def price(
     dtype_bytes=work.dtype_bytes,
     kv_bytes=work.kv_bytes,
     sums=layer_sums(shape, sizes.slots / sizes.shards, work.dtype_bytes, ring),
-    prefill=prefill_seconds(work, sizes, rates, ring) + copies,
+    prefill=prefill_seconds(work, sizes, rates, ring),
     host=assumed.host_seconds,
-    copies=copies,
   )
 
 
@@ -190,10 +183,7 @@ def prefill_seconds(
   rates: traffic.Rates,
   ring: links.Ring,
 ) -> float:
-  """Seconds of a prefill call, which always computes all rows of `piece`.
-
-  Without copies of weights.
-  """
+  """Seconds of a prefill call, which always computes all rows of `piece`."""
   shape, rows = work.shape, sizes.rows // sizes.shards
   tokens = rows * sizes.piece
   read = traffic.weight_bytes(shape, tokens, work.dtype_bytes, ring.devices)

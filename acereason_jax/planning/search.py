@@ -8,7 +8,6 @@ in full, for all stages, before they are told.
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,10 +26,8 @@ from acereason_jax.planning import (
 from acereason_jax.planning.values import Assumed, Knob, Planned, Work
 from acereason_jax.rollout import schedule, serve
 
-ROLLOUT_MESH = 'rollout_mesh'
-# So many proposals are planned in full: of fields that can be set, and of
-# another mesh for rollouts.
-_OWN, _OTHER = 3, 1
+# So many proposals are planned in full.
+_MOST = 4
 # Rows of a shard's microbatch that are tried.
 _ROWS = (1, 2, 4)
 # The formulas of an update are right to within this factor where a compiler's
@@ -43,8 +40,7 @@ _REMATS = ('dots', 'attention', 'block')
 class Found(NamedTuple):
   """A proposal.
 
-  knob: the fields to set; with ROLLOUT_MESH it is what rollouts on a mesh of
-    their own would be like, which no run has.
+  knob: the fields to set.
   planned: its plan, stage by stage.
   """
 
@@ -55,16 +51,11 @@ class Found(NamedTuple):
   def hours(self) -> float:
     return sum(p.timed.hours for p in self.planned if p.timed)
 
-  @property
-  def settable(self) -> bool:
-    return ROLLOUT_MESH not in self.knob.fields
-
 
 class _Setup(NamedTuple):
   """A choice, with the work of the slowest stage under it."""
 
   fields: Mapping[str, Any]
-  rollout_mesh: Mapping[str, int] | None
   work: Work
 
 
@@ -75,9 +66,6 @@ def search(
   known: timing.Known = types.EMPTY,
 ) -> tuple[Found, ...]:
   """Proposals for a run, the fewest hours first.
-
-  Those that no run can take yet, with a mesh of their own for rollouts, come
-  after those that one can.
 
   `known` are lengths of an earlier run (`timing.timed`). The config as it is,
   or with the change that makes it fit, is among them, by no or by those fields.
@@ -102,12 +90,10 @@ def search(
   setups = sorted(
     _setups(config, hardware, assumed, slowest.work, start), key=seconds
   )
-  for other, most in ((False, _OWN), (True, _OTHER)):
-    chosen = _distinct(s for s in setups if bool(s.rollout_mesh) == other)
-    new = (s for s in chosen if s.rollout_mesh or s.fields != dict(start))
-    whole = (_planned(config, hardware, assumed, known, s) for s in new)
-    found += itertools.islice(filter(None, whole), most)
-  return tuple(sorted(found, key=lambda f: (not f.settable, f.hours)))
+  new = (s for s in _distinct(setups) if s.fields != dict(start))
+  whole = (_planned(config, hardware, assumed, known, s) for s in new)
+  found += itertools.islice(filter(None, whole), _MOST)
+  return tuple(sorted(found, key=lambda f: f.hours))
 
 
 def _distinct(setups: Iterable[_Setup]) -> Iterator[_Setup]:
@@ -129,18 +115,14 @@ def _planned(
 ) -> Found | None:
   """The proposal of a setup; None if not all stages fit."""
   changed = fitting.with_values(config, setup.fields)
-  mesh = setup.rollout_mesh
   try:
-    fitted = fitting.fit(changed, hardware, assumed, rollout_mesh=mesh)
+    fitted = fitting.fit(changed, hardware, assumed)
     if not all(fit.fits for fit in fitted):
       return None
     planned = plans.planned(fitted, hardware, assumed, known)
   except ValueError:
     return None
-  fields = dict(setup.fields)
-  if mesh is not None:
-    fields[ROLLOUT_MESH] = dict(mesh)
-  return Found(Knob(fields, knobs.why(fields)), planned)
+  return Found(Knob(setup.fields, knobs.why(setup.fields)), planned)
 
 
 def _setups(
@@ -158,6 +140,8 @@ def _setups(
     network.config.heads, network.config.kv_heads, hardware.devices
   )
   base = fitting.with_values(config, start)
+  anew = {knobs.ROLLOUTS: 0}
+  of_rollouts = knobs.rollout_tensors(config, network.config, hardware, anew)
   configs = stages_lib.stages(base)
   gpu = hardware.kind.platform == 'gpu'
   stages = {
@@ -174,26 +158,26 @@ def _setups(
     assumed,
   )
   c = configs[work.name]
-  for (own, changed), t in itertools.product(updates, tensors):
-    mesh, rollout_mesh = own.mesh, own.mesh
+  for (own, changed), t in itertools.product(updates, of_rollouts):
+    mesh = rollout_mesh = own.mesh
     if t != mesh['tensor']:
       left = hardware.devices // t
-      rollout_mesh = dict(data=1, fsdp=left, tensor=t, sequence=1)
+      rollout_mesh = dict(data=left, fsdp=1, tensor=t, sequence=1)
     stage = stages[work.name]._replace(offload=own.offload)
     stage = reckon.moved(stage, mesh, t)
-    shards = _shards(rollout_mesh)
-    both = math.lcm(shards, _shards(mesh))
-    for slots in _slots(model, stage, room, work, shards, both, c, assumed):
+    shards = hardware.devices // t
+    for slots in _slots(model, stage, room, work, shards, c, assumed):
       sizes = _sizes(model, stage, room, work.sizes, shards, slots, c)
       if sizes is None:
         continue
       named = dict(start) | own.fields
       if slots != config.engine.slots or knobs.SLOTS in named:
         named[knobs.SLOTS] = slots
+      # As it is, it is what the config says or the run chooses.
+      if t != work.rollout_mesh['tensor']:
+        named[knobs.ROLLOUTS] = t
       yield _Setup(
-        named,
-        None if rollout_mesh is mesh else rollout_mesh,
-        changed._replace(rollout_mesh=rollout_mesh, sizes=sizes),
+        named, changed._replace(rollout_mesh=rollout_mesh, sizes=sizes)
       )
 
 
@@ -306,30 +290,25 @@ def _changes(
   return {path: value for path, value in every.items() if old(path) != value}
 
 
-def _shards(mesh: Mapping[str, int]) -> int:
-  return mesh['data'] * mesh['fsdp'] * mesh['sequence']
-
-
 def _slots(
   model: reckon.Model,
   stage: reckon.Stage,
   room: float,
   work: Work,
   shards: int,
-  both: int,
   c: ml_collections.ConfigDict,
   assumed: Assumed,
 ) -> list[int]:
   """Numbers of slots: what the batch has or what fits, and half of that.
 
-  All are multiples of `both`, as the training mesh needs it too.
+  All are multiples of `shards`.
   """
-  batch = -(-int(work.prompts * work.groups) // both) * both
+  batch = -(-int(work.prompts * work.groups) // shards) * shards
   mean = lengths.mean_of(work.sizes.max_tokens, assumed)
-  fit = reckon.slots_that_fit(model, stage, room, mean) * shards // both * both
+  fit = reckon.slots_that_fit(model, stage, room, mean) * shards
   most = min(batch, fit)
-  found = {n for n in (most, most // 2 // both * both) if n}
-  if not c.engine.slots % both:
+  found = {n for n in (most, most // 2 // shards * shards) if n}
+  if not c.engine.slots % shards:
     found.add(c.engine.slots)
   return sorted(found)
 

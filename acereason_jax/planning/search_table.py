@@ -18,7 +18,6 @@ def records(
     dict(
       fields=dict(each.knob.fields),
       why=each.knob.why,
-      settable=each.settable,
       **{
         name: value
         for name, value in record.of(
@@ -39,16 +38,7 @@ def told(proposals: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   yield 'Search: hours of the whole run, simulated, and what to set.'
   for each in proposals:
     fields = ' '.join(
-      f'--{name}={_flag(value)}' for name, value in each['fields'].items()
+      f'--{name}={value}' for name, value in each['fields'].items()
     )
     text = f'{table.hours(each["hours"])} hours: {fields or "as it is"}'
-    if not each['settable']:
-      text += ' (what if: a run has one mesh for both)'
     yield from shown.wrapped(text, indent=2)
-
-
-def _flag(value: Any) -> Any:
-  """A mesh as --rollout_mesh takes it."""
-  if isinstance(value, Mapping):
-    return ','.join(f'{axis}={size}' for axis, size in value.items())
-  return value

@@ -252,11 +252,6 @@ def _wastes(
       f'more engine.slots (now {work.sizes.slots} for {count} rollouts)',
     ),
     values.Waste(
-      parts['copies'],
-      "each layer's weights are copied before they are read",
-      'none yet: layers that are apart, as on one CPU, would cure it',
-    ),
-    values.Waste(
       simulated.uneven,
       'the cache of the busiest shard is larger than the mean',
       'fewer shards with more tensor parallelism, or groups dealt by length',

@@ -122,23 +122,6 @@ def weight_bytes(
   return (dense_weights(shape) + shape.layers * picked) * dtype_bytes / tensor
 
 
-def copied_bytes(
-  kind: machines.Kind, shape: values.Shape, dtype_bytes: int, tensor: int
-) -> float:
-  """Bytes that a device moves to copy weights before they are read.
-
-  On GPUs XLA's loop over stacked layers first copies the layer's slice, with
-  all of its experts: one read and one write more of all layers, in each decode
-  step and each prefill call. Seen in compiles of 7B for H100 (jax 0.10.2 and
-  0.12.0.1: 13.05 GB of slices a step, whatever the flags); none on TPUs.
-  """
-  if kind.platform != 'gpu':
-    return 0.0
-  others = shape.layers * (shape.experts - shape.picked) * shape.expert
-  layers = shape.products - head_weights(shape) + others
-  return 2.0 * layers * dtype_bytes / tensor
-
-
 def token_bytes(shape: values.Shape, kv_bytes: int, tensor: int) -> float:
   """Bytes of a cached token on a device: keys and values of its heads.
 

@@ -180,9 +180,9 @@ class Decoded(NamedTuple):
   tail: share of `seconds` in which fewer than half of the slots were busy.
   busiest: KV of the busiest shard over the mean, weighted by time.
   preempted: rollouts that lost their slot.
-  parts: seconds by cause, all together `seconds`: 'weights', 'copies' (of
-    weights, before they are read), 'kv', 'products' (what they take longer than
-    their weights), 'sampler', 'network', 'host' and 'prefill'.
+  parts: seconds by cause, all together `seconds`: 'weights', 'kv', 'products'
+    (what they take longer than their weights), 'sampler', 'network', 'host' and
+    'prefill'.
   """
 
   seconds: float

@@ -27,25 +27,12 @@ def works(
   config: ml_collections.ConfigDict,
   hardware: machines.Hardware,
   assumed: Assumed,
-  engines: Mapping[str, tuple[memory.Rollouts, memory.Rollouts]] | None = None,
 ) -> tuple[Work, ...]:
-  """The work of each stage of the programs.
-
-  `engines` are (rollouts, held-out) by stage where they have a mesh of their
-  own; by default those of the programs.
-  """
+  """The work of each stage of the programs."""
   configs = stages_lib.stages(config)
   counts = counted(config, assumed)
-  own = engines or {}
   return tuple(
-    work(
-      programs,
-      stage,
-      configs[stage.name],
-      counts,
-      assumed,
-      own.get(stage.name),
-    )
+    work(programs, stage, configs[stage.name], counts, assumed)
     for stage in programs.stages
   )
 
@@ -83,10 +70,16 @@ def work(
   assumed: Assumed,
   engines: tuple[memory.Rollouts, memory.Rollouts] | None = None,
 ) -> Work:
-  """The work of one stage, whose whole config is `c`."""
+  """The work of one stage, whose whole config is `c`.
+
+  `engines` are those of its rollouts and of held-out questions, by default
+  those of the programs.
+  """
   network, state = programs.network, stage.abstract_state
-  mesh = dict(network.mesh.shape)
-  found, heldout = engines or (None, None)
+  found, heldout = engines or (
+    memory.rollouts(programs, stage.engine),
+    memory.rollouts(programs, programs.heldout_engine),
+  )
   rows = {domain: counts[domain, TRAIN].number for domain in stage.mix}
   moments, _ = memory.moment_bytes(state)
   asked = {domain: f.of for domain, f in stage.filters.items() if f.of}
@@ -95,10 +88,10 @@ def work(
     name=stage.name,
     steps=stage.stop.steps,
     shape=shape_of(network, c.model),
-    mesh=mesh,
-    rollout_mesh=dict(found.mesh.shape) if found else mesh,
-    sizes=found.sizes if found else stage.engine.sizes,
-    heldout=heldout.sizes if heldout else programs.heldout_engine.sizes,
+    mesh=dict(network.mesh.shape),
+    rollout_mesh=dict(found.mesh.shape),
+    sizes=found.sizes,
+    heldout=heldout.sizes,
     prompts=stage.prompts,
     groups=mean_groups(stage, rows),
     columns=stage.layout.columns,

@@ -193,10 +193,10 @@ def choose_tensor(
 
   def allowed(size: int) -> bool:
     shards = mesh.size // size
-    return size == own or (
+    return (
       not mesh.size % size
       and mesh_lib.splits(heads, kv_heads, size)
-      and mesh_lib.neighbours(mesh, size)
+      and (size == own or mesh_lib.neighbours(mesh, size))
       and not any(stage.engine.slots % shards for stage in each)
     )
 
