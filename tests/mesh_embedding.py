@@ -27,8 +27,8 @@ def largest_array(sizes) -> int:
 
   def gradient(table_VD, tokens_BT, cotangent_BTD):
     def objective(table_VD):
-      x_BTD = jnp.take(table_VD.astype(jnp.bfloat16), tokens_BT, axis=0)
-      x_BTD = pins['pin_packed'](pins['pin_embedded'](x_BTD))
+      table_VD = table_VD.astype(jnp.bfloat16)
+      x_BTD = pins['pin_packed'](pins['look_up'](table_VD, tokens_BT))
       return jnp.sum(x_BTD * cotangent_BTD)
 
     return jax.value_and_grad(objective)(table_VD)

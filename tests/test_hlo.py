@@ -144,6 +144,30 @@ def test_bytes_sent_by_one_op(line, sent, groups):
   assert sends.sent(hlo.parse(entry(line))) == sent
 
 
+@pytest.mark.parametrize(
+  'text, groups',
+  [
+    ('replica_groups={{0,1},{2,3}}', [[0, 1], [2, 3]]),
+    ('replica_groups=[2,2]<=[4]', [[0, 1], [2, 3]]),
+    # Four rows of two, read down the columns.
+    ('replica_groups=[2,2]<=[2,2]T(1,0)', [[0, 2], [1, 3]]),
+    ('replica_groups=[4,2]<=[2,2,2]T(0,2,1)', [[0, 2], [1, 3], [4, 6], [5, 7]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=1,'c'=2] {'a','c'}", [[0, 1, 2, 3]]),
+    ("replica_groups=mesh['a'=4] {'a':(1)2}", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=4] {'a':(2)2}", [[0, 1], [2, 3]]),
+    (
+      "replica_groups=mesh['a'=1,'b'=2,'c'=2], device_ids=([2,2]T(1,0)) {'b'}",
+      [[0, 1], [2, 3]],
+    ),
+    ('source_target_pairs={{0,1},{1,0}}', [[0, 1], [1, 0]]),
+  ],
+)
+def test_who_is_in_a_group(text, groups):
+  (op,) = hlo.parse(entry(f'f32[8] all-gather(%x), {text}, dimensions={{0}}'))
+  assert sends.groups(op).tolist() == groups
+
+
 def test_groups_that_are_not_understood_are_not_guessed():
   ops = hlo.parse(entry('f32[8] all-gather(%x), replica_groups=all'))
   with pytest.raises(ValueError, match='no replica groups'):

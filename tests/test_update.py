@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import attention, logprobs
 from acereason_jax.models import decoder, sharding
+from acereason_jax.planning import hlo, sends
 from acereason_jax.rl import losses, optim, packing, update
 
 CONFIG = oracles.tiny_config()
@@ -180,6 +182,7 @@ def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
   'sizes, remat',
   [
     ((4, 1, 1), 'attention'),
+    ((2, 2, 1), 'attention'),
     ((1, 2, 2), 'block'),
     ((1, 1, 2, 2), 'block'),
     ((1, 1, 1, 4), 'attention'),
@@ -214,7 +217,11 @@ def test_no_device_holds_the_embeddings_of_all_rows(tmp_path):
 
 
 def check_mesh(sizes, remat, rows):
-  """Asserts that this mesh gives what one device does."""
+  """Asserts that this mesh gives what one device does.
+
+  Of the last microbatch all rows but one are padding, so groups of 'data' have
+  nothing else.
+  """
   mesh = make_mesh(sizes)
   placed = sharding.param_shardings(MODEL.specs, mesh)
   params = jax.tree.map(jax.device_put, PARAMS, placed)
@@ -225,11 +232,65 @@ def check_mesh(sizes, remat, rows):
     batch = packing.PackedBatch(*map(spread, batch))
     sums = made.add(params, sums, batch, KNOBS)
     # A gradient that is whole on each device does not fit on a large mesh.
-    assert_placed(sums.grads, placed)
+    assert_placed(sums, update.place_sums(placed))
   assert made.add._cache_size() == 1
-  assert_same(jax.device_get(sums.grads), reference().grads)
-  state, _ = made.apply(update.init_state(params, optax.sgd(1e-3)), sums)
+  got, want = whole(sums, sizes[0]), reference()
+  assert_same(got.grads, want.grads)
+  state = update.init_state(params, optax.sgd(1e-3))
+  state, metrics = made.apply(state, sums)
   assert_placed(state.params, placed)
+  assert metrics['grad_norm'] == pytest.approx(
+    np.linalg.norm([np.linalg.norm(x) for x in jax.tree.leaves(want.grads)])
+  )
+  assert metrics['trained_tokens'] == want.tokens
+  assert metrics['mismatch'] == pytest.approx(want.mismatch / want.tokens)
+  assert metrics['mismatch_max'] == pytest.approx(want.mismatch_max)
+  assert metrics['loss'] == pytest.approx(want.loss, abs=1e-6 * SIZE)
+  moved = jax.tree.map(lambda p, g: p - 1e-3 * g, PARAMS, want.grads)
+  assert_same(jax.device_get(state.params), moved)
+  if sizes[0] > 1:
+    check_groups(made, sizes[0], params, sums, batch, state)
+
+
+def whole(sums, groups):
+  """The sums over all groups of 'data', as numpy."""
+  sums = jax.device_get(sums)
+  if groups == 1:
+    return sums
+  assert {len(x) for x in jax.tree.leaves(sums)} == {groups}
+  added = jax.tree.map(lambda x: x.sum(0), sums)
+  return added._replace(mismatch_max=sums.mismatch_max.max())
+
+
+def check_groups(made, groups, params, sums, batch, state):
+  """Groups of 'data' exchange sums in `apply`, once, and nothing in `add`."""
+  each = jax.device_count() // groups
+  fns = made.add, made.apply
+  texts = [
+    fn.lower(*arguments).compile().as_text()
+    for fn, arguments in zip(
+      fns, ((params, sums, batch, KNOBS), (state, sums)), strict=True
+    )
+  ]
+  crossing = []
+  for text in texts:
+    ops = [op for op in hlo.parse(text) if sends.is_collective(op)]
+    crossing.append(
+      [op for op in ops if np.ptp(sends.groups(op) // each, axis=1).any()]
+    )
+  within, across = crossing
+  assert not within
+  # Each gradient and each scalar, a device's part of it, once; without a
+  # reference no one reads kl.
+  leaves = jax.tree.leaves(sums._replace(kl=None))
+  parts = [x.sharding.shard_shape(x.shape) for x in leaves]
+  reduced = [
+    math.prod(dims)
+    for op in across
+    for _, dims in hlo.arrays(op.shape)
+    if op.kind == 'all-reduce'
+  ]
+  assert sum(reduced) == sum(map(math.prod, parts))
 
 
 def test_the_optimizers_state_stays_where_it_is_and_takes_no_new_room():

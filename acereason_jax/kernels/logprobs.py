@@ -127,16 +127,13 @@ def _on_mesh(
     return functools.partial(run, _Axes())
   mesh = placed.mesh
   vocab, embed = (*placed.spec, None, None)[:2]
-  wide = lambda names: tuple(a for a in names if mesh.shape[a] > 1)
+  taken = mesh_lib.taken(mesh)
+  wide = lambda names: tuple(
+    a for a in names if mesh.shape[a] > 1 and a not in taken
+  )
   axes = _Axes(*map(wide, (mesh_lib.BATCH, _names(vocab), _names(embed))))
   ins, outs = specs(placed.spec)
-  return jax.shard_map(
-    functools.partial(run, axes),
-    mesh=mesh,
-    in_specs=ins,
-    out_specs=outs,
-    check_vma=False,
-  )
+  return mesh_lib.map_shards(functools.partial(run, axes), mesh, ins, outs)
 
 
 def _names(place: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -332,7 +332,7 @@ def make_model(
   remat: str = 'dots',
   pin_rows: Pin = lambda x: x,
   pin_packed: Pin = lambda x: x,
-  pin_embedded: Pin = lambda x: x,
+  look_up: Callable[..., jax.Array] = lambda w_VD, t: jnp.take(w_VD, t, axis=0),
   split_rows: mesh_lib.Split = mesh_lib.unsplit,
   split_packed: mesh_lib.Split = mesh_lib.unsplit,
   attend: attention.Attend = attention.packed_attention,
@@ -347,7 +347,6 @@ def make_model(
   frequencies, scale = rope_lib.frequencies(c.rope, c.head_dim)
   frequencies = np.asarray(frequencies, np.float32)
   rotation = functools.partial(rope_lib.rotation, frequencies, scale)
-  embed = lambda params, tokens: jnp.take(params['embed'], tokens, axis=0)
   finish = lambda params, x: rms_norm(x, params['final_norm'], c.norm_epsilon)
   packed_mlp = functools.partial(mlp.apply, c, split_packed)
   packed_block = functools.partial(block, c, pin_packed, packed_mlp)
@@ -367,7 +366,7 @@ def make_model(
       return x_XD, None
 
     body = jax.checkpoint(body, policy=remat_lib.POLICIES[remat])
-    x_XD = pin_packed(pin_embedded(embed(params, tokens_X)))
+    x_XD = pin_packed(look_up(params['embed'], tokens_X))
     x_XD, _ = jax.lax.scan(body, x_XD, params['layers'])
     return finish(params, x_XD).reshape(*tokens_BT.shape, -1)
 
@@ -378,7 +377,7 @@ def make_model(
       index, w = layer
       return rows_block(x_XD, w, turn, functools.partial(attend, index))
 
-    x_XD = pin_rows(embed(params, tokens_X))
+    x_XD = pin_rows(jnp.take(params['embed'], tokens_X, axis=0))
     x_XD, kv = _through(body, x_XD, params['layers'])
     return finish(params, x_XD), kv
 

@@ -30,7 +30,8 @@ class Family(NamedTuple):
       `attention.choose`, on a mesh through `mesh.split_attention`.
     layer_weights: makes one layer's weights from its parameters, in `apply`.
     pin_packed, pin_rows: applied to the residual streams of `apply` and
-      `extend`; pin_embedded is applied to the embeddings before pin_packed.
+      `extend`.
+    look_up: look_up(table_VD, tokens_BT) -> the embeddings of `apply`.
     split_packed, split_rows: compute a function of tokens on each device's own,
       in `apply` and in `extend` (`mesh.split_tokens`).
     flat: whether `apply` merges the two dimensions of tokens. XLA's CPU backend

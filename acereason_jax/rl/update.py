@@ -1,7 +1,9 @@
 """One optimizer step: microbatches add gradients, then one update.
 
 Weights are over the whole batch (`packing.token_weights`), so gradients of
-microbatches add up and any split gives the same step.
+microbatches add up and any split gives the same step. On a mesh with a 'data'
+axis each of its groups adds up gradients of its own rows; they are summed over
+the groups once, before the update, and not with each microbatch.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import logprobs
@@ -70,6 +72,9 @@ class Knobs(NamedTuple):
 
 class Sums(NamedTuple):
   """Sums over microbatches; scalars, except the gradients.
+
+  On a mesh with several groups of 'data' each leaf leads with a dimension of
+  them: the sums over a group's own rows (`total` adds them up).
 
   grads: gradients of the loss, shaped like the trained parameters.
   loss: weighted loss.
@@ -148,9 +153,32 @@ def init_state(
   return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-def zeros(params: base.Tree) -> Sums:
-  grads = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
-  return Sums(grads, *(jnp.zeros((), jnp.float32) for _ in Sums._fields[1:]))
+def zeros(params: base.Tree, groups: int = 1) -> Sums:
+  """Sums of nothing, for so many groups of 'data'."""
+  lead = (groups,) if groups > 1 else ()
+  zero = lambda shape: jnp.zeros(lead + shape, jnp.float32)
+  grads = jax.tree.map(lambda x: zero(x.shape), params)
+  return Sums(grads, *(zero(()) for _ in Sums._fields[1:]))
+
+
+def groups_of(param_shardings: base.Tree) -> int:
+  """The groups of 'data' of the mesh of these shardings."""
+  return jax.tree.leaves(param_shardings)[0].mesh.shape['data']
+
+
+def place_sums(param_shardings: base.Tree) -> Sums:
+  """Shardings of the sums: as the parameters, a group's part on its devices."""
+  mesh = jax.tree.leaves(param_shardings)[0].mesh
+  lead = ('data',) if groups_of(param_shardings) > 1 else ()
+  place = lambda spec: NamedSharding(mesh, PartitionSpec(*lead, *spec))
+  grads = jax.tree.map(lambda s: place(s.spec), param_shardings)
+  return Sums(grads, *(place(()) for _ in Sums._fields[1:]))
+
+
+def total(sums: Sums) -> Sums:
+  """The sums over all groups of 'data', from those of each."""
+  added = jax.tree.map(lambda x: x.sum(0), sums)
+  return added._replace(mismatch_max=sums.mismatch_max.max(0))
 
 
 def token_logp(
@@ -216,6 +244,29 @@ def add(
     jnp.maximum(sums.mismatch_max, found.mismatch_max),
     sums.kl + found.kl,
   )
+
+
+def add_by_group(
+  weights: base.Tree,
+  sums: Sums,
+  batch: PackedBatch,
+  knobs: Knobs,
+  *,
+  mesh: Mesh,
+  **how: Any,
+) -> Sums:
+  """`add` where each group of 'data' has sums of its own.
+
+  Along the other axes gradients are summed and sharded at once, as ever.
+  """
+
+  def own(weights, sums, batch, knobs):
+    one = jax.tree.map(lambda x: x[0], sums)
+    added = add(weights, one, batch, knobs, **how)
+    return jax.tree.map(lambda x: x[None], added)
+
+  parts = False, True, True, False
+  return mesh_lib.by_data(own, mesh, parts)(weights, sums, batch, knobs)
 
 
 class Measured(NamedTuple):
@@ -298,12 +349,16 @@ def apply(
   norm = optax.tree.norm(sums.grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
 
-  def step(params, opt_state):
-    updates, opt_state = optimizer.update(sums.grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  params, opt_state = jax.lax.cond(
-    finite, step, lambda *same: same, state.params, state.opt_state
+  updates, opt_state = optimizer.update(
+    sums.grads, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  # Selects, because XLA for GPUs gives the branches of a conditional arrays of
+  # their own: the whole state twice.
+  params, opt_state = jax.tree.map(
+    functools.partial(jnp.where, finite),
+    (params, opt_state),
+    (state.params, state.opt_state),
   )
   tokens = jnp.maximum(sums.tokens, 1)
   metrics = dict(
@@ -341,11 +396,11 @@ def make_update(
   `frozen_shardings`. With `offload` a state's moments are in the hosts' memory
   (`sharding.like_params`), except while `apply` runs.
   """
-  places, sums, rows = None, None, None
+  places, sums, rows, groups = None, None, None, 1
   if param_shardings is not None:
     places = _places(model, param_shardings, frozen_shardings)
-    scalars = (places.everywhere for _ in Sums._fields[1:])
-    sums, rows = Sums(param_shardings, *scalars), places.rows
+    sums, rows = place_sums(param_shardings), places.rows
+    groups = groups_of(param_shardings)
   read = losses.reads(loss)
   reference = 'logp_ref_BT' in read
   head = None if places is None else places.head
@@ -359,16 +414,18 @@ def make_update(
     reference=reference,
     has_first=several and 'logp_first_BT' in read,
   )
-  step = dict(optimizer=optimizer, reference=reference)
+  step = dict(optimizer=optimizer, reference=reference, groups=groups)
   placed = dict(places=places, offload=offload)
+  added = functools.partial(add, **how)
+  if groups > 1:
+    mesh = places.everywhere.mesh
+    added = functools.partial(add_by_group, mesh=mesh, **how)
   scored = jax.jit(
     functools.partial(_score, forward=forward), out_shardings=rows
   )
   return Update(
-    zeros=jax.jit(zeros, out_shardings=sums),
-    add=jax.jit(
-      functools.partial(add, **how), out_shardings=sums, donate_argnums=1
-    ),
+    zeros=jax.jit(functools.partial(zeros, groups=groups), out_shardings=sums),
+    add=jax.jit(added, out_shardings=sums, donate_argnums=1),
     apply=jax.jit(
       functools.partial(_apply, **step, **placed), donate_argnums=0
     ),
@@ -405,10 +462,13 @@ def _apply(
   *,
   optimizer: optax.GradientTransformation,
   reference: bool,
+  groups: int,
   places: Places | None,
   offload: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """`apply` on a mesh; without the metric kl if there is no `reference`."""
+  if groups > 1:
+    sums = total(sums)
   if offload:
     state = _with_moments(state, places, offload=False)
   after, metrics = apply(state, sums, optimizer=optimizer)

@@ -4,6 +4,7 @@ To compile ahead of time what a run compiles, without its arrays.
 tests/test_calls.py records a run's own arguments, so that these cannot drift.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ def abstract_calls(
   mesh, engine = programs.network.mesh, stage.engine
   state = abstract_state(programs, stage)
   batch, knobs = abstract_batch(stage, mesh), abstract_knobs()
-  sums = abstract_sums(state, mesh)
+  sums = abstract_sums(state)
   found = dict(init=Call(stage.init, (programs.abstract_params,)))
   if stage.has_reference:
     found['reset_reference'] = Call(
@@ -143,14 +144,12 @@ def abstract_batch(
   )
 
 
-def abstract_sums(
-  state: update.TrainState, mesh: jax.sharding.Mesh
-) -> update.Sums:
+def abstract_sums(state: update.TrainState) -> update.Sums:
   """The sums over microbatches: gradients, placed as the parameters."""
-  sums = jax.eval_shape(update.zeros, state.params)
-  places = jax.tree.map(lambda x: x.sharding, state.params)
-  scalars = (mesh_lib.replicated(mesh) for _ in update.Sums._fields[1:])
-  return jax.tree.map(_put, sums, update.Sums(places, *scalars))
+  placed = jax.tree.map(lambda x: x.sharding, state.params)
+  zeros = functools.partial(update.zeros, groups=update.groups_of(placed))
+  sums = jax.eval_shape(zeros, state.params)
+  return jax.tree.map(_put, sums, update.place_sums(placed))
 
 
 def abstract_knobs() -> update.Knobs:
