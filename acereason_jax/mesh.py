@@ -222,7 +222,10 @@ def rollout_mesh(mesh: Mesh, tensor: int) -> Mesh:
       f'config.rollout_mesh.tensor={tensor}: its groups go from one slice to '
       'another; give less'
     )
-  shape = mesh.size // tensor, 1, tensor, 1
+  # Parameters are sharded over as many devices as there: see
+  # `rollout.serve.rollout_params`.
+  copies = math.gcd(mesh.shape['data'], mesh.size // tensor)
+  shape = copies, mesh.size // tensor // copies, tensor, 1
   return Mesh(mesh.devices.reshape(shape), AXES, axis_types=mesh.axis_types)
 
 

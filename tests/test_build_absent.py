@@ -71,7 +71,10 @@ def test_one_stage_on_every_machine(hardware, tensor):
   p = programs(hardware, changes, memory=10**12)
   (stage,) = p.stages
   count = machines.hardware(hardware).devices
-  assert stage.engine.sizes.shards * tensor == count == p.network.mesh.size
+  assert p.network.mesh.size == count
+  # All of these kinds are fastest where four devices share a rollout.
+  assert p.rollouts.mesh.shape['tensor'] == 4
+  assert stage.engine.sizes.shards * 4 == count
   # Norms are whole on every device, biases along fsdp: two moments of each, 4
   # bytes a number, and the count of steps.
   norms, biases = 28 * 2 * 3584 + 3584, 28 * (3584 + 2 * 512)
@@ -106,12 +109,15 @@ def test_all_that_a_stage_holds_while_it_samples_fits(changes):
   Frozen weights are in the state.
   """
   memory = 60 * 10**9
-  changes = changes | dict(start=dict(stages=('math_8k',), run='somewhere'))
+  changes = changes | dict(
+    start=dict(stages=('math_8k',), run='somewhere'),
+    rollout_mesh=dict(tensor=1),
+  )
   p = programs('v5p:2x2x1', changes, memory=memory)
   (stage,) = p.stages
   held = (
     mesh_lib.device_bytes(calls.abstract_state(p, stage))
-    + serve.param_bytes(p.network.model.specs, p.network.mesh, p.dtype)
+    + serve.param_bytes(p.network.model.specs, p.rollouts.mesh, p.dtype)
     + mesh_lib.device_bytes(stage.engine.pool)
   )
   # Layers, slots of a shard, kv heads, key and value, steps, numbers, bytes.
@@ -124,25 +130,27 @@ def test_all_that_a_stage_holds_while_it_samples_fits(changes):
 def test_too_little_memory_names_what_helps():
   """Rollouts' weights, 15.2 GB, are whole without tensor parallelism."""
   with pytest.raises(ValueError, match='no shorter one fits') as e:
-    programs('v5e:16x16')
+    programs('v5e:16x16', dict(rollout_mesh=dict(tensor=1)))
   found = re.search(
-    r'more than tensor=1, such as (\d+) or (\d+):', str(e.value)
+    r'axis of more than 1, such as (\d+) or (\d+):', str(e.value)
   )
   for tensor in map(int, found.groups()):
-    programs('v5e:16x16', dict(mesh=dict(tensor=tensor)))
+    programs('v5e:16x16', dict(rollout_mesh=dict(tensor=tensor)))
 
 
-def test_a_remedy_counts_the_sequence_axis():
-  """28 query and 4 kv heads: 2 x sequence=2 splits them, 4 x 2 does not."""
-  mesh = dict(sequence=2)
-  with pytest.raises(ValueError, match='such as 2: tensor splits'):
-    programs('v5e:16x16', dict(mesh=mesh))
-  programs('v5e:16x16', dict(mesh=dict(tensor=2, **mesh)))
+def test_rollouts_may_be_split_where_heads_do_not_divide_by_both():
+  """28 query and 4 kv heads: 4 splits them, sequence=2 times 4 does not."""
+  p = programs('v5e:16x16', dict(mesh=dict(sequence=2)))
+  assert dict(p.rollouts.mesh.shape) == dict(
+    data=1, fsdp=64, tensor=4, sequence=1
+  )
 
 
 def test_no_tensor_axis_helps_where_heads_do_not_divide():
   """9 query heads on 8 devices."""
-  with pytest.raises(ValueError, match=r'no larger mesh\.tensor divides 8'):
+  with pytest.raises(
+    ValueError, match='no tensor axis larger than 1 divides 8'
+  ):
     programs('h100:8', memory=10**8, name='quickstart', model='smollm2-135m')
 
 

@@ -99,6 +99,12 @@ CASES = {
     dtype='bfloat16',
     steps=2,
   ),
+  'two meshes': dict(
+    lora=dict(rank=2),
+    dtype='bfloat16',
+    mesh=dict(data=2, fsdp=2),
+    rollout_mesh=dict(tensor=2),
+  ),
   'tensor': dict(
     mesh=dict(data=2, fsdp=1, tensor=2), engine=dict(kv_dtype='bfloat16')
   ),

@@ -25,17 +25,22 @@ DIES = 'sample@3'
 
 
 class Gang(NamedTuple):
-  """processes x devices of each, and the mesh over all of them."""
+  """processes x devices of each, and the meshes over all of them.
+
+  `rollouts` is the tensor axis of their mesh; 0 is that of the other one.
+  """
 
   processes: int
   devices: int = 1
   tensor: int = 1
   data: int = 1
+  rollouts: int = 0
 
   def start(self, command, workdir, steps, **how):
     flags = [
       f'--config.mesh.tensor={self.tensor}',
       f'--config.mesh.data={self.data}',
+      f'--config.rollout_mesh.tensor={self.rollouts}',
       '--config.checkpoint.every=2',
       f'--config.steps={steps}',
     ]
@@ -53,6 +58,8 @@ CASES = [
   (Gang(2), Gang(1, 2, tensor=2)),
   (Gang(1, 4, data=2), Gang(2, 2, tensor=2)),
   (Gang(2, 2, tensor=4), Gang(1, 2)),
+  (Gang(1, 4, rollouts=2), Gang(2, 2, rollouts=4)),
+  (Gang(2, 2, tensor=2, rollouts=1), Gang(1, 4, data=2, rollouts=2)),
 ]
 
 

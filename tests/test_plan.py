@@ -243,7 +243,7 @@ def test_a_plan_needs_the_config_alone(call, tmp_path):
     )
     assert 0 < stage['generation_share'] < 1 and stage['chips'] == 64
     assert stage['mesh'] == dict(data=1, fsdp=64, tensor=1, sequence=1)
-    assert stage['rollout_mesh'] == stage['mesh']
+    assert stage['rollout_mesh'] == dict(data=1, fsdp=16, tensor=4, sequence=1)
     for phase in stage['memory']:
       assert sum(phase['parts'].values()) == pytest.approx(phase['bytes'])
   assert found['hours'] == pytest.approx(
@@ -271,24 +271,23 @@ def test_what_does_not_fit_is_status_1_and_its_knob_makes_it_fit(call):
 
 
 def test_stages_and_fields_of_the_config_may_be_chosen(call):
-  """A mesh of the rollouts' own reads a quarter of the weights."""
+  """Rollouts on one device each read four times the weights."""
   given = SEVEN, V5P, '--stage=math_16k', '--json=plan.json'
   found = {}
   for name, more in {
     'own': (),
-    'what if': ('--rollout_mesh=tensor=4',),
+    'whole': ('--config.rollout_mesh.tensor=1',),
     'slots': ('--config.engine.slots=1024',),
     'adapters': ('--config.lora.rank=16',),
   }.items():
     status, said = call(*given, *more)
     assert status == 0, said
     [found[name]] = json.loads(pathlib.Path('plan.json').read_text())['stages']
-  assert found['what if']['rollout_mesh'] == dict(
-    data=1, fsdp=16, tensor=4, sequence=1
-  )
-  assert found['what if']['mesh']['tensor'] == 1
+  assert found['whole']['rollout_mesh'] == found['whole']['mesh']
+  assert found['own']['rollout_mesh']['tensor'] == 4
+  assert found['own']['mesh']['tensor'] == 1
   decode = {name: stage['seconds']['decode'] for name, stage in found.items()}
-  assert decode['what if'] < decode['own']
+  assert decode['own'] < decode['whole']
   assert decode['slots'] < decode['own']
   state = {n: s['memory'][0]['bytes'] for n, s in found.items()}
   assert state['adapters'] < state['own']
@@ -368,11 +367,6 @@ BAD = {
   'v5p has no topology 4x4x5': (SEVEN, '--hardware=v5p:4x4x5'),
   "no stage 'math_9k'; there are: math_8k": (SEVEN, V5P, '--stage=math_9k'),
   "no stage ''": (SEVEN, V5P, '--stage=math_8k,'),
-  "'pipeline=2': expected AXIS=SIZE": (
-    *(SEVEN, V5P, '--rollout_mesh=pipeline=2'),
-  ),
-  "'tensor': expected AXIS=SIZE": (SEVEN, V5P, '--rollout_mesh=tensor'),
-  'does not cover 64 devices': (SEVEN, V5P, '--rollout_mesh=tensor=3'),
   "'8192': expected MOST:MEAN": (SEVEN, V5P, '--mean_tokens=8192'),
   "'a:4500': expected MOST:MEAN": (SEVEN, V5P, '--mean_tokens=a:4500'),
   "'8192:0': expected": (SEVEN, V5P, '--mean_tokens=8192:0'),
@@ -606,16 +600,13 @@ def test_what_cannot_be_built_is_not_compiled(call, monkeypatch):
 
 
 def test_proposals_are_told():
-  """What to set, as flags; a mesh as --rollout_mesh takes it."""
-  mesh = dict(data=1, fsdp=16, tensor=4, sequence=1)
-  found = search.Found(
-    values.Knob({'config.engine.slots': 1024, 'rollout_mesh': mesh}, 'why'),
-    (hand(), hand('two')),
-  )
+  """What to set, as flags."""
+  fields = {'config.engine.slots': 1024, 'config.rollout_mesh.tensor': 4}
+  found = search.Found(values.Knob(fields, 'why'), (hand(), hand('two')))
   hardware = machines.hardware('v5p:4x4x4')
   told = search_table.records([found], hardware, values.Assumed())
   json.dumps(told, allow_nan=False)
   text = ' '.join(' '.join(search_table.told(told)).split())
   assert '2.00 hours: --config.engine.slots=1024' in text
-  assert '--rollout_mesh=data=1,fsdp=16,tensor=4,sequence=1 (what if' in text
+  assert '--config.rollout_mesh.tensor=4' in text
   assert 'nothing fits' in ' '.join(search_table.told([]))

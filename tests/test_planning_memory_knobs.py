@@ -117,7 +117,7 @@ def test_slots_become_the_nearest_multiple():
   found = fit(c, 'v5p:4x4x4')
   assert 'config.engine.slots=200' in found[0].refused
   assert found[0].work is None
-  assert remedy(c, 'v5p:4x4x4').fields == {'config.engine.slots': 192}
+  assert remedy(c, 'v5p:4x4x4').fields == {'config.engine.slots': 208}
 
 
 @pytest.mark.parametrize(
@@ -157,33 +157,38 @@ def test_tensor_sizes_divide_heads_and_devices():
 
 def test_rollouts_on_a_mesh_of_their_own():
   """SCALE section 2, v5p-128 t4: a fourth of the weights, 16 shards."""
-  mesh = dict(data=1, fsdp=16, tensor=4, sequence=1)
-  c = config()
-  own, other = (
-    fit(c, 'v5p:4x4x4', only=('math_32k',), rollout_mesh=m)[0]
-    for m in (None, mesh)
+  whole, own = (
+    fit(config(**{'rollout_mesh.tensor': n}), 'v5p:4x4x4', only=('math_32k',))
+    for n in (1, 0)
   )
-  assert other.work.mesh == own.work.mesh
-  assert other.work.rollout_mesh == mesh
-  assert other.work.sizes.shards == 16 and own.work.sizes.shards == 64
+  (whole,), (own,) = whole, own
+  assert own.work.mesh == whole.work.mesh == whole.work.rollout_mesh
+  assert own.work.rollout_mesh == dict(data=1, fsdp=16, tensor=4, sequence=1)
+  assert own.work.sizes.shards == 16 and whole.work.sizes.shards == 64
   name = 'weights of rollouts'
-  four = own.phases[1].parts[name] / other.phases[1].parts[name]
+  four = whole.phases[1].parts[name] / own.phases[1].parts[name]
   # Norms are on every device.
   assert four == pytest.approx(4, rel=1e-3)
   # The update does not change.
-  assert other.phases[2].parts == own.phases[2].parts
+  assert own.phases[2].parts == whole.phases[2].parts
+
+
+def test_a_tensor_axis_that_does_not_fit_is_left_to_the_run():
+  c = config(**{'rollout_mesh.tensor': 1})
+  c = fitting.with_values(c, {'config.stages': c.stages[:1]})
+  assert 'no shorter one fits' in fit(c, 'v5e:16x16')[0].refused
+  assert remedy(c, 'v5e:16x16').fields == {'config.rollout_mesh.tensor': 0}
 
 
 def test_search_proposes_slots_and_tensor_for_v5p():
   """SCALE row 5: 256 slots are 4 a chip, for batches of 1,024 and more."""
-  c = config()
+  c = config(**{'rollout_mesh.tensor': 1})
   found = search.search(c, machines.hardware('v5p:4x4x4'), ASSUMED)
-  order = [(not f.settable, f.hours) for f in found]
-  assert order == sorted(order) and {bad for bad, _ in order} == {False, True}
-  asis = next(f for f in found if not f.knob.fields)
-  best = next(f for f in found if f.settable)
+  hours = [f.hours for f in found]
+  assert hours == sorted(hours)
+  asis, best = next(f for f in found if not f.knob.fields), found[0]
   assert best.knob.fields['config.engine.slots'] >= 1024
-  assert best.knob.fields['config.mesh.tensor'] == 4
+  assert best.knob.fields['config.rollout_mesh.tensor'] == 4
   assert best.hours < asis.hours / 2
   assert all(p.fits for f in found for p in f.planned)
   # Each proposal is a plan of exactly the fields that it names.

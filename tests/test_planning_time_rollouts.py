@@ -180,7 +180,6 @@ def test_seconds_of_a_batch_by_hand():
   assert found.decoded.parts == pytest.approx(
     dict(
       weights=8 * weights / 1e9,
-      copies=0.0,
       kv=4 * (20 + 14) * token / 1e9,
       products=0.0,
       sampler=8 * logits / 1e9,
@@ -299,34 +298,3 @@ def test_prefill_and_sums_by_hand():
   head, pairs = 32 * 8, 2 * 36
   flops = 2 * (800 - head) * 16 + 4 * 2 * 4 * 4 * pairs
   assert seconds == pytest.approx(sums + flops / 2 / 1e6)
-
-
-def test_a_gpu_copies_all_layers_before_it_reads_them():
-  """The compiler's figure for 7B on 8 H100: 13.051 GB of slices a step."""
-  of = lambda name, shape: traffic.copied_bytes(
-    machines.KINDS[name], shape, 2, tensor=1
-  )
-  assert of('h100', planned.QWEN_7B) == pytest.approx(2 * 13.051e9, rel=1e-3)
-  assert of('v5p', planned.QWEN_7B) == 0.0
-  # One layer of four experts of 100, of which a token picks one, and a head of
-  # 256: all four are copied.
-  moe = planned.SMALL._replace(
-    layers=1, products=256 + 50 + 100, experts=4, picked=1, expert=100
-  )
-  assert of('h100', moe) == 2 * 2 * (50 + 400)
-
-
-def test_copies_take_time_in_each_step_and_each_prefill():
-  work = planned.work(shape=planned.SMALL, rollout_mesh=planned.mesh(data=2))
-  sizes, assumed = planned.SIZES, values.Assumed(bandwidth=1.0, products=1.0)
-  price = rollouts.price(work, sizes, machines.hardware('h100:2'), assumed)
-  # 800 weights of products, of which the head has 256.
-  assert price.copies == pytest.approx(2 * 544 * 2 / 3352e9)
-  lengths_PG = np.array([[5, 9]])
-  without = price._replace(prefill=price.prefill - price.copies, copies=0.0)
-  more = rollouts.run(sizes, lengths_PG, 3, price).decoded
-  less = rollouts.run(sizes, lengths_PG, 3, without).decoded
-  assert more.parts['copies'] == pytest.approx(more.steps * price.copies)
-  # One prompt: one call of prefill.
-  extra = (more.steps + 1) * price.copies
-  assert more.seconds - less.seconds == pytest.approx(extra)

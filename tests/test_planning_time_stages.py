@@ -192,9 +192,4 @@ def test_a_step_of_llama_8b_on_16_h100_is_of_the_public_order():
   )
   found = timing.timed(work, machines.hardware('h100:8*2'), assumed)
   assert found.batch.tokens == pytest.approx(2048 * 1060, rel=0.01)
-  # Theirs does not copy its weights in each step of decoding.
-  copies = found.batch.parts['copies']
-  assert copies == pytest.approx(
-    found.batch.steps * 2 * 13.96e9 / 2.58e12, 0.01
-  )
-  assert 97.7 / 2 < found.step_seconds - copies < 97.7
+  assert 97.7 / 2 < found.step_seconds < 97.7

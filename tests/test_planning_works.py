@@ -173,13 +173,16 @@ def test_reckoned_sizes_are_those_of_the_programs(tensor):
   """`reckon` knows no shardings, and comes out within 2%."""
   hardware = machines.hardware('v5p:4x4x4')
   c = tiny.shipped('acereason_7b').get_config()
-  c = fitting.with_values(c, {'config.mesh.tensor': tensor})
+  fields = 'config.mesh.tensor', 'config.rollout_mesh.tensor'
+  c = fitting.with_values(c, dict(zip(fields, (tensor, 4 // tensor))))
   (fit,) = fitting.fit(c, hardware, ASSUMED, only=('math_32k',))
   need = {p.name: p for p in fit.phases}
   own = stages_lib.stages(c)['math_32k']
   network = serve.read_model_sizes(c.model).network
   model = reckon.model_of(network, c)
-  stage = reckon.stage_of(c, own, fit.work.mesh, '', False)
+  meshes = fit.work.mesh, fit.work.rollout_mesh
+  assert [m['tensor'] for m in meshes] == [tensor, 4 // tensor]
+  stage = reckon.stage_of(c, own, meshes[0], '', False, 4 // tensor)
   weights = reckon.weights_bytes(model, stage)
   assert weights == pytest.approx(
     need['sample'].parts['weights of rollouts'], rel=0.02

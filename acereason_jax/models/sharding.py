@@ -47,9 +47,15 @@ def param_shardings(
   return base.map_specs(one, specs)
 
 
-def unstacked(place: NamedSharding) -> NamedSharding:
-  """The sharding of one layer of a stacked parameter."""
-  return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+def apart(specs: base.Tree, placed: base.Tree) -> base.Tree:
+  """`placed`, the shardings of `specs`, for params that are `base.apart`."""
+
+  def one(place: NamedSharding) -> NamedSharding:
+    return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+
+  leaves = jax.tree.leaves(specs['layers'], is_leaf=base.is_spec)
+  layer = {name: one(place) for name, place in placed['layers'].items()}
+  return {**placed, 'layers': (layer,) * leaves[0].shape[0]}
 
 
 def is_gathered(mesh: Mesh) -> bool:

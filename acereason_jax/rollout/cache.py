@@ -186,24 +186,22 @@ def fit_pages(
 def _room_remedy(model: base.Model, mesh: Mesh, fit: int) -> str:
   """What gives a device room for one rollout, where only `fit` pages fit."""
   _, N, K, _ = kv_shape(model)
-  tensor, sequence = mesh.shape['tensor'], mesh.shape['sequence']
-  # Training splits heads over both axes (`mesh.check_heads`).
-  splits = lambda n: not N % n and (not K % n or not n % K)
+  tensor = mesh.shape['tensor']
   larger = [
     n
-    for n in range(tensor + 1, mesh.size // sequence + 1)
-    if not mesh.size % (n * sequence) and splits(n) and splits(n * sequence)
+    for n in range(tensor + 1, mesh.size + 1)
+    if not mesh.size % n and mesh_lib.splits(N, K, n)
   ]
   shorter = fit > 1
   if not larger:
     return (
-      f'{"ask for shorter ones; n" if shorter else "n"}o larger mesh.tensor '
-      f'divides {mesh.size} devices and {N} query heads: use devices of more '
-      'memory, or a smaller model'
+      f'{"ask for shorter ones; n" if shorter else "n"}o tensor axis larger '
+      f'than {tensor} divides {mesh.size} devices and {N} query heads: use '
+      'devices of more memory, or a smaller model'
     )
   return (
     ('ask for shorter ones, or ' if shorter else 'no shorter one fits: ask ')
-    + f'for a mesh of more than tensor={tensor}, such as '
-    f'{" or ".join(map(str, larger[:3]))}: tensor splits the weights of '
-    'rollouts, which stay whole along all other axes'
+    + f'for rollouts on a tensor axis of more than {tensor}, such as '
+    f'{" or ".join(map(str, larger[:3]))}: it splits their weights, which stay '
+    'whole along all other axes'
   )

@@ -152,11 +152,7 @@ def placed(specs: base.Tree, mesh: Mesh, *, apart: bool = False) -> base.Tree:
   `apart` they are those of the parameters whose layers are `base.apart`.
   """
   places = sharding.param_shardings(specs, mesh, gathered=True)
-  if not apart:
-    return places
-  layer = {name: sharding.unstacked(s) for name, s in places['layers'].items()}
-  count = jax.tree.leaves(specs['layers'], is_leaf=base.is_spec)[0].shape[0]
-  return {**places, 'layers': (layer,) * count}
+  return sharding.apart(specs, places) if apart else places
 
 
 def param_bytes(specs: base.Tree, mesh: Mesh, dtype: jnp.dtype) -> int:
@@ -192,13 +188,24 @@ def rollout_params(
       # What has no layers is shared.
       return base.apart, param_bytes(specs['layers'], mesh, dtype)
   merge = functools.partial(lora.merged_layer, scale=parts.scale)
+  pin = jax.lax.with_sharding_constraint
+  ways = [sharding.param_shardings(specs, m) for m in (trained, mesh)]
+  if apart:
+    ways = [sharding.apart(specs, way) for way in ways]
 
   def read(weights: base.Tree) -> base.Tree:
-    if not apart:
-      return lora.merged(update.cast(weights, dtype), scale=parts.scale)
-    # Taken apart first, so that no other stack of them is made.
-    weights = update.cast(base.apart(weights), dtype)
-    return {**weights, 'layers': tuple(map(merge, weights['layers']))}
+    if apart:
+      # Taken apart first, so that no other stack of them is made.
+      weights = update.cast(base.apart(weights), dtype)
+      weights = {**weights, 'layers': tuple(map(merge, weights['layers']))}
+    else:
+      weights = lora.merged(update.cast(weights, dtype), scale=parts.scale)
+    # Each device casts and merges its shard; shards are exchanged with the
+    # devices that share a rollout, and then gathered. In one step GSPMD would
+    # gather all weights on each device first.
+    for way in ways:
+      weights = pin(weights, way)
+    return weights
 
   made = jax.jit(read, out_shardings=placed(specs, mesh, apart=apart))
   return made, param_bytes(specs, mesh, dtype)
