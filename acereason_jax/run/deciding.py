@@ -77,6 +77,10 @@ def decide(
   limit = engine.sizes.max_tokens
   asked = requests.for_prompts(prompts, question.filter.of, limit)
   earlier = read(question, asking, asked, tools.journal.found)
+  if earlier:
+    metrics.say(
+      f'stage {question.stage}: {len(earlier):,} verdicts are in the journal'
+    )
   board = _Board(asked, tools, asking, question, earlier)
   missing = [
     request
