@@ -223,13 +223,13 @@ def deciding(
 
 
 def fewest(filter: Filter) -> int:
-  """The least number of rollouts that can decide: of one kind, all of them."""
-  kinds = ('right', True), ('wrong', False), ('error', False)
-  results = [ledger_lib.Result(s, 0, False, solved) for s, solved in kinds]
+  """The least number of rollouts of a prompt that can decide."""
   return next(
     n
     for n in range(1, filter.of + 1)
-    if any(decided(filter, [result] * n) for result in results)
+    for judged in range(n + 1)
+    for solved in range(judged + 1)
+    if _decided(filter, solved, judged, filter.of - n)
   )
 
 

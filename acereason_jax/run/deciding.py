@@ -237,8 +237,10 @@ class _Board:
       if drawn is not None and self._add(key, _with(drawn, _STATUSES[code])):
         closed.add(key[0])
     self._check_judged()
-    late = [f for f, r in self.waiting.items() if r.prompt_id in closed]
-    for future in late:
+    for prompt_id in closed:
+      for index in range(len(self.rows[prompt_id])):
+        self.drawn.pop((prompt_id, index), None)
+    for future in [f for f, r in self.waiting.items() if r.prompt_id in closed]:
       del self.waiting[future]
       future.cancel()
     self._say(len(closed))
