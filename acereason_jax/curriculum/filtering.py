@@ -179,19 +179,14 @@ def known(
   )
 
 
-def decided(filter: Filter, results: Sequence[ledger_lib.Result]) -> bool:
-  """Whether the first results of a prompt's `of` decide what becomes of it.
-
-  They do if the filter would say the same whatever followed. Then it says the
-  same of these results without the others.
-  """
-  solved = sum(r.solved for r in results)
-  judged = sum(r.judged for r in results)
-  return _decided(filter, solved, judged, filter.of - len(results))
-
-
 @functools.lru_cache(1 << 16)
-def _decided(filter: Filter, solved: int, judged: int, left: int) -> bool:
+def decided(filter: Filter, solved: int, judged: int, asked: int) -> bool:
+  """Whether what the filter says of a prompt no longer depends on what follows.
+
+  Of the `asked` first of its `of` rollouts, `judged` have a verdict and
+  `solved` are solved. The filter then says of these what it would say of all.
+  """
+  left = filter.of - asked
   # All that may follow is between these: all solved, none solved, none judged.
   ends = (
     outcomes.Counts(solved + left, judged + left),
@@ -214,10 +209,13 @@ def deciding(
 
   `results` are by index, None where there is none yet.
   """
-  for count in range(1, len(results) + 1):
-    if results[count - 1] is None:
+  solved = judged = 0
+  for count, result in enumerate(results, 1):
+    if result is None:
       return None
-    if decided(filter, results[:count]):
+    solved += result.solved
+    judged += result.judged
+    if decided(filter, solved, judged, count):
       return list(results[:count])
   return None
 
@@ -229,7 +227,7 @@ def fewest(filter: Filter) -> int:
     for n in range(1, filter.of + 1)
     for judged in range(n + 1)
     for solved in range(judged + 1)
-    if _decided(filter, solved, judged, filter.of - n)
+    if decided(filter, solved, judged, n)
   )
 
 
