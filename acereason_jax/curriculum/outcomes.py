@@ -184,9 +184,10 @@ def recent(
     np.bincount(prompt[counted], n[counted], len(names)).astype(np.int64)
     for n in (right, judged)
   )
+  codes = np.flatnonzero(judged >= max(tries, 1))
+  found = (values[codes].tolist() for values in (right, judged))
   return {
-    names[code]: Counts(int(right[code]), int(judged[code]))
-    for code in np.flatnonzero(judged >= max(tries, 1)).tolist()
+    names[code]: Counts(*both) for code, *both in zip(codes.tolist(), *found)
   }
 
 
