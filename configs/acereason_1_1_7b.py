@@ -25,8 +25,10 @@ SYSTEM = (
   'You are a helpful and harmless assistant. You should think step-by-step.'
 )
 MATH_SUFFIX = '\n\nPlease place your final answer inside \\boxed{}.'
-# Only what every one of 16 rollouts solves is dropped: at 24K and 32K [1.1].
-NOT_SOLVED = dict(of=16, max_solved=15)
+# Only what every one of 16 rollouts solves is dropped: at 24K and 32K [1.1]. By
+# the ledger, see `hard` of acereason_7b.py; fewer than 16 verdicts would be
+# right by chance too often.
+NOT_SOLVED = dict(of=16, max_solved=15, source='ledger', tries=16)
 FILTERS = {
   # Simple questions first, most of 2K to 4K R1 tokens [1.1]; then more of the
   # harder ones: here all, and no question has fewer than 2K.

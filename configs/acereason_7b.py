@@ -77,10 +77,16 @@ TABLE_3 = {'full': None, 'easy': 14, 'medium': 10, 'hard': 6}
 
 
 def hard(max_solved):
-  """Drops what the current model solves more often, of 16 times [P 3.2.2]."""
+  """Drops what the model solves more often, of 16 times [P 3.2.2].
+
+  Ours: by the verdicts that the stages before have in the ledger. The paper
+  asks the current model again, at a length and a time that it does not report
+  [open]: 793,360 rollouts. source='probe' does that. A prompt's newest verdicts
+  are up to an epoch old and of shorter responses, so some more prompts stay.
+  """
   if max_solved is None:
     return {}
-  return dict(filter=dict(of=16, max_solved=max_solved))
+  return dict(filter=dict(of=16, max_solved=max_solved, source='ledger'))
 
 
 # Ends a stage whose prompts, asked again, surely gain less than a point of pass

@@ -884,3 +884,19 @@ def test_pieces_are_written_in_place_and_to_their_pages():
     want[at] = kv[:, w]
   got = jax.jit(cache_lib.write)(pool, kv, pages, offsets)
   np.testing.assert_array_equal(got, want)
+
+
+def test_dropped_requests_leave_the_others_their_bits():
+  asked = requests.for_prompts(prompts('abcdefgh'), 3, ROOM)
+  flat_requests = [request for group in asked for request in group]
+
+  def drawn(**kwargs):
+    stream = engine().stream(
+      APART, flat_requests, seed=3, step=5, temperature=TEMPERATURE, **kwargs
+    )
+    return {rollout.key: rollout for rollout in stream}
+
+  every, some = drawn(), drawn(unwanted=lambda: {'c', 'h'})
+  gone = every.keys() - some.keys()
+  assert {name for name, _ in gone} == {'c', 'h'}
+  assert_bitwise(some, {key: every[key] for key in some})

@@ -17,7 +17,7 @@ from acereason_jax.curriculum import ledger
 from acereason_jax.rl import objective
 from acereason_jax.rollout import requests
 from acereason_jax.rollout import trace as trace_lib
-from acereason_jax.run import build, journal, probe
+from acereason_jax.run import build, collect, deciding, journal
 from acereason_jax.run import step as step_lib
 from acereason_jax.run import values as run_values
 
@@ -379,16 +379,22 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
     dict(filter=dict(of=3, max_solved=2)),
   )
   run = built(config)
-  noted = {}
   questions = run.domains['main'].prompts['train_data']
-  for prompt in questions:
-    record = ledger.Record(
-      'probe', 'a', 0, 0, 'main', prompt.id, 2, 0, 0, 0, 0, 2, 16, 8, 2
-    )
-    key = journal.Key('probe', 0, prompt.id, 0)
-    verdict = types.Verdict('right', json.dumps(record), 0.0)
-    noted[key] = journal.Entry(None, verdict)
-  kept = probe.read_probes(run.stages[1], 0, questions, noted)
-  assert not kept
-  kept = probe.read_probes(run.stages[0], 0, questions, noted)
-  assert set(kept) == {p.id for p in questions}
+  asked = requests.for_prompts(questions, 2, 8)
+  asking = collect.Asking((0, 0), 'probe', 0, 1.0)
+  verdict = types.Verdict('right', json.dumps(['a', 8, True, True]), 0.0)
+  noted = {
+    journal.Key('probe', 0, p.id, 0): journal.Entry(None, verdict)
+    for p in questions
+  }
+  question = lambda stage: deciding.Question(
+    stage.name,
+    stage.filters['main'],
+    stage.objective.rules,
+    stage.prompts,
+    stage.prompts,
+  )
+  read = lambda stage: deciding.read(question(stage), asking, asked, noted)
+  assert not read(run.stages[1])
+  known = ledger.Result('right', 8, True, True)
+  assert read(run.stages[0]) == {(p.id, 0): known for p in questions}

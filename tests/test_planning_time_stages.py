@@ -105,16 +105,21 @@ def test_looks_come_together_where_they_are_due():
 
 
 def test_probes_and_looks_cost_as_many_batches():
-  """A probe of 11 chunks, and a look like a batch each step."""
+  """A probe of 10.1 batches in one stream, and a look each step."""
   base_work = planned.work()
   batch = timing.timed(base_work, HARDWARE, SHORT).batch.seconds
   reshard = updates.reshard_seconds(base_work, HARDWARE, SHORT)
   probing = timing.timed(
     base_work._replace(asked=101, tries=4), HARDWARE, SHORT._replace(known=0.2)
   )
-  # 81 prompts are unknown.
-  expected = (11 * batch + reshard) / 10
+  # 80.8 prompts are unknown. The second batch begins in the first one's tail.
+  twice = timing.timed(base_work._replace(prompts=16), HARDWARE, SHORT)
+  more = twice.batch.seconds - batch
+  assert 0 < more < batch
+  expected = (batch + 9.1 * more + reshard) / 10
   assert probing.phases['probe'] == pytest.approx(expected)
+  few = timing.timed(base_work._replace(asked=8, tries=3.8), HARDWARE, SHORT)
+  assert few.phases['probe'] == pytest.approx((batch + reshard) / 10, rel=0.2)
   looking = timing.timed(
     base_work._replace(looks=(values.Look('math', 8, 4, 1),)), HARDWARE, SHORT
   )

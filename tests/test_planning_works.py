@@ -1,11 +1,13 @@
 """The work of stages, their state and hosts, against hand counts."""
 
+import numpy as np
 import pytest
 import tiny
 
 from acereason_jax import machines
 from acereason_jax.config import stages as stages_lib
-from acereason_jax.planning import fitting, questions, reckon, works
+from acereason_jax.curriculum import filtering, ledger
+from acereason_jax.planning import fitting, probes, questions, reckon, works
 from acereason_jax.planning.values import Assumed
 from acereason_jax.rollout import serve
 
@@ -55,7 +57,8 @@ def test_state_of_a_device(fits):
 def test_batches_and_looks(fits):
   work = fits['math_24k'].work
   assert (work.prompts, work.groups, work.steps) == (128, 16, 500)
-  assert (work.asked, work.tries) == (49585, 16)
+  # Every prompt was asked at 16K: 2.6 epochs.
+  assert (work.asked, work.tries) == (0, 0.0)
   assert {(k.domain, k.questions, k.tries, k.every) for k in work.looks} == {
     ('math', 30, 16, 50),
     ('code', 279, 4, 100),
@@ -67,6 +70,69 @@ def test_batches_and_looks(fits):
     assert judges['code'].seconds == ASSUMED.code_seconds
     assert judges['math'].seconds == ASSUMED.math_seconds
   assert fits['math_8k'].work.asked == 0
+
+
+def test_what_a_probe_asks():
+  c = tiny.shipped('acereason_7b').get_config()
+  every = stages_lib.every_stage(c)
+  hard = filtering.Filter(of=16, max_solved=6, source='ledger', tries=16)
+  share = lambda filter, *before: probes.unknown_share(
+    filter, 'math', before, 49585
+  )
+  steps = lambda name, steps: stages_lib.with_overrides(
+    every[name], dict(steps=steps)
+  )
+  assert share(hard._replace(source='probe'), every['math_16k']) == 1.0
+  assert share(hard) == share(hard, every['code_24k']) == 1.0
+  assert share(hard, every['math_16k']) == 0.0
+  # 128 steps of 128 prompts are a third of an epoch.
+  third = 128 * 128 / 49585
+  assert share(hard, steps('math_16k', 128)) == pytest.approx(1 - third)
+  # 8 rollouts are half of what is wanted.
+  assert share(hard, steps('math_8k', 128)) == 1.0
+  both = steps('math_8k', 128), steps('math_16k', 128)
+  assert share(hard, *both) == pytest.approx(1 - third)
+  twice = share(hard, steps('math_8k', 128), steps('math_8k', 128))
+  assert twice == pytest.approx(1 - third**2)
+  assert share(hard._replace(tries=8), *both) == pytest.approx((1 - third) ** 2)
+  # It asked what it did not know.
+  assert share(hard, every['math_24k']) == 0.0
+  hardest = dict(filter=dict(max_difficulty=4.0))
+  some = stages_lib.with_overrides(every['math_16k'], hardest)
+  assert share(hard, some) == 1.0
+
+
+@pytest.mark.parametrize(
+  'filter, mean',
+  [
+    # One rollout: it is right or not.
+    (dict(of=1, max_solved=0), 1),
+    # Right, right with 1/3: 2 of 2 are needed.
+    (dict(of=2, max_solved=1, min_judged=0.0), 1.5),
+    # Wrong once decides: 1/2, then 2/3 are right, then 3/4.
+    (dict(of=4, max_solved=3), 1 + 1 / 2 + 1 / 3 + 1 / 4),
+  ],
+)
+def test_rollouts_until_it_is_decided(filter, mean):
+  found = probes.mean_tries(filtering.Filter(**filter))
+  assert found == pytest.approx(mean)
+
+
+def test_rollouts_until_it_is_decided_are_as_drawn():
+  """Of every rate as many prompts, drawn."""
+  hard = filtering.Filter(of=16, max_solved=6)
+  random = np.random.default_rng(0)
+  draws = random.random((4000, 16)) < random.random((4000, 1))
+  counts = [
+    len(
+      filtering.deciding(
+        hard, [ledger.Result('right', 1, False, bool(x)) for x in row]
+      )
+    )
+    for row in draws
+  ]
+  error = np.std(counts) / len(counts) ** 0.5
+  assert abs(np.mean(counts) - probes.mean_tries(hard)) < 4 * error
 
 
 def test_all_are_asked_before_the_first_stage_of_all(fits):

@@ -63,7 +63,7 @@ def test_stages_follow_each_other(reference):
   assert [row['stage'] for row in rows] == [0, 0, 1, 1, 1, 2, 2]
   assert all(row['response_length'] <= 4 for row in rows[:2])
   assert max(row['response_length'] for row in rows[2:]) > 4
-  order = ['math_short: over, 2 steps', 'math_long: asking 10 prompts 4 times']
+  order = ['math_short: over, 2 steps', 'math_long: asking 10 prompts up to 4']
   order += ['math_long: over, 3 steps', 'both: over, 2 steps']
   places = [said.index(f'stage {text}') for text in order]
   assert places == sorted(places)
@@ -94,7 +94,9 @@ def test_the_ledger_has_every_group(reference):
   records = list(known)
   probes = [r for r in records if r.kind == 'probe']
   assert {(r.stage, r.step) for r in probes} == {('math_long', 2)}
-  assert len(probes) == 10 and all(r.rollouts == 4 for r in probes)
+  # Wrong once, and it is not right 4 times of 4.
+  assert len(probes) == 10
+  assert all(r.rollouts == (4 if r.right == 4 else r.right + 1) for r in probes)
   rows = metrics_of(workdir)
   for row in rows:
     mine = [r for r in records if r.kind == 'train' and r.step == row['step']]
@@ -478,7 +480,7 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
     '  return c\n'
   )
   said = command(tmp_path, config=tmp_path / 'own').ends(0)
-  assert 'stage both: asking 7 prompts 4 times' in said
+  assert 'stage both: asking 7 prompts up to 4 times' in said
   rows = metrics_of(tmp_path)
   assert [r['step'] for r in rows if 'heldout/math' in r] == [1, 2, 3]
   assert [r['step'] for r in rows if 'heldout/code' in r] == [2, 3]
@@ -515,11 +517,13 @@ def test_a_probe_that_is_killed_asks_only_for_the_rest(
 ):
   workdir = folder / 'probed'
   run = command(workdir)
-  run.wait_for('math_long: 4 of 10 prompts asked')
+  run.wait_for('of 10 prompts decided')
   run.process.kill()
   run.end()
   said = command(workdir).ends(0)
-  assert re.search(r'asking 10 prompts 4 times, [478] of them before', said)
+  (known,) = re.findall(r'math_long: (\d+) verdicts are in the journal', said)
+  # 4 prompts were decided, and all rollouts of 10 prompts are 40.
+  assert 4 <= int(known) < 40
   assert_same_run(workdir, reference[0], 7)
 
 

@@ -11,10 +11,10 @@ import tiny
 
 from acereason_jax import train, types
 from acereason_jax.config import checks
-from acereason_jax.curriculum import ledger, outcomes
+from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.data import rollouts, sources
 from acereason_jax.rollout import serve
-from acereason_jax.run import build
+from acereason_jax.run import build, stored
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 KEY = 'ab' * 32
@@ -140,16 +140,41 @@ def test_only_prompts_without_counts_of_this_model_are_asked(folder, ran):
   passes = [
     *[(0, 4, key)] * 3,
     *[(4, 4, KEY)] * 2,  # Of another model.
-    *[(0, 3, key)] * 2,  # Too few.
+    *[(1, 2, key)] * 2,  # Too few.
     (3, 3, key),  # Few, but already solved too often to come back.
     *[(None, None, None)] * 2,
   ]
   said, ids, known = ran(passes, of=4, max_solved=2)
   assert '4 of 10 prompts have pass counts of this model' in said
-  assert 'asking 6 prompts 4 times' in said
+  assert 'asking 6 prompts up to 4 times' in said
   found = probes(known)
   assert list(found) == ids
   stored = [ids[i] for i in (0, 1, 2, 7)]
   for name, record in found.items():
-    assert record.rollouts == (3 if name == ids[7] else 4)
     assert bool(record.tokens) == (name not in stored)
+    if name in stored:
+      assert record.rollouts == (3 if name == ids[7] else 4)
+    else:
+      assert 2 <= record.rollouts <= 4
+
+
+@pytest.mark.parametrize(
+  'right, judged, keep_unsolved, asks',
+  [
+    (0, 16, True, False),
+    (7, 7, True, False),
+    (6, 15, True, True),
+    (6, 16, True, False),
+    (0, 9, True, True),
+    # 6 more right ones are not too many.
+    (0, 10, True, False),
+    (1, 11, True, False),
+    # It may yet be solved once.
+    (0, 10, False, True),
+    (1, 11, False, False),
+  ],
+)
+def test_counts_that_decide(right, judged, keep_unsolved, asks):
+  rule = filtering.Filter(of=16, max_solved=6, keep_unsolved=keep_unsolved)
+  found = stored._decides(rule, types.Passes(right, judged, KEY))
+  assert found == (not asks)

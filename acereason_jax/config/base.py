@@ -132,9 +132,16 @@ def _questions(c: ml_collections.ConfigDict) -> None:
     max_difficulty=-1.0,
     # Drops prompts that the model solves more than `max_solved` times in the
     # `of` rollouts asked when the stage begins: 14, 10 or 6 of 16 [P]. of=0
-    # asks nothing.
+    # asks nothing. A prompt is asked no more once its rollouts decide.
     max_solved=0,
     of=0,
+    # 'probe': all prompts are asked, so the current model decides [P].
+    # 'ledger': a prompt with `tries` verdicts of earlier stages is not asked.
+    # The model was older and its responses shorter then, so more prompts stay.
+    # 8 verdicts judge 16% of prompts with evenly spread pass rates other than
+    # 16 do, at 6 of 16; two draws of 16 differ on 13% [open].
+    source='probe',
+    tries=8,
     # Whether prompts that were never solved stay [open].
     keep_unsolved=True,
     # Drops prompts that all rollouts solved in the previous epoch [1.1], except

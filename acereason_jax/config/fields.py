@@ -182,6 +182,8 @@ _QUESTIONS = (
     ),
   ),
   _staged('filter.of', int, at_least(0, 'no probe')),
+  _staged('filter.source', str, one_of('probe', 'ledger')),
+  _staged('filter.tries', int, at_least(1)),
   _staged('filter.keep_unsolved', bool),
   _staged('filter.drop_solved', bool),
   _staged('filter.readmit', float, SHARE),

@@ -66,6 +66,26 @@ class Record(NamedTuple):
     return self.judged + self.timeout + self.error
 
 
+class Result(NamedTuple):
+  """The result of a rollout, without its tokens.
+
+  status: status of its verdict.
+  tokens: length of the response.
+  truncated: whether it was cut off at the longest length.
+  solved: whether it is right and its reward is above 0 by the rules of its
+    stage.
+  """
+
+  status: types.Status
+  tokens: int
+  truncated: bool
+  solved: bool
+
+  @property
+  def judged(self) -> bool:
+    return self.status in JUDGED
+
+
 NUMBERS = [n for n in Record._fields if n not in ('kind', *TEXTS)]
 WIDTHS = {n: 'int64' if n == 'tokens' else 'int32' for n in NUMBERS}
 # Texts and kinds are stored as codes.
@@ -92,40 +112,56 @@ def records(
       f'{len(groups)} groups, {len(epochs)} epochs: give one a group'
     )
   return [
-    _record(group, kind, stage, epoch, step, rules)
+    record(
+      group.prompt,
+      [result(*pair, rules) for pair in zip(group.rollouts, group.verdicts)],
+      kind,
+      stage,
+      epoch,
+      step,
+    )
     for group, epoch in zip(groups, epochs)
   ]
 
 
-def _record(
-  group: types.Group,
+def result(
+  rollout: types.Rollout, verdict: types.Verdict, rules: objective.Rules
+) -> Result:
+  return Result(
+    verdict.status,
+    len(rollout.tokens),
+    rollout.stop == 'length',
+    verdict.judged and objective.reward(rollout, verdict, rules) > 0,
+  )
+
+
+def record(
+  prompt: types.Prompt,
+  results: Sequence[Result],
   kind: str,
   stage: str,
   epoch: int,
   step: int,
-  rules: objective.Rules,
 ) -> Record:
-  statuses = [verdict.status for verdict in group.verdicts]
-  lengths = [len(rollout.tokens) for rollout in group.rollouts]
+  """The record of a prompt's rollouts."""
+  statuses = [r.status for r in results]
+  lengths = [r.tokens for r in results]
   return Record(
     kind,
     stage,
     epoch,
     step,
-    group.prompt.domain,
-    group.prompt.id,
+    prompt.domain,
+    prompt.id,
     right=statuses.count('right'),
     wrong=statuses.count('wrong'),
     unparsed=statuses.count('unparsed'),
     timeout=statuses.count('timeout'),
     error=statuses.count('error'),
-    truncated=sum(rollout.stop == 'length' for rollout in group.rollouts),
+    truncated=sum(r.truncated for r in results),
     tokens=sum(lengths),
     longest=max(lengths),
-    solved=sum(
-      verdict.judged and objective.reward(rollout, verdict, rules) > 0
-      for rollout, verdict in zip(group.rollouts, group.verdicts)
-    ),
+    solved=sum(r.solved for r in results),
   )
 
 

@@ -1,8 +1,9 @@
 """Questions to a ledger: a prompt's newest record, its counts, what changed.
 
-`right` counts the judge's verdicts: what the model can do. `solvable`, `lost`
-and `summary` use it. `solved` counts the rollouts that the stage rewarded.
-`counts` gives it to filters, which select the prompts left to train on.
+`right` counts the judge's verdicts: what the model can do. `solvable`, `lost`,
+`summary` and `recent`, which compares stages, use it. `solved` counts the
+rollouts that the stage rewarded. `counts` gives it to filters, which select the
+prompts left to train on.
 """
 
 import math
@@ -14,6 +15,8 @@ from acereason_jax.curriculum.ledger import (
   JUDGED,
   KINDS,
   NUMBERS,
+  PROBE,
+  TRAIN,
   VERDICTS,
   Ledger,
   Record,
@@ -141,6 +144,65 @@ def counts(
     names[code]: Counts(int(solved[code]), int(judged[code]))
     for code in np.flatnonzero(judged).tolist()
   }
+
+
+def recent(
+  ledger: Ledger,
+  tries: int,
+  *,
+  stage: str,
+  until_step: int,
+  min_judged: float = 0.0,
+) -> dict[str, Counts]:
+  """The newest results of the prompts with `tries` verdicts or more.
+
+  Records of any kind and stage up to `until_step` count, newest first, until
+  they have so many verdicts. The probe that `stage` made at that step does not.
+  Here right answers count as solved: the rules of another stage, with another
+  length, do not say what this stage would reward. A record is ignored as in
+  `counts`.
+  """
+  rows = ledger.rows
+  rows = rows[: np.searchsorted(rows['step'], until_step, side='right')]
+  judged = _judged(rows)
+  rollouts = sum(rows[name].astype(np.int64) for name in VERDICTS)
+  known = (judged > 0) & (judged >= min_judged * rollouts)
+  own = chosen(ledger, kind=PROBE, stage=stage)
+  own = own[own < len(rows)]
+  known[own[rows['step'][own] == until_step]] = False
+  places = np.flatnonzero(known)[::-1]
+  places = places[np.argsort(rows['prompt'][places], kind='stable')]
+  prompt = rows['prompt'][places]
+  right, judged = rows['right'][places].astype(np.int64), judged[places]
+  # Verdicts of newer records of the same prompt.
+  before = np.cumsum(judged) - judged
+  firsts = np.flatnonzero(np.diff(prompt, prepend=-1))
+  before -= np.repeat(before[firsts], np.diff([*firsts, len(prompt)]))
+  counted = before < tries
+  names = ledger.texts('prompt')
+  right, judged = (
+    np.bincount(prompt[counted], n[counted], len(names)).astype(np.int64)
+    for n in (right, judged)
+  )
+  codes = np.flatnonzero(judged >= max(tries, 1))
+  found = (values[codes].tolist() for values in (right, judged))
+  return {
+    names[code]: Counts(*both) for code, *both in zip(codes.tolist(), *found)
+  }
+
+
+def newest_stage(ledger: Ledger, domain: str) -> set[str]:
+  """The prompts of the stage that trained on a domain last."""
+  rows, domains = ledger.rows, ledger.texts('domain')
+  if domain not in domains:
+    return set()
+  trained = rows[
+    (rows['domain'] == domains.index(domain))
+    & (rows['kind'] == KINDS.index(TRAIN))
+  ]
+  names = ledger.texts('prompt')
+  last = trained['prompt'][trained['stage'] == trained['stage'][-1:]]
+  return {names[code] for code in np.unique(last).tolist()}
 
 
 def _judged(rows: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ _ABOUT = {
   'links': "Share of the links' bandwidth that collectives reach.",
   'hop_seconds': 'Latency of one hop of a collective.',
   'host_seconds': 'Seconds of the host for each call of decode.',
-  'known': "Share of a stage's prompts that a probe need not ask.",
+  'known': "Share of a probe's prompts with pass counts in their data.",
   'math_seconds': 'CPU seconds of a verdict on math.',
   'code_seconds': 'CPU seconds of a verdict on code.',
   'checkpoint_bandwidth': 'Bytes a second of each host to the store.',

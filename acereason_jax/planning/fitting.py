@@ -187,7 +187,9 @@ class _Fitting(NamedTuple):
   ) -> Fit:
     c, own = self.configs[stage.name], tuple(engines) or None
     counts = works.counted(self.config, self.assumed)
-    work = works.work(programs, stage, c, counts, self.assumed, own)
+    every = stages_lib.every_stage(self.config)
+    before = [every[name] for name in [*every][: stage.index]]
+    work = works.work(programs, stage, c, counts, self.assumed, before, own)
     phases = memory.phases(programs, stage, c, self.machine, *engines)
     mean = lengths.mean_of(work.sizes.max_tokens, self.assumed)
     return Fit(

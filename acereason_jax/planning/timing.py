@@ -211,17 +211,21 @@ def _heldout(on: _On, reshard: float) -> float:
 def _probe(on: _On, reshard: float) -> float:
   """Seconds of a step for the probe before the stage.
 
-  Its prompts are asked in chunks of a batch's (`run.probe`); all chunks take as
-  long as one.
+  All of it is one stream (`run.deciding`). So of more than two batches each
+  further one takes as long as the second, whose slots are filled by the first.
   """
   work = on.work
-  asked = round(work.asked * (1 - on.assumed.known))
-  if not asked or not work.tries:
+  asked, tries = work.asked * (1 - on.assumed.known), max(1, round(work.tries))
+  if not round(asked):
     return 0.0
-  chunks = max(1, -(-asked // work.prompts))
-  each = -(-asked // chunks)
-  one = _ask(on, work.sizes, each, work.tries, work.judges)
-  return (chunks * one.seconds + reshard) / work.steps
+  ask = lambda prompts: _ask(on, work.sizes, prompts, tries, work.judges)
+  batches = asked * work.tries / (work.prompts * tries)
+  if batches <= 2:
+    seconds = ask(max(1, round(batches * work.prompts))).seconds
+  else:
+    one, two = ask(work.prompts).seconds, ask(2 * work.prompts).seconds
+    seconds = one + (batches - 1) * (two - one)
+  return (seconds + reshard) / work.steps
 
 
 def _wastes(

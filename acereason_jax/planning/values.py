@@ -126,8 +126,8 @@ class Work(NamedTuple):
   moment_bytes: of these the optimizer's.
   offload: whether the moments are in the hosts' memory.
   train_sums: bytes of the gradients on one device.
-  asked: prompts that are asked `tries` times before the stage; 0: none.
-  tries: see above.
+  asked: prompts that are asked before the stage; 0: none.
+  tries: the mean number of rollouts that each of them is asked for.
   looks: looks at held-out questions.
   judges: judges of all domains; the share of those outside the stage is 0.
   checkpoint_every: steps between two checkpoints.
@@ -160,7 +160,7 @@ class Work(NamedTuple):
   offload: bool
   train_sums: float
   asked: int
-  tries: int
+  tries: float
   looks: Sequence[Look]
   judges: Sequence[Judged]
   checkpoint_every: int
@@ -301,7 +301,7 @@ class Assumed(NamedTuple):
   links: share of the links' bandwidth that collectives reach.
   hop_seconds: latency of one hop of a collective.
   host_seconds: of the host, for each call of decode.
-  known: share of a stage's prompts that a probe need not ask.
+  known: share of a probe's prompts whose pass counts are in their data.
   math_seconds, code_seconds: CPU seconds of a verdict.
   checkpoint_bandwidth: bytes per second of each host to the store.
   price: of a chip hour, in any currency; 0: no cost is shown.

@@ -5,36 +5,20 @@ that it takes all of its steps.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 
-from acereason_jax import machines
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.models import base
-from acereason_jax.planning import memory, questions
+from acereason_jax.planning import memory, probes, questions
 from acereason_jax.planning.values import Assumed, Judged, Look, Shape, Work
 from acereason_jax.rl import control
 
 CODE = 'acereason_jax.verifiers.code:verify'
 TRAIN, HELDOUT = 'train_data', 'heldout_data'
-
-
-def works(
-  programs: Any,
-  config: ml_collections.ConfigDict,
-  hardware: machines.Hardware,
-  assumed: Assumed,
-) -> tuple[Work, ...]:
-  """The work of each stage of the programs."""
-  configs = stages_lib.stages(config)
-  counts = counted(config, assumed)
-  return tuple(
-    work(programs, stage, configs[stage.name], counts, assumed)
-    for stage in programs.stages
-  )
 
 
 def counted(
@@ -68,12 +52,13 @@ def work(
   c: ml_collections.ConfigDict,
   counts: Mapping[tuple[str, str], questions.Count],
   assumed: Assumed,
+  before: Sequence[ml_collections.ConfigDict],
   engines: tuple[memory.Rollouts, memory.Rollouts] | None = None,
 ) -> Work:
   """The work of one stage, whose whole config is `c`.
 
-  `engines` are those of its rollouts and of held-out questions, by default
-  those of the programs.
+  `before` holds the configs of the stages before it. `engines` are those of its
+  rollouts and of held-out questions, by default those of the programs.
   """
   network, state = programs.network, stage.abstract_state
   found, heldout = engines or (
@@ -82,7 +67,7 @@ def work(
   )
   rows = {domain: counts[domain, TRAIN].number for domain in stage.mix}
   moments, _ = memory.moment_bytes(state)
-  asked = {domain: f.of for domain, f in stage.filters.items() if f.of}
+  asked, tries = asked_before(stage, before, rows)
   parts = memory.state_parts(programs, stage, c)
   return Work(
     name=stage.name,
@@ -106,8 +91,8 @@ def work(
     moment_bytes=moments,
     offload=c.optim.offload,
     train_sums=parts['trained weights'],
-    asked=sum(rows[domain] for domain in asked),
-    tries=max(asked.values(), default=0),
+    asked=asked,
+    tries=tries,
     looks=looks(c, counts),
     judges=judges(c, stage.mix, assumed),
     checkpoint_every=c.checkpoint.every,
@@ -115,6 +100,24 @@ def work(
     scored=stage.has_reference + stage.has_first,
     first=not stage.index,
   )
+
+
+def asked_before(
+  stage: Any,
+  before: Sequence[ml_collections.ConfigDict],
+  rows: Mapping[str, int],
+) -> tuple[int, float]:
+  """(prompts that a stage asks before it begins, rollouts of each)."""
+  filters = {domain: f for domain, f in stage.filters.items() if f.of}
+  asked = {
+    domain: round(
+      rows[domain] * probes.unknown_share(f, domain, before, rows[domain])
+    )
+    for domain, f in filters.items()
+  }
+  total = sum(asked.values())
+  rollouts = sum(n * probes.mean_tries(filters[d]) for d, n in asked.items())
+  return total, rollouts / max(total, 1)
 
 
 def shape_of(network: Any, name: str) -> Shape:

@@ -9,7 +9,7 @@ on the other slots.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,15 @@ class Engine:
     temperature: float,
     trace: trace_lib.Trace | None = None,
     until: Callable[[], bool] = lambda: False,
+    unwanted: Callable[[], Collection[str]] = tuple,
   ) -> Iterator[types.Rollout]:
     """Yields rollouts as they end; the next chunk runs while the caller works.
 
     A request that cannot be served gives a rollout with stop 'error' at once.
     `trace` is filled meanwhile. A new `temperature` compiles nothing. `until`
     is asked once after each chunk; once true, the stream ends with the rollouts
-    that have ended by then.
+    that have ended by then. So is `unwanted`, for ids of prompts whose waiting
+    requests are dropped: the stream does not yield those.
 
     Raises:
       ValueError: a temperature that this engine does not support: a greedy
@@ -107,6 +109,7 @@ class Engine:
       watchdog.progress()
       if until():
         break
+      plan.drop(unwanted())
     yield from (self._rollout(*end) for end in ended)
 
   def sample(

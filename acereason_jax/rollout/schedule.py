@@ -7,7 +7,7 @@ rollout: slots without a rollout write there.
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -255,6 +255,12 @@ class Schedule:
   @property
   def busy(self) -> bool:
     return bool(self.waiting) or any(s.live() for s in self.shards)
+
+  def drop(self, prompts: Collection[str]) -> None:
+    """Forgets the waiting requests of prompts, given by their ids."""
+    if prompts:
+      left = (r for r in self.waiting if r.prompt.id not in prompts)
+      self.waiting = collections.deque(left)
 
   def admit(self, seed_of: Callable[[str], int]) -> list[Pieces]:
     """Gives each rollout the page it will fill, and waiting ones free slots.

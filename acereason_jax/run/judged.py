@@ -133,13 +133,35 @@ def _check_judged(
   pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts)]
   failed = [(r, v) for r, v in pairs if not v.judged]
   if len(failed) > max_failed_share * len(pairs):
-    rollout, verdict = failed[0]
     broken = sum(r.stop == 'error' for r, _ in failed)
-    remedy = 'fix the judge config.judge.verify'
-    if broken:
-      remedy = f'{broken} are rollouts that could not end, whoever judges'
-    raise JudgeFailed(
-      f'{len(failed)} of {len(pairs)} verdicts failed, a larger share than '
-      f'config.judge.max_failed_share={max_failed_share}; {remedy}; the first: '
-      f'{rollout.prompt_id}: {verdict.status}: {verdict.detail}'
+    rollout, verdict = failed[0]
+    raise judge_failed(
+      len(failed),
+      len(pairs),
+      max_failed_share,
+      broken,
+      rollout.prompt_id,
+      verdict,
     )
+
+
+def judge_failed(
+  failed: int,
+  total: int,
+  max_failed_share: float,
+  broken: int,
+  prompt_id: str,
+  verdict: types.Verdict,
+) -> JudgeFailed:
+  """The error of a judge that failed on `failed` of `total` rollouts.
+
+  `broken` of them could not end. The prompt and the verdict are an example.
+  """
+  remedy = 'fix the judge config.judge.verify'
+  if broken:
+    remedy = f'{broken} are rollouts that could not end, whoever judges'
+  return JudgeFailed(
+    f'{failed} of {total} verdicts failed, a larger share than '
+    f'config.judge.max_failed_share={max_failed_share}; {remedy}; the first: '
+    f'{prompt_id}: {verdict.status}: {verdict.detail}'
+  )

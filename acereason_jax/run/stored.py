@@ -7,7 +7,7 @@ that very model solved a prompt, nothing needs to be asked.
 from collections.abc import Sequence
 
 from acereason_jax import types
-from acereason_jax.curriculum import ledger
+from acereason_jax.curriculum import filtering, ledger
 from acereason_jax.data import rollouts
 from acereason_jax.models import embedded
 from acereason_jax.run import checkpoint, network
@@ -25,15 +25,10 @@ def probes(
 
   They must be of the weights that the run began with, and no step may have
   changed those. A prompt needs as many attempts as the stage would make, or so
-  many right ones that more attempts could not bring it back.
+  many right or wrong ones that more attempts would change nothing.
   """
-  rule = stage.filters[domain]
-  counted = [
-    p
-    for p in prompts
-    if p.passes is not None
-    and (p.passes.judged >= rule.of or p.passes.right > rule.max_solved)
-  ]
+  filter = stage.filters[domain]
+  counted = [p for p in prompts if p.passes and _decides(filter, p.passes)]
   # All weights are read for the hash, so only if it is needed.
   if not counted or step != first_step(run):
     return {}
@@ -43,6 +38,17 @@ def probes(
     for p in counted
     if p.passes.model == model
   }
+
+
+def _decides(filter: filtering.Filter, passes: types.Passes) -> bool:
+  """Whether attempts beyond these could not change what the filter says."""
+  right, judged, _ = passes
+  stays = judged - right >= filter.of - filter.max_solved
+  return (
+    judged >= filter.of
+    or right > filter.max_solved
+    or (stays and (filter.keep_unsolved or right > 0))
+  )
 
 
 def first_step(run: Run) -> int | None:
