@@ -203,11 +203,9 @@ def test_a_call_waits_for_the_shard_with_the_largest_cache():
   # 0 and 15 tokens at first, 2 more after half of a call, then 6 more.
   token = 2 * 2 * 2 * 4 * 2
   assert uneven.parts['kv'] == pytest.approx(4 * (17 + 21) * token / 1e9)
-  # Weighted by time: 1,600 bytes of weights and 3,072 of logits a step, of two
-  # slots a shard, beside the cache.
-  took = [1600 + 6 * 2 * 32 * 4 + n * token for n in (17, 21)]
-  ratios = 17 / ((17 + 2) / 2), 21 / ((21 + 6) / 2)
-  assert uneven.busiest == pytest.approx(np.average(ratios, weights=took))
+  # The mean of two shards is half of what both read.
+  ratio = (17 + 21) / ((17 + 2) / 2 + (21 + 6) / 2)
+  assert uneven.busiest == uneven.busiest_full == pytest.approx(ratio)
 
 
 def test_2048_rollouts_of_13K_tokens():
