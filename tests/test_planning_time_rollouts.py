@@ -223,6 +223,52 @@ def test_2048_rollouts_of_13K_tokens():
   assert rollouts.simulate(sizes, draws, 150, price) is found
 
 
+def batch_of_24k(slots, shards, ordered, seed=0):
+  """A batch of math_24k; of its prompts a ledger has 16 more rollouts each."""
+  sizes = schedule.Sizes(
+    slots=slots,
+    shards=shards,
+    page=128,
+    chunk=128,
+    pages=slots // shards * 200 + 1,
+    rows=4 * shards,
+    piece=256,
+    window=1024,
+    max_tokens=24576,
+  )
+  rollout_mesh = planned.mesh(fsdp=shards, tensor=64 // shards)
+  work = planned.work(sizes=sizes, rollout_mesh=rollout_mesh)
+  price = rollouts.price(
+    work, sizes, machines.hardware('v5p:4x4x4'), values.Assumed()
+  )
+  both = lengths.draw(lengths.Draws(128, 32, 24576, 11000, 0.6, seed))
+  earlier = both[:, 16:].mean(1) if ordered else None
+  return rollouts.run(sizes, both[:, :16], 150, price, earlier).decoded
+
+
+@pytest.mark.parametrize('slots', [1024, 2048])
+def test_16_shards_of_64_chips_read_evenly(slots):
+  """SCALE row 6: the busiest read 1.8 to 3.3 times the mean.
+
+  Lengths are known of prompts, not of rollouts, so more shards are less even.
+  """
+  for seed in (0, 1):
+    found = batch_of_24k(slots, 16, ordered=True, seed=seed)
+    assert 1 <= found.busiest_full <= 1.15
+    assert found.busiest <= 1.25
+  assert batch_of_24k(slots, 64, ordered=True).busiest_full < 1.35
+
+
+@pytest.mark.parametrize('shards', [16, 64])
+def test_the_longest_first_are_never_slower(shards):
+  """They were, at 2,048 slots: the longest went to the first shards."""
+  for slots in (256, 512, 1024, 1536, 2048):
+    given, longest = (
+      batch_of_24k(slots, shards, ordered).seconds for ordered in (False, True)
+    )
+    assert longest <= 1.001 * given
+
+
 # KERNELS: bytes of a decode step at full bandwidth, ms.
 ROOFLINES = [
   (planned.QWEN_7B, 'v5e', 4, 4, 256, 10, 15.79),
