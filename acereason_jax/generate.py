@@ -93,7 +93,7 @@ FLAGS.string(
   'thinking_end', '\n</think>\n\n', 'The text that ends the thinking.'
 )
 FLAGS.integer(
-  'slots', 0, 'Rollouts at a time; 0: 16 a CPU, 64 an accelerator, or fewer.'
+  'slots', 0, 'Rollouts at a time; 0: all, or what fits: 64 a CPU, 256 a shard.'
 )
 FLAGS.integer('page', 0, 'Tokens of a cache page; 0: 16 on a CPU, else 128.')
 FLAGS.integer(

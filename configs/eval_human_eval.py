@@ -26,8 +26,6 @@ def get_config():
   # pass@1 of HumanEval is given at 0.2, where it is highest (arXiv 2107.03374,
   # section 3.3).
   c.sampling.temperature = 0.2
-  # More rollouts at a time read the weights less often.
-  c.engine.slots = 64
   c.benchmarks.humaneval = evaluation.benchmark(
     data=dict(fn='acereason_jax.evaluation.human_eval:human_eval', paths=()),
     # Four rollouts of each problem show the error of a rerun.

@@ -22,7 +22,7 @@ def get_config():
   c.dtype = quickstart.dtype
   # As the model is trained and looked at.
   c.sampling.update(temperature=1.0, top_p=1.0)
-  c.engine.update(slots=64, page=16, chunk=4)
+  c.engine.update(page=16, chunk=4)
   c.judge.workers = 1
   ask = quickstart.prompt
   c.benchmarks.sums = evaluation.benchmark(

@@ -35,9 +35,7 @@ def get_config():
   c.heldout_data = dict(sums, split='heldout', count=128)
   c.rollout.update(prompts=8, per_prompt=8, max_tokens=32, temperature=1.0)
   c.heldout.update(per_prompt=1, temperature=1.0, top_p=1.0, top_k=0)
-  c.engine.update(
-    slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=96
-  )
+  c.engine.update(page=16, chunk=4, prefill_prompts=8, prefill_tokens=96)
   c.judge.workers = 1
   c.objective.truncated = 'score'
   c.optim.learning_rate = 5e-6

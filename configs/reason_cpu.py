@@ -45,9 +45,7 @@ def get_config():
   c.heldout_data = dict(lists, split='heldout', count=64)
   c.rollout.update(prompts=8, per_prompt=8, max_tokens=16, temperature=1.0)
   c.heldout.update(per_prompt=1, temperature=1.0, top_p=1.0, top_k=0)
-  c.engine.update(
-    slots=64, page=16, chunk=4, prefill_prompts=8, prefill_tokens=176
-  )
+  c.engine.update(page=16, chunk=4, prefill_prompts=8, prefill_tokens=176)
   c.judge.update(
     verify=dict(fn='acereason_jax.verifiers.gym:verify'),
     reference='acereason_jax.verifiers.gym:reference',

@@ -119,6 +119,25 @@ def test_adaptive_entropy_is_bounded_and_falls_with_entropy():
   assert got[0] > got[-1]
 
 
+@pytest.mark.parametrize(
+  'made',
+  [
+    near(),
+    adaptive(),
+    control.constant(3),
+    control.by_epoch((8, 16, 12)),
+    control.by_step((2, 9, 4), (1, 3, 7)),
+  ],
+)
+def test_numbers_stay_within_their_bounds(made):
+  number = made.first
+  for step, entropy in enumerate(ENTROPIES * 3):
+    now = seen(step, step // 2, entropy)
+    assert made.low <= number <= made.high
+    assert made.low <= made.used(number, now) <= made.high
+    number = made.after(number, now)
+
+
 @pytest.mark.parametrize('make', [near, adaptive])
 def test_the_number_is_all_of_the_state(make):
   entropies = (0.25, 0.31, 0.28, 0.6, 0.1, 0.05, 0.33)

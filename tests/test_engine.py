@@ -285,6 +285,34 @@ def test_sizes_change_no_token(sizes):
   assert_close(flat(sample('abcAB', **sizes)), flat(sample('abcAB')))
 
 
+def test_no_deal_changes_a_bit():
+  """On four shards, few slots and few pages, by what is expected of each."""
+  fours = build(sub_mesh((2, 2, 1), 0), pages=14, slots=8)
+  asked = requests.for_prompts(prompts('abcAB'), 4, ROOM)
+  asked = [r for group in asked for r in group]
+  random, deals = np.random.default_rng(0), set()
+  found = []
+  for _ in range(3):
+    guesses = random.uniform(0, ROOM, len(asked))
+    order = random.permutation(len(asked))
+    trace = trace_lib.Trace()
+    drawn = fours.stream(
+      PARAMS,
+      [asked[i]._replace(expected=guesses[i]) for i in order],
+      seed=3,
+      step=5,
+      temperature=TEMPERATURE,
+      trace=trace,
+    )
+    found.append({r.key: r for r in drawn})
+    deals.add(tuple(sorted(e[:3] for e in trace.events)))
+  assert len(deals) == 3
+  for other in found[1:]:
+    assert_bitwise(other, found[0])
+  # As one device draws them.
+  assert_close(found[0], flat(sample('abcAB', groups=4)))
+
+
 @pytest.mark.parametrize('spare', [0, 1, 3])
 def test_preemption_changes_no_bit(spare):
   names, groups = 'abAB', 3

@@ -239,7 +239,7 @@ def test_too_little_memory_has_a_remedy_that_works():
     own = sizes._replace(shards=mesh_lib.row_shards(mesh))
     reserved = serve.param_bytes(model.specs, mesh, np.dtype('float32'))
     dtype = np.dtype('float32')
-    return serve.fit_sizes(own, model, mesh, dtype, dtype, reserved, memory)
+    return serve.fit_sizes(own, model, mesh, dtype, dtype, reserved, memory, 4)
 
   whole = mesh_lib.make_mesh(data=4, fsdp=1, tensor=1)
   memory = serve.param_bytes(network.specs, whole, np.dtype('float32'))

@@ -54,7 +54,9 @@ def test_the_others_fit_as_shipped(hardware):
   found = fit(config(whole=True), hardware)
   assert all(stage.fits for stage in found)
   shards = machines.hardware(hardware).devices
-  assert found[0].work.sizes.slots // shards == 256 // shards
+  # As many rollouts as the batch has: 128 prompts x 8, and x 16.
+  for stage, rollouts in ((found[0], 1024), (found[-1], 2048)):
+    assert stage.work.sizes.slots == rollouts, shards
 
 
 @pytest.mark.parametrize('tensor', [2, 4])
@@ -181,13 +183,14 @@ def test_a_tensor_axis_that_does_not_fit_is_left_to_the_run():
 
 
 def test_search_proposes_slots_and_tensor_for_v5p():
-  """SCALE row 5: 256 slots are 4 a chip, for batches of 1,024 and more."""
-  c = config(**{'rollout_mesh.tensor': 1})
+  """256 slots are 4 a chip, for batches of 1,024 and more."""
+  c = config(**{'engine.slots': 256, 'rollout_mesh.tensor': 1})
   found = search.search(c, machines.hardware('v5p:4x4x4'), ASSUMED)
   hours = [f.hours for f in found]
   assert hours == sorted(hours)
   asis, best = next(f for f in found if not f.knob.fields), found[0]
-  assert best.knob.fields['config.engine.slots'] >= 1024
+  assert best.knob.fields['config.engine.slots'] == 0
+  assert [p.work.sizes.slots for p in best.planned] == [1024, 2048]
   assert best.knob.fields['config.rollout_mesh.tensor'] == 4
   assert best.hours < asis.hours / 2
   assert all(p.fits for f in found for p in f.planned)
@@ -217,7 +220,7 @@ def test_fewer_slots_where_their_chunks_do_not_fit():
   assert chunk == 4096 * 28 * 2 * 2 * 128 * 128 * 2
   # Pages leave room for them. The sorted logits of top-p, 17 GB, do not fit.
   assert [p.name for p in found.phases if not p.fits] == ['heldout']
-  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 1024}
+  assert remedy(c, 'h100:1').fields == {'config.engine.slots': 0}
   # A slip of the pen is no reason for larger machines.
   many = fitting.with_values(c, {'config.engine.slots': 4096 << 8})
-  assert remedy(many, 'h100:1').fields == {'config.engine.slots': 1024}
+  assert remedy(many, 'h100:1').fields == {'config.engine.slots': 0}

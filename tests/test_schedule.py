@@ -7,6 +7,7 @@ call whether a slot sees exactly its own past.
 
 import collections
 import itertools
+import math
 
 import hypothesis
 import numpy as np
@@ -249,7 +250,7 @@ def check_left(plan):
 def workloads(draw):
   """(sizes, requests, lengths): pools from the least that one needs."""
   number = lambda low, high: draw(st.integers(low, high))
-  shards, chunk = number(1, 3), number(1, 3)
+  shards, chunk = number(1, 4), number(1, 3)
   page = chunk * number(1, 3)
   sizes = schedule.Sizes(
     slots=shards * number(1, 4),
@@ -270,6 +271,9 @@ def workloads(draw):
     limit = number(1, sizes.max_tokens)
     asked += requests_lib.for_prompts([one], number(1, 5), limit)[0]
   asked = draw(st.permutations(asked))
+  # Right or wrong, or nothing known.
+  guesses = st.one_of(st.just(math.inf), st.floats(0, 2 * sizes.max_tokens))
+  asked = [r._replace(expected=draw(guesses)) for r in asked]
   lengths = {
     (seed_of(r.prompt.id), r.index): number(1, sizes.max_tokens) for r in asked
   }
@@ -368,6 +372,65 @@ def test_each_shard_prefills_a_prompt_for_itself():
   assert trace.prompt_tokens == 2 * 9
   assert {e.slot for e in trace.events} == {0, 1, 2, 3}
   check_left(plan)
+
+
+def homes(plan):
+  """The ids of the prompts whose rollouts each shard has, in order of slots."""
+  return [[live.request.prompt.id for live in s.live()] for s in plan.shards]
+
+
+def admitted(sizes, asked):
+  plan = schedule.Schedule(sizes, asked, trace_lib.Trace())
+  return plan, plan.admit(seed_of)
+
+
+def test_a_group_of_long_rollouts_is_spread():
+  """4 tokens of a prompt are filled four times, not to wait for one shard."""
+  sizes = HEAVY._replace(slots=32, shards=4, rows=4)
+  asked = [r for n in 'ab' for r in group_of(prompt(n, 5), 4, 512)]
+  plan, calls = admitted(sizes, asked)
+  assert homes(plan) == [['a', 'b']] * 4
+  # Each shard has a row of the first call, and one of the second.
+  assert len(calls) == 2
+  assert all(call.page_AP[:, 0].all() for call in calls)
+
+
+def test_a_group_of_short_rollouts_stays_with_its_long_prompt():
+  """20 tokens of a prompt cost more than rollouts of 8 tokens read."""
+  sizes = SIZES._replace(slots=32, shards=4, rows=4)
+  asked = [r for n in 'abcde' for r in group_of(prompt(n, 20), 4, 8)]
+  plan, _ = admitted(sizes, asked)
+  assert homes(plan) == [['a'] * 4 + ['e'] * 4, ['b'] * 4, ['c'] * 4, ['d'] * 4]
+
+
+def test_a_long_rollout_is_worth_several_short_ones():
+  """Whose expectation is short goes where there is least left to read."""
+  sizes = HEAVY._replace(slots=16, shards=2, rows=2)
+  asked = [requests_lib.Request(prompt(str(i), 1), 0, 512) for i in range(5)]
+  told = {'0': 400.0, '1': 100.0, '2': 100.0, '3': 100.0, '4': 100.0}
+  plan, _ = admitted(sizes, requests_lib.longest_first(asked, told))
+  # To read: 400 x 200 is more than 4 x 100 x 50.
+  assert homes(plan) == [['0'], ['1', '2', '3', '4']]
+
+
+def test_a_freed_slot_of_the_shard_with_least_to_read_is_next():
+  sizes = HEAVY._replace(slots=4, shards=2, rows=2, chunk=32)
+  asked = [requests_lib.Request(prompt(str(i), 1), 0, 512) for i in range(6)]
+  lengths = constant(asked, 500)
+  # One rollout of each shard ends in the first call, and only then.
+  for name in '13':
+    lengths[seed_of(name), 0] = 20
+  seen = []
+  expected = {n: 500.0 - int(n) for n in '012345'}
+  run(
+    sizes,
+    requests_lib.longest_first(asked, expected),
+    lengths,
+    lambda plan: seen.append(homes(plan)),
+  )
+  assert seen[0] == [['0', '3'], ['1', '2']]
+  # What is left of 0 is longer than what is left of 2, so 4 goes to 2.
+  assert seen[1] == [['0', '5'], ['4', '2']]
 
 
 @pytest.mark.parametrize('count, most', [(3, 1), (6, 2), (12, 3), (40, 4)])

@@ -136,11 +136,8 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
   files = serve.read_model(source.directory)
   assert files.stops == (tiny.SPECIAL.index('<eos>'),)
   assert files.network.config.context == 64
-  sizes = serve.choose_sizes(
-    serve.Asked(page=4), mesh, window=8, max_tokens=4, rollouts=5
-  )
-  # Two rollouts for each of four devices are more than five.
-  assert (sizes.slots, sizes.page, sizes.chunk, sizes.pages) == (8, 4, 4, 0)
+  sizes = serve.choose_sizes(serve.Asked(page=4), mesh, window=8, max_tokens=4)
+  assert (sizes.slots, sizes.page, sizes.chunk, sizes.pages) == (0, 4, 4, 0)
   served = serve.serve(
     source,
     files,
@@ -150,8 +147,11 @@ def test_an_engine_answers_with_the_tokenizer_of_its_model(model):
     ending=programs.Ending(files.stops),
     dtype=jnp.dtype('float32'),
     kv_dtype=jnp.dtype('float32'),
+    rollouts=5,
   )
   assert served.tokenizer is files.tokenizer
+  # Two rollouts for each of four devices are more than five.
+  assert served.engine.sizes.slots == 8
   assert served.engine.sizes.pages == 2 * sizes.table + 1
   assert served.engine.to_text(np.array([4, 5, 1])) == 'ab'
   assert_equal(served.params, hf.load(str(model), SPECS, dtype=np.float32))
@@ -180,11 +180,12 @@ def test_one_cpu_is_served_a_list_of_layers(model):
     source,
     files,
     mesh,
-    sizes=serve.choose_sizes(asked, mesh, window=8, max_tokens=4, rollouts=5),
+    sizes=serve.choose_sizes(asked, mesh, window=8, max_tokens=4),
     sampling=sampling.Sampling(),
     ending=programs.Ending(files.stops),
     dtype=jnp.dtype('float32'),
     kv_dtype=jnp.dtype('float32'),
+    rollouts=5,
   )
   whole = hf.load(str(model), SPECS, dtype=np.float32)
   assert_are_layers(served.params['layers'], whole['layers'])

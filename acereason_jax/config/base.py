@@ -187,8 +187,10 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     max_tokens=0,
   )
   c.engine = dict(
-    # Rollouts decoded at once, on all devices together.
-    slots=256,
+    # Rollouts decoded at once, on all devices together; 0: all of a stage's
+    # batch, or as many as memory holds at half of their longest, at most 256 on
+    # each data x fsdp x sequence shard (64 on CPUs); see rollout/cache.py.
+    slots=0,
     # Tokens of a cache page; the kernels want a multiple of 128 on a TPU and of
     # 64 on a GPU. Decode steps between two looks of the host divide it.
     page=128,

@@ -218,7 +218,7 @@ _ROLLOUTS = (
   ),
   _asked('heldout.top_k', int, at_least(0, 'all')),
   _asked('heldout.max_tokens', int, at_least(0)),
-  _staged_free('engine.slots', int, at_least(1)),
+  _staged_free('engine.slots', int, at_least(0, 'by batch and memory')),
   _staged_free('engine.page', int, at_least(1)),
   _staged_free(
     'engine.chunk',

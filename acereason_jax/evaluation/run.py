@@ -373,7 +373,6 @@ def make_engine(job: Job) -> serve.Served:
     job.mesh,
     window=job.window,
     max_tokens=max(b.max_tokens for b in plan.benchmarks),
-    rollouts=sys.maxsize,
   )
   return serve.serve(
     job.model.weights,
@@ -389,6 +388,7 @@ def make_engine(job: Job) -> serve.Served:
     ending=programs.Ending(tokens=job.files.stops),
     dtype=job.dtype,
     kv_dtype=job.kv_dtype,
+    rollouts=sys.maxsize,
   )
 
 

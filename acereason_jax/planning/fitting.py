@@ -156,18 +156,25 @@ class _Fitting(NamedTuple):
 
   def refitted(self, programs: Any, stage: Any) -> Fit:
     """A stage of programs for endless memory, with engines that fit, or why."""
-    found, refused = self._engine(programs, stage, stage.engine)
-    heldout, also = self._engine(programs, stage, programs.heldout_engine)
+    found, refused = self._engine(
+      programs, stage, stage.engine, stage.most_rollouts
+    )
+    heldout, also = self._engine(
+      programs, stage, programs.heldout_engine, programs.most_rollouts
+    )
     return self.of_stage(programs, stage, (found, heldout), refused or also)
 
   def _engine(
-    self, programs: Any, stage: Any, engine: Any
+    self, programs: Any, stage: Any, engine: Any, count: int
   ) -> tuple[memory.Rollouts, str]:
-    """An engine in the true memory, and why it does not fit in it or ''."""
+    """An engine in the true memory, and why it does not fit in it or ''.
+
+    `count` is the most rollouts of a batch.
+    """
     c = self.configs[stage.name]
     state = int(sum(memory.state_parts(programs, stage, c).values()))
     refitted = functools.partial(
-      memory.refitted, programs, engine, c, state=state
+      memory.refitted, programs, engine, c, state=state, count=count
     )
     try:
       return refitted(memory=self.machine.memory), ''

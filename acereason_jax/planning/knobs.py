@@ -35,7 +35,7 @@ WHY = {
   SEQUENCE: 'splits the tokens of a row of the update',
   REMAT: 'keeps only the input of each layer',
   OFFLOAD: "keeps the moments in the hosts' memory between updates",
-  SLOTS: 'a multiple of the shards, with room for the tokens of a chunk',
+  SLOTS: 'a multiple of the shards, or 0: as many as fit',
   PAGES: 'as many pages as fit',
   ROWS: 'fewer tokens at once',
   COLUMNS: 'a multiple of mesh.sequence',
@@ -114,12 +114,11 @@ def _promising(
     if DTYPE in fields:
       own |= dict(itemsize=2, kv_itemsize=2)
     changed = [reckon.moved(s._replace(**own), mesh, tensor) for s in stages]
-    if SLOTS in chosen:
-      most = _most_slots(model, changed, hardware)
-      # Draws with top-p take more than is reckoned, so half of what fits may be
-      # too many.
-      if config.engine.slots <= most / 2 or chosen[SLOTS] > most:
-        continue
+    # Draws with top-p take more than is reckoned, so half of what fits may be
+    # too many.
+    most = _most_slots(model, changed, hardware)
+    if SLOTS in chosen and config.engine.slots <= most / 2:
+      continue
     if all(reckon.may_fit(model, s, hardware.kind.room) for s in changed):
       yield fields
 
@@ -166,10 +165,7 @@ def combinations(
   sequences = [{SEQUENCE: n} for n in others(c.mesh.sequence, (1, 2, 4, 8))]
   choices = [
     [{PAGES: 0}] if c.engine.pages else [],
-    [
-      {SLOTS: c.engine.slots >> n}
-      for n in range(1, c.engine.slots.bit_length())
-    ],
+    [{SLOTS: 0}] if c.engine.slots else [],
     [{REMAT: 'block'}] if c.remat != 'block' else [],
     [{ROWS: 1}] if c.microbatch.rows > 1 else [],
     [{ROLLOUTS: 0}] if c.rollout_mesh.tensor else [],
@@ -225,9 +221,8 @@ def settled(
 
   The mesh covers the devices, slots are the nearest multiple of the rollouts'
   shards, and columns one of the mesh's sequence axis. The tensor axis is the
-  largest that rollouts may have. None if no mesh has such sizes, or if the
-  nearest slots are those that the config has. `sizes` are heads, as of
-  `combinations`.
+  largest that rollouts may have. None if no mesh has such sizes. `sizes` are
+  heads, as of `combinations`.
   """
   of_model = sizes
   own = dict(fields)
@@ -257,8 +252,6 @@ def settled(
     tensor = max(divides)
   else:
     own[SLOTS] = nearest(slots, hardware.devices // tensor)
-  if SLOTS in fields and own[SLOTS] == config.engine.slots:
-    return None
   if config.microbatch.columns % mesh['sequence']:
     own[COLUMNS] = -(-config.microbatch.columns // mesh['sequence'])
     own[COLUMNS] *= mesh['sequence']

@@ -17,14 +17,11 @@ from acereason_jax.models import base, sharding
 from acereason_jax.planning import activations
 from acereason_jax.planning.values import Phase
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import schedule, serve
+from acereason_jax.rollout import sampling, schedule, serve
 
 # Copies of a chunk's keys and values that XLA holds at once: by the temporaries
 # of our compiles (docs/measured.md), where v5p has a third of one more.
 _STAGED = {'tpu': 1, 'gpu': 1, 'cpu': 2}
-# Float32 arrays of logits that a draw may hold at once, and with top-p or top-k
-# its sorted copies, with their indices.
-_LOGITS, _SORTED = 3, 4
 # XLA for TPU7x lays all weights of products out anew, once for each call of
 # decode (libtpu 0.0.52; seen in our compiles).
 _LAYS_OUT_ANEW = 'TPU7x'
@@ -50,24 +47,26 @@ def rollouts(programs: Any, engine: Any) -> Rollouts:
 
 
 def refitted(
-  programs: Any, engine: Any, c: Any, memory: int, state: int
+  programs: Any, engine: Any, c: Any, memory: int, state: int, count: int
 ) -> Rollouts:
   """The engine of programs for endless memory, in `memory` bytes of a device.
 
-  `c` is the config of its stage, `state` the bytes of a device's train state.
+  `c` is the config of its stage, `state` the bytes of a device's train state,
+  `count` the most rollouts of a batch.
 
   Raises:
     ValueError: one line; the memory is too small.
   """
   own = rollouts(programs, engine)
   sizes = serve.fit_sizes(
-    engine.sizes._replace(pages=c.engine.pages),
+    engine.sizes._replace(slots=c.engine.slots, pages=c.engine.pages),
     programs.rollouts.model,
     own.mesh,
     jnp.dtype(c.dtype),
     kv_dtype(c),
     state + own.weights,
     memory,
+    count,
   )
   return own._replace(sizes=sizes)
 
@@ -114,7 +113,7 @@ def decode_parts(
   """
   slots = sizes.slots // sizes.shards
   staged = layers * slots * kv_heads * 2 * sizes.chunk * head_dim * itemsize
-  arrays = _LOGITS + _SORTED * cuts
+  arrays = sampling.ARRAYS + sampling.SORTED * cuts
   return {
     'tokens of a chunk': float(_STAGED[platform] * staged),
     'logits': 4.0 * arrays * slots * vocab,

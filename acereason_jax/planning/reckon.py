@@ -14,6 +14,7 @@ import ml_collections
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.models import base, families, lora
 from acereason_jax.planning import activations, memory
+from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import schedule
 
 # `rollout.cache.fit_pages` leaves a tenth of the memory.
@@ -192,22 +193,35 @@ def may_fit(model: Model, stage: Stage, room: float) -> bool:
   return update_bytes(model, stage) < room
 
 
-def slots_that_fit(model: Model, stage: Stage, room: float, mean: float) -> int:
-  """Slots of a row shard whose rollouts fit at their `mean` length, tokens.
+def slots_of_shard(
+  model: Model, stage: Stage, room: float, table: int, rollouts: int
+) -> int:
+  """Slots of a row shard as `rollout.cache.fit_slots` chooses them.
 
-  A rollout that is under way is half as long as it will be, on average over a
-  batch; four fifths leave room for those that end last. The tenth of memory
-  beside pages holds the temporaries of decoding (`memory.decode_parts`).
+  `table` is the pages of the longest prompt and response, `rollouts` the most
+  of a batch.
   """
-  page_tokens = 0.8 * mean + stage.page
-  pages = pages_room(model, stage, room) / token_bytes(model, stage)
-  chunks = slots_of_chunks(model, stage, room)
-  return max(0, int(min(pages / page_tokens, chunks)))
+  parts = _chunk_parts(model, stage)
+  slot = cache_lib.slot_bytes(
+    table,
+    stage.page * token_bytes(model, stage),
+    parts['tokens of a chunk'],
+    4 * model.config.vocab / stage.rollouts_tensor,
+  )
+  left = pages_room(model, stage, room)
+  return cache_lib.slots_of_shard(
+    rollouts, stage.groups, left, slot, on_cpu=False
+  )
 
 
 def slots_of_chunks(model: Model, stage: Stage, room: float) -> float:
   """Slots of a row shard whose tokens of a chunk fit beside the pages."""
-  one = memory.decode_parts(
+  return (1 - _PAGES) * room / sum(_chunk_parts(model, stage).values())
+
+
+def _chunk_parts(model: Model, stage: Stage) -> dict[str, float]:
+  """Bytes of the temporaries of a chunk for one slot."""
+  return memory.decode_parts(
     _one_slot(stage.chunk),
     layers=model.config.layers,
     kv_heads=max(1, model.config.kv_heads // stage.rollouts_tensor),
@@ -216,7 +230,6 @@ def slots_of_chunks(model: Model, stage: Stage, room: float) -> float:
     itemsize=stage.itemsize,
     platform='gpu' if stage.gpu else 'tpu',
   )
-  return (1 - _PAGES) * room / sum(one.values())
 
 
 def _one_slot(chunk: int) -> schedule.Sizes:

@@ -129,6 +129,7 @@ def _time(
       calls=batch.calls,
       tokens=batch.tokens,
       busiest=batch.busiest,
+      busiest_full=batch.busiest_full,
       preempted=batch.preempted,
       parts=dict(batch.parts),
     ),

@@ -208,11 +208,13 @@ def run(
   lengths_PG: np.ndarray,
   prompt_tokens: int | np.ndarray,
   price: Price | Clocked,
+  expected_P: np.ndarray | None = None,
 ) -> Simulated:
-  """A batch of these lengths, requested as `run.collect` does without a ledger.
+  """A batch of these lengths, requested as `run.collect` does.
 
   `prompt_tokens` is one number, or one for each prompt. A prompt's tokens do
-  not matter, only that two prompts differ.
+  not matter, only that two prompts differ. `expected_P` are the mean lengths
+  that a ledger has of the prompts, tokens; None: it has none.
   """
   P, G = lengths_PG.shape
   tokens_P = np.minimum(np.broadcast_to(prompt_tokens, P), sizes.window)
@@ -220,9 +222,13 @@ def run(
     types.Prompt(str(i), '', '', np.full(max(n, 1), i, np.int32))
     for i, n in enumerate(tokens_P.tolist())
   ]
-  asked = requests_lib.for_prompts(prompts, G, sizes.max_tokens)
+  groups = requests_lib.for_prompts(prompts, G, sizes.max_tokens)
+  asked = [request for group in groups for request in group]
+  if expected_P is not None:
+    told = {prompt.id: n for prompt, n in zip(prompts, expected_P.tolist())}
+    asked = requests_lib.longest_first(asked, told)
   trace = trace_lib.Trace()
-  plan = schedule.Schedule(sizes, [r for group in asked for r in group], trace)
+  plan = schedule.Schedule(sizes, asked, trace)
   calls = _Calls(sizes, lengths_PG, price)
   while plan.busy:
     calls.prefilled(len(plan.admit(lambda _: 0)))
@@ -260,7 +266,10 @@ class _Calls:
     self.hole_B = np.zeros(sizes.slots, np.int64)
     self.parts = dict.fromkeys(CAUSES, 0.0)
     self.seconds = self.tail = self.idle = 0.0
-    self.uneven = self.reread = self.busiest = 0.0
+    self.uneven = self.reread = 0.0
+    # Tokens that the busiest shard and the mean shard read: all, before the
+    # tail.
+    self.read = np.zeros((2, 2))
     self.count = 0
     self.ends: list[tuple[int, int, float]] = []
 
@@ -321,12 +330,15 @@ class _Calls:
     self.count += 1
     self.seconds += seconds
     mean = float(kv_S.mean())
-    self.busiest += seconds * float(kv_S.max()) / max(mean, 1e-30)
+    context_S = load.context_S
+    read = steps * np.array([context_S.max(), context_S.mean()])
+    self.read[0] += read
     busy = tokens / (steps * s.slots)
     if busy < 0.5:
       self.tail += seconds
       self.idle += seconds * (1 - busy)
     else:
+      self.read[1] += read
       self.uneven += steps * (step['kv'] - mean)
       self.reread += steps * step['weights']
 
@@ -336,7 +348,9 @@ class _Calls:
       self.ends.append((int(request.prompt.id), request.index, self.seconds))
 
   def decoded(self, trace: trace_lib.Trace) -> values.Decoded:
-    decoding = self.seconds - self.parts['prefill']
+    busiest, busiest_full = (
+      float(most / mean) if mean else 1.0 for most, mean in self.read
+    )
     return values.Decoded(
       seconds=self.seconds,
       steps=trace.steps,
@@ -344,7 +358,8 @@ class _Calls:
       tokens=trace.busy,
       occupancy=trace.busy / max(trace.slots * trace.steps, 1),
       tail=self.tail / max(self.seconds, 1e-30),
-      busiest=self.busiest / max(decoding, 1e-30),
+      busiest=busiest,
+      busiest_full=busiest_full,
       preempted=trace.preempted,
       parts=self.parts,
     )

@@ -8,6 +8,7 @@ in full, for all stages, before they are told.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from acereason_jax.config import stages as stages_lib
 from acereason_jax.planning import (
   fitting,
   knobs,
-  lengths,
   plans,
   reckon,
   timing,
@@ -166,13 +166,13 @@ def _setups(
     stage = stages[work.name]._replace(offload=own.offload)
     stage = reckon.moved(stage, mesh, t)
     shards = hardware.devices // t
-    for slots in _slots(model, stage, room, work, shards, c, assumed):
+    for asked, slots in _slots(model, stage, room, work, shards, c):
       sizes = _sizes(model, stage, room, work.sizes, shards, slots, c)
       if sizes is None:
         continue
       named = dict(start) | own.fields
-      if slots != config.engine.slots or knobs.SLOTS in named:
-        named[knobs.SLOTS] = slots
+      if asked != config.engine.slots or knobs.SLOTS in named:
+        named[knobs.SLOTS] = asked
       # As it is, it is what the config says or the run chooses.
       if t != work.rollout_mesh['tensor']:
         named[knobs.ROLLOUTS] = t
@@ -297,20 +297,21 @@ def _slots(
   work: Work,
   shards: int,
   c: ml_collections.ConfigDict,
-  assumed: Assumed,
-) -> list[int]:
-  """Numbers of slots: what the batch has or what fits, and half of that.
+) -> list[tuple[int, int]]:
+  """(config.engine.slots, slots): what 0 chooses, half of it, and the config's.
 
-  All are multiples of `shards`.
+
+  Numbers that are given are multiples of `shards`.
   """
-  batch = -(-int(work.prompts * work.groups) // shards) * shards
-  mean = lengths.mean_of(work.sizes.max_tokens, assumed)
-  fit = reckon.slots_that_fit(model, stage, room, mean) * shards
-  most = min(batch, fit)
-  found = {n for n in (most, most // 2 // shards * shards) if n}
-  if not c.engine.slots % shards:
-    found.add(c.engine.slots)
-  return sorted(found)
+  most = shards * reckon.slots_of_shard(
+    model,
+    stage._replace(groups=shards),
+    room,
+    work.sizes.table,
+    math.ceil(work.prompts * work.groups),
+  )
+  given = {n for n in (most // 2 // shards * shards, c.engine.slots) if n}
+  return [(0, most), *((n, n) for n in sorted(given) if not n % shards)]
 
 
 def _sizes(

@@ -253,12 +253,13 @@ def _wastes(
     values.Waste(
       simulated.reread * (1 - slots),
       'weights are read for few rollouts',
-      f'more engine.slots (now {work.sizes.slots} for {count} rollouts)',
+      f'engine.slots=0 or more memory for pages (now {work.sizes.slots} slots '
+      f'for {count} rollouts)',
     ),
     values.Waste(
       simulated.uneven,
       'the cache of the busiest shard is larger than the mean',
-      'fewer shards with more tensor parallelism, or groups dealt by length',
+      'fewer shards with more tensor parallelism',
     ),
     values.Waste(
       updated.products * (1 - updated.packed.filled),

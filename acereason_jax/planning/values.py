@@ -178,7 +178,9 @@ class Decoded(NamedTuple):
   tokens: tokens drawn.
   occupancy: share of slots x steps that held a rollout.
   tail: share of `seconds` in which fewer than half of the slots were busy.
-  busiest: KV of the busiest shard over the mean, weighted by time.
+  busiest: tokens of the cache that steps read in the busiest shard, over those
+    in the mean shard; sums over all steps.
+  busiest_full: the same over the steps before the tail.
   preempted: rollouts that lost their slot.
   parts: seconds by cause, all together `seconds`: 'weights', 'kv', 'products'
     (what they take longer than their weights), 'sampler', 'network', 'host' and
@@ -192,6 +194,7 @@ class Decoded(NamedTuple):
   occupancy: float
   tail: float
   busiest: float
+  busiest_full: float
   preempted: int
   parts: Mapping[str, float]
 

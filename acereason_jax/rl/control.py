@@ -34,7 +34,7 @@ class Control(NamedTuple):
   after: (number, seen) -> the number of the next step.
   used: (number, seen) -> the value that a step uses; by default the number
     itself.
-  low: lower bound of the number.
+  low, high: lower and upper bound of the number.
   carried: number at the end of the previous stage -> number at the start of
     this stage, if both have such a control; None: it begins at `first`.
   """
@@ -44,12 +44,13 @@ class Control(NamedTuple):
   used: Callable[[float, Seen], float] = lambda number, seen: number
   low: float = -math.inf
   carried: Callable[[float], float] | None = None
+  high: float = math.inf
 
 
 def constant(value: float) -> Control:
   """Always `value`."""
   _check_finite('constant', value=value)
-  return Control(value, lambda number, seen: value, low=value)
+  return Control(value, lambda number, seen: value, low=value, high=value)
 
 
 def by_epoch(values: Sequence[float]) -> Control:
@@ -57,7 +58,7 @@ def by_epoch(values: Sequence[float]) -> Control:
   _check_values('by_epoch', values)
   last = len(values) - 1
   at = lambda number, seen: values[min(seen.epoch, last)]
-  return Control(values[0], at, low=min(values))
+  return Control(values[0], at, low=min(values), high=max(values))
 
 
 def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
@@ -70,7 +71,8 @@ def by_step(values: Sequence[float], steps: Sequence[int]) -> Control:
       'for each value'
     )
   at = lambda step: float(np.interp(step, steps, values))
-  return Control(at(0), lambda number, seen: at(seen.step), low=min(values))
+  after = lambda number, seen: at(seen.step)
+  return Control(at(0), after, low=min(values), high=max(values))
 
 
 def near_entropy(
@@ -100,7 +102,7 @@ def near_entropy(
     return min(max(number * math.exp(move), low), high)
 
   carried = lambda number: min(max(number, low), high)
-  return Control(first, after, low=low, carried=carried)
+  return Control(first, after, low=low, carried=carried, high=high)
 
 
 def adaptive_entropy(
@@ -128,7 +130,7 @@ def adaptive_entropy(
     return number if seen.entropy <= target else 0.0
 
   carried = lambda number: min(max(number, 0.0), high)
-  return Control(first, after, used, low=0.0, carried=carried)
+  return Control(first, after, used, low=0.0, carried=carried, high=high)
 
 
 def _check_finite(name: str, **values: float) -> None:

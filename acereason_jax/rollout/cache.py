@@ -17,9 +17,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import sampling, schedule
 
 ROWS = PartitionSpec(mesh_lib.BATCH)
+# Share of a device's memory for what stays while rollouts are decoded. The rest
+# is for temporaries.
+_USED = 0.9
+# Most slots of a shard that are chosen. On accelerators the products of a step
+# take longer than reading its weights from 170 (v5p) to 560 (v6e) rollouts on,
+# and slots without a rollout are computed too. A CPU gains nothing by more.
+_MOST = 256
+_MOST_ON_CPU = 64
 
 
 class Cache(NamedTuple):
@@ -141,6 +149,65 @@ def staged_bytes(
   return slots * math.prod(one) * jnp.dtype(dtype).itemsize
 
 
+def page_bytes(
+  sizes: schedule.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
+) -> int:
+  """Bytes of a page on a device."""
+  cache = make_cache(model, mesh)
+  shape = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.page))
+  return math.prod(shape) * jnp.dtype(dtype).itemsize
+
+
+def slots_of_shard(
+  rollouts: int, shards: int, room: float, slot: float, *, on_cpu: bool
+) -> int:
+  """Slots of each shard for so many rollouts, of `slot` bytes in a `room`."""
+  most = _MOST_ON_CPU if on_cpu else _MOST
+  return max(1, min(-(-rollouts // shards), most, int(room // slot)))
+
+
+def slot_bytes(table: int, page: float, staged: float, logits: float) -> float:
+  """Bytes of a device that a slot takes on average.
+
+  A rollout in flight has half of its pages, if it began at any time and ends at
+  its limit; most end earlier. Where it is more, preemption is the guard.
+  `logits` are the bytes of one float32 array of them.
+  """
+  arrays = sampling.ARRAYS + sampling.SORTED
+  return table / 2 * page + staged + arrays * logits
+
+
+def fit_slots(
+  sizes: schedule.Sizes,
+  model: base.Model,
+  mesh: Mesh,
+  dtype: jnp.dtype,
+  kv_dtype: jnp.dtype,
+  reserved: int,
+  memory: int,
+  rollouts: int,
+) -> schedule.Sizes:
+  """The sizes with slots, if they have 0: for all `rollouts`, or what fits.
+
+  It depends on these arguments only, so every process and every restart on the
+  same machine chooses the same.
+  """
+  if sizes.slots:
+    return sizes
+  one = page_bytes(sizes, model, mesh, kv_dtype)
+  room = int(_USED * memory) - reserved
+  if sizes.pages:
+    room = min(room, -(-sizes.pages // sizes.shards) * one)
+  vocab = -(-model.specs['embed'].shape[0] // mesh.shape['tensor'])
+  staged = sizes._replace(slots=sizes.shards)
+  slot = slot_bytes(
+    sizes.table, one, staged_bytes(staged, model, mesh, dtype), 4 * vocab
+  )
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  each = slots_of_shard(rollouts, sizes.shards, room, slot, on_cpu=on_cpu)
+  return sizes._replace(slots=each * sizes.shards)
+
+
 def fit_pages(
   sizes: schedule.Sizes,
   model: base.Model,
@@ -152,15 +219,13 @@ def fit_pages(
   """The sizes with `pages` per shard; in the input they are of all shards.
 
   0 means as many pages as the slots can ever use, or as fit next to `reserved`
-  bytes into 90% of a device's `memory`, if those are fewer.
+  bytes into 90% of a device's `memory` (`_USED`), if those are fewer.
 
   Raises:
     ValueError: more pages than fit, or too little memory for one rollout.
   """
-  cache = make_cache(model, mesh)
-  shape = cache.sharding.shard_shape(cache.shape(sizes.shards, sizes.page))
-  one = math.prod(shape) * jnp.dtype(dtype).itemsize
-  free = int(0.9 * memory) - reserved
+  one = page_bytes(sizes, model, mesh, dtype)
+  free = int(_USED * memory) - reserved
   fit = max(free // one - 1, 0)
   asked = -(-sizes.pages // sizes.shards)
   least = asked or sizes.table

@@ -291,7 +291,6 @@ def load(job: Job) -> serve.Served:
     job.mesh,
     window=job.window,
     max_tokens=s.max_tokens,
-    rollouts=job.rollouts,
   )
   return serve.serve(
     job.weights,
@@ -304,6 +303,7 @@ def load(job: Job) -> serve.Served:
     ending=job.ending,
     dtype=job.dtype,
     kv_dtype=job.kv_dtype,
+    rollouts=job.rollouts,
   )
 
 

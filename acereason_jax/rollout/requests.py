@@ -1,6 +1,7 @@
 """Requests to an engine, one for each rollout, and their order."""
 
 import collections
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,11 +14,14 @@ class Request(NamedTuple):
   prompt: prompt that the model reads.
   index: index among the prompt's rollouts; part of its random key.
   limit: most tokens of the response.
+  expected: tokens that the response is expected to have; inf if nothing is
+    known. The schedule depends on it, the tokens never.
   """
 
   prompt: types.Prompt
   index: int
   limit: int
+  expected: float = math.inf
 
   @property
   def key(self) -> tuple[str, int]:
@@ -53,7 +57,10 @@ def longest_first(
   """The requests, ordered by the `expected` length of their prompt's rollouts.
 
   A long rollout that starts last would run by itself at the end. A prompt
-  without an expectation counts as the longest, because it may be.
+  without an expectation counts as the longest, because it may be. Each request
+  carries its expectation, by which the schedule evens the shards.
   """
-  length = lambda r: expected.get(r.prompt.id, float('inf'))
-  return sorted(requests, key=length, reverse=True)
+  told = [
+    r._replace(expected=expected.get(r.prompt.id, math.inf)) for r in requests
+  ]
+  return sorted(told, key=lambda r: r.expected, reverse=True)

@@ -18,6 +18,9 @@ import jax.numpy as jnp
 BLOCK = 256
 # A vocabulary may be sharded over as many devices, with whole blocks on each.
 SHARDS = 8
+# Float32 arrays of logits that a draw may hold at once, and with top-p or top-k
+# its sorted copies, with their indices.
+ARRAYS, SORTED = 3, 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,9 +71,9 @@ class ModelFiles(NamedTuple):
 
 
 class Asked(NamedTuple):
-  """Sizes of an engine that a user gives; `choose_sizes` replaces 0.
+  """Sizes of an engine that a user gives; 0 is replaced.
 
-  slots: rollouts decoded at once, over all devices.
+  slots: rollouts decoded at once, over all devices; see `cache.fit_slots`.
   page: tokens of a cache page.
   chunk: decode steps per call; divides `page`.
   pages: cache pages, over all devices.
@@ -255,22 +255,18 @@ def check_prompts(
 
 
 def choose_sizes(
-  asked: Asked, mesh: Mesh, *, window: int, max_tokens: int, rollouts: int
+  asked: Asked, mesh: Mesh, *, window: int, max_tokens: int
 ) -> schedule.Sizes:
   """The requested sizes; those that are 0 get values that suit the device.
 
-  `window` and `max_tokens` are the most tokens of a prompt and of a response,
-  `rollouts` how many there are to draw. `pages` stay as given; `fit_sizes` fits
-  them to the memory.
+  `window` and `max_tokens` are the most tokens of a prompt and of a response.
+  `slots` and `pages` stay as given; `fit_sizes` fits them to the memory.
   """
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   shards = mesh_lib.row_shards(mesh)
   page = asked.page or (16 if on_cpu else 128)
-  # No more slots than rollouts, counting those that are done already: the
-  # number of slots, too, can change the rounding of a logit.
-  each = min(16 if on_cpu else 64, -(-rollouts // shards))
   return schedule.Sizes(
-    slots=asked.slots or each * shards,
+    slots=asked.slots,
     shards=shards,
     page=page,
     chunk=asked.chunk or math.gcd(page, 8 if on_cpu else 128),
@@ -290,16 +286,21 @@ def fit_sizes(
   kv_dtype: jnp.dtype,
   reserved: int,
   memory: int,
+  rollouts: int,
 ) -> schedule.Sizes:
   """The sizes with `pages` per shard that fit into a device's memory.
 
   In the input `pages` are of all shards, and 0 means as many as are useful or
-  fit. `reserved` bytes of each device's `memory` stay free, and room for the
-  tokens of a chunk in `dtype`, that of compute.
+  fit; 0 slots means enough for all `rollouts`, or as many as fit. `reserved`
+  bytes of each device's `memory` stay free, and room for the tokens of a chunk
+  in `dtype`, that of compute.
 
   Raises:
     ValueError: sizes that do not fit each other, the model or the memory.
   """
+  sizes = cache_lib.fit_slots(
+    sizes, model, mesh, dtype, kv_dtype, reserved, memory, rollouts
+  )
   reserved += cache_lib.staged_bytes(sizes, model, mesh, dtype)
   sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved, memory)
   schedule.check(sizes)
@@ -338,11 +339,14 @@ def serve(
   ending: programs.Ending,
   dtype: jnp.dtype,
   kv_dtype: jnp.dtype,
+  rollouts: int,
 ) -> Served:
   """The engine and the weights of a model directory or a run's checkpoint.
 
   `sizes` are those of `choose_sizes`; `dtype` is that of weights and compute,
-  `kv_dtype` that of the cache.
+  `kv_dtype` that of the cache; `rollouts` is how many there are to draw,
+  counting those that are done already: the number of slots can change the
+  rounding of a logit.
 
   Raises:
     ValueError, OSError: one line, see `fit_sizes` and `Weights.load`.
@@ -350,11 +354,14 @@ def serve(
   model = make_model(files, mesh)
   reserved = param_bytes(model.specs, mesh, dtype)
   memory = mesh_lib.device_memory(mesh.local_mesh.devices.flat)
+  sizes = fit_sizes(
+    sizes, model, mesh, dtype, kv_dtype, reserved, memory, rollouts
+  )
   engine = make_engine(
     model,
     mesh,
     files.tokenizer,
-    sizes=fit_sizes(sizes, model, mesh, dtype, kv_dtype, reserved, memory),
+    sizes=sizes,
     sampling=sampling,
     ending=ending,
     kv_dtype=kv_dtype,

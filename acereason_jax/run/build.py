@@ -88,6 +88,7 @@ class Programs(NamedTuple):
   window: longest prompt, tokens.
   stages: stages to run, in order.
   heldout_engine: engine that draws the answers to held-out questions.
+  most_rollouts: the most of a batch, of all stages of the config.
   """
 
   network: network_lib.Network
@@ -97,6 +98,7 @@ class Programs(NamedTuple):
   window: int
   stages: list[Stage]
   heldout_engine: engine_lib.Engine
+  most_rollouts: int
 
   @property
   def abstract_params(self) -> base.Tree:
@@ -212,6 +214,12 @@ def programs_of(
   stages = build_stages(learning, configs, order, shared)
   if c.checkpoint.best:
     parts.check_metric(c.checkpoint.best, looks, 'checkpoint.best', {})
+  most_rollouts = 0
+  for name, stage in every.items():
+    with stages_lib.named('stage', name):
+      own = c.over(stage)
+      count = parts.most_rollouts(own, parts.build_groups(own))
+    most_rollouts = max(most_rollouts, count)
   return Programs(
     network=network,
     dtype=jnp.dtype(c.dtype),
@@ -219,7 +227,8 @@ def programs_of(
     rollouts=rollouts,
     window=window,
     stages=stages,
-    heldout_engine=build_heldout(c, shared, stages, longest),
+    heldout_engine=build_heldout(c, shared, stages, longest, most_rollouts),
+    most_rollouts=most_rollouts,
   )
 
 
@@ -336,6 +345,8 @@ def build_stage(
   # A stage without a previous stage carries nothing over.
   carries = c.optim.carry and (index > 0 or c.start.run != '')
   dtypes = c.dtype, c.engine.kv_dtype or c.dtype
+  groups = parts.build_groups(c)
+  most_rollouts = parts.most_rollouts(c, groups)
   packed = mesh_lib.packed(network.mesh)
   return Stage(
     name=name,
@@ -344,9 +355,10 @@ def build_stage(
     mix=mix,
     filters=filters,
     prompts=c.rollout.prompts,
-    groups=parts.build_groups(c),
+    groups=groups,
+    most_rollouts=most_rollouts,
     refill=c.rollout.refill,
-    engine=build_training_engine(c, shared, training.abstract),
+    engine=build_training_engine(c, shared, training.abstract, most_rollouts),
     temperature=parts.build_control(
       c.rollout, 'temperature', 'rollout.temperature'
     ),
@@ -413,9 +425,12 @@ def build_update(
 
 
 def build_training_engine(
-  c: reader.Reader, shared: Shared, abstract: update.TrainState
+  c: reader.Reader,
+  shared: Shared,
+  abstract: update.TrainState,
+  most_rollouts: int,
 ) -> engine_lib.Engine:
-  """The engine for the rollouts of a stage whose state is `abstract`."""
+  """The engine of a stage whose state is `abstract`, for so many rollouts."""
   return network_lib.build_engine(
     c,
     shared.network,
@@ -425,16 +440,23 @@ def build_training_engine(
     # The trained tempered policy is the full distribution: nothing is cut off.
     own=sampling.Sampling(),
     reserved=mesh_lib.device_bytes(abstract) + shared.weight_bytes,
+    most_rollouts=most_rollouts,
   )
 
 
 def build_heldout(
-  c: reader.Reader, shared: Shared, stages: Sequence[Stage], longest: int
+  c: reader.Reader,
+  shared: Shared,
+  stages: Sequence[Stage],
+  longest: int,
+  most_rollouts: int,
 ) -> engine_lib.Engine:
   """The engine for held-out questions; a stage's engine if it is the same.
 
-  `longest` is the longest response of all stages of the config, so a stage that
-  is run by itself has the same evaluations as in the whole run.
+  `longest` and `most_rollouts` are the longest response and the largest batch
+  of all stages of the config, so a stage that is run by itself has the same
+  evaluations as in the whole run. How many questions there are is not known
+  before the data are read, so slots are those for the largest batch.
   """
   network = shared.network
   max_tokens = c.heldout.max_tokens or longest
@@ -446,13 +468,7 @@ def build_heldout(
   own = sampling.Sampling(
     c.heldout.top_p, c.heldout.top_k, greedy=c.heldout.temperature == 0
   )
-  # Equal programs need not be compiled twice.
-  for stage in stages:
-    if (
-      own == sampling.Sampling() and stage.engine.sizes.max_tokens == max_tokens
-    ):
-      return stage.engine
-  return network_lib.build_engine(
+  engine = network_lib.build_engine(
     c,
     network,
     shared.rollouts,
@@ -461,4 +477,11 @@ def build_heldout(
     own=own,
     reserved=shared.weight_bytes
     + most_state(stage.abstract_state for stage in stages),
+    most_rollouts=most_rollouts,
   )
+  # Equal programs need not be compiled twice.
+  for stage in stages:
+    same = stage.engine.sizes == engine.sizes
+    if own == sampling.Sampling() and same and stage.engine.pool == engine.pool:
+      return stage.engine
+  return engine

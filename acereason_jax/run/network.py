@@ -188,8 +188,8 @@ def choose_tensor(
   batches = {}
   for name, stage in stages.items():
     with stages_lib.named('stage', name):
-      groups = parts_lib.build_groups(stage).first
-    batches[name] = round(stage.rollout.prompts * groups)
+      groups = parts_lib.build_groups(stage)
+      batches[name] = parts_lib.most_rollouts(stage, groups)
 
   def allowed(size: int) -> bool:
     shards = mesh.size // size
@@ -208,7 +208,9 @@ def choose_tensor(
     kv_heads=kv_heads,
     itemsize=dtype.itemsize,
     token=2 * layers * kv_heads * dim * max(k.itemsize for k in kv_dtypes),
-    rollouts=max(min(s.engine.slots, batches[n]) for n, s in stages.items()),
+    rollouts=max(
+      min(s.engine.slots or batches[n], batches[n]) for n, s in stages.items()
+    ),
     context=(window + longest) / 2,
     longest=window + longest + max(2 * s.engine.page for s in each),
   )
@@ -310,7 +312,7 @@ def check_lengths(
     raise ValueError(
       f'config.engine.slots={c.engine.slots}: not a multiple of {shards}, the '
       f'groups of {rollouts.shape["tensor"]} devices that have rollouts of '
-      'their own; give one, or another config.rollout_mesh.tensor'
+      'their own; give one, 0, or another config.rollout_mesh.tensor'
     )
   shards = network.mesh.shape['sequence']
   if c.microbatch.columns % shards:
@@ -329,10 +331,12 @@ def build_engine(
   max_tokens: int,
   own: sampling.Sampling,
   reserved: int,
+  most_rollouts: int,
 ) -> engine_lib.Engine:
   """An engine for prompts of `window` and responses of `max_tokens` tokens.
 
-  It leaves `reserved` bytes of each device free.
+  It leaves `reserved` bytes of each device free. Slots are chosen for
+  `most_rollouts`, the most of a batch.
   """
   shards = mesh_lib.row_shards(rollouts.mesh)
   sizes = schedule.Sizes(
@@ -356,6 +360,7 @@ def build_engine(
       kv_dtype,
       reserved,
       network.memory,
+      most_rollouts,
     )
   except ValueError as e:
     raise ValueError(f'config.engine: {e}') from e

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,6 +86,13 @@ def build_groups(c: reader.Reader) -> control.Control:
       'no baseline: give at least 2'
     )
   return made
+
+
+def most_rollouts(c: reader.Reader, groups: control.Control) -> int:
+  """The most rollouts of a batch; sys.maxsize if the control has no bound."""
+  if math.isinf(groups.high):
+    return sys.maxsize
+  return c.rollout.prompts * round(groups.high)
 
 
 def build_filters(

@@ -75,6 +75,7 @@ class Stage(NamedTuple):
   filters: filter of each domain of `mix`, which leaves prompts out of epochs.
   prompts: number of prompts per batch.
   groups: number of rollouts per prompt.
+  most_rollouts: the most of a batch.
   refill: most rounds of further prompts that replace groups without a gradient.
   engine: engine that draws its rollouts.
   temperature: temperature of the softmax that rollouts are drawn from.
@@ -104,6 +105,7 @@ class Stage(NamedTuple):
   filters: dict[str, filtering.Filter]
   prompts: int
   groups: control.Control
+  most_rollouts: int
   refill: int
   engine: engine_lib.Engine
   temperature: control.Control
