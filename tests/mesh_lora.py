@@ -61,9 +61,9 @@ def main(file: str) -> None:
   )
   draw = functools.partial(base.init_params, parts.trained)
   found = dict(
-    grads=sums.grads['layers'],
+    grads=update.total(sums).grads['layers'],
     placed=jax.tree.map(
-      lambda x: str(tuple(x.sharding.spec)), sums.grads['layers']
+      lambda x: str(tuple(x.sharding.spec)[1:]), sums.grads['layers']
     ),
     drawn=jax.jit(draw, out_shardings=placed)(jax.random.key(5))['layers'],
     merged=read(weights)['layers'],

@@ -22,11 +22,12 @@ import test_qwen3_moe
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import qwen3_moe, sharding
-from acereason_jax.rl import packing
+from acereason_jax.rl import packing, update
 
 MESHES = {
   'fsdp': dict(data=1, fsdp=8, tensor=1),
   'all': dict(data=1, fsdp=2, tensor=2, sequence=2),
+  'groups': dict(data=2, fsdp=2, tensor=2),
 }
 
 
@@ -46,10 +47,12 @@ def main(file: str) -> None:
     sums = made.add(
       params, made.zeros(params), batch, test_qwen3_moe.test_update.KNOBS
     )
-    for n, x in test_qwen3_moe.flat(sums.grads).items():
+    groups = sizes['data'] > 1
+    grads = update.total(sums).grads if groups else sums.grads
+    for n, x in test_qwen3_moe.flat(grads).items():
       found[f'{name}.grads.{n}'] = x
     found[f'{name}.placed'] = str(
-      tuple(sums.grads['layers']['gate'].sharding.spec)
+      tuple(sums.grads['layers']['gate'].sharding.spec)[groups:]
     )
     # As many tokens as devices, and a number that they do not divide.
     for count in (8, 3):

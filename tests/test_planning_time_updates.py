@@ -159,8 +159,8 @@ def test_what_a_microbatch_sends_by_hand():
   found = network(
     'h100:2*2', shape, plain, mesh=planned.mesh(data=2, fsdp=2), rows=4
   )
-  # Three times half of 2,000 bytes inside, and of 1,000 bytes half, twice.
-  assert found.weights == pytest.approx(3 * 1000 / 450e9 + 1000 / 50e9)
+  # Three times half of 2,000 bytes inside, and nothing between nodes.
+  assert found.weights == pytest.approx(3 * 1000 / 450e9)
   assert found.inside == 0.0
   # On a TPU gradients have 4 bytes; reference scores gather once more.
   found = network(
@@ -191,6 +191,27 @@ def test_what_a_microbatch_sends_by_hand():
   )
   # Half of the tokens on each device, of which half go: four times a pass.
   assert found.inside == pytest.approx(4 * 2 * 2 * layer / 4 / 450e9)
+
+
+@pytest.mark.parametrize('updated', [1, 3])
+def test_groups_of_data_sum_gradients_once_an_update(updated):
+  """Two nodes of two GPUs: 500 weights each, 4 bytes, of which half, twice."""
+  machine = machines.hardware('h100:2*2')
+  plain = values.Assumed(links=1.0, hop_seconds=0.0, kept=1.0, prompt_tokens=9)
+  mesh = planned.mesh(data=2, fsdp=2)
+  work = planned.work(
+    shape=planned.SMALL, mesh=mesh, rows=4, updates=updated, columns=1000
+  )
+  assert updates.sum_seconds(work, machine, plain) == 2000 / 50e9
+  own = planned.mesh(data=1, fsdp=4)
+  assert not updates.sum_seconds(work._replace(mesh=own), machine, plain)
+  # Of 16 microbatches, or more, the products hide all except that sum.
+  lengths_PG = np.full((8, 8), 900)
+  found = updates.update(work, lengths_PG, machine, plain)
+  assert sum(found.packed.microbatches) >= 16
+  inside = updates.microbatch_network(work, machine, plain).weights
+  assert found.products > sum(found.packed.microbatches) * inside
+  assert found.network == pytest.approx(updated * 2000 / 50e9)
 
 
 def test_products_hide_the_network_as_far_as_they_last():

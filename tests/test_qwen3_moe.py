@@ -196,7 +196,7 @@ def test_any_mesh_gives_one_gradient_and_one_rollout(tmp_path):
   want = flat(gradient())
   rollouts = {n: extended(MODEL, PARAMS, n) for n in (8, 3)}
   with np.load(tmp_path / 'got.npz') as got:
-    for mesh in ('fsdp', 'all'):
+    for mesh in ('fsdp', 'all', 'groups'):
       for n, x in want.items():
         error = oracles.relative_error(got[f'{mesh}.grads.{n}'], x)
         assert error < test_update.TOLERANCE, (mesh, n)

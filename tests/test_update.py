@@ -580,6 +580,60 @@ def test_a_mesh_keeps_the_reference_in_its_place():
   assert m.alias_size_in_bytes >= 2 * size and m.temp_size_in_bytes < size
 
 
+def test_groups_of_data_take_the_same_steps():
+  """Two updates with all that an update may have, next to fsdp's.
+
+  Clipped by the norm of all groups, with a reference, an entropy bonus and
+  moments on the hosts.
+  """
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(0.5), optax.sgd(0.1, momentum=0.9)
+  )
+  batches = alone()
+  ends = []
+  for sizes in ((1, 4, 1), (2, 2, 1), (4, 1, 1)):
+    mesh = make_mesh(sizes)
+    placed = sharding.param_shardings(MODEL.specs, mesh)
+    everywhere = mesh_lib.replicated(mesh)
+    spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
+    made = update.make_update(
+      decoder.make_model(CONFIG, **mesh_lib.pins(mesh)),
+      losses.with_kl(losses.clipped(0.2, 0.28), 0.5),
+      optimizer,
+      vocab_chunk=40,
+      dtype=jnp.float32,
+      entropy_bonus=True,
+      several=True,
+      param_shardings=placed,
+      offload=True,
+    )
+    params = jax.tree.map(jax.device_put, PARAMS, placed)
+    state = made.reset_reference(update.init_state(params, optimizer))
+    moments = sharding.like_params(
+      state.opt_state, params, placed, everywhere, offload=True
+    )
+    state = state.replace(opt_state=jax.device_put(state.opt_state, moments))
+    for part in (batches[:2], batches[2:]):
+      sums = made.zeros(state.params)
+      for batch in part:
+        batch = packing.PackedBatch(*map(spread, batch))
+        batch = made.first_pass(state.weights, batch, BONUS)
+        batch = made.score(state.reference_weights, batch, BONUS)
+        sums = made.add(state.weights, sums, batch, BONUS)
+      state, metrics = made.apply(state, sums)
+    assert_placed(state.params, placed)
+    assert_placed(state.opt_state, moments)
+    ends.append(jax.device_get((state.params, state.opt_state, metrics)))
+  want = ends[0]
+  assert want[2]['grad_norm'] > 0.5 and want[2]['kl'] > 1e-6
+  for params, opt_state, metrics in ends[1:]:
+    moved = jax.tree.map(np.subtract, params, PARAMS)
+    assert_same(moved, jax.tree.map(np.subtract, want[0], PARAMS), 1e-4)
+    assert_same(opt_state, want[1], 1e-5)
+    for name, value in want[2].items():
+      assert metrics[name] == pytest.approx(value, rel=1e-4, abs=1e-7), name
+
+
 GSPO = losses.gspo(0.01, 0.02)
 
 
@@ -830,6 +884,27 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_step(bad):
   state, metrics = step(state, sums_of([1.0, 2.0, 3.0], [4.0]))
   assert metrics['nonfinite'] == 0
   assert (np.asarray(state.params['a']) != before.params['a']).all()
+
+
+@pytest.mark.parametrize('decide', [update.selected, update.branched])
+def test_a_state_is_kept_to_the_bit_or_replaced(decide):
+  """On GPUs and TPUs numbers are selected, on CPUs steps are branched."""
+  params = dict(a=jnp.array([1.0, -2.0, -0.0]), b=jnp.array([jnp.inf]))
+  optimizer = optax.chain(optax.adam(0.1), optax.scale_by_schedule(lambda n: n))
+  opt_state = optimizer.init(params)
+
+  def step(params, opt_state):
+    grads = jax.tree.map(lambda x: x * jnp.nan, params)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  decided = jax.jit(lambda finite, *state: decide(finite, step, *state))
+  bits = lambda tree: [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+  kept = decided(jnp.array(False), params, opt_state)
+  assert bits(kept) == bits((params, opt_state))
+  replaced = decided(jnp.array(True), params, opt_state)
+  assert bits(replaced) == bits(step(params, opt_state))
+  assert np.isnan(replaced[0]['a']).all()
 
 
 def test_metrics_of_a_token_are_means_over_the_trained_ones():

@@ -43,6 +43,7 @@ class Stage(NamedTuple):
   tensor, shards: sizes of the mesh: of tensor, and of all axes that shard the
     parameters (fsdp x sequence x tensor).
   sequence: devices that share a row.
+  data: groups with gradients of their own.
   groups: row shards of rollouts: devices by `rollouts_tensor`.
   rollouts_tensor: tensor axis of the rollouts' mesh.
   rows, columns: of a microbatch on a shard.
@@ -55,6 +56,7 @@ class Stage(NamedTuple):
   tensor: int
   shards: int
   sequence: int
+  data: int
   groups: int
   rollouts_tensor: int
   rows: int
@@ -97,6 +99,7 @@ def stage_of(
     tensor=1,
     shards=1,
     sequence=1,
+    data=1,
     groups=1,
     rollouts_tensor=1,
     rows=c.microbatch.rows,
@@ -125,6 +128,7 @@ def moved(
     tensor=mesh['tensor'],
     shards=mesh['fsdp'] * mesh['sequence'] * mesh['tensor'],
     sequence=mesh['sequence'],
+    data=mesh['data'],
     groups=devices // rollouts_tensor,
     rollouts_tensor=rollouts_tensor,
   )
@@ -160,8 +164,8 @@ def update_bytes(model: Model, stage: Stage) -> float:
   )
   state = state_bytes(model, stage)
   sums = 4 * model.trained / stage.shards
-  # `memory.applied`: weights and moments twice on a GPU.
-  apply = state + sums + stage.offload * 2 * sums + stage.gpu * 3 * sums
+  # `memory.applied`: gradients of groups twice.
+  apply = state + sums + stage.offload * 2 * sums + (stage.data > 1) * sums
   add = state + sums + sum(activations.update_parts(load).values())
   return max(add, apply)
 

@@ -204,13 +204,17 @@ def _fastest(
   hardware: machines.Hardware,
   assumed: Assumed,
 ) -> list[tuple['_Update', Work]]:
-  """The fastest update of each tensor axis."""
+  """The fastest update of each tensor and data axis.
+
+  More groups of 'data' send less, but hold more of the state: what that costs
+  rollouts is timed later.
+  """
   best = {}
   for u, work in updates:
     seconds = timing.timed(work, hardware, assumed).phases['update']
-    tensor = u.mesh['tensor']
-    if tensor not in best or seconds < best[tensor][0]:
-      best[tensor] = seconds, u, work
+    key = u.mesh['tensor'], u.mesh['data']
+    if key not in best or seconds < best[key][0]:
+      best[key] = seconds, u, work
   return [(u, work) for _, u, work in best.values()]
 
 
@@ -239,7 +243,8 @@ def _updates(
   """
   room = hardware.kind.room / _MARGIN
   sequences = dict.fromkeys((config.mesh.sequence, 2, 4, 8))
-  datas = dict.fromkeys((1, hardware.processes))
+  # Within a node of GPUs or a slice of TPUs parameters are sharded.
+  datas = dict.fromkeys((1, hardware.slices, hardware.processes))
   for tensor, data in itertools.product(tensors, datas):
     for sequence in sequences:
       whole = dict(data=data, fsdp=-1, tensor=tensor, sequence=sequence)

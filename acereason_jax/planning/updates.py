@@ -169,9 +169,11 @@ def _by_rates(
     seconds = own / share / rates.products
     computing += seconds
     waiting += network.inside + max(0.0, network.weights - seconds)
+  updates = len(packed.microbatches)
   applied = traffic.apply_bytes(work) / rates.bandwidth
   applied += traffic.offload_seconds(work)
-  seconds = computing + waiting + len(packed.microbatches) * applied
+  waiting += updates * sum_seconds(work, hardware, assumed)
+  seconds = computing + waiting + updates * applied
   return seconds, computing, waiting
 
 
@@ -204,10 +206,10 @@ def microbatch_network(
 
   Along fsdp and sequence weights are gathered for the forward pass and for the
   backward pass, and gradients summed, each device keeping its part; along data
-  these parts are summed again. Each pass that scores gathers once. Along tensor
-  a layer sums its output twice a pass, forward and backward, and once more each
-  where the backward pass computes it again. Along sequence a layer trades
-  tokens for heads four times a pass (arXiv 2309.14509).
+  nothing is sent (`sum_seconds`). Each pass that scores gathers once. Along
+  tensor a layer sums its output twice a pass, forward and backward, and once
+  more each where the backward pass computes it again. Along sequence a layer
+  trades tokens for heads four times a pass (arXiv 2309.14509).
   """
   shape, rings = work.shape, links.rings(work.mesh, hardware, assumed)
   holders = _together(rings, 'fsdp', 'sequence')
@@ -216,7 +218,6 @@ def microbatch_network(
   gradient = trained * gradient_bytes(hardware.kind)
   weights = (2 + work.scored) * holders.gather(size * work.dtype_bytes)
   weights += holders.scatter(gradient)
-  weights += rings['data'].sum(gradient / holders.devices)
   rows = work.rows // traffic.shards(work.mesh, 'data', 'fsdp')
   tokens = rows * work.columns / work.mesh.get('sequence', 1)
   layer = tokens * shape.embed * work.dtype_bytes
@@ -227,6 +228,18 @@ def microbatch_network(
     part = layer / work.mesh['tensor']
     inside += 4 * shape.layers * passes * rings['sequence'].exchange(part)
   return Network(weights, inside)
+
+
+def sum_seconds(
+  work: values.Work, hardware: machines.Hardware, assumed: values.Assumed
+) -> float:
+  """Seconds of an update until gradients are summed over groups of 'data'.
+
+  Each device sums its part, float32, once; nothing runs beside it.
+  """
+  ring = links.rings(work.mesh, hardware, assumed)['data']
+  holders = traffic.shards(work.mesh, 'fsdp', 'sequence', 'tensor')
+  return ring.sum(work.shape.trained / holders * traffic.FLOAT32)
 
 
 def _together(rings: Mapping[str, links.Ring], *axes: str) -> links.Ring:

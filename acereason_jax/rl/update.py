@@ -349,16 +349,15 @@ def apply(
   norm = optax.tree.norm(sums.grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
 
-  updates, opt_state = optimizer.update(
-    sums.grads, state.opt_state, state.params
-  )
-  params = optax.apply_updates(state.params, updates)
-  # Selects, because XLA for GPUs gives the branches of a conditional arrays of
-  # their own: the whole state twice.
-  params, opt_state = jax.tree.map(
-    functools.partial(jnp.where, finite),
-    (params, opt_state),
-    (state.params, state.opt_state),
+  def step(params, opt_state):
+    updates, opt_state = optimizer.update(sums.grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  params, opt_state = jax.lax.platform_dependent(
+    state.params,
+    state.opt_state,
+    cpu=functools.partial(branched, finite, step),
+    default=functools.partial(selected, finite, step),
   )
   tokens = jnp.maximum(sums.tokens, 1)
   metrics = dict(
@@ -374,6 +373,25 @@ def apply(
   )
   state = state.replace(params=params, opt_state=opt_state, step=state.step + 1)
   return state, metrics
+
+
+def selected(
+  finite: jax.Array, step: Callable[..., Any], *state: base.Tree
+) -> tuple[base.Tree, ...]:
+  """step(*state), or the state as it is: each number is chosen.
+
+  XLA for GPUs and TPUs writes the branches of a conditional to arrays of their
+  own, all of the state once more; it selects in place.
+  """
+  choose = functools.partial(jnp.where, finite)
+  return jax.tree.map(choose, step(*state), state)
+
+
+def branched(
+  finite: jax.Array, step: Callable[..., Any], *state: base.Tree
+) -> tuple[base.Tree, ...]:
+  """step(*state), or the state as it is: a conditional, faster on CPUs."""
+  return jax.lax.cond(finite, step, lambda *same: same, *state)
 
 
 def make_update(
