@@ -205,6 +205,7 @@ _ROLLOUTS = (
     component=True,
   ),
   _staged('rollout.refill', int, at_least(0)),
+  _domain_free('heldout.before', bool),
   _domain_free('heldout.every', int, at_least(0, 'at ends')),
   _domain_asked('heldout.per_prompt', int, at_least(1)),
   _asked('heldout.temperature', float, FINITE),

@@ -81,12 +81,16 @@ class Look(NamedTuple):
   questions: number of questions.
   tries: answers to each.
   every: steps between two looks; 0: only at the ends of stages.
+  before: whether there is a look before the run's first step.
+  own: whether the stage's mix has the domain; if not, only the end has a look.
   """
 
   domain: str
   questions: int
   tries: int
   every: int
+  before: bool = True
+  own: bool = True
 
 
 class Judged(NamedTuple):

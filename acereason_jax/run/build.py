@@ -180,7 +180,10 @@ def programs_of(
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
-    parts.check_metric(c.checkpoint.best, looks, 'checkpoint.best', {})
+    # Those that are not run count too: a stage by itself has the same config.
+    every = stages_lib.every_stage(config).values()
+    asked = [*dict.fromkeys(d for own in every for d in stages_lib.mix(own))]
+    parts.check_metric(c.checkpoint.best, looks, asked, 'checkpoint.best', {})
   longest = max(
     stage.rollout.max_tokens
     for stage in stages_lib.every_stage(config).values()
@@ -273,7 +276,9 @@ def build_stage(
   network = shared.network
   network_lib.check_lengths(c, network, shared.window)
   if c.stop.metric:
-    parts.check_metric(c.stop.metric, shared.looks, 'stop.metric', filters)
+    parts.check_metric(
+      c.stop.metric, shared.looks, [*mix], 'stop.metric', filters
+    )
   loss, read = parts.build_loss(c)
   bonus = c.objective.entropy_bonus
   entropy_bonus = parts.build_control(

@@ -192,7 +192,8 @@ def look_back(
 ) -> tuple[Standing, Step]:
   """Asks held-out questions due after a step; checks whether the stage ends.
 
-  At a stage's end the questions of all domains are asked.
+  Only questions of the stage's own domains are due; at a stage's end those of
+  all domains are asked.
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
@@ -202,7 +203,8 @@ def look_back(
   ask = lambda domains: heldout_lib.ask_heldout(
     run, at.state, done - 1, tools, domains
   )
-  heldout = ask([n for n, d in run.domains.items() if is_due(d, done)])
+  own = (d for n, d in run.domains.items() if n in stage.mix)
+  heldout = ask([d.name for d in own if is_due(d, done)])
   values = metrics.merge(step.values, heldout)
   history = newest_values(stage.stop, at.progress.history, values)
   at = at._replace(progress=at.progress._replace(history=history))
