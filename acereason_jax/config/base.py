@@ -165,9 +165,9 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # Whether questions are also asked before the run's first step [open]. A
     # domain can have its own.
     before=True,
-    # Steps between evaluations, in addition to the one at the end of a stage;
-    # 0: only that one. A domain can have its own. At the end of a stage all
-    # domains are asked; before, only those in its mix.
+    # Steps between evaluations; 0: none. At the end of a stage all domains are
+    # evaluated; before it, those of its mix and those that are in no mix. A
+    # stage can have its own number; a domain's own counts.
     every=0,
     # Rollouts per question; a domain can have its own. With 2 or more the rate
     # has the error of other draws on the same questions.

@@ -24,8 +24,8 @@ from acereason_jax.rollout import schedule, serve
 # of our compiles (docs/measured.md), where v5p has a third of one more.
 _STAGED = {'tpu': 1, 'gpu': 1, 'cpu': 2}
 # Float32 arrays of logits that a draw may hold at once, and with top-p or top-k
-# its sorted copies, with their indices.
-_LOGITS, _SORTED = 3, 4
+# the keys and the limbs of the weights that are searched (rollout/thresholds).
+_LOGITS, _SEARCHED = 3, 4
 # XLA for TPU7x lays all weights of products out anew, once for each call of
 # decode (libtpu 0.0.52; seen in our compiles).
 _LAYS_OUT_ANEW = 'TPU7x'
@@ -128,11 +128,11 @@ def decode_parts(
 
   `kv_heads` and `vocab` are those of one device. The tokens of a chunk are
   staged for all slots of its shard, L B K 2 T H numbers; logits are float32.
-  `cuts` says that draws sort them (top-p, top-k).
+  `cuts` says that draws search them (top-p, top-k).
   """
   slots = sizes.slots // sizes.shards
   staged = layers * slots * kv_heads * 2 * sizes.chunk * head_dim * itemsize
-  arrays = _LOGITS + _SORTED * cuts
+  arrays = _LOGITS + _SEARCHED * cuts
   return {
     'tokens of a chunk': float(_STAGED[platform] * staged),
     'logits': 4.0 * arrays * slots * vocab,

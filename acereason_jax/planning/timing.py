@@ -172,8 +172,8 @@ def due_looks(
 ) -> Iterator[tuple[tuple[values.Look, ...], int]]:
   """(domains that are asked together, how often) over a stage.
 
-  All are asked after the last step, and those that say so before the run's
-  `first` stage; each of the stage's own is asked after every `every` steps.
+  All are asked after the last step, those that say so before the run's `first`
+  stage, and each after every `every` steps.
   """
   found = collections.Counter()
   for step in range(0 if first else 1, steps + 1):
@@ -186,7 +186,7 @@ def due_looks(
 def _is_due(look: values.Look, step: int, steps: int) -> bool:
   if step in (0, steps):
     return bool(step) or look.before
-  return look.own and bool(look.every) and not step % look.every
+  return bool(look.every) and not step % look.every
 
 
 def _heldout(on: _On, reshard: float) -> float:

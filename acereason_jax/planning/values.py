@@ -80,9 +80,8 @@ class Look(NamedTuple):
   domain: name of the domain.
   questions: number of questions.
   tries: answers to each.
-  every: steps between two looks; 0: only at the ends of stages.
+  every: steps between two looks; 0: only at the end of the stage.
   before: whether there is a look before the run's first step.
-  own: whether the stage's mix has the domain; if not, only the end has a look.
   """
 
   domain: str
@@ -90,7 +89,6 @@ class Look(NamedTuple):
   tries: int
   every: int
   before: bool = True
-  own: bool = True
 
 
 class Judged(NamedTuple):

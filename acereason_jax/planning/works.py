@@ -5,7 +5,7 @@ that it takes all of its steps.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -115,7 +115,7 @@ def work(
     train_sums=parts['trained weights'],
     asked=sum(rows[domain] for domain in asked),
     tries=max(asked.values(), default=0),
-    looks=looks(c, counts, stage.mix),
+    looks=looks(c, counts, stage.evaluate_every),
     judges=judges(c, stage.mix, assumed),
     checkpoint_every=c.checkpoint.every,
     checkpoint_bytes=checkpoint_bytes(state),
@@ -175,17 +175,16 @@ def mean_groups(stage: Any, rows: Mapping[str, int]) -> float:
 def looks(
   c: ml_collections.ConfigDict,
   counts: Mapping[tuple[str, str], questions.Count],
-  mix: Collection[str],
+  every: Mapping[str, int],
 ) -> tuple[Look, ...]:
-  """The looks at held-out questions; domains have their own numbers."""
+  """The looks at held-out questions; `every` as in `run.values.Stage`."""
   return tuple(
     Look(
       domain=name,
       questions=counts[name, HELDOUT].number,
       tries=own.heldout.per_prompt,
-      every=own.heldout.every,
+      every=every.get(name, 0),
       before=own.heldout.before,
-      own=name in mix,
     )
     for name, own in stages_lib.domains(c).items()
   )

@@ -39,7 +39,8 @@ class Shared(NamedTuple):
   """The values that all stages share.
 
   network: model, tokenizer and devices.
-  looks: steps between looks at the held-out questions, by domain.
+  domains: names of the domains.
+  looks: by stage, see `stages.looks`.
   window: longest prompt, tokens.
   abstract_params: shapes, dtypes and shardings of the trained parameters.
   weight_bytes: bytes of a device that frozen parameters and rollouts' weights
@@ -47,7 +48,8 @@ class Shared(NamedTuple):
   """
 
   network: network_lib.Network
-  looks: Mapping[str, int]
+  domains: tuple[str, ...]
+  looks: dict[str, dict[str, int]]
   window: int
   abstract_params: base.Tree
   weight_bytes: int
@@ -162,7 +164,6 @@ def programs_of(
 ) -> Programs:
   """`build_programs` for a network that is built."""
   by_domain = readers(c, config)
-  looks = {name: own.heldout.every for name, own in by_domain.items()}
   params = network_lib.build_params(c, network)
   dtype = jnp.dtype(c.dtype)
   rollout_params, cast_bytes = serve.rollout_params(
@@ -170,7 +171,8 @@ def programs_of(
   )
   shared = Shared(
     network=network,
-    looks=looks,
+    domains=tuple(by_domain),
+    looks=stages_lib.looks(config),
     window=max(own.prompt.window for own in by_domain.values()),
     abstract_params=params.abstract,
     weight_bytes=cast_bytes + mesh_lib.device_bytes(params.abstract_frozen),
@@ -180,10 +182,13 @@ def programs_of(
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(c, configs, order, shared)
   if c.checkpoint.best:
-    # Those that are not run count too: a stage by itself has the same config.
-    every = stages_lib.every_stage(config).values()
-    asked = [*dict.fromkeys(d for own in every for d in stages_lib.mix(own))]
-    parts.check_metric(c.checkpoint.best, looks, asked, 'checkpoint.best', {})
+    # Stages that are not run count too: one by itself has the same config.
+    looks = {}
+    for every in shared.looks.values():
+      looks |= {d: max(n, looks.get(d, 0)) for d, n in every.items()}
+    parts.check_metric(
+      c.checkpoint.best, shared.domains, looks, 'checkpoint.best', {}
+    )
   longest = max(
     stage.rollout.max_tokens
     for stage in stages_lib.every_stage(config).values()
@@ -273,11 +278,11 @@ def build_stage(
   filters: dict[str, filtering.Filter],
   shared: Shared,
 ) -> Stage:
-  network = shared.network
+  network, looks = shared.network, shared.looks[name]
   network_lib.check_lengths(c, network, shared.window)
   if c.stop.metric:
     parts.check_metric(
-      c.stop.metric, shared.looks, [*mix], 'stop.metric', filters
+      c.stop.metric, shared.domains, looks, 'stop.metric', filters
     )
   loss, read = parts.build_loss(c)
   bonus = c.objective.entropy_bonus
@@ -299,6 +304,7 @@ def build_stage(
     stop=ending.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
+    evaluate_every=looks,
     prompts=c.rollout.prompts,
     groups=parts.build_groups(c),
     refill=c.rollout.refill,

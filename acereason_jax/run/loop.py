@@ -24,7 +24,6 @@ from acereason_jax.run import probe as probe_lib
 from acereason_jax.run import step as step_lib
 from acereason_jax.run.values import (
   CONTROLS,
-  Domain,
   Progress,
   Run,
   Stage,
@@ -203,8 +202,7 @@ def look_back(
   ask = lambda domains: heldout_lib.ask_heldout(
     run, at.state, done - 1, tools, domains
   )
-  own = (d for n, d in run.domains.items() if n in stage.mix)
-  heldout = ask([d.name for d in own if is_due(d, done)])
+  heldout = ask([name for name in run.domains if is_due(stage, name, done)])
   values = metrics.merge(step.values, heldout)
   history = newest_values(stage.stop, at.progress.history, values)
   at = at._replace(progress=at.progress._replace(history=history))
@@ -223,9 +221,9 @@ def look_back(
   return at, step._replace(values=values, reason=reason)
 
 
-def is_due(domain: Domain, step: int) -> bool:
+def is_due(stage: Stage, domain: str, step: int) -> bool:
   """Whether a domain's held-out questions are asked after a step."""
-  every = domain.evaluate_every
+  every = stage.evaluate_every.get(domain)
   return bool(every) and not step % every
 
 

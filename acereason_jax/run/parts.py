@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -101,33 +101,34 @@ def build_filters(
 
 def check_metric(
   name: str,
+  domains: Sequence[str],
   looks: Mapping[str, int],
-  asked: Collection[str],
   field: str,
   filters: Mapping[str, filtering.Filter],
 ) -> None:
   """Raises ValueError for a metric that cannot serve.
 
-  No step has it, or it does not measure the model. `looks` holds the steps
-  between looks at the held-out questions of each domain; 0: none. `asked` are
-  the domains whose questions are asked so: those in a mix.
+  No step has it, or it does not measure the model. `looks` is of
+  `stages.looks`, for each of the `domains` that is asked before a stage ends.
   """
-  known = [f'heldout/{domain}' for domain in looks]
+  known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
     known = [*ending.OF_BATCHES, ending.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
   domain = name.removeprefix('heldout/')
+  measured = [f'heldout/{domain}' for domain in looks]
+  if domain in domains and domain not in looks:
+    raise ValueError(
+      f'config.{field}={name!r}: a stage without this domain in its mix asks '
+      f'its questions only at the end; give {" or ".join(measured)}, or add '
+      f'{domain!r} to the mix'
+    )
   if looks.get(domain) == 0:
     raise ValueError(
       f'config.heldout.every=0: config.{field}={name!r} needs looks at the '
-      "held-out questions; give the steps between them (a domain's own counts)"
-    )
-  if domain in looks and domain not in asked:
-    raise ValueError(
-      f'config.{field}={name!r}: before its end a stage asks held-out questions '
-      f'of its mix only; give heldout/{" or heldout/".join(asked)}, or add '
-      f'{domain!r} to the mix'
+      "held-out questions; give the steps between them (a domain's own counts, "
+      "then a stage's)"
     )
   leaving = [
     domain

@@ -48,8 +48,6 @@ class Domain(NamedTuple):
   where: prefix of its fields in the config: '' or 'domains.math.'.
   prompts: prompts by source, 'train_data' and 'heldout_data'.
   digests: digests of the rows as read, by source.
-  evaluate_every: steps between evaluations of its held-out questions, in stages
-    that have the domain in their mix; 0: only at the end of a stage.
   evaluate_before: whether its held-out questions are asked before the first
     step.
   heldout_per_prompt: number of answers per held-out question.
@@ -62,7 +60,6 @@ class Domain(NamedTuple):
   where: str
   prompts: dict[str, list[types.Prompt]]
   digests: dict[str, str]
-  evaluate_every: int
   evaluate_before: bool
   heldout_per_prompt: int
   open_judges: Callable[[], Judges]
@@ -77,6 +74,8 @@ class Stage(NamedTuple):
   stop: rules that end it.
   mix: share of each domain in its prompts, in any unit.
   filters: filter of each domain of `mix`, which leaves prompts out of epochs.
+  evaluate_every: steps between evaluations of held-out questions, by domain; 0:
+    only at the end of the stage, as for domains that are not in it.
   prompts: number of prompts per batch.
   groups: number of rollouts per prompt.
   refill: most rounds of further prompts that replace groups without a gradient.
@@ -106,6 +105,7 @@ class Stage(NamedTuple):
   stop: ending.Stop
   mix: dict[str, float]
   filters: dict[str, filtering.Filter]
+  evaluate_every: dict[str, int]
   prompts: int
   groups: control.Control
   refill: int
