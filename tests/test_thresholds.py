@@ -114,9 +114,12 @@ def test_top_k_is_exact(V, top_k):
   'cut', [dict(top_p=0.6), dict(top_k=9), dict(top_p=0.7, top_k=40)]
 )
 def test_it_keeps_what_a_sort_keeps(cut):
-  """Except below 1e-7 of the mass, where float32 sums of a sort end."""
+  """Except where one token has all of a sort's mass in float32.
+
+  Then a sort keeps only that one, even with top_k alone.
+  """
   every = rows(300, 1)
-  del every['peaked']
+  del every['peaked'], every['huge']
   every = np.stack([*every.values()])
   np.testing.assert_array_equal(kept(every, **cut), by_sorting(every, **cut))
 

@@ -1,8 +1,9 @@
 """The least logit that top-k and top-p keep, found without a sort.
 
-A threshold is searched digit by digit in the ordered bits of float32: each of
-PASSES passes reads all logits, and sums the weights of those at or above a few
-candidates. A vocabulary in shards sends only these sums.
+A threshold is searched bit by bit in the ordered bits of float32: each of 32
+passes reads all logits, and sums the weights of those at or above a candidate.
+A vocabulary in shards sends only these sums. More bits a pass would be fewer
+passes, but XLA fuses them worse: two are slower (docs/measured.md).
 
 The sums are of whole numbers, so they are exact in any order: every mesh finds
 the same threshold. Rounding is only in a token's weight, exp(logit - largest),
@@ -13,9 +14,6 @@ sum of all, which is rounded to float32.
 import jax
 import jax.numpy as jnp
 
-# A pass finds so many bits of the threshold.
-DIGIT = 2
-PASSES = 32 // DIGIT
 # Weights are whole numbers of so many limbs.
 LIMBS = 3
 _LOWEST = -(1 << 31)
@@ -73,17 +71,14 @@ def _search(key_BV, weights, target, bits: int) -> jax.Array:
   """
 
   def one(i, least_B1):
-    shift = 32 - DIGIT * (i + 1)
-    digit_B1 = jnp.zeros_like(least_B1)
-    for digit in range(1, 1 << DIGIT):
-      # The first digit passes from negative keys to the others: int32 wraps.
-      here_B1 = least_B1 + (jnp.int32(digit) << shift)
-      sums = _masked_sums(key_BV >= here_B1, weights)
-      digit_B1 += _reaches(_carried(sums, bits), target)
-    return least_B1 + (digit_B1 << shift)
+    # The first bit leads from negative keys to the others: int32 wraps.
+    here_B1 = least_B1 + (jnp.int32(1) << (31 - i))
+    sums = _masked_sums(key_BV >= here_B1, weights)
+    reached_B1 = _reaches(_carried(sums, bits), target)
+    return jnp.where(reached_B1, here_B1, least_B1)
 
   start_B1 = jnp.full_like(key_BV[:, :1], _LOWEST)
-  return jax.lax.fori_loop(0, PASSES, one, start_B1)
+  return jax.lax.fori_loop(0, 32, one, start_B1)
 
 
 def _masked_sums(mask_BV, limbs) -> tuple[jax.Array, ...]:
@@ -114,11 +109,11 @@ def _carried(limbs, bits: int) -> tuple[jax.Array, ...]:
 
 
 def _reaches(limbs, target) -> jax.Array:
-  """1 where a number is at least `target`, else 0; both are carried."""
+  """Whether a number is at least `target`; both are carried."""
   found = limbs[-1] >= target[-1]
   for x, y in zip(limbs[-2::-1], target[-2::-1]):
     found = (x > y) | ((x == y) & found)
-  return found.astype(jnp.int32)
+  return found
 
 
 def _number(limbs, bits: int) -> jax.Array:
