@@ -116,7 +116,10 @@ def test_a_look_tells_its_errors_and_leaves_failures_out(
   assert found['heldout_error/code'] == 0.25
   told = heldout.format_rates(found)
   assert told == 'code 25.0% +-25.0, math 52.8% +-12.1'
-  assert heldout.mean_rate(found) == pytest.approx((19 / 36 + 1 / 4) / 2)
+  both = pytest.approx((19 / 36 + 1 / 4) / 2)
+  assert heldout.mean_rate(found, ('math', 'code')) == both
+  # A mean of other domains does not compare.
+  assert heldout.mean_rate(found, ('math', 'code', 'physics')) is None
 
 
 def test_too_many_failures_still_stop_a_run(run, tools, asked):

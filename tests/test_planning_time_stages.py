@@ -2,9 +2,10 @@
 
 import planned
 import pytest
+import tiny
 
 from acereason_jax import machines
-from acereason_jax.planning import judges, timing, updates, values
+from acereason_jax.planning import fitting, judges, timing, updates, values
 
 ASSUMED = values.Assumed()
 
@@ -99,9 +100,36 @@ def test_looks_come_together_where_they_are_due():
     (math_, code): 1,
     (math_, code, end): 1,
   }
-  # Before a run all are asked.
+  # Before a run all are asked, except those that say so.
   first = dict(timing.due_looks([math_, code, end], 7, first=True))
   assert first == found | {(math_, code, end): 2}
+  not_yet = code._replace(before=False)
+  first = dict(timing.due_looks([math_, not_yet, end], 7, first=True))
+  assert first[math_, end] == first[math_, not_yet, end] == 1
+  none = [look._replace(before=False) for look in (math_, code, end)]
+  first = dict(timing.due_looks(none, 7, first=True))
+  assert first == dict(timing.due_looks(none, 7))
+
+
+# The first stage has the shortest responses, and looks as long as any.
+@pytest.mark.parametrize(
+  'name, slots, stages',
+  [
+    ('acereason_7b', 1024, ()),
+    ('acereason_7b', 256, ('math_8k', 'code_24k')),
+    ('acereason_14b', 1024, ('math_8k', 'code_24k')),
+    ('acereason_1_1_7b', 1024, ('math_8k', 'code_24k')),
+  ],
+)
+def test_looks_take_at_most_3_percent_of_a_stage(name, slots, stages):
+  c = tiny.shipped(name).get_config()
+  with c.unlocked():
+    c.model = 'qwen2-14b' if '14b' in name else 'qwen2-7b'
+    c.engine.slots = slots
+  for fit in fitting.fit(c, HARDWARE, ASSUMED, only=stages):
+    # Without the probe, of which a ledger may know all.
+    found = timing.timed(fit.work._replace(asked=0), HARDWARE, ASSUMED)
+    assert 0 < found.phases['heldout'] < 0.03 * found.step_seconds, fit.name
 
 
 def test_probes_and_looks_cost_as_many_batches():

@@ -60,9 +60,15 @@ def test_batches_and_looks(fits):
   # Every prompt was asked at 16K: 2.6 epochs.
   assert (work.asked, work.tries) == (0, 0.0)
   assert {(k.domain, k.questions, k.tries, k.every) for k in work.looks} == {
-    ('math', 30, 16, 50),
-    ('code', 279, 4, 100),
+    ('math', 30, 32, 100),
+    # Code is asked at the end of a stage of math.
+    ('code', 279, 4, 0),
   }
+  assert all(k.before for k in work.looks)
+  every = {k.domain: k.every for k in fits['math_8k'].work.looks}
+  assert every == dict(math=500, code=0)
+  every = {k.domain: k.every for k in fits['code_24k'].work.looks}
+  assert every == dict(math=0, code=100)
   # Held-out answers of the other domain are judged too.
   for name, shares in (('code_24k', (0, 1)), ('math_24k', (1, 0))):
     judges = {j.domain: j for j in fits[name].work.judges}

@@ -427,14 +427,62 @@ def test_looks_by_domain(folder):
   config = tiny.staged(folder)
   config.domains.math.heldout = dict(every=2, per_prompt=5)
   run = build.build(config)
-  assert {n: d.evaluate_every for n, d in run.domains.items()} == dict(
-    math=2, code=3
-  )
+  assert [stage.evaluate_every for stage in run.stages] == [
+    dict(math=2),
+    dict(math=2),
+    dict(math=2, code=3),
+  ]
   assert {n: d.heldout_per_prompt for n, d in run.domains.items()} == dict(
     math=5, code=1
   )
   config.domains.code.heldout = dict(every=0)
   with pytest.raises(
     ValueError, match=r"config\.checkpoint\.best='heldout/code' needs"
+  ):
+    build.build(config)
+
+
+def test_stages_have_their_own_looks_and_domains_come_first(folder):
+  config = tiny.staged(folder)
+  short, long, both = config.stages
+  config.stages = (short | dict(heldout=dict(every=5)), long, both)
+  config.domains.code.heldout = dict(every=7)
+  looks = [stage.evaluate_every for stage in build.build(config).stages]
+  assert looks == [dict(math=5), dict(math=3), dict(math=3, code=7)]
+  # A stage by itself is as it is in the whole run.
+  config.start.stages, config.start.run = ('math_long',), str(folder)
+  assert stages_lib.looks(config)['math_long'] == dict(math=3)
+  assert build.build(config).stages[0].evaluate_every == dict(math=3)
+  with config.unlocked():
+    config.stages = (short | dict(heldout=dict(every=-1)), long, both)
+    config.start.stages = ()
+  with pytest.raises(
+    ValueError, match=r"'math_short': config\.heldout\.every=-1"
+  ):
+    checks.validate(config)
+
+
+def test_a_domain_that_no_stage_trains_on_is_watched_in_all(folder):
+  config = tiny.staged(folder)
+  with config.unlocked():
+    config.domains.other = dict(config.domains.code, heldout=dict(every=4))
+  looks = stages_lib.looks(config)
+  assert looks['math_short'] == dict(math=3, other=4)
+  assert looks['both'] == dict(math=3, code=3, other=4)
+  config.checkpoint.best = 'heldout/other'
+  build.build(config)
+
+
+def test_a_stage_cannot_wait_for_a_metric_that_it_does_not_measure(folder):
+  config = tiny.staged(folder)
+  *others, both = config.stages
+  stop = dict(stop=dict(metric='heldout/code', window=2))
+  config.stages = (*others, both | stop)
+  assert build.build(config).stages[2].stop.metric == 'heldout/code'
+  config.stages = (others[0] | stop, others[1], both)
+  with pytest.raises(
+    ValueError,
+    match=r"'math_short': .*'heldout/code': a stage without this domain in its "
+    r"mix asks .*give heldout/math, or add 'code'",
   ):
     build.build(config)

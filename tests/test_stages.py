@@ -67,16 +67,19 @@ def test_stages_follow_each_other(reference):
   order += ['math_long: over, 3 steps', 'both: over, 2 steps']
   places = [said.index(f'stage {text}') for text in order]
   assert places == sorted(places)
-  # Each stage is saved at its end; step 3 has the looks that `best` is among.
+  # Each stage is saved at its end.
   assert {2, 5, 7} <= set(saved_steps(workdir))
 
 
 def test_held_out_questions_are_asked_when_they_should(reference):
   workdir, _ = reference
   rows = metrics_of(workdir)
-  asked = [row['step'] for row in rows if 'heldout/math' in row]
-  assert asked == [2, 3, 5, 6, 7]
-  assert all(('heldout/code' in r) == ('heldout/math' in r) for r in rows)
+  asked = {
+    name: [row['step'] for row in rows if f'heldout/{name}' in row]
+    for name in ('math', 'code')
+  }
+  # At ends all; code at step 6, in the stage that has it, and not at step 3.
+  assert asked == dict(math=[2, 3, 5, 6, 7], code=[2, 5, 6, 7])
   summary = json.loads((workdir / 'summary.json').read_text())
   ends = summary['heldout']
   assert [e['stage'] for e in ends] == ['', 'math_short', 'math_long', 'both']
@@ -84,7 +87,7 @@ def test_held_out_questions_are_asked_when_they_should(reference):
   by_step = {row['step']: row for row in rows}
   for end in ends[1:]:
     assert end['heldout/code'] == by_step[end['step']]['heldout/code']
-  best = max(asked, key=lambda s: (by_step[s]['heldout/code'], s))
+  best = max(asked['code'], key=lambda s: (by_step[s]['heldout/code'], s))
   assert summary['best_step'] == best
 
 
@@ -237,6 +240,7 @@ def phase_of(said):
       "config.checkpoint.best='heldout/poetry': heldout/",
     ),
     ({'heldout.every': 0}, 'config.heldout.every=0: config.checkpoint.best='),
+    ({'heldout.before': 1}, 'config.heldout.before=1: give a value of type bo'),
     ({'start.run': '/none'}, 'config.start.run: /none: holds no checkpoint'),
   ],
 )
@@ -474,7 +478,7 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
     'def get_config():\n'
     f'  c = tiny.staged(pathlib.Path({str(folder)!r}))\n'
     '  c.domains.math.heldout = dict(every=1, per_prompt=3)\n'
-    '  c.domains.code.heldout = dict(every=2)\n'
+    '  c.domains.code.heldout = dict(every=2, before=False)\n'
     '  c.stages = (dict(name="both", steps=3, mix=dict(math=1, code=1),\n'
     '    filter=dict(domains=dict(code=dict(of=4, max_solved=3)))),)\n'
     '  return c\n'
@@ -491,6 +495,15 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
   assert re.fullmatch(f'math {rate}', looks[0])
   for told in looks[1:]:
     assert re.fullmatch(f'code {rate}, math {rate}', told)
+  assert re.search(f'held-out pass rate before: math {rate}\n', said)
+  ends = f'math {rate} before, code {rate}, math {rate} after'
+  assert re.search(f'held-out pass rate: {ends}\n', said)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  first, last = summary['heldout']
+  assert 'heldout/math' in first and 'heldout/code' not in first
+  assert summary['heldout_before'] is None
+  rates = [last[f'heldout/{domain}'] for domain in ('math', 'code')]
+  assert summary['heldout_after'] == pytest.approx(sum(rates) / 2)
   records = list(ledger_of(tmp_path, 3))
   probes = {r.prompt: r for r in records if r.kind == 'probe'}
   assert len(probes) == 7 and {r.domain for r in probes.values()} == {'code'}

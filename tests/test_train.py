@@ -141,6 +141,23 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
     assert one[name] == two[name]
 
 
+def test_a_run_that_asks_nothing_before_takes_the_same_steps(
+  reference, folder, command
+):
+  workdir, flags = folder / 'at_once', ['--config.heldout.before=False']
+  run = command(workdir, *flags, '--config.steps=100000')
+  run.wait_for('\nstep 2/')
+  run.process.kill()
+  run.end()
+  said = run.output + command(workdir, *flags, '--config.steps=4').ends(0)
+  assert 'pass rate before' not in said and ' before, ' not in said
+  assert re.search(r'held-out pass rate: \d+\.\d%( \+-\d+\.\d)? after', said)
+  assert_same_run(workdir, reference[0], 4)
+  summary = json.loads((workdir / 'summary.json').read_text())
+  assert summary['heldout_before'] is None
+  assert [end['step'] for end in summary['heldout']] == [4]
+
+
 def test_a_hangup_saves_as_other_signals_do(folder, command):
   workdir = folder / 'hung_up'
   run = command(workdir, '--config.steps=100000')

@@ -121,8 +121,8 @@ def _questions(c: ml_collections.ConfigDict) -> None:
     reasons=True,
   )
   # Kinds of prompts by name, each a dict of overrides of train_data,
-  # heldout_data, heldout.every, heldout.per_prompt, prompt and judge; {} is one
-  # domain.
+  # heldout_data, heldout.before, heldout.every, heldout.per_prompt, prompt and
+  # judge; {} is one domain.
   c.domains = ml_collections.ConfigDict()
   # Each domain's share of a stage's prompts.
   c.mix = ml_collections.ConfigDict()
@@ -173,8 +173,12 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
   )
   # Held-out pass rate; [P 4.1] samples at 0.6 and 0.95.
   c.heldout = dict(
-    # Steps between evaluations, in addition to the one at the end of a stage;
-    # 0: only that one. A domain can have its own.
+    # Whether questions are also asked before the run's first step [open]. A
+    # domain can have its own.
+    before=True,
+    # Steps between evaluations; 0: none. At the end of a stage all domains are
+    # evaluated; before it, those of its mix and those that are in no mix. A
+    # stage can have its own number; a domain's own counts.
     every=0,
     # Rollouts per question; a domain can have its own. With 2 or more the rate
     # has the error of other draws on the same questions.
@@ -227,7 +231,9 @@ def _judge(c: ml_collections.ConfigDict) -> None:
     # judge needs False because it confines the programs that it runs. A judge
     # that asks a server needs False too.
     confine=True,
-    # A response not judged this long after a batch's last token is 'timeout'.
+    # After a batch's last token, responses not judged are 'timeout' once the
+    # domain's judges have given no verdict for this long [open], which should
+    # be more than timeout_seconds. As long as verdicts arrive, the run waits.
     # The paper's code batches took 552 s on 64 workers, its math batches 4 s
     # [P].
     batch_seconds=900.0,

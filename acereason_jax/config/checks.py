@@ -39,8 +39,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     with stages.named('stage', name):
       check_shape(stage)
       stages.mix(stage)
-      for domain in domains.values():
-        _check_values(stage, domain)
+      for domain in stages.domains(stage).values():
+        _check_values(domain)
       _check_room(stage, window)
       _check_filters(stage)
 
@@ -122,16 +122,13 @@ def _check_start(c: ml_collections.ConfigDict) -> None:
     )
 
 
-def _check_values(
-  stage: ml_collections.ConfigDict, domain: ml_collections.ConfigDict
-) -> None:
+def _check_values(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError for a bad value of a stage, or of a domain in it."""
   for row in fields.FIELDS:
     # A filter's values are checked with the overrides of each domain.
     if not row.path.startswith('filter.'):
-      config = domain if row.domain else stage
       value = fields.value_at(config, row.path)
-      check_value(row, value, stage, f'config.{row.path}')
+      check_value(row, value, config, f'config.{row.path}')
 
 
 def check_value(

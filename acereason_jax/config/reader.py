@@ -13,7 +13,10 @@ from acereason_jax import resolve
 from acereason_jax.config import fields
 
 # stages.py reads these for all.
-_READ_AS_A_WHOLE = ('stages', 'start.stages', 'domains', 'mix')
+_READ_AS_A_WHOLE = (
+  *('stages', 'start.stages', 'domains', 'mix'),
+  'heldout.every',
+)
 
 
 class Reader:
@@ -60,8 +63,9 @@ class Reader:
     """
     own = {leaf for r in domains for leaf in r.leaves() if _of_domain(leaf)}
     rest = {leaf for r in stages for leaf in r.leaves() if not _of_domain(leaf)}
-    rest = {leaf for leaf in rest if _path(leaf) not in _READ_AS_A_WHOLE}
-    if unread := sorted((own | rest) - self._seen):
+    unread = (own | rest) - self._seen
+    unread = sorted(x for x in unread if _path(x) not in _READ_AS_A_WHOLE)
+    if unread:
       raise ValueError(
         f'{", ".join(unread)}: nothing reads it; remove it, or correct its '
         'name (acereason_jax/config/base.py has every field)'

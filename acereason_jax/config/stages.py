@@ -146,6 +146,25 @@ def mix(config: ml_collections.ConfigDict) -> dict[str, float]:
   return {name: config.mix[name] / total for name in config.mix}
 
 
+def looks(config: ml_collections.ConfigDict) -> dict[str, dict[str, int]]:
+  """By stage and domain, steps between looks at held-out questions; 0: none.
+
+  A stage looks at the domains of its mix, and at those that no stage has in its
+  mix: they are there to be watched. Others have a look at its end only.
+  """
+  every = every_stage(config)
+  mixes = {name: mix(stage) for name, stage in every.items()}
+  trained = set().union(*mixes.values())
+  return {
+    name: {
+      domain: own.heldout.every
+      for domain, own in domains(stage).items()
+      if domain in mixes[name] or domain not in trained
+    }
+    for name, stage in every.items()
+  }
+
+
 def filtered(
   stage: ml_collections.ConfigDict,
 ) -> dict[str, ml_collections.ConfigDict]:

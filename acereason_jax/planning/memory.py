@@ -109,11 +109,11 @@ def decode_parts(
 
   `kv_heads` and `vocab` are those of one device. The tokens of a chunk are
   staged for all slots of its shard, L B K 2 T H numbers; logits are float32.
-  `cuts` says that draws sort them (top-p, top-k).
+  `cuts` says that draws search them (top-p, top-k).
   """
   slots = sizes.slots // sizes.shards
   staged = layers * slots * kv_heads * 2 * sizes.chunk * head_dim * itemsize
-  arrays = sampling.ARRAYS + sampling.SORTED * cuts
+  arrays = sampling.ARRAYS + sampling.SEARCHED * cuts
   return {
     'tokens of a chunk': float(_STAGED[platform] * staged),
     'logits': 4.0 * arrays * slots * vocab,

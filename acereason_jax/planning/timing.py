@@ -172,22 +172,25 @@ def due_looks(
 ) -> Iterator[tuple[tuple[values.Look, ...], int]]:
   """(domains that are asked together, how often) over a stage.
 
-  All are asked after the last step, and before the run's `first` stage; each is
-  asked after every `every` steps.
+  All are asked after the last step, those that say so before the run's `first`
+  stage, and each after every `every` steps.
   """
   found = collections.Counter()
   for step in range(0 if first else 1, steps + 1):
-    ends = step in (0, steps)
-    due = tuple(
-      look for look in looks if ends or (look.every and not step % look.every)
-    )
+    due = tuple(look for look in looks if _is_due(look, step, steps))
     if due:
       found[due] += 1
   yield from found.items()
 
 
+def _is_due(look: values.Look, step: int, steps: int) -> bool:
+  if step in (0, steps):
+    return bool(step) or look.before
+  return bool(look.every) and not step % look.every
+
+
 def _heldout(on: _On, reshard: float) -> float:
-  """Seconds of a step for held-out looks. Sorts of top-p are not counted."""
+  """Seconds of a step for held-out looks. Top-p's search is not counted."""
   work, seconds = on.work, 0.0
   for due, times in due_looks(work.looks, work.steps, work.first):
     rollouts_of = {look.domain: look.questions * look.tries for look in due}

@@ -80,13 +80,15 @@ class Look(NamedTuple):
   domain: name of the domain.
   questions: number of questions.
   tries: answers to each.
-  every: steps between two looks; 0: only at the ends of stages.
+  every: steps between two looks; 0: only at the end of the stage.
+  before: whether there is a look before the run's first step.
   """
 
   domain: str
   questions: int
   tries: int
   every: int
+  before: bool = True
 
 
 class Judged(NamedTuple):

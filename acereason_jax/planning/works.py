@@ -93,7 +93,7 @@ def work(
     train_sums=parts['trained weights'],
     asked=asked,
     tries=tries,
-    looks=looks(c, counts),
+    looks=looks(c, counts, stage.evaluate_every),
     judges=judges(c, stage.mix, assumed),
     checkpoint_every=c.checkpoint.every,
     checkpoint_bytes=checkpoint_bytes(state),
@@ -171,14 +171,16 @@ def mean_groups(stage: Any, rows: Mapping[str, int]) -> float:
 def looks(
   c: ml_collections.ConfigDict,
   counts: Mapping[tuple[str, str], questions.Count],
+  every: Mapping[str, int],
 ) -> tuple[Look, ...]:
-  """The looks at held-out questions; domains have their own numbers."""
+  """The looks at held-out questions; `every` as in `run.values.Stage`."""
   return tuple(
     Look(
       domain=name,
       questions=counts[name, HELDOUT].number,
       tries=own.heldout.per_prompt,
-      every=own.heldout.every,
+      every=every.get(name, 0),
+      before=own.heldout.before,
     )
     for name, own in stages_lib.domains(c).items()
   )

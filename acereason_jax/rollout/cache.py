@@ -173,7 +173,7 @@ def slot_bytes(table: int, page: float, staged: float, logits: float) -> float:
   its limit; most end earlier. Where it is more, preemption is the guard.
   `logits` are the bytes of one float32 array of them.
   """
-  arrays = sampling.ARRAYS + sampling.SORTED
+  arrays = sampling.ARRAYS + sampling.SEARCHED
   return table / 2 * page + staged + arrays * logits
 
 

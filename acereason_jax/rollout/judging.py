@@ -6,7 +6,7 @@ the moment it ends, while the engine decodes the others.
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from acereason_jax import types
@@ -29,6 +29,17 @@ class Judged(NamedTuple):
 
   rollout: types.Rollout
   verdict: types.Verdict | None
+
+
+class Patience(NamedTuple):
+  """How long a verdict is waited for.
+
+  judges: name of the judges that give it; equal for rollouts of one queue.
+  seconds: seconds in which those judges may give no verdict at all.
+  """
+
+  judges: Hashable
+  seconds: float
 
 
 def nobody(rollout: types.Rollout) -> None:
@@ -58,28 +69,42 @@ def judged(
 
 def late(
   waiting: Waiting,
-  patience: Callable[[types.Rollout], float],
+  patience: Callable[[types.Rollout], Patience],
   each_second: Callable[[], None] = lambda: None,
 ) -> Iterator[Judged]:
   """The rollouts of `waiting`, each when its verdict is known.
 
-  A verdict still missing after `patience` seconds becomes a 'timeout'.
+  Judges that still give verdicts are waited for, however long their queue is. A
+  verdict is 'timeout' if, for the seconds of its patience, its judges have
+  given none. A failed verdict is none: where every response hangs, the wait
+  ends.
+
   `each_second` is called while verdicts are missing; an error that it raises
   ends the wait.
   """
   began = time.monotonic()
-  limits = {future: patience(rollout) for future, rollout in waiting.items()}
+  limits = {rollout.key: patience(rollout) for rollout in waiting.values()}
+  newest = {limit.judges: began for limit in limits.values()}
+
+  def ends(future: concurrent.futures.Future) -> float:
+    limit = limits[waiting[future].key]
+    return newest[limit.judges] + limit.seconds
+
   while waiting:
-    left = began + min(limits[f] for f in waiting) - time.monotonic()
+    left = min(map(ends, waiting)) - time.monotonic()
     concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
-    yield from _done(waiting)
-    spent = time.monotonic() - began
-    for future in [f for f in waiting if limits[f] <= spent]:
+    now = time.monotonic()
+    for found in _done(waiting):
+      if found.verdict.judged:
+        newest[limits[found.rollout.key].judges] = now
+      yield found
+    for future in [f for f in waiting if ends(f) <= now]:
       # The judge's own limit ends it; nothing waits for it.
       future.cancel()
-      detail = f'{limits[future]:g} s after the last token'
-      verdict = types.Verdict('timeout', detail, 0.0)
-      yield Judged(waiting.pop(future), verdict)
+      rollout = waiting.pop(future)
+      seconds = limits[rollout.key].seconds
+      detail = f'its judges gave no verdict for {seconds:g} s'
+      yield Judged(rollout, types.Verdict('timeout', detail, 0.0))
     if waiting:
       each_second()
 

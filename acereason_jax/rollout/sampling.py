@@ -13,14 +13,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from acereason_jax.rollout import thresholds
+
 # A draw picks a block, then a token in it: noise for V / BLOCK + BLOCK
 # numbers instead of V.
 BLOCK = 256
 # A vocabulary may be sharded over as many devices, with whole blocks on each.
 SHARDS = 8
 # Float32 arrays of logits that a draw may hold at once, and with top-p or top-k
-# its sorted copies, with their indices.
-ARRAYS, SORTED = 3, 4
+# the keys and the limbs of the weights that are searched (thresholds.py).
+ARRAYS, SEARCHED = 3, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,22 +90,15 @@ def keep_top(logits_BV: jax.Array, s: Sampling) -> jax.Array:
   It keeps the top_k largest tokens that are at least min_p, and of these the
   smallest set of mass >= top_p (arXiv 1904.09751). top_p counts the mass that
   is left after min_p and top_k. Tokens tied with the last one kept are kept.
+  `thresholds` says what is rounded; meshes that agree on the logits agree on
+  the tokens that are kept.
   """
   if s.min_p > 0.0:
     least_B1 = jnp.max(logits_BV, -1, keepdims=True) + math.log(s.min_p)
     logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
   if s.top_p == 1.0 and s.top_k == 0:
     return logits_BV
-  sorted_BV = -jnp.sort(-logits_BV, axis=-1)
-  if s.top_k > 0:
-    rank_V = jnp.arange(logits_BV.shape[-1])
-    sorted_BV = jnp.where(rank_V < s.top_k, sorted_BV, -jnp.inf)
-  probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
-  before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
-  kept_BV = (before_BV < s.top_p) & (sorted_BV > -jnp.inf)
-  least_B1 = jnp.min(
-    jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True
-  )
+  least_B1 = thresholds.least_kept(logits_BV, top_p=s.top_p, top_k=s.top_k)
   return jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
 
 

@@ -44,7 +44,8 @@ class Shared(NamedTuple):
 
   network: model, tokenizer and devices.
   rollouts: mesh of the engines, and the model on it.
-  looks: steps between looks at the held-out questions, by domain.
+  domains: names of the domains.
+  looks: by stage, see `stages.looks`.
   window: longest prompt, tokens.
   weight_bytes: bytes of a device that frozen parameters and rollouts' weights
     take in addition to what a checkpoint holds of the state.
@@ -52,7 +53,8 @@ class Shared(NamedTuple):
 
   network: network_lib.Network
   rollouts: network_lib.Rollouts
-  looks: Mapping[str, int]
+  domains: tuple[str, ...]
+  looks: dict[str, dict[str, int]]
   window: int
   weight_bytes: int
 
@@ -186,7 +188,6 @@ def programs_of(
 ) -> Programs:
   """`build_programs` for a network that is built."""
   by_domain = readers(c, config)
-  looks = {name: own.heldout.every for name, own in by_domain.items()}
   params = network_lib.build_params(c, network)
   window = max(own.prompt.window for own in by_domain.values())
   every = stages_lib.every_stage(config)
@@ -205,7 +206,8 @@ def programs_of(
   shared = Shared(
     network=network,
     rollouts=rollouts,
-    looks=looks,
+    domains=tuple(by_domain),
+    looks=stages_lib.looks(config),
     window=window,
     weight_bytes=rollouts.extra + frozen_bytes,
   )
@@ -213,7 +215,13 @@ def programs_of(
   order = [stage['name'] for stage in config.stages] or list(configs)
   stages = build_stages(learning, configs, order, shared)
   if c.checkpoint.best:
-    parts.check_metric(c.checkpoint.best, looks, 'checkpoint.best', {})
+    # Stages that are not run count too: one by itself has the same config.
+    looks = {}
+    for those in shared.looks.values():
+      looks |= {d: max(n, looks.get(d, 0)) for d, n in those.items()}
+    parts.check_metric(
+      c.checkpoint.best, shared.domains, looks, 'checkpoint.best', {}
+    )
   most_rollouts = 0
   for name, stage in every.items():
     with stages_lib.named('stage', name):
@@ -334,9 +342,12 @@ def build_stage(
 ) -> Stage:
   c, loss, read, training = learning
   network, engines = shared.network, shared.rollouts.mesh
+  looks = shared.looks[name]
   network_lib.check_lengths(c, network, engines, shared.window)
   if c.stop.metric:
-    parts.check_metric(c.stop.metric, shared.looks, 'stop.metric', filters)
+    parts.check_metric(
+      c.stop.metric, shared.domains, looks, 'stop.metric', filters
+    )
   bonus = c.objective.entropy_bonus
   entropy_bonus = parts.build_control(
     c.objective, 'entropy_bonus', 'objective.entropy_bonus'
@@ -354,6 +365,7 @@ def build_stage(
     stop=ending.Stop(steps=c.steps, **c.stop.kwargs()),
     mix=mix,
     filters=filters,
+    evaluate_every=looks,
     prompts=c.rollout.prompts,
     groups=groups,
     most_rollouts=most_rollouts,

@@ -191,10 +191,10 @@ def _judge(batch: _Batch, rollout: types.Rollout) -> judging.Answer:
   return pool.submit(rollout.text, prompt.answer)
 
 
-def _patience(batch: _Batch, rollout: types.Rollout) -> float:
-  """Seconds to wait for a verdict after a batch's last token."""
-  prompt = batch.prompt(rollout.key)
-  return batch.tools.judges[prompt.domain].batch_seconds
+def _patience(batch: _Batch, rollout: types.Rollout) -> judging.Patience:
+  domain = batch.prompt(rollout.key).domain
+  seconds = batch.tools.judges[domain].batch_seconds
+  return judging.Patience(domain, seconds)
 
 
 def _take(

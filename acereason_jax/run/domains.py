@@ -52,7 +52,7 @@ def build_domain(
     where='' if alone else f'domains.{name}.',
     prompts=prompts,
     digests=digests,
-    evaluate_every=c.heldout.every,
+    evaluate_before=c.heldout.before,
     heldout_per_prompt=c.heldout.per_prompt,
     open_judges=lambda: values.Judges(judges(), *limits),
     open_reference_pool=references_pool,

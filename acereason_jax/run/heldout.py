@@ -1,7 +1,7 @@
 """Evaluates held-out questions: pass rates by domain."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from acereason_jax.config import stages
@@ -100,7 +100,9 @@ def format_rates(heldout: Mapping[str, Any]) -> str:
   return ', '.join(told)
 
 
-def mean_rate(heldout: Mapping[str, Any]) -> float:
-  """The mean of the domains' rates."""
-  rates = [v for k, v in heldout.items() if k.startswith('heldout/')]
-  return sum(rates) / len(rates)
+def mean_rate(
+  heldout: Mapping[str, Any], domains: Collection[str]
+) -> float | None:
+  """The mean of the domains' rates; None if one of them was not asked."""
+  rates = [heldout.get(f'heldout/{domain}') for domain in domains]
+  return None if None in rates else sum(rates) / len(rates)

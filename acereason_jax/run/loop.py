@@ -24,7 +24,6 @@ from acereason_jax.run import probe as probe_lib
 from acereason_jax.run import step as step_lib
 from acereason_jax.run.values import (
   CONTROLS,
-  Domain,
   Progress,
   Run,
   Stage,
@@ -192,7 +191,8 @@ def look_back(
 ) -> tuple[Standing, Step]:
   """Asks held-out questions due after a step; checks whether the stage ends.
 
-  At a stage's end the questions of all domains are asked.
+  Only questions of the stage's own domains are due; at a stage's end those of
+  all domains are asked.
 
   Raises:
     Stopped, judged.JudgeFailed: one line for the user.
@@ -202,7 +202,7 @@ def look_back(
   ask = lambda domains: heldout_lib.ask_heldout(
     run, at.state, done - 1, tools, domains
   )
-  heldout = ask([n for n, d in run.domains.items() if is_due(d, done)])
+  heldout = ask([name for name in run.domains if is_due(stage, name, done)])
   values = metrics.merge(step.values, heldout)
   history = newest_values(stage.stop, at.progress.history, values)
   at = at._replace(progress=at.progress._replace(history=history))
@@ -221,9 +221,9 @@ def look_back(
   return at, step._replace(values=values, reason=reason)
 
 
-def is_due(domain: Domain, step: int) -> bool:
+def is_due(stage: Stage, domain: str, step: int) -> bool:
   """Whether a domain's held-out questions are asked after a step."""
-  every = domain.evaluate_every
+  every = stage.evaluate_every.get(domain)
   return bool(every) and not step % every
 
 

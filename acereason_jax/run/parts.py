@@ -110,24 +110,34 @@ def build_filters(
 
 def check_metric(
   name: str,
+  domains: Sequence[str],
   looks: Mapping[str, int],
   field: str,
   filters: Mapping[str, filtering.Filter],
 ) -> None:
   """Raises ValueError for a metric that cannot serve.
 
-  No step has it, or it does not measure the model. `looks` holds the steps
-  between looks at the held-out questions of each domain; 0: none.
+  No step has it, or it does not measure the model. `looks` is of
+  `stages.looks`, for each of the `domains` that is asked before a stage ends.
   """
-  known = [f'heldout/{domain}' for domain in looks]
+  known = [f'heldout/{domain}' for domain in domains]
   if field == 'stop.metric':
     known = [*ending.OF_BATCHES, ending.SAME_PROMPTS, *known]
   if name not in known:
     raise ValueError(f'config.{field}={name!r}: {" or ".join(known)}')
-  if looks.get(name.removeprefix('heldout/')) == 0:
+  domain = name.removeprefix('heldout/')
+  measured = [f'heldout/{domain}' for domain in looks]
+  if domain in domains and domain not in looks:
+    raise ValueError(
+      f'config.{field}={name!r}: a stage without this domain in its mix asks '
+      f'its questions only at the end; give {" or ".join(measured)}, or add '
+      f'{domain!r} to the mix'
+    )
+  if looks.get(domain) == 0:
     raise ValueError(
       f'config.heldout.every=0: config.{field}={name!r} needs looks at the '
-      "held-out questions; give the steps between them (a domain's own counts)"
+      "held-out questions; give the steps between them (a domain's own counts, "
+      "then a stage's)"
     )
   leaving = [
     domain

@@ -428,16 +428,19 @@ def named_field(field: str) -> Iterator[None]:
 
 
 def first_look(run: Run, at: Standing, tools: Tools) -> Standing:
-  """Asks the held-out questions before the first step."""
+  """Asks the held-out questions that are asked before the first step."""
   began = time.monotonic()
-  count = sum(len(p[references.HELDOUT]) for p in tools.prompts.values())
+  domains = [name for name, d in run.domains.items() if d.evaluate_before]
+  if not domains:
+    return at
+  count = sum(len(tools.prompts[d][references.HELDOUT]) for d in domains)
   metrics.say(
     f'compiling, then asking {count} held-out '
     'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
   before = heldout_lib.ask_heldout(
-    run, at.state, at.progress.step, tools, [*run.domains], 'before'
+    run, at.state, at.progress.step, tools, domains, 'before'
   )
   metrics.say(f'held-out pass rate before: {heldout_lib.format_rates(before)}')
   progress = at.progress._replace(

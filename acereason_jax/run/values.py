@@ -31,7 +31,8 @@ class Judges(NamedTuple):
   """The judges of a domain's rollouts.
 
   pool: processes that judge.
-  batch_seconds: seconds to wait for verdicts after a batch's last token.
+  batch_seconds: seconds without a verdict, after a batch's last token, that end
+    the wait for others.
   max_failed_share: share of failed verdicts above which the run stops.
   """
 
@@ -47,8 +48,8 @@ class Domain(NamedTuple):
   where: prefix of its fields in the config: '' or 'domains.math.'.
   prompts: prompts by source, 'train_data' and 'heldout_data'.
   digests: digests of the rows as read, by source.
-  evaluate_every: steps between evaluations of its held-out questions; 0: only
-    at the end of a stage.
+  evaluate_before: whether its held-out questions are asked before the first
+    step.
   heldout_per_prompt: number of answers per held-out question.
   open_judges: starts the workers that judge its rollouts.
   open_reference_pool: starts the workers that check its reference answers; None
@@ -59,7 +60,7 @@ class Domain(NamedTuple):
   where: str
   prompts: dict[str, list[types.Prompt]]
   digests: dict[str, str]
-  evaluate_every: int
+  evaluate_before: bool
   heldout_per_prompt: int
   open_judges: Callable[[], Judges]
   open_reference_pool: Callable[[], pool_lib.VerifierPool] | None
@@ -73,6 +74,8 @@ class Stage(NamedTuple):
   stop: rules that end it.
   mix: share of each domain in its prompts, in any unit.
   filters: filter of each domain of `mix`, which leaves prompts out of epochs.
+  evaluate_every: steps between evaluations of held-out questions, by domain; 0:
+    only at the end of the stage, as for domains that are not in it.
   prompts: number of prompts per batch.
   groups: number of rollouts per prompt.
   most_rollouts: the most of a batch.
@@ -103,6 +106,7 @@ class Stage(NamedTuple):
   stop: ending.Stop
   mix: dict[str, float]
   filters: dict[str, filtering.Filter]
+  evaluate_every: dict[str, int]
   prompts: int
   groups: control.Control
   most_rollouts: int
@@ -203,7 +207,8 @@ class Progress(NamedTuple):
   temperatures: temperatures of the stage's steps so far.
   history: newest values of the stop rule's metric in this stage.
   nonfinite: number of consecutive last steps without a finite gradient.
-  heldout: pass rates before the first stage and at each stage's end.
+  heldout: pass rates before the first stage, of the domains that were asked
+    then, and at each stage's end.
   over: reason why this stage has no next batch; '' if it has one.
   """
 

@@ -149,14 +149,20 @@ def open_writer(
 
 
 def summarise(run: Run, records: writing.Records, at: Standing) -> None:
-  """Prints and writes the summary of a run that is over."""
-  first, last = at.progress.heldout[0], at.progress.heldout[-1]
+  """Prints and writes the summary of a run that is over.
+
+  `heldout_before` is null if a domain was not asked before the first step: the
+  mean of other domains does not compare.
+  """
+  last = at.progress.heldout[-1]
+  first = next((h for h in at.progress.heldout if not h['stage']), {})
   before, after = map(heldout_lib.format_rates, (first, last))
-  metrics.say(f'held-out pass rate: {before} before, {after} after')
+  told = f'{before} before, ' if before else ''
+  metrics.say(f'held-out pass rate: {told}{after} after')
   if jax.process_index() == 0:
     values = dict(
-      heldout_before=heldout_lib.mean_rate(first),
-      heldout_after=heldout_lib.mean_rate(last),
+      heldout_before=heldout_lib.mean_rate(first, run.domains),
+      heldout_after=heldout_lib.mean_rate(last, run.domains),
       heldout=at.progress.heldout,
       best_step=records.checkpoints.best_step(),
       steps=at.progress.step,
