@@ -28,9 +28,10 @@ _GPU_FLAGS = (
   # Source: docs.jax.dev/en/latest/gpu_performance_tips.html, and NVIDIA's jax
   # images: gathers and sums beside the products. XLA has it off by default.
   '--xla_gpu_enable_latency_hiding_scheduler=true',
-  # Meant to let kernels read slices of arrays in place. Decoding copies all
-  # layers' weights in each step all the same, with it and without (compiled for
-  # H100 with jax 0.10.2 and 0.12.0.1; `planning.traffic.copied_bytes`).
+  # Meant to let kernels read slices of arrays in place. Loops over stacked
+  # layers copy each layer's weights all the same, with it and without (compiled
+  # for H100 with jax 0.10.2 and 0.12.0.1), so rollouts read layers that are
+  # apart (`mesh.reads_apart`).
   '--xla_gpu_enable_dynamic_slice_fusion=true',
 )
 # Source: docs.nvidia.com/jax-toolbox, GPU performance: "0.9 or 0.8". jax's own

@@ -260,10 +260,12 @@ def test_a_plan_needs_the_config_alone(call, tmp_path):
 def test_what_does_not_fit_is_status_1_and_its_knob_makes_it_fit(call):
   """SCALE of v5e: whole bfloat16 weights are 15.2 of 15.75 GiB of a chip."""
   given = SEVEN, '--hardware=v5e:16x16', '--stage=math_8k'
-  status, said = call(*given, '--json=plan.json')
+  whole = '--config.rollout_mesh.tensor=1'
+  status, said = call(*given, whole, '--json=plan.json')
   assert status == 1
   [stage] = json.loads(pathlib.Path('plan.json').read_text())['stages']
-  assert not stage['fits'] and 'config.mesh.tensor' in stage['knob']['fields']
+  assert not stage['fits']
+  assert stage['knob']['fields'] == {'config.rollout_mesh.tensor': 0}
   assert stage['with_knob']['fits'] and 'It does not fit: math_8k' in said
   knob = [f'--{k}={v}' for k, v in stage['knob']['fields'].items()]
   status, said = call(*given, *knob, '--json=again.json')
@@ -535,7 +537,8 @@ def test_the_page_works_a_stage_out_by_hand(call):
   lines = by_hand()
   assert len(lines) >= 15
   status, said = call(
-    *(SEVEN, V5P, '--model=qwen2-7b', '--stage=math_8k', '--json=plan.json')
+    *(SEVEN, V5P, '--model=qwen2-7b', '--stage=math_8k', '--json=plan.json'),
+    '--config.rollout_mesh.tensor=1',
   )
   assert status == 0, said
   [stage] = json.loads(pathlib.Path('plan.json').read_text())['stages']

@@ -30,22 +30,25 @@ def remedy(c, hardware):
 def test_v5e_256_needs_a_tensor_axis():
   """SCALE row 3: whole bfloat16 weights are 15.2 of 16.9 GB.
 
-  jax's splash needs four shards in the update; tokamax's holds fewer arrays.
+  Rollouts have their axis as shipped. Updates of long rows want one too: of
+  four with jax's splash; tokamax's holds fewer arrays.
   """
   kernel, _ = attention.choose('auto', 'tpu', 'bfloat16')
   tensor = {'splash': 4, 'fused_splash': 2}[kernel]
   c = config(whole=True)
   found = fit(c, 'v5e:16x16')
-  assert not any(stage.fits for stage in found)
-  assert all('tensor' in stage.refused for stage in found)
+  assert not any(stage.refused for stage in found)
+  full = [[p.name for p in stage.phases if not p.fits] for stage in found]
+  assert full[:2] == [[], []] and full[-1] == ['update']
   weights = found[0].phases[1].parts['weights of rollouts']
-  assert weights == pytest.approx(2 * 7_615_616_512)
+  assert weights == pytest.approx(2 * 7_615_616_512 / 4, rel=1e-3)
   knob = remedy(c, 'v5e:16x16')
   assert knob.fields == {'config.mesh.tensor': tensor}
   tried = fit(fitting.with_values(c, knob.fields), 'v5e:16x16')
   assert all(stage.fits for stage in tried)
   sizes = dict(data=1, fsdp=256 // tensor, tensor=tensor, sequence=1)
   assert tried[0].work.mesh == sizes
+  assert tried[0].work.rollout_mesh['tensor'] == 4
 
 
 @pytest.mark.parametrize('hardware', ['v6e:16x16', 'v5p:4x4x4', 'h100:8*16'])
@@ -53,10 +56,11 @@ def test_the_others_fit_as_shipped(hardware):
   """SCALE rows 4 and 5: what is wrong there is the time, not the memory."""
   found = fit(config(whole=True), hardware)
   assert all(stage.fits for stage in found)
-  shards = machines.hardware(hardware).devices
+  shards = machines.hardware(hardware).devices // 4
+  assert found[0].work.sizes.shards == shards
   # As many rollouts as the batch has: 128 prompts x 8, and x 16.
   for stage, rollouts in ((found[0], 1024), (found[-1], 2048)):
-    assert stage.work.sizes.slots == rollouts, shards
+    assert stage.work.sizes.slots == rollouts
 
 
 @pytest.mark.parametrize('tensor', [2, 4])
@@ -216,9 +220,11 @@ def test_fewer_slots_where_their_chunks_do_not_fit():
   c = fitting.with_values(c, {'config.stages': c.stages[:1]})
   (found,) = fit(c, 'h100:1')
   chunk = found.phases[1].parts['tokens of a chunk']
-  assert chunk == 4096 * 28 * 2 * 2 * 128 * 128 * 2
-  # Pages leave room for them. The sorted logits of top-p, 17 GB, do not fit.
-  assert [p.name for p in found.phases if not p.fits] == ['heldout']
+  # Twice: layers that are apart are stacked at the end of a chunk.
+  assert chunk == 2 * 4096 * 28 * 2 * 2 * 128 * 128 * 2
+  # Pages leave room for one of them.
+  full = [p.name for p in found.phases if not p.fits]
+  assert full == ['sample', 'heldout']
   assert remedy(c, 'h100:1').fields == {'config.engine.slots': 0}
   # A slip of the pen is no reason for larger machines.
   many = fitting.with_values(c, {'config.engine.slots': 4096 << 8})

@@ -203,9 +203,11 @@ def rollout_tensors(
 ) -> list[int]:
   """The tensor axes that rollouts may have: the config's, or any for 0.
 
-  They stay in a slice of TPUs or a node of GPUs.
+  They stay in a slice of TPUs or a node of GPUs. On CPUs 0 is `mesh.tensor`.
   """
   given = fields.get(ROLLOUTS, config.rollout_mesh.tensor)
+  if hardware.kind.platform == 'cpu':
+    given = given or fields.get(TENSOR, config.mesh.tensor)
   gpu = hardware.kind.platform == 'gpu'
   each = hardware.devices // (hardware.hosts if gpu else hardware.slices)
   return [given] if given else tensor_sizes(sizes.heads, sizes.kv_heads, each)

@@ -20,8 +20,9 @@ from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import sampling, schedule, serve
 
 # Copies of a chunk's keys and values that XLA holds at once: by the temporaries
-# of our compiles (docs/measured.md), where v5p has a third of one more.
-_STAGED = {'tpu': 1, 'gpu': 1, 'cpu': 2}
+# of our compiles (docs/measured.md), where v5p has a third of one more. Layers
+# that are apart are stacked at the end of a chunk.
+_STAGED = {'tpu': 1, 'gpu': 2, 'cpu': 2}
 # XLA for TPU7x lays all weights of products out anew, once for each call of
 # decode (libtpu 0.0.52; seen in our compiles).
 _LAYS_OUT_ANEW = 'TPU7x'

@@ -180,11 +180,12 @@ def choose_tensor(
   """The tensor axis of rollouts by `rollout.tensor`; see `build_rollouts`.
 
   It suits the largest batch of all stages, so that a stage that is run by
-  itself has the same.
+  itself has the same. Where rates are known, its groups divide the slots.
   """
   mesh, specs, dtype = network.mesh, network.model.specs, jnp.dtype(c.dtype)
   layers, heads, kv_heads, dim = cache.kv_shape(network.model)
   own, each = mesh.shape['tensor'], stages.values()
+  rates = network.kind is not None and network.kind.bandwidth > 0
   batches = {}
   for name, stage in stages.items():
     with stages_lib.named('stage', name):
@@ -197,7 +198,7 @@ def choose_tensor(
       not mesh.size % size
       and mesh_lib.splits(heads, kv_heads, size)
       and (size == own or mesh_lib.neighbours(mesh, size))
-      and not any(stage.engine.slots % shards for stage in each)
+      and not (rates and any(s.engine.slots % shards for s in each))
     )
 
   kv_dtypes = [jnp.dtype(s.engine.kv_dtype or c.dtype) for s in each]
