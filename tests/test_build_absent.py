@@ -135,7 +135,7 @@ def test_slots_are_those_of_each_stages_batch():
   p = programs('v5p:4x4x4', AUTO)
   found = [stage.engine.sizes.slots for stage in p.stages]
   assert found == [1024, 2048, 2048, 1024, 2048, 2048]
-  assert p.heldout_engine.sizes.slots == p.rollouts == 2048
+  assert p.heldout_engine.sizes.slots == p.most_rollouts == 2048
   # The same held-out slots if a stage is run by itself.
   alone = AUTO | dict(start=dict(stages=('math_8k',), run='somewhere'))
   assert programs('v5p:4x4x4', alone).heldout_engine.sizes.slots == 2048
@@ -146,7 +146,7 @@ def test_slots_of_a_batch_that_shards_do_not_divide():
   changes |= dict(start=dict(stages=('math_8k',), run='somewhere'))
   (stage,) = programs('v5p:4x4x4', changes).stages
   # 65 rollouts on 64 shards; the stage has its own per_prompt.
-  assert stage.rollouts == 65
+  assert stage.most_rollouts == 65
   assert stage.engine.sizes.slots == 128
 
 
@@ -169,7 +169,7 @@ def test_slots_are_as_many_as_memory_holds_at_half_of_their_pages(tensor):
   each = sizes.slots // sizes.shards
   left = 0.9 * memory - state - weights
   assert each * slot <= left < (each + 1) * slot
-  assert sizes.slots % sizes.shards == 0 and 1 < sizes.slots < stage.rollouts
+  assert sizes.slots % sizes.shards == 0 and 1 < sizes.slots < stage.most_rollouts
   # Pages take what is left; a slot has at least half of the longest rollout.
   assert sizes.pages >= each * 72 / 2
 
