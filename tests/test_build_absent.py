@@ -128,6 +128,11 @@ def test_all_that_a_stage_holds_while_it_samples_fits(changes):
 
 
 AUTO = dict(engine=dict(slots=0))
+# The first stage, all of whose devices have rollouts of their own.
+ALONE = AUTO | dict(
+  start=dict(stages=('math_8k',), run='somewhere'),
+  rollout_mesh=dict(tensor=1),
+)
 
 
 def test_slots_are_those_of_each_stages_batch():
@@ -135,33 +140,28 @@ def test_slots_are_those_of_each_stages_batch():
   p = programs('v5p:4x4x4', AUTO)
   found = [stage.engine.sizes.slots for stage in p.stages]
   assert found == [1024, 2048, 2048, 1024, 2048, 2048]
-  assert p.heldout_engine.sizes.slots == p.rollouts == 2048
+  assert p.heldout_engine.sizes.slots == p.most_rollouts == 2048
   # The same held-out slots if a stage is run by itself.
-  alone = AUTO | dict(start=dict(stages=('math_8k',), run='somewhere'))
-  assert programs('v5p:4x4x4', alone).heldout_engine.sizes.slots == 2048
+  assert programs('v5p:4x4x4', ALONE).heldout_engine.sizes.slots == 2048
 
 
 def test_slots_of_a_batch_that_shards_do_not_divide():
-  changes = AUTO | dict(rollout=dict(prompts=5, per_prompt=13))
-  changes |= dict(start=dict(stages=('math_8k',), run='somewhere'))
+  changes = ALONE | dict(rollout=dict(prompts=5, per_prompt=13))
   (stage,) = programs('v5p:4x4x4', changes).stages
-  # 65 rollouts on 64 shards; the stage has its own per_prompt.
-  assert stage.rollouts == 65
+  # 65 rollouts on 64 shards.
+  assert stage.most_rollouts == 65
   assert stage.engine.sizes.slots == 128
 
 
 @pytest.mark.parametrize('tensor', [1, 2])
 def test_slots_are_as_many_as_memory_holds_at_half_of_their_pages(tensor):
   memory = 60 * 10**9
-  changes = AUTO | dict(
-    mesh=dict(tensor=tensor),
-    start=dict(stages=('math_8k',), run='somewhere'),
-  )
+  changes = ALONE | dict(rollout_mesh=dict(tensor=tensor))
   p = programs('v5p:2x2x1', changes, memory=memory)
   (stage,) = p.stages
   sizes = stage.engine.sizes
   state = mesh_lib.device_bytes(calls.abstract_state(p, stage))
-  weights = serve.param_bytes(p.network.model.specs, p.network.mesh, p.dtype)
+  weights = serve.param_bytes(p.network.model.specs, p.rollouts.mesh, p.dtype)
   # Layers, kv heads, key and value, tokens of a page or chunk, numbers, bytes.
   page = 28 * 4 // tensor * 2 * 128 * 128 * 2
   # A page for every 128 of 1,024 and 8,192 tokens, less the prompt's last.
@@ -169,17 +169,14 @@ def test_slots_are_as_many_as_memory_holds_at_half_of_their_pages(tensor):
   each = sizes.slots // sizes.shards
   left = 0.9 * memory - state - weights
   assert each * slot <= left < (each + 1) * slot
-  assert sizes.slots % sizes.shards == 0 and 1 < sizes.slots < stage.rollouts
+  assert each > 1 and sizes.slots < stage.most_rollouts
   # Pages take what is left; a slot has at least half of the longest rollout.
   assert sizes.pages >= each * 72 / 2
 
 
 def test_a_shard_has_at_most_256_slots():
   """As many as 8 GPUs hold of a batch of 2,048 x 8."""
-  changes = AUTO | dict(
-    rollout=dict(prompts=2048),
-    start=dict(stages=('math_8k',), run='somewhere'),
-  )
+  changes = ALONE | dict(rollout=dict(prompts=2048))
   p = programs('h100:8', changes, memory=10**13)
   (stage,) = p.stages
   assert stage.engine.sizes.slots == 8 * 256
