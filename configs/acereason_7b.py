@@ -213,12 +213,12 @@ def recipe(order, first_difficulty):
   c.prompt.opens = '<think>\n'
   # [1.1] keeps the entropy near 0.3, which 0.85 gave.
   c.rollout.temperature = 0.85
-  # Looks at held-out questions take at most 3% of a stage's time: the plan for
-  # 64 TPU v5p, with 256 slots or 1,024. A look lasts as long as its longest
-  # responses, 32K tokens, so few looks with many answers tell more than many
-  # with few. 30 questions, 16, 32 or 64 times each, have a standard error of
-  # 1.8, 1.2 or 0.7 points [P]; the paper's tables have 64, as evaluation has.
-  # The checkpoint that is best in these looks is kept.
+  # Looks at held-out questions take at most 2% of a stage's time, by the plan
+  # for 64 TPU v5p. A look lasts as long as its longest responses, 32K tokens, so
+  # few looks with many answers tell more than many with few. 30 questions, 16,
+  # 32 or 64 times each, have a standard error of 1.8, 1.2 or 0.7 points [P];
+  # the paper's tables have 64, as evaluation has. The checkpoint that is best
+  # in these looks is kept.
   c.heldout.update(per_prompt=32, every=100)
   c.checkpoint.best = 'heldout/math' if 'math' in used else 'heldout/code'
   return c

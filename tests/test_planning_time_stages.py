@@ -115,10 +115,11 @@ def test_looks_come_together_where_they_are_due():
 @pytest.mark.parametrize(
   'name, slots, stages',
   [
-    ('acereason_7b', 1024, ()),
+    ('acereason_7b', 0, ()),
     ('acereason_7b', 256, ('math_8k', 'code_24k')),
+    ('acereason_14b', 0, ('math_8k', 'code_24k')),
     ('acereason_14b', 1024, ('math_8k', 'code_24k')),
-    ('acereason_1_1_7b', 1024, ('math_8k', 'code_24k')),
+    ('acereason_1_1_7b', 0, ('math_8k', 'code_24k')),
   ],
 )
 def test_looks_take_at_most_3_percent_of_a_stage(name, slots, stages):

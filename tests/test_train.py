@@ -158,6 +158,14 @@ def test_a_run_that_asks_nothing_before_takes_the_same_steps(
   assert [end['step'] for end in summary['heldout']] == [4]
 
 
+def test_a_judge_that_hangs_ends_the_run_with_one_line(tmp_path, command):
+  judge = ['verify.fn=tiny_judge:hangs', 'timeout_seconds=3', 'batch_seconds=1']
+  said = command(tmp_path, *(f'--config.judge.{j}' for j in judge)).ends(1)
+  last = said.splitlines()[-1]
+  failed = re.search(r'(\d+) of (\d+) verdicts failed, a larger share', last)
+  assert failed[1] == failed[2] and ': timeout: ' in last
+
+
 def test_a_hangup_saves_as_other_signals_do(folder, command):
   workdir = folder / 'hung_up'
   run = command(workdir, '--config.steps=100000')

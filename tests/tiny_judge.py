@@ -65,6 +65,11 @@ def slow(response: str, answer: str, *, reasons: bool) -> Verdict:
   return verify(response, answer, reasons=reasons)
 
 
+def hangs(response: str, answer: str, *, reasons: bool) -> Verdict:
+  while True:
+    time.sleep(1)
+
+
 def write(response: str, answer: str, *, reasons: bool) -> Verdict:
   """Right if it could make the file that `response` names."""
   with open(response, 'w'):

@@ -203,10 +203,11 @@ class _Board:
     pool = self.tools.judges[prompt.domain].pool
     return pool.submit(rollout.text, prompt.answer)
 
-  def patience(self, rollout: types.Rollout) -> float:
-    """Seconds to wait for its verdict after the last token."""
-    prompt = self.requests[self.place[rollout.key]].prompt
-    return self.tools.judges[prompt.domain].batch_seconds
+  def patience(self, rollout: types.Rollout) -> judging.Patience:
+    """The `patience` of `judging.late`."""
+    domain = self.requests[self.place[rollout.key]].prompt.domain
+    seconds = self.tools.judges[domain].batch_seconds
+    return judging.Patience(domain, seconds)
 
   def take(self, rollout: types.Rollout, verdict: types.Verdict | None) -> None:
     """Takes a verdict of this process; the journal keeps it if it judged."""
