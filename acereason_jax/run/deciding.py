@@ -300,7 +300,7 @@ class _Board:
     if done // every > (done - closed) // every or (closed and not self.open):
       metrics.say(
         f'stage {self.question.stage}: {done:,} of {len(self.rows):,} prompts '
-        'decided'
+        f'decided, after {self.known:,} verdicts'
       )
 
 
