@@ -126,7 +126,7 @@ def test_a_run_calls_what_is_planned(name, folder, tmp_path):
   check_run(name, folder, tmp_path)
 
 
-def test_microbatches_of_each_width_are_planned(folder, tmp_path, monkeypatch):
+def test_narrower_microbatches_are_planned(folder, tmp_path, monkeypatch):
   """Rows of 32 tokens may be of 8, 16 or 24; each width is a phase anew."""
   monkeypatch.setattr(attention, 'WHOLE', 8)
   phases, phase = set(), watchdog.phase
@@ -137,11 +137,9 @@ def test_microbatches_of_each_width_are_planned(folder, tmp_path, monkeypatch):
 
   monkeypatch.setattr(watchdog, 'phase', told)
   used = check_run('a reference, two updates', folder, tmp_path)
-  assert len(used) > 1 and used <= {8, 16, 24, 32}
-  for what in ('first', 'add'):
-    assert {
-      of[2] for name, of in phases if name == 'microbatch' and of[1] == what
-    } == used
+  assert used and used <= {8, 16, 24}
+  widths = {of[2] for name, of in phases if name == 'microbatch'}
+  assert widths == used
 
 
 def check_run(name, folder, tmp_path):

@@ -180,9 +180,8 @@ def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
 @pytest.mark.parametrize('share', [True, False])
 def test_microbatches_of_two_widths_give_the_gradient_of_one(share):
   """Sums of gradients are those of one row for each rollout."""
-  batches = pack(GROUPS, 2, 32, multiple=4, share_prompts=share)
-  widths = [batch.tokens_BT.shape[1] for batch in batches]
-  assert widths[0] == 32 and len(set(widths)) == 2
+  batches = pack(GROUPS, 3, 24, multiple=4, share_prompts=share)
+  assert [batch.tokens_BT.shape for batch in batches] == [(3, 24), (3, 12)]
   got, want = total(batches), reference()
   assert_same(got.grads, want.grads)
   assert got.loss == pytest.approx(want.loss, abs=1e-6 * SIZE)
