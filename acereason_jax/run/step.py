@@ -274,7 +274,8 @@ def score_first(
 ) -> packing.PackedBatch:
   """The batch with logp_first, computed."""
   with microbatch(stage, 'first', batch):
-    return finished(stage.update.first_pass(state.weights, batch, knobs))
+    found = stage.update.first_pass(state.weights, batch, knobs)
+    return jax.block_until_ready(found)
 
 
 def update_once(
@@ -289,7 +290,8 @@ def update_once(
     with microbatch(stage, 'add', batch):
       if stage.has_reference:
         batch = stage.update.score(state.reference_weights, batch, knobs)
-      sums = finished(stage.update.add(state.weights, sums, batch, knobs))
+      sums = stage.update.add(state.weights, sums, batch, knobs)
+      jax.block_until_ready(sums)
   state, values = stage.update.apply(state, sums)
   return state, jax.device_get(values)
 
