@@ -57,6 +57,7 @@ def work(**changes):
     groups=4,
     columns=128,
     rows=64,
+    multiple=512,
     share_prompts=False,
     even_tokens=70_000.0,
     remat='attention',

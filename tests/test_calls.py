@@ -15,6 +15,8 @@ import tiny
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import checks
 from acereason_jax.config import stages as stages_lib
+from acereason_jax.hosts import watchdog
+from acereason_jax.kernels import attention
 from acereason_jax.models import base
 from acereason_jax.rollout import serve
 from acereason_jax.run import build, calls, whole
@@ -121,6 +123,27 @@ def configured(folder, changes):
 
 @pytest.mark.parametrize('name', CASES)
 def test_a_run_calls_what_is_planned(name, folder, tmp_path):
+  check_run(name, folder, tmp_path)
+
+
+def test_narrower_microbatches_are_planned(folder, tmp_path, monkeypatch):
+  """Rows of 32 tokens may be of 8, 16 or 24; each width is a phase anew."""
+  monkeypatch.setattr(attention, 'WHOLE', 8)
+  phases, phase = set(), watchdog.phase
+
+  def told(name, of=''):
+    phases.add((name, of))
+    return phase(name, of)
+
+  monkeypatch.setattr(watchdog, 'phase', told)
+  used = check_run('a reference, two updates', folder, tmp_path)
+  assert used and used <= {8, 16, 24}
+  widths = {of[2] for name, of in phases if name == 'microbatch'}
+  assert widths == used
+
+
+def check_run(name, folder, tmp_path):
+  """Compares a run's calls with the planned ones; returns widths of rows."""
   changes = dict(CASES[name])
   machine = mesh_lib.this_machine()
   count = changes.pop('devices', 4)
@@ -139,11 +162,26 @@ def test_a_run_calls_what_is_planned(name, folder, tmp_path):
     name: call.function.lower(*call.arguments).as_text()
     for name, call in calls.abstract_calls(programs, stage).items()
   }
+  narrower = {
+    width: {
+      name: call.function.lower(*call.arguments).as_text()
+      for name, call in found.items()
+    }
+    for width, found in calls.narrower_calls(programs, stage).items()
+  }
   if programs.heldout_engine is stage.engine:
     planned = {k: v for k, v in planned.items() if 'heldout' not in k}
   recorder.texts.pop('heldout_empty_pool', '')
   assert recorder.texts.keys() == planned.keys()
+  used = set()
   for name, texts in recorder.texts.items():
+    others = {n for n, found in narrower.items() if found.get(name) in texts}
+    widest = planned[name] in texts
     # Later calls also pass the old reference.
     several = name == 'reset_reference'
-    assert planned[name] in texts and len(texts) == 1 + several, name
+    assert len(texts) == widest + len(others) + several, name
+    if name == 'add':
+      used = others | ({stage.layout.columns} if widest else set())
+    else:
+      assert widest or others, name
+  return used

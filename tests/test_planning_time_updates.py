@@ -43,6 +43,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
     groups,
     rows=work.rows,
     columns=work.columns,
+    multiple=work.multiple,
     pad_token=0,
     share_prompts=work.share_prompts,
     even_tokens=work.even_tokens,
@@ -60,22 +61,27 @@ def pairs_of(batch, row):
   return count
 
 
+@pytest.mark.parametrize('multiple', [0, 4])
 @pytest.mark.parametrize('share_prompts', [False, True])
-def test_microbatches_are_those_of_the_real_packer(share_prompts):
+def test_microbatches_are_those_of_the_real_packer(share_prompts, multiple):
   work = planned.work(
     mesh=planned.mesh(fsdp=2),
     rows=4,
     columns=60,
+    multiple=multiple,
     share_prompts=share_prompts,
     even_tokens=40.0,
   )
-  lengths_PG = np.random.default_rng(0).integers(1, 50, (6, 4))
+  lengths_PG = np.random.default_rng(0).integers(1, 50, (5, 4))
   packed = updates.pack(work, lengths_PG, 9, kept=1.0)
   batches = real_batches(work, lengths_PG, 9)
   assert packed.microbatches == (len(batches),)
   real = [batch.segment_BT > 0 for batch in batches]
   assert packed.tokens == sum(x.sum() for x in real)
-  assert packed.filled == pytest.approx(np.mean(real))
+  assert packed.columns == tuple(x.shape[1] for x in real)
+  assert len({*packed.columns}) == 1 + bool(multiple)
+  room = sum(x.size for x in real)
+  assert packed.filled == pytest.approx(packed.tokens / room)
   pairs = [[pairs_of(batch, row) for row in range(4)] for batch in batches]
   assert packed.pairs == np.sum(pairs)
   # Two rows on each of two shards.
@@ -212,6 +218,34 @@ def test_groups_of_data_sum_gradients_once_an_update(updated):
   inside = updates.microbatch_network(work, machine, plain).weights
   assert found.products > sum(found.packed.microbatches) * inside
   assert found.network == pytest.approx(updated * 2000 / 50e9)
+
+
+def test_a_narrower_microbatch_takes_as_much_less_time():
+  """Two rows of 2,048 tokens and two of 512, on two GPUs."""
+  work = planned.work(
+    mesh=planned.mesh(fsdp=2),
+    rows=2,
+    columns=2048,
+    state_bytes=0.0,
+    train_sums=0.0,
+  )
+  machine = machines.hardware('h100:2')
+  lengths_PG = np.array([[2048, 512], [2048, 512]])
+  assumed = FREE._replace(prompt_tokens=1)
+  found = updates.update(work, lengths_PG, machine, assumed)
+  assert found.packed.columns == (2048, 512) and found.packed.filled == 1.0
+  flops = sum(
+    traffic.update_flops(
+      planned.QWEN_7B, tokens, traffic.causal_pairs(tokens), work.remat
+    )
+    for tokens in (2048, 512)
+  )
+  peak = machine.kind.flops * traffic.SHARES['h100'].products
+  assert found.seconds == pytest.approx(flops / peak)
+  # A measured time is that of the widest.
+  measured = values.Measured(None, None, 0.0, 1.0, 0.0, 0.0, peak=1e12)
+  timed = updates.update(work, lengths_PG, machine, assumed, measured)
+  assert timed.products == pytest.approx(1.25)
 
 
 def test_products_hide_the_network_as_far_as_they_last():

@@ -177,6 +177,23 @@ def test_shared_prompts_and_whole_ones_give_one_gradient(share, rows, columns):
   assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
 
 
+@pytest.mark.parametrize('share', [True, False])
+def test_microbatches_of_two_widths_give_the_gradient_of_one(share):
+  """Sums of gradients are those of one row for each rollout."""
+  batches = pack(GROUPS, 3, 24, multiple=4, share_prompts=share)
+  assert [batch.tokens_BT.shape for batch in batches] == [(3, 24), (3, 12)]
+  got, want = total(batches), reference()
+  assert_same(got.grads, want.grads)
+  assert got.loss == pytest.approx(want.loss, abs=1e-6 * SIZE)
+  assert got.tokens == want.tokens
+  assert got.entropy == pytest.approx(want.entropy, rel=1e-6)
+  assert got.mismatch == pytest.approx(want.mismatch, rel=1e-6)
+  # One program of `add` for each width.
+  compiled = updater().add._cache_size()
+  assert_bitwise(total(batches), got)
+  assert updater().add._cache_size() == compiled
+
+
 # Recomputation and kept activations may not change a gradient either.
 @pytest.mark.parametrize(
   'sizes, remat',

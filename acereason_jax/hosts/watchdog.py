@@ -44,7 +44,9 @@ FLOORS = {
   'judge': 900.0,
   # Waits for the slowest host, which may write to a slow disk.
   'exchange': 1800.0,
-  # One microbatch.
+  # One microbatch of one width.
+  'microbatch': 1800.0,
+  # The optimizer's step.
   'update': 1800.0,
 }
 # A program for a pod may compile for 30 minutes, in the first time of a phase.

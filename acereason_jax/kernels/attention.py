@@ -10,6 +10,7 @@ of them makes an array of T * T elements.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ SHORT = 128
 BLOCK = 64, 512
 # The number of blocks that a long row should have.
 BLOCKS = 64
+# Rows of a multiple of so many tokens are whole blocks of every kernel.
+WHOLE = math.lcm(BLOCK[1], attention_tpu.BLOCK, attention_gpu.BLOCK)
 # Finite, so that no difference of two is NaN.
 MASKED = -1e30
 # The least maximum of a row of scores. A row that sees nothing has weights of

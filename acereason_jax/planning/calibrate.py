@@ -312,7 +312,10 @@ def typical(
   known: timing.Known,
   random: np.random.Generator,
 ) -> packing.PackedBatch:
-  """A microbatch of simulated lengths, with tokens by chance; on the host."""
+  """A microbatch of simulated lengths, with tokens by chance; on the host.
+
+  It has the widest rows.
+  """
   draws = timing.lengths_of(
     work.sizes.max_tokens, work.prompts, round(work.groups), assumed, known
   )
@@ -331,7 +334,7 @@ def typical(
     [trained(prompt, i, int(n)) for i, n in enumerate(row)]
     for prompt, row in zip(prompts, lengths.draw(draws))
   ]
-  batches = packing.pack(groups, **stage.layout._asdict())
+  batches = packing.pack(groups, **stage.layout._replace(multiple=0)._asdict())
   return batches[len(batches) // 2]
 
 

@@ -4,7 +4,6 @@ Devices wait for the row that takes longest. Collectives of the weights run
 beside products, and take time of their own only as far as they last longer.
 """
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ class Packed(NamedTuple):
   """A packed batch.
 
   microbatches: number of microbatches of each update.
+  columns: tokens of a row of each microbatch.
   tokens: real tokens, of all updates.
   pairs: pairs of a query and a key that it sees, of all updates.
   slowest: of each microbatch, the pairs of the shard with the most.
@@ -26,6 +26,7 @@ class Packed(NamedTuple):
   """
 
   microbatches: tuple[int, ...]
+  columns: tuple[int, ...]
   tokens: int
   pairs: float
   slowest: tuple[float, ...]
@@ -65,23 +66,27 @@ def pack(
     _group(types.Prompt(str(i), '', '', prompt), group.tolist())
     for i, group in enumerate(groups)
   ]
-  sizes, slowest, tokens, pairs = [], [], 0, 0.0
+  sizes, columns, slowest, tokens, pairs = [], [], [], 0, 0.0
   for part in np.array_split(np.arange(left), min(work.updates, left)):
     plan = packing.plan(
       [trained[i] for i in part],
       rows=work.rows,
       columns=work.columns,
+      multiple=work.multiple,
       share_prompts=work.share_prompts,
       even_tokens=work.even_tokens,
     )
     sizes.append(len(plan))
-    for rows in plan:
+    for width, rows in plan:
+      columns.append(width)
       found = [_row(row, work.share_prompts) for row in rows]
       tokens += sum(real for real, _ in found)
       pairs += sum(seen for _, seen in found)
       slowest.append(max(_by_shard(work, [seen for _, seen in found])))
-  room = sum(sizes) * work.rows * work.columns
-  return Packed(tuple(sizes), tokens, pairs, tuple(slowest), tokens / room)
+  room = sum(columns) * work.rows
+  return Packed(
+    tuple(sizes), tuple(columns), tokens, pairs, tuple(slowest), tokens / room
+  )
 
 
 def _group(
@@ -142,7 +147,8 @@ def update(
   else:
     peak, waiting = measured.peak, 0.0
     each = measured.add + work.scored * measured.score
-    products = sum(packed.microbatches) * each
+    # Measured of the widest.
+    products = sum(packed.columns) / work.columns * each
     seconds = products + len(packed.microbatches) * measured.apply
   useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
   mfu = useful / (seconds * peak)
@@ -157,15 +163,16 @@ def _by_rates(
 ) -> tuple[float, float, float]:
   """Seconds of all updates, of their products, and of waiting (`Updated`)."""
   rates = traffic.rates(hardware.kind, assumed)
-  network = microbatch_network(work, hardware, assumed)
   share = traffic.shards(work.mesh, 'tensor', 'sequence')
   rows = work.rows // traffic.shards(work.mesh, 'data', 'fsdp')
-  columns = rows * work.columns
-  flops = functools.partial(traffic.update_flops, work.shape, columns)
-  scored = functools.partial(traffic.forward_flops, work.shape, columns)
   computing, waiting = 0.0, 0.0
-  for pairs in packed.slowest:
-    own = flops(pairs, work.remat) + work.scored * scored(pairs)
+  for columns, pairs in zip(packed.columns, packed.slowest):
+    network = microbatch_network(
+      work._replace(columns=columns), hardware, assumed
+    )
+    counted = work.shape, rows * columns, pairs
+    own = traffic.update_flops(*counted, work.remat)
+    own += work.scored * traffic.forward_flops(*counted)
     seconds = own / share / rates.products
     computing += seconds
     waiting += network.inside + max(0.0, network.weights - seconds)

@@ -119,6 +119,7 @@ class Work(NamedTuple):
   prompts: prompts of a batch.
   groups: rollouts of a prompt; the mean over the stage.
   columns, rows: of a microbatch, rows over all devices.
+  multiple: see `rl.packing.Layout`.
   share_prompts: whether the packer stores a group's prompt once.
   even_tokens: see `models.base.Model.even_tokens`.
   remat: name in `models.remat.POLICIES`.
@@ -151,6 +152,7 @@ class Work(NamedTuple):
   groups: float
   columns: int
   rows: int
+  multiple: int
   share_prompts: bool
   even_tokens: float
   remat: str
@@ -276,7 +278,7 @@ class Measured(NamedTuple):
 
   rollouts, heldout: of the engines.
   rollout_params: of the weights of rollouts, from those of the state.
-  add: of a microbatch.
+  add: of a microbatch with rows of all columns.
   score: of a pass that only scores one; 0 if the stage has none.
   apply: of the optimizer, once for each update, with zeros for the gradients.
   peak: FLOPs per second of the best product, of all devices.

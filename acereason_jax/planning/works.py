@@ -81,6 +81,7 @@ def work(
     groups=mean_groups(stage, rows),
     columns=stage.layout.columns,
     rows=stage.layout.rows,
+    multiple=stage.layout.multiple,
     share_prompts=stage.layout.share_prompts,
     even_tokens=stage.layout.even_tokens,
     remat=c.remat,

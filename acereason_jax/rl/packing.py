@@ -28,6 +28,15 @@ import numpy as np
 from acereason_jax import types
 
 AVERAGES = ('token', 'group', 'sequence', 'constant')
+# Parts of a whole row that narrower rows have, from coarse to fine: halves,
+# quarters, eighths, sixteenths.
+PARTS = 2, 4, 8, 16
+# A width is a program of its own to compile, so a finer one is taken only where
+# it saves at least this share of the columns of an update: the compile then
+# takes less than it saves in some tens of updates.
+SAVES = 1 / 32
+# Mixes of widths that are tried of each fineness.
+TRIES = 16
 # The fields of a batch that are int32; the others are float32.
 WHOLE = 'tokens_BT', 'target_BT', 'segment_BT', 'prefix_BT', 'position_BT'
 
@@ -79,10 +88,11 @@ class Trained(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """The shape of microbatches; see `pack`.
+  """The shapes of microbatches; see `pack`.
 
   rows: number of rows of a microbatch, a multiple of the mesh's row shards.
-  columns: number of tokens of a row.
+  columns: number of tokens of a row; of some microbatches fewer, see `ladder`.
+  multiple: the fewer tokens are a multiple of this; 0: no row has fewer.
   pad_token: id of the token in padding.
   share_prompts: whether a row holds a prompt once for all of its rollouts.
   even_tokens: segment length, in tokens, that sets costs; see `row_cost`.
@@ -90,6 +100,7 @@ class Layout(NamedTuple):
 
   rows: int
   columns: int
+  multiple: int
   pad_token: int
   share_prompts: bool
   even_tokens: float
@@ -180,30 +191,32 @@ def _unit(members: list[Trained], share_prompts: bool) -> _Unit:
   return _Unit(members, 0, prompt * len(members) + tokens)
 
 
-def _first_fit(units: Sequence[_Unit], columns: int) -> list[Row]:
-  """Largest first, each into the first row that has room.
+def _first_fit(units: Sequence[_Unit], room: Sequence[int]) -> list[Row] | None:
+  """Largest first, each into the first row that has room; None if one has not.
 
-  A row that already holds the prompt comes before the others: units placed
-  there need no prefix.
+  `room` has the number of columns of each row. A row that already holds the
+  prompt comes before the others: units placed there need no prefix.
   """
   key = lambda u: (-u.prefix - u.tokens, *_order(u.members[0]))
-  # As many rows as may be needed; rows after the last used one are empty.
-  room_U = np.full(len(units), columns)
-  rows = [collections.defaultdict(list) for _ in units]
+  room_R = np.array(room)
+  rows = [collections.defaultdict(list) for _ in room]
   holding = collections.defaultdict(list)
   for unit in sorted(units, key=key):
     name = unit.members[0].prompt.id
     place = None
     if unit.prefix:
-      fits = (i for i in holding[name] if room_U[i] >= unit.tokens)
+      fits = (i for i in holding[name] if room_R[i] >= unit.tokens)
       place = next(fits, None)
     if place is None:
-      place = int(np.argmax(room_U >= unit.prefix + unit.tokens))
+      has_room_R = room_R >= unit.prefix + unit.tokens
+      place = int(np.argmax(has_room_R))
+      if not has_room_R[place]:
+        return None
       holding[name].append(place)
-      room_U[place] -= unit.prefix
-    room_U[place] -= unit.tokens
+      room_R[place] -= unit.prefix
+    room_R[place] -= unit.tokens
     rows[place][name] += unit.members
-  return [[t for part in row.values() for t in part] for row in rows if row]
+  return [[t for part in row.values() for t in part] for row in rows]
 
 
 def _segments(row: Row, share_prompts: bool) -> Iterator[tuple[int, int]]:
@@ -237,25 +250,86 @@ def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
   return cost
 
 
+def ladder(columns: int, multiple: int) -> list[tuple[int, ...]]:
+  """The widths of rows below `columns`, from coarse to fine, each once.
+
+  They are halves, quarters, eighths and sixteenths of `columns`, rounded up to
+  a multiple of `multiple`. So short rows have few widths, or none; if
+  `multiple` is 0, no rows have.
+  """
+  if not multiple:
+    return []
+  found, seen = [], {columns}
+  for parts in PARTS:
+    shares = (-(-columns * i // parts) for i in range(1, parts))
+    widths = {-(-share // multiple) * multiple for share in shares}
+    fresh = sorted(w for w in widths - seen if w < columns)
+    found.append(tuple(fresh))
+    seen.update(fresh)
+  return found
+
+
+def widths(layout: Layout) -> list[int]:
+  """All widths that microbatches may have, the widest first."""
+  narrower = itertools.chain(*ladder(layout.columns, layout.multiple))
+  return [layout.columns, *sorted(narrower, reverse=True)]
+
+
+class _Mix(NamedTuple):
+  """The widths of an update's microbatches: `wide` come first.
+
+  columns, wide: number of columns of the wide microbatches, and of these.
+  width, narrow: the same of the narrower ones.
+  """
+
+  columns: int
+  wide: int
+  width: int
+  narrow: int
+
+  @property
+  def total(self) -> int:
+    """Columns of all microbatches."""
+    return self.columns * self.wide + self.width * self.narrow
+
+
+class Microbatch(NamedTuple):
+  """The rows of a microbatch, none of them empty.
+
+  columns: number of tokens of a row.
+  rows: rows, the one with the highest cost first.
+  """
+
+  columns: int
+  rows: list[Row]
+
+
 def plan(
   groups: Sequence[Sequence[Trained]],
   *,
   rows: int,
   columns: int,
+  multiple: int,
   share_prompts: bool,
   even_tokens: float,
-) -> list[list[Row]]:
+) -> list[Microbatch]:
   """Places each rollout in a row of a microbatch.
 
   First-fit decreasing. Devices wait for the slowest row, so rows are sorted by
   cost, the highest first, and cut into microbatches of `rows`. The last
   microbatch, with the cheapest rows, may have fewer; none is empty.
 
+  On many shards a few microbatches hold all rows, and the last would be mostly
+  padding. So some microbatches may be narrower, all of one width of `ladder`:
+  rollouts that are longer are in the others. The number of microbatches does
+  not grow. Of the mixes that hold all rollouts, the one with the fewest columns
+  is taken, if it saves `SAVES` of those of coarser widths.
+
   With shared prompts rows are filled in two ways: each rollout by itself, or as
   many of a prompt's rollouts together as fit in a row. The plan with fewer
-  microbatches is taken, or, if they are equal, the one with the cheaper
-  highest-cost rows. Long rollouts leave smaller holes when placed one by one;
-  short ones are shorter than the prompts that they would repeat.
+  columns is taken, or, if they are equal, the one with the cheaper highest-cost
+  rows. Long rollouts leave smaller holes when placed one by one; short ones are
+  shorter than the prompts that they would repeat.
 
   The plan is the same on every process: it depends only on lengths, prompt ids
   and indices.
@@ -272,24 +346,81 @@ def plan(
         f'rollout {t.rollout.index} need {need} tokens; raise it'
       )
     prompts[t.prompt.id].append(t)
-  unit = lambda members: _unit(members, share_prompts)
-  alone = [[unit([t]) for t in group] for group in prompts.values()]
-  filled = [_first_fit(list(itertools.chain(*alone)), columns)]
-  if share_prompts:
-    together = [map(unit, _first_fit(group, columns)) for group in alone]
-    filled.append(_first_fit(list(itertools.chain(*together)), columns))
-
+  ways = _ways([*prompts.values()], columns, share_prompts)
   cost = lambda row: row_cost(row, share_prompts, even_tokens)
   dearest_first = lambda row: (-cost(row), *map(_order, row))
 
-  def cut(filled: list[Row]) -> list[list[Row]]:
-    filled = sorted(filled, key=dearest_first)
-    return [filled[i : i + rows] for i in range(0, len(filled), rows)]
+  def cut(filled: list[Row], width: int) -> list[Microbatch]:
+    filled = sorted(filter(None, filled), key=dearest_first)
+    return [
+      Microbatch(width, filled[i : i + rows])
+      for i in range(0, len(filled), rows)
+    ]
 
-  def waited_for(batches: list[list[Row]]) -> tuple[int, float]:
-    return len(batches), sum(cost(batch[0]) for batch in batches)
+  def waited_for(batches: list[Microbatch]) -> tuple[int, float]:
+    return _columns(batches), sum(cost(batch.rows[0]) for batch in batches)
 
-  return min(map(cut, filled), key=waited_for)
+  def packed(mix: _Mix) -> list[Microbatch] | None:
+    wide = mix.wide * rows
+    room = [mix.columns] * wide + [mix.width] * (mix.narrow * rows)
+    found = (_first_fit(units, room) for units in ways)
+    plans = (
+      cut(filled[:wide], mix.columns) + cut(filled[wide:], mix.width)
+      for filled in found
+      if filled is not None
+    )
+    return min(plans, key=waited_for, default=None)
+
+  # As many rows as may be needed.
+  most = -(-sum(map(len, groups)) // rows)
+  best = packed(_Mix(columns, most, columns, 0))
+  for finer in ladder(columns, multiple):
+    mixes = _mixes(best, ways[0], rows, columns, finer)
+    best = next(filter(None, map(packed, mixes)), best)
+  return best
+
+
+def _ways(
+  prompts: Sequence[Sequence[Trained]], columns: int, share_prompts: bool
+) -> list[list[_Unit]]:
+  """The units of the ways to fill rows; in the first each rollout is one."""
+  chain = lambda parts: list(itertools.chain.from_iterable(parts))
+  unit = lambda members: _unit(members, share_prompts)
+  alone = [[unit([t]) for t in group] for group in prompts]
+  if not share_prompts:
+    return [chain(alone)]
+  rows = (_first_fit(group, [columns] * len(group)) for group in alone)
+  return [chain(alone), [unit(row) for row in filter(None, chain(rows))]]
+
+
+def _columns(batches: Sequence[Microbatch]) -> int:
+  return sum(batch.columns for batch in batches)
+
+
+def _mixes(
+  best: Sequence[Microbatch],
+  units: Sequence[_Unit],
+  rows: int,
+  columns: int,
+  widths: Sequence[int],
+) -> list[_Mix]:
+  """The mixes that are worth a try instead of `best`, fewest columns first."""
+  prefixes = {u.members[0].prompt.id: u.prefix for u in units}
+  least = sum(u.tokens for u in units) + sum(prefixes.values())
+  sizes_U = np.array([u.prefix + u.tokens for u in units])
+  found = []
+  for width in widths:
+    longer, beside = int((sizes_U > width).sum()), columns // (width + 1)
+    for wide in range(len(best)):
+      # Wide rows hold what is longer than narrow ones, `beside` in each at
+      # most, unless they share a prompt.
+      if longer <= wide * rows * beside:
+        more = range(1, len(best) - wide + 1)
+        found += (_Mix(columns, wide, width, narrow) for narrow in more)
+  most = _columns(best) * (1 - SAVES)
+  found = [mix for mix in found if least <= mix.total * rows <= most * rows]
+  found.sort(key=lambda mix: (mix.total, mix))
+  return found[:: 1 + len(found) // TRIES]
 
 
 class _Writer:
@@ -339,10 +470,15 @@ def pack(
   rows: int,
   columns: int,
   pad_token: int,
+  multiple: int = 0,
   share_prompts: bool = True,
   even_tokens: float = math.inf,
 ) -> list[PackedBatch]:
   """Microbatches of `rows` x `columns`, placed as by `plan`; at least one.
+
+  Some may be narrower: of a width of `ladder`. Weights are over the whole
+  batch, so the sums of their gradients do not depend on it, except for
+  rounding.
 
   `rows` is a multiple of the mesh's row shards; missing rows are padding.
   Sharing saves the prompt's tokens for every further rollout of its group in a
@@ -359,12 +495,13 @@ def pack(
     groups,
     rows=rows,
     columns=columns,
+    multiple=multiple,
     share_prompts=share_prompts,
     even_tokens=even_tokens,
   )
   batches = []
-  for batch_rows in planned or [[]]:
-    shape = rows, columns
+  for width, batch_rows in planned or [Microbatch(columns, [])]:
+    shape = rows, width
     batch = PackedBatch(
       *(
         np.zeros(shape, np.int32 if name in WHOLE else np.float32)

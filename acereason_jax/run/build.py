@@ -7,6 +7,7 @@ config.
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
+from acereason_jax.kernels import attention
 from acereason_jax.models import base, embedded, sharding, tokens
 from acereason_jax.rl import losses, packing, update
 from acereason_jax.rollout import engine as engine_lib
@@ -408,6 +410,7 @@ def build_layout(
   return packing.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
     columns=c.microbatch.columns,
+    multiple=math.lcm(attention.WHOLE, network.mesh.shape['sequence']),
     pad_token=network.files.stops[0],
     share_prompts=network.kernel.prefixes,
     even_tokens=network.model.even_tokens,

@@ -35,6 +35,8 @@ def abstract_calls(
 ) -> dict[str, Call]:
   """The calls of a stage, by name, in the order in which a run begins them.
 
+  Those of a microbatch are of the widest; `narrower_calls` has the others.
+
   Always: 'init', 'empty_pool', 'prefill', 'decode', 'zeros', 'add', 'apply',
   and 'heldout_prefill', 'heldout_decode' of the held-out engine. Where the
   stage has them: 'rollout_params', 'first_pass', 'score', 'reset_reference'.
@@ -43,10 +45,9 @@ def abstract_calls(
 
   Not among them: those that only move arrays, and the few leaves of `carry`.
   """
-  mesh, engine = programs.network.mesh, stage.engine
-  state = abstract_state(programs, stage)
-  batch, knobs = abstract_batch(stage, mesh), abstract_knobs()
+  state, engine = abstract_state(programs, stage), stage.engine
   sums = abstract_sums(state)
+  own = microbatch_calls(stage, state, sums, stage.layout.columns)
   found = dict(init=Call(stage.init, (programs.abstract_params,)))
   if stage.has_reference:
     found['reset_reference'] = Call(
@@ -57,21 +58,53 @@ def abstract_calls(
     found['rollout_params'] = crossing
   found |= engine_calls(engine, params, programs.rollouts.mesh)
   if stage.has_first:
-    found['first_pass'] = Call(stage.update.logp, (state.weights, batch, knobs))
+    found['first_pass'] = own.pop('first_pass')
   found['zeros'] = Call(stage.update.zeros, (state.params,))
-  if stage.has_reference:
-    found['score'] = Call(
-      stage.update.logp, (state.reference_weights, batch, knobs)
-    )
   heldout = engine_calls(
     programs.heldout_engine, params, programs.rollouts.mesh
   )
+  found |= own
   return found | dict(
-    add=Call(stage.update.add, (state.weights, sums, batch, knobs)),
     apply=Call(stage.update.apply, (state, sums)),
     heldout_prefill=heldout['prefill'],
     heldout_decode=heldout['decode'],
   )
+
+
+def narrower_calls(
+  programs: build.Programs, stage: values.Stage
+) -> dict[int, dict[str, Call]]:
+  """The calls of narrower microbatches: by width, then by name.
+
+  A run compiles one when the packer first takes its width (`packing.plan`), and
+  most of them never. Each takes less memory than that of the widest.
+  """
+  state = abstract_state(programs, stage)
+  sums = abstract_sums(state)
+  _, *narrower = packing.widths(stage.layout)
+  return {
+    width: microbatch_calls(stage, state, sums, width) for width in narrower
+  }
+
+
+def microbatch_calls(
+  stage: values.Stage,
+  state: update.TrainState,
+  sums: update.Sums,
+  width: int,
+) -> dict[str, Call]:
+  """'first_pass' and 'score', if the stage has them, and 'add', of a width."""
+  mesh = jax.tree.leaves(state.params)[0].sharding.mesh
+  batch, knobs = abstract_batch(stage, mesh, width), abstract_knobs()
+  found = {}
+  if stage.has_first:
+    found['first_pass'] = Call(stage.update.logp, (state.weights, batch, knobs))
+  if stage.has_reference:
+    found['score'] = Call(
+      stage.update.logp, (state.reference_weights, batch, knobs)
+    )
+  found['add'] = Call(stage.update.add, (state.weights, sums, batch, knobs))
+  return found
 
 
 def abstract_state(
@@ -130,10 +163,10 @@ def engine_calls(
 
 
 def abstract_batch(
-  stage: values.Stage, mesh: jax.sharding.Mesh
+  stage: values.Stage, mesh: jax.sharding.Mesh, width: int
 ) -> packing.PackedBatch:
-  """One microbatch of the stage."""
-  shape = stage.layout.rows, stage.layout.columns
+  """One microbatch of the stage, with rows of `width` tokens."""
+  shape = stage.layout.rows, width
   packed = mesh_lib.packed(mesh)
   types = dict.fromkeys(packing.WHOLE, jnp.int32)
   return packing.PackedBatch(

@@ -6,6 +6,7 @@ sampled in rollout/ and judged in verifiers/ (run/collect.py does both at once);
 advantages, packed rows and updates are made in rl/.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -237,10 +238,9 @@ def update_policy(
   parts = [[stage.place(batch) for batch in part] for part in microbatches]
   if stage.has_first:
     # pi_old of all updates is the policy before the first update.
-    first_pass = stage.update.first_pass
     with watchdog.phase('update', (stage.name, 'first')):
       parts = [
-        [finished(first_pass(state.weights, batch, knobs)) for batch in part]
+        [score_first(stage, state, batch, knobs) for batch in part]
         for part in parts
       ]
   found = []
@@ -252,10 +252,30 @@ def update_policy(
 
 
 def finished(tree: base.Tree) -> base.Tree:
-  """The same arrays, computed: a batch may take longer than a phase may."""
+  """The same arrays, computed: a phase is over when they are there."""
   jax.block_until_ready(tree)
   watchdog.progress()
   return tree
+
+
+def microbatch(
+  stage: Stage, what: str, batch: packing.PackedBatch
+) -> contextlib.AbstractContextManager:
+  """The phase in which a microbatch is computed; each width compiles anew."""
+  width = batch.tokens_BT.shape[1]
+  return watchdog.phase('microbatch', (stage.name, what, width))
+
+
+def score_first(
+  stage: Stage,
+  state: update.TrainState,
+  batch: packing.PackedBatch,
+  knobs: update.Knobs,
+) -> packing.PackedBatch:
+  """The batch with logp_first, computed."""
+  with microbatch(stage, 'first', batch):
+    found = stage.update.first_pass(state.weights, batch, knobs)
+    return jax.block_until_ready(found)
 
 
 def update_once(
@@ -267,9 +287,11 @@ def update_once(
   """Adds up the gradients of the microbatches and applies them."""
   sums = stage.update.zeros(state.params)
   for batch in batches:
-    if stage.has_reference:
-      batch = stage.update.score(state.reference_weights, batch, knobs)
-    sums = finished(stage.update.add(state.weights, sums, batch, knobs))
+    with microbatch(stage, 'add', batch):
+      if stage.has_reference:
+        batch = stage.update.score(state.reference_weights, batch, knobs)
+      sums = stage.update.add(state.weights, sums, batch, knobs)
+      jax.block_until_ready(sums)
   state, values = stage.update.apply(state, sums)
   return state, jax.device_get(values)
 
