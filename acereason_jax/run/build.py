@@ -32,7 +32,12 @@ from acereason_jax.run.values import Domain, Run, Stage
 # A larger difference, on average over a batch, is a bug, and the run reports
 # it. bfloat16's rounding grows with the spread of the logits: healthy runs
 # reached 9e-3. The cache's values are rounded too; float8 gives 5e-2.
-MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
+MISMATCH_LIMIT = {
+  'float32': 1e-4,
+  'bfloat16': 2e-2,
+  'int8': 0.2,
+  'float8_e4m3fn': 0.2,
+}
 
 
 # The field of a batch that a loss with a reference reads.
@@ -355,7 +360,7 @@ def build_stage(
   has_bonus = isinstance(bonus, reader.Reader) or bonus > 0
   # A stage without a previous stage carries nothing over.
   carries = c.optim.carry and (index > 0 or c.start.run != '')
-  dtypes = c.dtype, c.engine.kv_dtype or c.dtype
+  dtypes = c.dtype, c.engine.kv_dtype or c.dtype, c.engine.weights or c.dtype
   groups = parts.build_groups(c)
   most_rollouts = parts.most_rollouts(c, groups)
   packed = mesh_lib.packed(network.mesh)
