@@ -60,7 +60,8 @@ def crossing(specs, dtype, mesh, own=FULL, compute=jnp.float32):
   """(parameters -> those of rollouts, their bytes on a device, specs)."""
   of = quantized.specs(specs, dtype)
   parts = lora.split(specs, **own)
-  return *serve.rollout_params(of, parts, mesh, jnp.dtype(compute)), of
+  made = serve.rollout_params(of, parts, mesh, jnp.dtype(compute), trained=mesh)
+  return *made, of
 
 
 # One number.
