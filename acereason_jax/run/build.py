@@ -24,8 +24,8 @@ from acereason_jax.rl import losses, packing, update
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
+from acereason_jax.run import metrics, parts
 from acereason_jax.run import network as network_lib
-from acereason_jax.run import parts
 from acereason_jax.run.values import Domain, Run, Stage
 
 # The sampler's and the trainer's logp of the same token may differ by rounding.
@@ -155,9 +155,33 @@ def build(
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
   )
-  stages = map(c.over, stages_lib.stages(config).values())
-  c.check_all_read(stages, by_domain.values())
+  stages = {n: c.over(s) for n, s in stages_lib.stages(config).items()}
+  c.check_all_read(stages.values(), by_domain.values())
+  if line := uncorrected(c.engine.weights, stages):
+    metrics.say(line)
   return run
+
+
+def uncorrected(dtype: str, stages: Mapping[str, reader.Reader]) -> str:
+  """Which stages train as if rollouts were drawn with whole weights, one line.
+
+  '' if none does: `dtype`, of the rollouts' weights, is '', or the losses read
+  the sampler's logp.
+  """
+  named = [
+    name
+    for name, own in stages.items()
+    if dtype and 'logp_old_BT' not in parts.build_loss(own)[1]
+  ]
+  if not named:
+    return ''
+  return (
+    f'config.engine.weights={dtype}: rollouts are drawn from another policy '
+    f'than the trained one, and the loss of {", ".join(named)} does not '
+    'correct for it; config.objective.loss=dict(fn='
+    "'acereason_jax.rl.losses:truncated_importance', limit=2.0, loss=dict(..)) "
+    'around it does'
+  )
 
 
 def build_programs(
