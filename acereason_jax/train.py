@@ -25,7 +25,7 @@ from acereason_jax.console import (
   terminal,
 )
 from acereason_jax.hosts import cluster, together, watchdog
-from acereason_jax.run import handshake, pins
+from acereason_jax.run import handshake, pins, profile
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import train
 
@@ -35,6 +35,9 @@ from_flags.define(FLAGS.values)
 flags.mark_flag_as_required('config', flag_values=FLAGS.values)
 FLAGS.string(
   'workdir', None, "The run's folder; default runs/<name of the config>."
+)
+FLAGS.string(
+  'profile', None, 'Steps to trace, 3 or 3:5, into the folder profile/ there.'
 )
 together.define(FLAGS)
 
@@ -56,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
   )
   with exits.one_line_for(ValueError, where='--workdir: '):
     storage.is_remote(workdir)
+  with exits.one_line_for(ValueError, where='--profile='):
+    traced = profile.Steps.parse(args.profile) if args.profile else None
   with exits.one_line_for(ValueError):
     checks.validate(args.config)
   jax_setup.keep_compiled()
@@ -81,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
         ):
           run = build(config)
           handshake.check_digests(gang, run)
-        return train(run, workdir, stop)
+        return train(run, workdir, stop, traced)
       except signals.Asked:
         terminal.say('stopped before the run began; run it again')
         return exits.STOPPED

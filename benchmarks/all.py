@@ -55,6 +55,7 @@ PARTS = {
   'short': Part('rollout --cases short', '--repeats 1', 'hf', '--hf='),
   'long': Part('rollout --cases long', '--repeats 1'),
   'kv': Part('rollout --cases kv', ''),
+  'weights': Part('rollout --cases weights', ''),
   'update': Part('update', '--steps 1', 'torch', '--torch='),
   'math': Part('judges math', '--runs 2000'),
   'code': Part('judges code', '--runs 2000'),

@@ -11,8 +11,9 @@ tokens, against the first sampler (vs_lockstep_) and Hugging Face's generate
 ours; ours runs before and after, to reveal a machine whose speed changes.
 `long` times decoding steps at several context lengths, next to the bytes and
 multiplications that they need at least; floor_ratio_ is over the larger of the
-two. `kv` compares logp with the trainer's by the cache's dtype. It prints a
-table, then one JSON line per case; seconds are medians.
+two. `kv` compares logp with the trainer's by the cache's dtype, `weights` by
+that of rollouts' weights. It prints a table, then one JSON line per case;
+seconds are medians.
 """
 
 import argparse
@@ -31,7 +32,16 @@ import numpy as np
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import logprobs
-from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
+from acereason_jax.models import (
+  base,
+  decoder,
+  embedded,
+  hf,
+  lora,
+  quantized,
+  sharding,
+  tokens,
+)
 from acereason_jax.rl import packing
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, sampling, schedule, serve
@@ -58,7 +68,7 @@ def parse_args() -> argparse.Namespace:
   add('--contexts', default=[256, 2048], nargs='+', help='Of `long`.')
   parser.add_argument('--hf', help='A Python that has torch and transformers.')
   parser.add_argument(
-    '--cases', nargs='+', default=['tail', 'short', 'long', 'kv']
+    '--cases', nargs='+', default=['tail', 'short', 'long', 'kv', 'weights']
   )
   return parser.parse_args()
 
@@ -304,33 +314,63 @@ def hf_seconds(
   return json.loads(done.stdout.strip().rpartition('\n')[-1])['seconds']
 
 
-# Loss of accuracy by narrow keys and values.
+# Loss of accuracy by narrow keys and values, and by narrow weights.
 
 
 def kv(s: Setup) -> dict[str, float]:
-  """|logp - the trainer's| of 64 rollouts of 64 tokens, by the pool's dtype."""
+  """|logp - the trainer's|, by the pool's dtype."""
+  result: dict[str, Any] = dict(case='kv')
+  for dtype in ('float32', 'bfloat16', 'float8_e4m3fn'):
+    gap = np.abs(sampler_gaps(s, s.own, dtype))
+    mean, most = float(gap.mean()), float(gap.max())
+    result |= {f'{dtype}_mean': mean, f'{dtype}_max': most}
+  return result
+
+
+def weights(s: Setup) -> dict[str, float]:
+  """The same by the dtype of the layers' matrices, with a float32 cache.
+
+  `over` is the share of tokens whose ratio, trainer over sampler, a truncation
+  at 2 cuts off.
+  """
+  result: dict[str, Any] = dict(case='weights')
+  for dtype in ('float32', *quantized.LARGEST):
+    specs = quantized.specs(s.model.specs, dtype * (dtype != 'float32'))
+    parts = lora.split(s.model.specs, rank=0, alpha=1.0, on='')
+    make, _ = serve.rollout_params(
+      specs, parts, s.mesh, jnp.dtype(jnp.float32), trained=s.mesh
+    )
+    gap = sampler_gaps(s, make(s.params), 'float32')
+    result |= {
+      f'{dtype}_mean': float(np.abs(gap).mean()),
+      f'{dtype}_max': float(np.abs(gap).max()),
+      f'{dtype}_over': float((gap > np.log(2)).mean()),
+    }
+  return result
+
+
+def sampler_gaps(s: Setup, own: base.Tree, kv_dtype: str) -> np.ndarray:
+  """`trainer_gaps` of 64 rollouts of 64 tokens, sampled with weights `own`."""
   tokenizer = tokens.load_tokenizer(s.directory)
   encode = functools.partial(tokenizer.encode, add_special_tokens=False)
   prompts = [
     types.Prompt(str(i), '', '', np.asarray(encode(text), np.int32))
     for i, text in enumerate(step.prompt_texts(s.directory, 8, 55))
   ]
-  result: dict[str, Any] = dict(case='kv')
-  for dtype in ('float32', 'bfloat16', 'float8_e4m3fn'):
-    engine = make_engine(
-      s, slots=64, page=16, chunk=8, window=64, max_tokens=64, kv_dtype=dtype
-    )
-    groups = engine.sample(
-      s.own, prompts, groups=8, seed=0, step=0, temperature=1.0
-    )
-    gaps = trainer_gaps(s, prompts, groups)
-    mean, most = float(gaps.mean()), float(gaps.max())
-    result |= {f'{dtype}_mean': mean, f'{dtype}_max': most}
-  return result
+  engine = make_engine(
+    s, slots=64, page=16, chunk=8, window=64, max_tokens=64, kv_dtype=kv_dtype
+  )
+  groups = engine.sample(
+    own, prompts, groups=8, seed=0, step=0, temperature=1.0
+  )
+  return trainer_gaps(s, prompts, groups)
 
 
 def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
-  """The gap of every token, against teacher forcing over packed rows."""
+  """The trainer's logp of every token less the sampler's, nats.
+
+  The trainer's is from teacher forcing over packed rows.
+  """
   trained = [
     [packing.Trained(prompt, r, 1.0, 1.0) for r in group]
     for prompt, group in zip(prompts, groups)
@@ -346,7 +386,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
     return logprobs.token_logp(x_BTD, w_VD, b.target_BT, 1.0, 2048)[0]
 
   gaps = [
-    np.abs(np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]
+    (np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]
     for b in batches
   ]
   return np.concatenate(gaps)
@@ -439,6 +479,8 @@ def cases(s: Setup, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield long(s, args)
   if 'kv' in args.cases:
     yield kv(s)
+  if 'weights' in args.cases:
+    yield weights(s)
   if 'short' in args.cases:
     yield short(s, args)
   if 'tail' in args.cases:

@@ -64,6 +64,7 @@ def work(**changes):
     updates=1,
     dtype_bytes=2,
     kv_bytes=2,
+    matrix_bytes=2,
     state_bytes=0.0,
     moment_bytes=0.0,
     offload=False,

@@ -63,6 +63,11 @@ VALUES = {
     for dtype in ('float32', 'bfloat16', 'float8_e4m3fn')
     for name in ('mean', 'max')
   },
+  'weights': {
+    f'{dtype}_{name}': 3e-5
+    for dtype in ('float32', 'int8', 'float8_e4m3fn')
+    for name in ('mean', 'max', 'over')
+  },
   'update': {
     name.replace('@', case): 1.5
     for case in ('16x128', '2x1024')

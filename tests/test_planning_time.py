@@ -151,7 +151,7 @@ def test_bytes_are_those_of_real_arrays_on_a_mesh(tensor):
   read = mesh_lib.device_bytes(params) - mesh_lib.device_bytes(params['embed'])
   # Norms are on every device; nothing else differs.
   norms = 2 * (2 * 2 + 1) * 32 * (1 - 1 / tensor)
-  assert traffic.weight_bytes(shape, 7, 2, tensor) + norms == read
+  assert traffic.weight_bytes(shape, 7, 2, 2, tensor) + norms == read
 
 
 def test_experts_that_a_batch_touches():
@@ -165,8 +165,8 @@ def test_experts_that_a_batch_touches():
   assert traffic.touched(0, 0, 3) == 0.0
   moe = planned.SMALL._replace(experts=4, picked=2, expert=50)
   # 800 weights, of which 2 layers x 2 experts x 50 are picked by each token.
-  assert traffic.weight_bytes(moe, 1, 2, 1) == pytest.approx(2 * 800)
-  assert traffic.weight_bytes(moe, 3, 2, 1) == pytest.approx(
+  assert traffic.weight_bytes(moe, 1, 2, 2, 1) == pytest.approx(2 * 800)
+  assert traffic.weight_bytes(moe, 3, 2, 2, 1) == pytest.approx(
     2 * (600 + 2 * 50 * np.mean(seen))
   )
   both = price_of(moe).weights(np.array([0, 1, 3]), 3)[0]

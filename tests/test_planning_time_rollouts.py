@@ -40,6 +40,7 @@ PRICE = rollouts.Price(
   tensor=1,
   dtype_bytes=2,
   kv_bytes=2,
+  matrix_bytes=2,
   sums=0.0,
   prefill=0.0,
   host=0.0,

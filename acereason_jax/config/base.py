@@ -208,6 +208,11 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # '' is config.dtype. 'float8_e4m3fn' holds twice the tokens of bfloat16,
     # but sampler and trainer then differ more (docs/measured.md).
     kv_dtype='',
+    # '' is config.dtype. 'int8' and 'float8_e4m3fn' store the matrices of
+    # layers in 8 bits for rollouts, so a decode step reads half as much of
+    # them. The sampler is then another policy: wrap the loss in
+    # losses:truncated_importance.
+    weights='',
   )
 
 

@@ -33,6 +33,8 @@ REMAT = ('dots', 'attention', 'block')
 TRUNCATED = ('mask', 'zero', 'score')
 POLICIES = ('tempered', 'full')
 KV_DTYPES = ('', 'float32', 'bfloat16', 'float8_e4m3fn')
+# The dtypes of quantized.LARGEST.
+WEIGHTS = ('', 'int8', 'float8_e4m3fn')
 # Arguments of every transform that have fields of their own.
 _OF_OPTIM = ('learning_rate', 'groups', 'decay_on')
 
@@ -241,6 +243,7 @@ _ROLLOUTS = (
     ),
   ),
   _staged('engine.kv_dtype', str, one_of(*KV_DTYPES)),
+  Field('engine.weights', str, one_of(*WEIGHTS)),
   _domain('judge.verify', dict, component=True),
   _domain('judge.reference', str),
   _domain_free('judge.workers', int, at_least(1)),

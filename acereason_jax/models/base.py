@@ -49,6 +49,7 @@ class ParamSpec(NamedTuple):
     the layer and then of the expert; these are the leading dimensions of
     `shape`, and the file has a tensor for each index.
   role: the operations that the optimizer and LoRA may apply to it.
+  dtype: dtype that it is always stored in, by name; '' if its users choose.
   """
 
   shape: tuple[int, ...]
@@ -56,6 +57,7 @@ class ParamSpec(NamedTuple):
   std: float | None
   name: str
   role: Role
+  dtype: str = ''
 
   @property
   def stacked(self) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import attention
-from acereason_jax.models import base
+from acereason_jax.models import base, quantized
 from acereason_jax.models import config_json as fields
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.models import rope as rope_lib
@@ -198,8 +198,8 @@ def _gated_specs(c: DecoderConfig, layer) -> dict[str, base.ParamSpec]:
 
 
 def _gated(c: DecoderConfig, split, h, w) -> jax.Array:
-  h = jax.nn.silu(linear(h, w['gate'])) * linear(h, w['up'])
-  return linear(h, w['down'])
+  h = jax.nn.silu(linear(h, w, 'gate')) * linear(h, w, 'up')
+  return linear(h, w, 'down')
 
 
 GATED = Mlp(_gated_specs, _gated)
@@ -267,14 +267,18 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
   return (x32 * scale).astype(x.dtype) * weight
 
 
-def linear(x: jax.Array, w_FD: jax.Array, bias_F=None) -> jax.Array:
-  """x @ w.T + bias."""
+def linear(x: jax.Array, w: Mapping[str, jax.Array], name: str) -> jax.Array:
+  """x @ w[name].T, plus the bias of that name if the layer has one."""
+  y = quantized.product(_product, w, name, x)
+  bias_F = w.get(f'{name}_bias')
+  return y if bias_F is None else y + bias_F
+
+
+def _product(x: jax.Array, w_FD: jax.Array) -> jax.Array:
   product = functools.partial(jnp.einsum, '...d,fd->...f')
   if x.ndim == 2 and len(x) <= FEW_ROWS:
-    y = jax.lax.platform_dependent(x, w_FD, cpu=_few_rows, default=product)
-  else:
-    y = product(x, w_FD)
-  return y if bias_F is None else y + bias_F
+    return jax.lax.platform_dependent(x, w_FD, cpu=_few_rows, default=product)
+  return product(x, w_FD)
 
 
 def _few_rows(x_BD: jax.Array, w_FD: jax.Array) -> jax.Array:
@@ -292,7 +296,7 @@ def block(c: DecoderConfig, pin, mlp, x, w, turn, attend):
   mlp(h, w) -> y of h's shape.
   """
   h = rms_norm(x, w['attn_norm'], c.norm_epsilon)
-  q, k, v = (linear(h, w[n], w.get(f'{n}_bias')) for n in 'qkv')
+  q, k, v = (linear(h, w, n) for n in 'qkv')
   q = q.reshape(*q.shape[:-1], c.heads, c.head_dim)
   k, v = (t.reshape(*t.shape[:-1], c.kv_heads, c.head_dim) for t in (k, v))
   if c.qk_norm:
@@ -301,7 +305,7 @@ def block(c: DecoderConfig, pin, mlp, x, w, turn, attend):
   q, k = rope_lib.rotate(q, turn), rope_lib.rotate(k, turn)
   with jax.named_scope('attention'):
     out = attend(q, k, v)
-  x = pin(x + linear(out.reshape(*out.shape[:-2], -1), w['o']))
+  x = pin(x + linear(out.reshape(*out.shape[:-2], -1), w, 'o'))
   h = rms_norm(x, w['mlp_norm'], c.norm_epsilon)
   return pin(x + mlp(h, w)), (k, v)
 

@@ -6,7 +6,7 @@ layers.q are next to it in the tree of parameters, as layers.q_a and layers.q_b.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -89,11 +89,16 @@ def _adapters(
   }
 
 
-def merged(params: base.Tree, *, scale: float) -> base.Tree:
+def merged(
+  params: base.Tree,
+  *,
+  scale: float,
+  finish: Callable[[dict], dict] = lambda w: w,
+) -> base.Tree:
   """`params` with its adapters merged into its matrices.
 
   It merges layer by layer, as training does, so no whole stack of layers is in
-  float32.
+  float32. `finish` is applied to the merged matrices of each layer.
   """
   layers = params['layers']
   names = _adapted(layers)
@@ -101,7 +106,8 @@ def merged(params: base.Tree, *, scale: float) -> base.Tree:
     return params
   own = {n + end: layers[n + end] for n in names for end in ('', A, B)}
   rest = {n: x for n, x in layers.items() if n not in own}
-  new = jax.lax.map(lambda w: merged_layer(w, scale=scale), own)
+  merge = lambda w: finish(merged_layer(w, scale=scale))
+  new = jax.lax.map(merge, own)
   return {**params, 'layers': {**rest, **new}}
 
 

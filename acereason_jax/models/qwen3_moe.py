@@ -6,20 +6,23 @@ that balances the experts.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from acereason_jax.models import base, decoder
+from acereason_jax.models import base, decoder, quantized
 from acereason_jax.models import config_json as fields
 
 MOST_EXPERTS = 4096
 # With fewer tokens on a device, reading weights takes longer than products.
 MANY = 256
-# The dimension of each weight [E, out, in] that is F, the width of an expert.
-_CUT = dict(gate=1, up=1, down=2)
+_MATRICES = ('gate', 'up', 'down')
+# The dimension of each weight [E, out, in], and of each scale [E, 1, out], that
+# is F, the width of an expert; the scale of `down` has none.
+_CUT = dict(gate=1, up=1, down=2, gate_scale=2, up_scale=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +113,10 @@ def every_expert(x_MD, weight_MK, expert_MK, w) -> jax.Array:
   @jax.checkpoint
   def add(y_MD, expert):
     index, w = expert
-    h_MF = jax.nn.silu(x_MD @ w['gate'].T) * (x_MD @ w['up'].T)
+    linear = functools.partial(quantized.product, lambda x, w: x @ w.T, w)
+    h_MF = jax.nn.silu(linear('gate', x_MD)) * linear('up', x_MD)
     share_M = jnp.where(expert_MK == index, weight_MK, 0.0).sum(-1)
-    out_MD = (h_MF @ w['down'].T).astype(jnp.float32)
+    out_MD = linear('down', h_MF).astype(jnp.float32)
     return y_MD + share_M[:, None] * out_MD, None
 
   start = jnp.zeros(x_MD.shape, jnp.float32)
@@ -147,9 +151,10 @@ def grouped(x_MD, weight_MK, expert_MK, w) -> jax.Array:
   x_JCD = x_MD.at[token_S].get(mode='fill', fill_value=0).reshape(J, C, D)
   expert_J = jnp.searchsorted(end_E, jnp.arange(J), side='right')
   w = {n: jnp.take(v, expert_J, axis=0, mode='clip') for n, v in w.items()}
-  h_JCF = jax.nn.silu(jnp.einsum('jcd,jfd->jcf', x_JCD, w['gate']))
-  h_JCF *= jnp.einsum('jcd,jfd->jcf', x_JCD, w['up'])
-  y_JCD = jnp.einsum('jcf,jdf->jcd', h_JCF, w['down']).astype(jnp.float32)
+  einsum = functools.partial(jnp.einsum, 'jcd,jfd->jcf')
+  linear = functools.partial(quantized.product, einsum, w)
+  h_JCF = jax.nn.silu(linear('gate', x_JCD)) * linear('up', x_JCD)
+  y_JCD = linear('down', h_JCF).astype(jnp.float32)
   y_SD = share_S[:, None] * y_JCD.reshape(J * C, D)
   return jnp.zeros(x_MD.shape, jnp.float32).at[token_S].add(y_SD, mode='drop')
 
@@ -166,7 +171,9 @@ def _experts(c: MoeConfig, split, h, w) -> jax.Array:
     return y_MD.astype(h.dtype).reshape(h.shape)
 
   with jax.named_scope('experts'):
-    return split(own, h, {n: w[n] for n in ('router', *_CUT)}, _CUT)
+    own_weights = quantized.of(w, ('router', *_MATRICES))
+    cut = {n: axis for n, axis in _CUT.items() if n in own_weights}
+    return split(own, h, own_weights, cut)
 
 
 EXPERTS = decoder.Mlp(_expert_specs, _experts)

@@ -93,6 +93,8 @@ def like_params(
 
 
 def abstract(specs: base.Tree, placed: base.Tree, dtype) -> base.Tree:
-  """Parameters as shapes with shardings."""
-  one = lambda s, place: jax.ShapeDtypeStruct(s.shape, dtype, sharding=place)
+  """Parameters as shapes with shardings, in `dtype` or their spec's own."""
+  one = lambda s, place: jax.ShapeDtypeStruct(
+    s.shape, s.dtype or dtype, sharding=place
+  )
   return jax.tree.map(one, specs, placed, is_leaf=base.is_spec)

@@ -112,7 +112,7 @@ def _promising(
     fields, mesh, tensor = found
     own = {n: fields[f] for f, n in _RECKONED.items() if f in fields}
     if DTYPE in fields:
-      own |= dict(itemsize=2, kv_itemsize=2)
+      own |= dict(itemsize=2, kv_itemsize=2, matrix_itemsize=2)
     changed = [reckon.moved(s._replace(**own), mesh, tensor) for s in stages]
     # Draws with top-p take more than is reckoned, so half of what fits may be
     # too many.

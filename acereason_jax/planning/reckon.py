@@ -48,6 +48,7 @@ class Stage(NamedTuple):
   rollouts_tensor: tensor axis of the rollouts' mesh.
   rows, columns: of a microbatch on a shard.
   remat, offload, vocab_chunk, itemsize, kv_itemsize: see config/base.py.
+  matrix_itemsize: bytes of a weight of a layer that rollouts read.
   page, chunk: tokens of a page, and decode steps of a call.
   longest: tokens of the longest prompt and response, held-out ones included.
   kernel, gpu: see `activations.Load`.
@@ -66,6 +67,7 @@ class Stage(NamedTuple):
   vocab_chunk: int
   itemsize: int
   kv_itemsize: int
+  matrix_itemsize: int
   page: int
   chunk: int
   longest: int
@@ -109,6 +111,7 @@ def stage_of(
     vocab_chunk=c.microbatch.vocab_chunk,
     itemsize=jnp.dtype(c.dtype).itemsize,
     kv_itemsize=jnp.dtype(c.engine.kv_dtype or c.dtype).itemsize,
+    matrix_itemsize=jnp.dtype(c.engine.weights or c.dtype).itemsize,
     page=c.engine.page,
     chunk=c.engine.chunk,
     longest=window + max(longest, c.rollout.max_tokens),
@@ -172,7 +175,9 @@ def update_bytes(model: Model, stage: Stage) -> float:
 
 def weights_bytes(model: Model, stage: Stage) -> float:
   """Bytes of the rollouts' weights on a device."""
-  return stage.itemsize * model.params / stage.rollouts_tensor
+  layers = model.config.layers * model.layer
+  size = stage.itemsize * (model.params - layers)
+  return (size + stage.matrix_itemsize * layers) / stage.rollouts_tensor
 
 
 def token_bytes(model: Model, stage: Stage) -> float:

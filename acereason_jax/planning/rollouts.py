@@ -52,7 +52,7 @@ class Price(NamedTuple):
   shape: sizes of the model.
   rates: what a device reaches.
   tensor: devices that share a rollout.
-  dtype_bytes, kv_bytes: see `values.Work`.
+  dtype_bytes, matrix_bytes, kv_bytes: see `values.Work`.
   sums: seconds of the sums over the tensor axis in a step.
   prefill: seconds of a prefill call.
   host: seconds of the host for each call of decode.
@@ -62,6 +62,7 @@ class Price(NamedTuple):
   rates: traffic.Rates
   tensor: int
   dtype_bytes: int
+  matrix_bytes: int
   kv_bytes: int
   sums: float
   prefill: float
@@ -74,7 +75,9 @@ class Price(NamedTuple):
 
     `slots` are those of a shard: products also compute those without a rollout.
     """
-    read = traffic.weight_bytes(self.shape, rows, self.dtype_bytes, self.tensor)
+    read = traffic.weight_bytes(
+      self.shape, rows, self.dtype_bytes, self.matrix_bytes, self.tensor
+    )
     read = np.broadcast_to(read / self.rates.bandwidth, rows.shape)
     flops = 2 * self.shape.products * slots / self.tensor
     return read, np.maximum(flops / self.rates.products - read, 0.0)
@@ -162,6 +165,7 @@ def price(
     rates=rates,
     tensor=tensor,
     dtype_bytes=work.dtype_bytes,
+    matrix_bytes=work.matrix_bytes,
     kv_bytes=work.kv_bytes,
     sums=layer_sums(shape, sizes.slots / sizes.shards, work.dtype_bytes, ring),
     prefill=prefill_seconds(work, sizes, rates, ring),
@@ -186,7 +190,9 @@ def prefill_seconds(
   """Seconds of a prefill call, which always computes all rows of `piece`."""
   shape, rows = work.shape, sizes.rows // sizes.shards
   tokens = rows * sizes.piece
-  read = traffic.weight_bytes(shape, tokens, work.dtype_bytes, ring.devices)
+  read = traffic.weight_bytes(
+    shape, tokens, work.dtype_bytes, work.matrix_bytes, ring.devices
+  )
   flops = traffic.prefill_flops(shape, rows, sizes.piece) / ring.devices
   sums = layer_sums(shape, tokens, work.dtype_bytes, ring)
   return max(read / rates.bandwidth, flops / rates.products) + sums

@@ -111,15 +111,31 @@ def dense_weights(shape: values.Shape) -> float:
 
 
 def weight_bytes(
-  shape: values.Shape, tokens: float, dtype_bytes: int, tensor: int
+  shape: values.Shape,
+  tokens: float,
+  dtype_bytes: int,
+  matrix_bytes: int,
+  tensor: int,
 ) -> float:
   """Bytes of weights that a device reads for a batch of `tokens` tokens.
 
   All except the input embedding, of which a token reads one row, and, in layers
-  of experts, those that the batch picks. The tensor axis divides them.
+  of experts, those that the batch picks. The tensor axis divides them. A weight
+  of the head has `dtype_bytes`, one of a layer `matrix_bytes`.
   """
+  head = head_weights(shape)
   picked = touched(shape.experts, shape.picked, tokens) * shape.expert
-  return (dense_weights(shape) + shape.layers * picked) * dtype_bytes / tensor
+  layers = dense_weights(shape) - head + shape.layers * picked
+  return (head * dtype_bytes + layers * matrix_bytes) / tensor
+
+
+def all_weight_bytes(
+  shape: values.Shape, dtype_bytes: int, matrix_bytes: int, tensor: int
+) -> float:
+  """Bytes of all weights of rollouts on a device."""
+  layers = layer_weights(shape)
+  tables = shape.params - layers
+  return (tables * dtype_bytes + layers * matrix_bytes) / tensor
 
 
 def token_bytes(shape: values.Shape, kv_bytes: int, tensor: int) -> float:
@@ -139,6 +155,12 @@ def sampler_bytes(shape: values.Shape, rows: float, tensor: int) -> float:
 
 def head_weights(shape: values.Shape) -> int:
   return shape.vocab * shape.embed
+
+
+def layer_weights(shape: values.Shape) -> int:
+  """Weights of all layers, with all of their experts."""
+  others = shape.layers * (shape.experts - shape.picked) * shape.expert
+  return shape.products - head_weights(shape) + others
 
 
 def causal_pairs(tokens: float) -> float:

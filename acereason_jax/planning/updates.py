@@ -275,5 +275,7 @@ def reshard_seconds(
     links.rings(work.mesh, hardware, assumed), 'fsdp', 'sequence'
   )
   own = shape.params * traffic.FLOAT32 / (holders.devices * work.mesh['tensor'])
-  whole = shape.params * work.dtype_bytes / work.rollout_mesh['tensor']
+  whole = traffic.all_weight_bytes(
+    shape, work.dtype_bytes, work.matrix_bytes, work.rollout_mesh['tensor']
+  )
   return (own + whole) / rates.bandwidth + holders.gather(whole)

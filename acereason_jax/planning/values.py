@@ -125,6 +125,7 @@ class Work(NamedTuple):
   remat: name in `models.remat.POLICIES`.
   updates: updates on a batch.
   dtype_bytes, kv_bytes: bytes of a weight of rollouts, and of a cached number.
+  matrix_bytes: bytes of a weight of their layers.
   state_bytes: bytes of the train state on one device.
   moment_bytes: of these the optimizer's.
   offload: whether the moments are in the hosts' memory.
@@ -159,6 +160,7 @@ class Work(NamedTuple):
   updates: int
   dtype_bytes: int
   kv_bytes: int
+  matrix_bytes: int
   state_bytes: float
   moment_bytes: float
   offload: bool

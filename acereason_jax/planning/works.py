@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from acereason_jax.config import stages as stages_lib
@@ -88,6 +89,7 @@ def work(
     updates=c.optim.updates,
     dtype_bytes=programs.dtype.itemsize,
     kv_bytes=memory.kv_dtype(c).itemsize,
+    matrix_bytes=jnp.dtype(c.engine.weights or c.dtype).itemsize,
     state_bytes=sum(parts.values()),
     moment_bytes=moments,
     offload=c.optim.offload,

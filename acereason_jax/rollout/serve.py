@@ -24,6 +24,7 @@ from acereason_jax.models import (
   families,
   hf,
   lora,
+  quantized,
   sharding,
   tokens,
 )
@@ -175,31 +176,45 @@ def rollout_params(
 
   The weights are on the mesh `trained`. Rollouts read them on `mesh`, which has
   the same devices in the same order, so that one program casts, merges and
-  reshards: in `dtype`, with adapters merged, whole along fsdp, and in the form
-  that an engine reads fastest (`form`), unless they must be `stacked`. The
-  state keeps its weights. The bytes are those of each device in addition to it.
+  reshards: in `dtype`, or in 8 bits where `specs` say so (`quantized.specs`),
+  with adapters merged, whole along fsdp, and in the form that an engine reads
+  fastest (`form`), unless they must be `stacked`. The state keeps its weights.
+  The bytes are those of each device in addition to it.
   """
   apart = not stacked and mesh_lib.reads_apart(mesh)
+  eight = quantized.names(specs)
   whole = mesh == trained and sharding.is_gathered(mesh)
-  if whole and dtype == jnp.float32 and not parts.frozen:
+  if whole and dtype == jnp.float32 and not parts.frozen and not eight:
     if not apart:
       return (lambda weights: weights), 0
     if mesh.size == 1:
       # What has no layers is shared.
       return base.apart, param_bytes(specs['layers'], mesh, dtype)
-  merge = functools.partial(lora.merged_layer, scale=parts.scale)
+  finish = functools.partial(quantized.layers, dtypes=eight)
   pin = jax.lax.with_sharding_constraint
   ways = [sharding.param_shardings(specs, m) for m in (trained, mesh)]
   if apart:
     ways = [sharding.apart(specs, way) for way in ways]
 
+  def cast(w):
+    # Those that get 8 bits are not rounded twice.
+    return {n: x if n in eight else x.astype(dtype) for n, x in w.items()}
+
+  def one_layer(w):
+    return finish(lora.merged_layer(cast(w), scale=parts.scale))
+
   def read(weights: base.Tree) -> base.Tree:
+    layers = weights['layers']
+    rest = {n: x for n, x in weights.items() if n != 'layers'}
+    rest = update.cast(rest, dtype)
     if apart:
       # Taken apart first, so that no other stack of them is made.
-      weights = update.cast(base.apart(weights), dtype)
-      weights = {**weights, 'layers': tuple(map(merge, weights['layers']))}
+      layers = tuple(map(one_layer, base.unstacked(layers)))
+      weights = {**rest, 'layers': layers}
     else:
-      weights = lora.merged(update.cast(weights, dtype), scale=parts.scale)
+      weights = {**rest, 'layers': cast(layers)}
+      weights = lora.merged(weights, scale=parts.scale, finish=finish)
+      weights = {**weights, 'layers': finish(weights['layers'])}
     # Each device casts and merges its shard; shards are exchanged with the
     # devices that share a rollout, and then gathered. In one step GSPMD would
     # gather all weights on each device first.

@@ -26,15 +26,20 @@ from acereason_jax.rl import losses, packing, update
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
+from acereason_jax.run import metrics, parts
 from acereason_jax.run import network as network_lib
-from acereason_jax.run import parts
 from acereason_jax.run.values import Domain, Run, Stage
 
 # The sampler's and the trainer's logp of the same token may differ by rounding.
 # A larger difference, on average over a batch, is a bug, and the run reports
 # it. bfloat16's rounding grows with the spread of the logits: healthy runs
 # reached 9e-3. The cache's values are rounded too; float8 gives 5e-2.
-MISMATCH_LIMIT = {'float32': 1e-4, 'bfloat16': 2e-2, 'float8_e4m3fn': 0.2}
+MISMATCH_LIMIT = {
+  'float32': 1e-4,
+  'bfloat16': 2e-2,
+  'int8': 0.2,
+  'float8_e4m3fn': 0.2,
+}
 
 
 # The field of a batch that a loss with a reference reads.
@@ -152,9 +157,33 @@ def build(
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
   )
-  stages = map(c.over, stages_lib.stages(config).values())
-  c.check_all_read(stages, by_domain.values())
+  stages = {n: c.over(s) for n, s in stages_lib.stages(config).items()}
+  c.check_all_read(stages.values(), by_domain.values())
+  if line := uncorrected(c.engine.weights, stages):
+    metrics.say(line)
   return run
+
+
+def uncorrected(dtype: str, stages: Mapping[str, reader.Reader]) -> str:
+  """Which stages train as if rollouts were drawn with whole weights, one line.
+
+  '' if none does: `dtype`, of the rollouts' weights, is '', or the losses read
+  the sampler's logp.
+  """
+  named = [
+    name
+    for name, own in stages.items()
+    if dtype and 'logp_old_BT' not in parts.build_loss(own)[1]
+  ]
+  if not named:
+    return ''
+  return (
+    f'config.engine.weights={dtype}: rollouts are drawn from another policy '
+    f'than the trained one, and the loss of {", ".join(named)} does not '
+    'correct for it; config.objective.loss=dict(fn='
+    "'acereason_jax.rl.losses:truncated_importance', limit=2.0, loss=dict(..)) "
+    'around it does'
+  )
 
 
 def build_programs(
@@ -357,7 +386,7 @@ def build_stage(
   has_bonus = isinstance(bonus, reader.Reader) or bonus > 0
   # A stage without a previous stage carries nothing over.
   carries = c.optim.carry and (index > 0 or c.start.run != '')
-  dtypes = c.dtype, c.engine.kv_dtype or c.dtype
+  dtypes = c.dtype, c.engine.kv_dtype or c.dtype, c.engine.weights or c.dtype
   groups = parts.build_groups(c)
   most_rollouts = parts.most_rollouts(c, groups)
   packed = mesh_lib.packed(network.mesh)

@@ -130,7 +130,7 @@ def rollout_weights(
     call = Call(base.unstacked, (weights['layers'],))
   else:
     return weights, None
-  places = serve.placed(programs.network.model.specs, mesh, apart=apart)
+  places = serve.placed(programs.rollouts.specs, mesh, apart=apart)
   return jax.tree.map(_put, made, places), call
 
 

@@ -75,7 +75,8 @@ def run_stage(
   while reason is None:
     began = time.monotonic()
     try:
-      at, step = step_lib.take_step(run, stage, at, tools)
+      with records.tracer.step(at.progress.step + 1):
+        at, step = step_lib.take_step(run, stage, at, tools)
     except signals.Asked:
       if unsaved is not None:
         save(run, records, tools, at, unsaved)

@@ -11,7 +11,7 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ MEASURED = (
   'tokens_per_second',
   'peak_gb',
   'reshard_gb',
+  'hbm_',
   'decoded_tokens',
   'host_share',
   'judge_wait_share',
@@ -200,6 +201,20 @@ def peak_gb() -> float:
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   unit = 1 if sys.platform == 'darwin' else 1024
   return peak * unit / 1e9
+
+
+def hbm(devices: Iterable[Any]) -> dict[str, float]:
+  """GB (1e9 bytes) of a device's memory, the largest over `devices`.
+
+  hbm_gb: in use now. hbm_peak_gb: most since the process started. A metric that
+  the devices do not report, as CPUs, is left out.
+  """
+  known = [stats for device in devices if (stats := device.memory_stats())]
+  names = dict(hbm_gb='bytes_in_use', hbm_peak_gb='peak_bytes_in_use')
+  found = {
+    name: [s[key] for s in known if key in s] for name, key in names.items()
+  }
+  return {name: max(sizes) / 1e9 for name, sizes in found.items() if sizes}
 
 
 def _number(value: float, spec: str) -> str:

@@ -26,6 +26,7 @@ from acereason_jax.models import (
   base,
   hf,
   lora,
+  quantized,
   sharding,
   tokens,
 )
@@ -70,12 +71,14 @@ class Rollouts(NamedTuple):
 
   mesh: the devices, in the order of the training mesh.
   model: functions of the model on it.
+  specs: specs of the parameters of the engines.
   params: `weights` of a train state -> parameters of the engines, on it.
   extra: bytes of a device that these take in addition to the state.
   """
 
   mesh: Mesh
   model: base.Model
+  specs: base.Tree
   params: Callable[[base.Tree], base.Tree]
   extra: int
 
@@ -163,10 +166,11 @@ def build_rollouts(
       f'and {config.kv_heads} kv heads; give a divisor of the former that '
       'divides, or is a multiple of, the latter'
     )
+  specs = quantized.specs(network.model.specs, c.engine.weights)
   params, extra = serve.rollout_params(
-    network.model.specs, network.parts, mesh, dtype, trained=network.mesh
+    specs, network.parts, mesh, dtype, trained=network.mesh
   )
-  return Rollouts(mesh, serve.make_model(files, mesh), params, extra)
+  return Rollouts(mesh, serve.make_model(files, mesh), specs, params, extra)
 
 
 def choose_tensor(
@@ -182,7 +186,8 @@ def choose_tensor(
   It suits the largest batch of all stages, so that a stage that is run by
   itself has the same. Where rates are known, its groups divide the slots.
   """
-  mesh, specs, dtype = network.mesh, network.model.specs, jnp.dtype(c.dtype)
+  mesh, dtype = network.mesh, jnp.dtype(c.dtype)
+  specs = quantized.specs(network.model.specs, c.engine.weights)
   layers, heads, kv_heads, dim = cache.kv_shape(network.model)
   own, each = mesh.shape['tensor'], stages.values()
   rates = network.kind is not None and network.kind.bandwidth > 0

@@ -81,6 +81,7 @@ def take_step(
       judge_wait_share=values['seconds_judge'] / max(whole.wall, 1e-9),
       peak_gb=metrics.peak_gb(),
     ),
+    metrics.hbm(jax.local_devices()),
   )
   at = record(stage, at, state, batch, values)
   return at, Step(values, batch.groups, batch.rounds[0].trace)

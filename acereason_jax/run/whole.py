@@ -16,6 +16,7 @@ from acereason_jax.run import (
   judged,
   loop,
   metrics,
+  profile,
   start,
   starts,
   writing,
@@ -28,10 +29,11 @@ def train(
   run: Run,
   workdir: str | os.PathLike,
   stop: signals.StopRequest = signals.NEVER,
+  traced: profile.Steps | None = None,
 ) -> int:
   """Trains to the end, or until `stop` is asked to; returns the exit status.
 
-  `workdir` may be at gs://.
+  `workdir` may be at gs://. The profiler traces the steps `traced`.
   """
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
@@ -55,7 +57,7 @@ def train(
         metrics.say(f'finished already: {done}{more}')
         return 0
     try:
-      go_on(run, place, checkpoints, meta, stop, stack)
+      go_on(run, place, checkpoints, meta, stop, stack, traced)
     except signals.Asked:
       with watchdog.phase('save'):
         checkpoints.wait()
@@ -77,6 +79,7 @@ def go_on(
   meta: dict[str, Any] | None,
   stop: signals.StopRequest,
   stack: contextlib.ExitStack,
+  traced: profile.Steps | None,
 ) -> None:
   """Resumes from the newest checkpoint, which has `meta` (None: there is none).
 
@@ -103,7 +106,8 @@ def go_on(
       if is_new:
         at = start.first_look(run, at, tools)
     writer = open_writer(run, place, meta, at, stack)
-    records = writing.Records(place, checkpoints, writer, meta)
+    tracer = stack.enter_context(profile.Tracer(traced, place.local))
+    records = writing.Records(place, checkpoints, writer, meta, tracer)
     at = loop.run_stages(run, at, tools, records)
     with watchdog.phase('save'):
       checkpoints.wait()

@@ -13,7 +13,7 @@ from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import metrics
+from acereason_jax.run import metrics, profile
 from acereason_jax.run.values import Run, Standing, Step
 
 
@@ -24,6 +24,7 @@ class Records(NamedTuple):
   checkpoints: checkpoints of the run.
   writer: writer of its metrics; None on all processes except the first.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
+  tracer: traces the steps that the user asked for.
   advance: moves the progress bar on by a step.
   """
 
@@ -31,6 +32,7 @@ class Records(NamedTuple):
   checkpoints: checkpoint_lib.Checkpoints
   writer: metrics.Writer | None
   meta: Mapping[str, Any]
+  tracer: profile.Tracer
   advance: Callable[[], None] = lambda: None
 
 
