@@ -399,8 +399,8 @@ def long_of(
   pool = [engine.empty_pool()]
 
   def run() -> None:
-    slot = map(engine.place, (control_BF, table_BP))
-    pool[0], drawn = engine.decode(s.own, pool[0], origin, temperature, *slot)
+    rows = engine.rows(control_BF, table_BP)
+    pool[0], drawn = engine.decode(s.own, pool[0], origin, temperature, *rows)
     assert (np.asarray(drawn.count_B) == chunk).all()
 
   run()

@@ -208,6 +208,10 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # '' is config.dtype. 'float8_e4m3fn' holds twice the tokens of bfloat16,
     # but sampler and trainer then differ more (docs/measured.md).
     kv_dtype='',
+    # Tokens drafted for each rollout in a step once few are left: one for
+    # speculate + 1 slots of each shard. Drafts change no token (rollout/
+    # verify.py). 3 is a good value where text repeats itself; 0 is off [open].
+    speculate=0,
   )
 
 

@@ -55,6 +55,7 @@ MEASURED = (
   'preempted',
   'prefill_',
   'recomputed_tokens',
+  'saved_steps',
   'wasted_steps',
 )
 
