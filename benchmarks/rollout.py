@@ -106,6 +106,7 @@ def make_engine(
   window: int,
   max_tokens: int,
   kv_dtype: str = 'float32',
+  speculate: int = 0,
 ) -> engine_lib.Engine:
   piece = -(-window // page) * page
   sizes = schedule.Sizes(
@@ -118,6 +119,7 @@ def make_engine(
     piece=piece,
     window=window,
     max_tokens=max_tokens,
+    speculate=speculate,
   )
   return engine_lib.make_engine(
     s.model,

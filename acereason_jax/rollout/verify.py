@@ -175,7 +175,8 @@ def drafts(text_RS: jax.Array, end_R: jax.Array, count: int) -> jax.Array:
     last_R1 = jnp.take_along_axis(
       text_RS, jnp.maximum(end_R - n, 0)[:, None], axis=1
     )
-    same_RS &= jnp.roll(text_RS, n, axis=1) == last_R1
+    # What rolls around the end is not before the place.
+    same_RS &= (jnp.roll(text_RS, n, axis=1) == last_R1) & (place_S >= n)
     matched_RS += same_RS.astype(jnp.int32)
   score_RS = jnp.where(
     place_S < end_R[:, None], matched_RS * S + place_S, tail.NOTHING
@@ -183,4 +184,5 @@ def drafts(text_RS: jax.Array, end_R: jax.Array, count: int) -> jax.Array:
   best_R = jnp.argmax(score_RS, axis=1)
   period_R = jnp.maximum(end_R - best_R, 1)
   after_RW = best_R[:, None] + 1 + jnp.arange(count) % period_R[:, None]
+  after_RW = jnp.minimum(after_RW, end_R[:, None])
   return jnp.maximum(jnp.take_along_axis(text_RS, after_RW, axis=1), 0)
