@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
   add('--speculate', default=3)
   add('--tokens', default=256)
   add('--page', default=64)
-  add('--live', default=[1, 2, 4], nargs='+')
+  add('--live', default=[1, 2, 4], nargs='*')
   add('--repeats', default=2)
   add('--texts', default=1, help='0: no lookups in texts.')
   parser.add_argument(
@@ -88,8 +88,8 @@ def run(setup, engine, asked, temperature):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def draft(text_1S, end_1, count):
-  return verify.drafts(text_1S, end_1, count)
+def draft(text_RS, end_R, count):
+  return verify.drafts(text_RS, end_R, count)
 
 
 def taken(before: np.ndarray, drawn: np.ndarray, width: int) -> np.ndarray:
@@ -97,18 +97,16 @@ def taken(before: np.ndarray, drawn: np.ndarray, width: int) -> np.ndarray:
 
   Drafts are a function of the text: of what is `before` a response, and of it.
   """
-  text_1S = np.concatenate([before, drawn])[None]
-  counts = np.ones(len(drawn), int)
-  for at in range(len(drawn)):
-    end_1 = np.array([len(before) + at - 1])
-    found = np.asarray(draft(text_1S, end_1, width - 1))[0]
-    # The last token that is drawn needs no draft of its own to be right.
-    right = (
-      found[: len(drawn) - at - 1]
-      == drawn[at : at + width - 1][: len(drawn) - at - 1]
-    )
-    counts[at] += int(np.cumprod(right).sum())
-  return counts
+  text_S = np.concatenate([before, drawn])
+  place_R = np.arange(len(drawn))
+  text_RS = np.broadcast_to(text_S, (len(drawn), len(text_S)))
+  found_RW = np.asarray(draft(text_RS, len(before) + place_R - 1, width - 1))
+  next_RW = place_R[:, None] + np.arange(width - 1)
+  # What is drawn last needs no draft.
+  right_RW = (found_RW == np.take(drawn, next_RW, mode='clip')) & (
+    next_RW < len(drawn) - 1
+  )
+  return 1 + np.cumprod(right_RW, axis=1).sum(1)
 
 
 def steps_of(counts: np.ndarray, chunk: int) -> np.ndarray:

@@ -78,7 +78,7 @@ def verify(
   waits for the others: so chunks stay parts of pages, and the tokens staged
   together stay the same.
   """
-  slot = schedule.Slot(*control_BF.T)
+  slot, shared = schedule.Slot(*control_BF.T), shared > 0
   B, T, W = len(control_BF), chunk, width
   L = history_RL.shape[1]
   keys_B = sampling_lib.rollout_keys(
