@@ -121,14 +121,22 @@ def _put_drafts(staged_LBKCTH, puts, kv, rows):
 
 
 def _attend_drafts_apart(staged, layer, q_BNH, k_BKH, v_BKH, rows):
-  kv = tuple(
-    _insert(old, new, rows) for old, new in zip(staged[layer], (k_BKH, v_BKH))
-  )
+  def insert(old, new):
+    arguments = old, new, rows.shared, rows.count_B
+    form = lambda insert: (
+      lambda old, new, *x: insert(old, new, Rows(rows.width, *x))
+    )
+    return jax.lax.platform_dependent(
+      *arguments, cpu=form(_insert_in_place), default=form(_insert)
+    )
+
+  k_BKTH, v_BKTH = map(insert, staged[layer], (k_BKH, v_BKH))
   count_B = rows.place_B + 1
-  k_BKTH, v_BKTH = (_first(x, count_B) for x in kv)
   count_B111 = count_B[:, None, None, None]
-  own = paged_attention.staged_attention(q_BNH, k_BKTH, v_BKTH, count_B111)
-  return own, kv
+  own = paged_attention.staged_attention(
+    q_BNH, k_BKTH, _first(v_BKTH, count_B), count_B111
+  )
+  return own, (k_BKTH, v_BKTH)
 
 
 def _insert(old: jax.Array, new: jax.Array, rows: Rows) -> jax.Array:
@@ -142,6 +150,28 @@ def _insert(old: jax.Array, new: jax.Array, rows: Rows) -> jax.Array:
     here = place == i if i == 0 else (place == i) & rows.shared
     old = jnp.where(here, rows.of(i, new)[..., None, :], old)
   return old
+
+
+def _insert_in_place(old: jax.Array, new: jax.Array, rows: Rows) -> jax.Array:
+  """`_insert` row by row.
+
+  XLA for CPUs would compute what is inserted again for each place.
+  """
+  B, T, W = len(old), old.shape[-2], rows.width
+  room = (1, *old.shape[1:-2], W, old.shape[-1])
+
+  def one(b, old):
+    first = jnp.minimum(rows.count_B[b], T - W)
+    at = (b, *[0] * (old.ndim - 3), first, 0)
+    place_W = first + jnp.arange(W) - rows.count_B[b]
+    from_W = jnp.where(rows.shared, b // W * W + jnp.maximum(place_W, 0), b)
+    mine = jnp.moveaxis(jnp.take(new, from_W, axis=0, mode='clip'), 0, -2)
+    fresh_W = (place_W >= 0) & (rows.shared | (place_W == 0))
+    window = jax.lax.dynamic_slice(old, at, room)
+    window = jnp.where(fresh_W[:, None], mine, window)
+    return jax.lax.dynamic_update_slice(old, window, at)
+
+  return jax.lax.fori_loop(0, B, one, old)
 
 
 def _first(staged: jax.Array, count_B: jax.Array) -> jax.Array:
