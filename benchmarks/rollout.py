@@ -93,7 +93,7 @@ def setup() -> Setup:
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
   )
-  own = serve.form(mesh)(params)
+  own = serve.form(model.specs, mesh)(params)
   return Setup(directory, config, model, params, own, mesh)
 
 
