@@ -212,6 +212,9 @@ def fit_slots(
   )
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   each = slots_of_shard(rollouts, sizes.shards, room, slot, on_cpu=on_cpu)
+  # Drafts need whole groups of slots.
+  width = sizes.speculate + 1
+  each = max(each // width, 1) * width
   return sizes._replace(slots=each * sizes.shards)
 
 
