@@ -89,7 +89,7 @@ def _svg(events: Sequence[trace.Event]) -> Iterator[str]:
       f'<rect class="{e.reason}" x="{LEFT + e.began * scale:.1f}" '
       f'y="{TOP + ROW * e.slot}" width="{width:.1f}" height="{ROW - 2}">'
       f'<title>{_safe(e.prompt_id)} rollout {e.index}: '
-      f'{e.ended - e.began} tokens, from step {e.began}, {e.reason}'
+      f'{e.ended - e.began} steps, from step {e.began}, {e.reason}'
       '</title></rect>'
     )
   yield '</svg>'

@@ -103,7 +103,7 @@ def setup() -> Setup:
     dtype=jnp.float32,
     shardings=sharding.param_shardings(model.specs, mesh),
   )
-  own = serve.form(mesh)(params)
+  own = serve.form(model.specs, mesh)(params)
   return Setup(directory, config, model, params, own, mesh)
 
 
@@ -116,6 +116,7 @@ def make_engine(
   window: int,
   max_tokens: int,
   kv_dtype: str = 'float32',
+  speculate: int = 0,
 ) -> engine_lib.Engine:
   piece = -(-window // page) * page
   sizes = schedule.Sizes(
@@ -128,6 +129,7 @@ def make_engine(
     piece=piece,
     window=window,
     max_tokens=max_tokens,
+    speculate=speculate,
   )
   return engine_lib.make_engine(
     s.model,
@@ -439,8 +441,8 @@ def long_of(
   pool = [engine.empty_pool()]
 
   def run() -> None:
-    slot = map(engine.place, (control_BF, table_BP))
-    pool[0], drawn = engine.decode(s.own, pool[0], origin, temperature, *slot)
+    rows = engine.rows(control_BF, table_BP)
+    pool[0], drawn = engine.decode(s.own, pool[0], origin, temperature, *rows)
     assert (np.asarray(drawn.count_B) == chunk).all()
 
   run()

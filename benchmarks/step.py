@@ -187,7 +187,7 @@ def build(case: dict[str, Any]) -> Step:
       dtype=jnp.float32,
     ),
     jax.jit(init, donate_argnums=0)(params),
-    serve.form(mesh),
+    serve.form(model.specs, mesh),
   )
 
 

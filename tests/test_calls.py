@@ -108,7 +108,8 @@ CASES = {
     rollout_mesh=dict(tensor=2),
   ),
   'tensor': dict(
-    mesh=dict(data=2, fsdp=1, tensor=2), engine=dict(kv_dtype='bfloat16')
+    mesh=dict(data=2, fsdp=1, tensor=2),
+    engine=dict(kv_dtype='bfloat16', speculate=1),
   ),
 }
 

@@ -497,7 +497,7 @@ def test_logits_stay_sharded_over_the_vocabulary():
   asked = requests.for_prompts(prompts('a'), 1, ROOM)[0]
   plan = schedule.Schedule(mesh_engine.sizes, asked, trace_lib.Trace())
   plan.admit(sampling_lib.prompt_seed)
-  control = map(mesh_engine.place, plan.control())
+  control = mesh_engine.rows(*plan.control())
   text = mesh_engine.decode.lower(
     params,
     mesh_engine.empty_pool(),

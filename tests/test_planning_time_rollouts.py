@@ -343,3 +343,18 @@ def test_prefill_and_sums_by_hand():
   head, pairs = 32 * 8, 2 * 36
   flops = 2 * (800 - head) * 16 + 4 * 2 * 4 * 4 * pairs
   assert seconds == pytest.approx(sums + flops / 2 / 1e6)
+
+
+def test_drafts_save_steps_of_the_last_rollouts():
+  """Of eight slots two rollouts may draft: from the 13th of 40 tokens on."""
+  sizes = REAL._replace(slots=8, chunk=4, max_tokens=40, pages=120, speculate=3)
+  lengths_PG = np.array([[12, 12, 40, 36]])
+  steps = lambda accepted, sizes=sizes: (
+    rollouts.run(
+      sizes, lengths_PG, 5, PRICE._replace(accepted=accepted)
+    ).decoded.steps
+  )
+  assert steps(1.0) == steps(2.0, sizes._replace(speculate=0)) == 40
+  assert steps(2.0) == 12 + 28 / 2
+  # A chunk of 4 tokens takes whole steps.
+  assert steps(1.5) == 12 + 7 * 3

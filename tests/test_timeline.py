@@ -68,7 +68,7 @@ def test_a_bar_a_stay():
   assert a[2] == c[2] == d[2] == b[2] - timeline.ROW
   # No token, and yet to be seen.
   assert c[3] == 1.0
-  assert a[4] == 'a rollout 0: 8 tokens, from step 0, stop'
+  assert a[4] == 'a rollout 0: 8 steps, from step 0, stop'
 
 
 def test_the_page_is_one_file_without_scripts():

@@ -213,6 +213,10 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # them. The sampler is then another policy: wrap the loss in
     # losses:truncated_importance.
     weights='',
+    # Tokens drafted for each rollout in a step once few are left: one for
+    # speculate + 1 slots of each shard. Drafts change no token (rollout/
+    # verify.py). 3 is a good value where text repeats itself; 0 is off [open].
+    speculate=0,
   )
 
 

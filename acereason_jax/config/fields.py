@@ -233,6 +233,14 @@ _ROLLOUTS = (
     ),
   ),
   _staged_free('engine.pages', int, at_least(0)),
+  _staged_free(
+    'engine.speculate',
+    int,
+    Check(
+      lambda v, c: 0 <= v < c.engine.chunk,
+      'give 0, or less than engine.chunk={c.engine.chunk}',
+    ),
+  ),
   _staged_free('engine.prefill_prompts', int, at_least(1)),
   _staged_free(
     'engine.prefill_tokens',

@@ -34,6 +34,8 @@ def paged_attention(
   *,
   platform: str,
   cores: int = 1,
+  width: int = 1,
+  shared: jax.Array | bool = False,
 ) -> Part:
   """One query per row over the pages of its row: out [B, N, H], lse [B, N].
 
@@ -45,7 +47,9 @@ def paged_attention(
   sliced.
 
   `platform` is the program's target: 'tpu', 'gpu' or 'cpu'. Only a TPU uses
-  `cores`, the number of cores of a device.
+  `cores`, the number of cores of a device, and `shared`, whether each `width`
+  rows have the same pages: then it reads them once. Others have a cache between
+  memory and kernel.
   """
   fast = {
     'tpu': (
@@ -57,9 +61,28 @@ def paged_attention(
   serves, implementation = fast.get(platform, (None, None))
   if serves is None or not serves(pool_LXKCSH):
     implementation = functools.partial(plain_attention, flat=platform == 'cpu')
-  return implementation(
-    q_BNH, pool_LXKCSH, layer, table_BP, prefix_B, start_B, length_B
-  )
+  where = table_BP, prefix_B, start_B, length_B
+  rows = lambda: implementation(q_BNH, pool_LXKCSH, layer, *where)
+  if platform != 'tpu' or width == 1:
+    return rows()
+  B, N, H = q_BNH.shape
+
+  def groups() -> Part:
+    q_RWNH = q_BNH.reshape(-1, width, N, H)
+    heads = _as_heads(q_RWNH, pool_LXKCSH.shape[2])
+    firsts = (x[::width] for x in where)
+    out, lse = implementation(heads, pool_LXKCSH, layer, *firsts)
+    out = out.reshape(-1, N, width, H).swapaxes(1, 2).reshape(B, N, H)
+    return out, lse.reshape(-1, N, width).swapaxes(1, 2).reshape(B, N)
+
+  return jax.lax.cond(shared, groups, rows)
+
+
+def _as_heads(q_BTNH: jax.Array, K: int) -> jax.Array:
+  """T queries that see the same keys, as query heads, [B, N T, H]."""
+  B, T, N, H = q_BTNH.shape
+  q_BTKMH = q_BTNH.reshape(B, T, K, N // K, H)
+  return q_BTKMH.transpose(0, 2, 3, 1, 4).reshape(B, N * T, H)
 
 
 def plain_attention(
@@ -135,8 +158,9 @@ def own_attention(
 ) -> Part:
   """One query per row over the `count` tokens staged before it, and itself.
 
-  C = 2 is key and value; T is the room for staged tokens. Shapes and dtypes of
-  the result are those of `paged_attention`.
+  C = 2 is key and value; T is the room for staged tokens. `count` is a scalar,
+  or [B, 1, 1, 1]. Shapes and dtypes of the result are those of
+  `paged_attention`.
   """
   B, N, H = q_BNH.shape
   K, T = staged_BKCTH.shape[1], staged_BKCTH.shape[3]
@@ -196,11 +220,9 @@ def piece_attention(
   total = jnp.sum(weights, axis=-1, keepdims=True)
   out = _dot('bkmts,bskh->bkmth', weights.astype(v_BTKH.dtype), v_BTKH) / total
   own = out, (top + jnp.log(total))[..., 0]
-  # All queries of a piece see the same pages, so they are passed as query
-  # heads.
-  as_heads = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+  # All queries of a piece see the same pages.
   before, lse = plain_attention(
-    as_heads.reshape(B, N * T, H),
+    _as_heads(q_BTNH, K),
     pool_LXKCSH,
     layer,
     table_BP,

@@ -23,6 +23,8 @@ _ABOUT = {
   'links': "Share of the links' bandwidth that collectives reach.",
   'hop_seconds': 'Latency of one hop of a collective.',
   'host_seconds': 'Seconds of the host for each call of decode.',
+  'accepted': 'Tokens of a rollout in a decode step with drafts '
+  '(engine.speculate).',
   'known': "Share of a probe's prompts with pass counts in their data.",
   'math_seconds': 'CPU seconds of a verdict on math.',
   'code_seconds': 'CPU seconds of a verdict on code.',
@@ -41,15 +43,17 @@ _MOST = {
   **dict.fromkeys(('kept', 'bandwidth', 'products', 'links', 'known'), 1.0),
   **dict.fromkeys(('host_seconds', 'math_seconds', 'code_seconds'), _DAY),
   'hop_seconds': 1.0,
+  'accepted': 1e3,
   'checkpoint_bandwidth': 1e15,
   'price': 1e6,
 }
-# Least of what is divided by; the first two may also be 0.
+# Least of what is divided by; bandwidth and products may also be 0.
 _LEAST = {
   'bandwidth': 1e-3,
   'products': 1e-3,
   'kept': 1e-3,
   'links': 1e-3,
+  'accepted': 1.0,
   'checkpoint_bandwidth': 1e3,
 }
 _OR_0 = 'bandwidth', 'products'

@@ -208,9 +208,9 @@ def engine_times(
     steps = []
 
     def call() -> None:
-      placed = map(engine.place, (control_BF, table_BP))
+      rows = engine.rows(control_BF, table_BP)
       pool[0], drawn = engine.decode(
-        params, pool[0], origin, temperature, *placed
+        params, pool[0], origin, temperature, *rows
       )
       steps.append(int(jax.device_get(drawn).steps))
 

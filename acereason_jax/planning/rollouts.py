@@ -6,6 +6,7 @@ takes as long as the shard with the most to read.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from acereason_jax import machines, types
 from acereason_jax.planning import lengths as lengths_lib
 from acereason_jax.planning import links, traffic, values
 from acereason_jax.rollout import requests as requests_lib
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import schedule, tail
 from acereason_jax.rollout import trace as trace_lib
 
 CAUSES = (
@@ -56,6 +57,7 @@ class Price(NamedTuple):
   sums: seconds of the sums over the tensor axis in a step.
   prefill: seconds of a prefill call.
   host: seconds of the host for each call of decode.
+  accepted: see `values.Assumed`.
   """
 
   shape: values.Shape
@@ -67,6 +69,7 @@ class Price(NamedTuple):
   sums: float
   prefill: float
   host: float
+  accepted: float = 1.0
 
   def weights(
     self, rows: np.ndarray, slots: int
@@ -111,6 +114,9 @@ class Clocked(NamedTuple):
   """
 
   timings: values.Timings
+
+  # Drafts were not timed.
+  accepted = 1.0
 
   @property
   def prefill(self) -> float:
@@ -170,6 +176,7 @@ def price(
     sums=layer_sums(shape, sizes.slots / sizes.shards, work.dtype_bytes, ring),
     prefill=prefill_seconds(work, sizes, rates, ring),
     host=assumed.host_seconds,
+    accepted=assumed.accepted,
   )
 
 
@@ -304,6 +311,8 @@ class _Calls:
     live_B = self.left_B > 0
     count_B = np.minimum(self.left_B, self.sizes.chunk)
     steps = int(count_B.max())
+    if self.sizes.speculate and tail.groups(plan) is not None:
+      steps = math.ceil(steps / self.price.accepted)
     self._pay(steps, int(count_B.sum()), live_B)
     # The end of a rollout by its limit and otherwise cost the same.
     ended_B = np.where(

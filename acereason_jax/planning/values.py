@@ -310,6 +310,8 @@ class Assumed(NamedTuple):
   links: share of the links' bandwidth that collectives reach.
   hop_seconds: latency of one hop of a collective.
   host_seconds: of the host, for each call of decode.
+  accepted: tokens that a rollout draws in a decode step that drafts
+    (engine.speculate); such a step takes as long as another.
   known: share of a probe's prompts whose pass counts are in their data.
   math_seconds, code_seconds: CPU seconds of a verdict.
   checkpoint_bandwidth: bytes per second of each host to the store.
@@ -334,6 +336,7 @@ class Assumed(NamedTuple):
   links: float = 0.8
   hop_seconds: float = 1e-6
   host_seconds: float = 0.01
+  accepted: float = 1.0
   known: float = 0.0
   math_seconds: float = 0.004
   code_seconds: float = 2.0

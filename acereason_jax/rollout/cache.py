@@ -37,6 +37,7 @@ class Cache(NamedTuple):
   sharding: sharding of the pool.
   spread_kv: k_XKH -> k with heads repeated as in the pool.
   read: `kernels.paged_attention.paged_attention` on this mesh.
+  read_groups: the same as (width, shared, ...), for rows that share pages.
   prefix_read: `kernels.paged_attention.piece_attention` on this mesh.
   write: (pool, kv_LWKCTH, page_W, offset_W) -> the pool with W pieces of T
     tokens in their pages; in place if the pool is donated.
@@ -46,6 +47,7 @@ class Cache(NamedTuple):
   sharding: NamedSharding
   spread_kv: Callable[[jax.Array], jax.Array]
   read: Callable[..., paged_attention.Part]
+  read_groups: Callable[..., paged_attention.Part]
   prefix_read: Callable[..., jax.Array]
   write: Callable[..., jax.Array]
 
@@ -89,10 +91,9 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   def spread_kv(k_XKH: jax.Array) -> jax.Array:
     return jnp.repeat(k_XKH, repeats, axis=-2) if repeats > 1 else k_XKH
 
-  def read(q_BNH, pool_LXKCSH, layer, *where):
-    return paged_attention.paged_attention(
-      q_BNH, pool_LXKCSH, layer, *where, platform=platform, cores=cores
-    )
+  read = functools.partial(
+    paged_attention.paged_attention, platform=platform, cores=cores
+  )
 
   def local(fn, ins, outs):
     return jax.shard_map(
@@ -100,13 +101,19 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
     )
 
   whole = PartitionSpec()
+  where = ROWS, ROWS, ROWS, ROWS
+
+  def read_groups(width, shared, *args):
+    one = lambda shared, *args: read(*args, width=width, shared=shared)
+    ins = whole, heads, pool, whole, *where
+    return local(one, ins, (heads, heads))(shared, *args)
+
   return Cache(
     shape=lambda pages, size: (L, pages, K * repeats, 2, size, H),
     sharding=NamedSharding(mesh, pool),
     spread_kv=spread_kv,
-    read=local(
-      read, (heads, pool, whole, ROWS, ROWS, ROWS, ROWS), (heads, heads)
-    ),
+    read=local(read, (heads, pool, whole, *where), (heads, heads)),
+    read_groups=read_groups,
     prefix_read=local(
       functools.partial(paged_attention.piece_attention, platform=platform),
       (queries, queries, queries, pool, whole, ROWS, ROWS),
@@ -205,6 +212,9 @@ def fit_slots(
   )
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   each = slots_of_shard(rollouts, sizes.shards, room, slot, on_cpu=on_cpu)
+  # Drafts need whole groups of slots.
+  width = sizes.speculate + 1
+  each = max(each // width, 1) * width
   return sizes._replace(slots=each * sizes.shards)
 
 

@@ -21,7 +21,7 @@ from acereason_jax import types
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import programs, schedule
+from acereason_jax.rollout import programs, schedule, tail, verify
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
@@ -37,7 +37,8 @@ class Engine:
   ending: rules that end a rollout.
   pool: shape, dtype and sharding of the cache pool.
   empty_pool: () -> a new cache pool.
-  prefill, decode: `programs.prefill` and `programs.decode`, compiled.
+  prefill: `programs.prefill`, compiled.
+  decode: `programs.decode`, or `verify.verify` if it drafts, compiled.
   place: host array -> the same array with its rows sharded over the mesh.
   to_text: token ids -> text.
   """
@@ -97,13 +98,20 @@ class Engine:
       prefilled = trace.prefill_seconds
       calls = plan.admit(sampling_lib.prompt_seed)
       pool = self._prefill(params, pool, calls, trace)
-      control = map(self.place, plan.control())
-      pool, drawn = self.decode(params, pool, origin, temperature, *control)
+      # Every process makes the same choice, of the same schedule.
+      slots_R = tail.groups(plan) if self.sizes.speculate else None
+      rows = self.rows(
+        *(plan.control() if slots_R is None else tail.of_groups(plan, slots_R))
+      )
+      pool, drawn = self.decode(params, pool, origin, temperature, *rows)
       trace.host_seconds += time.perf_counter() - free
       trace.host_seconds -= trace.prefill_seconds - prefilled
       yield from (self._rollout(*end) for end in ended)
       drawn = jax.device_get(drawn)
       free = time.perf_counter()
+      if slots_R is not None:
+        trace.saved_steps += int(drawn.count_B.max() - drawn.steps)
+        drawn = tail.whole(drawn, slots_R)
       ended = plan.record(drawn, find_stop)
       trace.seconds = free - began
       watchdog.progress()
@@ -148,6 +156,24 @@ class Engine:
       jax.block_until_ready(pool)
       trace.prefill_seconds += time.perf_counter() - began
     return pool
+
+  def rows(
+    self,
+    control_BF: np.ndarray,
+    table_BP: np.ndarray,
+    history_RL: np.ndarray | None = None,
+  ) -> tuple[jax.Array | np.ndarray, ...]:
+    """The last arguments of `decode`: rows that are slots, or are groups.
+
+    They are groups of W if they have a history, as by `tail.of_groups`.
+    """
+    control = self.place(control_BF), self.place(table_BP)
+    if not self.sizes.speculate:
+      return control
+    shared = np.int32(history_RL is not None)
+    if not shared:
+      history_RL = np.zeros(tail.history_shape(self.sizes), np.int32)
+    return *control, self.place(history_RL), shared
 
   def _check_temperature(self, temperature: float) -> None:
     if self.greedy and temperature != 0:
@@ -256,6 +282,10 @@ def make_engine(
   cache = cache_lib.make_cache(model, mesh)
   shape = cache.shape(sizes.shards * sizes.pages, sizes.page)
   everywhere = mesh_lib.replicated(mesh)
+  decode = programs.decode
+  if sizes.speculate:
+    width = sizes.speculate + 1
+    decode = functools.partial(verify.verify, width=width)
   return Engine(
     sizes=sizes,
     vocab=model.specs['embed'].shape[0],
@@ -272,7 +302,7 @@ def make_engine(
     ),
     decode=jax.jit(
       functools.partial(
-        programs.decode,
+        decode,
         model,
         cache,
         chunk=sizes.chunk,

@@ -126,20 +126,20 @@ def decode(
     )
     keys = jax.vmap(jax.random.fold_in)(keys_B, slot.drawn + i)
     new = sampling_lib.draw(keys, logits_BV, sampling, temperature)
-    new, drawn = _force(ending, slot, new, drawn, i)
-    return _Carry(i + 1, new.token_B, _note(stops, slot, new, drawn, i), staged)
+    new, drawn = force(ending, slot, new, drawn, i)
+    return _Carry(i + 1, new.token_B, note(stops, slot, new, drawn, i), staged)
 
   L, _, K, _, _, H = pool.shape
   staged = staging.empty((L, B, K, 2, T, H), w_VD.dtype)
   more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == schedule.RUNNING)
-  carry = _Carry(jnp.int32(0), slot.token, _nothing(slot, T), staged)
+  carry = _Carry(jnp.int32(0), slot.token, nothing(slot, T), staged)
   carry = jax.lax.while_loop(more, step, carry)
   staged_LBKCTH = staging.whole(carry.staged)
   pool = cache.write(pool, staged_LBKCTH, slot.page, slot.offset)
   return pool, carry.drawn._replace(steps=carry.step)
 
 
-def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
+def nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
   """The result of T steps before the first of them."""
   B = slot.token.shape[0]
   zeros = lambda dtype: jnp.zeros((B, T), dtype)
@@ -154,8 +154,11 @@ def _nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
   )
 
 
-def _force(ending: Ending, slot, new, drawn, i):
-  """Replaces the drawn tokens by the end of thinking, where that is due."""
+def force(ending: Ending, slot, new, drawn, i):
+  """Replaces the drawn tokens by the end of thinking, where that is due.
+
+  `i` is their column, one for all rows or one for each.
+  """
   if not ending.budget:
     return new, drawn
   forced = jnp.array(ending.forced, jnp.int32)
@@ -174,9 +177,13 @@ def _force(ending: Ending, slot, new, drawn, i):
   return new, drawn._replace(forced_B=count_B, closed_B=closed_B)
 
 
-def _note(stops, slot, new, drawn, i) -> schedule.Drawn:
-  """`drawn` with one more column; rows that have ended do not change."""
-  put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
+def note(stops, slot, new, drawn, i) -> schedule.Drawn:
+  """`drawn` with column i, or i of each row; ended rows have no more tokens."""
+  if jnp.ndim(i):
+    here_BT = jnp.arange(drawn.tokens_BT.shape[1]) == i[:, None]
+    put = lambda x, y: jnp.where(here_BT, y[:, None], x)
+  else:
+    put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
   running_B = drawn.ended_B == schedule.RUNNING
   count_B = drawn.count_B + (running_B & new.sound_B)
   ended_B = jnp.select(

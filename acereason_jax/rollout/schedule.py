@@ -38,6 +38,8 @@ class Sizes(NamedTuple):
   piece: tokens of each prompt that one prefill call takes; page divides it.
   window: most tokens of a prompt.
   max_tokens: most tokens of a response.
+  speculate: tokens that a step of `verify` drafts for each rollout; 0: no such
+    program. Slots of a shard divide by speculate + 1, and a chunk has more.
   """
 
   slots: int
@@ -49,6 +51,7 @@ class Sizes(NamedTuple):
   piece: int
   window: int
   max_tokens: int
+  speculate: int = 0
 
   @property
   def prefix_pages(self) -> int:
@@ -69,11 +72,17 @@ def check(s: Sizes) -> None:
     ('page', min(s.page, s.chunk) > 0 and s.page % s.chunk == 0, 'chunk'),
     ('piece', s.piece > 0 and s.piece % s.page == 0, 'page'),
   ]
+  each, width = s.slots // s.shards, s.speculate + 1
   for name, good, of in checks:
     if not good:
       raise ValueError(
         f'{name}={getattr(s, name)}: give a multiple of {of}, {getattr(s, of)}'
       )
+  if not 1 <= width <= s.chunk or each % width:
+    raise ValueError(
+      f'speculate={s.speculate}: give 0, or less than chunk={s.chunk} where '
+      f'speculate + 1 divides the {each} slots of a shard'
+    )
   if min(s.window, s.max_tokens) < 1:
     raise ValueError(
       f'window={s.window} max_tokens={s.max_tokens}: give at least 1'
@@ -183,6 +192,7 @@ class Live:
   pages: numbers of the pages of its response, in order.
   parts: arrays of each call: tokens, logp, full_logp, entropy.
   drawn: number of tokens so far.
+  steps: number of decode steps that drew them, at most.
   forced, closed: as in `Slot`.
   last: id of the next input token.
   """
@@ -195,6 +205,7 @@ class Live:
   pages: list[int] = dataclasses.field(default_factory=list)
   parts: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
   drawn: int = 0
+  steps: int = 0
   forced: int = 0
   closed: int = 0
   last: int = 0
@@ -486,6 +497,7 @@ class Schedule:
       for b, live in enumerate(shard.slots, shard.first):
         if live is not None:
           live.drawn += count_B[b]
+          live.steps += min(count_B[b], steps)
     return self._end(steps, sum(count_B), ended_B)
 
   def _end(
@@ -519,6 +531,7 @@ class Schedule:
     columns = *columns, drawn.entropy_BT
     live.parts.append(tuple(np.array(x[b, :count]) for x in columns))
     live.drawn += count
+    live.steps += min(count, int(drawn.steps))
     live.forced, live.closed = int(drawn.forced_B[b]), int(drawn.closed_B[b])
     if count:
       live.last = int(drawn.tokens_BT[b, count - 1])
@@ -536,7 +549,7 @@ class Schedule:
         request.prompt.id,
         request.index,
         live.began,
-        live.began + live.drawn,
+        live.began + min(live.drawn, live.steps),
         reason,
       )
     )

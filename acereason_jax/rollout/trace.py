@@ -49,6 +49,8 @@ class Trace:
   steps: decode steps so far; a step serves all slots together.
   busy: tokens drawn; steps x slots at most.
   full_steps, full_busy: steps and busy of calls during which a rollout waited.
+  saved_steps: steps that drafts saved: those that the call's longest rollout
+    would have taken without them, less those that it took.
   finished: rollouts that ended.
   truncated: rollouts that ended because they reached their limit.
   tokens: tokens of the rollouts that ended.
@@ -69,6 +71,7 @@ class Trace:
   busy: int = 0
   full_steps: int = 0
   full_busy: int = 0
+  saved_steps: int = 0
   finished: int = 0
   truncated: int = 0
   tokens: int = 0
@@ -103,6 +106,7 @@ class Trace:
       occupancy=self.busy / steps,
       occupancy_waiting=self.full_busy / waited,
       wasted_steps=float(self.slots * self.steps - self.tokens),
+      saved_steps=float(self.saved_steps),
       preempted=float(self.preempted),
       recomputed_tokens=float(self.recomputed),
       prefill_tokens=float(self.prompt_tokens),

@@ -14,7 +14,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base
 from acereason_jax.rl import packing, update
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import schedule, serve
+from acereason_jax.rollout import schedule, serve, tail
 from acereason_jax.run import build, values
 
 
@@ -153,6 +153,8 @@ def engine_calls(
     integers(s.slots, len(schedule.Slot._fields), place=rows),
     integers(s.slots, s.table, place=rows),
   )
+  if s.speculate:
+    control += integers(*tail.history_shape(s), place=rows), integers()
   return dict(
     empty_pool=Call(engine.empty_pool, ()),
     prefill=Call(engine.prefill, (params, engine.pool, pieces)),

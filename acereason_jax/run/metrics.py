@@ -56,6 +56,7 @@ MEASURED = (
   'preempted',
   'prefill_',
   'recomputed_tokens',
+  'saved_steps',
   'wasted_steps',
 )
 

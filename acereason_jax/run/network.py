@@ -355,6 +355,7 @@ def build_engine(
     piece=c.engine.prefill_tokens,
     window=window,
     max_tokens=max_tokens,
+    speculate=c.engine.speculate,
   )
   kv_dtype = jnp.dtype(c.engine.kv_dtype or c.dtype)
   try:
