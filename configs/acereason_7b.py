@@ -214,7 +214,7 @@ def recipe(order, first_difficulty):
   # [1.1] keeps the entropy near 0.3, which 0.85 gave.
   c.rollout.temperature = 0.85
   # Looks at held-out questions take at most 2% of a stage's time, by the plan
-  # for 64 TPU v5p. A look lasts as long as its longest responses, 32K tokens, so
+  # for 64 TPU v5p. A look lasts as long as its longest responses, 32K tokens:
   # few looks with many answers tell more than many with few. 30 questions, 16,
   # 32 or 64 times each, have a standard error of 1.8, 1.2 or 0.7 points [P];
   # the paper's tables have 64, as evaluation has. The checkpoint that is best

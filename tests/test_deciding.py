@@ -335,9 +335,16 @@ def test_a_probe_asks_until_it_knows():
   assert counted <= set(engine.asked)
   # Many rollouts were not drawn: of 12 prompts all are 192.
   assert len(engine.asked) < 160
-  # The first that can decide come first, prompt by prompt.
-  first = [(p.id, i) for p in PROMPTS for i in range(8)]
-  assert set(engine.order[: len(first)]) == set(first)
+
+
+def test_the_first_that_can_decide_come_first():
+  """Prompt by prompt, and then all others index by index."""
+  asked = requests_lib.for_prompts(PROMPTS[:2], 4, 64)
+  found = [request.key for request in deciding.in_order(asked, 2)]
+  assert found == [
+    *[('p0', 0), ('p0', 1), ('p1', 0), ('p1', 1)],
+    *[('p0', 2), ('p1', 2), ('p0', 3), ('p1', 3)],
+  ]
 
 
 @pytest.mark.parametrize('slots', [2, 10, 64, 256])

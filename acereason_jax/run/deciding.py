@@ -12,6 +12,7 @@ processes drop the same requests.
 
 import collections
 import json
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -63,12 +64,14 @@ def decide(
   tools: Tools,
   asking: collect.Asking,
   question: Question,
+  expected: Mapping[str, float] = types.EMPTY,
 ) -> dict[str, list[ledger.Result]]:
   """The first results of each prompt that decide, by its id.
 
   Earlier prompts are asked first. They are of one domain. All rollouts are of
   one stream, so only its end has empty slots. The journal keeps the result of
-  each rollout, without its tokens: what was judged is not asked again.
+  each rollout, without its tokens: what was judged is not asked again. For
+  `expected` see `requests.Request`, by id.
 
   Raises:
     signals.Asked: between chunks, or while judges work.
@@ -83,7 +86,7 @@ def decide(
     )
   board = _Board(asked, tools, asking, question, earlier)
   missing = [
-    request
+    request._replace(expected=expected.get(request.prompt.id, math.inf))
     for request in in_order(asked, filtering.fewest(question.filter))
     if request.prompt.id in board.open and request.key not in earlier
   ]
@@ -206,8 +209,7 @@ class _Board:
   def patience(self, rollout: types.Rollout) -> judging.Patience:
     """The `patience` of `judging.late`."""
     domain = self.requests[self.place[rollout.key]].prompt.domain
-    seconds = self.tools.judges[domain].batch_seconds
-    return judging.Patience(domain, seconds)
+    return judging.Patience(domain, self.tools.judges[domain].batch_seconds)
 
   def take(self, rollout: types.Rollout, verdict: types.Verdict | None) -> None:
     """Takes a verdict of this process; the journal keeps it if it judged."""

@@ -96,6 +96,7 @@ def ask(
       batch=stage.prompts * filter.of,
       every=stage.prompts,
     ),
+    outcomes.mean_lengths(at.ledger),
   )
   record = lambda p: ledger.record(
     p, results[p.id], ledger.PROBE, stage.name, 0, step
