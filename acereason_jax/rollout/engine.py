@@ -110,7 +110,7 @@ class Engine:
       drawn = jax.device_get(drawn)
       free = time.perf_counter()
       if slots_R is not None:
-        trace.saved_steps += int(drawn.count_B.max() - drawn.steps)
+        trace.saved_steps += tail.saved_steps(drawn)
         drawn = tail.whole(drawn, slots_R)
       ended = plan.record(drawn, find_stop)
       trace.seconds = free - began

@@ -63,3 +63,10 @@ def whole(drawn: schedule.Drawn, slots_R: np.ndarray) -> schedule.Drawn:
     return all_B
 
   return schedule.Drawn(*map(one, drawn))
+
+
+def saved_steps(drawn: schedule.Drawn) -> int:
+  """Steps that the call would have taken without drafts, less those it took."""
+  # A step whose logits are not finite gives no token.
+  alone_B = drawn.count_B + (drawn.ended_B == schedule.ERROR)
+  return int(alone_B.max() - drawn.steps)
