@@ -28,11 +28,6 @@ _GPU_FLAGS = (
   # Source: docs.jax.dev/en/latest/gpu_performance_tips.html, and NVIDIA's jax
   # images: gathers and sums beside the products. XLA has it off by default.
   '--xla_gpu_enable_latency_hiding_scheduler=true',
-  # Meant to let kernels read slices of arrays in place. Loops over stacked
-  # layers copy each layer's weights all the same, with it and without (compiled
-  # for H100 with jax 0.10.2 and 0.12.0.1), so rollouts read layers that are
-  # apart (`mesh.reads_apart`).
-  '--xla_gpu_enable_dynamic_slice_fusion=true',
 )
 # Source: docs.nvidia.com/jax-toolbox, GPU performance: "0.9 or 0.8". jax's own
 # 0.75 leaves 20 GB of an H100 unused.
@@ -234,6 +229,24 @@ KINDS = {
 def kind_of(model: str) -> Kind | None:
   """The kind of a device by the name that jax gives it; None if unknown."""
   return next((kind for kind in KINDS.values() if kind.model == model), None)
+
+
+def missing_flags(kind: Kind, environment: Mapping[str, str]) -> list[str]:
+  """Flags of a kind that a run's environment does not give, as NAME=value.
+
+  A flag with another value is the user's own choice.
+  """
+  missing = []
+  for name, value in kind.flags.items():
+    own = environment.get(name, '')
+    if not value.startswith('--'):
+      missing += [f'{name}={value}'] * (not own)
+      continue
+    given = {flag.partition('=')[0] for flag in own.split()}
+    rest = [x for x in value.split() if x.partition('=')[0] not in given]
+    if rest:
+      missing.append(f'{name}={" ".join(rest)}')
+  return missing
 
 
 class Hardware(NamedTuple):

@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
       handshake.check(gang, config, workdir)
       cluster.connect(gang, args.join_seconds, args.peer_seconds)
       jax_setup.check_devices()
+    if gang.own.process == 0:
+      jax_setup.tell_flags()
     watchdog.start(workdir, args.hang_seconds, gang)
     with signals.StopRequest() as stop:
       try:

@@ -103,9 +103,7 @@ class Peaks(NamedTuple):
 
 def kind_here() -> machines.Kind | None:
   """The kind of this machine's devices; None if machines.py has none."""
-  name = jax.devices()[0].device_kind
-  every = sorted(machines.KINDS.values(), key=lambda kind: -len(kind.model))
-  return next((k for k in every if name.startswith(k.model)), None)
+  return machines.kind_of(jax.devices()[0].device_kind)
 
 
 def peaks() -> Peaks:

@@ -357,7 +357,7 @@ def test_the_users_own_flags_come_last():
     text=True,
   )
   assert done.stdout.split()[-1] == '--mine'
-  assert len(done.stdout.split()) == 3
+  assert len(done.stdout.split()) == 2
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,19 @@ def test_libtpu_compiles_with_the_flags_for_tpus(text):
   assert done.returncode == 0, done.stderr
   done = compiled(f'{flags} --xla_tpu_no_such=true')
   assert done.returncode != 0 and 'xla_tpu_no_such' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'environment, missing',
+  [
+    ({}, ['XLA_FLAGS=--a=1 --b=2', 'SHARE=0.9']),
+    # Another value is the user's own.
+    ({'XLA_FLAGS': '--mine --a=0', 'SHARE': '0.5'}, ['XLA_FLAGS=--b=2']),
+    ({'XLA_FLAGS': '--b=2 --a=1', 'SHARE': '0.9'}, []),
+  ],
+)
+def test_flags_that_a_run_lacks(environment, missing):
+  flags = {'XLA_FLAGS': '--a=1 --b=2', 'SHARE': '0.9'}
+  kind = machines.KINDS['h100']._replace(flags=flags)
+  assert machines.missing_flags(kind, environment) == missing
+  assert machines.missing_flags(machines.KINDS['cpu'], {}) == []

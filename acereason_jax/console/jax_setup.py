@@ -1,9 +1,13 @@
 """Settings of jax and other libraries that commands make before they start."""
 
 import os
+import shlex
 
 import jax
 import jax.numpy as jnp
+
+from acereason_jax import machines
+from acereason_jax.console import terminal
 
 _COMPILE_CACHE = '~/.cache/acereason_jax/compiled'
 
@@ -32,6 +36,20 @@ def check_devices() -> None:
       f'device here ({words}); install the extra for it (tpu, cuda12 or '
       'cuda13), look at its driver, or give another JAX_PLATFORMS'
     ) from e
+
+
+def tell_flags() -> None:
+  """A line if this run lacks flags that launched runs start with.
+
+  XLA and libtpu read them when jax starts, so it is too late to set them.
+  """
+  kind = machines.kind_of(jax.devices()[0].device_kind)
+  missing = kind and machines.missing_flags(kind, os.environ)
+  if missing:
+    terminal.say(
+      f'without the flags of {kind.name} machines, which launch/xm_launch.py '
+      f'sets: {shlex.join(missing)}'
+    )
 
 
 def use_precision(dtype: str) -> None:
