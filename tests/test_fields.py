@@ -151,7 +151,13 @@ TODAY = {
   'steps': 4,
   'checkpoint': {'every': 1, 'keep': 2, 'best': 'heldout/code'},
   'heldout': {'per_prompt': 2, 'top_k': 0, 'every': 3},
-  'filter': {'of': 0, 'domains': {'code': {'of': 4}}},
+  'filter': {
+    'of': 0,
+    'domains': {'code': {'of': 4}},
+    'source': 'probe',
+    'tries': 8,
+  },
+  'engine': {'weights': ''},
   'rollout': {
     'prompts': 4,
     'per_prompt': {'fn': 'a:b', 'values': [2, 4]},
@@ -185,6 +191,17 @@ def test_a_record_with_old_names_is_read_with_todays():
   assert renamed.today(RECORD) == TODAY
   assert json.dumps(RECORD) == before
   assert renamed.today(TODAY) == TODAY
+
+
+def test_a_record_without_new_fields_is_read_as_what_it_did():
+  """So a run that an older version began goes on."""
+  whole = json.loads(base.get_config().to_json())
+  older = json.loads(json.dumps(whole))
+  for path in renamed._ADDED:
+    section, name = path.split('.')
+    assert fields.BY_PATH[path].resume == fields.FIXED
+    del older[section][name]
+  assert renamed.today(older) == whole
 
 
 def test_what_an_example_changes():

@@ -1,8 +1,8 @@
 """The fields that had another name, and the line that says so.
 
 A config with an old name is refused with a line that has the new one. A run
-that was recorded with old names can resume: its record is read with today's
-names.
+that was recorded with old names, or without fields that are new, can resume:
+its record is read with today's.
 """
 
 import copy
@@ -43,8 +43,15 @@ RENAMED = {
   'updates': 'optim.updates',
   'warmup_steps': 'optim.warmup_steps',
 }
-# Fields that records with old names lack, and the values they then had.
-_ADDED = {'optim.groups': [], 'optim.decay_on': ''}
+# Fields that decide rollouts or updates, and that older records lack. With these
+# values a run does what it did without them.
+_ADDED = {
+  'optim.groups': [],
+  'optim.decay_on': '',
+  'filter.source': 'probe',
+  'filter.tries': 8,
+  'engine.weights': '',
+}
 
 
 def new_name(path: str) -> str | None:
@@ -86,13 +93,12 @@ def hint(complaint: str, argv: Sequence[str]) -> str:
 
 
 def today(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of a run's record, as JSON values, with today's names."""
+  """The config of a run's record, as JSON values, with today's fields."""
   config = copy.deepcopy(dict(record))
-  if not any(new_name(path) for path, _ in _paths(config)):
-    return config
-  domains = config.get('domains', {})
-  for part in (config, *config.get('stages', ()), *domains.values()):
-    _move(part)
+  if any(new_name(path) for path, _ in _paths(config)):
+    domains = config.get('domains', {})
+    for part in (config, *config.get('stages', ()), *domains.values()):
+      _move(part)
   for path, value in _ADDED.items():
     _put(config, path.split('.'), value, over=False)
   return config
