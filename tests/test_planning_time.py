@@ -177,7 +177,15 @@ def test_experts_that_a_batch_touches():
 
 def price_of(shape):
   return rollouts.Price(
-    shape, traffic.Rates(1e9, 1e12), 1, 2, 2, sums=0.0, prefill=0.0, host=0.0
+    shape,
+    traffic.Rates(1e9, 1e12),
+    tensor=1,
+    dtype_bytes=2,
+    matrix_bytes=2,
+    kv_bytes=2,
+    sums=0.0,
+    prefill=0.0,
+    host=0.0,
   )
 
 
