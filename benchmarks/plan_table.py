@@ -34,6 +34,7 @@ HARDWARE = (
 SECTION = 'The table'
 _ABOUT = (
   '`python -m benchmarks.plan_table --page=docs/plan.md` writes this section. '
+  'A run chooses `rollout_mesh.tensor` and its slots, and so do these plans. '
   'A change is one that makes the row fit; the figures are those with it. '
   'fullest: memory of a device when it is fullest; other columns as above.'
 )

@@ -499,11 +499,13 @@ OPERATORS = {
 
 
 def by_hand():
-  """(name, formula, result) of the lines in docs/plan.md."""
+  """The flags of the command in docs/plan.md; (name, formula, result)s."""
   text = (ROOT / 'docs' / 'plan.md').read_text()
   [section] = re.findall('(?ms)^## One stage by hand$(.*?)^## ', text)
   line = r'^    ([a-z/]+) +([-+*/(). 0-9e]+) = ([0-9.]+)$'
-  return re.findall(line, section, re.M)
+  command = r'^    python -m acereason_jax\.plan (.*) --json=math_8k\.json$'
+  [flags] = re.findall(command, section, re.M)
+  return flags.split(), re.findall(line, section, re.M)
 
 
 def computed(node):
@@ -534,12 +536,10 @@ def of_stage(name, stage):
 
 def test_the_page_works_a_stage_out_by_hand(call):
   """Its arithmetic is right, and its results are the command's."""
-  lines = by_hand()
+  command, lines = by_hand()
   assert len(lines) >= 15
-  status, said = call(
-    *(SEVEN, V5P, '--model=qwen2-7b', '--stage=math_8k', '--json=plan.json'),
-    '--config.rollout_mesh.tensor=1',
-  )
+  assert command[:2] == ['--config=configs/acereason_7b.py', V5P]
+  status, said = call(SEVEN, *command[1:], '--json=plan.json')
   assert status == 0, said
   [stage] = json.loads(pathlib.Path('plan.json').read_text())['stages']
   for name, formula, result in lines:
