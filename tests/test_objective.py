@@ -17,7 +17,12 @@ from acereason_jax.run import step as step_lib
 
 MAX_TOKENS = 6
 LAYOUT = packing.Layout(
-  rows=2, columns=10, pad_token=0, share_prompts=True, even_tokens=1e9
+  rows=2,
+  columns=10,
+  multiple=0,
+  pad_token=0,
+  share_prompts=True,
+  even_tokens=1e9,
 )
 # Status, stop and length of each rollout; the third group has no gradient, and
 # each judged rollout of the second is of another length.
