@@ -90,6 +90,15 @@ def test_top_p_keeps_the_smallest_set_with_that_mass(V, top_p):
       raise AssertionError(name) from e
 
 
+@pytest.mark.parametrize('V', [3, 152_064])
+@pytest.mark.parametrize('cut', [{}, dict(top_k=2), dict(top_k=1_000_000)])
+@pytest.mark.parametrize('top_p', [1e-9, 1e-14, 1e-30, 5e-324])
+def test_a_mass_near_zero_keeps_the_most_likely(V, cut, top_p):
+  every = np.stack([*rows(V).values()])
+  kept_BV = kept(every, top_p=top_p, **cut)
+  np.testing.assert_array_equal(kept_BV, every == every.max(1, keepdims=True))
+
+
 def test_the_check_sees_one_token_too_many_or_too_few():
   logits_V = rows(97)['smooth']
   order = np.argsort(-logits_V)

@@ -59,7 +59,10 @@ def least_kept(
       )
       total = tuple(s - (count - top_k) * x for s, x in zip(total, last))
     target = _limbs(top_p * _number(total, bits), bits)
-    least_B1 = jnp.maximum(least_B1, _search(key_BV, limbs, target, bits))
+    found_B1 = _search(key_BV, limbs, target, bits)
+    # No token at all reaches a mass that rounds to 0.
+    found_B1 = jnp.minimum(found_B1, _ordered(largest_B1))
+    least_B1 = jnp.maximum(least_B1, found_B1)
   return _logit(least_B1)
 
 
