@@ -1,10 +1,13 @@
 """Judges and whole stages of a plan, next to hands and a public step time."""
 
+import re
+
 import planned
 import pytest
 import tiny
 
 from acereason_jax import machines
+from acereason_jax.config import fields
 from acereason_jax.planning import fitting, judges, timing, updates, values
 
 ASSUMED = values.Assumed()
@@ -180,6 +183,20 @@ def test_wastes_by_hand():
   # There is no optimizer's state, so all of the update is products.
   padding = by_name['padding in microbatches']
   assert padding == pytest.approx(found.phases['update'] * (1 - found.filled))
+
+
+def test_what_to_change_is_a_field_that_is_not_set_yet():
+  base = planned.work(prompts=1, groups=2, asked=8, tries=4.0)
+  levers = {}
+  for speculate in (0, 1):
+    sizes = base.sizes._replace(speculate=speculate)
+    found = timing.timed(base._replace(sizes=sizes), HARDWARE, SHORT)
+    levers[speculate] = ' '.join(waste.lever for waste in found.wastes)
+  assert 'engine.speculate' in levers[0]
+  assert 'engine.speculate' not in levers[1]
+  named = set(re.findall(r'[a-z_]+\.[a-z_]+', levers[0]))
+  assert named >= {'rollout_mesh.tensor', 'filter.source'}
+  assert named <= {row.path for row in fields.FIELDS}
 
 
 def test_lengths_of_a_ledger_replace_the_assumed_ones():

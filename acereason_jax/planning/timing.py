@@ -247,11 +247,12 @@ def _wastes(
   lost = drawn - int(simulated.lengths.sum())
   count = simulated.lengths.size
   slots = min(1.0, work.sizes.slots / count)
+  drafts = '' if work.sizes.speculate else 'engine.speculate, or '
   found = [
     values.Waste(
       simulated.idle,
       'the tail: steps with fewer than half of the slots busy',
-      'speculative decoding, or more tensor parallelism for rollouts',
+      f'{drafts}a larger rollout_mesh.tensor',
     ),
     values.Waste(
       simulated.reread * (1 - slots),
@@ -280,7 +281,7 @@ def _wastes(
     values.Waste(
       phases['probe'],
       'the probe before the stage',
-      'counts from the ledger or from curation instead',
+      "filter.source='ledger', or counts from curation",
     ),
     values.Waste(
       phases['heldout'],
