@@ -153,6 +153,17 @@ def test_slots_of_a_batch_that_shards_do_not_divide():
   assert stage.engine.sizes.slots == 128
 
 
+@pytest.mark.parametrize(
+  'prompts, each', [(1, 4), (32 * 4, 4), (32 * 7, 8), (1 << 16, 256)]
+)
+def test_slots_of_drafts_are_whole_groups_for_all(prompts, each):
+  engine = dict(slots=0, speculate=3)
+  changes = ALONE | dict(engine=engine, rollout=dict(prompts=prompts))
+  changes['rollout']['per_prompt'] = 2
+  (stage,) = programs('v5p:4x4x4', changes, memory=10**13).stages
+  assert stage.engine.sizes.slots == 64 * each
+
+
 @pytest.mark.parametrize('tensor', [1, 2])
 def test_slots_are_as_many_as_memory_holds_at_half_of_their_pages(tensor):
   memory = 60 * 10**9

@@ -203,12 +203,17 @@ def may_fit(model: Model, stage: Stage, room: float) -> bool:
 
 
 def slots_of_shard(
-  model: Model, stage: Stage, room: float, table: int, rollouts: int
+  model: Model,
+  stage: Stage,
+  room: float,
+  table: int,
+  rollouts: int,
+  width: int,
 ) -> int:
   """Slots of a row shard as `rollout.cache.fit_slots` chooses them.
 
   `table` is the pages of the longest prompt and response, `rollouts` the most
-  of a batch.
+  of a batch, `width` the slots of a group.
   """
   parts = _chunk_parts(model, stage)
   slot = cache_lib.slot_bytes(
@@ -219,7 +224,7 @@ def slots_of_shard(
   )
   left = pages_room(model, stage, room)
   return cache_lib.slots_of_shard(
-    rollouts, stage.groups, left, slot, on_cpu=False
+    rollouts, stage.groups, left, slot, width=width, on_cpu=False
   )
 
 

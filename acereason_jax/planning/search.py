@@ -305,18 +305,20 @@ def _slots(
 ) -> list[tuple[int, int]]:
   """(config.engine.slots, slots): what 0 chooses, half of it, and the config's.
 
-
-  Numbers that are given are multiples of `shards`.
+  Numbers that are given are whole groups for drafts on each of the `shards`.
   """
+  width = work.sizes.speculate + 1
   most = shards * reckon.slots_of_shard(
     model,
     stage._replace(groups=shards),
     room,
     work.sizes.table,
     math.ceil(work.prompts * work.groups),
+    width,
   )
-  given = {n for n in (most // 2 // shards * shards, c.engine.slots) if n}
-  return [(0, most), *((n, n) for n in sorted(given) if not n % shards)]
+  groups = shards * width
+  given = {n for n in (most // 2 // groups * groups, c.engine.slots) if n}
+  return [(0, most), *((n, n) for n in sorted(given) if not n % groups)]
 
 
 def _sizes(

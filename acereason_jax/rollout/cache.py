@@ -166,11 +166,21 @@ def page_bytes(
 
 
 def slots_of_shard(
-  rollouts: int, shards: int, room: float, slot: float, *, on_cpu: bool
+  rollouts: int,
+  shards: int,
+  room: float,
+  slot: float,
+  *,
+  width: int,
+  on_cpu: bool,
 ) -> int:
-  """Slots of each shard for so many rollouts, of `slot` bytes in a `room`."""
-  most = _MOST_ON_CPU if on_cpu else _MOST
-  return max(1, min(-(-rollouts // shards), most, int(room // slot)))
+  """Slots of each shard for so many rollouts, of `slot` bytes in a `room`.
+
+  They are groups of `width`, as drafts need them, and at least one group.
+  """
+  most = min(_MOST_ON_CPU if on_cpu else _MOST, int(room // slot))
+  asked = -(-rollouts // (shards * width))
+  return max(1, min(asked, most // width)) * width
 
 
 def slot_bytes(table: int, page: float, staged: float, logits: float) -> float:
@@ -211,10 +221,10 @@ def fit_slots(
     sizes.table, one, staged_bytes(staged, model, mesh, dtype), 4 * vocab
   )
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  each = slots_of_shard(rollouts, sizes.shards, room, slot, on_cpu=on_cpu)
-  # Drafts need whole groups of slots.
   width = sizes.speculate + 1
-  each = max(each // width, 1) * width
+  each = slots_of_shard(
+    rollouts, sizes.shards, room, slot, width=width, on_cpu=on_cpu
+  )
   return sizes._replace(slots=each * sizes.shards)
 
 
