@@ -81,7 +81,8 @@ def check(s: Sizes) -> None:
   if not 1 <= width <= s.chunk or each % width:
     raise ValueError(
       f'speculate={s.speculate}: give 0, or less than chunk={s.chunk} where '
-      f'speculate + 1 divides the {each} slots of a shard'
+      f'speculate + 1 divides the {each} slots of a shard; slots=0 is such a '
+      'number'
     )
   if min(s.window, s.max_tokens) < 1:
     raise ValueError(
