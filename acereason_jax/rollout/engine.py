@@ -207,17 +207,17 @@ class Engine:
     strings = self.ending.strings
     tokens = live.tokens()
     # A token has at least one byte, so no string begins before this.
-    tail = tokens[-(fresh + max(len(s.encode()) for s in strings)) :]
+    end = tokens[-(fresh + max(len(s.encode()) for s in strings)) :]
 
     def has(count: int) -> bool:
-      text = self.to_text(tail[:count])
+      text = self.to_text(end[:count])
       return any(s in text for s in strings)
 
-    if not has(len(tail)):
+    if not has(len(end)):
       return None
-    first = len(tail) - fresh + 1
-    ends = (n for n in range(first, len(tail) + 1) if has(n))
-    return len(tokens) - len(tail) + next(ends)
+    first = len(end) - fresh + 1
+    ends = (n for n in range(first, len(end) + 1) if has(n))
+    return len(tokens) - len(end) + next(ends)
 
   def _rollout(self, live: schedule.Live, reason: int) -> types.Rollout:
     columns = (np.concatenate(x)[: live.drawn] for x in zip(*live.parts))
