@@ -70,16 +70,14 @@ def futures(count):
 
 
 def every(seconds, answers, verdict=RIGHT):
-  """One verdict after the other."""
+  """One verdict after the other, each after so many seconds."""
   return [(seconds * i, f, verdict) for i, f in enumerate(answers, 1)]
 
 
 def test_judges_that_still_give_verdicts_are_waited_for(monkeypatch):
   """16 workers' queue of 9,632 s, with the patience of 900 that ended it."""
   answers = futures(100)
-  clock = Clock(
-    monkeypatch, [(96.32 * i, f, RIGHT) for i, f in enumerate(answers, 1)]
-  )
+  clock = Clock(monkeypatch, every(96.32, answers))
   found = wait(answers, lambda r: judging.Patience('code', 900.0))
   assert {verdict.status for verdict in found.values()} == {'right'}
   assert 9632 <= clock.now < 9640
@@ -104,9 +102,7 @@ def test_a_judge_that_hangs_ends_the_wait(monkeypatch):
   assert 900 <= clock.now < 902
   answers = futures(60)
   failed = types.Verdict('timeout', 'over 300 s', 300.0)
-  clock = Clock(
-    monkeypatch, [(300.0 * i, f, failed) for i, f in enumerate(answers, 1)]
-  )
+  clock = Clock(monkeypatch, every(300.0, answers, failed))
   found = wait(answers, lambda r: judging.Patience('code', 900.0))
   assert {verdict.status for verdict in found.values()} == {'timeout'}
   assert 900 <= clock.now < 902
@@ -114,9 +110,7 @@ def test_a_judge_that_hangs_ends_the_wait(monkeypatch):
 
 def test_other_judges_verdicts_do_not_help(monkeypatch):
   math, code = futures(30), futures(1)
-  clock = Clock(
-    monkeypatch, [(100.0 * i, f, RIGHT) for i, f in enumerate(math)]
-  )
+  clock = Clock(monkeypatch, every(100.0, math))
   who = lambda r: judging.Patience('math' if r.index < 30 else 'code', 900.0)
   ended = []
   found = wait(
