@@ -283,6 +283,7 @@ def decide(
   stop=None,
   share=1.0,
   batch=64,
+  stage='s',
 ):
   """(results by prompt, the engine) of a probe."""
   pool = Pool(status, seed)
@@ -294,7 +295,7 @@ def decide(
     journal=notes,
     stop=stop,
   )
-  question = deciding.Question('s', filter, RULES, batch, 4)
+  question = deciding.Question(stage, filter, RULES, batch, 4)
   asking = collect.Asking((0, 1), 'probe', 7, 1.0)
   # Once all is drawn, verdicts come while the probe looks on.
   late = deciding.judging.late
@@ -392,6 +393,19 @@ def test_killed_at_any_point_it_asks_for_the_rest(tmp_path):
   assert found == expected() and not engine.asked
   words = [v.status for e in kept.found.values() for v in [e.verdict]]
   assert 'timeout' in words
+
+
+def test_the_next_stages_probe_leaves_that_of_a_stage_that_ended_at_once():
+  """Both asked at one step; after a kill neither is asked again."""
+  notes = Notes()
+  found, engine = decide(notes)
+  assert engine.asked
+  other, engine = decide(notes, stage='next', filter=Filter(of=4, max_solved=2))
+  assert engine.asked
+  again, engine = decide(notes)
+  assert again == found and not engine.asked
+  again, engine = decide(notes, stage='next', filter=Filter(of=4, max_solved=2))
+  assert again == other and not engine.asked
 
 
 class Gang:

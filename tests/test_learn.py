@@ -382,9 +382,9 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
   questions = run.domains['main'].prompts['train_data']
   asked = requests.for_prompts(questions, 2, 8)
   asking = collect.Asking((0, 0), 'probe', 0, 1.0)
-  verdict = types.Verdict('right', json.dumps(['a', 8, True, True]), 0.0)
+  verdict = types.Verdict('right', json.dumps([8, True, True]), 0.0)
   noted = {
-    journal.Key('probe', 0, p.id, 0): journal.Entry(None, verdict)
+    journal.Key('probe a', 0, p.id, 0): journal.Entry(None, verdict)
     for p in questions
   }
   question = lambda stage: deciding.Question(

@@ -42,7 +42,8 @@ _RIGHT = types.Verdict('right', '', 0.0)
 class Question(NamedTuple):
   """Why prompts are asked.
 
-  stage: name of the stage that asks; the journal keeps its results apart.
+  stage: name of the stage that asks. The journal keeps its results apart: a
+    stage that ended at once asked at the same step.
   filter: what is to be decided, after at most `filter.of` rollouts of a prompt.
   rules: rules for the rewards of the stage.
   batch: failed verdicts are a share of at least so many: of a few, one that
@@ -282,10 +283,9 @@ class _Board:
     return True
 
   def _note(self, key: Key, result: ledger.Result) -> None:
-    detail = json.dumps([self.question.stage, *result[1:]])
-    note = types.Verdict(result.status, detail, 0.0)
-    asking = self.asking
-    self.tools.journal.verdict(asking.phase, asking.step, *key, note)
+    note = types.Verdict(result.status, json.dumps(result[1:]), 0.0)
+    phase, step = _phase(self.asking, self.question), self.asking.step
+    self.tools.journal.verdict(phase, step, *key, note)
 
   def _check_judged(self) -> None:
     domain = self.requests[0].prompt.domain
@@ -326,6 +326,11 @@ def _everyones(
   return map(tuple, every[every[:, 0] >= 0].tolist())
 
 
+def _phase(asking: collect.Asking, question: Question) -> str:
+  """The phase of a stage's probe in the journal."""
+  return f'{asking.phase} {question.stage}'
+
+
 def read(
   question: Question,
   asking: collect.Asking,
@@ -333,12 +338,10 @@ def read(
   found: Mapping[journal_lib.Key, journal_lib.Entry],
 ) -> dict[Key, ledger.Result]:
   """The results that an interrupted try left in the journal."""
-  results = {}
+  results, phase = {}, _phase(asking, question)
   for request in (request for group in asked for request in group):
-    key = journal_lib.Key(asking.phase, asking.step, *request.key)
+    key = journal_lib.Key(phase, asking.step, *request.key)
     if (entry := found.get(key)) is not None:
-      stage, *rest = json.loads(entry.verdict.detail)
-      # A previous stage that ended at once asked at the same step.
-      if stage == question.stage:
-        results[request.key] = ledger.Result(entry.verdict.status, *rest)
+      rest = json.loads(entry.verdict.detail)
+      results[request.key] = ledger.Result(entry.verdict.status, *rest)
   return results
