@@ -43,6 +43,7 @@ import numpy as np
 from acereason_jax import machines
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import base as base_config
+from acereason_jax.config import stages
 from acereason_jax.kernels import (
   attention,
   attention_gpu,
@@ -323,13 +324,13 @@ def measured(
   files = serve.ModelFiles(MODEL, network, None, (stop,))
   machine = mesh_lib.this_machine()
   programs = build.build_programs(c, machine, files)
-  kind = kind_here() or machines.KINDS['cpu']
-  here = machines.Hardware('', kind, '', 1, 1, len(machine.devices))
   assumed = values.Assumed(kept=1.0, prompt_tokens=16 if interpret else 200)
-  (work,) = works.works(programs, c, here, assumed)
+  (stage,), (own,) = programs.stages, stages.stages(c).values()
+  counts = works.counted(c, assumed)
+  work = works.work(programs, stage, own, counts, assumed, before=())
   clocks = calibrate.calibrate(
     programs,
-    programs.stages[0],
+    stage,
     work,
     assumed,
     seconds=0.0 if interpret else 2.0,
@@ -346,8 +347,9 @@ def decode(interpret: bool) -> Iterator[dict[str, Any]]:
   context = round(assumed.prompt_tokens) + s.max_tokens // 2
   read = slots * context
   seconds = times.call / s.chunk + times.step + times.token * read
-  tensor = work.mesh['tensor']
-  size = traffic.weight_bytes(shape, slots, work.dtype_bytes, tensor)
+  tensor = work.rollout_mesh['tensor']
+  widths = work.dtype_bytes, work.matrix_bytes
+  size = traffic.weight_bytes(shape, slots, *widths, tensor)
   size += read * traffic.token_bytes(shape, work.kv_bytes, tensor)
   what = f'decode step, {slots} slots at {context}'
   yield row(what, seconds, size=size)
