@@ -120,9 +120,10 @@ def shown_whole(made: Mapping) -> list[str]:
 
 def columns(line: str) -> int:
   """Cells of a terminal that the line takes, by Unicode's own data."""
+  # Skin tones (UTS 51) colour the emoji before them.
   widths = [
     0
-    if unicodedata.category(c) in ('Mn', 'Me')
+    if unicodedata.category(c) in ('Mn', 'Me') or '🏻' <= c <= '🏿'
     else 1 + (unicodedata.east_asian_width(c) in 'WF')
     for c in line
   ]

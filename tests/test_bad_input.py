@@ -205,7 +205,7 @@ def test_a_misspelt_field_in_a_section_replaced_as_a_whole(config):
 
 def test_a_field_left_out_of_a_section(config):
   config.heldout = dict(temperature=0.6, top_p=0.95, top_k=0, max_tokens=0)
-  refused(config, r'config\.heldout\.every: missing')
+  refused(config, r'config\.heldout\.before: missing')
 
 
 def test_a_field_left_out_of_the_judge(config):

@@ -244,7 +244,7 @@ def test_too_little_memory_has_a_remedy_that_works():
   whole = mesh_lib.make_mesh(data=4, fsdp=1, tensor=1)
   memory = serve.param_bytes(network.specs, whole, np.dtype('float32'))
   message = (
-    '-0.0 GB are free .* no shorter one fits.* than tensor=1, such as 2 or'
+    '-0.0 GB are free .* no shorter one fits.* more than 1, such as 2 or'
   )
   for refused in (dict(data=4, fsdp=1), dict(data=1, fsdp=4)):
     with pytest.raises(ValueError, match=message):

@@ -112,7 +112,7 @@ def test_three_starts_in_vain_end_a_run(compiled, tmp_path):
   last = command().ends(1).splitlines()[-1]
   assert last == (
     f'error: {workdir}: 3 starts without progress, the last ended in phase '
-    "'update': look at its stacks-*.txt and output; remove "
+    "'microbatch': look at its stacks-*.txt and output; remove "
     f'{workdir}/starts.jsonl to try again'
   )
   file.unlink()
