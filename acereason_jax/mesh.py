@@ -508,16 +508,16 @@ def splits(heads: int, kv_heads: int, shards: int) -> bool:
   return not heads % shards and not (kv_heads % shards and shards % kv_heads)
 
 
-def check_heads(
-  mesh: Mesh, names: Sequence[str], heads: int, kv_heads: int
-) -> None:
-  """Raises ValueError if heads cannot be split over these axes."""
-  shards = size(mesh, names)
+def check_heads(field: str, shards: int, heads: int, kv_heads: int) -> None:
+  """Raises ValueError if so many shards cannot share the heads.
+
+  `field` of the config has that number.
+  """
   if not splits(heads, kv_heads, shards):
     raise ValueError(
-      f'config.mesh.{" x ".join(names)}={shards}: the model has {heads} query '
-      f'and {kv_heads} kv heads; give a divisor of the former that divides, or '
-      'is a multiple of, the latter'
+      f'{field}={shards}: the model has {heads} query and {kv_heads} kv heads; '
+      'give a divisor of the former that divides, or is a multiple of, the '
+      'latter'
     )
 
 

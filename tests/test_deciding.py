@@ -85,8 +85,8 @@ def test_the_first_that_decide_say_what_all_would(filter):
   for whole in wholes:
     assert whole_fates[whole] == prefix_fates[first[whole]], whole
   assert filtering.fewest(filter) == min(map(len, first.values()))
-  # What never was solved and what was solved too often may both leave, but for
-  # different reasons: only one of them can come back.
+  # What was never solved and what was solved too often may both leave, each for
+  # its own reason: only one of them can come back.
   if not filter.keep_unsolved:
     return
   for whole in wholes:

@@ -214,8 +214,8 @@ def _rollouts(c: ml_collections.ConfigDict) -> None:
     # losses:truncated_importance.
     weights='',
     # Tokens drafted for each rollout in a step once few are left: one for
-    # speculate + 1 slots of each shard. Drafts change no token (rollout/
-    # verify.py). 3 is a good value where text repeats itself; 0 is off [open].
+    # speculate + 1 slots of each shard. Drafts change no token, up to rounding
+    # (rollout/verify.py). 3 suits text that repeats itself; 0 is off [open].
     speculate=0,
   )
 

@@ -8,7 +8,7 @@ device is full of something else. Time: a `Timed` for each stage, from its
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import schedule, tensor
 
 
 class Shape(NamedTuple):
@@ -333,8 +333,8 @@ class Assumed(NamedTuple):
   kept: float = 0.6
   bandwidth: float = 0.0
   products: float = 0.0
-  links: float = 0.8
-  hop_seconds: float = 1e-6
+  links: float = tensor.LINKS
+  hop_seconds: float = tensor.HOP_SECONDS
   host_seconds: float = 0.01
   accepted: float = 1.0
   known: float = 0.0

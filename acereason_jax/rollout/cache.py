@@ -78,7 +78,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   """
   L, N, K, H = kv_shape(model)
   tensor = mesh.shape['tensor']
-  mesh_lib.check_heads(mesh, ('tensor',), N, K)
+  mesh_lib.check_heads('config.mesh.tensor', tensor, N, K)
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)

@@ -125,7 +125,12 @@ def build_network(
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
   config = files.network.config
-  mesh_lib.check_heads(mesh, mesh_lib.HEADS, config.heads, config.kv_heads)
+  mesh_lib.check_heads(
+    f'config.mesh.{" x ".join(mesh_lib.HEADS)}',
+    mesh_lib.size(mesh, mesh_lib.HEADS),
+    config.heads,
+    config.kv_heads,
+  )
   parts = lora.split(files.network.specs, **c.lora.kwargs())
   model = files.network.make_model(
     remat=c.remat,
@@ -160,12 +165,9 @@ def build_rollouts(
   )
   mesh = mesh_lib.rollout_mesh(network.mesh, size)
   config = files.network.config
-  if not mesh_lib.splits(config.heads, config.kv_heads, size):
-    raise ValueError(
-      f'config.rollout_mesh.tensor={size}: the model has {config.heads} query '
-      f'and {config.kv_heads} kv heads; give a divisor of the former that '
-      'divides, or is a multiple of, the latter'
-    )
+  mesh_lib.check_heads(
+    'config.rollout_mesh.tensor', size, config.heads, config.kv_heads
+  )
   specs = quantized.specs(network.model.specs, c.engine.weights)
   params, extra = serve.rollout_params(
     specs, network.parts, mesh, dtype, trained=network.mesh
