@@ -43,6 +43,7 @@ from acereason_jax.models import (
   tokens,
 )
 from acereason_jax.rl import packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.rollout import requests as requests_lib
@@ -374,7 +375,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
   The trainer's is from teacher forcing over packed rows.
   """
   trained = [
-    [packing.Trained(prompt, r, 1.0, 1.0) for r in group]
+    [rows_lib.Trained(prompt, r, 1.0, 1.0) for r in group]
     for prompt, group in zip(prompts, groups)
   ]
   batches = packing.pack(trained, rows=2, columns=576, pad_token=0)

@@ -37,7 +37,8 @@ from acereason_jax import types
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
-from acereason_jax.rl import losses, optim, packing, update
+from acereason_jax.rl import gradients, losses, optim, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
@@ -102,13 +103,13 @@ def random_advantages(
   prompts: Sequence[types.Prompt],
   rollouts: Sequence[Sequence[types.Rollout]],
   seed: int,
-) -> list[list[packing.Trained]]:
+) -> list[list[rows_lib.Trained]]:
   """All rollouts, each with an advantage of 1 or -1."""
   count = sum(len(r.tokens) for group in rollouts for r in group)
   rng = np.random.default_rng(seed)
   return [
     [
-      packing.Trained(prompt, r, float(rng.choice((-1.0, 1.0))), 1 / count)
+      rows_lib.Trained(prompt, r, float(rng.choice((-1.0, 1.0))), 1 / count)
       for r in group
     ]
     for prompt, group in zip(prompts, rollouts)
@@ -209,7 +210,7 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
   sums = step.update.zeros(step.state.params)
   for batch in step.pack(groups):
     sums = step.update.add(
-      step.state.params, sums, batch, update.make_knobs(1.0)
+      step.state.params, sums, batch, gradients.make_knobs(1.0)
     )
   state, updated = jax.block_until_ready(step.update.apply(step.state, sums))
   tick()

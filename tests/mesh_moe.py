@@ -22,7 +22,7 @@ import test_qwen3_moe
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import qwen3_moe, sharding
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import gradients, packing
 
 MESHES = {
   'fsdp': dict(data=1, fsdp=8, tensor=1),
@@ -48,7 +48,7 @@ def main(file: str) -> None:
       params, made.zeros(params), batch, test_qwen3_moe.test_update.KNOBS
     )
     groups = sizes['data'] > 1
-    grads = update.total(sums).grads if groups else sums.grads
+    grads = gradients.total(sums).grads if groups else sums.grads
     for n, x in test_qwen3_moe.flat(grads).items():
       found[f'{name}.grads.{n}'] = x
     found[f'{name}.placed'] = str(

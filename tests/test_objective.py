@@ -12,11 +12,12 @@ import pytest
 
 from acereason_jax import types
 from acereason_jax.rl import objective, packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.run import metrics
 from acereason_jax.run import step as step_lib
 
 MAX_TOKENS = 6
-LAYOUT = packing.Layout(
+LAYOUT = rows_lib.Layout(
   rows=2,
   columns=10,
   multiple=0,

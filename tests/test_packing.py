@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from acereason_jax import types
 from acereason_jax.planning import lengths
 from acereason_jax.rl import advantages, packing
+from acereason_jax.rl import rows as rows_lib
 
 PAD = 999
 
@@ -38,7 +39,7 @@ def test_the_example_of_the_docstring():
   p = prompt('p', [10, 11, 12])
   a = rollout('p', 0, [20, 21, 22], [-0.1, -0.2, -0.3])
   b = rollout('p', 1, [30, 31], [-0.4, -0.5])
-  group = [packing.Trained(p, a, 2.0, 0.25), packing.Trained(p, b, -1.0, 0.5)]
+  group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
   (batch,) = packing.pack([group], rows=2, columns=9, pad_token=PAD)
   rows = {
     'tokens_BT': [10, 11, 12, 20, 21, 12, 30, PAD, PAD],
@@ -64,7 +65,7 @@ def test_the_example_of_the_docstring():
 def test_a_prompt_of_one_token_has_no_prefix():
   p = prompt('p', [10])
   group = [
-    packing.Trained(p, rollout('p', i, [20 + i, 21 + i]), 1.0, 1.0)
+    rows_lib.Trained(p, rollout('p', i, [20 + i, 21 + i]), 1.0, 1.0)
     for i in range(2)
   ]
   (batch,) = packing.pack([group], rows=1, columns=5, pad_token=PAD)
@@ -79,7 +80,7 @@ def test_without_sharing_a_rollout_is_one_segment():
   a = rollout('p', 0, [20, 21, 22], [-0.1, -0.2, -0.3])
   a = dataclasses.replace(a, forced=(1, 2))
   b = rollout('p', 1, [30], [-0.4])
-  group = [packing.Trained(p, a, 2.0, 0.25), packing.Trained(p, b, -1.0, 0.5)]
+  group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
   (batch,) = packing.pack(
     [group], rows=1, columns=9, pad_token=PAD, share_prompts=False
   )
@@ -99,7 +100,7 @@ def test_without_sharing_a_rollout_is_one_segment():
 
 
 def trained(source, index, size=2):
-  return packing.Trained(
+  return rows_lib.Trained(
     source, rollout(source.id, index, [7] * size), 1.0, 1.0
   )
 
@@ -109,7 +110,7 @@ def rows_of(groups, rows, columns, **kwargs):
   kwargs = dict(share_prompts=True, even_tokens=math.inf, multiple=0) | kwargs
   return [
     [[(t.prompt.id, t.rollout.index) for t in row] for row in batch.rows]
-    for batch in packing.plan(groups, rows=rows, columns=columns, **kwargs)
+    for batch in rows_lib.plan(groups, rows=rows, columns=columns, **kwargs)
   ]
 
 
@@ -239,7 +240,7 @@ def packed_cases(draw):
     lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
     groups.append(
       [
-        packing.Trained(
+        rows_lib.Trained(
           source,
           rollout(source.id, i, rng.integers(0, 50, n), rng.normal(size=n)),
           float(rng.normal()),
@@ -288,23 +289,23 @@ def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
 
 
 def test_widths_by_hand():
-  assert packing.ladder(32, 1) == [
+  assert rows_lib.ladder(32, 1) == [
     (16,),
     (8, 24),
     (4, 12, 20, 28),
     (2, 6, 10, 14, 18, 22, 26, 30),
   ]
   # Rounded up, each once, and none as wide as whole rows.
-  assert packing.ladder(33792, 512) == [
+  assert rows_lib.ladder(33792, 512) == [
     (16896,),
     (8704, 25600),
     (4608, 12800, 21504, 29696),
     (2560, 6656, 10752, 14848, 19456, 23552, 27648, 31744),
   ]
-  assert packing.ladder(384, 512) == [()] * 4
-  assert packing.ladder(33792, 0) == []
-  layout = packing.Layout(4, 9216, 4096, PAD, False, 1.0)
-  assert packing.widths(layout) == [9216, 8192, 4096]
+  assert rows_lib.ladder(384, 512) == [()] * 4
+  assert rows_lib.ladder(33792, 0) == []
+  layout = rows_lib.Layout(4, 9216, 4096, PAD, False, 1.0)
+  assert rows_lib.widths(layout) == [9216, 8192, 4096]
 
 
 def test_what_two_whole_microbatches_hold_fits_one_and_a_half():
@@ -314,15 +315,15 @@ def test_what_two_whole_microbatches_hold_fits_one_and_a_half():
   kwargs = dict(
     rows=3, columns=40, multiple=20, share_prompts=True, even_tokens=math.inf
   )
-  plan = packing.plan(groups, **kwargs)
+  plan = rows_lib.plan(groups, **kwargs)
   got = [
-    (b.columns, [packing.row_tokens(r, True) for r in b.rows]) for b in plan
+    (b.columns, [rows_lib.row_tokens(r, True) for r in b.rows]) for b in plan
   ]
   assert got == [(40, [40, 40, 30]), (20, [19, 18, 15])]
-  whole = packing.plan(groups, **kwargs | dict(multiple=0))
+  whole = rows_lib.plan(groups, **kwargs | dict(multiple=0))
   assert [b.columns for b in whole] == [40, 40]
   # One batch is as narrow as its longest rollout allows.
-  (only,) = packing.plan(groups[3:], **kwargs)
+  (only,) = rows_lib.plan(groups[3:], **kwargs)
   assert only.columns == 20
 
 
@@ -333,7 +334,7 @@ def test_a_width_that_saves_little_is_not_worth_a_compile():
   )
   full = [[trained(prompt(f'{i}', [1]), 0, 64)] for i in range(32)]
   short = [[trained(prompt('short', [1]), 0, 32)]]
-  columns = lambda groups: [b.columns for b in packing.plan(groups, **kwargs)]
+  columns = lambda groups: [b.columns for b in rows_lib.plan(groups, **kwargs)]
   assert columns(full[:1] + short) == [64, 32]
   assert columns(full + short) == [64] * 33
 
@@ -344,11 +345,11 @@ def test_narrower_rows_lose_nothing_and_take_less(case, share, multiple):
   groups, rows, columns = case
   kwargs = dict(rows=rows, columns=columns, share_prompts=share)
   kwargs['even_tokens'] = 20.0
-  wide = packing.plan(groups, multiple=0, **kwargs)
-  plan = packing.plan(groups, multiple=multiple, **kwargs)
+  wide = rows_lib.plan(groups, multiple=0, **kwargs)
+  plan = rows_lib.plan(groups, multiple=multiple, **kwargs)
   assert len(plan) <= len(wide)
-  allowed = packing.widths(
-    packing.Layout(rows, columns, multiple, PAD, share, 20.0)
+  allowed = rows_lib.widths(
+    rows_lib.Layout(rows, columns, multiple, PAD, share, 20.0)
   )
   used = [batch.columns for batch in plan]
   assert set(used) <= set(allowed) and len(set(used)) <= 2
@@ -357,11 +358,11 @@ def test_narrower_rows_lose_nothing_and_take_less(case, share, multiple):
   assert used == sorted(used, reverse=True)
   assert sum(used) <= len(wide) * columns
   if used != [columns] * len(wide):
-    assert sum(used) <= (1 - packing.SAVES) * len(wide) * columns
+    assert sum(used) <= (1 - rows_lib.SAVES) * len(wide) * columns
   for width in set(used):
     found = [b.rows for b in plan if b.columns == width]
     assert all(len(part) == rows for part in found[:-1]) and found[-1]
-    costs = [packing.row_cost(r, share, 20.0) for part in found for r in part]
+    costs = [rows_lib.row_cost(r, share, 20.0) for part in found for r in part]
     assert costs == sorted(costs, reverse=True)
   batches = packing.pack(groups, pad_token=PAD, multiple=multiple, **kwargs)
   assert [b.tokens_BT.shape for b in batches] == [(rows, w) for w in used]
@@ -393,13 +394,13 @@ def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
     share_prompts=share,
     even_tokens=even,
   )
-  plan = packing.plan(groups, **kwargs)
+  plan = rows_lib.plan(groups, **kwargs)
   batches = packing.pack(groups, pad_token=PAD, **kwargs)
   costs = [
-    packing.row_cost(row, share, even) for batch in plan for row in batch.rows
+    rows_lib.row_cost(row, share, even) for batch in plan for row in batch.rows
   ]
   used = [
-    packing.row_tokens(row, share) for batch in plan for row in batch.rows
+    rows_lib.row_tokens(row, share) for batch in plan for row in batch.rows
   ]
   assert costs == sorted(costs, reverse=True)
   segment_RT = np.concatenate([b.segment_BT for b in batches])[: len(costs)]
@@ -494,7 +495,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
   (mean, cap, size, masked), padding, over = STAGES[stage]
   groups = drawn_groups(mean, cap, size, masked=masked)
   rows, columns, even = 8, 1024 + cap, 70_000.0
-  plan = packing.plan(
+  plan = rows_lib.plan(
     groups,
     rows=rows,
     columns=columns,
@@ -503,7 +504,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
     even_tokens=even,
   )
   filled = [row for batch in plan for row in batch.rows]
-  used = sum(packing.row_tokens(row, share) for row in filled)
+  used = sum(rows_lib.row_tokens(row, share) for row in filled)
   places = len(plan) * rows * columns
   assert 1 - used / places < padding
   prefix = lambda t: 0 if share else len(t.prompt.tokens) - 1
@@ -520,7 +521,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
     batches = [costs[i : i + rows] for i in range(0, len(costs), rows)]
     return sum(costs) / sum(len(b) * max(b) for b in batches)
 
-  costs = [packing.row_cost(row, share, even) for row in filled]
+  costs = [rows_lib.row_cost(row, share, even) for row in filled]
   assert balance(costs) > 0.99
   assert balance(np.random.default_rng(0).permutation(costs)) < 0.98
 
@@ -542,7 +543,7 @@ def test_most_columns_are_real_on_many_shards(stage, shards, kept):
   ]
 
   def filled(multiple):
-    plan = packing.plan(
+    plan = rows_lib.plan(
       groups,
       rows=shards,
       columns=limit + 1024,
@@ -550,7 +551,7 @@ def test_most_columns_are_real_on_many_shards(stage, shards, kept):
       share_prompts=False,
       even_tokens=70_000.0,
     )
-    real = sum(packing.row_tokens(r, False) for b in plan for r in b.rows)
+    real = sum(rows_lib.row_tokens(r, False) for b in plan for r in b.rows)
     return real / (shards * sum(b.columns for b in plan))
 
   narrower, whole = filled(512), filled(0)
@@ -564,7 +565,7 @@ def test_short_rollouts_share_their_prompts():
   groups = drawn_groups(30, 64, 8, window=96)
   kwargs = dict(rows=8, columns=160, multiple=0, even_tokens=math.inf)
   shared, alone = (
-    packing.plan(groups, share_prompts=share, **kwargs)
+    rows_lib.plan(groups, share_prompts=share, **kwargs)
     for share in (True, False)
   )
   assert len(shared) < 0.6 * len(alone)
@@ -572,7 +573,7 @@ def test_short_rollouts_share_their_prompts():
 
 def test_what_is_longer_than_a_row_is_refused():
   p = prompt('geometry-7', [1, 2, 3])
-  fits = [[packing.Trained(p, rollout('p', 4, [5, 6]), 1.0, 1.0)]]
+  fits = [[rows_lib.Trained(p, rollout('p', 4, [5, 6]), 1.0, 1.0)]]
   packing.pack(fits, rows=1, columns=4, pad_token=PAD)
   with pytest.raises(ValueError, match=r'^config\.microbatch\.columns=3') as e:
     packing.pack(fits, rows=1, columns=3, pad_token=PAD)

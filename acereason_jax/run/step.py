@@ -18,7 +18,7 @@ from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import references
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
-from acereason_jax.rl import control, objective, packing, update
+from acereason_jax.rl import control, gradients, objective, packing, update
 from acereason_jax.run import clock, collect, judged, metrics
 from acereason_jax.run.values import (
   CONTROLS,
@@ -232,7 +232,7 @@ def update_policy(
   seen = control.Seen(
     progress.stage_step, selection.epochs_done(progress.cursor or {}), entropy
   )
-  knobs = update.make_knobs(
+  knobs = gradients.make_knobs(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
@@ -271,7 +271,7 @@ def score_first(
   stage: Stage,
   state: update.TrainState,
   batch: packing.PackedBatch,
-  knobs: update.Knobs,
+  knobs: gradients.Knobs,
 ) -> packing.PackedBatch:
   """The batch with logp_first, computed."""
   with microbatch(stage, 'first', batch):
@@ -283,7 +283,7 @@ def update_once(
   stage: Stage,
   state: update.TrainState,
   batches: Sequence[packing.PackedBatch],
-  knobs: update.Knobs,
+  knobs: gradients.Knobs,
 ) -> tuple[update.TrainState, dict[str, np.ndarray]]:
   """Adds up the gradients of the microbatches and applies them."""
   sums = stage.update.zeros(state.params)
