@@ -378,7 +378,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
     [rows_lib.Trained(prompt, r, 1.0, 1.0) for r in group]
     for prompt, group in zip(prompts, groups)
   ]
-  batches = packing.pack(trained, rows=2, columns=576, pad_token=0)
+  packed = packing.pack(trained, rows=2, columns=576, pad_token=0)
 
   @jax.jit
   def score(params, b: packing.PackedBatch):
@@ -390,7 +390,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
 
   gaps = [
     (np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]
-    for b in batches
+    for b, _ in packed
   ]
   return np.concatenate(gaps)
 

@@ -170,10 +170,10 @@ def build(case: dict[str, Any]) -> Step:
   init = functools.partial(update.init_state, optimizer=optimizer)
 
   def pack(groups) -> list[packing.PackedBatch]:
-    batches = packing.pack(
+    packed = packing.pack(
       groups, rows=case['rows'], columns=case['columns'], pad_token=0
     )
-    return [packing.PackedBatch(*map(place, batch)) for batch in batches]
+    return [packing.PackedBatch(*map(place, p.batch)) for p in packed]
 
   return Step(
     prompts,
@@ -209,7 +209,7 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
   groups = random_advantages(step.prompts, rollouts, index)
   sums = step.update.zeros(step.state.params)
   for batch in step.pack(groups):
-    sums = step.update.add(
+    sums, _ = step.update.add(
       step.state.params, sums, batch, gradients.make_knobs(1.0)
     )
   state, updated = jax.block_until_ready(step.update.apply(step.state, sums))

@@ -106,7 +106,9 @@ def work() -> None:
     began = time.process_time(), time.perf_counter()
     sums = updates.zeros(state.params)
     for batch in packed:
-      sums = updates.add(state.params, sums, batch, gradients.make_knobs(1.0))
+      sums, _ = updates.add(
+        state.params, sums, batch, gradients.make_knobs(1.0)
+      )
     state, _ = jax.block_until_ready(updates.apply(state, sums))
     ended = time.process_time(), time.perf_counter()
     cpu, wall = (b - a for a, b in zip(began, ended))

@@ -50,7 +50,7 @@ def main(file: str) -> None:
   weights, sums = base.overlaid(frozen, adapters), made.zeros(adapters)
   spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   for batch in test_update.alone():
-    sums = made.add(
+    sums, _ = made.add(
       weights,
       sums,
       packing.PackedBatch(*map(spread, batch)),

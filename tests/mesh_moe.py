@@ -44,7 +44,7 @@ def main(file: str) -> None:
     spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
     (batch,) = test_qwen3_moe.batches(rows=8)
     batch = packing.PackedBatch(*map(spread, batch))
-    sums = made.add(
+    sums, _ = made.add(
       params, made.zeros(params), batch, test_qwen3_moe.test_update.KNOBS
     )
     groups = sizes['data'] > 1

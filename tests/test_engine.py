@@ -161,7 +161,8 @@ def teacher_forced_gaps(groups, params, dtype):
     [rows_lib.Trained(prompt(r.prompt_id), r, 1.0, 1.0) for r in group]
     for group in groups
   ]
-  (batch,) = packing.pack(trained, rows=8, columns=48, pad_token=0)
+  (packed,) = packing.pack(trained, rows=8, columns=48, pad_token=0)
+  batch = packed.batch
 
   @jax.jit
   def score(params):

@@ -149,7 +149,7 @@ def sums_of(parts, adapters, frozen, **kwargs):
   made = updater(parts, optax.sgd(1.0), **kwargs)
   sums = made.zeros(adapters)
   for batch in test_update.alone():
-    sums = made.add(
+    sums, _ = made.add(
       base.overlaid(frozen, adapters), sums, batch, test_update.KNOBS
     )
   return jax.device_get(sums)
@@ -164,7 +164,7 @@ def test_the_gradient_is_the_chain_rule_of_the_full_one(remat):
   whole = base.cast(merged64(frozen, adapters, parts.scale), jnp.float32)
   sums = test_update.updater().zeros(whole)
   for batch in test_update.alone():
-    sums = test_update.updater().add(whole, sums, batch, test_update.KNOBS)
+    sums, _ = test_update.updater().add(whole, sums, batch, test_update.KNOBS)
   assert got.loss == pytest.approx(
     float(sums.loss), abs=1e-6 * test_update.SIZE
   )
@@ -213,7 +213,7 @@ def test_only_adapters_change_and_only_they_have_moments():
   for _ in range(2):
     sums = made.zeros(state.params)
     for batch in test_update.alone():
-      sums = made.add(state.weights, sums, batch, test_update.KNOBS)
+      sums, _ = made.add(state.weights, sums, batch, test_update.KNOBS)
     state, metrics = made.apply(state, sums)
     assert metrics['grad_norm'] > 0
   test_update.assert_bitwise(jax.device_get(state.frozen), before)
@@ -242,7 +242,7 @@ def test_the_reference_is_of_adapters_alone_over_the_frozen_weights():
   (batch,) = test_update.pack(test_update.GROUPS, 4, 23)
   knobs = test_update.KNOBS
   first = made.score(state.weights, batch, knobs).logp_ref_BT
-  sums = made.add(state.weights, made.zeros(state.params), batch, knobs)
+  sums, _ = made.add(state.weights, made.zeros(state.params), batch, knobs)
   state, _ = made.apply(state, sums)
   again = made.score(state.reference_weights, batch, knobs).logp_ref_BT
   moved = made.score(state.weights, batch, knobs).logp_ref_BT

@@ -83,7 +83,7 @@ def packed(o):
   found = []
   for batches in objective.pack(trained, LAYOUT):
     tokens = {}
-    for b in batches:
+    for b, _ in batches:
       said = b.weight_BT > 0
       product = b.adv_BT[said].astype(np.float64) * b.weight_BT[said]
       pairs = zip(product.tolist(), b.logp_old_BT[said].tolist())

@@ -650,9 +650,9 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   stage = run.stages[0]
   trained = objective.assign_advantages(groups, stage.objective)
   (packed,) = objective.pack(trained, stage.layout)
-  batches = [stage.place(batch) for batch in packed]
+  batches = [stage.place(batch) for batch, _ in packed]
   for batch in batches:
-    sums = own.add(state.params, sums, batch, gradients.make_knobs(1.0))
+    sums, _ = own.add(state.params, sums, batch, gradients.make_knobs(1.0))
   grads = jax.device_get(sums.grads)
   after = jax.device_get(own.apply(state, sums)[0].params)
   # The first average has the gradient's sign.
@@ -674,7 +674,7 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   )
   want = known.zeros(before)
   for batch in jax.device_get(batches):
-    want = known.add(before, want, batch, gradients.make_knobs(1.0))
+    want, _ = known.add(before, want, batch, gradients.make_knobs(1.0))
   errors = jax.tree.map(oracles.relative_error, grads, want.grads)
   assert max(jax.tree.leaves(errors)) < 2e-5
 

@@ -35,12 +35,17 @@ def rollout(name, index, tokens, logp=None):
   )
 
 
+def pack(groups, **kwargs):
+  """The batches without the places."""
+  return [batch for batch, _ in packing.pack(groups, **kwargs)]
+
+
 def test_the_example_of_the_docstring():
   p = prompt('p', [10, 11, 12])
   a = rollout('p', 0, [20, 21, 22], [-0.1, -0.2, -0.3])
   b = rollout('p', 1, [30, 31], [-0.4, -0.5])
   group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
-  (batch,) = packing.pack([group], rows=2, columns=9, pad_token=PAD)
+  (batch,) = pack([group], rows=2, columns=9, pad_token=PAD)
   rows = {
     'tokens_BT': [10, 11, 12, 20, 21, 12, 30, PAD, PAD],
     'target_BT': [0, 0, 20, 21, 22, 30, 31, 0, 0],
@@ -68,7 +73,7 @@ def test_a_prompt_of_one_token_has_no_prefix():
     rows_lib.Trained(p, rollout('p', i, [20 + i, 21 + i]), 1.0, 1.0)
     for i in range(2)
   ]
-  (batch,) = packing.pack([group], rows=1, columns=5, pad_token=PAD)
+  (batch,) = pack([group], rows=1, columns=5, pad_token=PAD)
   assert batch.tokens_BT[0].tolist() == [10, 20, 10, 21, PAD]
   assert batch.segment_BT[0].tolist() == [1, 1, 2, 2, 0]
   assert batch.prefix_BT[0].tolist() == [0] * 5
@@ -81,7 +86,7 @@ def test_without_sharing_a_rollout_is_one_segment():
   a = dataclasses.replace(a, forced=(1, 2))
   b = rollout('p', 1, [30], [-0.4])
   group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
-  (batch,) = packing.pack(
+  (batch,) = pack(
     [group], rows=1, columns=9, pad_token=PAD, share_prompts=False
   )
   rows = {
@@ -117,14 +122,14 @@ def rows_of(groups, rows, columns, **kwargs):
 def test_a_prompt_is_written_once_a_row():
   p, q = prompt('p', [1, 2, 3]), prompt('q', [4, 5])
   groups = [[trained(q, 0)], [trained(p, 0), trained(p, 1), trained(p, 2)]]
-  batches = packing.pack(groups, rows=1, columns=8, pad_token=PAD)
+  batches = pack(groups, rows=1, columns=8, pad_token=PAD)
   assert [b.tokens_BT[0].tolist() for b in batches] == [
     [1, 2, 3, 7, 3, 7, 3, 7],
     [4, 5, 7, PAD, PAD, PAD, PAD, PAD],
   ]
   assert batches[0].prefix_BT[0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
   # Where they do not all fit, it is written again.
-  again = packing.pack(groups[1:], rows=1, columns=7, pad_token=PAD)
+  again = pack(groups[1:], rows=1, columns=7, pad_token=PAD)
   assert sorted(b.tokens_BT[0].tolist() for b in again) == [
     [1, 2, 3, 7, 3, 7, PAD],
     [1, 2, 3, 7, PAD, PAD, PAD],
@@ -156,7 +161,7 @@ def test_dear_rows_stand_with_dear_rows():
 
 def test_few_rollouts_are_padded_to_the_shards():
   p = prompt('p', [1, 2, 3])
-  (batch,) = packing.pack([[trained(p, 0)]], rows=8, columns=6, pad_token=PAD)
+  (batch,) = pack([[trained(p, 0)]], rows=8, columns=6, pad_token=PAD)
   assert (batch.segment_BT > 0).any(1).tolist() == [True] + [False] * 7
   assert (batch.tokens_BT[1:] == PAD).all() and not batch.weight_BT[1:].any()
 
@@ -238,6 +243,8 @@ def packed_cases(draw):
     if groups and draw(st.booleans()):
       source = groups[-1][0].prompt
     lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+    # Its indices continue then (`requests.for_prompts`).
+    first = sum(len(g) for g in groups if g[0].prompt is source)
     groups.append(
       [
         rows_lib.Trained(
@@ -246,7 +253,7 @@ def packed_cases(draw):
           float(rng.normal()),
           float(rng.uniform(0.1, 1.0)),
         )
-        for i, n in enumerate(lengths)
+        for i, n in enumerate(lengths, start=first)
       ]
     )
   longest = max(
@@ -260,7 +267,7 @@ def packed_cases(draw):
 @properties.tried(200, derandomize=True)
 def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   groups, rows, columns = case
-  batches = packing.pack(
+  batches = pack(
     groups, rows=rows, columns=columns, pad_token=PAD, share_prompts=share
   )
   for batch in batches:
@@ -286,6 +293,66 @@ def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   empty = [not (row > 0).any() for b in batches for row in b.segment_BT]
   assert not any(empty[: len(empty) - rows + 1])
   assert empty == sorted(empty)
+
+
+def test_places_by_hand():
+  p, q = prompt('p', [10, 11, 12]), prompt('q', [13])
+  group = [
+    trained(p, 0, 3),
+    # Two tokens of it were forced, and it has a place all the same.
+    trained(p, 1, 4)._replace(
+      rollout=dataclasses.replace(rollout('p', 1, [7] * 4), forced=(1, 3))
+    ),
+  ]
+  groups = [[trained(q, 5, 2)], group]
+  (shared,) = packing.pack(groups, rows=2, columns=12, pad_token=PAD)
+  # Row 0: p0 p1 | p2 a a a | p2 b b | q c.
+  assert shared.places == {
+    ('p', 1): (0, slice(2, 6)),
+    ('p', 0): (0, slice(6, 9)),
+    ('q', 5): (0, slice(9, 11)),
+  }
+  (alone,) = packing.pack(
+    groups, rows=2, columns=8, pad_token=PAD, share_prompts=False
+  )
+  # Rows p0 p1 p2 a a a | q c and p0 p1 p2 b b.
+  assert alone.places == {
+    ('p', 1): (0, slice(2, 6)),
+    ('q', 5): (0, slice(6, 8)),
+    ('p', 0): (1, slice(2, 5)),
+  }
+
+
+@hypothesis.given(packed_cases(), st.booleans(), st.integers(0, 8))
+@properties.tried(200, derandomize=True)
+def test_each_rollout_is_where_its_place_says(case, share, multiple):
+  groups, rows, columns = case
+  found = packing.pack(
+    groups,
+    rows=rows,
+    columns=columns,
+    pad_token=PAD,
+    multiple=multiple,
+    share_prompts=share,
+  )
+  left = {(t.prompt.id, t.rollout.index): t for g in groups for t in g}
+  assert len(left) == sum(map(len, groups))
+  for batch, places in found:
+    taken = np.zeros(batch.tokens_BT.shape, int)
+    for key, (row, columns) in places.items():
+      t = left.pop(key)
+      at = row, columns
+      taken[at] += 1
+      inputs = [t.prompt.tokens[-1], *t.rollout.tokens[:-1]]
+      assert batch.tokens_BT[at].tolist() == inputs
+      assert batch.target_BT[at].tolist() == t.rollout.tokens.tolist()
+      assert batch.logp_old_BT[at].tolist() == t.rollout.logp.tolist()
+      first = len(t.prompt.tokens) - 1
+      want = range(first, first + len(t.rollout.tokens))
+      assert batch.position_BT[at].tolist() == list(want)
+    # No column is two rollouts', and nothing else is trained on.
+    np.testing.assert_array_equal(taken, batch.weight_BT > 0)
+  assert not left
 
 
 def test_widths_by_hand():
@@ -364,10 +431,10 @@ def test_narrower_rows_lose_nothing_and_take_less(case, share, multiple):
     assert all(len(part) == rows for part in found[:-1]) and found[-1]
     costs = [rows_lib.row_cost(r, share, 20.0) for part in found for r in part]
     assert costs == sorted(costs, reverse=True)
-  batches = packing.pack(groups, pad_token=PAD, multiple=multiple, **kwargs)
+  batches = pack(groups, pad_token=PAD, multiple=multiple, **kwargs)
   assert [b.tokens_BT.shape for b in batches] == [(rows, w) for w in used]
   unpacked = unpack if share else unpack_alone
-  before = packing.pack(groups, pad_token=PAD, **kwargs)
+  before = pack(groups, pad_token=PAD, **kwargs)
   assert collections.Counter(unpacked(batches)) == (
     collections.Counter(unpacked(before))
   )
@@ -395,7 +462,7 @@ def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
     even_tokens=even,
   )
   plan = rows_lib.plan(groups, **kwargs)
-  batches = packing.pack(groups, pad_token=PAD, **kwargs)
+  batches = pack(groups, pad_token=PAD, **kwargs)
   costs = [
     rows_lib.row_cost(row, share, even) for batch in plan for row in batch.rows
   ]
@@ -434,9 +501,9 @@ def test_the_order_of_groups_and_rollouts_changes_nothing(
     share_prompts=share,
     even_tokens=20.0,
   )
-  want = packing.pack(groups, **kwargs)
+  want = pack(groups, **kwargs)
   turned = [random.sample(group, len(group)) for group in groups]
-  got = packing.pack(random.sample(turned, len(turned)), **kwargs)
+  got = pack(random.sample(turned, len(turned)), **kwargs)
   for x, y in zip(want, got, strict=True):
     for a, b in zip(x, y):
       np.testing.assert_array_equal(a, b)
@@ -574,9 +641,9 @@ def test_short_rollouts_share_their_prompts():
 def test_what_is_longer_than_a_row_is_refused():
   p = prompt('geometry-7', [1, 2, 3])
   fits = [[rows_lib.Trained(p, rollout('p', 4, [5, 6]), 1.0, 1.0)]]
-  packing.pack(fits, rows=1, columns=4, pad_token=PAD)
+  pack(fits, rows=1, columns=4, pad_token=PAD)
   with pytest.raises(ValueError, match=r'^config\.microbatch\.columns=3') as e:
-    packing.pack(fits, rows=1, columns=3, pad_token=PAD)
+    pack(fits, rows=1, columns=3, pad_token=PAD)
   for said in ("'geometry-7'", 'rollout 4', 'need 4 tokens', 'raise it'):
     assert said in str(e.value)
   assert '\n' not in str(e.value)
@@ -676,7 +743,7 @@ def test_a_rollout_without_tokens_is_never_packed():
   ((kept,),) = left(empty, said)
   assert kept.rollout is said
   assert left(empty, empty) == []
-  (batch,) = packing.pack([], rows=2, columns=4, pad_token=PAD)
+  (batch,) = pack([], rows=2, columns=4, pad_token=PAD)
   assert not batch.weight_BT.any()
 
 

@@ -40,7 +40,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
     ]
     for prompt, group in zip(prompts, lengths_PG.tolist())
   ]
-  return packing.pack(
+  packed = packing.pack(
     groups,
     rows=work.rows,
     columns=work.columns,
@@ -49,6 +49,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
     share_prompts=work.share_prompts,
     even_tokens=work.even_tokens,
   )
+  return [batch for batch, _ in packed]
 
 
 def pairs_of(batch, row):

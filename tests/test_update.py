@@ -99,14 +99,17 @@ def make_mesh(sizes):
 
 
 def pack(groups, rows, columns, **kwargs):
-  return packing.pack(groups, rows=rows, columns=columns, pad_token=0, **kwargs)
+  packed = packing.pack(
+    groups, rows=rows, columns=columns, pad_token=0, **kwargs
+  )
+  return [batch for batch, _ in packed]
 
 
 def total(batches):
   """The sums of these microbatches, as numpy."""
   sums = updater().zeros(PARAMS)
   for batch in batches:
-    sums = updater().add(PARAMS, sums, batch, KNOBS)
+    sums, _ = updater().add(PARAMS, sums, batch, KNOBS)
   return jax.device_get(sums)
 
 
@@ -248,7 +251,7 @@ def check_mesh(sizes, remat, rows):
   sums = made.zeros(params)
   for batch in alone(rows):
     batch = packing.PackedBatch(*map(spread, batch))
-    sums = made.add(params, sums, batch, KNOBS)
+    sums, _ = made.add(params, sums, batch, KNOBS)
     # A gradient that is whole on each device does not fit on a large mesh.
     assert_placed(sums, gradients.place_sums(placed))
   assert made.add._cache_size() == 1
@@ -426,7 +429,7 @@ def bonus_sums(knobs, batches):
   made = updater(entropy_bonus=True)
   sums = made.zeros(PARAMS)
   for batch in batches:
-    sums = made.add(PARAMS, sums, batch, knobs)
+    sums, _ = made.add(PARAMS, sums, batch, knobs)
   return jax.device_get(sums)
 
 
@@ -479,7 +482,7 @@ def test_a_bonus_of_weight_0_is_none():
   # And an update made without one reads no weight.
   sums = updater().zeros(PARAMS)
   for batch in alone():
-    sums = updater().add(PARAMS, sums, batch, BONUS)
+    sums, _ = updater().add(PARAMS, sums, batch, BONUS)
   assert_bitwise(jax.device_get(sums), reference())
 
 
@@ -489,7 +492,7 @@ def test_other_knobs_compile_nothing_and_are_read():
   before = None
   for knobs in ((0.8, 0.3), (0.6, 0.3), (0.6, 0.1)):
     knobs = gradients.make_knobs(*knobs)
-    sums = made.add(PARAMS, made.zeros(PARAMS), batch, knobs)
+    sums, _ = made.add(PARAMS, made.zeros(PARAMS), batch, knobs)
     assert before is None or float(sums.loss) != float(before.loss)
     if before is None:
       compiled = made.add._cache_size()
@@ -509,7 +512,7 @@ def level(batch):
 def pull_step(made, state, batch):
   """(state after a step, gradient, metrics) of one scored batch."""
   scored = made.score(state.reference_weights, batch, KNOBS)
-  sums = made.add(state.weights, made.zeros(state.params), scored, KNOBS)
+  sums, _ = made.add(state.weights, made.zeros(state.params), scored, KNOBS)
   grads = jax.device_get(sums.grads)
   state, metrics = made.apply(state, sums)
   return state, grads, jax.device_get(metrics), scored
@@ -637,7 +640,7 @@ def test_groups_of_data_take_the_same_steps():
         batch = packing.PackedBatch(*map(spread, batch))
         batch = made.first_pass(state.weights, batch, BONUS)
         batch = made.score(state.reference_weights, batch, BONUS)
-        sums = made.add(state.weights, sums, batch, BONUS)
+        sums, _ = made.add(state.weights, sums, batch, BONUS)
       state, metrics = made.apply(state, sums)
     assert_placed(state.params, placed)
     assert_placed(state.opt_state, moments)
@@ -661,7 +664,7 @@ def test_any_packing_and_split_gives_one_gradient_of_gspo():
   def total(batches):
     sums = made.zeros(PARAMS)
     for batch in batches:
-      sums = made.add(PARAMS, sums, batch, KNOBS)
+      sums, _ = made.add(PARAMS, sums, batch, KNOBS)
     return jax.device_get(sums)
 
   # Ratios near 1: some responses are clipped, others not.
@@ -810,7 +813,7 @@ def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
   add = functools.partial(
     gradients.add, forward=forward(model=model), loss=loss, **kwargs
   )
-  return jax.jit(add)(params_VD, gradients.zeros(params_VD), batch, knobs)
+  return jax.jit(add)(params_VD, gradients.zeros(params_VD), batch, knobs)[0]
 
 
 def test_token_mean_is_the_mean_over_all_tokens():
@@ -1022,7 +1025,7 @@ def test_nothing_drifts_at_a_learning_rate_of_0():
   (batch,) = pack(GROUPS, 4, 23)
   state = update.init_state(jax.tree.map(jnp.array, PARAMS), optimizer)
   for step in range(200):
-    sums = made.add(state.params, made.zeros(state.params), batch, KNOBS)
+    sums, _ = made.add(state.params, made.zeros(state.params), batch, KNOBS)
     if step == 0:
       first = jax.device_get(sums)
     state, _ = made.apply(state, sums)
@@ -1038,7 +1041,8 @@ def test_bfloat16_compute_is_near_float32():
     add = functools.partial(
       gradients.add, forward=forward(dtype), loss=ON_POLICY
     )
-    grads = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS).grads
+    sums, _ = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS)
+    grads = sums.grads
     return jnp.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
 
   low, high = gradient(jnp.bfloat16), gradient(jnp.float32)
@@ -1051,15 +1055,15 @@ def test_bfloat16_compute_adds_up_float32_gradients():
   add = functools.partial(
     gradients.add, forward=forward(jnp.bfloat16), loss=ON_POLICY
   )
-  closed, sums = jax.make_jaxpr(add, return_shape=True)(
+  closed, (sums, scored) = jax.make_jaxpr(add, return_shape=True)(
     PARAMS, gradients.zeros(PARAMS), batch, KNOBS
   )
-  assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype(jnp.float32)}
+  dtypes = {x.dtype for x in jax.tree.leaves((sums, scored))}
+  assert dtypes == {jnp.dtype(jnp.float32)}
   products = str(closed).count('bf16[4,23,32] = dot_general')
   assert products > 0
   # The head's chunks are read as bfloat16, but its gradient is not rounded.
   assert str(closed).count('bf16[40,32] = convert_element_type') > 0
-  grad_VD = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS).grads[
-    'head'
-  ]
+  sums, _ = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS)
+  grad_VD = sums.grads['head']
   assert (grad_VD != grad_VD.astype(jnp.bfloat16)).mean() > 0.5

@@ -335,8 +335,8 @@ def typical(
     [trained(prompt, i, int(n)) for i, n in enumerate(row)]
     for prompt, row in zip(prompts, lengths.draw(draws))
   ]
-  batches = packing.pack(groups, **stage.layout._replace(multiple=0)._asdict())
-  return batches[len(batches) // 2]
+  found = packing.pack(groups, **stage.layout._replace(multiple=0)._asdict())
+  return found[len(found) // 2].batch
 
 
 def update_times(
@@ -348,7 +348,7 @@ def update_times(
   ready = jax.block_until_ready
 
   def add() -> None:
-    sums[0] = ready(fns.add(whole[0].weights, sums[0], batch, knobs))
+    sums[0], _ = ready(fns.add(whole[0].weights, sums[0], batch, knobs))
 
   def score() -> None:
     ready(fns.logp(whole[0].weights, batch, knobs))

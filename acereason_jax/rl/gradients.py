@@ -57,6 +57,20 @@ class Sums(NamedTuple):
   kl: jax.Array
 
 
+class Scored(NamedTuple):
+  """What the forward pass of a microbatch says of each target; float32 [B, T].
+
+  It is of the weights before the update, at the temperature of the knobs. Only
+  targets of response tokens mean something, with those that were forced.
+
+  logp_BT: logp of the target, nats.
+  entropy_BT: entropy of the policy where the target is predicted, nats.
+  """
+
+  logp_BT: jax.Array
+  entropy_BT: jax.Array
+
+
 def make_knobs(temperature: float, entropy_weight: float = 0.0) -> Knobs:
   return Knobs(np.float32(temperature), np.float32(entropy_weight))
 
@@ -132,18 +146,18 @@ def add(
   batch: PackedBatch,
   knobs: Knobs,
   **how: Any,
-) -> Sums:
-  """Adds the gradient and the metrics of one microbatch.
+) -> tuple[Sums, Scored]:
+  """Adds the gradient and the metrics of one microbatch, and tells its scores.
 
   The gradient is with respect to the weights in `sums.grads`. `how` holds the
-  keywords of `weighted_loss`.
+  keywords of `weighted_loss`. The scores are by-products of the forward pass.
   """
   trained = base.part_of(weights, sums.grads)
   loss = functools.partial(weighted_loss, **how)
-  (value, found), grads = jax.value_and_grad(loss, has_aux=True)(
+  (value, (found, scored)), grads = jax.value_and_grad(loss, has_aux=True)(
     trained, weights, batch, knobs
   )
-  return Sums(
+  sums = Sums(
     jax.tree.map(jnp.add, sums.grads, grads),
     sums.loss + value,
     sums.tokens + found.tokens,
@@ -152,6 +166,7 @@ def add(
     jnp.maximum(sums.mismatch_max, found.mismatch_max),
     sums.kl + found.kl,
   )
+  return sums, scored
 
 
 def add_by_group(
@@ -162,16 +177,17 @@ def add_by_group(
   *,
   mesh: Mesh,
   **how: Any,
-) -> Sums:
+) -> tuple[Sums, Scored]:
   """`add` where each group of 'data' has sums of its own.
 
-  Along the other axes gradients are summed and sharded at once, as ever.
+  Along the other axes gradients are summed and sharded at once, as ever. A
+  group has the scores of its own rows.
   """
 
   def own(weights, sums, batch, knobs):
     one = jax.tree.map(lambda x: x[0], sums)
-    added = add(weights, one, batch, knobs, **how)
-    return jax.tree.map(lambda x: x[None], added)
+    added, scored = add(weights, one, batch, knobs, **how)
+    return jax.tree.map(lambda x: x[None], added), scored
 
   parts = False, True, True, False
   return mesh_lib.by_data(own, mesh, parts)(weights, sums, batch, knobs)
@@ -205,8 +221,10 @@ def weighted_loss(
   entropy_bonus: bool = False,
   reference: bool = False,
   has_first: bool = False,
-) -> tuple[jax.Array, Measured]:
+) -> tuple[jax.Array, tuple[Measured, Scored]]:
   """The sum of a microbatch's loss_BT * weight_BT, at `params` of the weights.
+
+  With it, without a gradient: the terms of the metrics, and the scores.
 
   `forward` is `token_logp` of a model. With `entropy_bonus` the loss of a token
   is reduced by entropy_weight * its entropy. `reference` says that the batch
@@ -223,6 +241,7 @@ def weighted_loss(
     knobs.temperature,
     entropy_gradient=entropy_bonus,
   )
+  scored = Scored(logp_BT, entropy_BT)
   said_BT = batch.weight_BT > 0
   # This `where` comes before the loss: one only after it would leave 0 * inf in
   # the gradient.
@@ -241,4 +260,5 @@ def weighted_loss(
     kl_BT = losses.kl(logp_BT, batch.logp_ref_BT)
     kl = jnp.where(said_BT, kl_BT, 0.0).sum()
   total = jnp.sum(loss_BT * batch.weight_BT)
-  return total, Measured(said_BT.sum(), entropy, gap_BT.sum(), gap_BT.max(), kl)
+  found = Measured(said_BT.sum(), entropy, gap_BT.sum(), gap_BT.max(), kl)
+  return total, (found, scored)

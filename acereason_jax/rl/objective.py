@@ -87,7 +87,7 @@ def assign_advantages(
 
 def pack(
   parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], layout: rows_lib.Layout
-) -> list[list[packing.PackedBatch]]:
+) -> list[list[packing.Packed]]:
   """The microbatches of each update, from the rollouts that it trains on."""
   return [packing.pack(part, **layout._asdict()) for part in parts]
 

@@ -119,45 +119,51 @@ def trained_rollouts(
   return [group for group in chosen if group]
 
 
-class _Writer:
-  """Fills one row of a batch, given as views of [T]."""
+class Packed(NamedTuple):
+  """A microbatch, and where it has the rollouts.
 
-  def __init__(self, data: PackedBatch, share_prompts: bool):
-    self.data = data
-    self.share_prompts = share_prompts
-    self.used = 0
-    self.segment = 0
+  batch: its rows.
+  places: where it has each rollout, by (prompt id, index).
+  """
 
-  def _append(self, tokens: np.ndarray, prefix: int, first: int) -> slice:
-    place = slice(self.used, self.used + len(tokens))
-    self.segment += 1
-    self.used = place.stop
-    self.data.tokens_BT[place] = tokens
-    self.data.segment_BT[place] = self.segment
-    self.data.prefix_BT[place] = prefix
-    self.data.position_BT[place] = first + np.arange(len(tokens))
-    return place
+  batch: PackedBatch
+  places: dict[tuple[str, int], rows_lib.Place]
 
-  def add(self, prompt: types.Prompt, members: Sequence[Trained]) -> None:
-    """Adds a prompt with its rollouts in this row."""
-    shared = len(prompt.tokens) - 1 if self.share_prompts else 0
-    # A prompt of one token has an empty prefix, so its prefix is segment 0, the
-    # padding that nothing sees.
-    prefix = 0
-    if shared:
-      self._append(prompt.tokens[:shared], 0, 0)
-      prefix = self.segment
-    for t in members:
-      response = t.rollout.tokens
-      inputs = np.concatenate([prompt.tokens[shared:], response[:-1]])
-      stop = self._append(inputs, prefix, shared).stop
-      place = slice(stop - len(response), stop)
-      self.data.target_BT[place] = response
-      self.data.logp_old_BT[place] = t.rollout.logp
-      self.data.adv_BT[place] = t.adv
-      self.data.weight_BT[place] = t.weight
-      first, last = t.rollout.forced
-      self.data.weight_BT[place][first:last] = 0.0
+
+def _padding(rows: int, columns: int, pad_token: int) -> PackedBatch:
+  """Rows that hold nothing."""
+  shape = rows, columns
+  batch = PackedBatch(
+    *(
+      np.zeros(shape, np.int32 if name in WHOLE else np.float32)
+      for name in PackedBatch._fields
+    )
+  )
+  batch.tokens_BT[:] = pad_token
+  return batch
+
+
+def _write(row: PackedBatch, segment: rows_lib.Segment) -> None:
+  """Writes a segment into its row, given as views of [T]."""
+  columns, t = segment.columns, segment.trained
+  if t is None:
+    inputs = segment.prompt.tokens[:-1]
+  else:
+    prompt = segment.prompt.tokens[segment.before :]
+    inputs = np.concatenate([prompt, t.rollout.tokens[:-1]])
+  row.tokens_BT[columns] = inputs
+  row.segment_BT[columns] = segment.number
+  row.prefix_BT[columns] = segment.prefix
+  row.position_BT[columns] = segment.before + np.arange(len(inputs))
+  if t is None:
+    return
+  targets = segment.targets
+  row.target_BT[targets] = t.rollout.tokens
+  row.logp_old_BT[targets] = t.rollout.logp
+  row.adv_BT[targets] = t.adv
+  row.weight_BT[targets] = t.weight
+  first, last = t.rollout.forced
+  row.weight_BT[targets][first:last] = 0.0
 
 
 def pack(
@@ -169,7 +175,7 @@ def pack(
   multiple: int = 0,
   share_prompts: bool = True,
   even_tokens: float = math.inf,
-) -> list[PackedBatch]:
+) -> list[Packed]:
   """Microbatches of `rows` x `columns`, placed as by `rows.plan`; at least one.
 
   Some may be narrower: of a width of `rows.ladder`. Weights are over the whole
@@ -195,20 +201,12 @@ def pack(
     share_prompts=share_prompts,
     even_tokens=even_tokens,
   )
-  batches = []
-  for width, batch_rows in planned or [rows_lib.Microbatch(columns, [])]:
-    shape = rows, width
-    batch = PackedBatch(
-      *(
-        np.zeros(shape, np.int32 if name in WHOLE else np.float32)
-        for name in PackedBatch._fields
-      )
-    )
-    batch.tokens_BT[:] = pad_token
-    for i, row in enumerate(batch_rows):
-      writer = _Writer(PackedBatch(*(x[i] for x in batch)), share_prompts)
-      for _, members in itertools.groupby(row, key=lambda t: t.prompt.id):
-        members = list(members)
-        writer.add(members[0].prompt, members)
-    batches.append(batch)
-  return batches
+  found = []
+  for width, planned_rows in planned or [rows_lib.Microbatch(columns, [])]:
+    batch = _padding(rows, width, pad_token)
+    for i, row in enumerate(planned_rows):
+      views = PackedBatch(*(x[i] for x in batch))
+      for segment in rows_lib.segments(row, share_prompts):
+        _write(views, segment)
+    found.append(Packed(batch, rows_lib.places(planned_rows, share_prompts)))
+  return found

@@ -34,6 +34,11 @@ class Trained(NamedTuple):
   adv: float
   weight: float
 
+  @property
+  def key(self) -> tuple[str, int]:
+    """(prompt id, index), unique among the rollouts of a batch."""
+    return self.prompt.id, self.rollout.index
+
 
 class Layout(NamedTuple):
   """The shapes of microbatches; see `packing.pack`.
@@ -56,6 +61,42 @@ class Layout(NamedTuple):
 
 # The rollouts of a row; those of one prompt are next to each other.
 Row = list[Trained]
+
+
+class Segment(NamedTuple):
+  """A segment of a row: a rollout, or a prompt that rollouts of the row share.
+
+  number: its number in the row, from 1.
+  prompt: its prompt, or that of its rollout.
+  trained: its rollout; None for a shared prompt.
+  columns: its columns in the row.
+  before: number of tokens of the prompt that precede it, in its prefix.
+  prefix: number of the segment that it sees too; 0 for none.
+  """
+
+  number: int
+  prompt: types.Prompt
+  trained: Trained | None
+  columns: slice
+  before: int
+  prefix: int
+
+  @property
+  def targets(self) -> slice:
+    """The columns that predict the tokens of its rollout."""
+    stop = self.columns.stop
+    return slice(stop - len(self.trained.rollout.tokens), stop)
+
+
+class Place(NamedTuple):
+  """Where a microbatch has the response of a rollout.
+
+  row: its row.
+  columns: columns that predict its tokens, one each.
+  """
+
+  row: int
+  columns: slice
 
 
 class _Unit(NamedTuple):
@@ -112,21 +153,43 @@ def _first_fit(units: Sequence[_Unit], room: Sequence[int]) -> list[Row] | None:
   return [[t for part in row.values() for t in part] for row in rows]
 
 
-def _segments(row: Row, share_prompts: bool) -> Iterator[tuple[int, int]]:
-  """(tokens of the segment, tokens of its prefix) for each segment of a row."""
+def segments(row: Row, share_prompts: bool) -> Iterator[Segment]:
+  """The segments of a row, in its order."""
+  start, number = 0, 1
   for _, members in itertools.groupby(row, key=lambda t: t.prompt.id):
     members = list(members)
-    prompt = len(members[0].prompt.tokens) - 1
-    if share_prompts and prompt:
-      yield prompt, 0
+    prompt = members[0].prompt
+    shared = len(prompt.tokens) - 1 if share_prompts else 0
+    # A prompt of one token has an empty prefix, so its prefix is segment 0, the
+    # padding that nothing sees.
+    prefix = 0
+    if shared:
+      columns = slice(start, start + shared)
+      yield Segment(number, prompt, None, columns, 0, 0)
+      prefix = number
+      start, number = columns.stop, number + 1
+    own = len(prompt.tokens) - 1 - shared
     for t in members:
-      response = len(t.rollout.tokens)
-      yield (response, prompt) if share_prompts else (prompt + response, 0)
+      columns = slice(start, start + own + len(t.rollout.tokens))
+      yield Segment(number, prompt, t, columns, shared, prefix)
+      start, number = columns.stop, number + 1
+
+
+def places(
+  rows: Sequence[Row], share_prompts: bool
+) -> dict[tuple[str, int], Place]:
+  """Where the rows of a microbatch have each rollout, by `Trained.key`."""
+  return {
+    segment.trained.key: Place(i, segment.targets)
+    for i, row in enumerate(rows)
+    for segment in segments(row, share_prompts)
+    if segment.trained is not None
+  }
 
 
 def row_tokens(row: Row, share_prompts: bool) -> int:
   """The number of columns of a row that are not padding."""
-  return sum(tokens for tokens, _ in _segments(row, share_prompts))
+  return max((s.columns.stop for s in segments(row, share_prompts)), default=0)
 
 
 def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
@@ -137,8 +200,9 @@ def row_cost(row: Row, share_prompts: bool, even_tokens: float) -> float:
   products with weights (`Model.even_tokens`).
   """
   cost = 0.0
-  for own, seen in _segments(row, share_prompts):
-    pairs = own * (own + 1) / 2 + own * seen
+  for segment in segments(row, share_prompts):
+    own = segment.columns.stop - segment.columns.start
+    pairs = own * (own + 1) / 2 + own * segment.before
     cost += own + 2 * pairs / even_tokens
   return cost
 

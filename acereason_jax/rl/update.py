@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base, sharding
 from acereason_jax.rl import gradients, losses
-from acereason_jax.rl.gradients import Knobs, Sums
+from acereason_jax.rl.gradients import Knobs, Scored, Sums
 from acereason_jax.rl.packing import PackedBatch
 
 
@@ -81,7 +81,7 @@ class Update:
   """The jitted functions of an update.
 
   zeros: (params) -> Sums.
-  add: (weights, Sums, batch, knobs) -> Sums; the Sums are donated.
+  add: (weights, Sums, batch, knobs) -> (Sums, Scored); the Sums are donated.
   apply: (state, Sums) -> (state, metrics); the state is donated.
   logp: (weights, batch, knobs) -> logp_BT; what `score` and `first_pass` run.
   score: (reference weights, batch, knobs) -> the batch with logp_ref.
@@ -92,7 +92,7 @@ class Update:
   """
 
   zeros: Callable[[base.Tree], Sums]
-  add: Callable[[base.Tree, Sums, PackedBatch, Knobs], Sums]
+  add: Callable[[base.Tree, Sums, PackedBatch, Knobs], tuple[Sums, Scored]]
   apply: Callable[[TrainState, Sums], tuple[TrainState, dict]]
   logp: Callable[[base.Tree, PackedBatch, Knobs], jax.Array]
   score: Callable[[base.Tree, PackedBatch, Knobs], PackedBatch]
@@ -219,7 +219,7 @@ def make_update(
     zeros=jax.jit(
       functools.partial(gradients.zeros, groups=groups), out_shardings=sums
     ),
-    add=jax.jit(added, out_shardings=sums, donate_argnums=1),
+    add=jax.jit(added, out_shardings=(sums, rows), donate_argnums=1),
     apply=jax.jit(
       functools.partial(_apply, **step, **placed), donate_argnums=0
     ),
