@@ -15,11 +15,11 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
-from acereason_jax.data import references
+from acereason_jax.data import archive, references
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rl import control, objective, packing, update
-from acereason_jax.run import clock, collect, judged, metrics
+from acereason_jax.run import clock, collect, judged, keeping, metrics
 from acereason_jax.run.values import (
   CONTROLS,
   Run,
@@ -63,6 +63,7 @@ def take_step(
   batch = fill_batch(run, stage, at, tools)
   collected = clock.now()
   values = batch_metrics(stage, batch)
+  chosen = choose_texts(run, stage, at, batch)
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
   tools.stop.heed()
@@ -84,7 +85,20 @@ def take_step(
     metrics.hbm(jax.local_devices()),
   )
   at = record(stage, at, state, batch, values)
-  return at, Step(values, batch.groups, batch.rounds[0].trace)
+  training = keeping.Training(
+    stage.objective,
+    batch.groups,
+    keeping.gradient_keys(trained, stage.objective.every),
+    {},
+  )
+  kept = keeping.Kept(
+    archive.Place(at.progress.step, archive.TRAIN),
+    stage.name,
+    batch.asked,
+    chosen,
+    training,
+  )
+  return at, Step(values, batch.groups, batch.rounds[0].trace, kept)
 
 
 def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
@@ -174,6 +188,20 @@ def choose_groups(
   dull = lambda i: not objective.has_signal(groups[i], rules)
   best = sorted(range(len(groups)), key=dull)[:count]
   return [groups[i] for i in sorted(best)]
+
+
+def choose_texts(
+  run: Run, stage: Stage, at: Standing, batch: Batch
+) -> dict[int, str]:
+  """Why the texts of groups are kept, by their place in `batch.asked`."""
+  return keeping.choose(
+    batch.asked,
+    outcomes.unsolved(at.ledger),
+    seed=run.seed,
+    step=at.progress.step + 1,
+    count=run.keep['groups'],
+    rules=stage.objective.rules,
+  )
 
 
 def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
