@@ -9,6 +9,7 @@ import numpy as np
 from acereason_jax import types
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
+from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder as folder_lib
@@ -66,6 +67,7 @@ def write_step(
     metrics.say(
       metrics.format_rollouts(
         step.groups,
+        _rules(run, step),
         count=run.samples['count'],
         max_chars=run.samples['characters'],
       )
@@ -86,6 +88,13 @@ def keep_looked(
     stage = '' if phase == archive.BEFORE else progress.stage
     place = archive.Place(progress.step, phase)
     records.keeper.keep(keeping.heldout(place, stage, groups))
+
+
+def _rules(run: Run, step: Step) -> objective.Rules:
+  """The rules of the stage that took the step."""
+  index = int(step.values['stage'])
+  stage = next(stage for stage in run.stages if stage.index == index)
+  return stage.objective.rules
 
 
 def batch_arrays(groups: Sequence[types.Group]) -> dict[str, np.ndarray]:
