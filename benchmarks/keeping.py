@@ -13,7 +13,7 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -23,7 +23,7 @@ from acereason_jax import types
 from acereason_jax.data import archive
 from acereason_jax.models import characters, embedded, tokens
 from acereason_jax.rl import objective
-from acereason_jax.run import keeper, keeping
+from acereason_jax.run import keeper, keeping, scoring
 
 ROOT = pathlib.Path(__file__).parent.parent
 RULES = objective.Rules('mask', 0, 32_768)
@@ -31,13 +31,6 @@ OBJECTIVE = objective.Objective(
   RULES, 1e-6, 'group', 'token', 'tempered', 1, False
 )
 STEP_SECONDS = 180.0
-
-
-class Score(NamedTuple):
-  """Drawn in place of the trainer's; see keeping.Training."""
-
-  entropy: np.ndarray
-  mismatch: np.ndarray
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -86,7 +79,8 @@ def kept_of(groups: list[types.Group], reasons: dict[int, str]) -> keeping.Kept:
   parts = objective.assign_advantages(groups, OBJECTIVE)
   size = {r.key: len(r.tokens) for g in groups for r in g.rollouts}
   scores = {
-    key: Score(
+    key: scoring.Score(
+      np.zeros(size[key], np.float32),
       drawn(random, size[key], 0.4),
       drawn(random, size[key], 0.1) * np.float32(1e-2),
     )

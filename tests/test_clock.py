@@ -121,9 +121,9 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     hands.spend(DRAW)
     return [(prompt(), 0)], {}
 
-  def update_policy(stage, at, microbatches, entropy):
+  def update_policy(stage, at, microbatches, entropy, wanted):
     hands.spend(UPDATE)
-    return {}, {}
+    return {}, {}, {}
 
   instead = dict(
     draw=draw,

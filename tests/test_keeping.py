@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,15 +15,10 @@ from acereason_jax.curriculum import ledger, outcomes
 from acereason_jax.data import archive
 from acereason_jax.models import characters
 from acereason_jax.rl import objective
-from acereason_jax.run import keeping
+from acereason_jax.run import keeping, scoring
 
 PLACE = archive.Place(4, 'train')
 UNREAD = 'unparsed', 3
-
-
-class Score(NamedTuple):
-  entropy: np.ndarray
-  mismatch: np.ndarray
 
 
 def an_objective(**changes):
@@ -204,7 +198,8 @@ def test_rows_and_texts_come_back_from_bytes():
     whole(test_rewards.group(RIGHT, WRONG, LATE, name=n), random) for n in 'ab'
   ]
   first = groups[0].rollouts[0]
-  score = Score(
+  score = scoring.Score(
+    np.zeros(3, np.float32),
     random.exponential(1, 3).astype(np.float32),
     random.exponential(1e-4, 3).astype(np.float32),
   )

@@ -315,7 +315,7 @@ def _optim(c: ml_collections.ConfigDict) -> None:
   # A microbatch is rows x columns tokens on each of the data x fsdp shards, of
   # which `sequence` devices share a row's; columns >= prompt + response. Where
   # that saves 1 in 32, some microbatches have fewer columns, a multiple of 512
-  # (rl/packing.py); each width compiles once.
+  # (rl/rows.py); each width compiles once.
   # vocab_chunk: rows of the head, so many logits of each token are in memory at
   # once.
   c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)

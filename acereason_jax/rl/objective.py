@@ -16,6 +16,7 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.rl import advantages, packing
+from acereason_jax.rl import rows as rows_lib
 
 
 class Rules(NamedTuple):
@@ -59,7 +60,7 @@ class Objective(NamedTuple):
 
 def assign_advantages(
   groups: Sequence[types.Group], objective: Objective
-) -> list[list[list[packing.Trained]]]:
+) -> list[list[list[rows_lib.Trained]]]:
   """The rollouts that each update trains on, by group, from judged groups.
 
   Each rollout has its advantage and the weight of each of its tokens. Weights
@@ -94,8 +95,8 @@ def advantages_of(
 
 
 def pack(
-  parts: Sequence[Sequence[Sequence[packing.Trained]]], layout: packing.Layout
-) -> list[list[packing.PackedBatch]]:
+  parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], layout: rows_lib.Layout
+) -> list[list[packing.Packed]]:
   """The microbatches of each update, from the rollouts that it trains on."""
   return [packing.pack(part, **layout._asdict()) for part in parts]
 

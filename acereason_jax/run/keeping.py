@@ -10,7 +10,7 @@ thousands; the ledger has their counts.
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from acereason_jax.data import archive
 from acereason_jax.models import characters as characters_lib
 from acereason_jax.rl import objective as objective_lib
 from acereason_jax.rl import packing
+from acereason_jax.run import scoring
 
-# (prompt id, index)
-Key = tuple[str, int]
+Key = scoring.Key
 HELDOUT = 'heldout'
 DRAWN = 'drawn'
 
@@ -33,13 +33,13 @@ class Training(NamedTuple):
   groups: groups of the batch.
   keys: rollouts that have a gradient.
   scores: the trainer's numbers of rollouts whose texts are kept, as far as they
-    were trained on; each has `entropy` and `mismatch`, float32 [R], nats.
+    were trained on.
   """
 
   objective: objective_lib.Objective
   groups: Sequence[types.Group]
   keys: Collection[Key]
-  scores: Mapping[Key, Any]
+  scores: Mapping[Key, scoring.Score]
 
 
 class Kept(NamedTuple):
@@ -171,7 +171,7 @@ def texts(
 def _text(
   prompt: types.Prompt,
   rollout: types.Rollout,
-  score: Any,
+  score: scoring.Score | None,
   characters: characters_lib.Characters,
 ) -> archive.Text:
   entropy = mismatch = None

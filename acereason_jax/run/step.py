@@ -7,7 +7,7 @@ advantages, packed rows and updates are made in rl/.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import jax
@@ -18,8 +18,15 @@ from acereason_jax.curriculum import filtering, ledger, outcomes, selection
 from acereason_jax.data import archive, references
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
-from acereason_jax.rl import control, objective, packing, update
-from acereason_jax.run import clock, collect, judged, keeping, metrics
+from acereason_jax.rl import control, gradients, objective, packing, update
+from acereason_jax.run import (
+  clock,
+  collect,
+  judged,
+  keeping,
+  metrics,
+  scoring,
+)
 from acereason_jax.run.values import (
   CONTROLS,
   Run,
@@ -67,7 +74,10 @@ def take_step(
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
   tools.stop.heed()
-  state, updated = update_policy(stage, at, microbatches, values['entropy'])
+  wanted = keeping.keys(batch.asked, chosen)
+  state, updated, scores = update_policy(
+    stage, at, microbatches, values['entropy'], wanted
+  )
   ended = clock.now()
   whole = clock.between(began, ended)
   state = reset_reference(stage, state, at.progress.stage_step + 1)
@@ -89,15 +99,10 @@ def take_step(
     stage.objective,
     batch.groups,
     keeping.gradient_keys(trained, stage.objective.every),
-    {},
+    scores,
   )
-  kept = keeping.Kept(
-    archive.Place(at.progress.step, archive.TRAIN),
-    stage.name,
-    batch.asked,
-    chosen,
-    training,
-  )
+  place = archive.Place(at.progress.step, archive.TRAIN)
+  kept = keeping.Kept(place, stage.name, batch.asked, chosen, training)
   return at, Step(values, batch.groups, batch.rounds[0].trace, kept)
 
 
@@ -249,22 +254,27 @@ def setting_metrics(
 def update_policy(
   stage: Stage,
   at: Standing,
-  microbatches: Sequence[Sequence[packing.PackedBatch]],
+  microbatches: Sequence[Sequence[packing.Packed]],
   entropy: float,
-) -> tuple[update.TrainState, dict[str, float]]:
-  """One update for each list of microbatches; metrics of all of them.
+  wanted: Set[scoring.Key],
+) -> tuple[
+  update.TrainState, dict[str, float], dict[scoring.Key, scoring.Score]
+]:
+  """One update for each list of microbatches; their metrics and scores.
 
-  `entropy` is that of the batch, nats per token. `at.state` is donated.
+  `entropy` is that of the batch, nats per token. Only `wanted` rollouts have
+  scores, if they were packed, each of the update that trained on it; the set is
+  the same on every process. `at.state` is donated.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(
     progress.stage_step, selection.epochs_done(progress.cursor or {}), entropy
   )
-  knobs = update.make_knobs(
+  knobs = gradients.make_knobs(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  parts = [[stage.place(batch) for batch in part] for part in microbatches]
+  parts = [[stage.place(p.batch) for p in part] for part in microbatches]
   if stage.has_first:
     # pi_old of all updates is the policy before the first update.
     with watchdog.phase('update', (stage.name, 'first')):
@@ -272,12 +282,15 @@ def update_policy(
         [score_first(stage, state, batch, knobs) for batch in part]
         for part in parts
       ]
-  found = []
+  found, scores = [], {}
   with watchdog.phase('update', stage.name):
-    for part in parts:
-      state, values = update_once(stage, state, part, knobs)
+    for packed, part in zip(microbatches, parts, strict=True):
+      state, values, scored = update_once(
+        stage, state, packed, part, knobs, wanted
+      )
       found.append(values)
-  return state, merge_updates(found)
+      scores |= scored
+  return state, merge_updates(found), scores
 
 
 def finished(tree: base.Tree) -> base.Tree:
@@ -299,7 +312,7 @@ def score_first(
   stage: Stage,
   state: update.TrainState,
   batch: packing.PackedBatch,
-  knobs: update.Knobs,
+  knobs: gradients.Knobs,
 ) -> packing.PackedBatch:
   """The batch with logp_first, computed."""
   with microbatch(stage, 'first', batch):
@@ -310,19 +323,29 @@ def score_first(
 def update_once(
   stage: Stage,
   state: update.TrainState,
-  batches: Sequence[packing.PackedBatch],
-  knobs: update.Knobs,
-) -> tuple[update.TrainState, dict[str, np.ndarray]]:
-  """Adds up the gradients of the microbatches and applies them."""
-  sums = stage.update.zeros(state.params)
-  for batch in batches:
+  microbatches: Sequence[packing.Packed],
+  placed: Sequence[packing.PackedBatch],
+  knobs: gradients.Knobs,
+  wanted: Set[scoring.Key],
+) -> tuple[
+  update.TrainState, dict[str, np.ndarray], dict[scoring.Key, scoring.Score]
+]:
+  """Adds up the gradients of the microbatches and applies them.
+
+  `placed` are the batches of the microbatches on the devices.
+  """
+  sums, scores = stage.update.zeros(state.params), {}
+  for packed, batch in zip(microbatches, placed, strict=True):
     with microbatch(stage, 'add', batch):
       if stage.has_reference:
         batch = stage.update.score(state.reference_weights, batch, knobs)
-      sums = stage.update.add(state.weights, sums, batch, knobs)
+      sums, scored = stage.update.add(state.weights, sums, batch, knobs)
       jax.block_until_ready(sums)
+      scores |= scoring.fetch(scored, packed, wanted)
+    # Else it stays on the devices while the next microbatch is computed.
+    del scored
   state, values = stage.update.apply(state, sums)
-  return state, jax.device_get(values)
+  return state, jax.device_get(values), scores
 
 
 def merge_updates(

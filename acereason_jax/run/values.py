@@ -13,6 +13,7 @@ from acereason_jax.curriculum import ending, filtering, selection
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.models import base
 from acereason_jax.rl import control, objective, packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rl import update as update_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import trace as trace_lib
@@ -116,7 +117,7 @@ class Stage(NamedTuple):
   temperature: control.Control
   entropy_bonus: control.Control
   objective: objective.Objective
-  layout: packing.Layout
+  layout: rows_lib.Layout
   place: Callable[[packing.PackedBatch], packing.PackedBatch]
   update: update_lib.Update
   tempered: bool
