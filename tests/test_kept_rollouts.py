@@ -275,3 +275,34 @@ def test_two_processes_leave_the_files_of_one(folder, command):
     for row in found:
       assert ' for ' in row['detail']
       assert len(row['detail']) == archive.DETAIL_CHARS
+
+
+def test_numbers_of_the_trainer_recount_the_metrics(folder, command):
+  """All groups of a batch are kept, so their codes have its means."""
+  workdir = folder / 'numbers'
+  flags = '--config.keep.groups=4', '--config.steps=3'
+  command(workdir, *flags, config='tiny_config').ends(0)
+  rows, texts = rows_of(workdir), texts_of(workdir)
+  seen = 0
+  for values in metrics_of(workdir):
+    place = archive.Place(values['step'], 'train')
+    trained = {
+      (row['prompt'], row['index']) for row in rows[place] if row['trained']
+    }
+    found = [t for t in texts[place] if (t.prompt, t.index) in trained]
+    assert len(found) == len(trained)
+    if trained:
+      entropy, mismatch = (
+        scale.values(np.concatenate([getattr(t, name) for t in found]))
+        for scale, name in (
+          (archive.ENTROPY, 'entropy'),
+          (archive.MISMATCH, 'mismatch'),
+        )
+      )
+      # A code's bin is 4% of its value wide.
+      assert entropy.mean() == pytest.approx(
+        values['trained_entropy'], rel=0.03
+      )
+      assert mismatch.mean() == pytest.approx(values['mismatch'], rel=0.1)
+      seen += len(entropy)
+  assert seen > 100
