@@ -335,3 +335,14 @@ def _records(c: ml_collections.ConfigDict) -> None:
   )
   # Steps between printed sample rollouts, how many, and characters of each.
   c.samples = dict(every=10, count=3, characters=600)
+  c.keep = dict(
+    # Each rollout leaves a row in RUN/rollouts. So many groups of a step, drawn
+    # at random, also leave texts, tokens and numbers of each token, and so does
+    # at most one group of each kind: solved for the first time, with a failed
+    # verdict, truncated, all wrong, mixed. 0: no texts of training; held-out
+    # answers leave theirs.
+    groups=2,
+    # GB (1e9 bytes) of texts. Beyond it the texts of older steps are thinned to
+    # every 2nd step, every 4th, ...; rows are never removed.
+    budget_gb=10.0,
+  )

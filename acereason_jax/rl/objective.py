@@ -67,9 +67,7 @@ def assign_advantages(
   are normalised over all groups of the same update.
   """
   o = objective
-  adv_PG = advantages.group_normalised(
-    *rewards(groups, o.rules), epsilon=o.epsilon, scale=o.scale
-  )
+  adv_PG = advantages_of(groups, o)
   counted_PG = counted(groups, o.rules)
   if o.policy == 'full':
     groups = [under_full_policy(group) for group in groups]
@@ -83,6 +81,17 @@ def assign_advantages(
       packing.trained_rollouts(part, adv_PG[places], weight_PG, every=o.every)
     )
   return trained
+
+
+def advantages_of(
+  groups: Sequence[types.Group], objective: Objective
+) -> np.ndarray:
+  """The advantages of all rollouts of a batch, float32 [P, G]."""
+  return advantages.group_normalised(
+    *rewards(groups, objective.rules),
+    epsilon=objective.epsilon,
+    scale=objective.scale,
+  )
 
 
 def pack(

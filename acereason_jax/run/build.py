@@ -158,6 +158,7 @@ def build(
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
+    keep=c.keep.kwargs(),
   )
   stages = {n: c.over(s) for n, s in stages_lib.stages(config).items()}
   c.check_all_read(stages.values(), by_domain.values())

@@ -203,7 +203,8 @@ def look_back(
   ask = lambda domains: heldout_lib.ask_heldout(
     run, at.state, done - 1, tools, domains
   )
-  heldout = ask([name for name in run.domains if is_due(stage, name, done)])
+  due = ask([name for name in run.domains if is_due(stage, name, done)])
+  heldout, looked = due.values, due.groups
   values = metrics.merge(step.values, heldout)
   history = newest_values(stage.stop, at.progress.history, values)
   at = at._replace(progress=at.progress._replace(history=history))
@@ -215,11 +216,12 @@ def look_back(
   reason = stop_reason(stage, at.progress, at.ledger)
   if reason:
     rest = ask([n for n in run.domains if f'heldout/{n}' not in heldout])
-    values = metrics.merge(values, rest)
-    end = dict(stage=stage.name, step=done, **heldout, **rest)
+    values = metrics.merge(values, rest.values)
+    looked = looked + rest.groups
+    end = dict(stage=stage.name, step=done, **heldout, **rest.values)
     ends = [*at.progress.heldout, end]
     at = at._replace(progress=at.progress._replace(heldout=ends))
-  return at, step._replace(values=values, reason=reason)
+  return at, step._replace(values=values, looked=looked, reason=reason)
 
 
 def is_due(stage: Stage, domain: str, step: int) -> bool:

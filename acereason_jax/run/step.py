@@ -15,11 +15,18 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
-from acereason_jax.data import references
+from acereason_jax.data import archive, references
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rl import control, gradients, objective, packing, update
-from acereason_jax.run import clock, collect, judged, metrics, scoring
+from acereason_jax.run import (
+  clock,
+  collect,
+  judged,
+  keeping,
+  metrics,
+  scoring,
+)
 from acereason_jax.run.values import (
   CONTROLS,
   Run,
@@ -63,11 +70,13 @@ def take_step(
   batch = fill_batch(run, stage, at, tools)
   collected = clock.now()
   values = batch_metrics(stage, batch)
+  chosen = choose_texts(run, stage, at, batch)
   trained = objective.assign_advantages(batch.groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
   tools.stop.heed()
-  state, updated, _ = update_policy(
-    stage, at, microbatches, values['entropy'], frozenset()
+  wanted = keeping.keys(batch.asked, chosen)
+  state, updated, scores = update_policy(
+    stage, at, microbatches, values['entropy'], wanted
   )
   ended = clock.now()
   whole = clock.between(began, ended)
@@ -86,7 +95,15 @@ def take_step(
     metrics.hbm(jax.local_devices()),
   )
   at = record(stage, at, state, batch, values)
-  return at, Step(values, batch.groups, batch.rounds[0].trace)
+  training = keeping.Training(
+    stage.objective,
+    batch.groups,
+    keeping.gradient_keys(trained, stage.objective.every),
+    scores,
+  )
+  place = archive.Place(at.progress.step, archive.TRAIN)
+  kept = keeping.Kept(place, stage.name, batch.asked, chosen, training)
+  return at, Step(values, batch.groups, batch.rounds[0].trace, kept)
 
 
 def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
@@ -176,6 +193,20 @@ def choose_groups(
   dull = lambda i: not objective.has_signal(groups[i], rules)
   best = sorted(range(len(groups)), key=dull)[:count]
   return [groups[i] for i in sorted(best)]
+
+
+def choose_texts(
+  run: Run, stage: Stage, at: Standing, batch: Batch
+) -> dict[int, str]:
+  """Why the texts of groups are kept, by their place in `batch.asked`."""
+  return keeping.choose(
+    batch.asked,
+    outcomes.unsolved(at.ledger),
+    seed=run.seed,
+    step=at.progress.step + 1,
+    count=run.keep['groups'],
+    rules=stage.objective.rules,
+  )
 
 
 def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:

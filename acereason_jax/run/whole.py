@@ -9,11 +9,13 @@ import jax
 
 from acereason_jax import files, storage
 from acereason_jax.console import exits, signals
+from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import (
   folder,
   judged,
+  keeper,
   loop,
   metrics,
   profile,
@@ -103,11 +105,14 @@ def go_on(
     with stop.interruptible():
       with exits.one_line_for(ValueError):
         at = stand(run, checkpoints, meta, is_new)
+      looked = []
       if is_new:
-        at = start.first_look(run, at, tools)
+        at, looked = start.first_look(run, at, tools)
     writer = open_writer(run, place, meta, at, stack)
+    keeps = open_keeper(run, place, saved, stack)
     tracer = stack.enter_context(profile.Tracer(traced, place.local))
-    records = writing.Records(place, checkpoints, writer, meta, tracer)
+    records = writing.Records(place, checkpoints, writer, keeps, meta, tracer)
+    writing.keep_looked(records, at, archive.BEFORE, looked)
     at = loop.run_stages(run, at, tools, records)
     with watchdog.phase('save'):
       checkpoints.wait()
@@ -149,6 +154,25 @@ def open_writer(
     files.write_atomically(file, json.dumps(meta['changes'], indent=2))
   return stack.enter_context(
     metrics.Writer(place.local, resume_step=at.progress.step + 1)
+  )
+
+
+def open_keeper(
+  run: Run,
+  place: folder.Folder,
+  saved: int | None,
+  stack: contextlib.ExitStack,
+) -> keeper.Keeper | None:
+  """Opens the files of rollouts after step `saved`.
+
+  Only the first process does so.
+  """
+  if jax.process_index() != 0:
+    return None
+  return stack.enter_context(
+    keeper.Keeper(
+      place.root, saved, run.keep['budget_gb'], run.heldout_engine.to_text
+    )
   )
 
 

@@ -8,12 +8,15 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.curriculum import parquet
+from acereason_jax.data import archive
+from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
-from acereason_jax.run import metrics, profile
+from acereason_jax.run import keeper as keeper_lib
+from acereason_jax.run import keeping, metrics, profile
 from acereason_jax.run.values import Run, Standing, Step
 
 
@@ -23,6 +26,7 @@ class Records(NamedTuple):
   folder: folder of the run.
   checkpoints: checkpoints of the run.
   writer: writer of its metrics; None on all processes except the first.
+  keeper: writer of its rollouts; likewise.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
   advance: moves the progress bar on by a step.
@@ -31,6 +35,7 @@ class Records(NamedTuple):
   folder: folder_lib.Folder
   checkpoints: checkpoint_lib.Checkpoints
   writer: metrics.Writer | None
+  keeper: keeper_lib.Keeper | None
   meta: Mapping[str, Any]
   tracer: profile.Tracer
   advance: Callable[[], None] = lambda: None
@@ -49,6 +54,9 @@ def write_step(
       step=done,
       **step.trace.metrics(),
     )
+  if records.keeper is not None:
+    records.keeper.keep(step.kept)
+  keep_looked(records, at, archive.HELDOUT, step.looked)
   line = metrics.step_line(done, total, step.values)
   if looked := heldout_lib.format_rates(step.values):
     line = f'{line}  held out {looked}'
@@ -59,6 +67,7 @@ def write_step(
     metrics.say(
       metrics.format_rollouts(
         step.groups,
+        _rules(run, step),
         count=run.samples['count'],
         max_chars=run.samples['characters'],
       )
@@ -68,6 +77,24 @@ def write_step(
     # The batch that produced a gradient that is not finite.
     path = records.folder.local / f'nonfinite_{done}.npz'
     np.savez(path, **batch_arrays(step.groups))
+
+
+def keep_looked(
+  records: Records, at: Standing, phase: str, groups: Sequence[types.Group]
+) -> None:
+  """Keeps held-out answers, of which there may be none."""
+  if records.keeper is not None and groups:
+    progress = at.progress
+    stage = '' if phase == archive.BEFORE else progress.stage
+    place = archive.Place(progress.step, phase)
+    records.keeper.keep(keeping.heldout(place, stage, groups))
+
+
+def _rules(run: Run, step: Step) -> objective.Rules:
+  """The rules of the stage that took the step."""
+  index = int(step.values['stage'])
+  stage = next(stage for stage in run.stages if stage.index == index)
+  return stage.objective.rules
 
 
 def batch_arrays(groups: Sequence[types.Group]) -> dict[str, np.ndarray]:
@@ -107,6 +134,8 @@ def save(
   if (saved := checkpoints.latest_step()) is not None:
     journal.forget(saved)
   journal.flush()
+  if records.keeper is not None:
+    records.keeper.wait()
   folder_lib.upload(records.folder)
   checkpoints.save(
     at.progress.step,
