@@ -194,14 +194,24 @@ def test_phases_are_told(watched):
     with watchdog.phase('load'):
       yield
     with watchdog.told_of_phases(told.append):
-      for name in ('load', 'sample', 'update', 'sample'):
-        with watchdog.phase(name):
-          yield
+      with watchdog.phase('heldout'):
+        for name in ('sample', 'judge'):
+          with watchdog.phase(name):
+            yield
+      with pytest.raises(ValueError), watchdog.phase('update'):
+        raise ValueError
     with watchdog.phase('save'):
       yield
 
   assert not watched(script())
-  assert told == ['load', 'sample', 'update', 'sample']
+  heldout = ('heldout',)
+  assert told == [
+    heldout,
+    *((*heldout, 'sample'), heldout),
+    *((*heldout, 'judge'), heldout),
+    (),
+    *(('update',), ()),
+  ]
 
 
 ALONE = """
