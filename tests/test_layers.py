@@ -23,12 +23,14 @@ ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
   *('machines', 'stand_ins', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
-  *('rollout', 'evaluation', 'config', 'run', 'planning', 'commands'),
+  *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
+  'commands',
 )
 COMMANDS = (
   *('train', 'generate', 'evaluate', 'curate', 'judge', 'export', 'ledger'),
   'timeline',
   'plan',
+  'report',
 )
 # Only these know of ml_collections.
 KNOW_CONFIGS = ('config', 'run', 'planning', 'commands')
