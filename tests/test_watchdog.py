@@ -306,7 +306,7 @@ def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
     'judge@1': 'judge',
     'update@2': 'update',
     'save@2': 'save',
-    'draw@2': watchdog.OUTSIDE,
+    'draw@2': 'draw',
     'restore@-1': 'restore',
   }
   for place, name in places.items():
