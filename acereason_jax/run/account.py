@@ -47,7 +47,7 @@ KINDS: Mapping[str, str] = {
   'report': 'report',
 }
 _NAME = re.compile('[a-z_]{1,32}')
-_MOST = 1 << 53
+MOST = 1 << 53
 _IMPORTED = time.monotonic()
 
 
@@ -176,7 +176,7 @@ def _line(value: Any) -> Line | None:
       'seconds': dict(seconds),
     }:
       good = (
-        all(type(n) is int and 0 <= n < _MOST for n in (start, step))
+        all(type(n) is int and 0 <= n < MOST for n in (start, step))
         and all(map(_is_time, (at, *seconds.values())))
         and all(map(_NAME.fullmatch, seconds))
       )
@@ -188,4 +188,4 @@ def _is_time(value: Any) -> bool:
   """Whether it is a number of seconds."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     return False
-  return 0 <= value < _MOST and math.isfinite(value)
+  return 0 <= value < MOST and math.isfinite(value)
