@@ -65,8 +65,8 @@ def test_what_is_kept_only_to_measure_the_mismatch_is_not_trained():
 def test_shares_by_hand():
   """Two slots, ten steps.
 
-      slot 0  a a a a b b b . . .
-      slot 1  c c . . c c c c c d    one waits in the first five steps
+  slot 0  a a a a b b b . . .
+  slot 1  c c . . c c c c c d    one waits in the first five steps
   """
   event = trace_lib.Event
   trace = trace_lib.Trace(slots=2, steps=10, draft_steps=1, full=[(0, 5)])
