@@ -24,6 +24,7 @@ KILLED = [
   # One second of its step was not counted.
   Line(1, 3, 1068.0, dict(sample=5, update=4)),
   Line(1, 3, 1069.0, dict(save=1)),
+  Line(1, 4, 1070.0, dict(sample=1)),
 ]
 METRICS = [
   dict(
@@ -46,7 +47,9 @@ METRICS = [
     packed_response_tokens=100,
     packed_prompt_tokens=100,
   ),
-  dict(step=3, prefill_share=0.0, host_share=0.0),
+  dict(step=3, prefill_share=0.0, host_share=1 / 9),
+  # No start sampled this step but from the journal.
+  dict(step=4, prefill_share=0.0, host_share=0.0),
 ]
 
 
@@ -72,7 +75,7 @@ def test_a_run_that_was_killed_by_hand():
   found = waste.tree(KILLED, METRICS)
   check_sums(found.root)
   assert found.root.name == 'wall time'
-  assert found.root.milliseconds == 69_000
+  assert found.root.milliseconds == 70_000
   decode = ('sample', 'decode')
   assert flat(found.root) == {
     ('start',): 8,
@@ -87,11 +90,12 @@ def test_a_run_that_was_killed_by_hand():
     ('unrecorded',): 1,
     # 6 s of step 1, 5 s of step 2, 4 s and 5 s of step 3.
     ('sample', 'prefill'): 0.6,
-    ('sample', 'host'): 1.2 + 1,
+    ('sample', 'host'): 1.2 + 1 + 1,
     (*decode, 'trained tokens'): 2.1 + 1,
     (*decode, 'tokens without signal'): 3,
     (*decode, 'idle slots, none waits'): 2.1,
-    (*decode, 'not measured'): 9,
+    (*decode, 'not measured'): 8,
+    ('sample', 'not measured'): 1,
     ('update', 'response tokens'): 1 + 1,
     ('update', 'prompt tokens'): 0.5 + 1,
     ('update', 'padding'): 0.5 + 1,

@@ -222,7 +222,9 @@ def _sample(seconds: float, row: Mapping[str, Any]) -> _Paths | None:
   """The parts of sampling: prefill, host, and decode by slot steps."""
   names = 'prefill_share', 'host_share'
   prefill, host = (_share(row.get(name)) for name in names)
-  if prefill is None or host is None or prefill + host > 1:
+  # Both are 0 where all rollouts of the step came from the journal: the row is
+  # not of the start that sampled.
+  if prefill is None or host is None or not 0 < prefill + host <= 1:
     return None
   decode = seconds * (1 - prefill - host)
   found = {('prefill',): seconds * prefill, ('host',): seconds * host}

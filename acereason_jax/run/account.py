@@ -143,9 +143,7 @@ def process_age() -> float:
       # The name of the program, in brackets, may hold anything.
       fields = file.read().rpartition(b')')[2].split()
     began = int(fields[19]) / os.sysconf('SC_CLK_TCK')
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
-    if age >= time.monotonic() - _IMPORTED:
-      return age
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 0.0)
   return time.monotonic() - _IMPORTED
 
 
