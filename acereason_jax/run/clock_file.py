@@ -128,9 +128,8 @@ def opened(
 
 
 def _keep(clock: Clock, path: str, copy: str, over: threading.Event) -> None:
-  copied = time.monotonic()
-  while not over.wait(SECONDS):
-    clock.write()
+  copied = -UPLOAD_SECONDS
+  while True:
     if copy and time.monotonic() - copied >= UPLOAD_SECONDS:
       copied = time.monotonic()
       try:
@@ -138,6 +137,9 @@ def _keep(clock: Clock, path: str, copy: str, over: threading.Event) -> None:
           storage.write(copy, file.read())
       except OSError as e:
         clock.warn(e)
+    if over.wait(SECONDS):
+      return
+    clock.write()
 
 
 def _open(path: str) -> tuple[int, int, int]:
