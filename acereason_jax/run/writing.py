@@ -9,14 +9,15 @@ import numpy as np
 from acereason_jax import types
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import clock_file, keeping, metrics, profile
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run import keeper as keeper_lib
-from acereason_jax.run import keeping, metrics, profile
 from acereason_jax.run.values import Run, Standing, Step
 
 
@@ -29,6 +30,8 @@ class Records(NamedTuple):
   keeper: writer of its rollouts; likewise.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
+  clock: clock of this start; None without one, as on all processes except the
+    first.
   advance: moves the progress bar on by a step.
   """
 
@@ -38,6 +41,7 @@ class Records(NamedTuple):
   keeper: keeper_lib.Keeper | None
   meta: Mapping[str, Any]
   tracer: profile.Tracer
+  clock: clock_file.Clock | None
   advance: Callable[[], None] = lambda: None
 
 
@@ -45,18 +49,38 @@ def write_step(
   run: Run, records: Records, at: Standing, step: Step, total: int
 ) -> None:
   """Prints and writes the results of a step; `total` is the run's last step."""
-  done = at.progress.step
   if records.writer is not None:
-    records.writer.write(done, step.values)
-    trace.write_events(
-      records.folder.local / 'timeline.jsonl',
-      step.trace.events,
-      step=done,
-      **step.trace.metrics(),
-    )
-  if records.keeper is not None:
-    records.keeper.keep(step.kept)
-  keep_looked(records, at, archive.HELDOUT, step.looked)
+    with watchdog.phase('write'):
+      write_files(records, records.writer, at.progress.step, step)
+  with watchdog.phase('write'):
+    if records.keeper is not None:
+      records.keeper.keep(step.kept)
+    keep_looked(records, at, archive.HELDOUT, step.looked)
+  with watchdog.phase('report'):
+    print_step(run, at, step, total)
+  records.advance()
+
+
+def write_files(
+  records: Records, writer: metrics.Writer, done: int, step: Step
+) -> None:
+  """Writes the metrics and the timeline of step `done`."""
+  writer.write(done, step.values)
+  trace.write_events(
+    records.folder.local / 'timeline.jsonl',
+    step.trace.events,
+    step=done,
+    **step.trace.metrics(),
+  )
+  if step.values['nonfinite']:
+    # The batch that produced a gradient that is not finite.
+    path = records.folder.local / f'nonfinite_{done}.npz'
+    np.savez(path, **batch_arrays(step.groups))
+
+
+def print_step(run: Run, at: Standing, step: Step, total: int) -> None:
+  """Prints the line of a step, and some of its rollouts."""
+  done = at.progress.step
   line = metrics.step_line(done, total, step.values)
   if looked := heldout_lib.format_rates(step.values):
     line = f'{line}  held out {looked}'
@@ -72,11 +96,6 @@ def write_step(
         max_chars=run.samples['characters'],
       )
     )
-  records.advance()
-  if step.values['nonfinite'] and records.writer is not None:
-    # The batch that produced a gradient that is not finite.
-    path = records.folder.local / f'nonfinite_{done}.npz'
-    np.savez(path, **batch_arrays(step.groups))
 
 
 def keep_looked(
