@@ -29,7 +29,6 @@ WITH_ALL = losses.with_kl(
 )
 # (sizes of the mesh or None, adapters, loss, options).
 CASES = {
-  'one device': (None, False, test_update.ON_POLICY, {}),
   'adapters': (None, True, test_update.CLIPPED, {}),
   'everything': (
     None,
@@ -107,7 +106,14 @@ class Case:
     return packing.PackedBatch(*map(spread, batch))
 
 
-@pytest.mark.parametrize('name', CASES)
+SLOW = 'fsdp and tensor', 'groups of data, adapters', 'sequence'
+EACH = [
+  pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+  for name in CASES
+]
+
+
+@pytest.mark.parametrize('name', EACH)
 def test_sums_are_the_same_to_the_bit_and_cost_the_same(name):
   case = Case(name)
   batch, knobs = case.batch(), test_update.BONUS
