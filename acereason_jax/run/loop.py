@@ -97,7 +97,8 @@ def run_stage(
       save(run, records, tools, at, step)
     unsaved = None if due else step
     if records.clock is not None:
-      records.clock.step_ended(done)
+      with watchdog.phase('write'):
+        records.clock.step_ended(done)
     if stops:
       raise signals.Asked
   if reason and (len(run.stages) > 1 or at.progress.over):
