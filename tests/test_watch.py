@@ -320,10 +320,8 @@ def test_a_port_that_is_none(tmp_path, port):
   assert server.said == f'error: port {port}: expected one of 0 to 65535\n'
 
 
-@pytest.mark.filterwarnings(
-  'ignore::pytest.PytestUnhandledThreadExceptionWarning'
-)
-def test_an_error_of_the_code_is_not_hidden(tmp_path):
+def test_an_error_of_the_code_is_not_hidden(tmp_path, monkeypatch):
+  monkeypatch.setattr(threading, 'excepthook', lambda _: None)
   steps = following.Steps(str(tmp_path / 'x'), parse, lambda records: 1 / 0)
   (tmp_path / 'x').write_text(line(1))
   with pytest.raises(ZeroDivisionError):
