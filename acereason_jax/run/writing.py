@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acereason_jax import types
+from acereason_jax.console import live
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
@@ -32,7 +33,7 @@ class Records(NamedTuple):
   tracer: traces the steps that the user asked for.
   clock: clock of this start; None without one, as on all processes except the
     first.
-  advance: moves the progress bar on by a step.
+  advance: puts a step into the display of the terminal.
   """
 
   folder: folder_lib.Folder
@@ -42,23 +43,30 @@ class Records(NamedTuple):
   meta: Mapping[str, Any]
   tracer: profile.Tracer
   clock: clock_file.Clock | None
-  advance: Callable[[], None] = lambda: None
+  advance: Callable[[live.Row], None] = lambda row: None
 
 
 def write_step(
   run: Run, records: Records, at: Standing, step: Step, total: int
 ) -> None:
   """Prints and writes the results of a step; `total` is the run's last step."""
-  if records.writer is not None:
-    with watchdog.phase('write'):
-      write_files(records, records.writer, at.progress.step, step)
   with watchdog.phase('write'):
+    if records.writer is not None:
+      write_files(records, records.writer, at.progress.step, step)
     if records.keeper is not None:
       records.keeper.keep(step.kept)
     keep_looked(records, at, archive.HELDOUT, step.looked)
   with watchdog.phase('report'):
     print_step(run, at, step, total)
-  records.advance()
+    records.advance(
+      metrics.table_row(
+        at.progress.step,
+        total,
+        step.values,
+        stage=at.progress.stage,
+        stages=len(run.stages),
+      )
+    )
 
 
 def write_files(
