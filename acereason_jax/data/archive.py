@@ -15,11 +15,12 @@ most are, keep two digits.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 FOLDER = 'rollouts'
@@ -244,29 +245,42 @@ def read_rows(data: bytes, columns: Sequence[str] | None = None) -> Any:
   return _read(data, ROWS, columns)
 
 
-def read_texts(data: bytes) -> list[Text]:
-  """The texts of a file. Raises ValueError, one line, for any other bytes."""
+def read_texts(
+  data: bytes, wanted: Collection[str] | None = None
+) -> list[Text]:
+  """The texts of a file, or only those of the prompts in `wanted`.
+
+  Raises ValueError, one line, for any other bytes.
+  """
   table = _read(data, WHOLE, None)
-  found = []
-  for row in table.to_pylist():
-    count = len(row['tokens'])
-    sizes = dict(characters=2 * count, surprise=count)
-    sizes |= {n: count for n in ('entropy', 'mismatch') if row[n] is not None}
-    if any(len(row[name]) != size for name, size in sizes.items()):
-      raise ValueError('a text whose tokens and numbers differ in count')
-    found.append(
-      Text(
-        row['prompt'],
-        row['index'],
-        row['question'],
-        row['answer'],
-        row['text'],
-        np.array(row['tokens'], np.int32),
-        np.frombuffer(row['characters'], '<u2'),
-        *(_codes(row[n]) for n in ('surprise', 'entropy', 'mismatch')),
-      )
-    )
-  return found
+  if wanted is not None:
+    ids = pyarrow.array(sorted(wanted), pyarrow.string())
+    table = table.filter(pyarrow.compute.is_in(table['prompt'], ids))
+  # A held-out look may have millions of tokens: they never are Python's ints.
+  tokens = [list_.values for part in table['tokens'].chunks for list_ in part]
+  if any(found.null_count for found in tokens):
+    raise ValueError('a text with a token that is null')
+  rows = table.drop_columns(['tokens']).to_pylist()
+  return [_text(row, ids.to_numpy()) for row, ids in zip(rows, tokens)]
+
+
+def _text(row: dict[str, Any], tokens: np.ndarray) -> Text:
+  """Raises ValueError if counts differ."""
+  count = len(tokens)
+  sizes = dict(characters=2 * count, surprise=count)
+  sizes |= {n: count for n in ('entropy', 'mismatch') if row[n] is not None}
+  if any(len(row[name]) != size for name, size in sizes.items()):
+    raise ValueError('a text whose tokens and numbers differ in count')
+  return Text(
+    row['prompt'],
+    row['index'],
+    row['question'],
+    row['answer'],
+    row['text'],
+    tokens,
+    np.frombuffer(row['characters'], '<u2'),
+    *(_codes(row[n]) for n in ('surprise', 'entropy', 'mismatch')),
+  )
 
 
 def _codes(data: bytes | None) -> np.ndarray | None:
