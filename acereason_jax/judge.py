@@ -30,7 +30,6 @@ _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
-_SHOWN_CHARS = 8000
 
 FLAGS = command_line.Flags()
 FLAGS.string('answer', None, 'The reference answer of one response.')
@@ -130,7 +129,9 @@ def explain(args: types.SimpleNamespace) -> None:
   with open_pool(args, 'explain', workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented, so that a model's text cannot pass for the line below.
-  detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
+  detail = terminal.printable(
+    terminal.cut(verdict.detail, verdicts.EXPLAINED_CHARS)
+  )
   terminal.say(textwrap.indent(detail, '  ', lambda line: True))
   terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
 

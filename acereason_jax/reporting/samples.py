@@ -8,6 +8,7 @@ fits has early and late rollouts, and all kinds of verdicts.
 
 import collections
 import concurrent.futures
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ _TOKEN_BYTES, _ROLLOUT_BYTES, _WHY_BYTES = 5.5, 500, 1500
 _LOOK_SHARE = 0.5
 # Groups that do not fit, one after another, before the page counts as full.
 _MISSES = 100
-_ROUNDS = 6
+_ROUNDS, _MORE = 6, 20
 # A bucket answers many at once; a disk is faster than Python.
 _AT_ONCE, _AT_ONCE_REMOTE = 2, 16
 _TOLD = 3
@@ -107,12 +108,12 @@ def read_index(folder: str, steps: tuple[int, int] | None = None) -> Index:
 
   A damaged file is left out, and a note says so. Raises: OSError.
   """
-  places = [p for p in _places(folder, '') if _within(p, steps)]
+  wanted = [p for p in places(folder) if _within(p, steps)]
   groups: list[Group] = []
   rollouts, damaged = 0, []
   threads = _AT_ONCE_REMOTE if storage.is_remote(folder) else _AT_ONCE
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for place, found in zip(places, pool.map(_reader(folder), places)):
+    for place, found in zip(wanted, pool.map(_reader(folder), wanted)):
       if isinstance(found, str):
         damaged.append(f'{archive.FOLDER}/{place.name}: {found}')
       else:
@@ -161,7 +162,7 @@ def choose(
   """
   if index is None:
     index = read_index(folder, steps)
-  there = set(_places(folder, f'{archive.TEXTS}/'))
+  there = set(places(folder, f'{archive.TEXTS}/'))
   groups = [
     g for g in index.groups if g.place in there and _within(g.place, steps)
   ]
@@ -169,7 +170,7 @@ def choose(
   chosen = _fitting(list(_ordered(groups, most_bytes)), most_bytes, loader)
   found = [sample for group in chosen for sample in loader.samples[group]]
   held = sum(group.rollouts for group in groups)
-  note = _note(len(found), held, index.rollouts, steps)
+  note = _note(len(found), held, steps)
   return values.Samples(
     sorted(found, key=place_of),
     held,
@@ -240,15 +241,14 @@ class _Loader:
     self.samples: dict[Group, list[values.Sample]] = {}
     self.sizes: dict[Group, float] = {}
     self.damaged: list[str] = []
+    self._token_bytes = _TOKEN_BYTES
 
   def estimated(self, group: Group) -> float:
     """The bytes of a group in the page; about, until it is loaded."""
     if (size := self.sizes.get(group)) is not None:
       return size
-    tokens = sum(g.tokens for g in self.sizes)
-    known = sum(s for s in self.sizes.values() if s < math.inf)
-    rate = known / tokens if known and tokens else _TOKEN_BYTES
-    return rate * group.tokens + (_ROLLOUT_BYTES + _WHY_BYTES) * group.rollouts
+    constant = (_ROLLOUT_BYTES + _WHY_BYTES) * group.rollouts
+    return self._token_bytes * group.tokens + constant
 
   def load(self, groups: Iterable[Group]) -> None:
     """Reads groups; one without texts takes infinitely many bytes."""
@@ -263,6 +263,16 @@ class _Loader:
         self.sizes[group] = sum(sizes) if samples else math.inf
         if samples:
           self.samples[group] = samples
+    self._learn()
+
+  def _learn(self) -> None:
+    """Estimates bytes of a token from the groups that are known."""
+    rollouts = sum(group.rollouts for group in self.samples)
+    tokens = sum(group.tokens for group in self.samples)
+    total = sum(self.sizes[group] for group in self.samples)
+    if tokens:
+      rest = total - (_ROLLOUT_BYTES + _WHY_BYTES) * rollouts
+      self._token_bytes = max(rest / tokens, 0.0)
 
   def _read(
     self, place: archive.Place, prompts: set[str]
@@ -305,13 +315,26 @@ def _fitting(
     chosen = _taken(order, most_bytes, loader.estimated)
     missing = [group for group in chosen if group not in loader.sizes]
     if not missing:
+      left = most_bytes - sum(loader.sizes[group] for group in chosen)
+      missing = _near(order, left, loader)
+    if not missing:
       return chosen
     loader.load(missing)
-  return _taken(
-    [group for group in order if group in loader.sizes],
-    most_bytes,
-    loader.estimated,
+  loaded = [group for group in order if group in loader.sizes]
+  return _taken(loaded, most_bytes, loader.estimated)
+
+
+def _near(order: Sequence[Group], left: float, loader: _Loader) -> list[Group]:
+  """Groups that may fit into what is left: estimates are up to twice too high.
+
+  Only those that were not loaded.
+  """
+  unknown = (
+    group
+    for group in order
+    if group not in loader.sizes and loader.estimated(group) <= 2 * left
   )
+  return list(itertools.islice(unknown, _MORE))
 
 
 def _taken(
@@ -381,8 +404,8 @@ def spread(count: int) -> Iterator[int]:
     parts *= 2
 
 
-def _places(folder: str, below: str) -> list[archive.Place]:
-  """The files in `below` of a run's rollouts, in order. Raises: OSError."""
+def places(folder: str, below: str = '') -> list[archive.Place]:
+  """The files of rows, or those in `below`, in order. Raises: OSError."""
   names = storage.names(storage.join(folder, archive.FOLDER))
   found = [
     archive.place(name.removeprefix(below))
@@ -396,16 +419,13 @@ def _within(place: archive.Place, steps: tuple[int, int] | None) -> bool:
   return steps is None or steps[0] <= place.step <= steps[1]
 
 
-def _note(
-  shown: int, held: int, rollouts: int, steps: tuple[int, int] | None
-) -> str:
-  where = f' of steps {steps[0]:,} to {steps[1]:,}' if steps else ''
+def _note(shown: int, held: int, steps: tuple[int, int] | None) -> str:
   if shown == held:
     return ''
+  where = f' Only steps {steps[0]:,} to {steps[1]:,} count.' if steps else ''
   return (
-    f'Shows {shown:,} of the {held:,} rollouts{where} that have texts; the '
-    'others do not fit (--max_mb). They are whole groups, thinned evenly by '
-    f'stage and verdict. The run drew {rollouts:,} rollouts{where}.'
+    'The other texts do not fit (--max_mb). Those here are whole groups, '
+    f'thinned evenly by stage and verdict.{where}'
   )
 
 
