@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shlex
-import types
 
 import kept_runs
 import object_store
@@ -86,25 +85,24 @@ def judged(lines):
 
 
 @pytest.fixture
-def ask_judge(monkeypatch, capsys):
+def ask_judge(monkeypatch, capsys, tmp_path):
   """What the judge command prints; its workers are those of one pool."""
   with contextlib.ExitStack() as stack:
     pools = {}
+    own = pool_lib.VerifierPool
 
-    def open_pool(args, name, workers):
-      key = name, args.code
+    def shared(*args, **kwargs):
+      key = repr((args, kwargs))
       if key not in pools:
-        pools[key] = stack.enter_context(own(args, name, workers))
+        pools[key] = stack.enter_context(own(*args, **kwargs))
       return contextlib.nullcontext(pools[key])
 
-    own = judge.open_pool
-    monkeypatch.setattr(judge, 'open_pool', open_pool)
-
     def ask(response, answer, *flags):
-      # A command line has no NUL, and no lone surrogate.
-      args = types.SimpleNamespace(response=response, answer=answer)
-      monkeypatch.setattr(judge, 'read_one', lambda _: (args.response, answer))
-      judge.main(['', '--response=x', '--answer=y', *flags])
+      file = tmp_path / 'response.txt'
+      file.write_text(response, newline='')
+      monkeypatch.setattr(pool_lib, 'VerifierPool', shared)
+      named = f'--response_file={file}', f'--answer={answer}'
+      judge.main(['', *named, *flags])
       *lines, last = capsys.readouterr().out.splitlines()
       return [line.removeprefix('  ') for line in lines], last
 
@@ -301,10 +299,10 @@ def test_a_stranger_cannot_unconfine_a_judge(tmp_path):
   kept_runs.write_config(tmp_path, judge=dict(confine=False))
   known = asking.known(str(tmp_path))
   assert not known.judges['main'].confine
-  assert asking._explainer('main', known, trusted=False).confine
+  assert asking.explainer('main', known, trusted=False).confine
   kept_runs.write_config(tmp_path, CODE, judge=dict(confine=True))
   known = asking.known(str(tmp_path))
-  assert not asking._explainer('main', known, trusted=False).confine
+  assert not asking.explainer('main', known, trusted=False).confine
 
 
 @pytest.mark.parametrize('content', [None, b'{}', b'\xff', b'[' * 10**5])

@@ -41,7 +41,7 @@ class Known(NamedTuple):
   problem: str
 
 
-class _Explainer(NamedTuple):
+class Explainer(NamedTuple):
   """What a pool needs to ask a judge for explanations.
 
   fn: 'module:function'.
@@ -90,17 +90,17 @@ def ask(
       said[i] = 'There is no response: the rollout ended with an error.'
       continue
     try:
-      explainer = _explainer(sample.row['domain'], facts, trusted)
+      of = explainer(sample.row['domain'], facts, trusted)
     except ValueError as e:
       said[i] = str(e)
       continue
-    parts[explainer].append(i)
+    parts[of].append(i)
   futures = {}
   with contextlib.ExitStack() as stack:
     pools = {}
-    for explainer, places in parts.items():
+    for of, places in parts.items():
       try:
-        pool = _pool(explainer, len(places), until)
+        pool = _pool(of, len(places), until)
       except (ValueError, RuntimeError) as e:
         note = ' '.join(f'The judge cannot be asked: {e}.'.split())
         for i in places:
@@ -133,20 +133,20 @@ def _urgency(row: Mapping[str, Any]) -> int:
 
 
 def _pool(
-  explainer: _Explainer, tasks: int, until: float
+  explained_by: Explainer, tasks: int, until: float
 ) -> pool_lib.VerifierPool:
   """Raises ValueError or RuntimeError if the judge cannot start."""
   return pool_lib.VerifierPool(
-    explainer.fn,
-    json.loads(explainer.arguments),
+    explained_by.fn,
+    json.loads(explained_by.arguments),
     min(tasks, os.cpu_count() or 1, _MOST_WORKERS),
-    explainer.timeout_seconds,
-    explainer.confine,
+    explained_by.timeout_seconds,
+    explained_by.confine,
     until,
   )
 
 
-def _explainer(domain: str, facts: Known, trusted: bool) -> _Explainer:
+def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
   """The `explain` of a domain's judge.
 
   Raises:
@@ -164,16 +164,16 @@ def _explainer(domain: str, facts: Known, trusted: bool) -> _Explainer:
   except ValueError as e:
     raise ValueError(f'The judge cannot be asked: {e}.') from e
   # lenient.py has verify_math500 and explain_math500.
-  of = name.removeprefix('verify') if name.startswith('verify') else ''
-  function = getattr(sys.modules[module], f'explain{of}', None)
+  rest = name.removeprefix('verify') if name.startswith('verify') else ''
+  function = getattr(sys.modules[module], f'explain{rest}', None)
   if not callable(function):
-    raise ValueError(f'The judge {judge.fn} has no explain{of}.')
+    raise ValueError(f'The judge {judge.fn} has no explain{rest}.')
   confine = judge.confine
   if module.startswith(_OURS):
     # Only judges that start programs prepare their workers, and confine them.
     confine = not hasattr(function, 'prepare_worker')
-  return _Explainer(
-    f'{module}:explain{of}',
+  return Explainer(
+    f'{module}:explain{rest}',
     json.dumps(judge.arguments, sort_keys=True),
     _SLOWER * judge.timeout_seconds,
     confine,

@@ -170,7 +170,7 @@ def choose(
   chosen = _fitting(list(_ordered(groups, most_bytes)), most_bytes, loader)
   found = [sample for group in chosen for sample in loader.samples[group]]
   held = sum(group.rollouts for group in groups)
-  note = _note(len(found), held, steps)
+  note = _note(len(found), held)
   return values.Samples(
     sorted(found, key=place_of),
     held,
@@ -419,13 +419,12 @@ def _within(place: archive.Place, steps: tuple[int, int] | None) -> bool:
   return steps is None or steps[0] <= place.step <= steps[1]
 
 
-def _note(shown: int, held: int, steps: tuple[int, int] | None) -> str:
+def _note(shown: int, held: int) -> str:
   if shown == held:
     return ''
-  where = f' Only steps {steps[0]:,} to {steps[1]:,} count.' if steps else ''
   return (
     'The other texts do not fit (--max_mb). Those here are whole groups, '
-    f'thinned evenly by stage and verdict.{where}'
+    'thinned evenly by stage and verdict.'
   )
 
 
