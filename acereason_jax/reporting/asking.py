@@ -154,7 +154,8 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
   """
   if (judge := facts.judges.get(domain)) is None:
     raise ValueError(
-      facts.problem or f'The config names no judge of the domain {domain!r}.'
+      facts.problem
+      or f'The config names no judge of the domain {domain!r:.100}.'
     )
   module, _, name = judge.fn.partition(':')
   if not trusted:

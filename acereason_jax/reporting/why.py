@@ -259,7 +259,7 @@ def _told(
     f'step {row["step"]} ({row["phase"]}{stage}, domain {row["domain"]}), '
     f'{row["length"]:,} tokens, ended by {row["stop"]}'
   )
-  yield line(f'{row["status"]}: {row["detail"]}')
+  yield line(f'{row["status"]}: {row["detail"]}').rstrip(': ')
   for what, text in why.lines:
     yield line(f'  {what}: {text}' if what else f'  {text}')
   if why.note:
@@ -294,7 +294,7 @@ def _told_group(
       f'{number(other["reward"])}, advantage {number(other["advantage"])}, '
       f'{other["length"]:,} tokens, {other["stop"]}: {other["detail"]}'
     )
-    yield terminal.one_line(text, 200)
+    yield terminal.one_line(text, 200).rstrip(': ')
 
 
 def _ranges(numbers: Sequence[int]) -> str:
