@@ -26,7 +26,6 @@ import os
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 from acereason_jax import files, storage
 from acereason_jax.config import recorded
@@ -38,11 +37,7 @@ _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
-_SHOWN_CHARS = 8000
 _NAME_CHARS = 80
-# A config in a folder may name only these judges and sandboxes.
-_OURS = 'acereason_jax.verifiers.'
-_TIERS = None, 'auto', 'T3', 'T2'
 
 FLAGS = command_line.Flags()
 FLAGS.string('answer', None, 'The reference answer of one response.')
@@ -66,21 +61,6 @@ FLAGS.number(
   f'For one verdict; {_MATH_SECONDS}, with --code {_CODE_SECONDS}.',
 )
 FLAGS.integer('workers', 0, 'Processes for a file; 0: one for each CPU.')
-
-
-class Judge(NamedTuple):
-  """What a pool needs to ask a judge.
-
-  fn: 'module:function'.
-  arguments: its arguments.
-  timeout_seconds: limit of one verdict.
-  confine: whether its workers are confined.
-  """
-
-  fn: str
-  arguments: dict[str, Any]
-  timeout_seconds: float
-  confine: bool
 
 
 def check(args: types.SimpleNamespace) -> None:
@@ -124,7 +104,7 @@ def check(args: types.SimpleNamespace) -> None:
     raise ValueError(f'--workers={args.workers}: give 0 or more')
 
 
-def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
+def flags_judge(args: types.SimpleNamespace, name: str) -> recorded.Judge:
   """The judge that the flags name; `name` is 'verify' or 'explain'."""
   seconds = args.timeout_seconds
   if seconds is None:
@@ -132,7 +112,7 @@ def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
     arguments['tier'] = args.tier
-  return Judge(
+  return recorded.Judge(
     args.fn or (_CODE if args.code else _MATH) + name,
     arguments,
     seconds,
@@ -141,7 +121,9 @@ def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
   )
 
 
-def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
+def run_judge(
+  args: types.SimpleNamespace, domain: str, name: str
+) -> recorded.Judge:
   """The judge of a run's domain, unless the flags name one.
 
   The folder may be a stranger's, and its config names a function. So it may
@@ -160,14 +142,12 @@ def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
     found = recorded.judges(recorded.parse(content)).get(domain)
   if found is None:
     raise ValueError(f'{path}: no domain {domain!r:.100}; give --fn, the judge')
-  tier = found.arguments.get('tier')
-  if not found.fn.startswith(_OURS) or tier not in _TIERS:
+  if reason := recorded.unsafe(found):
     raise ValueError(
-      f'{path}: its judge {found.fn!r:.100} is not of this package, or its '
-      'sandbox is the weakest; a file cannot choose that; give --fn'
+      f'{path}: {reason}, and a folder cannot choose that; give --fn'
     )
   module, _, function = found.fn.partition(':')
-  return Judge(
+  return recorded.Judge(
     f'{module}:{function.replace("verify", name, 1)}',
     found.arguments,
     args.timeout_seconds or found.timeout_seconds,
@@ -175,7 +155,7 @@ def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
   )
 
 
-def open_pool(judge: Judge, workers: int) -> pool_lib.VerifierPool:
+def open_pool(judge: recorded.Judge, workers: int) -> pool_lib.VerifierPool:
   """A pool of the judge; ends the command if there is none."""
   where = f'--fn={judge.fn}: '
   with exits.one_line_for(ValueError, RuntimeError, where=where):
@@ -184,7 +164,7 @@ def open_pool(judge: Judge, workers: int) -> pool_lib.VerifierPool:
     )
 
 
-def read_one(args: types.SimpleNamespace) -> tuple[str, str, Judge]:
+def read_one(args: types.SimpleNamespace) -> tuple[str, str, recorded.Judge]:
   """(response, reference answer, judge) that the arguments name."""
   judge = flags_judge(args, 'explain')
   if args.rollouts is not None and kept.is_run(args.rollouts):
@@ -210,14 +190,16 @@ def explain(args: types.SimpleNamespace) -> None:
   with open_pool(judge, workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented, so that a model's text cannot pass for the line below.
-  detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
+  detail = terminal.printable(
+    terminal.cut(verdict.detail, verdicts.EXPLAINED_CHARS)
+  )
   terminal.say(textwrap.indent(detail, '  ', lambda line: True))
   terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
 
 
 def read_all(
   args: types.SimpleNamespace,
-) -> Iterator[tuple[str, Judge, Iterator[rollouts.Response]]]:
+) -> Iterator[tuple[str, recorded.Judge, Iterator[rollouts.Response]]]:
   """(domain, judge, responses) of each domain; '' if there is only one."""
   path = args.rollouts
   if not kept.is_run(path):
