@@ -26,8 +26,8 @@ _SCRIPTS = (
 )
 # A level more costs twice the time and saves 1%.
 _LEVEL = 6
-# Digits of a number of a curve.
-_DIGITS = 5
+# Digits of a value of a curve, and of a place on its axis.
+_DIGITS, _PLACE_DIGITS = 5, 9
 _CODES = ('surprise', 'entropy', 'mismatch')
 _MAX_EXTRACTED = 200
 
@@ -110,8 +110,8 @@ def _curves(run: values.Curves) -> dict[str, Any]:
   return dict(
     run=run.run,
     steps=list(run.steps),
-    hours=_numbers(run.hours),
-    tokens=_numbers(run.tokens),
+    hours=_numbers(run.hours, _PLACE_DIGITS),
+    tokens=_numbers(run.tokens, _PLACE_DIGITS),
     bands=[list(band) for band in run.bands],
     restarts=list(run.restarts),
     series=[
@@ -120,15 +120,17 @@ def _curves(run: values.Curves) -> dict[str, Any]:
   )
 
 
-def _numbers(found: Sequence[values.Number]) -> list[values.Number]:
-  return [_number(value) for value in found]
+def _numbers(
+  found: Sequence[values.Number], digits: int = _DIGITS
+) -> list[values.Number]:
+  return [_number(value, digits) for value in found]
 
 
-def _number(value: values.Number) -> values.Number:
-  """With as many digits as a curve shows; None for what JSON has not."""
+def _number(value: values.Number, digits: int) -> values.Number:
+  """With so many digits; None for what JSON does not have."""
   if value is None or not math.isfinite(value):
     return None
-  short = float(f'{value:.{_DIGITS}g}')
+  short = float(f'{value:.{digits}g}')
   return int(short) if short.is_integer() else short
 
 

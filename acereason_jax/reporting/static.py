@@ -82,8 +82,9 @@ def _alarm(alarm: values.Alarm) -> str:
 
 def _query(filters: Mapping[str, Any]) -> str:
   """The filters as the page's script reads them from its address."""
+  text = lambda value: str(value)[:_MAX_SHOWN].encode(errors='backslashreplace')
   pairs = [
-    (name, str(value).encode(errors='backslashreplace'))
+    (text(name), text(value))
     for name, given in filters.items()
     for value in (given if isinstance(given, list | tuple) else [given])
   ]

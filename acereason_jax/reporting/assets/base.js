@@ -14,7 +14,9 @@ const page = {
   first: 0,         // Number in `shown` of the list's first row.
   search: {query: '', hits: []},
   open: null,       // The open rollout: see openRollout.
-  serial: 0,        // Of the newest search, and of the newest opening.
+  keys: new Map(),  // Numbers of rollouts by key, which the address names.
+  searching: 0,     // Serial number of the newest search,
+  opening: 0,       // and of the newest opening.
 };
 
 const CHOICES = {

@@ -161,7 +161,7 @@ function drawChart(chart) {
                 ticks: {stroke: colour('line'), width: 1, size: 4}};
   const text = (_, splits) => splits.map((v) => (v === null ? '' : number(v)));
   const options = {
-    width: chart.holder.clientWidth, height: 190, padding: [4, 14, 0, 0], legend: {show: false},
+    width: chart.holder.clientWidth, height: 190, padding: [4, 24, 0, 0], legend: {show: false},
     scales: {x: {time: false, range: () => zoom()},
              y: {distr: chart.isLog() ? 3 : 1}},
     axes: [{...axis, size: 26, gap: 3, values: text},
@@ -253,6 +253,7 @@ function drawMarks(plot, chart) {
     const xs = axisOf(run), values = run.named.get(chart.series.name).values;
     ctx.strokeStyle = colour(`run${index}`);
     ctx.lineWidth = devicePixelRatio;
+    ctx.globalAlpha = values.filter((v) => v !== null).length > 60 ? 0.3 : 1;
     values.forEach((value, i) => {
       const x = plot.valToPos(xs[i], 'x', true);
       if (value === null || errors.values[i] === null || !inside(x)) return;
@@ -300,7 +301,15 @@ function moveCursor(chart, event) {
   chart.plot.setCursor({left: chart.plot.valToPos(xs[to], 'x'), top: 10});
 }
 
+/** A noisy curve of many steps is smoothed from the start. */
+function usualSmoothing() {
+  const steps = Math.max(0, ...page.data.curves.map((run) => run.steps.length));
+  const above = WINDOWS.filter((count) => steps >= 300 && count <= steps / 40);
+  return String(Math.max(above.length - 1, 0));
+}
+
 function startCurves() {
+  DEFAULTS.smooth = usualSmoothing();
   const change = (name, key) => $(name).addEventListener('input', () => {
     page.view[key] = $(name).value;
     if (key === 'x') page.view.zoom = '';

@@ -117,7 +117,7 @@ function slotWords(stays, slots, steps) {
   }
   const sorted = [...ends.values()].sort((a, b) => a - b);
   const half = sorted[Math.ceil(slots / 2) - 1] ?? sorted.at(-1);
-  return `${number(100 * busy / (slots * steps))}% of slot steps are busy; half ` +
+  return `${(100 * busy / (slots * steps)).toFixed(1)}% of slot steps are busy; half ` +
     `of the slots are idle from step ${number(half)} of ${number(steps)}`;
 }
 

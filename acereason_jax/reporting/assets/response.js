@@ -3,6 +3,8 @@
 
 const CODES = ['surprise', 'entropy', 'mismatch'];
 const COLOURS = [...CODES, 'advantage', 'none'];
+const HIGH = 160;           // The least code that stands out.
+const LONG = 100000;        // Characters of a question that are shown.
 const FOLD = 2000;          // Characters of thinking that are not folded.
 const BLOCK = [3000, 12000];  // Characters of a block, with and without a line.
 
@@ -30,10 +32,11 @@ function valueOf(name, code) {
 const binStart = (name, bin) => valueOf(name, 32 * bin - 0.5);
 
 async function openRollout(i, byHand = false) {
-  const serial = page.opening = (page.opening || 0) + 1;
+  const serial = ++page.opening;
   const rollout = readRollout(await unpack(`rollout-${i}`));
   if (serial !== page.opening) return;
   const row = page.data.rollouts[i];
+  const isFirst = page.open === null;
   page.open = {number: i, row, rollout, token: -1};
   page.view.open = row.key;
   $('panes').classList.add('open');
@@ -45,6 +48,7 @@ async function openRollout(i, byHand = false) {
   $('detail').scrollTop = 0;
   $('detail').focus({preventScroll: true});
   if (innerWidth < 1100) $('detail').scrollIntoView();
+  else if (isFirst) $('panes').scrollIntoView();
 }
 
 function closeRollout(byHand = false) {
@@ -74,14 +78,21 @@ function drawDetail() {
       button('previous (k)', () => step(-1)), button('next (j)', () => step(1)),
       link, button('close (Esc)', () => closeRollout(true))),
     facts(row), whyOf(rollout.why, row), members(row),
-    element('h3', {}, 'Question'),
-    element('div', {class: 'text', tabindex: '0'}, rollout.question),
-    element('h3', {}, 'Reference'),
-    element('div', {class: 'text', tabindex: '0'}, rollout.answer),
+    ...textBox('Question', rollout.question),
+    ...textBox('Reference', rollout.answer),
     element('div', {class: 'bar-row'}, element('h3', {}, 'Response'),
+      button('next of a high value', () => nextHigh(1)),
+      button('end', () => chooseToken(rollout.tokens - 1, true)),
       colourChoice()),
     element('div', {id: 'response-view'}));
   drawResponse();
+}
+
+/** A heading, and a text of which what does not fit can be scrolled. */
+function textBox(title, text) {
+  const box = element('div', {class: 'text', tabindex: '0', role: 'group',
+                              'aria-label': title}, cut(text, LONG));
+  return [element('h3', {}, title), box];
 }
 
 function facts(row) {
@@ -318,13 +329,21 @@ function moveToken(event) {
   const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
   let to = {Home: 0, End: rollout.tokens - 1}[event.key];
   if (by) {
-    const codes = rollout[colourMode()];
-    to = open.token + by;
-    const isLow = () => codes[to] < 160 && to > 0 && to < rollout.tokens - 1;
-    while (event.shiftKey && codes && isLow()) to += by;
+    if (event.shiftKey) nextHigh(by);
+    else to = open.token + by;
   }
+  if (by) event.preventDefault();
   if (to === undefined) return;
   event.preventDefault();
+  chooseToken(to, true);
+}
+
+/** Goes to the next token, by steps of 1 or -1, whose colour is a strong one. */
+function nextHigh(by) {
+  const {token, rollout} = page.open, codes = rollout[colourMode()];
+  let to = token + by;
+  const isLow = () => codes[to] < HIGH && to > 0 && to < rollout.tokens - 1;
+  while (codes && isLow()) to += by;
   chooseToken(to, true);
 }
 

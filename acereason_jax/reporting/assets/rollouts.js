@@ -28,18 +28,18 @@ async function searchTexts(serial) {
   for (let i = 0; view.text && i < data.rollouts.length; i++) {
     if (hits[i] !== undefined) continue;
     const {question, text} = readRollout(await unpack(`rollout-${i}`));
-    if (serial !== page.serial) return false;
+    if (serial !== page.searching) return false;
     hits[i] = holds(question, view.text) || holds(text, view.text);
     if (i % 50 === 49) {
       $('count').textContent = `searching: ${i + 1} of ${data.rollouts.length}`;
       await new Promise((done) => setTimeout(done));
     }
   }
-  return serial === page.serial;
+  return serial === page.searching;
 }
 
 async function filterRollouts() {
-  const serial = ++page.serial;
+  const serial = ++page.searching;
   document.body.dataset.busy = '1';
   if (!await searchTexts(serial)) return;
   const {rollouts} = page.data;
@@ -184,7 +184,6 @@ function markRow(key) {
 }
 
 function startRollouts() {
-  page.keys = new Map();
   page.data.rollouts.forEach((row, i) => {
     row.key = printable(`${row.step}.${row.phase}.${row.index}.${row.prompt}`);
     page.keys.set(row.key, i);
