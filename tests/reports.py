@@ -87,7 +87,7 @@ def why(status):
 
 def sample(random, *, step, prompt, index, tokens, **changes):
   i = int(random.integers(len(STATUSES)))
-  phase = archive.HELDOUT if step % 5 == 0 else archive.TRAIN
+  phase = archive.HELDOUT if step // 10 % 5 == 2 else archive.TRAIN
   text, characters = text_of(random, tokens)
   stop = ('stop', 'length')[int(random.integers(4) == 0)]
   trained = phase == archive.TRAIN

@@ -4,6 +4,7 @@
 that REPORT_PAGE names if it is set.
 """
 
+import collections
 import contextlib
 import http.server
 import json
@@ -66,7 +67,9 @@ def written(folder, name, report):
   return path.as_uri()
 
 
-READY = "document.body.dataset.ready === '1' && !document.body.dataset.busy"
+# Functions: the page's policy forbids to evaluate a text again and again.
+READY = """() => document.body.dataset.ready === '1' &&
+  !document.body.dataset.busy"""
 
 
 @contextlib.contextmanager
@@ -105,7 +108,7 @@ def test_one_request_and_no_error(browser, small):
   with opened(browser, small) as (tab, seen):
     for section in ('curves', 'rollouts', 'prompts', 'slots', 'time', 'config'):
       tab.locator(f'nav a[href="#{section}"]').click()
-      tab.wait_for_timeout(50)
+      tab.wait_for_timeout(300)
     opens(tab, 3)
     assert tab.locator('.plot canvas').count() > 5
     assert seen.requests == [small]
@@ -278,6 +281,21 @@ def test_a_list_is_in_the_order_of_its_column(browser, small):
       assert numbers == order(every)[: len(numbers)]
 
 
+def test_the_frequent_reasons(browser, small):
+  with opened(browser, small) as (tab, _):
+    tab.locator('[data-choice="status=wrong"]').check()
+    settled(tab)
+    wrong = recount(SMALL.samples.samples, dict(status=['wrong']))
+    counts = collections.Counter(s.row['detail'] for s in wrong)
+    said = dict.fromkeys(counts)
+    for button in tab.locator('.reason').all():
+      *words, count = button.inner_text().split()
+      said[' '.join(words)] = int(count)
+    assert said == counts
+    tab.locator('.reason').first.click()
+    assert count_of(tab) == max(counts.values())
+
+
 def test_an_alarm_sets_filters(browser, small):
   with opened(browser, small) as (tab, _):
     tab.locator('.alarms a').first.click()
@@ -342,7 +360,7 @@ def test_a_group_and_why(browser, small):
     assert sample.why.command in said or sample.why.note in said
     rows.nth(0).locator('button').click()
     tab.wait_for_function(
-      "document.querySelectorAll('.member')[0].getAttribute('aria-current')"
+      "() => document.querySelector('.member').matches('[aria-current]')"
     )
 
 
@@ -471,7 +489,7 @@ def hostile(texts):
       run._replace(run=texts[1], bands=bands, series=series),
     ],
     samples=values.Samples(samples, 9, 9, texts[2], reports.SCALES),
-    prompts=values.Prompts(prompts, {t: 1 for t in texts}, None, texts[3]),
+    prompts=values.Prompts(prompts, dict.fromkeys(texts, 1), None, texts[3]),
     slots=values.Slots(3, [(t, t) for t in texts], stays),
     waste=values.Waste(
       reports.node(texts[4], 5, reports.node(texts[5], 5, lever=texts[6])),
@@ -482,24 +500,27 @@ def hostile(texts):
   )
 
 
+# How many there are of each element; any that runs or loads something.
 ELEMENTS = """() => {
-  const found = [];
+  const counts = {}, bad = [];
   for (const each of document.querySelectorAll('*')) {
-    const names = each.getAttributeNames().filter((n) => n.startsWith('on'));
-    const links = ['href', 'src', 'srcdoc', 'action', 'xlink:href'].map(
-      (n) => each.getAttribute(n)).filter((v) => v && !v.startsWith('#'));
-    found.push([each.tagName.toLowerCase(), names, links]);
+    const tag = each.tagName.toLowerCase();
+    counts[tag] = (counts[tag] || 0) + 1;
+    for (const name of each.getAttributeNames()) {
+      const value = each.getAttribute(name);
+      const loads = ['href', 'src', 'srcdoc', 'action', 'xlink:href'];
+      const ours = value.startsWith('#') || value === 'data:,';
+      if (name.startsWith('on') || name === 'srcset' ||
+          (loads.includes(name) && !ours)) bad.push([tag, name, value]);
+    }
   }
-  return found;
+  return [counts, bad];
 }"""
 
 
 def elements(tab):
-  found = {}
-  for tag, handlers, links in tab.evaluate(ELEMENTS):
-    assert not handlers
-    assert links in ([], ['data:,']), links
-    found[tag] = found.get(tag, 0) + 1
+  found, bad = tab.evaluate(ELEMENTS)
+  assert not bad
   return found
 
 
@@ -516,7 +537,7 @@ def visit(browser, address, texts):
       tab.keyboard.press('j')
       tab.wait_for_timeout(30)
       tab.wait_for_selector('#response')
-      assert tab.locator('.plot').count() == 2 * 0 + len(set(texts))
+      assert tab.locator('.plot').count() == len(texts)
       shown.append((elements(tab), tab.locator('#detail').text_content()))
     # The charts draw what comes into view.
     tab.evaluate("document.getElementById('curves').scrollIntoView()")
@@ -573,7 +594,8 @@ def test_without_a_script(browser, small):
 
 # Text with less contrast than 4.5 to what is behind it, as WCAG 2.1 has it.
 CONTRAST = """() => {
-  const canvas = document.createElement('canvas').getContext('2d');
+  const canvas = document.createElement('canvas').getContext(
+    '2d', {willReadFrequently: true});
   const rgba = (text) => {
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = text;
@@ -584,7 +606,8 @@ CONTRAST = """() => {
     v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce(
       (sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (node) => {
-    const box = node.tagName === 'text' && node.parentNode.querySelector('rect');
+    const box = node.tagName === 'text' &&
+      node.parentNode.querySelector('rect');
     if (box) return rgba(getComputedStyle(box).fill);
     for (; node; node = node.parentElement) {
       const found = rgba(getComputedStyle(node).backgroundColor);
@@ -839,7 +862,7 @@ def test_a_page_whose_server_has_gone(browser):
     tab.goto(address)
     settled(tab)
   tab.wait_for_function(
-    "document.getElementById('live').textContent.includes('not connected')"
+    "() => document.getElementById('live').textContent.includes('not con')"
   )
   context.close()
 

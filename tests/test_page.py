@@ -127,8 +127,10 @@ def unpacked(data):
   head = json.loads(data[4 : 4 + size])
   count, rest = head['tokens'], data[4 + size :]
   columns = [rest[i : i + count] for i in range(0, len(rest), count or 1)]
-  lengths = [low + 256 * high for low, high in zip(*columns[:2])]
-  return head, lengths, dict(zip(head['codes'], map(list, columns[2:])))
+  lengths = [
+    low + (high << 8) + (top << 16) for low, high, top in zip(*columns[:3])
+  ]
+  return head, lengths, dict(zip(head['codes'], map(list, columns[3:])))
 
 
 def test_the_blocks_hold_the_report():
@@ -171,6 +173,15 @@ def test_characters_are_those_of_javascript():
   _, lengths, codes = unpacked(page._packed(sample))
   # A smiley is two of them.
   assert lengths == [3, 0, 5, 1, 1] and codes == {'surprise': [1, 2, 3, 4, 5]}
+
+
+def test_a_token_of_many_characters():
+  sample = SMALL.samples.samples[0]._replace(
+    text='x' * 70_001 + '\U0001f600' * 65_535, characters=[70_001, 65_535],
+    surprise=[1, 2], entropy=None, mismatch=None,
+  )  # fmt: skip
+  _, lengths, codes = unpacked(page._packed(sample))
+  assert lengths == [70_001, 131_070] and codes == {'surprise': [1, 2]}
 
 
 def test_numbers_that_json_does_not_have():

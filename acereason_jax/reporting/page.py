@@ -158,9 +158,10 @@ def _plain(value: Any) -> Any:
 def _packed(sample: values.Sample) -> bytes:
   """A rollout's texts and the numbers of its tokens.
 
-  In order: bytes of the JSON object, uint32; that object; then, for each token,
-  low bytes of its characters, their high bytes, and the codes that the object
-  names. A character is one of JavaScript, which counts some twice.
+  In order: bytes of the JSON object, uint32; that object; then rows of a byte
+  for each token: three for its number of characters, the lowest byte first, and
+  one for each of the codes that the object names. Characters are counted as
+  JavaScript does, some as two.
   """
   lengths = _utf16_lengths(sample.text, sample.characters)
   found: dict[str, Sequence[int]] = {
@@ -178,7 +179,7 @@ def _packed(sample: values.Sample) -> bytes:
       why=_why(sample.why),
     )
   )
-  columns = [[n & 255 for n in lengths], [n >> 8 for n in lengths]]
+  columns = [[n >> shift & 255 for n in lengths] for shift in (0, 8, 16)]
   arrays = b''.join(map(bytes, [*columns, *found.values()]))
   return len(head).to_bytes(4, 'little') + head + arrays
 

@@ -298,7 +298,8 @@ function moveCursor(chart, event) {
   const xs = chart.plot.data[0];
   const from = chart.plot.cursor.idx ?? xs.length - 1;
   const to = Math.max(0, Math.min(xs.length - 1, from + by));
-  chart.plot.setCursor({left: chart.plot.valToPos(xs[to], 'x'), top: 10});
+  const left = chart.plot.valToPos(xs[to], 'x');
+  chart.plot.setCursor({left, top: 10}, true, true);
 }
 
 /** A noisy curve of many steps is smoothed from the start. */

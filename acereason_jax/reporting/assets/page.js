@@ -89,7 +89,11 @@ async function start() {
   drawSlots();
   $('reload').addEventListener('click', () => location.reload());
   await show();
-  addEventListener('hashchange', show);
+  addEventListener('hashchange', () => {
+    const hash = location.hash.slice(1);
+    if (hash.includes('?')) show();
+    else if ($(hash)) remember(hash);
+  });
   document.body.dataset.ready = '1';
   if (document.body.dataset.watch) poll();
 }

@@ -14,7 +14,8 @@ function drawPrompts(first = 0) {
     drawPrompts();
     $('prompt-kind').focus();
   }}, element('option', {value: ''}, 'all kinds'), ...kinds.map((each) =>
-    element('option', {value: each, selected: each === kind}, each)));
+    element('option', {value: each, selected: each === kind},
+      cut(each, 60))));
   const search = element('input', {
     type: 'search', id: 'find-prompt', value: find, placeholder: 'id or domain',
     onchange: (event) => {

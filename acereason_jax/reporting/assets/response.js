@@ -14,13 +14,14 @@ function readRollout(bytes) {
   const found = readJson(bytes.subarray(4, 4 + size));
   const column = (i) => bytes.subarray(
     4 + size + i * found.tokens, 4 + size + (i + 1) * found.tokens);
-  const [low, high] = [column(0), column(1)];
+  const [low, high, top] = [column(0), column(1), column(2)];
   // Token i is text.slice(starts[i], starts[i + 1]).
   found.starts = new Uint32Array(found.tokens + 1);
   for (let i = 0; i < found.tokens; i++) {
-    found.starts[i + 1] = found.starts[i] + low[i] + 256 * high[i];
+    found.starts[i + 1] = found.starts[i] + low[i] + 256 * high[i] +
+      65536 * top[i];
   }
-  found.codes.forEach((name, i) => { found[name] = column(i + 2); });
+  found.codes.forEach((name, i) => { found[name] = column(i + 3); });
   return found;
 }
 

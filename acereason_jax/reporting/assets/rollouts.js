@@ -82,11 +82,29 @@ function drawChoices() {
     });
     const chips = Array.from(counts, ([value, count]) => chip(name, value, count));
     return element('fieldset', {}, element('legend', {}, title), ...chips);
-  }));
+  }), commonReasons());
   if (!focus) return;
-  for (const input of $('choices').querySelectorAll('input')) {
+  for (const input of $('choices').querySelectorAll('[data-choice]')) {
     if (input.dataset.choice === focus) input.focus();
   }
+}
+
+/** The most frequent reasons of the judge, as buttons that filter. */
+function commonReasons() {
+  const counts = new Map();
+  for (const i of page.shown) {
+    const {detail} = page.data.rollouts[i];
+    if (detail) counts.set(detail, (counts.get(detail) || 0) + 1);
+  }
+  const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6);
+  const buttons = most.map(([detail, count]) => element('button', {
+    type: 'button', class: 'reason', 'data-choice': `detail=${detail}`,
+    onclick: () => {
+      page.view.detail = $('filters').elements.detail.value = detail;
+      changeFilters();
+    }}, cut(detail, 80), element('b', {}, number(count))));
+  return element('fieldset', {}, element('legend', {}, 'frequent reasons'),
+    ...(buttons.length ? buttons : ['none']));
 }
 
 function chip(name, value, count) {
@@ -185,7 +203,8 @@ function markRow(key) {
 
 function startRollouts() {
   page.data.rollouts.forEach((row, i) => {
-    row.key = printable(`${row.step}.${row.phase}.${row.index}.${row.prompt}`);
+    row.key = printable(`${row.step}.${row.phase}.${row.index}.` +
+      cut(row.prompt, 200));
     page.keys.set(row.key, i);
   });
   let timer = 0;
