@@ -193,9 +193,9 @@ function legend(mode) {
       `advantage ${number(row.advantage)}, of every token of this rollout`));
   }
   const bins = Array.from({length: 8}, (_, bin) => {
-    const end = bin < 7 ? `to ${number(binStart(mode, bin + 1))}` : 'and more';
-    return element('span', {class: `b${bin}`},
-      `${number(binStart(mode, bin))} ${end}`);
+    const short = (at) => number(Number(binStart(mode, at).toPrecision(2)));
+    const end = bin < 7 ? `– ${short(bin + 1)}` : 'and more';
+    return element('span', {class: `b${bin}`}, `${short(bin)} ${end}`);
   });
   return element('div', {class: 'scale', 'data-of': mode}, ...bins,
     element('b', {class: 'quiet'}, ' nats'));
