@@ -850,6 +850,9 @@ def test_new_steps_arrive(browser):
     tab.wait_for_function(live, arg='step 63')
     assert '0.875' in reward.inner_text()
     assert tab.locator('#zoom-to').input_value() == '63'
+    tab.locator('.chart[title=reward] .plot').focus()
+    tab.keyboard.press('ArrowLeft')
+    assert '0.125' in reward.inner_text() and 'step 62' in reward.inner_text()
     assert 'stage more' in tab.locator('#keys').inner_text()
     assert asked[:2] == ['/steps.json?after=60', '/steps.json?after=62']
     tab.locator('#reload').click()
