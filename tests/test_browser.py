@@ -341,6 +341,20 @@ def test_keys_go_through_the_list(browser, small):
     assert tab.locator('#detail').is_hidden()
 
 
+def test_a_rollout_without_a_group(browser, folder):
+  random_numbers = reports.np.random.default_rng(2)
+  one = reports.sample(
+    random_numbers, step=1, prompt='p', index=0, tokens=30, detail='', stage=''
+  )
+  samples = SMALL.samples._replace(samples=[one._replace(text='', answer='')])
+  address = written(folder, 'one', SMALL._replace(samples=samples))
+  with opened(browser, address) as (tab, _):
+    opens(tab, 0)
+    said = tab.locator('#detail').inner_text()
+    assert 'null' not in said and 'undefined' not in said
+    assert tab.locator('.member').count() == 0
+
+
 def test_a_group_and_why(browser, small):
   with opened(browser, small) as (tab, _):
     opens(tab, 5)

@@ -108,8 +108,8 @@ def _prompts(prompts: values.Prompts | None) -> str:
   if prompts.luck is not None:
     found, luck, asked = prompts.luck
     said.append(
-      f'<p>{found:,} prompts became solvable, of {asked:,} that were asked in '
-      f'both halves of the run; luck explains {luck:,.1f} of them.</p>'
+      f'<p>Became solvable: {found:,} of the {asked:,} prompts that were asked '
+      f'in both halves of the run. Luck explains {luck:,.1f} of them.</p>'
     )
   if prompts.note:
     said.append(f'<p class="quiet">{safe(prompts.note)}</p>')
@@ -119,7 +119,8 @@ def _prompts(prompts: values.Prompts | None) -> str:
 def _slots(slots: values.Slots | None) -> str:
   if slots is None or not slots.stays:
     return _NOTHING.format('the run has no timeline.')
-  facts = _pairs([('step', f'{slots.step:,}'), *slots.facts])
+  others = [pair for pair in slots.facts if pair[0] != 'step']
+  facts = _pairs([('step', f'{slots.step:,}'), *others])
   return f'<dl class="facts">{facts}</dl>'
 
 

@@ -29,6 +29,7 @@ function drawCharts() {
   showZoom();
 }
 
+const isLook = (name) => name.startsWith('heldout/');
 const isError = (name) => name.startsWith('heldout_error/');
 const errorOf = (run, name) => run.named.get(
   name.replace(/^heldout\//, 'heldout_error/'));
@@ -107,13 +108,13 @@ function linesOf(chart) {
     const keep = chart.isLog() ? (v) => (v > 0 ? v : null) : (v) => v;
     const raw = series.values.map(keep);
     const known = raw.filter((value) => value !== null).length;
-    const sparse = known < raw.length / 2;
+    const sparse = known < raw.length / 2 || isLook(chart.series.name);
     const columns = [axisOf(run), raw];
     const smooth = count > 1 && !sparse;
-    lines.push({run, index: i, sparse, faint: smooth});
+    lines.push({run, index: i, sparse, faint: smooth, points: known <= 30});
     if (smooth) {
       columns.push(smoothed(raw, count));
-      lines.push({run, index: i, sparse: false, faint: false});
+      lines.push({run, index: i, sparse: false, faint: false, points: false});
     }
     tables.push(columns);
   });
@@ -163,13 +164,13 @@ function drawChart(chart) {
   const options = {
     width: chart.holder.clientWidth, height: 190, padding: [4, 24, 0, 0], legend: {show: false},
     scales: {x: {time: false, range: () => zoom()},
-             y: {distr: chart.isLog() ? 3 : 1}},
+             y: chart.isLog() ? {distr: 3} : {range: rangeOf(chart)}},
     axes: [{...axis, size: 26, gap: 3, values: text},
            {...axis, size: 58, gap: 3, values: text}],
     series: [{}, ...lines.map((line) => ({
       stroke: colour(`run${line.index}`), width: line.faint ? 1 : 1.5,
       alpha: line.faint ? 0.25 : 1, dash: dashes[line.index],
-      spanGaps: line.sparse, points: {show: line.sparse, size: 5},
+      spanGaps: line.sparse, points: {show: line.sparse || line.points, size: 5},
     }))],
     cursor: {sync: {key: 'curves'}, y: false, drag: {setScale: false, x: true},
              points: {size: 7}, dataIdx: nearest,
@@ -188,6 +189,19 @@ function drawChart(chart) {
   };
   chart.plot = new uPlot(options, data, chart.holder);
   showValues(chart.plot, chart);
+}
+
+/** A function from the least and greatest value in view to the axis' ends. */
+function rangeOf({lines, series}) {
+  const errors = lines.map(({run}) => errorOf(run, series.name));
+  const more = !isLook(series.name) ? 0 : Math.max(0, ...errors.map(
+    (each) => (each ? each.values.reduce((a, b) => Math.max(a, b ?? 0), 0) : 0)));
+  return (_, low, high) => {
+    if (low === null) return [0, 1];
+    if (low === 0 && high === 0 && !more) return [0, 1];
+    const flat = low === high && !more ? Math.abs(low) / 10 : 0;
+    return uPlot.rangeNum(low - more - flat, high + more + flat, 0.08, true);
+  };
 }
 
 /** The index of the value next to an index that has none. */
@@ -249,7 +263,7 @@ function drawMarks(plot, chart) {
   }
   for (const {run, index} of chart.lines) {
     const errors = errorOf(run, chart.series.name);
-    if (!chart.series.name.startsWith('heldout/') || !errors) continue;
+    if (!isLook(chart.series.name) || !errors) continue;
     const xs = axisOf(run), values = run.named.get(chart.series.name).values;
     ctx.strokeStyle = colour(`run${index}`);
     ctx.lineWidth = devicePixelRatio;

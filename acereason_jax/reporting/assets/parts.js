@@ -101,9 +101,9 @@ function drawSlots() {
       choose(at + by);
     }}, ...bars);
   picture.style.height = `${height * slots}px`;
-  const names = {stop: 'run0', length: 'run4', error: 'run1', preempted: 'run3'};
-  const keys = Object.entries(names).map(([name, style]) => element('span', {},
-    swatch(style, true),
+  const names = ['stop', 'length', 'error', 'preempted'];
+  const keys = names.map((name) => element('span', {},
+    swatch(name, true),
     `${name} (${number(stays.filter((stay) => stay[5] === name).length)})`));
   $('slot-view').replaceChildren(element('div', {class: 'keys'}, ...keys,
     element('span', {}, slotWords(stays, slots, steps))), picture, said);

@@ -72,7 +72,7 @@ function drawDetail() {
   const button = (text, onclick) =>
     element('button', {type: 'button', onclick}, text);
   const link = button('copy link', () => copy(location.href, link));
-  $('detail').replaceChildren(
+  const parts = [
     element('div', {class: 'bar-row'},
       element('h3', {}, verdict(row.status),
         ` ${cut(row.prompt, 80)}, rollout ${row.index}`),
@@ -85,7 +85,10 @@ function drawDetail() {
       button('next of a high value', () => nextHigh(1)),
       button('end', () => chooseToken(rollout.tokens - 1, true)),
       colourChoice()),
-    element('div', {id: 'response-view'}));
+    element('div', {id: 'response-view'}),
+  ];
+  // A rollout without a group has no table of it.
+  $('detail').replaceChildren(...parts.filter(Boolean));
   drawResponse();
 }
 
@@ -107,13 +110,13 @@ function facts(row) {
   };
   return element('dl', {class: 'facts'},
     ...Object.entries(known).map(([name, value]) => element('div', {},
-      element('dt', {}, name), element('dd', {}, cut(value)))));
+      element('dt', {}, name), element('dd', {}, cut(value) || '–'))));
 }
 
 function whyOf(why, row) {
   const button = element('button', {
     type: 'button', onclick: () => copy(why.command, button)}, 'copy');
-  const lines = [['verdict', `${row.status}: ${row.detail}`], ...why.lines];
+  const lines = [['verdict', row.status + (row.detail ? `: ${row.detail}` : '')], ...why.lines];
   return element('div', {class: 'why'},
     element('h3', {}, 'Why this verdict'),
     element('dl', {}, ...lines.flatMap(([what, text]) => [

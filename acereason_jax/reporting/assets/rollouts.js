@@ -202,6 +202,8 @@ function markRow(key) {
 }
 
 function startRollouts() {
+  const isEmpty = !page.data.rollouts.length;
+  for (const id of ['filters', 'count', 'panes']) $(id).hidden = isEmpty;
   page.data.rollouts.forEach((row, i) => {
     row.key = printable(`${row.step}.${row.phase}.${row.index}.` +
       cut(row.prompt, 200));
