@@ -155,6 +155,7 @@ class Run(NamedTuple):
   checkpoint_keep: number of the newest checkpoints that are kept.
   samples: steps between printed samples (every), number of rollouts (count),
     and characters of each.
+  name: name of the config's file; '' if it came from none.
   """
 
   config: dict[str, Any]
@@ -176,6 +177,7 @@ class Run(NamedTuple):
   checkpoint_every: int
   checkpoint_keep: int
   samples: dict[str, int]
+  name: str = ''
 
 
 class Tools(NamedTuple):
