@@ -15,6 +15,7 @@ PARTS: Mapping[str, tuple[float, str]] = {
     0.1,
     'The run was not started again at once: let a supervisor do that.',
   ),
+  'between phases': (0.05, 'Nothing is known of it: please report it.'),
   'lost': (
     0.05,
     'Work was repeated after restarts: a smaller checkpoint.every loses less.',

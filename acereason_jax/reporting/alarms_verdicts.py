@@ -5,7 +5,7 @@ rollouts, if the run has them.
 """
 
 import collections
-import os
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ UNREAD, VERY_UNREAD, UNREAD_RISE = 0.1, 0.25, 0.05
 MOSTLY = 0.6
 # Share of verdicts that failed; the run stops at judge.max_failed_share.
 FAILED, VERY_FAILED = 0.005, 0.025
-# Judged rollouts without a right one, from which on chance is no reason. A
+# Answers that were read without a right one, from which on chance is no reason. A
 # family of prompts has at least so many prompts, and the others of its domain
 # are solved at least so often.
 NONE_RIGHT, FAMILY, OTHERS_RIGHT = 64, 4, 0.1
@@ -133,8 +133,8 @@ def domains(e: Evidence) -> Iterator[values.Alarm]:
       yield values.Alarm(
         BAD,
         f'Nothing of {domain or "the run"} was ever right',
-        f'{total:,} judged rollouts of {len(mine):,} prompts. '
-        f'{_details(e, ("wrong", "unparsed"), domain)}{_tests(domain)}',
+        f'{total:,} answers to {len(mine):,} prompts were read. '
+        f'{_details(e, ("wrong",), domain)}{_tests(domain)}',
         'rollouts',
         dict(domain=domain),
       )
@@ -148,7 +148,7 @@ def families(e: Evidence) -> Iterator[values.Alarm]:
     every = by_domain[domain]
     others = sum(map(_judged, every)) - (total := sum(map(_judged, mine)))
     right = sum(asked.right for asked in every)
-    failing = sum(asked.rollouts for asked in mine) - total
+    failing = sum(map(_failed, mine))
     is_dead = total + failing >= NONE_RIGHT and len(mine) >= FAMILY
     if (
       not is_dead
@@ -164,7 +164,7 @@ def families(e: Evidence) -> Iterator[values.Alarm]:
       # Problems that are only too hard fail in different ways.
       BAD if detail and count > len(mine) / 2 else WARN,
       f'No prompt of the set {name[:60]!r} was ever solved',
-      f'{total:,} judged and {failing:,} failed rollouts of {len(mine):,} '
+      f'{total:,} answers read and {failing:,} failed verdicts of {len(mine):,} '
       f'prompts with such ids ({_ids(mine)}), none right; {right / others:.0%} '
       f'of other rollouts of {domain} are.{same if detail else ""} '
       f'{_tests(domain)}',
@@ -184,7 +184,7 @@ def same_words(e: Evidence) -> Iterator[values.Alarm]:
     often = [
       asked
       for asked in every
-      if asked.steps >= SAME_STEPS and asked.rollouts >= SAME
+      if asked.steps >= SAME_STEPS and _judged(asked) + _failed(asked) >= SAME
     ]
     mine = [a for a in often if not a.right and a.detail]
     if len(mine) < max(SAME_PROMPTS, SAME_SHARE * len(often)):
@@ -233,11 +233,17 @@ def _tests(domain: str) -> str:
 
 
 def _judged(asked: tallies.Asked) -> int:
-  return sum(
-    count
-    for status, count in zip(tallies.STATUSES, asked.counts)
-    if status not in ('timeout', 'error')
-  )
+  """Rollouts whose answer was read; for others there is `unparsed`."""
+  return _count(asked, 'right', 'wrong')
+
+
+def _failed(asked: tallies.Asked) -> int:
+  return _count(asked, 'timeout', 'error')
+
+
+def _count(asked: tallies.Asked, *statuses: str) -> int:
+  pairs = zip(tallies.STATUSES, asked.counts)
+  return sum(count for status, count in pairs if status in statuses)
 
 
 def _grouped(e: Evidence, key) -> dict:
@@ -255,7 +261,8 @@ def _ids(mine: Sequence[tallies.Asked]) -> str:
 def _common(mine: Sequence[tallies.Asked]) -> str:
   """The beginning that all their ids share."""
   low, high = (f(asked.prompt for asked in mine) for f in (min, max))
-  return os.path.commonprefix([low, high])
+  pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(low, high))
+  return ''.join(a for a, _ in pairs)
 
 
 RULES = unparsed, failed, domains, families, same_words, never_solved

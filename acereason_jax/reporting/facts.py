@@ -35,7 +35,7 @@ def facts(
   pairs = [
     ('recipe', name or 'unknown'),
     ('model', model if isinstance(model, str) else 'unknown'),
-    ('state', _state(starts, summary)),
+    ('state', _state(starts, summary, metrics[-1]['step'])),
     ('reached', _reached(curves, config)),
     *_heldout(metrics, summary, tally),
     ('rollouts', f'{tally.rollouts:,}' if tally.rollouts else 'not recorded'),
@@ -54,9 +54,12 @@ def _version() -> str:
     return 'of a source tree'
 
 
-def _state(starts: Sequence[files.Begun], summary: Any) -> str:
+def _state(starts: Sequence[files.Begun], summary: Any, step: int) -> str:
+  # The start that writes a summary has not ended yet.
+  if files.at(summary, 'steps') == step:
+    return 'over'
   if not starts:
-    return 'unknown' if summary is None else 'over'
+    return 'unknown'
   told = {
     'done': 'over',
     'asked': 'stopped by a signal; the same command resumes it',

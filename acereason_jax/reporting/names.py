@@ -100,10 +100,10 @@ def named(name: str) -> Named:
 def ordered(names: set[str]) -> list[str]:
   """The metrics to draw, the most telling first."""
 
-  def place(name: str) -> tuple[int, int, str]:
+  def place(name: str) -> tuple[int, int, str, str]:
     base, domain = _split(name)
     group = GROUPS.index(named(name).group)
-    return group, _ORDER.get(base, len(_ORDER)), domain or name
+    return group, _ORDER.get(base, len(_ORDER)), domain, name
 
   return sorted(names.difference(_HIDDEN), key=place)
 

@@ -126,6 +126,7 @@ def build(
   programs = programs_of(c, config, network)
   run = Run(
     config=json.loads(config.to_json()),
+    name='',
     attention=network.attention,
     seed=c.seed,
     domains=domains,

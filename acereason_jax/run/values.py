@@ -133,6 +133,7 @@ class Run(NamedTuple):
   """Everything that a run needs, built from its config before it starts.
 
   config: whole config as plain JSON.
+  name: name of the config's file; '' if it came from none.
   attention: the name of the kernel that trains.
   seed: seed of sampling keys and of the order of the data.
   domains: by name.
@@ -155,10 +156,10 @@ class Run(NamedTuple):
   checkpoint_keep: number of the newest checkpoints that are kept.
   samples: steps between printed samples (every), number of rollouts (count),
     and characters of each.
-  name: name of the config's file; '' if it came from none.
   """
 
   config: dict[str, Any]
+  name: str
   attention: str
   seed: int
   domains: dict[str, Domain]
@@ -177,7 +178,6 @@ class Run(NamedTuple):
   checkpoint_every: int
   checkpoint_keep: int
   samples: dict[str, int]
-  name: str = ''
 
 
 class Tools(NamedTuple):

@@ -17,6 +17,7 @@ from acereason_jax.run import (
   loop,
   metrics,
   profile,
+  reporting_child,
   start,
   starts,
   writing,
@@ -107,11 +108,14 @@ def go_on(
         at = start.first_look(run, at, tools)
     writer = open_writer(run, place, meta, at, stack)
     tracer = stack.enter_context(profile.Tracer(traced, place.local))
+    reporter = stack.enter_context(reporting_child.Reporter(place))
     records = writing.Records(place, checkpoints, writer, meta, tracer)
+    records = records._replace(report=reporter.begin)
     at = loop.run_stages(run, at, tools, records)
     with watchdog.phase('save'):
       checkpoints.wait()
     summarise(run, records, at)
+    reporter.finish(tools)
 
 
 def stand(

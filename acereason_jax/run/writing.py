@@ -26,6 +26,7 @@ class Records(NamedTuple):
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
   advance: moves the progress bar on by a step.
+  report: begins a report of the run as it is.
   """
 
   folder: folder_lib.Folder
@@ -34,6 +35,7 @@ class Records(NamedTuple):
   meta: Mapping[str, Any]
   tracer: profile.Tracer
   advance: Callable[[], None] = lambda: None
+  report: Callable[[], None] = lambda: None
 
 
 def write_step(
