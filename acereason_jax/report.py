@@ -27,7 +27,7 @@ from acereason_jax.console import (
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
-from acereason_jax.reporting import fit, read, watch, why
+from acereason_jax.reporting import files, fit, following, read, watch, why
 from acereason_jax.run import checkpoint
 
 PAGE = 'report.html'
@@ -47,6 +47,11 @@ FLAGS.number(
   60.0,
   'Judges explain verdicts for so long; 0: none.',
   lower_bound=0.0,
+)
+FLAGS.boolean(
+  'trusted',
+  False,
+  "Also asks judges of one's own that the run's config names: they are code.",
 )
 FLAGS.boolean('watch', False, 'Serves the page here while the run goes on.')
 FLAGS.integer(
@@ -124,7 +129,9 @@ def made(args: types.SimpleNamespace) -> str:
     args.run,
     steps=args.steps,
     most_bytes=round(args.max_mb * 1e6),
-    seconds=args.explain_seconds,
+    explain=lambda chosen: why.explain(
+      chosen, args.run, seconds=args.explain_seconds, trusted=args.trusted
+    ),
     watch=args.watch,
   )
 
@@ -140,18 +147,38 @@ def write(args: types.SimpleNamespace) -> None:
   )
 
 
+def tell(args: types.SimpleNamespace) -> None:
+  """Prints why a rollout has its verdict. Raises: ValueError, OSError."""
+  for line in why.tell(
+    args.run,
+    args.prompt,
+    step=args.step,
+    index=args.index,
+    phase=args.phase,
+    trusted=args.trusted,
+  ):
+    terminal.say(line)
+
+
+def followed(run: str) -> following.Steps:
+  """The steps of a run that goes on; its stages and clock are read anew."""
+  return following.Steps(
+    storage.join(run, files.METRICS),
+    files.metrics,
+    lambda metrics: read.curves_of(read.around(run, metrics)),
+  )
+
+
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_args(argv)
   jax_setup.use_cpu()
   with exits.one_line_for(ValueError, OSError):
     if args.why:
-      for line in why.tell(
-        args.run, args.prompt, args.step, args.index, args.phase
-      ):
-        terminal.say(line)
+      tell(args)
     elif args.watch:
-      watch.serve(args.run, functools.partial(made, args), args.port)
+      render = functools.partial(made, args)
+      watch.serve(render, followed(args.run), args.port)
     else:
       write(args)
   return 0

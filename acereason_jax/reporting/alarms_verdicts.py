@@ -20,8 +20,8 @@ UNREAD, VERY_UNREAD, UNREAD_RISE = 0.1, 0.25, 0.05
 MOSTLY = 0.6
 # Share of verdicts that failed; the run stops at judge.max_failed_share.
 FAILED, VERY_FAILED = 0.005, 0.025
-# Answers that were read without a right one, from which on chance is no reason. A
-# family of prompts has at least so many prompts, and the others of its domain
+# Answers that were read without a right one, from which on chance is no reason.
+# A family of prompts has at least so many prompts, and the others of its domain
 # are solved at least so often.
 NONE_RIGHT, FAMILY, OTHERS_RIGHT = 64, 4, 0.1
 # A prompt that is always wrong in the same words: rollouts, steps, and how many
@@ -164,8 +164,8 @@ def families(e: Evidence) -> Iterator[values.Alarm]:
       # Problems that are only too hard fail in different ways.
       BAD if detail and count > len(mine) / 2 else WARN,
       f'No prompt of the set {name[:60]!r} was ever solved',
-      f'{total:,} answers read and {failing:,} failed verdicts of {len(mine):,} '
-      f'prompts with such ids ({_ids(mine)}), none right; {right / others:.0%} '
+      f'{total:,} answers read and {failing:,} failed verdicts of '
+      f'{len(mine):,} prompts with such ids ({_ids(mine)}), none right; {right / others:.0%} '
       f'of other rollouts of {domain} are.{same if detail else ""} '
       f'{_tests(domain)}',
       'rollouts',

@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acereason_jax.reporting import files, names, values, waste
+from acereason_jax.reporting import files, names, values
+from acereason_jax.run import account
 
 Metrics = Sequence[Mapping[str, Any]]
 
@@ -18,7 +19,7 @@ def curves(
   metrics: Metrics,
   stages: Sequence[str],
   starts: Sequence[files.Begun],
-  clock: Sequence[waste.Line],
+  clock: Sequence[account.Line],
   steps: range,
 ) -> values.Curves:
   """The curves of the steps among `steps`.
@@ -67,7 +68,7 @@ def bands(metrics: Metrics, stages: Sequence[str]) -> list[values.Band]:
   return found
 
 
-def hours_of(metrics: Metrics, clock: Sequence[waste.Line]) -> list[float]:
+def hours_of(metrics: Metrics, clock: Sequence[account.Line]) -> list[float]:
   """Wall hours at the end of each step, never falling."""
   ended, hours, latest = _ends(clock), [], 0.0
   for record in metrics:
@@ -78,7 +79,7 @@ def hours_of(metrics: Metrics, clock: Sequence[waste.Line]) -> list[float]:
   return hours
 
 
-def _ends(clock: Sequence[waste.Line]) -> dict[int, float]:
+def _ends(clock: Sequence[account.Line]) -> dict[int, float]:
   """The hour at which each step was done, the last time that it was taken."""
   if not clock:
     return {}

@@ -2,19 +2,19 @@
 
 What is left is for rollouts with texts, which samples.py thins. Their
 explanations take bytes too, but are only known when the judges have given them;
-so if a page becomes too large, fewer rollouts are chosen again.
+so if a page becomes too large, fewer of the explained rollouts stay.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 
 from acereason_jax.reporting import page as page_lib
 from acereason_jax.reporting import samples as samples_lib
-from acereason_jax.reporting import values, why
+from acereason_jax.reporting import values
 
 NO_SAMPLES = values.Samples((), 0, 0, '', {})
-# Share of the room that samples get at first, by what is left for explanations,
-# and what is taken off when a page is too large.
-_AT_FIRST, _LESS = 0.9, 0.9
+# Share of the room that rollouts get at first: explanations get the rest. A
+# page that is too large gets so much less than what would just fit.
+_AT_FIRST, _LESS = 0.9, 0.95
 _TRIES = 5
 
 
@@ -24,7 +24,7 @@ def page(
   *,
   steps: range,
   most_bytes: int,
-  seconds: float,
+  explain: Callable[[values.Samples], values.Samples],
   watch: bool,
 ) -> str:
   """The page of a report that has no samples yet, with as many as fit.
@@ -34,48 +34,43 @@ def page(
     folder: folder of the run.
     steps: steps of the samples.
     most_bytes: bytes of the page.
-    seconds: seconds for the judges to explain verdicts.
+    explain: adds what the judges say.
     watch: whether the page asks its server for new steps.
 
   Raises:
-    ValueError: one line; not even a page without samples fits.
+    ValueError, OSError: one line; not even a page without samples fits.
   """
-  bare = len(page_lib.to_html(report, watch=watch).encode())
+  made = lambda chosen: page_lib.to_html(
+    report._replace(samples=chosen), watch=watch
+  )
+  bare = len(made(NO_SAMPLES).encode())
   if bare > most_bytes:
     raise ValueError(
       f'--max_mb={most_bytes / 1e6:g}: without a rollout the page takes '
       f'{bare / 1e6:.1f} MB already; give more, or fewer --steps'
     )
-  known, room = {}, (most_bytes - bare) * _AT_FIRST
-  index = samples_lib.read_index(folder, ends_of(steps))
+  room = round((most_bytes - bare) * _AT_FIRST)
+  ends = steps[0], steps[-1]
+  index = samples_lib.read_index(folder, ends)
+  known = None
   for _ in range(_TRIES):
     chosen = samples_lib.choose(
       folder,
-      most_bytes=round(room),
+      most_bytes=room,
       size=page_lib.sample_bytes,
-      steps=ends_of(steps),
+      steps=ends,
       index=index,
     )
-    if not known:
-      known = why.explain(chosen.samples, folder, seconds)
-    chosen = chosen._replace(samples=_explained(chosen.samples, known))
-    html = page_lib.to_html(report._replace(samples=chosen), watch=watch)
+    if known is None:
+      said = explain(chosen).samples
+      known = {samples_lib.place_of(s): s.why for s in said}
+    kept = [
+      s._replace(why=known.get(samples_lib.place_of(s), s.why))
+      for s in chosen.samples
+    ]
+    html = made(chosen._replace(samples=kept))
     size = len(html.encode())
     if size <= most_bytes:
       return html
-    room *= _LESS * (most_bytes - bare) / (size - bare)
-  return page_lib.to_html(report, watch=watch)
-
-
-def ends_of(steps: range) -> tuple[int, int]:
-  """The first and the last step."""
-  return steps[0], steps[-1]
-
-
-def _explained(
-  found: Sequence[values.Sample], known: Mapping[tuple, values.Why]
-) -> list[values.Sample]:
-  """The samples with what the judges said; others keep what they have."""
-  return [
-    s._replace(why=known.get(samples_lib.place_of(s), s.why)) for s in found
-  ]
+    room = round(room * _LESS * (most_bytes - bare) / (size - bare))
+  return made(chosen._replace(samples=(), note='No rollout fits.'))

@@ -24,6 +24,7 @@ from acereason_jax.reporting import (
   waste,
 )
 from acereason_jax.reporting import prompts as prompts_lib
+from acereason_jax.run import account
 
 # Runs that a run is compared with.
 MOST_COMPARED = 5
@@ -50,7 +51,7 @@ class Source(NamedTuple):
   config: Any
   summary: Any
   starts: Sequence[files.Begun]
-  clock: Sequence[waste.Line]
+  clock: Sequence[account.Line]
   notes: Sequence[str]
 
 
@@ -63,6 +64,11 @@ def source(folder: str) -> Source:
   metrics = files.metrics(files.text(folder, files.METRICS))
   if not metrics:
     raise ValueError(f'{folder}: {_no_metrics(folder)}')
+  return around(folder, metrics)
+
+
+def around(folder: str, metrics: Sequence[dict[str, Any]]) -> Source:
+  """The files of a run whose metrics were read. Raises: OSError, ValueError."""
   notes = []
   read = lambda name: _read(folder, name, notes)
   found = Source(
@@ -127,7 +133,7 @@ def report(
   """
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
-  drawn = [_curves(each, steps) for each in (run, *others)]
+  drawn = [curves_of(each, steps) for each in (run, *others)]
   if not drawn[0].steps:
     taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
     raise ValueError(
@@ -197,7 +203,8 @@ def _among(run: Source, steps: range) -> list[dict[str, Any]]:
   return [record for record in run.metrics if record['step'] in steps]
 
 
-def _curves(run: Source, steps: range) -> values.Curves:
+def curves_of(run: Source, steps: range = EVERY) -> values.Curves:
+  """The curves of the steps among `steps`."""
   return curves.curves(
     run.name,
     run.metrics,
