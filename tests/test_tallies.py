@@ -111,9 +111,9 @@ def test_a_prompt_that_always_fails_in_the_same_words(tmp_path):
 
 
 def test_kinds_of_details():
-  texts = ["sympy: '1/2'", 'over 8.0 s', 'x "a 1', '', "it's 3", '١']
+  texts = ["sympy: '1/2'", 'over 8.0 s', 'x "a 1', '', "it's 3", '\u0661']
   found = tallies.kinds_of(pyarrow.array(texts)).to_pylist()
-  assert found == ["sympy: '..'", 'over # s', "x '..'", '', "it'..'", '١']
+  assert found == ["sympy: '..'", 'over # s', "x '..'", '', "it'..'", '\u0661']
 
 
 def test_a_damaged_file_is_named_and_left_out(run, tmp_path):
