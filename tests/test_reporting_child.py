@@ -145,7 +145,8 @@ def trained(files, workdir, how):
   return {
     str(path.relative_to(workdir)): path.read_bytes()
     for path in workdir.rglob('*')
-    if path.is_file() and 'tensorboard' not in path.parts
+    # Names of others' files differ from run to run.
+    if path.is_file() and not {'tensorboard', 'checkpoints'} & {*path.parts}
   }
 
 
