@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import acereason_jax
 from acereason_jax.config import base
 from acereason_jax.reporting import files
 
@@ -21,7 +20,7 @@ _WRONG = (
 
 def folders() -> list[pathlib.Path]:
   """Where recipes are: in configs/ here, and beside the package."""
-  root = pathlib.Path(acereason_jax.__file__).parent.parent
+  root = pathlib.Path(base.__file__).parents[2]
   return [pathlib.Path('configs'), root / 'configs']
 
 
