@@ -11,7 +11,7 @@ DETAILS = {
   'wrong': ("exact: '12'", "exact: '7'", "sympy: 'x'"),
   'unparsed': ('no boxed answer', 'no </think>'),
   'timeout': ('over 8.0 s',),
-  'error': ('worker died twice (-9)', ''),
+  'error': ('worker died twice (-9)', 'no worker'),
 }
 
 

@@ -193,6 +193,34 @@ def test_prompts_that_fail_in_the_same_words(tmp_path):
   assert 'WA test 1' in got.detail and got.filters['detail'] == 'WA test 1: ..'
 
 
+def test_prompts_that_are_never_solved_while_others_are(tmp_path):
+  """As those with a wrong reference; their details differ."""
+
+  def of(rate):
+    for step in range(1, 5):
+      rows = [
+        row(
+          step=step,
+          prompt=f'p-{number}',
+          index=index,
+          status='right' if number > 5 and index < rate(number) else 'wrong',
+          detail=f'WA test {step}: {index}',
+        )
+        for number in range(40)
+        for index in range(8)
+      ]
+      reporting_rows.write(tmp_path, rows, step)
+    tally = tallies.tally(str(tmp_path), range(9))
+    return urgent(found(tally=tally))
+
+  (got,) = of(lambda number: 2 + number % 6)
+  assert got.title == '15% of prompts of math were never solved'
+  assert '6 of 40' in got.detail and 'not just harder' in got.detail
+  assert got.filters == dict(kind='never solved')
+  # Without a gap they may be the hard ones.
+  assert not of(lambda number: 1 + number % 7)
+
+
 def test_sets_that_are_solved_now_and_then_are_fine(tmp_path):
   assert not urgent(of_sets(tmp_path, 0))
 

@@ -78,6 +78,8 @@ def test_prompts_and_steps_are_those_of_a_recount(run):
     assert asked.steps == len({r.step for r in mine})
     assert asked.truncated == sum(r.stop == 'length' for r in mine)
     assert asked.domain == mine[0].domain
+    failed = {r.detail for r in mine if r.status not in ('right', 'unparsed')}
+    assert asked.detail == (None if len(failed) > 1 else ''.join(failed))
   for step, counts in found.statuses.items():
     statuses = [r.status for r in trained if r.step == step]
     assert counts == [statuses.count(s) for s in tallies.STATUSES]

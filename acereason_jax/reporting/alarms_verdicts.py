@@ -27,8 +27,10 @@ NONE_RIGHT, FAMILY, OTHERS_RIGHT = 64, 4, 0.1
 # A prompt that is always wrong in the same words: rollouts, steps, and how many
 # such prompts there are at least, also as a share of those asked as often.
 SAME, SAME_STEPS, SAME_PROMPTS, SAME_SHARE = 8, 2, 5, 0.02
-# Prompts that were asked in so many steps; the share of them never solved.
+# Prompts that were asked in so many steps, and the share of them never solved.
+# Fewer are odd if there is a gap: hardly one of the others is solved so rarely.
 OFTEN, OFTEN_PROMPTS, NEVER = 4, 20, 0.3
+ODD, ODD_SHARE, GAP, HARDLY = 5, 0.05, 0.2, 0.1
 _DETAILS, _IDS = 3, 3
 _DIGITS = re.compile('[0-9]+')
 
@@ -165,9 +167,9 @@ def families(e: Evidence) -> Iterator[values.Alarm]:
       BAD if detail and count > len(mine) / 2 else WARN,
       f'No prompt of the set {name[:60]!r} was ever solved',
       f'{total:,} answers read and {failing:,} failed verdicts of '
-      f'{len(mine):,} prompts with such ids ({_ids(mine)}), none right; {right / others:.0%} '
-      f'of other rollouts of {domain} are.{same if detail else ""} '
-      f'{_tests(domain)}',
+      f'{len(mine):,} prompts with such ids ({_ids(mine)}), none right; '
+      f'{right / others:.0%} of other rollouts of {domain} are.'
+      f'{same if detail else ""} {_tests(domain)}',
       'rollouts',
       dict(prompt=_common(mine)),
     )
@@ -204,23 +206,34 @@ def same_words(e: Evidence) -> Iterator[values.Alarm]:
 
 
 def never_solved(e: Evidence) -> Iterator[values.Alarm]:
-  """Too many prompts that were asked often and never solved."""
+  """Prompts that were asked often and never solved, if many or odd."""
   for domain, every in _grouped(e, lambda asked: asked.domain).items():
     often = [a for a in every if a.steps >= OFTEN and _judged(a)]
     mine = [a for a in often if not a.right]
-    if len(often) < OFTEN_PROMPTS or len(mine) < NEVER * len(often):
+    others = sorted(a.right / _judged(a) for a in often if a.right)
+    if len(often) < OFTEN_PROMPTS or not others:
       continue
-    if len(mine) == len(often):
-      continue  # `domains` says so.
+    share = len(mine) / len(often)
+    gap = others[int(HARDLY * len(others))]
+    is_odd = len(mine) >= ODD and share >= ODD_SHARE and gap >= GAP
+    if share < NEVER and not is_odd:
+      continue
+    told = (
+      f'{len(mine):,} of {len(often):,} that were asked in {OFTEN} steps or '
+      f'more, for example {_ids(mine)}. '
+    )
+    if is_odd:
+      told += (
+        f'{1 - HARDLY:.0%} of the others are solved in {gap:.0%} of their '
+        f'tries or more, so these are not just harder. {_tests(domain)} '
+      )
     yield values.Alarm(
       WARN,
-      f'{len(mine) / len(often):.0%} of prompts{lib.of(domain)} were never '
-      'solved',
-      f'{len(mine):,} of {len(often):,} that were asked in {OFTEN} steps or '
-      f'more, for example {_ids(mine)}. Check some answers; leave such prompts '
-      f'out with filter.keep_unsolved{lib.setting(e, "filter.keep_unsolved")}.',
+      f'{share:.0%} of prompts{lib.of(domain)} were never solved',
+      f'{told}To leave such prompts out: filter.keep_unsolved'
+      f'{lib.setting(e, "filter.keep_unsolved")}.',
       'prompts',
-      {},
+      dict(kind='never solved'),
     )
 
 

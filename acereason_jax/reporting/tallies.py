@@ -18,7 +18,7 @@ from acereason_jax import storage, types
 from acereason_jax.data import archive
 
 STATUSES = typing.get_args(types.Status)
-RIGHT = STATUSES.index('right')
+RIGHT, UNPARSED = map(STATUSES.index, ('right', 'unparsed'))
 _COLUMNS = (
   *('stage', 'domain', 'prompt', 'status', 'detail', 'reward', 'counted'),
   *('trained', 'length', 'stop'),
@@ -81,7 +81,8 @@ class Asked(NamedTuple):
   steps: number of steps that asked it.
   counts: number of rollouts by status, in the order of STATUSES.
   truncated: those cut off at the longest length.
-  detail: the detail of all rollouts that are not right; None if it differs.
+  detail: the detail of all that are neither right nor unparsed; '' without
+    such rollouts, None if it differs.
   """
 
   prompt: str
@@ -292,7 +293,8 @@ def _prompts(
   width = len(STATUSES)
   counts = np.bincount(place * width + status, minlength=width * len(found))
   cut = np.bincount(place, truncated, len(found)).astype(np.int64)
-  detail, rows = coded['detail'], np.flatnonzero(status != RIGHT)
+  detail = coded['detail']
+  rows = np.flatnonzero((status != RIGHT) & (status != UNPARSED))
   low = np.full(len(found), len(detail.texts))
   high = np.full(len(found), -1)
   np.minimum.at(low, place[rows], detail.codes[rows])
@@ -366,7 +368,7 @@ class _Sums:
     known[1] += 1
     known[2] = [a + b for a, b in zip(known[2], counts)]
     known[3] += truncated
-    # '': all right so far.
+    # '': none so far.
     if detail != '':
       known[4] = detail if known[4] in ('', detail) else None
 
