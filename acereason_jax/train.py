@@ -54,9 +54,8 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  workdir = (
-    args.workdir or f'runs/{from_flags.name(from_flags.path(FLAGS.values))}'
-  )
+  name = from_flags.name(from_flags.path(FLAGS.values))
+  workdir = args.workdir or f'runs/{name}'
   with exits.one_line_for(ValueError, where='--workdir: '):
     storage.is_remote(workdir)
   with exits.one_line_for(ValueError, where='--profile='):
@@ -86,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
           watchdog.phase('load'),
           exits.one_line_for(ValueError, OSError),
         ):
-          run = build(config)
+          run = build(config)._replace(name=name)
           handshake.check_digests(gang, run)
         return train(run, workdir, stop, traced, account)
       except signals.Asked:

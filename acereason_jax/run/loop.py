@@ -58,6 +58,8 @@ def run_stages(
           at = enter(run, stage, at, tools)
         at = add_seconds(at, began)
       at = run_stage(run, stage, at, tools, records)
+      if stage is not run.stages[-1]:
+        records.report()
   return at
 
 

@@ -22,6 +22,7 @@ from acereason_jax.run import (
   loop,
   metrics,
   profile,
+  reporting_child,
   start,
   starts,
   writing,
@@ -129,8 +130,16 @@ def go_on(
     writer = open_writer(run, place, meta, at, stack)
     keeps = open_keeper(run, place, saved, stack)
     tracer = stack.enter_context(profile.Tracer(traced, place.local))
+    reporter = stack.enter_context(reporting_child.Reporter(place))
     records = writing.Records(
-      place, checkpoints, writer, keeps, meta, tracer, clock
+      place,
+      checkpoints,
+      writer,
+      keeps,
+      meta,
+      tracer,
+      clock,
+      report=reporter.begin,
     )
     writing.keep_looked(records, at, archive.BEFORE, looked)
     at = loop.run_stages(run, at, tools, records)
@@ -138,6 +147,7 @@ def go_on(
       checkpoints.wait()
     with watchdog.phase('report'):
       summarise(run, records, at)
+      reporter.finish(tools)
 
 
 def open_clock(

@@ -34,6 +34,7 @@ class Records(NamedTuple):
   clock: clock of this start; None without one, as on all processes except the
     first.
   advance: puts a step into the display of the terminal.
+  report: begins a report of the run as it is.
   """
 
   folder: folder_lib.Folder
@@ -44,6 +45,7 @@ class Records(NamedTuple):
   tracer: profile.Tracer
   clock: clock_file.Clock | None
   advance: Callable[[live.Row], None] = lambda row: None
+  report: Callable[[], None] = lambda: None
 
 
 def write_step(
