@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acereason_jax import types
+from acereason_jax.console import live
 from acereason_jax.curriculum import parquet
 from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
@@ -26,7 +27,7 @@ class Records(NamedTuple):
   writer: writer of its metrics; None on all processes except the first.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
-  advance: moves the progress bar on by a step.
+  advance: puts a step into the display of the terminal.
   """
 
   folder: folder_lib.Folder
@@ -34,7 +35,7 @@ class Records(NamedTuple):
   writer: metrics.Writer | None
   meta: Mapping[str, Any]
   tracer: profile.Tracer
-  advance: Callable[[], None] = lambda: None
+  advance: Callable[[live.Row], None] = lambda row: None
 
 
 def write_step(
@@ -65,7 +66,11 @@ def write_step(
         max_chars=run.samples['characters'],
       )
     )
-  records.advance()
+  records.advance(
+    metrics.table_row(
+      done, total, step.values, stage=at.progress.stage, stages=len(run.stages)
+    )
+  )
   if step.values['nonfinite'] and records.writer is not None:
     # The batch that produced a gradient that is not finite.
     path = records.folder.local / f'nonfinite_{done}.npz'
