@@ -28,7 +28,7 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from acereason_jax import files, storage
+from acereason_jax import files, resolve, storage
 from acereason_jax.config import recorded
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.data import kept, records, rollouts, verdicts
@@ -38,7 +38,6 @@ _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
-_SHOWN_CHARS = 8000
 _NAME_CHARS = 80
 # A config in a folder may name only these judges and sandboxes.
 _OURS = 'acereason_jax.verifiers.'
@@ -167,11 +166,14 @@ def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
       'sandbox is the weakest; a file cannot choose that; give --fn'
     )
   module, _, function = found.fn.partition(':')
+  fn = f'{module}:{function.replace("verify", name, 1)}'
+  # Only judges that start programs prepare their workers, and confine them.
+  starts_programs = hasattr(resolve.resolve(fn), 'prepare_worker')
   return Judge(
-    f'{module}:{function.replace("verify", name, 1)}',
+    fn,
     found.arguments,
     args.timeout_seconds or found.timeout_seconds,
-    found.confine,
+    confine=not starts_programs,
   )
 
 
@@ -210,7 +212,9 @@ def explain(args: types.SimpleNamespace) -> None:
   with open_pool(judge, workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented, so that a model's text cannot pass for the line below.
-  detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
+  detail = terminal.printable(
+    terminal.cut(verdict.detail, verdicts.EXPLAINED_CHARS)
+  )
   terminal.say(textwrap.indent(detail, '  ', lambda line: True))
   terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
 

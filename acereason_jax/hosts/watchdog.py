@@ -112,10 +112,17 @@ def progress() -> None:
     _begun.add(here)
 
 
+def doing() -> str:
+  """The open phases, the outermost first: 'heldout: sample'."""
+  return ': '.join([p.name for p in _open]) or OUTSIDE
+
+
 def status() -> str:
-  """What the process does and for how long: 'heldout: sample, 43 s'."""
-  names = ': '.join([p.name for p in _open]) or OUTSIDE
-  return f'{names}, {_clock - _marked:,.0f} s'
+  """What the process does, and since when without progress.
+
+  For example 'heldout: sample, 43 s'.
+  """
+  return f'{doing()}, {_clock - _marked:,.0f} s'
 
 
 @contextlib.contextmanager

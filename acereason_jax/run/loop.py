@@ -8,7 +8,7 @@ rollouts of the steps that were already taken.
 import time
 from collections.abc import Mapping, Sequence
 
-from acereason_jax.console import signals, terminal
+from acereason_jax.console import signals
 from acereason_jax.curriculum import (
   ending,
   filtering,
@@ -43,7 +43,8 @@ def run_stages(
     Stopped, judged.JudgeFailed, OSError: one line for the user.
   """
   total = total_steps(run, at.progress)
-  with terminal.progress_bar(total, done=at.progress.step) as advance:
+  done, doing = at.progress.step, watchdog.doing
+  with metrics.display(total, done=done, doing=doing) as advance:
     if at.progress.step < total:
       metrics.say('the first step compiles the update too')
     records = records._replace(advance=advance)

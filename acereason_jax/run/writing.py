@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acereason_jax import types
+from acereason_jax.console import live
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
 from acereason_jax.rl import objective
@@ -29,7 +30,7 @@ class Records(NamedTuple):
   keeper: writer of its rollouts; likewise.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
-  advance: moves the progress bar on by a step.
+  advance: puts a step into the display of the terminal.
   """
 
   folder: folder_lib.Folder
@@ -38,7 +39,7 @@ class Records(NamedTuple):
   keeper: keeper_lib.Keeper | None
   meta: Mapping[str, Any]
   tracer: profile.Tracer
-  advance: Callable[[], None] = lambda: None
+  advance: Callable[[live.Row], None] = lambda row: None
 
 
 def write_step(
@@ -72,7 +73,11 @@ def write_step(
         max_chars=run.samples['characters'],
       )
     )
-  records.advance()
+  records.advance(
+    metrics.table_row(
+      done, total, step.values, stage=at.progress.stage, stages=len(run.stages)
+    )
+  )
   if step.values['nonfinite'] and records.writer is not None:
     # The batch that produced a gradient that is not finite.
     path = records.folder.local / f'nonfinite_{done}.npz'

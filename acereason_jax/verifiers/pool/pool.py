@@ -41,7 +41,8 @@ _TASK_BYTES = 1 << 10
 # the caller handles a verdict, and the caller's data stay on disk.
 _AHEAD = 8
 _MAX_SECONDS = 1e6
-_ENDED = "the pool's time was over"
+# Detail of the verdict on what was not judged at `until`.
+ENDED = "the pool's time was over"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,7 +353,7 @@ class VerifierPool:
     for _ in range(2):
       # Starting a worker takes a second.
       if time.monotonic() >= self._until:
-        return Verdict('timeout', _ENDED, 0.0)
+        return Verdict('timeout', ENDED, 0.0)
       try:
         self._renew(process)
       except (NoWorker, ValueError) as e:
@@ -369,7 +370,7 @@ class VerifierPool:
       except Overran:
         process.kill()
         over = f'over {self._timeout_seconds} s'
-        status, detail = 'timeout', over if deadline < self._until else _ENDED
+        status, detail = 'timeout', over if deadline < self._until else ENDED
         break
       except Garbage as e:
         process.kill()
