@@ -67,9 +67,19 @@ def texts(count):
   return found
 
 
+def bare(data):
+  """The file without checksums and compression: damage comes further."""
+  sink = io.BytesIO()
+  table = pyarrow.parquet.read_table(io.BytesIO(data))
+  options = dict(compression='none', write_statistics=False)
+  pyarrow.parquet.write_table(table, sink, store_schema=False, **options)
+  return sink.getvalue()
+
+
 FILES = dict(
   rows=archive.rows_to_bytes(rows(500)), texts=archive.texts_to_bytes(texts(20))
 )
+DAMAGED = FILES | {f'bare {name}': bare(data) for name, data in FILES.items()}
 
 
 def read(kind, data):
@@ -292,10 +302,10 @@ resource.setrlimit(resource.RLIMIT_AS, (tests.MEMORY,) * 2)
 kind, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 refused = 0
 for i in range(count):
-  data = tests.damaged(tests.FILES[kind], random.Random(f'{seed} {i}'))
+  data = tests.damaged(tests.DAMAGED[kind], random.Random(f'{seed} {i}'))
   print(i, flush=True)
   try:
-    tests.read(kind, data)
+    tests.read(kind.split()[-1], data)
   except ValueError as e:
     assert '\\n' not in str(e) and len(str(e)) < 400, e
     refused += 1
@@ -316,9 +326,9 @@ def child(code, *arguments):
   )
 
 
-@pytest.mark.parametrize('kind', FILES)
+@pytest.mark.parametrize('kind', DAMAGED)
 def test_files_with_damaged_bytes(kind):
-  done = child(FUZZ, kind, 0, 1000)
+  done = child(FUZZ, kind, 0, 500)
   assert done.returncode == 0, (done.stdout[-200:], done.stderr[-2000:])
 
 
