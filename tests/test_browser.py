@@ -812,6 +812,18 @@ def test_a_link_to_a_curve(browser, small):
     assert 0 < box['y'] < 900
 
 
+def test_paper_has_every_curve_in_light_colours(browser, small):
+  with opened(browser, small, color_scheme='dark') as (tab, _):
+    drawn = tab.locator('.plot canvas').count()
+    tab.emulate_media(media='print', color_scheme='dark')
+    tab.wait_for_timeout(300)
+    visible = tab.locator('.plot:visible').count()
+    assert tab.locator('.plot canvas').count() == visible > drawn
+    ground = 'getComputedStyle(document.querySelector("section"))'
+    assert tab.evaluate(f'{ground}.backgroundColor') == 'rgb(255, 255, 255)'
+    assert tab.evaluate("colour('ink')") == 'rgb(27, 31, 38)'
+
+
 def test_the_value_at_the_cursor(browser, small):
   with opened(browser, small) as (tab, _):
     cell = tab.locator('.chart[title=reward]')
