@@ -25,6 +25,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from acereason_jax.models import embedded, tokens_process
+from acereason_jax.run import reporting_child
 from acereason_jax.verifiers.programs import jail, running
 
 
@@ -42,6 +43,17 @@ def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
     forked.fork_tokenizers()
   yield
   tokens_process.subprocess = started
+
+
+@pytest.fixture(scope='module', autouse=True)
+def runs_write_no_report(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Except where that is what is tested."""
+  if request.module.__name__ == 'test_reporting_child':
+    yield
+    return
+  before = forked.without_reports()
+  yield
+  reporting_child.Reporter.begin = before
 
 
 @pytest.fixture(scope='session')
