@@ -27,7 +27,7 @@ from acereason_jax.console import (
 from acereason_jax.hosts import cluster, together, watchdog
 from acereason_jax.run import handshake, pins, profile
 from acereason_jax.run.build import build
-from acereason_jax.run.whole import train
+from acereason_jax.run.whole import counted, train
 
 # Hides the libraries' messages: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     if gang.own.process == 0:
       jax_setup.tell_flags()
     watchdog.start(workdir, args.hang_seconds, gang)
-    with signals.StopRequest() as stop:
+    with signals.StopRequest() as stop, counted() as account:
       try:
         with (
           stop.interruptible(),
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         ):
           run = build(config)._replace(name=name)
           handshake.check_digests(gang, run)
-        return train(run, workdir, stop, traced)
+        return train(run, workdir, stop, traced, account)
       except signals.Asked:
         terminal.say('stopped before the run began; run it again')
         return exits.STOPPED

@@ -103,6 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'hosts: runs of several processes')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
+  config.addinivalue_line('markers', 'browser: a page in chromium')
   config.addinivalue_line('markers', 'nightly: half an hour of decoding')
 
 
@@ -128,6 +129,6 @@ def pytest_collection_modifyitems(
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:
-    for mark in ('slow', 'hosts', 'sweeps', 'abis', 'nightly'):
+    for mark in ('slow', 'hosts', 'sweeps', 'abis', 'browser', 'nightly'):
       if item.get_closest_marker(mark):
         item.add_marker(pytest.mark.skip(f'run it with -m {mark}'))

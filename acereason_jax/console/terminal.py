@@ -4,6 +4,7 @@ Text that a model wrote is hostile: print it only through `printable`.
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -41,7 +42,18 @@ def one_line(text: str, max_chars: int) -> str:
   return printable(cut(text, max_chars)).replace('\n', '\\n')
 
 
-class _Terminal:
+def duration(seconds: float) -> str:
+  """'2h05m', '5m10s' or '40s'; '?' for what is not finite."""
+  if not math.isfinite(seconds):
+    return '?'
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}h{minutes:02}m'
+  return f'{minutes}m{seconds:02}s' if minutes else f'{seconds}s'
+
+
+class Terminal:
   """A terminal that may go away; text written after that is lost."""
 
   def __init__(self, file: Any):
@@ -77,7 +89,7 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
     rich.progress.MofNCompleteColumn(),
     rich.progress.TimeElapsedColumn(),
     rich.progress.TimeRemainingColumn(),
-    console=rich.console.Console(file=_Terminal(sys.stderr)),
+    console=rich.console.Console(file=Terminal(sys.stderr)),
     transient=True,
     # The default would send output to stderr that a user sent to a file.
     redirect_stdout=sys.stdout.isatty(),

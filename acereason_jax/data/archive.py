@@ -15,12 +15,15 @@ most are, keep two digits.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
+
+from acereason_jax.data import pages
 
 FOLDER = 'rollouts'
 TEXTS = 'texts'
@@ -32,8 +35,11 @@ REASONS = (
 )
 DETAIL_CHARS = 300
 MAX_FILE_BYTES = 1 << 30
-_MAX_UNPACKED = 4 << 30
+_MAX_UNPACKED = 2 << 30
 _MAX_ROWS = 1 << 22
+# Each becomes objects of Python.
+_MAX_TEXTS = 1 << 18
+_MAX_GROUPS = 16
 _NAME = re.compile(r'([0-9]{8,18})(?:-(heldout|before))?\.parquet')
 
 
@@ -186,7 +192,8 @@ WHOLE = pyarrow.schema(
     pyarrow.field('question', pyarrow.string(), nullable=False),
     pyarrow.field('answer', pyarrow.string(), nullable=False),
     pyarrow.field('text', pyarrow.string(), nullable=False),
-    pyarrow.field('tokens', pyarrow.list_(pyarrow.int32()), nullable=False),
+    # Not a list: a small file could hold one of any length.
+    pyarrow.field('tokens', pyarrow.binary(), nullable=False),
     pyarrow.field('characters', pyarrow.binary(), nullable=False),
     pyarrow.field('surprise', pyarrow.binary(), nullable=False),
     pyarrow.field('entropy', pyarrow.binary()),
@@ -220,7 +227,7 @@ def texts_to_bytes(texts: Sequence[Text]) -> bytes:
     question=[safe(t.question) for t in texts],
     answer=[safe(t.answer) for t in texts],
     text=[safe(t.text) for t in texts],
-    tokens=[np.asarray(t.tokens, np.int32) for t in texts],
+    tokens=[raw(t.tokens, '<i4') for t in texts],
     characters=[raw(t.characters, '<u2') for t in texts],
     surprise=[raw(t.surprise, np.uint8) for t in texts],
     entropy=[raw(t.entropy, np.uint8) for t in texts],
@@ -241,32 +248,60 @@ def read_rows(data: bytes, columns: Sequence[str] | None = None) -> Any:
 
   Texts stay codes. Raises ValueError, one line, for any other bytes.
   """
-  return _read(data, ROWS, columns)
+  coded = [f.name for f in ROWS if f.type == _CODED]
+  return _read(data, ROWS, coded, _MAX_ROWS, columns)
 
 
-def read_texts(data: bytes) -> list[Text]:
-  """The texts of a file. Raises ValueError, one line, for any other bytes."""
-  table = _read(data, WHOLE, None)
-  found = []
-  for row in table.to_pylist():
-    count = len(row['tokens'])
-    sizes = dict(characters=2 * count, surprise=count)
-    sizes |= {n: count for n in ('entropy', 'mismatch') if row[n] is not None}
-    if any(len(row[name]) != size for name, size in sizes.items()):
-      raise ValueError('a text whose tokens and numbers differ in count')
-    found.append(
-      Text(
-        row['prompt'],
-        row['index'],
-        row['question'],
-        row['answer'],
-        row['text'],
-        np.array(row['tokens'], np.int32),
-        np.frombuffer(row['characters'], '<u2'),
-        *(_codes(row[n]) for n in ('surprise', 'entropy', 'mismatch')),
-      )
-    )
-  return found
+def read_texts(
+  data: bytes, wanted: Collection[str] | None = None
+) -> list[Text]:
+  """The texts of a file, or only those of the prompts in `wanted`.
+
+  Raises ValueError, one line, for any other bytes.
+  """
+  # Texts are codes until it is known how much they take: a small file can
+  # repeat a long text in many rows.
+  coded = [f.name for f in WHOLE if f.type != pyarrow.int32()]
+  table = _read(data, WHOLE, coded, _MAX_TEXTS, None)
+  if wanted is not None:
+    known = table['prompt'].cast(pyarrow.string())
+    ids = pyarrow.array(sorted(map(safe, wanted)), pyarrow.string())
+    table = table.filter(pyarrow.compute.is_in(known, ids))
+  if not table.num_rows:
+    return []
+  unpacked = sum(_spread_bytes(table[name]) for name in coded)
+  if unpacked > _MAX_UNPACKED:
+    raise ValueError(f'{unpacked:,} bytes unpacked: at most {_MAX_UNPACKED:,}')
+  return list(map(_text, table.to_pylist()))
+
+
+def _text(row: dict[str, Any]) -> Text:
+  """Raises ValueError if counts differ."""
+  count, rest = divmod(len(row['tokens']), 4)
+  sizes = dict(characters=2 * count, surprise=count)
+  sizes |= {n: count for n in ('entropy', 'mismatch') if row[n] is not None}
+  if rest or any(len(row[name]) != size for name, size in sizes.items()):
+    raise ValueError('a text whose tokens and numbers differ in count')
+  return Text(
+    row['prompt'],
+    row['index'],
+    row['question'],
+    row['answer'],
+    row['text'],
+    np.frombuffer(row['tokens'], '<i4'),
+    np.frombuffer(row['characters'], '<u2'),
+    *(_codes(row[n]) for n in ('surprise', 'entropy', 'mismatch')),
+  )
+
+
+def _spread_bytes(column: Any) -> int:
+  """Bytes of all texts of a column, each as often as it is repeated."""
+  size = 0
+  for part in column.chunks:
+    lengths = pyarrow.compute.binary_length(part.dictionary).to_numpy(False)
+    codes = part.indices.drop_null().to_numpy()
+    size += int(lengths.astype(np.int64)[codes].sum())
+  return size
 
 
 def _codes(data: bytes | None) -> np.ndarray | None:
@@ -288,33 +323,63 @@ def _to_bytes(table: Any, coded: Sequence[str]) -> bytes:
   return sink.getvalue().to_pybytes()
 
 
-def _read(data: bytes, schema: Any, columns: Sequence[str] | None) -> Any:
+def _read(
+  data: bytes,
+  schema: Any,
+  coded: Sequence[str],
+  max_rows: int,
+  columns: Sequence[str] | None,
+) -> Any:
+  """The table of a file, with the columns `coded` as dictionaries."""
   if len(data) > MAX_FILE_BYTES:
     raise ValueError(f'{len(data):,} bytes: at most {MAX_FILE_BYTES:,}')
   try:
     source = pyarrow.BufferReader(data)
     head = pyarrow.parquet.read_metadata(source)
-    groups = range(head.num_row_groups)
-    unpacked = sum(head.row_group(i).total_byte_size for i in groups)
-    if max(head.num_rows, head.num_row_groups) > _MAX_ROWS:
-      raise ValueError(f'{head.num_rows:,} rows: at most {_MAX_ROWS:,}')
-    if unpacked > _MAX_UNPACKED:
-      raise ValueError(
-        f'{unpacked:,} bytes unpacked: at most {_MAX_UNPACKED:,}'
-      )
-    if head.metadata:
-      # They may name types that a reader would then build.
-      raise ValueError('it has metadata, which no run writes')
-    coded = [f.name for f in schema if f.type == _CODED]
+    _check_head(head, schema, max_rows)
+    if not head.num_rows:
+      # Its columns have no pages; none is looked at.
+      return schema.empty_table().select(columns or schema.names)
+    pages.check(data, head.num_columns, _MAX_UNPACKED)
     with pyarrow.parquet.ParquetFile(
       source,
       metadata=head,
       read_dictionary=coded,
       page_checksum_verification=True,
     ) as file:
-      if file.schema_arrow != schema:
+      found = map(_uncoded, file.schema_arrow)
+      if list(found) != list(map(_uncoded, schema)):
         raise ValueError(f'its columns are not {", ".join(schema.names)}')
-      return file.read(columns, use_threads=False)
+      table = file.read(columns, use_threads=False)
+      # Codes may stand for no entry, and texts be no UTF-8.
+      table.validate(full=True)
   except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
     reason = ' '.join(str(e).split())
     raise ValueError(f'no readable file of rollouts ({reason:.200})') from e
+  if table.num_rows != head.num_rows:
+    raise ValueError(f'{table.num_rows:,} rows, not {head.num_rows:,}')
+  return table
+
+
+def _uncoded(field: Any) -> Any:
+  """The field with the type that its codes stand for."""
+  coded = pyarrow.types.is_dictionary(field.type)
+  return field.with_type(field.type.value_type) if coded else field
+
+
+def _check_head(head: Any, schema: Any, max_rows: int) -> None:
+  """Raises ValueError, one line, for metadata that no run writes."""
+  groups = head.num_row_groups
+  if head.num_rows > max_rows or groups > _MAX_GROUPS:
+    raise ValueError(
+      f'{head.num_rows:,} rows in {groups:,} groups: at most {max_rows:,} in '
+      f'{_MAX_GROUPS:,}'
+    )
+  if head.num_rows != sum(head.row_group(i).num_rows for i in range(groups)):
+    raise ValueError('its groups have not the rows that it promises')
+  if head.metadata:
+    # They may name types that a reader would then build.
+    raise ValueError('it has metadata, which no run writes')
+  names = [head.schema.column(i).path for i in range(head.num_columns)]
+  if names != schema.names:
+    raise ValueError(f'its columns are not {", ".join(schema.names)}')

@@ -23,6 +23,7 @@ from acereason_jax.curriculum import ending, filtering
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, embedded, sharding, tokens
 from acereason_jax.rl import losses, mismatch, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
@@ -145,6 +146,7 @@ def build(
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
+    keep=c.keep.kwargs(),
   )
   stages = {n: c.over(s) for n, s in stages_lib.stages(config).items()}
   c.check_all_read(stages.values(), by_domain.values())
@@ -424,8 +426,8 @@ def place(
 
 def build_layout(
   c: reader.Reader, network: network_lib.Network
-) -> packing.Layout:
-  return packing.Layout(
+) -> rows_lib.Layout:
+  return rows_lib.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
     columns=c.microbatch.columns,
     multiple=math.lcm(attention.WHOLE, network.mesh.shape['sequence']),

@@ -11,7 +11,7 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
 
 from acereason_jax import files, types
-from acereason_jax.console import terminal
+from acereason_jax.console import live, terminal
+from acereason_jax.rl import objective, reasons
 
 # The metrics of a step line, in order: name, text before, format, text after.
 _COLUMNS = (
@@ -36,6 +37,26 @@ _COLUMNS = (
   ('seconds_judge', 'judge ', '.1f', 's'),
   ('seconds_update', 'update ', '.1f', 's'),
   ('cpu_seconds_update', 'cpu ', '.1f', 's'),
+)
+
+# Columns of the table below the step lines, in order: title, rank, and the
+# metric that a column of `_COLUMNS` formats.
+_TABLE = (
+  ('reward', 1, 'reward'),
+  ('pass', 2, 'pass_rate'),
+  ('len', 4, 'response_length'),
+  ('trunc', 6, 'truncated_share'),
+  ('ent', 5, 'entropy'),
+  ('mis', 7, 'mismatch'),
+  ('tok/s', 8, 'tokens_per_second'),
+  ('sample', 10, 'seconds_sample'),
+  ('judge', 11, 'seconds_judge'),
+  ('update', 12, 'seconds_update'),
+)
+TABLE = (
+  live.Column('stage', 9),
+  *(live.Column(title, rank) for title, rank, _ in _TABLE),
+  live.Column('held out', 3),
 )
 
 # Prefixes of metrics that measure this machine and this start of the run. All
@@ -57,6 +78,7 @@ MEASURED = (
   'prefill_',
   'recomputed_tokens',
   'saved_steps',
+  'slot_share_',
   'wasted_steps',
 )
 
@@ -143,16 +165,51 @@ def step_line(step: int, total: int, metrics: Mapping[str, float]) -> str:
     f'{before}{_number(metrics[name], spec)}{after}'
     for name, before, spec, after in _COLUMNS
   ]
-  left = _duration((total - step) * metrics['seconds_step'])
+  left = terminal.duration((total - step) * metrics['seconds_step'])
   return '  '.join([f'step {step}/{total}', *columns, f'eta {left}'])
 
 
+def table_row(
+  step: int,
+  total: int,
+  metrics: Mapping[str, float],
+  *,
+  stage: str,
+  stages: int,
+) -> live.Row:
+  """The step in the table below the step lines, a cell of each of `TABLE`.
+
+  The held-out rate is the mean of those domains that were asked. A run of one
+  stage does not name it. Reads what `step_line` reads.
+  """
+  formats = {name: (spec, after) for name, _, spec, after in _COLUMNS}
+  cells = [live.Cell(stage if stages > 1 else '')]
+  for _, _, name in _TABLE:
+    spec, after = formats[name]
+    unit = 's' if after == 's' else ''
+    text = f'{_number(metrics[name], spec)}{unit}'
+    cells.append(live.Cell(text, float(metrics[name])))
+  rates = [v for k, v in metrics.items() if k.startswith('heldout/')]
+  if rates:
+    rate = sum(rates) / len(rates)
+    cells.append(live.Cell(f'{rate:.1%}', rate))
+  else:
+    cells.append(live.Cell(''))
+  return live.Row(step, total, cells)
+
+
 def format_rollouts(
-  groups: Sequence[types.Group], *, count: int, max_chars: int
+  groups: Sequence[types.Group],
+  rules: objective.Rules,
+  *,
+  count: int,
+  max_chars: int,
 ) -> str:
   """The first rollouts of up to `count` groups, with their verdicts.
 
-  Text longer than `max_chars` loses its middle; a note gives its length.
+  A line says why a right answer has no full reward, and why a response is not
+  trained on, by the `rules` of the stage. Text longer than `max_chars` loses
+  its middle; a note gives its length.
   """
   blocks = []
   for group in groups[:count]:
@@ -173,8 +230,18 @@ def format_rollouts(
       for mark, text in parts
       for line in terminal.printable(terminal.cut(text, max_chars)).split('\n')
     ]
-    blocks.append('\n'.join([title, *lines]))
+    why = [f'  {what}: {s}' for what, s in reasons.unusual(group, 0, rules)]
+    blocks.append('\n'.join([title, *why, *lines]))
   return '\n'.join(blocks)
+
+
+def display(
+  total: int, *, done: int, doing: Callable[[], str]
+) -> contextlib.AbstractContextManager[Callable[[live.Row], None]]:
+  """`live.display` of the steps, on the first process only."""
+  if jax.process_index() != 0:
+    return contextlib.nullcontext(lambda row: None)
+  return live.display(TABLE, total, done=done, doing=doing)
 
 
 def say(*args: Any) -> None:
@@ -220,17 +287,6 @@ def hbm(devices: Iterable[Any]) -> dict[str, float]:
 
 def _number(value: float, spec: str) -> str:
   return format(float(value), spec).replace('e-0', 'e-').replace('e+0', 'e+')
-
-
-def _duration(seconds: float) -> str:
-  """'2h05m', '5m10s' or '40s'."""
-  if not math.isfinite(seconds):
-    return '?'
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f'{hours}h{minutes:02}m'
-  return f'{minutes}m{seconds:02}s' if minutes else f'{seconds}s'
 
 
 def _strict(value: Any) -> Any:

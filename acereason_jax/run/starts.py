@@ -135,10 +135,12 @@ def recorded(root: str, here: Start) -> Iterator[None]:
     text = ''.join(f'{json.dumps(s._asdict())}\n' for s in lines)
     storage.write(path, text.encode())
 
-  def enter(phase: str) -> None:
-    if phase not in entered:
-      entered.add(phase)
-      note(phase=phase)
+  def enter(phases: tuple[str, ...]) -> None:
+    # The innermost, which was entered before if another ended inside it.
+    for phase in phases[-1:]:
+      if phase not in entered:
+        entered.add(phase)
+        note(phase=phase)
 
   note()
   with watchdog.told_of_phases(enter), _ended(note):
