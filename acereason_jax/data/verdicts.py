@@ -44,6 +44,8 @@ class Tally:
         detail=verdict.detail,
         seconds=round(verdict.seconds, 4),
       )
+      if response.step is not None:
+        record['step'] = response.step
       self._file.write(json.dumps(record) + '\n')
 
   def summary(self) -> str:
