@@ -147,11 +147,16 @@ def run_judge(
       f'{path}: {reason}, and a folder cannot choose that; give --fn'
     )
   module, _, function = found.fn.partition(':')
+  seconds = found.timeout_seconds
+  if name == 'explain':
+    seconds *= recorded.EXPLAINING
+  with exits.one_line_for(ValueError, where=f'{path}: '):
+    confine = recorded.confined(found.fn)
   return recorded.Judge(
     f'{module}:{function.replace("verify", name, 1)}',
     found.arguments,
-    args.timeout_seconds or found.timeout_seconds,
-    found.confine,
+    args.timeout_seconds or seconds,
+    confine,
   )
 
 

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from acereason_jax import resolve
 from acereason_jax.config import fields
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.rl import objective
 
 NAME = 'config.json'
 MAX_BYTES = 16 << 20
+# An explanation judges at least once more than a verdict.
+EXPLAINING = 2
 _MAX_SECONDS = 3600
 OURS = 'acereason_jax.verifiers.'
 _SANDBOXES = None, 'auto', 'T3', 'T2'
@@ -70,6 +73,18 @@ def unsafe(judge: Judge) -> str:
       f'the programs of the judge {judge.fn!r:.100} have the weakest sandbox'
     )
   return ''
+
+
+def confined(fn: str) -> bool:
+  """Whether workers of a judge of this package are confined.
+
+  A folder cannot choose that. Only judges that start programs prepare their
+  workers, and they confine the programs.
+
+  Raises:
+    ValueError: one line; `fn`, 'module:function', does not exist.
+  """
+  return not hasattr(resolve.resolve(fn, 'judge'), 'prepare_worker')
 
 
 def rules(config: ml_collections.ConfigDict) -> dict[str, objective.Rules]:

@@ -21,8 +21,6 @@ from acereason_jax.reporting import values
 from acereason_jax.rl import objective
 from acereason_jax.verifiers.pool import pool as pool_lib
 
-# An explanation judges at least once more than a verdict.
-_SLOWER = 2
 _MOST_WORKERS = 16
 _FAILED, _WITHOUT_REWARD, _REWARDED = range(3)
 
@@ -173,11 +171,10 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
     raise ValueError(f'The judge {judge.fn} has no explain{rest}.')
   confine = judge.confine
   if module.startswith(recorded.OURS):
-    # Only judges that start programs prepare their workers, and confine them.
-    confine = not hasattr(function, 'prepare_worker')
+    confine = recorded.confined(judge.fn)
   return Explainer(
     f'{module}:explain{rest}',
     json.dumps(judge.arguments, sort_keys=True),
-    _SLOWER * judge.timeout_seconds,
+    recorded.EXPLAINING * judge.timeout_seconds,
     confine,
   )
