@@ -146,7 +146,8 @@ def run_judge(
     raise ValueError(
       f'{path}: {reason}, and a folder cannot choose that; give --fn'
     )
-  found = recorded.with_function(found, name)
+  with exits.one_line_for(ValueError, where=f'{path}: '):
+    found = recorded.with_function(found, name)
   seconds = args.timeout_seconds or found.timeout_seconds
   return found._replace(timeout_seconds=seconds)
 

@@ -20,6 +20,8 @@ from acereason_jax.rl import objective
 
 NAME = 'config.json'
 MAX_BYTES = 16 << 20
+# An explanation judges at least once more than a verdict.
+EXPLAINING = 2
 _MAX_SECONDS = 3600
 OURS = 'acereason_jax.verifiers.'
 _SANDBOXES = None, 'auto', 'T3', 'T2'
@@ -78,7 +80,8 @@ def with_function(judge: Judge, name: str) -> Judge:
   """The judge's other function: `name` in place of 'verify'.
 
   lenient.py has verify_math500 and explain_math500. Among our own judges, only
-  those that start programs prepare their workers, and confine them.
+  those that start programs prepare their workers, and confine them; a folder
+  cannot choose that. An explanation has more time.
 
   Raises:
     ValueError: a sentence; the module cannot be imported, or has none.
@@ -97,7 +100,10 @@ def with_function(judge: Judge, name: str) -> Judge:
   confine = judge.confine
   if judge.fn.startswith(OURS):
     confine = not hasattr(found, 'prepare_worker')
-  return judge._replace(fn=f'{module}:{other}', confine=confine)
+  seconds = judge.timeout_seconds * (EXPLAINING if name == 'explain' else 1)
+  return judge._replace(
+    fn=f'{module}:{other}', timeout_seconds=seconds, confine=confine
+  )
 
 
 def rules(config: ml_collections.ConfigDict) -> dict[str, objective.Rules]:

@@ -20,8 +20,6 @@ from acereason_jax.reporting import values
 from acereason_jax.rl import objective
 from acereason_jax.verifiers.pool import pool as pool_lib
 
-# An explanation judges at least once more than a verdict.
-_SLOWER = 2
 _MOST_WORKERS = 16
 _FAILED, _WITHOUT_REWARD, _REWARDED = range(3)
 
@@ -164,6 +162,6 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
   return Explainer(
     found.fn,
     json.dumps(judge.arguments, sort_keys=True),
-    _SLOWER * judge.timeout_seconds,
+    found.timeout_seconds,
     found.confine,
   )
