@@ -8,7 +8,8 @@ also with a larger n or with more benchmarks. Then
 
     python -m acereason_jax.evaluate --compare evals/base evals/my7b
 
-compares two models on the same problems. --show=DIR prints a table again;
+compares two models on the same problems. --show=DIR prints a table again,
+or the held-out pass rates of a run's folder;
 --judge=DIR asks the judges anew about the rollouts in DIR, those of its config
 or of another --config; --rollouts=FILE judges the responses of a file. Exit
 status 75 means stopped by a signal; 1, something for the user to fix, in one
@@ -41,6 +42,7 @@ from acereason_jax.evaluation import (
   compare_table,
   figures,
   kept,
+  looks,
   problems,
   reading,
   run,
@@ -72,7 +74,7 @@ FLAGS.boolean('dry_run', False, 'Stop before anything is decoded or written.')
 FLAGS.string('rollouts', None, 'JSON lines of responses to judge; no model.')
 FLAGS.string('judge', None, 'A folder whose rollouts are judged anew.')
 FLAGS.string('judges', '', 'Names of the judges that --judge asks.')
-FLAGS.string('show', None, 'A folder whose table is printed.')
+FLAGS.string('show', None, "A folder, or a run's, whose table is printed.")
 FLAGS.string('compare', None, 'A, followed by B: two folders to compare.')
 FLAGS.boolean('anyway', False, 'Compare what was not evaluated alike.')
 together.define(FLAGS)
@@ -127,7 +129,10 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
 
 def show(args: types.SimpleNamespace) -> int:
   with exits.one_line_for(ValueError, OSError):
-    lines = table.told(reading.read(args.show))
+    if looks.is_run(args.show):
+      lines = looks.told(args.show)
+    else:
+      lines = table.told(reading.read(args.show))
   for line in lines:
     terminal.say(line)
   return 0

@@ -18,7 +18,6 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import storage
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.models import base, families, hf, lora, sharding
-from acereason_jax.rl import update
 from acereason_jax.run import weights
 
 FLAGS = command_line.Flags()
@@ -57,7 +56,7 @@ def merged(
 ) -> base.Tree:
   """A model with its adapters in its matrices, in `dtype`."""
   placed = sharding.param_shardings(parts.frozen, mesh)
-  merge = lambda x: lora.merged(update.cast(x, dtype), scale=parts.scale)
+  merge = lambda x: lora.merged(base.cast(x, dtype), scale=parts.scale)
   return jax.jit(merge, out_shardings=placed)(params)
 
 

@@ -8,7 +8,13 @@ explains one verdict. So does this, for a rollout that `generate` wrote:
     python -m acereason_jax.judge --rollouts=rollouts.jsonl \
       --data=problems.jsonl --id=sum-1-2 --index=3
 
-Without --id it judges them all. With --task=problem.json (a task of
+Without --id it judges them all. A run's folder in place of the file gives the
+rollouts whose texts the run keeps, of one --step or of all, with their answers
+and with the judge of the run's config:
+
+    python -m acereason_jax.judge --rollouts=runs/my7b --step=300 --id=sum-1-2
+
+With --task=problem.json (a task of
 verifiers/code.py) or --code it is the code judge. The text that a model wrote
 is hostile: worker processes read it, and the terminal gets it escaped. Exit
 status 0 whatever the verdict; 1, something for the user to fix, in one line;
@@ -19,18 +25,19 @@ import contextlib
 import os
 import textwrap
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from acereason_jax import files
+from acereason_jax import files, storage
+from acereason_jax.config import recorded
 from acereason_jax.console import command_line, exits, terminal
-from acereason_jax.data import records, rollouts, verdicts
+from acereason_jax.data import kept, records, rollouts, verdicts
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
 _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
-_SHOWN_CHARS = 8000
+_NAME_CHARS = 80
 
 FLAGS = command_line.Flags()
 FLAGS.string('answer', None, 'The reference answer of one response.')
@@ -39,8 +46,9 @@ FLAGS.boolean('code', False, 'Answers are code tasks (JSON); as with --task.')
 FLAGS.string('tier', None, "Of the programs' sandbox: see jail.py.")
 FLAGS.string('response', None, 'What a model wrote, whole.')
 FLAGS.string('response_file', None, "Its file; '-' is standard input.")
-FLAGS.string('rollouts', None, 'JSON lines of generate, instead of a response.')
+FLAGS.string('rollouts', None, "JSON lines of generate, or a run's folder.")
 FLAGS.string('data', None, "Their questions, JSON lines with 'answer' by 'id'.")
+FLAGS.integer('step', None, "Of a run's folder: only rollouts of this step.")
 FLAGS.string('id', None, 'Explains only one rollout: of this prompt id.')
 FLAGS.integer('index', None, 'Which rollout of --id; 0 if not given.')
 FLAGS.string('out', None, 'A file for the verdicts of all, JSON lines.')
@@ -64,9 +72,15 @@ def check(args: types.SimpleNamespace) -> None:
       f'got {" and ".join(f"--{name}" for name in sorted(one)) or "none"} of '
       '--response, --response_file and --rollouts; give exactly one'
     )
-  for name in ('data', 'id', 'index', 'out'):
+  for name in ('data', 'step', 'id', 'index', 'out'):
     if name in given and 'rollouts' not in given:
       raise ValueError(f'--{name} goes with --rollouts only')
+  if 'rollouts' in given:
+    is_run = kept.is_run(args.rollouts)
+    if is_run and 'data' in given:
+      raise ValueError("--data: a run's rollouts have their answers; omit it")
+    if not is_run and 'step' in given:
+      raise ValueError(f"--step={args.step}: goes with a run's folder only")
   if 'index' in given and 'id' not in given:
     raise ValueError(f'--index={args.index}: of which --id?')
   if {'out', 'id'} <= given:
@@ -81,7 +95,8 @@ def check(args: types.SimpleNamespace) -> None:
     )
   if 'tier' in given and not args.code:
     raise ValueError(f'--tier={args.tier}: goes with --code or --task only')
-  if not 0 < args.timeout_seconds <= 3600:
+  seconds = args.timeout_seconds
+  if seconds is not None and not 0 < seconds <= 3600:
     raise ValueError(
       f'--timeout_seconds={args.timeout_seconds}: more than 0, at most 3600'
     )
@@ -89,31 +104,76 @@ def check(args: types.SimpleNamespace) -> None:
     raise ValueError(f'--workers={args.workers}: give 0 or more')
 
 
-def open_pool(
-  args: types.SimpleNamespace, name: str, workers: int
-) -> pool_lib.VerifierPool:
-  """A pool of the judge that --fn names; ends the command if there is none."""
-  fn = args.fn or (_CODE if args.code else _MATH) + name
+def flags_judge(args: types.SimpleNamespace, name: str) -> recorded.Judge:
+  """The judge that the flags name; `name` is 'verify' or 'explain'."""
+  seconds = args.timeout_seconds
+  if seconds is None:
+    seconds = _CODE_SECONDS if args.code else _MATH_SECONDS
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
     arguments['tier'] = args.tier
-  with exits.one_line_for(ValueError, RuntimeError, where=f'--fn={fn}: '):
+  return recorded.Judge(
+    args.fn or (_CODE if args.code else _MATH) + name,
+    arguments,
+    seconds,
+    # The code judge starts processes, and confines them itself.
+    confine=args.confine and not args.code,
+  )
+
+
+def run_judge(
+  args: types.SimpleNamespace, domain: str, name: str
+) -> recorded.Judge:
+  """The judge of a run's domain, unless the flags name one.
+
+  The folder may be a stranger's, and its config names a function. So it may
+  name only a judge of this package, in a sandbox.
+
+  Raises:
+    ValueError, OSError: one line.
+  """
+  if args.fn or args.code:
+    return flags_judge(args, name)
+  path = storage.join(args.rollouts, recorded.NAME)
+  content = storage.read(path, recorded.MAX_BYTES)
+  if content is None:
+    raise ValueError(f'{path}: there is none; give --fn, the judge')
+  with exits.one_line_for(ValueError, where=f'{path}: '):
+    found = recorded.judges(recorded.parse(content)).get(domain)
+  if found is None:
+    raise ValueError(f'{path}: no domain {domain!r:.100}; give --fn, the judge')
+  if reason := recorded.unsafe(found):
+    raise ValueError(
+      f'{path}: {reason}, and a folder cannot choose that; give --fn'
+    )
+  module, _, function = found.fn.partition(':')
+  return recorded.Judge(
+    f'{module}:{function.replace("verify", name, 1)}',
+    found.arguments,
+    args.timeout_seconds or found.timeout_seconds,
+    found.confine,
+  )
+
+
+def open_pool(judge: recorded.Judge, workers: int) -> pool_lib.VerifierPool:
+  """A pool of the judge; ends the command if there is none."""
+  where = f'--fn={judge.fn}: '
+  with exits.one_line_for(ValueError, RuntimeError, where=where):
     return pool_lib.VerifierPool(
-      fn,
-      arguments,
-      workers,
-      args.timeout_seconds,
-      # The code judge starts processes, and confines them itself.
-      confine=args.confine and not args.code,
+      judge.fn, judge.arguments, workers, judge.timeout_seconds, judge.confine
     )
 
 
-def read_one(args: types.SimpleNamespace) -> tuple[str, str]:
-  """(response, reference answer) of the rollout that the arguments name."""
+def read_one(args: types.SimpleNamespace) -> tuple[str, str, recorded.Judge]:
+  """(response, reference answer, judge) that the arguments name."""
+  judge = flags_judge(args, 'explain')
+  if args.rollouts is not None and kept.is_run(args.rollouts):
+    domain, one = kept.find(args.rollouts, args.step, args.id, args.index or 0)
+    return one.text, one.answer, run_judge(args, domain, 'explain')
   if args.rollouts is not None:
     answers = rollouts.read_answers(args.data)
     one = rollouts.find(args.rollouts, answers, args.id, args.index or 0)
-    return one.text, one.answer
+    return one.text, one.answer, judge
   response, answer = args.response, args.answer
   if args.response_file is not None:
     with exits.one_line_for(ValueError, where='--response_file='):
@@ -121,18 +181,36 @@ def read_one(args: types.SimpleNamespace) -> tuple[str, str]:
   if args.task is not None:
     with records.opened(args.task, records.MAX_LINE_BYTES) as file:
       answer = file.read().decode()
-  return response, answer
+  return response, answer, judge
 
 
 def explain(args: types.SimpleNamespace) -> None:
   """Judges one response; prints its findings, then the verdict."""
-  response, answer = read_one(args)
-  with open_pool(args, 'explain', workers=1) as pool:
+  response, answer, judge = read_one(args)
+  with open_pool(judge, workers=1) as pool:
     verdict = pool.submit(response, answer).result()
   # Indented, so that a model's text cannot pass for the line below.
-  detail = terminal.printable(terminal.cut(verdict.detail, _SHOWN_CHARS))
+  detail = terminal.printable(
+    terminal.cut(verdict.detail, verdicts.EXPLAINED_CHARS)
+  )
   terminal.say(textwrap.indent(detail, '  ', lambda line: True))
   terminal.say(f'verdict: {verdict.status}  ({verdict.seconds:.3f} s)')
+
+
+def read_all(
+  args: types.SimpleNamespace,
+) -> Iterator[tuple[str, recorded.Judge, Iterator[rollouts.Response]]]:
+  """(domain, judge, responses) of each domain; '' if there is only one."""
+  path = args.rollouts
+  if not kept.is_run(path):
+    answers = rollouts.read_answers(args.data)
+    yield '', flags_judge(args, 'verify'), rollouts.read(path, answers)
+    return
+  domains = kept.domains(path, args.step)
+  for domain in domains:
+    responses = kept.responses(path, args.step, domain)
+    judge = run_judge(args, domain, 'verify')
+    yield domain if len(domains) > 1 else '', judge, responses
 
 
 def judge_file(args: types.SimpleNamespace) -> None:
@@ -141,14 +219,17 @@ def judge_file(args: types.SimpleNamespace) -> None:
     for other in filter(None, (args.rollouts, args.data)):
       if os.path.samefile(args.out, other):
         raise ValueError(f'--out={args.out}: it is read; give another file')
-  responses = rollouts.read(args.rollouts, rollouts.read_answers(args.data))
   with contextlib.ExitStack() as stack:
     file = stack.enter_context(files.output(args.out)) if args.out else None
-    pool = open_pool(args, 'verify', args.workers or os.cpu_count() or 1)
-    tally = verdicts.judge(responses, stack.enter_context(pool), file)
-    if not tally.counts:
-      raise ValueError(f'{args.rollouts}: holds no rollouts')
-  terminal.say(tally.summary())
+    for domain, judge, responses in read_all(args):
+      workers = args.workers or os.cpu_count() or 1
+      with open_pool(judge, workers) as pool:
+        tally = verdicts.judge(responses, pool, file)
+      if not tally.counts:
+        raise ValueError(f'{args.rollouts}: holds no rollouts')
+      if domain:
+        terminal.say(f'{terminal.one_line(domain, _NAME_CHARS)}:')
+      terminal.say(tally.summary())
   if args.out:
     terminal.say(f'all in {terminal.printable(args.out)}')
 
@@ -159,8 +240,6 @@ def main(argv: Sequence[str]) -> int:
   try:
     with exits.one_line_for(ValueError, OSError):
       args.code |= args.task is not None
-      if args.timeout_seconds is None:
-        args.timeout_seconds = _CODE_SECONDS if args.code else _MATH_SECONDS
       check(args)
       if args.rollouts is not None and args.id is None:
         judge_file(args)

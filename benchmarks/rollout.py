@@ -43,6 +43,7 @@ from acereason_jax.models import (
   tokens,
 )
 from acereason_jax.rl import packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.rollout import requests as requests_lib
@@ -374,10 +375,10 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
   The trainer's is from teacher forcing over packed rows.
   """
   trained = [
-    [packing.Trained(prompt, r, 1.0, 1.0) for r in group]
+    [rows_lib.Trained(prompt, r, 1.0, 1.0) for r in group]
     for prompt, group in zip(prompts, groups)
   ]
-  batches = packing.pack(trained, rows=2, columns=576, pad_token=0)
+  packed = packing.pack(trained, rows=2, columns=576, pad_token=0)
 
   @jax.jit
   def score(params, b: packing.PackedBatch):
@@ -389,7 +390,7 @@ def trainer_gaps(s: Setup, prompts, groups) -> np.ndarray:
 
   gaps = [
     (np.asarray(score(s.params, b)) - b.logp_old_BT)[b.weight_BT > 0]
-    for b in batches
+    for b, _ in packed
   ]
   return np.concatenate(gaps)
 

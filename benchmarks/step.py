@@ -37,7 +37,8 @@ from acereason_jax import types
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
-from acereason_jax.rl import losses, optim, packing, update
+from acereason_jax.rl import gradients, losses, optim, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, sampling, schedule, serve
 from acereason_jax.run import metrics
@@ -102,13 +103,13 @@ def random_advantages(
   prompts: Sequence[types.Prompt],
   rollouts: Sequence[Sequence[types.Rollout]],
   seed: int,
-) -> list[list[packing.Trained]]:
+) -> list[list[rows_lib.Trained]]:
   """All rollouts, each with an advantage of 1 or -1."""
   count = sum(len(r.tokens) for group in rollouts for r in group)
   rng = np.random.default_rng(seed)
   return [
     [
-      packing.Trained(prompt, r, float(rng.choice((-1.0, 1.0))), 1 / count)
+      rows_lib.Trained(prompt, r, float(rng.choice((-1.0, 1.0))), 1 / count)
       for r in group
     ]
     for prompt, group in zip(prompts, rollouts)
@@ -169,10 +170,10 @@ def build(case: dict[str, Any]) -> Step:
   init = functools.partial(update.init_state, optimizer=optimizer)
 
   def pack(groups) -> list[packing.PackedBatch]:
-    batches = packing.pack(
+    packed = packing.pack(
       groups, rows=case['rows'], columns=case['columns'], pad_token=0
     )
-    return [packing.PackedBatch(*map(place, batch)) for batch in batches]
+    return [packing.PackedBatch(*map(place, p.batch)) for p in packed]
 
   return Step(
     prompts,
@@ -208,8 +209,8 @@ def take_step(step: Step, index: int) -> tuple[Step, dict[str, float]]:
   groups = random_advantages(step.prompts, rollouts, index)
   sums = step.update.zeros(step.state.params)
   for batch in step.pack(groups):
-    sums = step.update.add(
-      step.state.params, sums, batch, update.make_knobs(1.0)
+    sums, _ = step.update.add(
+      step.state.params, sums, batch, gradients.make_knobs(1.0)
     )
   state, updated = jax.block_until_ready(step.update.apply(step.state, sums))
   tick()

@@ -25,7 +25,7 @@ import test_update
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base, decoder, lora, sharding
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import gradients, packing, update
 from acereason_jax.rollout import serve
 
 
@@ -50,7 +50,7 @@ def main(file: str) -> None:
   weights, sums = base.overlaid(frozen, adapters), made.zeros(adapters)
   spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
   for batch in test_update.alone():
-    sums = made.add(
+    sums, _ = made.add(
       weights,
       sums,
       packing.PackedBatch(*map(spread, batch)),
@@ -61,7 +61,7 @@ def main(file: str) -> None:
   )
   draw = functools.partial(base.init_params, parts.trained)
   found = dict(
-    grads=update.total(sums).grads['layers'],
+    grads=gradients.total(sums).grads['layers'],
     placed=jax.tree.map(
       lambda x: str(tuple(x.sharding.spec)[1:]), sums.grads['layers']
     ),

@@ -22,7 +22,7 @@ import test_qwen3_moe
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import qwen3_moe, sharding
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import gradients, packing
 
 MESHES = {
   'fsdp': dict(data=1, fsdp=8, tensor=1),
@@ -44,11 +44,11 @@ def main(file: str) -> None:
     spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
     (batch,) = test_qwen3_moe.batches(rows=8)
     batch = packing.PackedBatch(*map(spread, batch))
-    sums = made.add(
+    sums, _ = made.add(
       params, made.zeros(params), batch, test_qwen3_moe.test_update.KNOBS
     )
     groups = sizes['data'] > 1
-    grads = update.total(sums).grads if groups else sums.grads
+    grads = gradients.total(sums).grads if groups else sums.grads
     for n, x in test_qwen3_moe.flat(grads).items():
       found[f'{name}.grads.{n}'] = x
     found[f'{name}.placed'] = str(

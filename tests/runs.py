@@ -14,6 +14,7 @@ import tiny
 
 from acereason_jax import types
 from acereason_jax.curriculum import parquet
+from acereason_jax.data import archive
 from acereason_jax.run import checkpoint, metrics
 
 GUARD = 600
@@ -120,6 +121,25 @@ def assert_same_run(workdir, other, step, but=()):
   assert metrics_of(workdir, but)[:step] == metrics_of(other, but)[:step]
   ours, theirs = ledger_of(workdir, step), ledger_of(other, step)
   assert len(ours) and ours == theirs
+  ours, theirs = trained_rollouts(workdir, step), trained_rollouts(other, step)
+  assert len(ours) >= step and ours == theirs
+
+
+def kept_rollouts(workdir):
+  """The files below rollouts/: their bytes, by name."""
+  folder = workdir / archive.FOLDER
+  found = [path for path in folder.rglob('*') if path.is_file()]
+  return {str(p.relative_to(folder)): p.read_bytes() for p in found}
+
+
+def trained_rollouts(workdir, step):
+  """Those of the steps up to `step`."""
+  places = {n: archive.place(n.split('/')[-1]) for n in kept_rollouts(workdir)}
+  return {
+    name: content
+    for name, content in kept_rollouts(workdir).items()
+    if (at := places[name]) and at.phase == archive.TRAIN and at.step <= step
+  }
 
 
 def ledger_of(workdir, step):

@@ -121,9 +121,9 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     hands.spend(DRAW)
     return [(prompt(), 0)], {}
 
-  def update_policy(stage, at, microbatches, entropy):
+  def update_policy(stage, at, microbatches, entropy, wanted):
     hands.spend(UPDATE)
-    return {}, {}
+    return {}, {}, {}
 
   instead = dict(
     draw=draw,
@@ -137,7 +137,9 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
   for name in ('assign_advantages', 'pack'):
     monkeypatch.setattr(objective, name, lambda *_: [])
   stage = python_types.SimpleNamespace(
-    objective=python_types.SimpleNamespace(rules=test_rewards.SCORE),
+    objective=python_types.SimpleNamespace(
+      rules=test_rewards.SCORE, every=False
+    ),
     engine=Engine(hands),
     layout=None,
     name='one',
@@ -149,6 +151,7 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     seed=0,
     rollout_params=lambda w: hands.spend(RESHARD) or w,
     rollout_bytes=3e9,
+    keep=dict(groups=0),
   )
   at = python_types.SimpleNamespace(
     state=python_types.SimpleNamespace(weights={}),
@@ -156,6 +159,7 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     ledger=None,
   )
   monkeypatch.setattr(step_lib.outcomes, 'mean_lengths', lambda _: {})
+  monkeypatch.setattr(step_lib.outcomes, 'unsolved', lambda _: set())
   _, step = step_lib.take_step(run, stage, at, tools(hands))
   got = step.values
   assert got['rounds'] == 2

@@ -639,6 +639,102 @@ def test_explain():
   assert code.explain(_response(ADD), '{').status == 'error'
 
 
+TIGHT = SUMS | {'time_limit_seconds': 1.0, 'memory_bytes': 64 << 20}
+AT_10 = 'a, b = map(int, input().split())\n{}\nprint(a + b)'
+
+
+@pytest.mark.parametrize(
+  'program, task, status, got, given, expected',
+  [
+    ('print(3)', SUMS, 'WA', r"'3\n'", r"'10 -4\n'", r"'6\n'"),
+    (
+      'print("\\x1b[31m\\u202e\\x00")',
+      SUMS,
+      'WA',
+      r"'\x1b[31m\u202e\x00\n'",
+      r"'1 2\n'",
+      r"'3\n'",
+    ),
+    (
+      AT_10.format('1 / (a - 10)'),
+      SUMS,
+      'RE',
+      'RE ZeroDivisionError: division by zero',
+      r"'10 -4\n'",
+      r"'6\n'",
+    ),
+    (
+      AT_10.format('while a == 10: pass'),
+      TIGHT,
+      'TLE',
+      'TLE 1.',
+      r"'10 -4\n'",
+      r"'6\n'",
+    ),
+    (
+      AT_10.format('x = [0] * (10 ** 9 if a == 10 else 1)'),
+      TIGHT,
+      'MLE',
+      'MLE ',
+      r"'10 -4\n'",
+      r"'6\n'",
+    ),
+    (
+      'def plus(a, b): return a + b',
+      CALL,
+      'RE',
+      "RE KeyError: 'add'",
+      'add(1, 2)',
+      "'3'",
+    ),
+    (
+      'def add(a, b): return str(a + b)',
+      CALL,
+      'WA',
+      """'"3"'""",
+      'add(1, 2)',
+      "'3'",
+    ),
+  ],
+)
+def test_explain_shows_the_first_failed_test(
+  program, task, status, got, given, expected
+):
+  detail = code.explain(_response(program), json.dumps(task)).detail
+  assert all(c.isprintable() or c == '\n' for c in detail)
+  lines = detail.splitlines()
+  said = dict(line.split(': ', 1) for line in lines if ': ' in line)
+  number = 1 if given != r"'10 -4\n'" else 2
+  assert said['first failed test'] == f'{number}'
+  assert said[f'test {number}'].startswith(f'{status} ')
+  assert (said['input'], said['expected']) == (given, expected)
+  assert said['got'].startswith(got)
+  limits = '6 s CPU, 28 s wall and 1024 MiB a test; 60 s CPU for all tests'
+  if task is TIGHT:
+    limits = '1 s CPU, 8 s wall and 64 MiB a test; 60 s CPU for all tests'
+  assert said['limits'] == limits
+  assert lines[-1].startswith(f'decided by: {status} test {number}')
+
+
+def test_explain_cuts_what_is_long(runs):
+  """Each part to 2 KB; tests after the third failure are not run."""
+  tests = [{'stdin': f'{i}\n', 'expected': f'{i}\n'} for i in range(30)]
+  tests += [{'stdin': '7' * 5000, 'expected': '\u202e' * 5000}] * 40
+  task = json.dumps(SUMS | {'tests': tests})
+  program = 'x = input()\nprint(x if len(x) < 9 else x * 9)'
+  detail = code.explain(_response(program), task).detail
+  lines = detail.splitlines()
+  assert len(detail) < 10_000 and all(len(line) < 2200 for line in lines)
+  assert any(l.startswith('tests 21 to 30: AC, each 0.') for l in lines)
+  assert [l for l in lines if ' WA ' in l and l.startswith('test ')] != []
+  assert lines[-6] == 'first failed test: 31'
+  assert lines[-5].endswith('777 ... cut, of 5,000 characters')
+  assert lines[-4].endswith(' ... cut, of 5,000 characters')
+  assert lines[-3].endswith('777 ... cut, of 45,001 characters')
+  assert 'not run: the other 37 tests' in lines
+  assert len(runs) == 31 + 33
+
+
 # --- what is run ------------------------------------------------------------
 
 

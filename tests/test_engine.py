@@ -19,7 +19,8 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, sharding
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, requests, schedule
@@ -155,12 +156,13 @@ def only(rollouts, names):
 
 def teacher_forced_gaps(groups, params, dtype):
   """|logp - engine's logp| of every sampled token, over packed rows."""
-  params = update.cast(jax.tree.map(jnp.asarray, params), dtype)
+  params = base.cast(jax.tree.map(jnp.asarray, params), dtype)
   trained = [
-    [packing.Trained(prompt(r.prompt_id), r, 1.0, 1.0) for r in group]
+    [rows_lib.Trained(prompt(r.prompt_id), r, 1.0, 1.0) for r in group]
     for group in groups
   ]
-  (batch,) = packing.pack(trained, rows=8, columns=48, pad_token=0)
+  (packed,) = packing.pack(trained, rows=8, columns=48, pad_token=0)
+  batch = packed.batch
 
   @jax.jit
   def score(params):
@@ -202,7 +204,7 @@ def test_teacher_forced_logp_equals_the_engines_in_float32():
 def test_teacher_forced_logp_equals_the_engines_in_bfloat16():
   # Logits as flat as a new head's: the gap grows with their spread.
   params = PARAMS | {'head': 0.3 * PARAMS['head']}
-  narrow = update.cast(jax.tree.map(jnp.asarray, params), jnp.bfloat16)
+  narrow = base.cast(jax.tree.map(jnp.asarray, params), jnp.bfloat16)
   groups = sample('abAB', narrow, kv=jnp.bfloat16)
   gaps = teacher_forced_gaps(groups, params, jnp.bfloat16)
   assert gaps.mean() < 5e-3

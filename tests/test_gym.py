@@ -365,3 +365,23 @@ def test_the_shipped_config_asks_new_lists_in_the_words_of_its_examples():
   for user, assistant in config.prompt.examples:
     words = user.removeprefix(intro).split(', ')
     assert assistant == f'\\boxed{{{", ".join(words[::-1])}}}'
+
+
+def test_explanations():
+  row = rows(generator='spell_backward', own_scorer=True)[0]
+  own = json.loads(row.answer)['answer']
+  for text, status in ((own, 'right'), ('no\x1b[2J', 'wrong')):
+    said = gym.explain(f'</think>{boxed(text)}', row.answer)
+    assert said.status == status
+    judged = gym.verify(boxed(text), row.answer, reasons=False)
+    assert said.detail.splitlines() == [
+      f'extracted: {text!a}',
+      f'reference: {own!a}',
+      "scorer: that of 'spell_backward'",
+      f'decided by: {judged.detail}',
+    ]
+  said = gym.explain(own, row.answer)
+  assert said.detail.startswith('extracted: no </think>\n')
+  said = gym.explain(f'</think>{boxed(1)}', '{"a": "\x1b"}')
+  assert said.status == 'error' and said.detail.isascii()
+  assert '\nreference: no ' in said.detail

@@ -83,7 +83,7 @@ def asked(monkeypatch):
 
 def look(run, tools, *domains):
   state = builtin_types.SimpleNamespace(weights=None)
-  return heldout.ask_heldout(run, state, 1, tools, domains)
+  return heldout.ask_heldout(run, state, 1, tools, domains).values
 
 
 def test_each_domain_asks_as_often_as_it_says(run, tools, asked):

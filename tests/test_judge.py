@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny
 
 from acereason_jax import judge
-from acereason_jax.data import rollouts
+from acereason_jax.config import base
+from acereason_jax.data import archive, rollouts
 
 FN = '--fn=tiny_judge:explain'
 SLOW = '--timeout_seconds=600'
@@ -80,7 +82,7 @@ def test_what_a_model_wrote_reaches_the_terminal_escaped(call):
 
 def test_a_long_detail_is_cut(call):
   lines = call(FN, '--answer=1', f'--response={"1" * 50_000}')
-  assert 'characters cut' in lines[0] and len(lines[0]) < 10_000
+  assert 'characters cut' in lines[0] and len(lines[0]) < 17_000
 
 
 def test_a_response_from_a_file_and_from_standard_input(
@@ -291,3 +293,117 @@ def test_lines_are_read_one_at_a_time(tmp_path):
   lines = rollouts.read_records(str(file))
   where, record = next(lines)
   assert where == f'{file}:1' and record == rollout()
+
+
+def kept_run(folder, config=None):
+  """The folder of a run with kept texts: two domains, two steps."""
+  for step in (3, 12):
+    rows, texts = [], []
+    for domain in ('code', 'math'):
+      for index in range(3):
+        text = f'yes {7 if index else 8} at {step}\x1b'
+        broken = domain == 'code' and index == 2
+        rows.append(
+          archive.Row(
+            *(step, 'train', 's', domain, f'{domain}/q', index, 'wrong'),
+            *('no room' if broken else '', 0.0, False, 0.0, True, False, 3),
+            *('error' if broken else 'stop', -1.0, 1.0, 'drawn'),
+          )
+        )
+        numbers = np.zeros(3, np.uint8)
+        texts.append(
+          archive.Text(
+            *(f'{domain}/q', index, 'What?', '7', text, numbers, numbers),
+            *(numbers, None, None),
+          )
+        )
+    name = archive.Place(step, 'train').name
+    for path, data in (
+      (folder / 'rollouts' / name, archive.rows_to_bytes(rows)),
+      (folder / 'rollouts' / 'texts' / name, archive.texts_to_bytes(texts)),
+    ):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(data)
+  if config is not None:
+    (folder / 'config.json').write_text(json.dumps(config))
+  return folder
+
+
+def run_config(fn='acereason_jax.verifiers.math:verify', **arguments):
+  config = json.loads(base.get_config().to_json())
+  config['prompt']['reasons'] = False
+  config['judge']['verify'] = dict(fn=fn, **arguments)
+  config['domains'] = dict(math={}, code={})
+  return config
+
+
+def test_the_kept_rollouts_of_a_run(call, tmp_path):
+  run = kept_run(tmp_path, run_config())
+  out = tmp_path / 'verdicts.jsonl'
+  args = f'--rollouts={run}', FN, SLOW, '--workers=1'
+  lines = call(*args, f'--out={out}')
+  found = [json.loads(line) for line in out.read_text().splitlines()]
+  assert len(found) == 12 and {v['step'] for v in found} == {3, 12}
+  assert lines[0] == 'code:' and 'math:' in lines
+  # In each step the third of code has no response; the first is not 7.
+  assert lines[1] == 'right 2  wrong 2  unparsed 0  timeout 0  error 2'
+  assert lines[5] == 'right 4  wrong 2  unparsed 0  timeout 0  error 0'
+  assert 'step 3 code/q' in lines[3]
+  lines = call(*args, '--step=12')
+  assert lines[5] == 'right 2  wrong 1  unparsed 0  timeout 0  error 0'
+
+
+def test_one_kept_rollout_of_a_run(call, tmp_path):
+  run = kept_run(tmp_path)
+  ask = lambda *args: call(FN, f'--rollouts={run}', '--id=math/q', *args)
+  # Of the newest step that has it.
+  assert ask()[0] == '  yes 8 at 12\\x1b'
+  assert ask('--index=1', '--step=3')[0] == '  yes 7 at 3\\x1b'
+  same = FN, f'--rollouts={run}'
+  refused(r'indices \[0, 1, 2\], not 5', *same, '--id=math/q', '--index=5')
+  refused("id 'x' of step 3 has no kept text", *same, '--id=x', '--step=3')
+  refused('no kept texts of step 4', *same, '--id=math/q', '--step=4')
+  refused('no room', *same, '--id=code/q', '--index=2')
+
+
+def test_the_judge_of_a_runs_config(call, tmp_path):
+  run = kept_run(tmp_path, run_config())
+  lines = call(f'--rollouts={run}', '--id=math/q', '--index=1')
+  assert lines[-1].startswith('verdict: unparsed')
+  counts = call(f'--rollouts={run}', '--step=3', '--workers=1')
+  # The last number of a response without a box is no answer.
+  assert counts[5].startswith('right 0  wrong 0  unparsed 3')
+
+
+@pytest.mark.parametrize(
+  'config, match',
+  [
+    (None, 'config.json: there is none; give --fn'),
+    ('[1', 'config.json: .*not the config of a run'),
+    (run_config('os:system'), "'os:system' is not of this package"),
+    (run_config('tiny_judge:verify'), 'is not of this package'),
+    (
+      run_config('acereason_jax.verifiers.code:verify', tier='T1'),
+      'the weakest sandbox',
+    ),
+    (run_config() | dict(domains=dict(other={})), "no domain 'code'"),
+  ],
+)
+def test_a_runs_config_that_names_no_judge_is_one_line(config, match, tmp_path):
+  run = kept_run(tmp_path, config)
+  if config == '[1':
+    (run / 'config.json').write_text(config)
+  refused(match, f'--rollouts={run}')
+  assert not (tmp_path / 'written').exists()
+
+
+def test_damaged_files_of_a_run_are_one_line(tmp_path):
+  run = kept_run(tmp_path)
+  name = archive.Place(12, 'train').name
+  for file in (f'rollouts/texts/{name}', f'rollouts/{name}'):
+    (run / file).write_bytes(b'PAR1 of somebody else')
+    refused(f'{file}: no readable file', f'--rollouts={run}', FN, '--id=math/q')
+  (run / 'rollouts' / name).unlink()
+  refused(r'there is no such file', f'--rollouts={run}', FN)
+  refused('omit it', f'--rollouts={run}', FN, '--data=x')
+  refused('--step=3: goes with a run', '--rollouts=no.jsonl', FN, '--step=3')

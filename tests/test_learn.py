@@ -107,7 +107,10 @@ def learnt(several, i):
   )
   trained = objective.assign_advantages(groups, stage.objective)
   microbatches = objective.pack(trained, stage.layout)
-  after, values = step_lib.update_policy(stage, at, microbatches, 1.0)
+  after, values, scores = step_lib.update_policy(
+    stage, at, microbatches, 1.0, frozenset()
+  )
+  assert not scores
   assert after.step == 4 and values['nonfinite'] == 0
   params = jax.device_get(after.params)
   return np.concatenate([x.ravel() for x in jax.tree.leaves(params)])

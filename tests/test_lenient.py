@@ -361,3 +361,31 @@ def test_integers_are_equal_to_four_digits(n, percent):
   assert _verify(f'{near:,}', str(n)).status == 'right'
   far = n + abs(n) // 4000 + 1
   assert n <= 0 or _verify(str(far), str(n)).status == 'wrong'
+
+
+def test_explanations():
+  said = lenient.explain(r'</think>\boxed{x = 1,\!000}', r'1\,000')
+  assert (said.status, said.detail.splitlines()) == (
+    lenient.verify(r'</think>\boxed{x = 1,\!000}', r'1\,000').status,
+    [
+      r"extracted: 'x = 1,\\!000'",
+      'found in: box',
+      "given: '1000'",
+      r"reference: '1\\000'",
+      r"decided by: box, -: 'x = 1,\\!000'",
+    ],
+  )
+  said = lenient.explain_math500('\x1b[2J nothing \u202e', '4')
+  assert (said.status, said.detail.splitlines()) == (
+    'unparsed',
+    [
+      'extracted: nothing',
+      "reference: '4'",
+      'decided by: neither box nor bold nor formula',
+    ],
+  )
+  half = r'\boxed{\frac{a;b}{2}}', 'a;b/2'
+  assert lenient.explain(*half).status == 'wrong'
+  assert lenient.explain_math500(*half).status == 'right'
+  long = lenient.explain(rf'\boxed{{{"7" * 10**6}}}', '7' * 10**6)
+  assert len(long.detail) < 2000

@@ -36,7 +36,7 @@ def rough(parts, dtype=np.float32):
     n: x / 2 if n.endswith('_a') else np.float32(0.3 * np.sign(x) - x)
     for n, x in adapters['layers'].items()
   }
-  return {'layers': layers}, update.cast(test_update.PARAMS, dtype)
+  return {'layers': layers}, base.cast(test_update.PARAMS, dtype)
 
 
 def merged64(params, adapters, scale):
@@ -96,9 +96,9 @@ def test_it_starts_at_the_model_bit_for_bit(dtype):
   a = np.asarray(adapters['layers']['down_a'])
   # A normal cut at two deviations keeps 0.8796 of its deviation.
   assert a.std() == pytest.approx(0.8796 * 48**-0.5, rel=0.1)
-  frozen = update.cast(test_update.PARAMS, dtype)
+  frozen = base.cast(test_update.PARAMS, dtype)
   read = jax.jit(functools.partial(lora.merged, scale=parts.scale))
-  got = read(base.overlaid(frozen, update.cast(adapters, dtype)))
+  got = read(base.overlaid(frozen, base.cast(adapters, dtype)))
   assert jax.tree.structure(got) == jax.tree.structure(frozen)
   for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(frozen)):
     assert x.dtype == dtype
@@ -110,9 +110,9 @@ def test_what_is_merged(dtype):
   parts = split(r'layers\.(k|up)')
   assert parts.scale == 1.5
   adapters, frozen = rough(parts, dtype)
-  weights = base.overlaid(frozen, update.cast(adapters, dtype))
+  weights = base.overlaid(frozen, base.cast(adapters, dtype))
   got = jax.jit(functools.partial(lora.merged, scale=1.5))(weights)
-  want = merged64(frozen, update.cast(adapters, dtype), 1.5)
+  want = merged64(frozen, base.cast(adapters, dtype), 1.5)
   for n, x in got['layers'].items():
     error = oracles.relative_error(x, want['layers'][n])
     # Added in float32, then rounded once.
@@ -149,7 +149,7 @@ def sums_of(parts, adapters, frozen, **kwargs):
   made = updater(parts, optax.sgd(1.0), **kwargs)
   sums = made.zeros(adapters)
   for batch in test_update.alone():
-    sums = made.add(
+    sums, _ = made.add(
       base.overlaid(frozen, adapters), sums, batch, test_update.KNOBS
     )
   return jax.device_get(sums)
@@ -161,10 +161,10 @@ def test_the_gradient_is_the_chain_rule_of_the_full_one(remat):
   adapters, frozen = rough(parts)
   got = sums_of(parts, adapters, frozen, remat=remat)
   assert jax.tree.structure(got.grads) == jax.tree.structure(adapters)
-  whole = update.cast(merged64(frozen, adapters, parts.scale), jnp.float32)
+  whole = base.cast(merged64(frozen, adapters, parts.scale), jnp.float32)
   sums = test_update.updater().zeros(whole)
   for batch in test_update.alone():
-    sums = test_update.updater().add(whole, sums, batch, test_update.KNOBS)
+    sums, _ = test_update.updater().add(whole, sums, batch, test_update.KNOBS)
   assert got.loss == pytest.approx(
     float(sums.loss), abs=1e-6 * test_update.SIZE
   )
@@ -203,7 +203,7 @@ def test_the_gradient_is_that_of_float64_differences():
 def test_only_adapters_change_and_only_they_have_moments():
   parts = split(r'layers\.(q|up)')
   adapters = base.init_params(parts.trained, jax.random.key(0))
-  frozen = update.cast(test_update.PARAMS, jnp.bfloat16)
+  frozen = base.cast(test_update.PARAMS, jnp.bfloat16)
   before = jax.device_get(frozen)
   optimizer = optax.adamw(1e-2)
   made = updater(parts, optimizer, jnp.bfloat16)
@@ -213,7 +213,7 @@ def test_only_adapters_change_and_only_they_have_moments():
   for _ in range(2):
     sums = made.zeros(state.params)
     for batch in test_update.alone():
-      sums = made.add(state.weights, sums, batch, test_update.KNOBS)
+      sums, _ = made.add(state.weights, sums, batch, test_update.KNOBS)
     state, metrics = made.apply(state, sums)
     assert metrics['grad_norm'] > 0
   test_update.assert_bitwise(jax.device_get(state.frozen), before)
@@ -242,7 +242,7 @@ def test_the_reference_is_of_adapters_alone_over_the_frozen_weights():
   (batch,) = test_update.pack(test_update.GROUPS, 4, 23)
   knobs = test_update.KNOBS
   first = made.score(state.weights, batch, knobs).logp_ref_BT
-  sums = made.add(state.weights, made.zeros(state.params), batch, knobs)
+  sums, _ = made.add(state.weights, made.zeros(state.params), batch, knobs)
   state, _ = made.apply(state, sums)
   again = made.score(state.reference_weights, batch, knobs).logp_ref_BT
   moved = made.score(state.weights, batch, knobs).logp_ref_BT

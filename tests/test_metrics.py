@@ -13,6 +13,7 @@ from tensorboardX.proto import event_pb2
 
 from acereason_jax import types
 from acereason_jax.console import terminal
+from acereason_jax.rl import objective
 from acereason_jax.run import metrics
 
 
@@ -44,9 +45,11 @@ def scalars(workdir):
   return found
 
 
-def group(text='text', prompt_id='p', detail='ok', status='right'):
-  tokens = np.zeros(3, np.int32)
-  rollout = types.Rollout(prompt_id, 0, tokens, tokens, tokens, 'stop', text)
+def group(
+  text='text', prompt_id='p', detail='ok', status='right', stop='stop', length=3
+):
+  tokens = np.zeros(length, np.int32)
+  rollout = types.Rollout(prompt_id, 0, tokens, tokens, tokens, stop, text)
   return types.Group(
     types.Prompt(prompt_id, 'What?', '42', tokens),
     (rollout,),
@@ -54,6 +57,7 @@ def group(text='text', prompt_id='p', detail='ok', status='right'):
   )
 
 
+RULES = objective.Rules('mask', 0, 8)
 STEP = {
   'reward': 0.234,
   'pass_rate': 0.231,
@@ -148,6 +152,7 @@ def test_step_line_shows_what_is_not_finite_and_misses_what_is_missing():
 def test_rollouts_show_question_answer_text_and_verdict():
   text = metrics.format_rollouts(
     [group('so\n42'), group(), group(prompt_id='unseen')],
+    RULES,
     count=2,
     max_chars=100,
   )
@@ -161,6 +166,51 @@ def test_rollouts_show_question_answer_text_and_verdict():
   assert 'unseen' not in text
 
 
+@pytest.mark.parametrize(
+  'status, truncated, soft, line',
+  [
+    (
+      'right',
+      'zero',
+      0,
+      '  reward: 0, because the answer is right; the response was cut off at 8 '
+      "tokens and objective.truncated is 'zero'",
+    ),
+    (
+      'right',
+      'score',
+      4,
+      '  reward: 0, because the answer is right; the response was cut off at 8 '
+      'tokens; it loses 1 because 8 tokens are among the last 4 before the '
+      'limit of 8 (objective.overlong_tokens)',
+    ),
+    *(
+      (
+        status,
+        'mask',
+        0,
+        '  in the loss: no: masked, because the response was cut off at 8 '
+        "tokens and objective.truncated is 'mask'",
+      )
+      for status in ('right', 'wrong', 'unparsed')
+    ),
+    ('right', 'score', 0, '  Q What?'),
+    ('wrong', 'zero', 0, '  Q What?'),
+    ('timeout', 'mask', 0, '  Q What?'),
+  ],
+)
+def test_rollouts_say_what_a_verdict_does_not_suggest(
+  status, truncated, soft, line
+):
+  text = metrics.format_rollouts(
+    [group(status=status, stop='length', length=8)],
+    objective.Rules(truncated, soft, 8),
+    count=1,
+    max_chars=100,
+  )
+  assert text.split('\n')[1] == line
+
+
 def test_hostile_text_cannot_reach_the_terminal_or_forge_a_line():
   hostile = (
     '\x1b[2J\x1b]0;title\x07 \r\x00\x7f\x9b31m \u202e\u2066\u200b\ud800'
@@ -168,6 +218,7 @@ def test_hostile_text_cannot_reach_the_terminal_or_forge_a_line():
   )
   text = metrics.format_rollouts(
     [group(hostile, prompt_id=hostile, detail=hostile)],
+    RULES,
     count=1,
     max_chars=1000,
   )

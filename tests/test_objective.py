@@ -12,11 +12,12 @@ import pytest
 
 from acereason_jax import types
 from acereason_jax.rl import objective, packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.run import metrics
 from acereason_jax.run import step as step_lib
 
 MAX_TOKENS = 6
-LAYOUT = packing.Layout(
+LAYOUT = rows_lib.Layout(
   rows=2,
   columns=10,
   multiple=0,
@@ -82,7 +83,7 @@ def packed(o):
   found = []
   for batches in objective.pack(trained, LAYOUT):
     tokens = {}
-    for b in batches:
+    for b, _ in batches:
       said = b.weight_BT > 0
       product = b.adv_BT[said].astype(np.float64) * b.weight_BT[said]
       pairs = zip(product.tolist(), b.logp_old_BT[said].tolist())

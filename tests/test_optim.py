@@ -24,7 +24,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import train, types
 from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
-from acereason_jax.rl import losses, objective, optim, update
+from acereason_jax.rl import gradients, losses, objective, optim, update
 from acereason_jax.run import checkpoint, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
@@ -107,7 +107,7 @@ def sums():
   """A gradient in shards, unlike everywhere."""
   rng = np.random.default_rng(1)
   grads = jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape)), PARAMS)
-  return update.zeros(grads)._replace(
+  return gradients.zeros(grads)._replace(
     grads=jax.tree.map(jax.device_put, grads, shardings()[0])
   )
 
@@ -650,9 +650,9 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   stage = run.stages[0]
   trained = objective.assign_advantages(groups, stage.objective)
   (packed,) = objective.pack(trained, stage.layout)
-  batches = [stage.place(batch) for batch in packed]
+  batches = [stage.place(batch) for batch, _ in packed]
   for batch in batches:
-    sums = own.add(state.params, sums, batch, update.make_knobs(1.0))
+    sums, _ = own.add(state.params, sums, batch, gradients.make_knobs(1.0))
   grads = jax.device_get(sums.grads)
   after = jax.device_get(own.apply(state, sums)[0].params)
   # The first average has the gradient's sign.
@@ -674,7 +674,7 @@ def test_a_researchers_own_transform_and_loss_by_config_alone(folder):
   )
   want = known.zeros(before)
   for batch in jax.device_get(batches):
-    want = known.add(before, want, batch, update.make_knobs(1.0))
+    want, _ = known.add(before, want, batch, gradients.make_knobs(1.0))
   errors = jax.tree.map(oracles.relative_error, grads, want.grads)
   assert max(jax.tree.leaves(errors)) < 2e-5
 

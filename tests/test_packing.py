@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from acereason_jax import types
 from acereason_jax.planning import lengths
 from acereason_jax.rl import advantages, packing
+from acereason_jax.rl import rows as rows_lib
 
 PAD = 999
 
@@ -34,12 +35,17 @@ def rollout(name, index, tokens, logp=None):
   )
 
 
+def pack(groups, **kwargs):
+  """The batches without the places."""
+  return [batch for batch, _ in packing.pack(groups, **kwargs)]
+
+
 def test_the_example_of_the_docstring():
   p = prompt('p', [10, 11, 12])
   a = rollout('p', 0, [20, 21, 22], [-0.1, -0.2, -0.3])
   b = rollout('p', 1, [30, 31], [-0.4, -0.5])
-  group = [packing.Trained(p, a, 2.0, 0.25), packing.Trained(p, b, -1.0, 0.5)]
-  (batch,) = packing.pack([group], rows=2, columns=9, pad_token=PAD)
+  group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
+  (batch,) = pack([group], rows=2, columns=9, pad_token=PAD)
   rows = {
     'tokens_BT': [10, 11, 12, 20, 21, 12, 30, PAD, PAD],
     'target_BT': [0, 0, 20, 21, 22, 30, 31, 0, 0],
@@ -64,10 +70,10 @@ def test_the_example_of_the_docstring():
 def test_a_prompt_of_one_token_has_no_prefix():
   p = prompt('p', [10])
   group = [
-    packing.Trained(p, rollout('p', i, [20 + i, 21 + i]), 1.0, 1.0)
+    rows_lib.Trained(p, rollout('p', i, [20 + i, 21 + i]), 1.0, 1.0)
     for i in range(2)
   ]
-  (batch,) = packing.pack([group], rows=1, columns=5, pad_token=PAD)
+  (batch,) = pack([group], rows=1, columns=5, pad_token=PAD)
   assert batch.tokens_BT[0].tolist() == [10, 20, 10, 21, PAD]
   assert batch.segment_BT[0].tolist() == [1, 1, 2, 2, 0]
   assert batch.prefix_BT[0].tolist() == [0] * 5
@@ -79,8 +85,8 @@ def test_without_sharing_a_rollout_is_one_segment():
   a = rollout('p', 0, [20, 21, 22], [-0.1, -0.2, -0.3])
   a = dataclasses.replace(a, forced=(1, 2))
   b = rollout('p', 1, [30], [-0.4])
-  group = [packing.Trained(p, a, 2.0, 0.25), packing.Trained(p, b, -1.0, 0.5)]
-  (batch,) = packing.pack(
+  group = [rows_lib.Trained(p, a, 2.0, 0.25), rows_lib.Trained(p, b, -1.0, 0.5)]
+  (batch,) = pack(
     [group], rows=1, columns=9, pad_token=PAD, share_prompts=False
   )
   rows = {
@@ -99,7 +105,7 @@ def test_without_sharing_a_rollout_is_one_segment():
 
 
 def trained(source, index, size=2):
-  return packing.Trained(
+  return rows_lib.Trained(
     source, rollout(source.id, index, [7] * size), 1.0, 1.0
   )
 
@@ -109,21 +115,21 @@ def rows_of(groups, rows, columns, **kwargs):
   kwargs = dict(share_prompts=True, even_tokens=math.inf, multiple=0) | kwargs
   return [
     [[(t.prompt.id, t.rollout.index) for t in row] for row in batch.rows]
-    for batch in packing.plan(groups, rows=rows, columns=columns, **kwargs)
+    for batch in rows_lib.plan(groups, rows=rows, columns=columns, **kwargs)
   ]
 
 
 def test_a_prompt_is_written_once_a_row():
   p, q = prompt('p', [1, 2, 3]), prompt('q', [4, 5])
   groups = [[trained(q, 0)], [trained(p, 0), trained(p, 1), trained(p, 2)]]
-  batches = packing.pack(groups, rows=1, columns=8, pad_token=PAD)
+  batches = pack(groups, rows=1, columns=8, pad_token=PAD)
   assert [b.tokens_BT[0].tolist() for b in batches] == [
     [1, 2, 3, 7, 3, 7, 3, 7],
     [4, 5, 7, PAD, PAD, PAD, PAD, PAD],
   ]
   assert batches[0].prefix_BT[0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
   # Where they do not all fit, it is written again.
-  again = packing.pack(groups[1:], rows=1, columns=7, pad_token=PAD)
+  again = pack(groups[1:], rows=1, columns=7, pad_token=PAD)
   assert sorted(b.tokens_BT[0].tolist() for b in again) == [
     [1, 2, 3, 7, 3, 7, PAD],
     [1, 2, 3, 7, PAD, PAD, PAD],
@@ -155,7 +161,7 @@ def test_dear_rows_stand_with_dear_rows():
 
 def test_few_rollouts_are_padded_to_the_shards():
   p = prompt('p', [1, 2, 3])
-  (batch,) = packing.pack([[trained(p, 0)]], rows=8, columns=6, pad_token=PAD)
+  (batch,) = pack([[trained(p, 0)]], rows=8, columns=6, pad_token=PAD)
   assert (batch.segment_BT > 0).any(1).tolist() == [True] + [False] * 7
   assert (batch.tokens_BT[1:] == PAD).all() and not batch.weight_BT[1:].any()
 
@@ -237,15 +243,17 @@ def packed_cases(draw):
     if groups and draw(st.booleans()):
       source = groups[-1][0].prompt
     lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+    # Its indices continue then (`requests.for_prompts`).
+    first = sum(len(g) for g in groups if g[0].prompt is source)
     groups.append(
       [
-        packing.Trained(
+        rows_lib.Trained(
           source,
           rollout(source.id, i, rng.integers(0, 50, n), rng.normal(size=n)),
           float(rng.normal()),
           float(rng.uniform(0.1, 1.0)),
         )
-        for i, n in enumerate(lengths)
+        for i, n in enumerate(lengths, start=first)
       ]
     )
   longest = max(
@@ -259,7 +267,7 @@ def packed_cases(draw):
 @properties.tried(200, derandomize=True)
 def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   groups, rows, columns = case
-  batches = packing.pack(
+  batches = pack(
     groups, rows=rows, columns=columns, pad_token=PAD, share_prompts=share
   )
   for batch in batches:
@@ -287,24 +295,84 @@ def test_packing_then_unpacking_recovers_every_rollout_once(case, share):
   assert empty == sorted(empty)
 
 
+def test_places_by_hand():
+  p, q = prompt('p', [10, 11, 12]), prompt('q', [13])
+  group = [
+    trained(p, 0, 3),
+    # Two tokens of it were forced, and it has a place all the same.
+    trained(p, 1, 4)._replace(
+      rollout=dataclasses.replace(rollout('p', 1, [7] * 4), forced=(1, 3))
+    ),
+  ]
+  groups = [[trained(q, 5, 2)], group]
+  (shared,) = packing.pack(groups, rows=2, columns=12, pad_token=PAD)
+  # Row 0: p0 p1 | p2 a a a | p2 b b | q c.
+  assert shared.places == {
+    ('p', 1): (0, slice(2, 6)),
+    ('p', 0): (0, slice(6, 9)),
+    ('q', 5): (0, slice(9, 11)),
+  }
+  (alone,) = packing.pack(
+    groups, rows=2, columns=8, pad_token=PAD, share_prompts=False
+  )
+  # Rows p0 p1 p2 a a a | q c and p0 p1 p2 b b.
+  assert alone.places == {
+    ('p', 1): (0, slice(2, 6)),
+    ('q', 5): (0, slice(6, 8)),
+    ('p', 0): (1, slice(2, 5)),
+  }
+
+
+@hypothesis.given(packed_cases(), st.booleans(), st.integers(0, 8))
+@properties.tried(200, derandomize=True)
+def test_each_rollout_is_where_its_place_says(case, share, multiple):
+  groups, rows, columns = case
+  found = packing.pack(
+    groups,
+    rows=rows,
+    columns=columns,
+    pad_token=PAD,
+    multiple=multiple,
+    share_prompts=share,
+  )
+  left = {(t.prompt.id, t.rollout.index): t for g in groups for t in g}
+  assert len(left) == sum(map(len, groups))
+  for batch, places in found:
+    taken = np.zeros(batch.tokens_BT.shape, int)
+    for key, (row, columns) in places.items():
+      t = left.pop(key)
+      at = row, columns
+      taken[at] += 1
+      inputs = [t.prompt.tokens[-1], *t.rollout.tokens[:-1]]
+      assert batch.tokens_BT[at].tolist() == inputs
+      assert batch.target_BT[at].tolist() == t.rollout.tokens.tolist()
+      assert batch.logp_old_BT[at].tolist() == t.rollout.logp.tolist()
+      first = len(t.prompt.tokens) - 1
+      want = range(first, first + len(t.rollout.tokens))
+      assert batch.position_BT[at].tolist() == list(want)
+    # No column is two rollouts', and nothing else is trained on.
+    np.testing.assert_array_equal(taken, batch.weight_BT > 0)
+  assert not left
+
+
 def test_widths_by_hand():
-  assert packing.ladder(32, 1) == [
+  assert rows_lib.ladder(32, 1) == [
     (16,),
     (8, 24),
     (4, 12, 20, 28),
     (2, 6, 10, 14, 18, 22, 26, 30),
   ]
   # Rounded up, each once, and none as wide as whole rows.
-  assert packing.ladder(33792, 512) == [
+  assert rows_lib.ladder(33792, 512) == [
     (16896,),
     (8704, 25600),
     (4608, 12800, 21504, 29696),
     (2560, 6656, 10752, 14848, 19456, 23552, 27648, 31744),
   ]
-  assert packing.ladder(384, 512) == [()] * 4
-  assert packing.ladder(33792, 0) == []
-  layout = packing.Layout(4, 9216, 4096, PAD, False, 1.0)
-  assert packing.widths(layout) == [9216, 8192, 4096]
+  assert rows_lib.ladder(384, 512) == [()] * 4
+  assert rows_lib.ladder(33792, 0) == []
+  layout = rows_lib.Layout(4, 9216, 4096, PAD, False, 1.0)
+  assert rows_lib.widths(layout) == [9216, 8192, 4096]
 
 
 def test_what_two_whole_microbatches_hold_fits_one_and_a_half():
@@ -314,15 +382,15 @@ def test_what_two_whole_microbatches_hold_fits_one_and_a_half():
   kwargs = dict(
     rows=3, columns=40, multiple=20, share_prompts=True, even_tokens=math.inf
   )
-  plan = packing.plan(groups, **kwargs)
+  plan = rows_lib.plan(groups, **kwargs)
   got = [
-    (b.columns, [packing.row_tokens(r, True) for r in b.rows]) for b in plan
+    (b.columns, [rows_lib.row_tokens(r, True) for r in b.rows]) for b in plan
   ]
   assert got == [(40, [40, 40, 30]), (20, [19, 18, 15])]
-  whole = packing.plan(groups, **kwargs | dict(multiple=0))
+  whole = rows_lib.plan(groups, **kwargs | dict(multiple=0))
   assert [b.columns for b in whole] == [40, 40]
   # One batch is as narrow as its longest rollout allows.
-  (only,) = packing.plan(groups[3:], **kwargs)
+  (only,) = rows_lib.plan(groups[3:], **kwargs)
   assert only.columns == 20
 
 
@@ -333,7 +401,7 @@ def test_a_width_that_saves_little_is_not_worth_a_compile():
   )
   full = [[trained(prompt(f'{i}', [1]), 0, 64)] for i in range(32)]
   short = [[trained(prompt('short', [1]), 0, 32)]]
-  columns = lambda groups: [b.columns for b in packing.plan(groups, **kwargs)]
+  columns = lambda groups: [b.columns for b in rows_lib.plan(groups, **kwargs)]
   assert columns(full[:1] + short) == [64, 32]
   assert columns(full + short) == [64] * 33
 
@@ -344,11 +412,11 @@ def test_narrower_rows_lose_nothing_and_take_less(case, share, multiple):
   groups, rows, columns = case
   kwargs = dict(rows=rows, columns=columns, share_prompts=share)
   kwargs['even_tokens'] = 20.0
-  wide = packing.plan(groups, multiple=0, **kwargs)
-  plan = packing.plan(groups, multiple=multiple, **kwargs)
+  wide = rows_lib.plan(groups, multiple=0, **kwargs)
+  plan = rows_lib.plan(groups, multiple=multiple, **kwargs)
   assert len(plan) <= len(wide)
-  allowed = packing.widths(
-    packing.Layout(rows, columns, multiple, PAD, share, 20.0)
+  allowed = rows_lib.widths(
+    rows_lib.Layout(rows, columns, multiple, PAD, share, 20.0)
   )
   used = [batch.columns for batch in plan]
   assert set(used) <= set(allowed) and len(set(used)) <= 2
@@ -357,16 +425,16 @@ def test_narrower_rows_lose_nothing_and_take_less(case, share, multiple):
   assert used == sorted(used, reverse=True)
   assert sum(used) <= len(wide) * columns
   if used != [columns] * len(wide):
-    assert sum(used) <= (1 - packing.SAVES) * len(wide) * columns
+    assert sum(used) <= (1 - rows_lib.SAVES) * len(wide) * columns
   for width in set(used):
     found = [b.rows for b in plan if b.columns == width]
     assert all(len(part) == rows for part in found[:-1]) and found[-1]
-    costs = [packing.row_cost(r, share, 20.0) for part in found for r in part]
+    costs = [rows_lib.row_cost(r, share, 20.0) for part in found for r in part]
     assert costs == sorted(costs, reverse=True)
-  batches = packing.pack(groups, pad_token=PAD, multiple=multiple, **kwargs)
+  batches = pack(groups, pad_token=PAD, multiple=multiple, **kwargs)
   assert [b.tokens_BT.shape for b in batches] == [(rows, w) for w in used]
   unpacked = unpack if share else unpack_alone
-  before = packing.pack(groups, pad_token=PAD, **kwargs)
+  before = pack(groups, pad_token=PAD, **kwargs)
   assert collections.Counter(unpacked(batches)) == (
     collections.Counter(unpacked(before))
   )
@@ -393,13 +461,13 @@ def test_rows_are_sorted_by_what_their_masks_say_they_cost(case, share, even):
     share_prompts=share,
     even_tokens=even,
   )
-  plan = packing.plan(groups, **kwargs)
-  batches = packing.pack(groups, pad_token=PAD, **kwargs)
+  plan = rows_lib.plan(groups, **kwargs)
+  batches = pack(groups, pad_token=PAD, **kwargs)
   costs = [
-    packing.row_cost(row, share, even) for batch in plan for row in batch.rows
+    rows_lib.row_cost(row, share, even) for batch in plan for row in batch.rows
   ]
   used = [
-    packing.row_tokens(row, share) for batch in plan for row in batch.rows
+    rows_lib.row_tokens(row, share) for batch in plan for row in batch.rows
   ]
   assert costs == sorted(costs, reverse=True)
   segment_RT = np.concatenate([b.segment_BT for b in batches])[: len(costs)]
@@ -433,9 +501,9 @@ def test_the_order_of_groups_and_rollouts_changes_nothing(
     share_prompts=share,
     even_tokens=20.0,
   )
-  want = packing.pack(groups, **kwargs)
+  want = pack(groups, **kwargs)
   turned = [random.sample(group, len(group)) for group in groups]
-  got = packing.pack(random.sample(turned, len(turned)), **kwargs)
+  got = pack(random.sample(turned, len(turned)), **kwargs)
   for x, y in zip(want, got, strict=True):
     for a, b in zip(x, y):
       np.testing.assert_array_equal(a, b)
@@ -494,7 +562,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
   (mean, cap, size, masked), padding, over = STAGES[stage]
   groups = drawn_groups(mean, cap, size, masked=masked)
   rows, columns, even = 8, 1024 + cap, 70_000.0
-  plan = packing.plan(
+  plan = rows_lib.plan(
     groups,
     rows=rows,
     columns=columns,
@@ -503,7 +571,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
     even_tokens=even,
   )
   filled = [row for batch in plan for row in batch.rows]
-  used = sum(packing.row_tokens(row, share) for row in filled)
+  used = sum(rows_lib.row_tokens(row, share) for row in filled)
   places = len(plan) * rows * columns
   assert 1 - used / places < padding
   prefix = lambda t: 0 if share else len(t.prompt.tokens) - 1
@@ -520,7 +588,7 @@ def test_padding_and_balance_of_the_papers_lengths(stage, share):
     batches = [costs[i : i + rows] for i in range(0, len(costs), rows)]
     return sum(costs) / sum(len(b) * max(b) for b in batches)
 
-  costs = [packing.row_cost(row, share, even) for row in filled]
+  costs = [rows_lib.row_cost(row, share, even) for row in filled]
   assert balance(costs) > 0.99
   assert balance(np.random.default_rng(0).permutation(costs)) < 0.98
 
@@ -542,7 +610,7 @@ def test_most_columns_are_real_on_many_shards(stage, shards, kept):
   ]
 
   def filled(multiple):
-    plan = packing.plan(
+    plan = rows_lib.plan(
       groups,
       rows=shards,
       columns=limit + 1024,
@@ -550,7 +618,7 @@ def test_most_columns_are_real_on_many_shards(stage, shards, kept):
       share_prompts=False,
       even_tokens=70_000.0,
     )
-    real = sum(packing.row_tokens(r, False) for b in plan for r in b.rows)
+    real = sum(rows_lib.row_tokens(r, False) for b in plan for r in b.rows)
     return real / (shards * sum(b.columns for b in plan))
 
   narrower, whole = filled(512), filled(0)
@@ -564,7 +632,7 @@ def test_short_rollouts_share_their_prompts():
   groups = drawn_groups(30, 64, 8, window=96)
   kwargs = dict(rows=8, columns=160, multiple=0, even_tokens=math.inf)
   shared, alone = (
-    packing.plan(groups, share_prompts=share, **kwargs)
+    rows_lib.plan(groups, share_prompts=share, **kwargs)
     for share in (True, False)
   )
   assert len(shared) < 0.6 * len(alone)
@@ -572,10 +640,10 @@ def test_short_rollouts_share_their_prompts():
 
 def test_what_is_longer_than_a_row_is_refused():
   p = prompt('geometry-7', [1, 2, 3])
-  fits = [[packing.Trained(p, rollout('p', 4, [5, 6]), 1.0, 1.0)]]
-  packing.pack(fits, rows=1, columns=4, pad_token=PAD)
+  fits = [[rows_lib.Trained(p, rollout('p', 4, [5, 6]), 1.0, 1.0)]]
+  pack(fits, rows=1, columns=4, pad_token=PAD)
   with pytest.raises(ValueError, match=r'^config\.microbatch\.columns=3') as e:
-    packing.pack(fits, rows=1, columns=3, pad_token=PAD)
+    pack(fits, rows=1, columns=3, pad_token=PAD)
   for said in ("'geometry-7'", 'rollout 4', 'need 4 tokens', 'raise it'):
     assert said in str(e.value)
   assert '\n' not in str(e.value)
@@ -675,7 +743,7 @@ def test_a_rollout_without_tokens_is_never_packed():
   ((kept,),) = left(empty, said)
   assert kept.rollout is said
   assert left(empty, empty) == []
-  (batch,) = packing.pack([], rows=2, columns=4, pad_token=PAD)
+  (batch,) = pack([], rows=2, columns=4, pad_token=PAD)
   assert not batch.weight_BT.any()
 
 

@@ -9,6 +9,7 @@ import pytest
 from acereason_jax import machines, types
 from acereason_jax.planning import traffic, updates, values
 from acereason_jax.rl import packing
+from acereason_jax.rl import rows as rows_lib
 
 FREE = values.Assumed(links=1e9, hop_seconds=0.0, kept=1.0)
 
@@ -21,7 +22,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
   ]
   groups = [
     [
-      packing.Trained(
+      rows_lib.Trained(
         prompt,
         types.Rollout(
           prompt.id,
@@ -39,7 +40,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
     ]
     for prompt, group in zip(prompts, lengths_PG.tolist())
   ]
-  return packing.pack(
+  packed = packing.pack(
     groups,
     rows=work.rows,
     columns=work.columns,
@@ -48,6 +49,7 @@ def real_batches(work, lengths_PG, prompt_tokens):
     share_prompts=work.share_prompts,
     even_tokens=work.even_tokens,
   )
+  return [batch for batch, _ in packed]
 
 
 def pairs_of(batch, row):

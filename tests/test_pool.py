@@ -259,6 +259,19 @@ def test_close_leaves_no_child_and_cancels_the_queue():
     pool.submit('', '')
 
 
+def test_the_end_of_a_pools_time_ends_what_runs_and_what_waits():
+  """Nothing waits for 600 s, and no worker is started for what is left."""
+  until = time.monotonic() + 4
+  with VerifierPool(OBEY, {}, 1, 700.0, until=until) as pool:
+    first = pool.submit('sleep 600', '')
+    rest = [pool.submit('nothing', '') for _ in range(200)]
+    found = [future.result(GUARD) for future in (first, *rest)]
+    assert {v.status for v in found} == {'timeout'}
+    assert {v.detail for v in found} == {"the pool's time was over"}
+    assert pool.stats().restarts == 0
+  assert _gone(w.pid for w in _workers())
+
+
 def test_killed_parent_leaves_no_worker():
   code = (
     'import psutil, time\n'

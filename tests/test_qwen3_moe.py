@@ -77,7 +77,7 @@ def gradient():
   """The gradient on one device."""
   made = updater(MODEL)
   (batch,) = batches(rows=8)
-  sums = made.add(PARAMS, made.zeros(PARAMS), batch, test_update.KNOBS)
+  sums, _ = made.add(PARAMS, made.zeros(PARAMS), batch, test_update.KNOBS)
   return jax.device_get(sums.grads)
 
 

@@ -20,13 +20,14 @@ from acereason_jax import types
 from acereason_jax.kernels import attention, logprobs
 from acereason_jax.models import decoder, sharding
 from acereason_jax.planning import hlo, sends
-from acereason_jax.rl import losses, optim, packing, update
+from acereason_jax.rl import gradients, losses, optim, packing, update
+from acereason_jax.rl import rows as rows_lib
 
 CONFIG = oracles.tiny_config()
 MODEL = decoder.make_model(CONFIG)
 PARAMS = oracles.rough_params(MODEL.specs)
 TEMPERATURE = 0.8
-KNOBS = update.make_knobs(TEMPERATURE)
+KNOBS = gradients.make_knobs(TEMPERATURE)
 ON_POLICY = losses.on_policy()
 CLIPPED = losses.clipped(0.2, 0.28)
 # Relative to the largest entry of each leaf; measured: 2.5e-6 in k_norm, whose
@@ -48,7 +49,7 @@ def trained_groups():
       logp = rng.normal(-4.5, 0.3, len(tokens)).astype(np.float32)
       rollout = types.Rollout(name, index, tokens, logp, logp, 'stop', '')
       adv, weight = rng.normal(), rng.uniform(0.01, 0.1)
-      group.append(packing.Trained(prompt, rollout, adv, weight))
+      group.append(rows_lib.Trained(prompt, rollout, adv, weight))
     groups.append(group)
   return groups
 
@@ -89,7 +90,7 @@ def updater(sizes=None, remat=None, loss=ON_POLICY, **options):
 
 def forward(dtype=jnp.float32, model=MODEL):
   return functools.partial(
-    update.token_logp, model=model, vocab_chunk=40, dtype=dtype
+    gradients.token_logp, model=model, vocab_chunk=40, dtype=dtype
   )
 
 
@@ -98,14 +99,17 @@ def make_mesh(sizes):
 
 
 def pack(groups, rows, columns, **kwargs):
-  return packing.pack(groups, rows=rows, columns=columns, pad_token=0, **kwargs)
+  packed = packing.pack(
+    groups, rows=rows, columns=columns, pad_token=0, **kwargs
+  )
+  return [batch for batch, _ in packed]
 
 
 def total(batches):
   """The sums of these microbatches, as numpy."""
   sums = updater().zeros(PARAMS)
   for batch in batches:
-    sums = updater().add(PARAMS, sums, batch, KNOBS)
+    sums, _ = updater().add(PARAMS, sums, batch, KNOBS)
   return jax.device_get(sums)
 
 
@@ -247,9 +251,9 @@ def check_mesh(sizes, remat, rows):
   sums = made.zeros(params)
   for batch in alone(rows):
     batch = packing.PackedBatch(*map(spread, batch))
-    sums = made.add(params, sums, batch, KNOBS)
+    sums, _ = made.add(params, sums, batch, KNOBS)
     # A gradient that is whole on each device does not fit on a large mesh.
-    assert_placed(sums, update.place_sums(placed))
+    assert_placed(sums, gradients.place_sums(placed))
   assert made.add._cache_size() == 1
   got, want = whole(sums, sizes[0]), reference()
   assert_same(got.grads, want.grads)
@@ -418,14 +422,14 @@ def test_the_on_policy_gradient_is_reinforce():
     assert error < TOLERANCE
 
 
-BONUS = update.make_knobs(TEMPERATURE, 0.3)
+BONUS = gradients.make_knobs(TEMPERATURE, 0.3)
 
 
 def bonus_sums(knobs, batches):
   made = updater(entropy_bonus=True)
   sums = made.zeros(PARAMS)
   for batch in batches:
-    sums = made.add(PARAMS, sums, batch, knobs)
+    sums, _ = made.add(PARAMS, sums, batch, knobs)
   return jax.device_get(sums)
 
 
@@ -473,12 +477,12 @@ def test_any_packing_gives_one_gradient_of_the_bonus():
 
 
 def test_a_bonus_of_weight_0_is_none():
-  got = bonus_sums(update.make_knobs(TEMPERATURE, 0.0), alone())
+  got = bonus_sums(gradients.make_knobs(TEMPERATURE, 0.0), alone())
   assert_same(got.grads, reference().grads)
   # And an update made without one reads no weight.
   sums = updater().zeros(PARAMS)
   for batch in alone():
-    sums = updater().add(PARAMS, sums, batch, BONUS)
+    sums, _ = updater().add(PARAMS, sums, batch, BONUS)
   assert_bitwise(jax.device_get(sums), reference())
 
 
@@ -487,8 +491,8 @@ def test_other_knobs_compile_nothing_and_are_read():
   (batch,) = pack(GROUPS, 4, 23)
   before = None
   for knobs in ((0.8, 0.3), (0.6, 0.3), (0.6, 0.1)):
-    knobs = update.make_knobs(*knobs)
-    sums = made.add(PARAMS, made.zeros(PARAMS), batch, knobs)
+    knobs = gradients.make_knobs(*knobs)
+    sums, _ = made.add(PARAMS, made.zeros(PARAMS), batch, knobs)
     assert before is None or float(sums.loss) != float(before.loss)
     if before is None:
       compiled = made.add._cache_size()
@@ -508,7 +512,7 @@ def level(batch):
 def pull_step(made, state, batch):
   """(state after a step, gradient, metrics) of one scored batch."""
   scored = made.score(state.reference_weights, batch, KNOBS)
-  sums = made.add(state.weights, made.zeros(state.params), scored, KNOBS)
+  sums, _ = made.add(state.weights, made.zeros(state.params), scored, KNOBS)
   grads = jax.device_get(sums.grads)
   state, metrics = made.apply(state, sums)
   return state, grads, jax.device_get(metrics), scored
@@ -636,7 +640,7 @@ def test_groups_of_data_take_the_same_steps():
         batch = packing.PackedBatch(*map(spread, batch))
         batch = made.first_pass(state.weights, batch, BONUS)
         batch = made.score(state.reference_weights, batch, BONUS)
-        sums = made.add(state.weights, sums, batch, BONUS)
+        sums, _ = made.add(state.weights, sums, batch, BONUS)
       state, metrics = made.apply(state, sums)
     assert_placed(state.params, placed)
     assert_placed(state.opt_state, moments)
@@ -660,7 +664,7 @@ def test_any_packing_and_split_gives_one_gradient_of_gspo():
   def total(batches):
     sums = made.zeros(PARAMS)
     for batch in batches:
-      sums = made.add(PARAMS, sums, batch, KNOBS)
+      sums, _ = made.add(PARAMS, sums, batch, KNOBS)
     return jax.device_get(sums)
 
   # Ratios near 1: some responses are clipped, others not.
@@ -802,14 +806,14 @@ def test_on_policy_by_hand(adv):
 
 
 def add_with_table(params_VD, head_VD, batch, loss, knobs=KNOBS, **kwargs):
-  """update.add of a model whose hidden states are the rows of a table."""
+  """gradients.add of a model whose hidden states are the rows of a table."""
   model = MODEL._replace(
     apply=lambda params, tokens, *_: params[tokens], head=lambda _: head_VD
   )
   add = functools.partial(
-    update.add, forward=forward(model=model), loss=loss, **kwargs
+    gradients.add, forward=forward(model=model), loss=loss, **kwargs
   )
-  return jax.jit(add)(params_VD, update.zeros(params_VD), batch, knobs)
+  return jax.jit(add)(params_VD, gradients.zeros(params_VD), batch, knobs)[0]
 
 
 def test_token_mean_is_the_mean_over_all_tokens():
@@ -878,7 +882,7 @@ def stepper(component, warmup_steps=0, clip_norm=1e9):
 
 def sums_of(a, b):
   grads = dict(a=jnp.array(a, jnp.float32), b=jnp.array(b, jnp.float32))
-  return update.zeros(grads)._replace(grads=grads)
+  return gradients.zeros(grads)._replace(grads=grads)
 
 
 SGD = dict(fn='optax:sgd', learning_rate=0.5)
@@ -1021,7 +1025,7 @@ def test_nothing_drifts_at_a_learning_rate_of_0():
   (batch,) = pack(GROUPS, 4, 23)
   state = update.init_state(jax.tree.map(jnp.array, PARAMS), optimizer)
   for step in range(200):
-    sums = made.add(state.params, made.zeros(state.params), batch, KNOBS)
+    sums, _ = made.add(state.params, made.zeros(state.params), batch, KNOBS)
     if step == 0:
       first = jax.device_get(sums)
     state, _ = made.apply(state, sums)
@@ -1034,8 +1038,11 @@ def test_bfloat16_compute_is_near_float32():
   (batch,) = pack(GROUPS, 4, 23)
 
   def gradient(dtype):
-    add = functools.partial(update.add, forward=forward(dtype), loss=ON_POLICY)
-    grads = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch, KNOBS).grads
+    add = functools.partial(
+      gradients.add, forward=forward(dtype), loss=ON_POLICY
+    )
+    sums, _ = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS)
+    grads = sums.grads
     return jnp.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
 
   low, high = gradient(jnp.bfloat16), gradient(jnp.float32)
@@ -1046,17 +1053,17 @@ def test_bfloat16_compute_is_near_float32():
 def test_bfloat16_compute_adds_up_float32_gradients():
   (batch,) = pack(GROUPS, 4, 23)
   add = functools.partial(
-    update.add, forward=forward(jnp.bfloat16), loss=ON_POLICY
+    gradients.add, forward=forward(jnp.bfloat16), loss=ON_POLICY
   )
-  closed, sums = jax.make_jaxpr(add, return_shape=True)(
-    PARAMS, update.zeros(PARAMS), batch, KNOBS
+  closed, (sums, scored) = jax.make_jaxpr(add, return_shape=True)(
+    PARAMS, gradients.zeros(PARAMS), batch, KNOBS
   )
-  assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype(jnp.float32)}
+  dtypes = {x.dtype for x in jax.tree.leaves((sums, scored))}
+  assert dtypes == {jnp.dtype(jnp.float32)}
   products = str(closed).count('bf16[4,23,32] = dot_general')
   assert products > 0
   # The head's chunks are read as bfloat16, but its gradient is not rounded.
   assert str(closed).count('bf16[40,32] = convert_element_type') > 0
-  grad_VD = jax.jit(add)(PARAMS, update.zeros(PARAMS), batch, KNOBS).grads[
-    'head'
-  ]
+  sums, _ = jax.jit(add)(PARAMS, gradients.zeros(PARAMS), batch, KNOBS)
+  grad_VD = sums.grads['head']
   assert (grad_VD != grad_VD.astype(jnp.bfloat16)).mean() > 0.5

@@ -19,6 +19,13 @@ def verify(response: str, answer: str, *, reasons: bool) -> Verdict:
   return Verdict('right' if early == int(answer) else 'wrong', '', 0.0)
 
 
+def says(response: str, answer: str, *, reasons: bool) -> Verdict:
+  """`verify`, with a detail that is longer than what is kept."""
+  verdict = verify(response, answer, reasons=reasons)
+  detail = f'{answer} for {response!r}; ' + '\ud83d\ude00 and so on ' * 60
+  return Verdict(verdict.status, detail, 0.0)
+
+
 def all_right(response: str, answer: str, *, reasons: bool) -> Verdict:
   return Verdict('right', '', 0.0)
 

@@ -315,7 +315,7 @@ def _optim(c: ml_collections.ConfigDict) -> None:
   # A microbatch is rows x columns tokens on each of the data x fsdp shards, of
   # which `sequence` devices share a row's; columns >= prompt + response. Where
   # that saves 1 in 32, some microbatches have fewer columns, a multiple of 512
-  # (rl/packing.py); each width compiles once.
+  # (rl/rows.py); each width compiles once.
   # vocab_chunk: rows of the head, so many logits of each token are in memory at
   # once.
   c.microbatch = dict(rows=1, columns=9216, vocab_chunk=2048)
@@ -335,3 +335,14 @@ def _records(c: ml_collections.ConfigDict) -> None:
   )
   # Steps between printed sample rollouts, how many, and characters of each.
   c.samples = dict(every=10, count=3, characters=600)
+  c.keep = dict(
+    # Each rollout leaves a row in RUN/rollouts. So many groups of a step, drawn
+    # at random, also leave texts, tokens and numbers of each token, and so does
+    # at most one group of each kind: solved for the first time, with a failed
+    # verdict, truncated, all wrong, mixed. 0: no texts of training; held-out
+    # answers leave theirs.
+    groups=2,
+    # GB (1e9 bytes) of texts. Beyond it the texts of older steps are thinned to
+    # every 2nd step, every 4th, ...; rows are never removed.
+    budget_gb=10.0,
+  )

@@ -336,6 +336,8 @@ _RECORDS = (
   _free('samples.every', int, at_least(1)),
   _free('samples.count', int, at_least(0)),
   _free('samples.characters', int, at_least(1)),
+  _free('keep.groups', int, at_least(0, 'no texts')),
+  _free('keep.budget_gb', float, ABOVE_0),
 )
 
 FIELDS = (*_RUN, *_MODEL, *_QUESTIONS, *_ROLLOUTS, *_UPDATE, *_RECORDS)

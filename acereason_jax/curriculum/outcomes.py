@@ -71,6 +71,14 @@ def mean_lengths(ledger: Ledger) -> dict[str, float]:
   return dict(zip((names[p] for p in column('prompt')), means.tolist()))
 
 
+def unsolved(ledger: Ledger) -> set[str]:
+  """The prompts that were judged and never had a reward above 0."""
+  rows, names = ledger.rows, ledger.texts('prompt')
+  total = lambda column: np.bincount(rows['prompt'], rows[column], len(names))
+  never = (sum(map(total, JUDGED)) > 0) & (total('solved') == 0)
+  return {names[code] for code in np.flatnonzero(never).tolist()}
+
+
 def _last_of_each_prompt(ledger: Ledger, chosen: np.ndarray) -> np.ndarray:
   """The chosen places that have a prompt's last record; int [P]."""
   last = np.full(len(ledger.texts('prompt')), -1)

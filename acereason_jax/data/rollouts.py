@@ -26,6 +26,7 @@ class Response(NamedTuple):
   text: the model's text.
   answer: the reference answer, or a code task as JSON.
   broken: why there is no response; None if there is one.
+  step: step of a run that drew it; None for those of `generate`.
   """
 
   id: str
@@ -33,10 +34,12 @@ class Response(NamedTuple):
   text: str
   answer: str
   broken: str | None
+  step: int | None = None
 
   @property
   def name(self) -> str:
-    return f'{self.id}[{self.index}]'
+    where = '' if self.step is None else f'step {self.step} '
+    return f'{where}{self.id}[{self.index}]'
 
 
 def read_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -13,6 +13,8 @@ from acereason_jax.console import terminal
 from acereason_jax.data import rollouts
 from acereason_jax.verifiers.pool import pool as pool_lib
 
+# Characters of an explanation that are shown; its middle is cut.
+EXPLAINED_CHARS = 16_000
 _NAME_CHARS = 80
 _SLOWEST = 5
 
@@ -42,6 +44,8 @@ class Tally:
         detail=verdict.detail,
         seconds=round(verdict.seconds, 4),
       )
+      if response.step is not None:
+        record['step'] = response.step
       self._file.write(json.dumps(record) + '\n')
 
   def summary(self) -> str:

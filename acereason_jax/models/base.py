@@ -123,6 +123,10 @@ def part_of(tree: Tree, like: Tree) -> Tree:
   return {k: part_of(tree[k], x) for k, x in like.items()}
 
 
+def cast(params: Tree, dtype: jnp.dtype) -> Tree:
+  return jax.tree.map(lambda x: x.astype(dtype), params)
+
+
 def apart(params: Tree) -> Tree:
   """`params` with 'layers' as a tuple of one tree per layer.
 

@@ -130,6 +130,7 @@ def update_parts(load: Load) -> dict[str, float]:
     'gradients of a microbatch': 4.0 * load.params,
     'activations kept': kept(load),
     'a layer, or logits': max(layer(load), logits(load)),
-    # Ten numbers of each token (`packing.PackedBatch`).
-    'packed batch': 40.0 * load.tokens,
+    # Ten numbers of each token (`packing.PackedBatch`), and two that come out
+    # (`gradients.Scored`).
+    'packed batch': 48.0 * load.tokens,
   }

@@ -27,7 +27,8 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.planning import fitting, lengths, timing, values
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import gradients, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import requests, schedule, serve
 from acereason_jax.rollout import trace as trace_lib
@@ -322,10 +323,10 @@ def typical(
   size = max(1, min(round(assumed.prompt_tokens), work.sizes.window))
   tokens = lambda n: random.integers(0, work.shape.vocab, n, np.int32)
 
-  def trained(prompt: types.Prompt, index: int, n: int) -> packing.Trained:
+  def trained(prompt: types.Prompt, index: int, n: int) -> rows_lib.Trained:
     logp = np.full(n, -1.0, np.float32)
     rollout = types.Rollout(prompt.id, index, tokens(n), logp, logp, 'stop', '')
-    return packing.Trained(prompt, rollout, (-1.0) ** index, 1.0)
+    return rows_lib.Trained(prompt, rollout, (-1.0) ** index, 1.0)
 
   prompts = [
     types.Prompt(str(i), '', '', tokens(size)) for i in range(work.prompts)
@@ -334,20 +335,20 @@ def typical(
     [trained(prompt, i, int(n)) for i, n in enumerate(row)]
     for prompt, row in zip(prompts, lengths.draw(draws))
   ]
-  batches = packing.pack(groups, **stage.layout._replace(multiple=0)._asdict())
-  return batches[len(batches) // 2]
+  found = packing.pack(groups, **stage.layout._replace(multiple=0)._asdict())
+  return found[len(found) // 2].batch
 
 
 def update_times(
   stage: Any, state: update.TrainState, batch: Any, timer: _Timer
 ) -> dict[str, np.ndarray]:
   """(wall, CPU) seconds of the programs of an update."""
-  knobs, fns, whole = update.make_knobs(1.0), stage.update, [state]
+  knobs, fns, whole = gradients.make_knobs(1.0), stage.update, [state]
   sums = [fns.zeros(state.params)]
   ready = jax.block_until_ready
 
   def add() -> None:
-    sums[0] = ready(fns.add(whole[0].weights, sums[0], batch, knobs))
+    sums[0], _ = ready(fns.add(whole[0].weights, sums[0], batch, knobs))
 
   def score() -> None:
     ready(fns.logp(whole[0].weights, batch, knobs))

@@ -11,7 +11,7 @@ import numpy as np
 
 from acereason_jax import machines, types
 from acereason_jax.planning import links, traffic, values
-from acereason_jax.rl import packing
+from acereason_jax.rl import rows as rows_lib
 
 
 class Packed(NamedTuple):
@@ -68,7 +68,7 @@ def pack(
   ]
   sizes, columns, slowest, tokens, pairs = [], [], [], 0, 0.0
   for part in np.array_split(np.arange(left), min(work.updates, left)):
-    plan = packing.plan(
+    plan = rows_lib.plan(
       [trained[i] for i in part],
       rows=work.rows,
       columns=work.columns,
@@ -91,12 +91,12 @@ def pack(
 
 def _group(
   prompt: types.Prompt, lengths: Sequence[int]
-) -> list[packing.Trained]:
+) -> list[rows_lib.Trained]:
   """Rollouts of these lengths; the packer looks at no token of theirs."""
   nothing = np.zeros(0, np.float32)
   none = np.zeros(1, np.int32)
   return [
-    packing.Trained(
+    rows_lib.Trained(
       prompt,
       types.Rollout(
         prompt.id,
@@ -114,11 +114,11 @@ def _group(
   ]
 
 
-def _row(row: packing.Row, share_prompts: bool) -> tuple[int, float]:
+def _row(row: rows_lib.Row, share_prompts: bool) -> tuple[int, float]:
   """(tokens, pairs of a query and a key) of a row."""
-  tokens = packing.row_tokens(row, share_prompts)
+  tokens = rows_lib.row_tokens(row, share_prompts)
   # With even_tokens=2 a pair costs 1, as a token does.
-  return tokens, packing.row_cost(row, share_prompts, 2.0) - tokens
+  return tokens, rows_lib.row_cost(row, share_prompts, 2.0) - tokens
 
 
 def _by_shard(work: values.Work, pairs: Sequence[float]) -> Iterator[float]:

@@ -81,9 +81,11 @@ class Curves(NamedTuple):
 class Why(NamedTuple):
   """Why a rollout has its verdict.
 
-  lines: (what, text) pairs: 'extracted', 'given', 'reference', 'decided by',
-    'test 3', 'input', 'expected', 'got', ...; () if the judge was not asked.
-  note: why there are no lines; '' if there are.
+  lines: (what, text) pairs. Those of the judge come first: 'extracted',
+    'given', 'reference', 'decided by', 'test 3', 'input', 'expected', 'got',
+    ...; '' where the judge names nothing. Then 'reward', 'advantage' and 'in
+    the loss' of the step.
+  note: why there are no lines of the judge; '' if there are.
   command: the command that asks the judge again.
   """
 
@@ -192,7 +194,7 @@ class Field(NamedTuple):
   """A field of the config.
 
   name: its path.
-  value: its value here, as JSON.
+  value: its value here, as JSON; '' if only a stage or the recipe has it.
   recipe: its value in the file of the same name in configs/; None if unknown.
   default: its value in config/base.py; None if it has none.
   stages: its value in each stage that changes it, by name.

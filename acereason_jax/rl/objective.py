@@ -16,6 +16,7 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.rl import advantages, packing
+from acereason_jax.rl import rows as rows_lib
 
 
 class Rules(NamedTuple):
@@ -59,16 +60,14 @@ class Objective(NamedTuple):
 
 def assign_advantages(
   groups: Sequence[types.Group], objective: Objective
-) -> list[list[list[packing.Trained]]]:
+) -> list[list[list[rows_lib.Trained]]]:
   """The rollouts that each update trains on, by group, from judged groups.
 
   Each rollout has its advantage and the weight of each of its tokens. Weights
   are normalised over all groups of the same update.
   """
   o = objective
-  adv_PG = advantages.group_normalised(
-    *rewards(groups, o.rules), epsilon=o.epsilon, scale=o.scale
-  )
+  adv_PG = advantages_of(groups, o)
   counted_PG = counted(groups, o.rules)
   if o.policy == 'full':
     groups = [under_full_policy(group) for group in groups]
@@ -84,9 +83,36 @@ def assign_advantages(
   return trained
 
 
+def advantages_of(
+  groups: Sequence[types.Group], objective: Objective
+) -> np.ndarray:
+  """The advantages of all rollouts of a batch, float32 [P, G]."""
+  return advantages.group_normalised(
+    *rewards(groups, objective.rules),
+    epsilon=objective.epsilon,
+    scale=objective.scale,
+  )
+
+
+def gradient_keys(
+  parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], every: bool
+) -> set[tuple[str, int]]:
+  """The rollouts that have a gradient, from those of each update.
+
+  A batch without any gradient still packs one rollout.
+  """
+  return {
+    t.rollout.key
+    for part in parts
+    for group in part
+    for t in group
+    if every or t.adv != 0
+  }
+
+
 def pack(
-  parts: Sequence[Sequence[Sequence[packing.Trained]]], layout: packing.Layout
-) -> list[list[packing.PackedBatch]]:
+  parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], layout: rows_lib.Layout
+) -> list[list[packing.Packed]]:
   """The microbatches of each update, from the rollouts that it trains on."""
   return [packing.pack(part, **layout._asdict()) for part in parts]
 

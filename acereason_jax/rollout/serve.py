@@ -31,7 +31,6 @@ from acereason_jax.models import (
 from acereason_jax.models import (
   sizes as known_sizes,
 )
-from acereason_jax.rl import update
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import programs, schedule
@@ -206,7 +205,7 @@ def rollout_params(
   def read(weights: base.Tree) -> base.Tree:
     layers = weights['layers']
     rest = {n: x for n, x in weights.items() if n != 'layers'}
-    rest = update.cast(rest, dtype)
+    rest = base.cast(rest, dtype)
     if apart:
       # Taken apart first, so that no other stack of them is made.
       layers = tuple(map(one_layer, base.unstacked(layers)))

@@ -22,26 +22,14 @@ from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, embedded, sharding, tokens
-from acereason_jax.rl import losses, packing, update
+from acereason_jax.rl import losses, mismatch, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
 from acereason_jax.run import metrics, parts
 from acereason_jax.run import network as network_lib
 from acereason_jax.run.values import Domain, Run, Stage
-
-# The sampler's and the trainer's logp of the same token may differ by rounding.
-# A larger difference, on average over a batch, is a bug, and the run reports
-# it. bfloat16's rounding grows with the spread of the logits: healthy runs
-# reached 9e-3. The cache's values are rounded too; float8 gives 5e-2. Weights
-# in 8 bits are another policy: on SmolLM2-135M int8 gives 5e-2, float8 0.11.
-MISMATCH_LIMIT = {
-  'float32': 1e-4,
-  'bfloat16': 2e-2,
-  'int8': 0.2,
-  'float8_e4m3fn': 0.2,
-}
-
 
 # The field of a batch that a loss with a reference reads.
 REFERENCE = 'logp_ref_BT'
@@ -139,6 +127,7 @@ def build(
   programs = programs_of(c, config, network)
   run = Run(
     config=json.loads(config.to_json()),
+    name='',
     attention=network.attention,
     seed=c.seed,
     domains=domains,
@@ -157,6 +146,7 @@ def build(
     checkpoint_every=c.checkpoint.every,
     checkpoint_keep=c.checkpoint.keep,
     samples=c.samples.kwargs(),
+    keep=c.keep.kwargs(),
   )
   stages = {n: c.over(s) for n, s in stages_lib.stages(config).items()}
   c.check_all_read(stages.values(), by_domain.values())
@@ -423,7 +413,7 @@ def build_stage(
     if carries
     else None,
     limits=c.limits.kwargs(),
-    mismatch_limit=max(MISMATCH_LIMIT[dtype] for dtype in dtypes),
+    mismatch_limit=mismatch.limit(dtypes),
   )
 
 
@@ -436,8 +426,8 @@ def place(
 
 def build_layout(
   c: reader.Reader, network: network_lib.Network
-) -> packing.Layout:
-  return packing.Layout(
+) -> rows_lib.Layout:
+  return rows_lib.Layout(
     rows=mesh_lib.packed_shards(network.mesh) * c.microbatch.rows,
     columns=c.microbatch.columns,
     multiple=math.lcm(attention.WHOLE, network.mesh.shape['sequence']),

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base
-from acereason_jax.rl import packing, update
+from acereason_jax.rl import gradients, packing, update
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import schedule, serve, tail
 from acereason_jax.run import build, values
@@ -76,12 +77,12 @@ def narrower_calls(
 ) -> dict[int, dict[str, Call]]:
   """The calls of narrower microbatches: by width, then by name.
 
-  A run compiles one when the packer first takes its width (`packing.plan`), and
+  A run compiles one when the packer first takes its width (`rows.plan`), and
   most of them never. Each takes less memory than that of the widest.
   """
   state = abstract_state(programs, stage)
   sums = abstract_sums(state)
-  _, *narrower = packing.widths(stage.layout)
+  _, *narrower = rows_lib.widths(stage.layout)
   return {
     width: microbatch_calls(stage, state, sums, width) for width in narrower
   }
@@ -90,7 +91,7 @@ def narrower_calls(
 def microbatch_calls(
   stage: values.Stage,
   state: update.TrainState,
-  sums: update.Sums,
+  sums: gradients.Sums,
   width: int,
 ) -> dict[str, Call]:
   """'first_pass' and 'score', if the stage has them, and 'add', of a width."""
@@ -179,17 +180,17 @@ def abstract_batch(
   )
 
 
-def abstract_sums(state: update.TrainState) -> update.Sums:
+def abstract_sums(state: update.TrainState) -> gradients.Sums:
   """The sums over microbatches: gradients, placed as the parameters."""
   placed = jax.tree.map(lambda x: x.sharding, state.params)
-  zeros = functools.partial(update.zeros, groups=update.groups_of(placed))
+  zeros = functools.partial(gradients.zeros, groups=gradients.groups_of(placed))
   sums = jax.eval_shape(zeros, state.params)
-  return jax.tree.map(_put, sums, update.place_sums(placed))
+  return jax.tree.map(_put, sums, gradients.place_sums(placed))
 
 
-def abstract_knobs() -> update.Knobs:
+def abstract_knobs() -> gradients.Knobs:
   scalar = jax.ShapeDtypeStruct((), jnp.float32)
-  return update.Knobs(*(scalar for _ in update.Knobs._fields))
+  return gradients.Knobs(*(scalar for _ in gradients.Knobs._fields))
 
 
 def _put(x: jax.ShapeDtypeStruct, place) -> jax.ShapeDtypeStruct:

@@ -8,6 +8,7 @@ in the journal of an interrupted try are neither decoded nor judged again.
 import collections
 import functools
 import itertools
+import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from acereason_jax import types
-from acereason_jax.hosts import watchdog
+from acereason_jax.data import archive
+from acereason_jax.hosts import gather, watchdog
 from acereason_jax.models import base
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import judging, requests
@@ -125,8 +127,8 @@ def collect(
 class _Batch(NamedTuple):
   """The requests of `collect`, and their results from an interrupted try.
 
-  Each process judges its share. A status decides the reward, so processes
-  exchange statuses; the details of a verdict stay on its process.
+  Each process judges its share. Processes exchange statuses each second, and
+  at the end the details, which decide nothing.
 
   requests: requests in order.
   place: (prompt id, index) -> place in `requests`.
@@ -289,11 +291,29 @@ def _with_others(
   place: Mapping[tuple[str, int], int],
   codes: np.ndarray,
 ) -> dict[tuple[str, int], types.Verdict]:
-  """All processes' verdicts; those of others have only a status."""
-  others = 'judged by another process'
+  """All processes' verdicts; those of others have their detail, cut."""
+  count, index = jax.process_count(), jax.process_index()
+  told = [
+    (place[key], verdict.detail[: archive.DETAIL_CHARS])
+    for key, verdict in mine.items()
+    if place[key] % count == index
+  ]
+  with watchdog.phase('exchange'):
+    every = gather.everyones(_details_to_bytes(told))
+  details = dict(pair for data in every for pair in _details_of(data))
   return {
     key: mine[key]
     if key in mine
-    else types.Verdict(_STATUSES[codes[i] - 1], others, 0.0)
+    else types.Verdict(_STATUSES[codes[i] - 1], details.get(i, ''), 0.0)
     for key, i in place.items()
   }
+
+
+def _details_to_bytes(details: Sequence[tuple[int, str]]) -> bytes:
+  # Not escaped, because two lone surrogates would be read back as one letter.
+  text = json.dumps(details, ensure_ascii=False, separators=(',', ':'))
+  return text.encode('utf-8', 'surrogatepass')
+
+
+def _details_of(data: bytes | bytearray) -> list[tuple[int, str]]:
+  return json.loads(bytes(data).decode('utf-8', 'surrogatepass'))

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from acereason_jax import types
 from acereason_jax.config import stages
 from acereason_jax.data import references
 from acereason_jax.evaluation import shown
@@ -13,6 +14,17 @@ from acereason_jax.run import collect, judged, metrics
 from acereason_jax.run.values import Run, Tools
 
 
+class Look(NamedTuple):
+  """The result of `ask_heldout`.
+
+  values: metrics.
+  groups: judged answers, one in each group.
+  """
+
+  values: dict[str, float]
+  groups: list[types.Group]
+
+
 def ask_heldout(
   run: Run,
   state: update.TrainState,
@@ -20,7 +32,7 @@ def ask_heldout(
   tools: Tools,
   domains: Sequence[str],
   phase: str = 'heldout',
-) -> dict[str, float]:
+) -> Look:
   """Pass rates on held-out questions of domains; the same draws every time.
 
   `heldout/DOMAIN` is the rate and `heldout_error/DOMAIN` the error that
@@ -35,9 +47,10 @@ def ask_heldout(
     signals.Asked: what has ended is in the journal.
   """
   if not domains:
-    return {}
+    return Look({}, [])
   with watchdog.phase('heldout'):
-    rates = pass_rates(run, state, step, tools, domains, phase)
+    groups = answers(run, state, step, tools, domains, phase)
+  rates = {d: judged.pass_rate(g) for d, g in judged.by_domain(groups).items()}
   found = {}
   for domain, r in rates.items():
     if r.failed:
@@ -49,18 +62,18 @@ def ask_heldout(
     found[f'heldout_failed/{domain}'] = float(r.failed)
     if not math.isnan(r.error):
       found[f'heldout_error/{domain}'] = r.error
-  return found
+  return Look(found, groups)
 
 
-def pass_rates(
+def answers(
   run: Run,
   state: update.TrainState,
   step: int,
   tools: Tools,
   domains: Sequence[str],
   phase: str,
-) -> dict[str, judged.PassRate]:
-  """Pass rates by domain; the journal keeps answers at `phase` and `step`."""
+) -> list[types.Group]:
+  """Judged answers; the journal keeps them at `phase` and `step`."""
   asking = collect.Asking((run.seed, 0), phase, step, run.heldout_temperature)
   # A prompt that is listed again goes on with its next index, so domains with
   # different numbers of rollouts are one stream.
@@ -80,7 +93,7 @@ def pass_rates(
   ).groups
   judged.check_judged(groups, tools.judges)
   collect.keep_failed(groups, tools.journal, asking)
-  return {d: judged.pass_rate(g) for d, g in judged.by_domain(groups).items()}
+  return groups
 
 
 def format_rates(heldout: Mapping[str, Any]) -> str:

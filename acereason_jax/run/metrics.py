@@ -21,6 +21,7 @@ from tensorboardX.proto import event_pb2
 
 from acereason_jax import files, types
 from acereason_jax.console import live, terminal
+from acereason_jax.rl import objective, reasons
 
 # The metrics of a step line, in order: name, text before, format, text after.
 _COLUMNS = (
@@ -77,6 +78,7 @@ MEASURED = (
   'prefill_',
   'recomputed_tokens',
   'saved_steps',
+  'slot_share_',
   'wasted_steps',
 )
 
@@ -197,11 +199,17 @@ def table_row(
 
 
 def format_rollouts(
-  groups: Sequence[types.Group], *, count: int, max_chars: int
+  groups: Sequence[types.Group],
+  rules: objective.Rules,
+  *,
+  count: int,
+  max_chars: int,
 ) -> str:
   """The first rollouts of up to `count` groups, with their verdicts.
 
-  Text longer than `max_chars` loses its middle; a note gives its length.
+  A line says why a right answer has no full reward, and why a response is not
+  trained on, by the `rules` of the stage. Text longer than `max_chars` loses
+  its middle; a note gives its length.
   """
   blocks = []
   for group in groups[:count]:
@@ -222,7 +230,8 @@ def format_rollouts(
       for mark, text in parts
       for line in terminal.printable(terminal.cut(text, max_chars)).split('\n')
     ]
-    blocks.append('\n'.join([title, *lines]))
+    why = [f'  {what}: {s}' for what, s in reasons.unusual(group, 0, rules)]
+    blocks.append('\n'.join([title, *why, *lines]))
   return '\n'.join(blocks)
 
 

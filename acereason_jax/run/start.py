@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from acereason_jax import storage
+from acereason_jax import storage, types
 from acereason_jax.config import renamed, steering
 from acereason_jax.console import exits, signals
 from acereason_jax.curriculum import (
@@ -427,19 +427,24 @@ def named_field(field: str) -> Iterator[None]:
     raise ValueError(f'{field}: {e}') from e
 
 
-def first_look(run: Run, at: Standing, tools: Tools) -> Standing:
-  """Asks the held-out questions that are asked before the first step."""
+def first_look(
+  run: Run, at: Standing, tools: Tools
+) -> tuple[Standing, list[types.Group]]:
+  """Asks the held-out questions that are asked before the first step.
+
+  Returns the standing after it, and the judged answers.
+  """
   began = time.monotonic()
   domains = [name for name, d in run.domains.items() if d.evaluate_before]
   if not domains:
-    return at
+    return at, []
   count = sum(len(tools.prompts[d][references.HELDOUT]) for d in domains)
   metrics.say(
     f'compiling, then asking {count} held-out '
     'questions; compiled '
     f'programs are kept in {jax.config.jax_compilation_cache_dir}'
   )
-  before = heldout_lib.ask_heldout(
+  before, groups = heldout_lib.ask_heldout(
     run, at.state, at.progress.step, tools, domains, 'before'
   )
   metrics.say(f'held-out pass rate before: {heldout_lib.format_rates(before)}')
@@ -447,4 +452,4 @@ def first_look(run: Run, at: Standing, tools: Tools) -> Standing:
     heldout=[dict(stage='', step=at.progress.step, **before)]
   )
   seconds = at.seconds + time.monotonic() - began
-  return at._replace(progress=progress, seconds=seconds)
+  return at._replace(progress=progress, seconds=seconds), groups

@@ -7,7 +7,7 @@ advantages, packed rows and updates are made in rl/.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import jax
@@ -15,11 +15,19 @@ import numpy as np
 
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes, selection
-from acereason_jax.data import references
+from acereason_jax.data import archive, references
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
-from acereason_jax.rl import control, objective, packing, update
-from acereason_jax.run import clock, collect, judged, metrics
+from acereason_jax.rl import control, gradients, objective, packing, update
+from acereason_jax.run import (
+  clock,
+  collect,
+  judged,
+  keeping,
+  metrics,
+  scoring,
+  usage,
+)
 from acereason_jax.run.values import (
   CONTROLS,
   Run,
@@ -62,16 +70,24 @@ def take_step(
   began = clock.now()
   batch = fill_batch(run, stage, at, tools)
   collected = clock.now()
-  values = batch_metrics(stage, batch)
-  trained = objective.assign_advantages(batch.groups, stage.objective)
-  microbatches = objective.pack(trained, stage.layout)
+  with watchdog.phase('pack'):
+    chosen = choose_texts(run, stage, at, batch)
+    trained = objective.assign_advantages(batch.groups, stage.objective)
+    microbatches = objective.pack(trained, stage.layout)
+  with watchdog.phase('report'):
+    values = batch_metrics(stage, batch)
+    used = usage_metrics(stage, batch, trained, microbatches)
   tools.stop.heed()
-  state, updated = update_policy(stage, at, microbatches, values['entropy'])
+  wanted = keeping.keys(batch.asked, chosen)
+  state, updated, scores = update_policy(
+    stage, at, microbatches, values['entropy'], wanted
+  )
   ended = clock.now()
   whole = clock.between(began, ended)
   state = reset_reference(stage, state, at.progress.stage_step + 1)
   values = metrics.merge(
     values,
+    used,
     updated,
     setting_metrics(stage, at, batch),
     clock.named('update', clock.between(collected, ended)),
@@ -83,8 +99,17 @@ def take_step(
     ),
     metrics.hbm(jax.local_devices()),
   )
-  at = record(stage, at, state, batch, values)
-  return at, Step(values, batch.groups, batch.rounds[0].trace)
+  with watchdog.phase('report'):
+    at = record(stage, at, state, batch, values)
+    training = keeping.Training(
+      stage.objective,
+      batch.groups,
+      objective.gradient_keys(trained, stage.objective.every),
+      scores,
+    )
+    place = archive.Place(at.progress.step, archive.TRAIN)
+    kept = keeping.Kept(place, stage.name, batch.asked, chosen, training)
+  return at, Step(values, batch.groups, batch.rounds[0].trace, kept)
 
 
 def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
@@ -109,7 +134,11 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
     if kept >= stage.prompts:
       break
     try:
-      drawn, cursor = draw(run, stage, at, tools, cursor, stage.prompts - kept)
+      with watchdog.phase('draw'):
+        drawn, cursor = draw(
+          run, stage, at, tools, cursor, stage.prompts - kept
+        )
+        expected = outcomes.mean_lengths(at.ledger)
     except filtering.NothingLeft:
       # The end of the previous step already checked that the first batch
       # exists.
@@ -122,7 +151,7 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
       tools,
       asking._replace(taken=collect.count_rollouts(asked)),
       groups=round(progress.groups),
-      expected=outcomes.mean_lengths(at.ledger),
+      expected=expected,
     )
     asked += found.groups
     epochs += [epoch for _, epoch in drawn]
@@ -176,6 +205,20 @@ def choose_groups(
   return [groups[i] for i in sorted(best)]
 
 
+def choose_texts(
+  run: Run, stage: Stage, at: Standing, batch: Batch
+) -> dict[int, str]:
+  """Why the texts of groups are kept, by their place in `batch.asked`."""
+  return keeping.choose(
+    batch.asked,
+    outcomes.unsolved(at.ledger),
+    seed=run.seed,
+    step=at.progress.step + 1,
+    count=run.keep['groups'],
+    rules=stage.objective.rules,
+  )
+
+
 def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
   """Metrics of all groups asked; speed, slots and pages of the first round.
 
@@ -205,6 +248,20 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
   return values
 
 
+def usage_metrics(
+  stage: Stage,
+  batch: Batch,
+  trained: usage.Parts,
+  microbatches: Sequence[Sequence[packing.Packed]],
+) -> dict[str, float]:
+  """What became of the slot steps of the first round, and of the rows."""
+  fates = usage.fates(batch.asked, trained, stage.objective)
+  return metrics.merge(
+    usage.slot_shares(batch.rounds[0].trace, fates),
+    usage.packed_tokens(trained, microbatches),
+  )
+
+
 def setting_metrics(
   stage: Stage, at: Standing, batch: Batch
 ) -> dict[str, float]:
@@ -221,22 +278,28 @@ def setting_metrics(
 def update_policy(
   stage: Stage,
   at: Standing,
-  microbatches: Sequence[Sequence[packing.PackedBatch]],
+  microbatches: Sequence[Sequence[packing.Packed]],
   entropy: float,
-) -> tuple[update.TrainState, dict[str, float]]:
-  """One update for each list of microbatches; metrics of all of them.
+  wanted: Set[scoring.Key],
+) -> tuple[
+  update.TrainState, dict[str, float], dict[scoring.Key, scoring.Score]
+]:
+  """One update for each list of microbatches; their metrics and scores.
 
-  `entropy` is that of the batch, nats per token. `at.state` is donated.
+  `entropy` is that of the batch, nats per token. Only `wanted` rollouts have
+  scores, if they were packed, each of the update that trained on it; the set is
+  the same on every process. `at.state` is donated.
   """
   state, progress = at.state, at.progress
   seen = control.Seen(
     progress.stage_step, selection.epochs_done(progress.cursor or {}), entropy
   )
-  knobs = update.make_knobs(
+  knobs = gradients.make_knobs(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  parts = [[stage.place(batch) for batch in part] for part in microbatches]
+  with watchdog.phase('pack'):
+    parts = [[stage.place(p.batch) for p in part] for part in microbatches]
   if stage.has_first:
     # pi_old of all updates is the policy before the first update.
     with watchdog.phase('update', (stage.name, 'first')):
@@ -244,12 +307,15 @@ def update_policy(
         [score_first(stage, state, batch, knobs) for batch in part]
         for part in parts
       ]
-  found = []
+  found, scores = [], {}
   with watchdog.phase('update', stage.name):
-    for part in parts:
-      state, values = update_once(stage, state, part, knobs)
+    for packed, part in zip(microbatches, parts, strict=True):
+      state, values, scored = update_once(
+        stage, state, packed, part, knobs, wanted
+      )
       found.append(values)
-  return state, merge_updates(found)
+      scores |= scored
+  return state, merge_updates(found), scores
 
 
 def finished(tree: base.Tree) -> base.Tree:
@@ -271,7 +337,7 @@ def score_first(
   stage: Stage,
   state: update.TrainState,
   batch: packing.PackedBatch,
-  knobs: update.Knobs,
+  knobs: gradients.Knobs,
 ) -> packing.PackedBatch:
   """The batch with logp_first, computed."""
   with microbatch(stage, 'first', batch):
@@ -282,19 +348,29 @@ def score_first(
 def update_once(
   stage: Stage,
   state: update.TrainState,
-  batches: Sequence[packing.PackedBatch],
-  knobs: update.Knobs,
-) -> tuple[update.TrainState, dict[str, np.ndarray]]:
-  """Adds up the gradients of the microbatches and applies them."""
-  sums = stage.update.zeros(state.params)
-  for batch in batches:
+  microbatches: Sequence[packing.Packed],
+  placed: Sequence[packing.PackedBatch],
+  knobs: gradients.Knobs,
+  wanted: Set[scoring.Key],
+) -> tuple[
+  update.TrainState, dict[str, np.ndarray], dict[scoring.Key, scoring.Score]
+]:
+  """Adds up the gradients of the microbatches and applies them.
+
+  `placed` are the batches of the microbatches on the devices.
+  """
+  sums, scores = stage.update.zeros(state.params), {}
+  for packed, batch in zip(microbatches, placed, strict=True):
     with microbatch(stage, 'add', batch):
       if stage.has_reference:
         batch = stage.update.score(state.reference_weights, batch, knobs)
-      sums = stage.update.add(state.weights, sums, batch, knobs)
+      sums, scored = stage.update.add(state.weights, sums, batch, knobs)
       jax.block_until_ready(sums)
+      scores |= scoring.fetch(scored, packed, wanted)
+    # Else it stays on the devices while the next microbatch is computed.
+    del scored
   state, values = stage.update.apply(state, sums)
-  return state, jax.device_get(values)
+  return state, jax.device_get(values), scores
 
 
 def merge_updates(
@@ -321,7 +397,8 @@ def reset_reference(
   """Makes the policy the reference, if that is due after `stage_step` steps."""
   every = stage.reset_reference_every
   if stage.has_reference and every and not stage_step % every:
-    return stage.update.reset_reference(state)
+    with watchdog.phase('update', (stage.name, 'reference')):
+      return stage.update.reset_reference(state)
   return state
 
 

@@ -13,10 +13,12 @@ from acereason_jax.curriculum import ending, filtering, selection
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.models import base
 from acereason_jax.rl import control, objective, packing
+from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rl import update as update_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import journal as journal_lib
+from acereason_jax.run import keeping
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 # The fields of a stage, and of a run's progress, that controls change.
@@ -115,7 +117,7 @@ class Stage(NamedTuple):
   temperature: control.Control
   entropy_bonus: control.Control
   objective: objective.Objective
-  layout: packing.Layout
+  layout: rows_lib.Layout
   place: Callable[[packing.PackedBatch], packing.PackedBatch]
   update: update_lib.Update
   tempered: bool
@@ -133,6 +135,7 @@ class Run(NamedTuple):
   """Everything that a run needs, built from its config before it starts.
 
   config: whole config as plain JSON.
+  name: name of the config's file; '' if it came from none.
   attention: the name of the kernel that trains.
   seed: seed of sampling keys and of the order of the data.
   domains: by name.
@@ -155,9 +158,12 @@ class Run(NamedTuple):
   checkpoint_keep: number of the newest checkpoints that are kept.
   samples: steps between printed samples (every), number of rollouts (count),
     and characters of each.
+  keep: groups of a step whose texts are kept (groups), and GB (1e9 bytes) of
+    texts that stay (budget_gb).
   """
 
   config: dict[str, Any]
+  name: str
   attention: str
   seed: int
   domains: dict[str, Domain]
@@ -176,6 +182,7 @@ class Run(NamedTuple):
   checkpoint_every: int
   checkpoint_keep: int
   samples: dict[str, int]
+  keep: dict[str, float]
 
 
 class Tools(NamedTuple):
@@ -248,10 +255,14 @@ class Step(NamedTuple):
   values: metrics of the step.
   groups: judged groups that it trained on.
   trace: trace of the engine in the first round of the batch.
+  kept: all of its rollouts.
+  looked: held-out answers after it; () if none were due.
   reason: reason why the stage is over after it; None if it is not.
   """
 
   values: dict[str, float]
   groups: list[types.Group]
   trace: trace_lib.Trace
+  kept: keeping.Kept
+  looked: Sequence[types.Group] = ()
   reason: str | None = None

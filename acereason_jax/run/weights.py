@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from acereason_jax import storage
 from acereason_jax.models import base, embedded, hf, lora, sharding
-from acereason_jax.rl import update
 from acereason_jax.rollout import serve
 from acereason_jax.run import checkpoint
 
@@ -137,7 +136,7 @@ def load_trained(
     specs, parts, mesh, merging, trained=mesh, stacked=True
   )
   params = to_rollouts(weights)
-  return params if merging == dtype else update.cast(params, dtype)
+  return params if merging == dtype else base.cast(params, dtype)
 
 
 def restore(

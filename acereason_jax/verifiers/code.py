@@ -29,7 +29,10 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
+import json
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from acereason_jax.types import Status, Verdict
@@ -48,6 +51,9 @@ STATUS_OF: dict[str, Status] = {
   'SANDBOX_ERROR': 'error',
 }
 _CODE_CHARS = 1 << 18
+# What `explain` shows: characters of an input or output, lines of passed tests,
+# failed tests.
+_SHOWN, _LISTED, _FAILURES = 2048, 20, 3
 
 
 def verify(
@@ -152,7 +158,12 @@ def explain(
   tier: str = 'auto',
   budget_seconds: float = 60.0,
 ) -> Verdict:
-  """Returns `verify`'s verdict; the detail has a line for each test."""
+  """Returns `verify`'s verdict; the detail has a line for each test that ran.
+
+  The first test that failed is shown with its input, what is expected and what
+  the program gave, each cut and escaped. No test follows the third that failed,
+  or one that took too long.
+  """
   verdict = verify(
     response,
     answer,
@@ -161,26 +172,98 @@ def explain(
     budget_seconds=budget_seconds,
   )
   program = block.extract(response, reasons)
-  if program is None or verdict.status == 'error':
+  if program is None or verdict.status in ('unparsed', 'error'):
     return verdict
   task = task_of(answer)
   lines = [f'{len(program)} characters of code']
   with contextlib.suppress(jail.SandboxError):
     lines.append(running.started_jail(tier).confinement)
-  budget = running.Budget(task, budget_seconds)
-  for number in range(len(task.tests) if task.kind != 'check' else 1):
-    if task.kind == 'check':
-      ran = checking.run(program, task, tier, budget_seconds)
-    else:
-      ran = running.run_test(program, task, number, tier, budget)
-    lines.append(
-      f'test {number + 1}: {ran.status} {ran.cpu_seconds:.3f} s CPU, '
-      f'{ran.peak_bytes / 2**20:.0f} MiB {ran.note}'.rstrip()
-    )
-    if ran.stderr:
-      lines.append(f'  stderr: {ascii(ran.stderr[-400:])[1:-1]}')
+  ran = _several(program, task, tier, budget_seconds)
+  lines += _run_lines(ran, len(task.tests))
+  if failed := next((r for r in ran if r.status != 'AC'), None):
+    lines += _failed_lines(failed, task, budget_seconds)
   lines.append(f'decided by: {verdict.detail}')
   return dataclasses.replace(verdict, detail='\n'.join(lines))
+
+
+def _several(
+  program: str, task: tasks.CodeTask, tier: str, budget_seconds: float
+) -> list[running.TestRun]:
+  """The outcomes of tests in their order, as long as few fail."""
+  if task.kind == 'check':
+    return [checking.run(program, task, tier, budget_seconds)]
+  budget = running.Budget(task, budget_seconds)
+  outcomes, failed = [], 0
+  for number in range(len(task.tests)):
+    ran = running.run_test(program, task, number, tier, budget)
+    # Outputs that passed are not shown, and may take 64 MiB each.
+    outcomes.append(ran if ran.status == 'WA' else ran._replace(output=b''))
+    failed += ran.status != 'AC'
+    if failed == _FAILURES or ran.status in ('TLE', 'SANDBOX_ERROR'):
+      break
+  return outcomes
+
+
+def _run_lines(ran: Sequence[running.TestRun], tests: int) -> Iterator[str]:
+  """A line for each outcome; one for a run of later tests that passed."""
+  many = lambda r: r.status == 'AC' and r.number >= _LISTED
+  for together, part in itertools.groupby(ran, many):
+    found = list(part)
+    if together and len(found) > 1:
+      first, last = found[0].number + 1, found[-1].number + 1
+      seconds = max(r.cpu_seconds for r in found)
+      yield f'tests {first} to {last}: AC, each {seconds:.3f} s CPU or less'
+      continue
+    for r in found:
+      yield (
+        f'test {r.number + 1}: {r.status} {r.cpu_seconds:.3f} s CPU, '
+        f'{r.peak_bytes / 2**20:.0f} MiB {r.note}'.rstrip()
+      )
+      if r.stderr:
+        yield f'  stderr: {ascii(r.stderr[-400:])[1:-1]}'
+  if 0 < len(ran) < tests and ran[-1].status != 'AC':
+    yield f'not run: the other {tests - len(ran)} tests'
+
+
+def _failed_lines(
+  ran: running.TestRun, task: tasks.CodeTask, budget_seconds: float
+) -> Iterator[str]:
+  """A test that failed, and the limits that it had.
+
+  The judge shows what is expected to people; no program has seen it.
+  """
+  if task.kind != 'check':
+    test = task.tests[ran.number]
+    given, expected = _shown(test.stdin), test.expected
+    if task.kind == 'call':
+      arguments = ', '.join(map(json.dumps, test.args))
+      given = _cut(f'{task.fn}({arguments})', len(arguments))
+      expected = json.dumps(expected)
+    got = f'{ran.status} {ran.note}'
+    if ran.status == 'WA':
+      start = ran.output[: 4 * _SHOWN].decode('utf-8', 'backslashreplace')
+      got = _cut(ascii(start), len(ran.output))
+    yield f'first failed test: {ran.number + 1}'
+    yield f'input: {given}'
+    yield f'expected: {_shown(expected)}'
+    yield f'got: {got}'
+  cpu = min(task.time_limit_seconds, budget_seconds)
+  yield (
+    f'limits: {cpu:g} s CPU, {running.longest_seconds(cpu):g} s wall and '
+    f'{task.memory_bytes / 2**20:g} MiB a test; {budget_seconds:g} s CPU for '
+    'all tests'
+  )
+
+
+def _shown(text: str) -> str:
+  """A text on one line, escaped and cut."""
+  return _cut(ascii(text[:_SHOWN]), len(text))
+
+
+def _cut(escaped: str, size: int) -> str:
+  if len(escaped) <= _SHOWN:
+    return escaped
+  return f'{escaped[: _SHOWN - 40]} ... cut, of {size:,} characters'
 
 
 def _prepare_explain(timeout_seconds: float, confine: bool, **kwargs) -> str:

@@ -15,6 +15,7 @@ deadline.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import time
@@ -43,7 +44,7 @@ FORGEABLE = frozenset(
 COMPOSITE = 'composite'
 # The moves of seven disks are 4,063 characters.
 _TEXT_CHARS = 1 << 14
-_SHOWN_CHARS = 80
+_SHOWN_CHARS, _EXPLAINED_CHARS = 80, 1000
 _TASK_CHARS = 1 << 20
 _KEYS = frozenset(['dataset', 'arguments', 'question', 'answer', 'metadata'])
 # What a scorer raises for a text that it cannot read. `reference` has shown
@@ -70,6 +71,27 @@ def verify(response: str, answer: str, *, reasons: bool = True) -> Verdict:
   else:
     status, detail = _judge(box.strip(), answer)
   return Verdict(status, detail, time.perf_counter() - start)
+
+
+def explain(response: str, answer: str, *, reasons: bool = True) -> Verdict:
+  """Returns `verify`'s verdict with a detail of several lines."""
+  verdict = verify(response, answer, reasons=reasons)
+  box, problem = math.extract(response, reasons)
+  lines = [f'extracted: {problem if box is None else _long(box)}']
+  try:
+    task = _task(answer)
+    lines += [
+      f'reference: {_long(task["answer"])}',
+      f'scorer: that of {task["dataset"][:_SHOWN_CHARS]!a}',
+    ]
+  except ValueError as e:
+    lines.append(f'reference: {ascii(str(e))[1:-1]}')
+  lines.append(f'decided by: {verdict.detail}')
+  return dataclasses.replace(verdict, detail='\n'.join(lines))
+
+
+def _long(text: str) -> str:
+  return ascii(text[:_EXPLAINED_CHARS])
 
 
 def reference(response: str, answer: str) -> Verdict:

@@ -39,6 +39,7 @@ are 'unparsed' here, and over 400 never symbolic.
 """
 
 import collections
+import dataclasses
 import re
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ from acereason_jax.types import Status, Verdict
 from acereason_jax.verifiers.answers import toolkit, values
 
 _EXTRACT_CHARS = 4000
+_SHOWN_CHARS = 1000
 _DEPTH = 4
 
 Rule = Callable[[str, str], str]
@@ -69,6 +71,33 @@ def verify_math500(
 ) -> Verdict:
   """Returns the verdict by the rules for MATH-500; otherwise as `verify`."""
   return _timed(response, answer, _MATH500)
+
+
+def explain(response: str, answer: str, *, reasons: bool = True) -> Verdict:
+  """Returns `verify`'s verdict with a detail of several lines."""
+  return _explained(verify(response, answer), response, answer)
+
+
+def explain_math500(
+  response: str, answer: str, *, reasons: bool = True
+) -> Verdict:
+  """Returns `verify_math500`'s verdict with a detail of several lines."""
+  return _explained(verify_math500(response, answer), response, answer)
+
+
+def _explained(verdict: Verdict, response: str, answer: str) -> Verdict:
+  shown = lambda text: ascii(text[:_SHOWN_CHARS])
+  place, text = extract(response)
+  if text is None:
+    lines = ['extracted: nothing']
+  else:
+    lines = [f'extracted: {shown(text)}', f'found in: {place}']
+    if len(text) <= _EXTRACT_CHARS:
+      lines.append(f'given: {shown(clean(text))}')
+  if len(answer) <= _EXTRACT_CHARS:
+    lines.append(f'reference: {shown(clean(answer))}')
+  lines.append(f'decided by: {verdict.detail}')
+  return dataclasses.replace(verdict, detail='\n'.join(lines))
 
 
 def _timed(response: str, answer: str, rules: tuple[Rule, ...]) -> Verdict:

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import math
 import queue
 import threading
 import time
@@ -40,6 +41,8 @@ _TASK_BYTES = 1 << 10
 # the caller handles a verdict, and the caller's data stay on disk.
 _AHEAD = 8
 _MAX_SECONDS = 1e6
+# Detail of the verdict on what was not judged at `until`.
+ENDED = "the pool's time was over"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +109,13 @@ class VerifierPool:
     workers: int,
     timeout_seconds: float,
     confine: bool = True,
+    until: float = math.inf,
   ):
     """Starts the workers and waits until all are warm.
 
     Without `confine` they may use the network, files and programs, as a
-    judge that asks a server must.
+    judge that asks a server must. At `until`, a time of time.monotonic(), every
+    task that is not judged is a 'timeout'.
 
     Raises:
       ValueError: fewer than one worker, an invalid time limit, or `verify`
@@ -132,6 +137,7 @@ class VerifierPool:
       }
     )
     self._timeout_seconds = timeout_seconds
+    self._until = until
     self._ids = itertools.count()
     self._waiting: affinity.Waiting[_Task] = affinity.Waiting()
     self._waiting_bytes = 0
@@ -303,7 +309,7 @@ class VerifierPool:
     try:
       while (task := self._take(index)) is not None:
         self._resolve(task, process)
-        if process.worn():
+        if process.worn() and time.monotonic() < self._until:
           # Renewed at once, not when it is needed; the next task reports a
           # failure.
           with contextlib.suppress(NoWorker, ValueError):
@@ -345,21 +351,26 @@ class VerifierPool:
   def _judge(self, task: _Task, process: Process) -> Verdict:
     """Returns the verdict on one task, tried twice if the worker dies."""
     for _ in range(2):
+      # Starting a worker takes a second.
+      if time.monotonic() >= self._until:
+        return Verdict('timeout', ENDED, 0.0)
       try:
         self._renew(process)
       except (NoWorker, ValueError) as e:
         return Verdict('error', f'no worker: {e}', 0.0)
       start = time.monotonic()
+      deadline = start + self._timeout_seconds
       try:
         verdict = process.judge(
-          task.id, task.message, start + self._timeout_seconds
+          task.id, task.message, min(deadline, self._until)
         )
         return dataclasses.replace(verdict, seconds=time.monotonic() - start)
       except Died:
         status, detail = 'error', f'worker died twice ({process.kill()})'
       except Overran:
         process.kill()
-        status, detail = 'timeout', f'over {self._timeout_seconds} s'
+        over = f'over {self._timeout_seconds} s'
+        status, detail = 'timeout', over if deadline < self._until else ENDED
         break
       except Garbage as e:
         process.kill()
