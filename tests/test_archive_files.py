@@ -110,6 +110,20 @@ def test_texts_come_back(wanted):
     assert b.tokens.dtype == np.int32 and b.characters.dtype == np.uint16
 
 
+def test_texts_in_groups_of_rows():
+  source = pyarrow.parquet.read_table(io.BytesIO(FILES['texts']))
+  sink = io.BytesIO()
+  pyarrow.parquet.write_table(
+    source, sink, row_group_size=3, store_schema=False, write_statistics=False
+  )
+  for wanted in (None, ['p2']):
+    found = archive.read_texts(sink.getvalue(), wanted)
+    given = archive.read_texts(FILES['texts'], wanted)
+    assert [(t.index, t.text) for t in found] == [
+      (t.index, t.text) for t in given
+    ]
+
+
 def test_no_rollouts_are_a_file_too():
   assert archive.read_texts(archive.texts_to_bytes([])) == []
   table = archive.read_rows(archive.rows_to_bytes([]), ['step'])
@@ -163,6 +177,10 @@ def test_text_that_is_repeated_in_many_rows():
   assert len(data) < 10_000
   with pytest.raises(ValueError, match='bytes unpacked: at most'):
     archive.read_texts(data)
+  # Rows that are not wanted take nothing.
+  assert archive.read_texts(data, ['other']) == []
+  data = written(count=count, prompt=repeated('p' * 100_000, count))
+  assert archive.read_texts(data, ['p']) == []
 
 
 def test_rows_that_are_too_many(monkeypatch):
