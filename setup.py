@@ -36,6 +36,8 @@ setuptools.setup(
   # Not configs/: --config takes the path of a file, and a user's own folder may
   # have that name.
   packages=setuptools.find_packages(include=['acereason_jax*']),
+  # What a report's page is made of.
+  package_data={'acereason_jax.reporting': ['assets/*']},
   # The upper bounds are what was tried: tests ran with the newest release below
   # each, on Python 3.11 with jax 0.10.2, flax 0.12.8 and numpy 2.4.6, on 3.12
   # with jax 0.12.0.1, flax 0.12.12 and numpy 2.5.5. To raise one, install
@@ -108,5 +110,7 @@ setuptools.setup(
       TOKAMAX,
     ],
     'parity': ['torch>=2.8'],
+    # Its own download of a browser is not used: tests/test_browser.py.
+    'browser': ['playwright>=1.65,<1.66'],
   },
 )

@@ -26,7 +26,6 @@ import os
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 from acereason_jax import files, resolve, storage
 from acereason_jax.config import recorded
@@ -39,9 +38,6 @@ _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 _NAME_CHARS = 80
-# A config in a folder may name only these judges and sandboxes.
-_OURS = 'acereason_jax.verifiers.'
-_TIERS = None, 'auto', 'T3', 'T2'
 
 FLAGS = command_line.Flags()
 FLAGS.string('answer', None, 'The reference answer of one response.')
@@ -65,21 +61,6 @@ FLAGS.number(
   f'For one verdict; {_MATH_SECONDS}, with --code {_CODE_SECONDS}.',
 )
 FLAGS.integer('workers', 0, 'Processes for a file; 0: one for each CPU.')
-
-
-class Judge(NamedTuple):
-  """What a pool needs to ask a judge.
-
-  fn: 'module:function'.
-  arguments: its arguments.
-  timeout_seconds: limit of one verdict.
-  confine: whether its workers are confined.
-  """
-
-  fn: str
-  arguments: dict[str, Any]
-  timeout_seconds: float
-  confine: bool
 
 
 def check(args: types.SimpleNamespace) -> None:
@@ -123,7 +104,7 @@ def check(args: types.SimpleNamespace) -> None:
     raise ValueError(f'--workers={args.workers}: give 0 or more')
 
 
-def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
+def flags_judge(args: types.SimpleNamespace, name: str) -> recorded.Judge:
   """The judge that the flags name; `name` is 'verify' or 'explain'."""
   seconds = args.timeout_seconds
   if seconds is None:
@@ -131,7 +112,7 @@ def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
   arguments = dict(reasons=args.reasons)
   if args.tier is not None:
     arguments['tier'] = args.tier
-  return Judge(
+  return recorded.Judge(
     args.fn or (_CODE if args.code else _MATH) + name,
     arguments,
     seconds,
@@ -140,7 +121,9 @@ def flags_judge(args: types.SimpleNamespace, name: str) -> Judge:
   )
 
 
-def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
+def run_judge(
+  args: types.SimpleNamespace, domain: str, name: str
+) -> recorded.Judge:
   """The judge of a run's domain, unless the flags name one.
 
   The folder may be a stranger's, and its config names a function. So it may
@@ -159,17 +142,15 @@ def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
     found = recorded.judges(recorded.parse(content)).get(domain)
   if found is None:
     raise ValueError(f'{path}: no domain {domain!r:.100}; give --fn, the judge')
-  tier = found.arguments.get('tier')
-  if not found.fn.startswith(_OURS) or tier not in _TIERS:
+  if reason := recorded.unsafe(found):
     raise ValueError(
-      f'{path}: its judge {found.fn!r:.100} is not of this package, or its '
-      'sandbox is the weakest; a file cannot choose that; give --fn'
+      f'{path}: {reason}, and a folder cannot choose that; give --fn'
     )
   module, _, function = found.fn.partition(':')
   fn = f'{module}:{function.replace("verify", name, 1)}'
   # Only judges that start programs prepare their workers, and confine them.
   starts_programs = hasattr(resolve.resolve(fn), 'prepare_worker')
-  return Judge(
+  return recorded.Judge(
     fn,
     found.arguments,
     args.timeout_seconds or found.timeout_seconds,
@@ -177,7 +158,7 @@ def run_judge(args: types.SimpleNamespace, domain: str, name: str) -> Judge:
   )
 
 
-def open_pool(judge: Judge, workers: int) -> pool_lib.VerifierPool:
+def open_pool(judge: recorded.Judge, workers: int) -> pool_lib.VerifierPool:
   """A pool of the judge; ends the command if there is none."""
   where = f'--fn={judge.fn}: '
   with exits.one_line_for(ValueError, RuntimeError, where=where):
@@ -186,7 +167,7 @@ def open_pool(judge: Judge, workers: int) -> pool_lib.VerifierPool:
     )
 
 
-def read_one(args: types.SimpleNamespace) -> tuple[str, str, Judge]:
+def read_one(args: types.SimpleNamespace) -> tuple[str, str, recorded.Judge]:
   """(response, reference answer, judge) that the arguments name."""
   judge = flags_judge(args, 'explain')
   if args.rollouts is not None and kept.is_run(args.rollouts):
@@ -221,7 +202,7 @@ def explain(args: types.SimpleNamespace) -> None:
 
 def read_all(
   args: types.SimpleNamespace,
-) -> Iterator[tuple[str, Judge, Iterator[rollouts.Response]]]:
+) -> Iterator[tuple[str, recorded.Judge, Iterator[rollouts.Response]]]:
   """(domain, judge, responses) of each domain; '' if there is only one."""
   path = args.rollouts
   if not kept.is_run(path):

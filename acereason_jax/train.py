@@ -27,7 +27,7 @@ from acereason_jax.console import (
 from acereason_jax.hosts import cluster, together, watchdog
 from acereason_jax.run import handshake, pins, profile
 from acereason_jax.run.build import build
-from acereason_jax.run.whole import train
+from acereason_jax.run.whole import counted, train
 
 # Hides the libraries' messages: Orbax logs twenty lines for every save.
 FLAGS = command_line.Flags(logging.WARNING)
@@ -54,9 +54,8 @@ def read_flags(argv: Sequence[str]) -> types.SimpleNamespace:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  workdir = (
-    args.workdir or f'runs/{from_flags.name(from_flags.path(FLAGS.values))}'
-  )
+  name = from_flags.name(from_flags.path(FLAGS.values))
+  workdir = args.workdir or f'runs/{name}'
   with exits.one_line_for(ValueError, where='--workdir: '):
     storage.is_remote(workdir)
   with exits.one_line_for(ValueError, where='--profile='):
@@ -79,16 +78,16 @@ def main(argv: Sequence[str]) -> int:
     if gang.own.process == 0:
       jax_setup.tell_flags()
     watchdog.start(workdir, args.hang_seconds, gang)
-    with signals.StopRequest() as stop:
+    with signals.StopRequest() as stop, counted() as account:
       try:
         with (
           stop.interruptible(),
           watchdog.phase('load'),
           exits.one_line_for(ValueError, OSError),
         ):
-          run = build(config)
+          run = build(config)._replace(name=name)
           handshake.check_digests(gang, run)
-        return train(run, workdir, stop, traced)
+        return train(run, workdir, stop, traced, account)
       except signals.Asked:
         terminal.say('stopped before the run began; run it again')
         return exits.STOPPED

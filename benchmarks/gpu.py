@@ -60,6 +60,7 @@ from acereason_jax.planning import (
   values,
   works,
 )
+from acereason_jax.rl import mismatch
 from acereason_jax.rollout import serve
 from acereason_jax.run import build
 
@@ -74,8 +75,8 @@ COLUMNS = (
   *('what', 'seconds', 'floor', 'floor_seconds', 'share', 'error', 'limit'),
 )
 # Errors of bfloat16, some roundings of 2^-9, and of a float32 run's logp, which
-# is its alarm's too (`run.build.MISMATCH_LIMIT`).
-NARROW, MISMATCH = 0.02, build.MISMATCH_LIMIT['float32']
+# is its alarm's too (`rl.mismatch.LIMITS`).
+NARROW, MISMATCH = 0.02, mismatch.LIMITS['float32']
 TINY = dict(
   hidden_size=64,
   intermediate_size=128,

@@ -25,6 +25,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from acereason_jax.models import embedded, tokens_process
+from acereason_jax.run import reporting_child
 from acereason_jax.verifiers.programs import jail, running
 
 
@@ -42,6 +43,17 @@ def tokenizers_are_forked(request: pytest.FixtureRequest) -> Iterator[None]:
     forked.fork_tokenizers()
   yield
   tokens_process.subprocess = started
+
+
+@pytest.fixture(scope='module', autouse=True)
+def runs_write_no_report(request: pytest.FixtureRequest) -> Iterator[None]:
+  """Except where that is what is tested."""
+  if request.module.__name__ == 'test_reporting_child':
+    yield
+    return
+  before = forked.without_reports()
+  yield
+  reporting_child.Reporter.begin = before
 
 
 @pytest.fixture(scope='session')
@@ -91,6 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'hosts: runs of several processes')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
+  config.addinivalue_line('markers', 'browser: a page in chromium')
   config.addinivalue_line('markers', 'nightly: half an hour of decoding')
 
 
@@ -116,6 +129,6 @@ def pytest_collection_modifyitems(
   if config.getoption('-m') or any('::' in arg for arg in config.args):
     return  # They were chosen by name.
   for item in items:
-    for mark in ('slow', 'hosts', 'sweeps', 'abis', 'nightly'):
+    for mark in ('slow', 'hosts', 'sweeps', 'abis', 'browser', 'nightly'):
       if item.get_closest_marker(mark):
         item.add_marker(pytest.mark.skip(f'run it with -m {mark}'))

@@ -37,8 +37,9 @@ COMMANDS = (
   'acereason_jax.evaluate',
 )
 TOKENS = 'acereason_jax.models.tokens_worker'
-# Imports jax, which a tokenizer's server must not have.
+# Import jax, which a tokenizer's server must not have.
 STARTS_TOKENS = 'acereason_jax.models.tokens_process'
+REPORTS = 'acereason_jax.run.reporting_child'
 # jax reads their variables when it is imported, before a command has its own.
 CACHE = {
   'jax_compilation_cache_dir': str,
@@ -190,6 +191,16 @@ def _server(modules, env, *sockets):
   return ready
 
 
+def without_reports() -> Any:
+  """Runs of this process write no report, which takes seconds each time.
+
+  Returns what they did before.
+  """
+  reporter = importlib.import_module(REPORTS).Reporter
+  before, reporter.begin = reporter.begin, lambda self: None
+  return before
+
+
 # --- in the server ----------------------------------------------------------
 
 
@@ -200,6 +211,8 @@ def main(fds: list[int], modules: list[str]) -> None:
     body = ast.parse(path.read_text()).body
     imports = [x for x in body if isinstance(x, ast.Import | ast.ImportFrom)]
     exec(compile(ast.Module(imports, []), path, 'exec'), {})
+  if TOKENS not in modules:
+    without_reports()
   requests, *shared = [socket.socket(fileno=fd) for fd in fds]
   for server in shared:
     fork_tokenizers(server)

@@ -1,6 +1,7 @@
 """The table of fields, the names that fields had, and the example configs."""
 
 import json
+import pathlib
 import re
 import shlex
 import shutil
@@ -273,6 +274,10 @@ def test_an_installed_package_beside_a_users_own_configs(tmp_path):
   shutil.unpack_archive(wheel, site, 'zip')
   names = {path.name for path in site.iterdir()}
   assert 'acereason_jax' in names and 'configs' not in names
+  assets = pathlib.Path('acereason_jax/reporting/assets')
+  held = {path.name for path in (ROOT / assets).iterdir()}
+  assert held == {path.name for path in (site / assets).iterdir()}
+  assert 'LICENSE.uPlot' in held
   mine = work / 'configs'
   mine.mkdir(parents=True)
   (mine / '__init__.py').touch()

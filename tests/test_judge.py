@@ -384,7 +384,7 @@ def test_the_judge_of_a_runs_config(call, tmp_path):
     (run_config('tiny_judge:verify'), 'is not of this package'),
     (
       run_config('acereason_jax.verifiers.code:verify', tier='T1'),
-      'sandbox is the weakest',
+      'the weakest sandbox',
     ),
     (run_config() | dict(domains=dict(other={})), "no domain 'code'"),
   ],

@@ -122,7 +122,7 @@ def trained_on(groups, asked=None, scores=None, **changes):
   o = an_objective(**changes)
   parts = objective.assign_advantages(groups, o)
   training = keeping.Training(
-    o, groups, keeping.gradient_keys(parts, o.every), scores or {}
+    o, groups, objective.gradient_keys(parts, o.every), scores or {}
   )
   asked = asked or groups
   return keeping.Kept(PLACE, 'long', asked, {0: 'mixed'}, training)

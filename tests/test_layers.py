@@ -39,6 +39,7 @@ WITHOUT_JAX = (
   'models.tokens_worker',
   # A launcher reads configs where jax is not there, or takes long to load.
   'config',
+  'reporting',
 )
 JAX = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'grain')
 

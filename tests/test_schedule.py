@@ -232,6 +232,15 @@ def check_trace(trace, sizes, requests, ended):
   assert trace.busy == tokens + again
   assert trace.finished == len(requests)
   assert 0 < trace.peak_pages <= trace.pages
+  lengths = [last - first for first, last in trace.full]
+  assert sum(lengths) == trace.full_steps and all(n > 0 for n in lengths)
+  assert all(a < b for (_, a), (b, _) in itertools.pairwise(trace.full))
+  fates = {(e.prompt_id, e.index): 'ended' for e in final}
+  used = trace_lib.slot_steps(trace, fates, ['ended'])
+  assert (used['ended'], used['recomputed']) == (tokens, again)
+  waiting = sizes.slots * trace.full_steps - trace.full_busy
+  assert used['waiting'] == waiting
+  assert sum(used.values()) == sizes.slots * trace.steps
   got = trace.metrics()
   whole = sizes.slots * trace.steps
   assert got['occupancy'] == pytest.approx((tokens + again) / whole)

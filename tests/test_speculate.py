@@ -178,6 +178,8 @@ def test_right_drafts_are_all_taken(monkeypatch, never):
     (event,) = trace.events
     assert (event.began, event.ended) == (0, ROOM // 4)
     assert trace.busy == ROOM
+    # Each step had three rows for drafts.
+    assert trace.draft_steps == 3 * (ROOM // 4)
 
 
 def test_a_stop_among_drafts_ends_the_rollout(monkeypatch, never):

@@ -12,6 +12,7 @@ import tiny
 from runs import Command, assert_same_run, ledger_of, metrics_of, saved_steps
 
 from acereason_jax import export, ledger, storage
+from acereason_jax.reporting import waste
 
 pytestmark = [
   pytest.mark.hosts,
@@ -21,7 +22,10 @@ pytestmark = [
 ENDS = 2, 5, 7
 STEPS = ENDS[-1]
 KEEP = f'--config.checkpoint.keep={STEPS}'
-FILES = 'config.json', 'metrics.jsonl', 'summary.json', 'timeline.jsonl'
+FILES = (
+  *('config.json', 'metrics.jsonl', 'summary.json', 'timeline.jsonl'),
+  'clock.jsonl',
+)
 
 
 @pytest.fixture(scope='module')
@@ -124,6 +128,11 @@ def test_a_run_that_is_killed_at_any_moment_goes_on(command, store, reference):
   anew()
   command(url, KEEP).ends(0)
   assert_same_run(store.place(url), reference, STEPS)
+  # A start whose lines came there before it was killed is in the clock.
+  clock = waste.read_clock((store.place(url) / 'clock.jsonl').read_text())
+  assert clock[-1].start >= 1 and clock[-1].step == STEPS
+  times = [line.time for line in clock]
+  assert times == sorted(times)
 
 
 def test_two_processes_that_are_killed_go_on(command, store, folder):

@@ -194,14 +194,24 @@ def test_phases_are_told(watched):
     with watchdog.phase('load'):
       yield
     with watchdog.told_of_phases(told.append):
-      for name in ('load', 'sample', 'update', 'sample'):
-        with watchdog.phase(name):
-          yield
+      with watchdog.phase('heldout'):
+        for name in ('sample', 'judge'):
+          with watchdog.phase(name):
+            yield
+      with pytest.raises(ValueError), watchdog.phase('update'):
+        raise ValueError
     with watchdog.phase('save'):
       yield
 
   assert not watched(script())
-  assert told == ['load', 'sample', 'update', 'sample']
+  heldout = ('heldout',)
+  assert told == [
+    heldout,
+    *((*heldout, 'sample'), heldout),
+    *((*heldout, 'judge'), heldout),
+    (),
+    *(('update',), ()),
+  ]
 
 
 ALONE = """
@@ -296,7 +306,7 @@ def test_a_hang_in_each_phase_names_it_and_the_run_goes_on(command, folder):
     'judge@1': 'judge',
     'update@2': 'update',
     'save@2': 'save',
-    'draw@2': watchdog.OUTSIDE,
+    'draw@2': 'draw',
     'restore@-1': 'restore',
   }
   for place, name in places.items():

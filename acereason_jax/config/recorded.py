@@ -19,6 +19,8 @@ from acereason_jax.rl import objective
 NAME = 'config.json'
 MAX_BYTES = 16 << 20
 _MAX_SECONDS = 3600
+OURS = 'acereason_jax.verifiers.'
+_SANDBOXES = None, 'auto', 'T3', 'T2'
 
 
 class Judge(NamedTuple):
@@ -57,6 +59,17 @@ def judges(config: ml_collections.ConfigDict) -> dict[str, Judge]:
   with _told():
     parts = stages_lib.domains(config)
     return {name: _judge(c) for name, c in parts.items()}
+
+
+def unsafe(judge: Judge) -> str:
+  """Why a folder of a stranger may not choose this judge; '' if it may."""
+  if not judge.fn.startswith(OURS):
+    return f'the judge {judge.fn!r:.100} is not of this package'
+  if judge.arguments.get('tier') not in _SANDBOXES:
+    return (
+      f'the programs of the judge {judge.fn!r:.100} have the weakest sandbox'
+    )
+  return ''
 
 
 def rules(config: ml_collections.ConfigDict) -> dict[str, objective.Rules]:

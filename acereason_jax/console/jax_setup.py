@@ -1,15 +1,20 @@
 """Settings of jax and other libraries that commands make before they start."""
 
+import contextlib
 import os
 import shlex
+from collections.abc import Callable, Iterator
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 
 from acereason_jax import machines
 from acereason_jax.console import terminal
 
 _COMPILE_CACHE = '~/.cache/acereason_jax/compiled'
+# jax tells what it traced, lowered and compiled, or read from its cache.
+_COMPILES = '/jax/core/compile/'
 
 
 def keep_compiled() -> None:
@@ -56,3 +61,21 @@ def use_precision(dtype: str) -> None:
   """Makes float32 mean float32: TPUs would use bfloat16, GPUs TF32."""
   if jnp.dtype(dtype) == jnp.float32:
     jax.config.update('jax_default_matmul_precision', 'highest')
+
+
+@contextlib.contextmanager
+def told_of_compiles(call: Callable[[float], None]) -> Iterator[None]:
+  """Inside, `call` gets the seconds of each part of a compile, as it ends.
+
+  A part may be inside another, and in any thread.
+  """
+
+  def listen(event: str, seconds: float, **_) -> None:
+    if event.startswith(_COMPILES):
+      call(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)

@@ -57,6 +57,10 @@ class StopRequest:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
+  def asked(self) -> bool:
+    """Whether a signal came to this process; others may not know of it."""
+    return self._asked
+
   def agreed(self) -> bool:
     """A safe point: whether to stop here, the same on all processes.
 

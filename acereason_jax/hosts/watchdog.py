@@ -77,7 +77,7 @@ class _Phase(NamedTuple):
 _open: list[_Phase] = []
 _begun: set[_Phase] = set()
 _longest: dict[_Phase, float] = {}
-_told: list[Callable[[str], None]] = []
+_told: list[Callable[[tuple[str, ...]], None]] = []
 _clock = 0.0
 _marked = 0.0
 
@@ -92,12 +92,12 @@ def phase(name: str, of: Hashable = '') -> Iterator[None]:
   _mark()
   _open.append(here)
   try:
-    for call in _told:
-      call(name)
+    _tell()
     yield
   finally:
     progress()
     _open.remove(here)
+    _tell()
 
 
 def progress() -> None:
@@ -126,8 +126,13 @@ def status() -> str:
 
 
 @contextlib.contextmanager
-def told_of_phases(call: Callable[[str], None]) -> Iterator[None]:
-  """Inside, `call` gets the name of each phase that begins."""
+def told_of_phases(
+  call: Callable[[tuple[str, ...]], None],
+) -> Iterator[None]:
+  """Inside, `call` gets the open phases each time one begins or ends.
+
+  They are names, the outermost first; () between phases.
+  """
   _told.append(call)
   try:
     yield
@@ -171,6 +176,12 @@ def deadline(
     if here and longest is None:
       floor = max(floor, COMPILE)
   return max(floor, FACTOR * (longest or 0.0))
+
+
+def _tell() -> None:
+  names = tuple(phase.name for phase in _open)
+  for call in _told:
+    call(names)
 
 
 def _mark() -> float:

@@ -119,7 +119,7 @@ class Work(NamedTuple):
   prompts: prompts of a batch.
   groups: rollouts of a prompt; the mean over the stage.
   columns, rows: of a microbatch, rows over all devices.
-  multiple: see `rl.packing.Layout`.
+  multiple: see `rl.rows.Layout`.
   share_prompts: whether the packer stores a group's prompt once.
   even_tokens: see `models.base.Model.even_tokens`.
   remat: name in `models.remat.POLICIES`.

@@ -21,7 +21,6 @@ from acereason_jax.reporting import values
 from acereason_jax.rl import objective
 from acereason_jax.verifiers.pool import pool as pool_lib
 
-_OURS = 'acereason_jax.verifiers.'
 # An explanation judges at least once more than a verdict.
 _SLOWER = 2
 _MOST_WORKERS = 16
@@ -158,8 +157,11 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
       or f'The config names no judge of the domain {domain!r:.100}.'
     )
   module, _, name = judge.fn.partition(':')
-  if not trusted:
-    _check_safe(judge)
+  if not trusted and (reason := recorded.unsafe(judge)):
+    raise ValueError(
+      f'{reason[0].upper()}{reason[1:]}: it is asked only with --trusted, '
+      'because a folder can name anything.'
+    )
   try:
     resolve.resolve(judge.fn, 'judge.verify.fn')
   except ValueError as e:
@@ -170,7 +172,7 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
   if not callable(function):
     raise ValueError(f'The judge {judge.fn} has no explain{rest}.')
   confine = judge.confine
-  if module.startswith(_OURS):
+  if module.startswith(recorded.OURS):
     # Only judges that start programs prepare their workers, and confine them.
     confine = not hasattr(function, 'prepare_worker')
   return Explainer(
@@ -179,17 +181,3 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
     _SLOWER * judge.timeout_seconds,
     confine,
   )
-
-
-def _check_safe(judge: recorded.Judge) -> None:
-  """Raises ValueError, a sentence, for a judge of an untrusted folder."""
-  if not judge.fn.startswith(_OURS):
-    raise ValueError(
-      f'The judge {judge.fn:.100} is not of this package: it is asked only '
-      'with --trusted, because a folder can name any function.'
-    )
-  if judge.arguments.get('tier') not in (None, 'auto', 'T3', 'T2'):
-    raise ValueError(
-      'The programs of this judge have the weakest sandbox: it is asked only '
-      'with --trusted.'
-    )

@@ -194,7 +194,7 @@ class Field(NamedTuple):
   """A field of the config.
 
   name: its path.
-  value: its value here, as JSON.
+  value: its value here, as JSON; '' if only a stage or the recipe has it.
   recipe: its value in the file of the same name in configs/; None if unknown.
   default: its value in config/base.py; None if it has none.
   stages: its value in each stage that changes it, by name.

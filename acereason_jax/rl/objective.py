@@ -94,6 +94,22 @@ def advantages_of(
   )
 
 
+def gradient_keys(
+  parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], every: bool
+) -> set[tuple[str, int]]:
+  """The rollouts that have a gradient, from those of each update.
+
+  A batch without any gradient still packs one rollout.
+  """
+  return {
+    t.rollout.key
+    for part in parts
+    for group in part
+    for t in group
+    if every or t.adv != 0
+  }
+
+
 def pack(
   parts: Sequence[Sequence[Sequence[rows_lib.Trained]]], layout: rows_lib.Layout
 ) -> list[list[packing.Packed]]:

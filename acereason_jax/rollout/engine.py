@@ -111,6 +111,7 @@ class Engine:
       free = time.perf_counter()
       if slots_R is not None:
         trace.saved_steps += tail.saved_steps(drawn)
+        trace.draft_steps += tail.draft_steps(drawn, slots_R)
         drawn = tail.whole(drawn, slots_R)
       ended = plan.record(drawn, find_stop)
       trace.seconds = free - began

@@ -506,11 +506,7 @@ class Schedule:
   ) -> list[tuple[Live, int]]:
     """Counts a call, and empties the slots of rollouts that ended."""
     trace = self.trace
-    trace.steps += steps
-    trace.busy += count
-    if self.waiting:
-      trace.full_steps += steps
-      trace.full_busy += count
+    trace.took(steps, count, waited=bool(self.waiting))
     ended = []
     for shard in self.shards:
       for b, live in enumerate(list(shard.slots), shard.first):

@@ -70,3 +70,10 @@ def saved_steps(drawn: schedule.Drawn) -> int:
   # A step whose logits are not finite gives no token.
   alone_B = drawn.count_B + (drawn.ended_B == schedule.ERROR)
   return int(alone_B.max() - drawn.steps)
+
+
+def draft_steps(drawn: schedule.Drawn, slots_R: np.ndarray) -> int:
+  """Slot steps of the call in rows that computed drafts, of groups in use."""
+  width = len(drawn.count_B) // len(slots_R)
+  took_R = np.minimum(drawn.count_B[::width], drawn.steps)
+  return (width - 1) * int(took_R[slots_R >= 0].sum())

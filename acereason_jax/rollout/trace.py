@@ -7,8 +7,10 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from acereason_jax import files
 from acereason_jax.data import records
@@ -49,8 +51,11 @@ class Trace:
   steps: decode steps so far; a step serves all slots together.
   busy: tokens drawn; steps x slots at most.
   full_steps, full_busy: steps and busy of calls during which a rollout waited.
+  full: the calls during which a rollout waited: (first step, step after the
+    last), those in a row as one.
   saved_steps: steps that drafts saved: those that the call's longest rollout
     would have taken without them, less those that it took.
+  draft_steps: slot steps that computed drafts for a rollout in another slot.
   finished: rollouts that ended.
   truncated: rollouts that ended because they reached their limit.
   tokens: tokens of the rollouts that ended.
@@ -71,7 +76,9 @@ class Trace:
   busy: int = 0
   full_steps: int = 0
   full_busy: int = 0
+  full: list[tuple[int, int]] = dataclasses.field(default_factory=list)
   saved_steps: int = 0
+  draft_steps: int = 0
   finished: int = 0
   truncated: int = 0
   tokens: int = 0
@@ -85,6 +92,20 @@ class Trace:
   prefill_seconds: float = 0.0
   host_seconds: float = 0.0
   events: list[Event] = dataclasses.field(default_factory=list)
+
+  def took(self, steps: int, tokens: int, waited: bool) -> None:
+    """Counts a call; `waited`: a rollout waited during it."""
+    before = self.steps
+    self.steps += steps
+    self.busy += tokens
+    if not waited:
+      return
+    self.full_steps += steps
+    self.full_busy += tokens
+    first = before
+    if self.full and self.full[-1][1] == before:
+      first, _ = self.full.pop()
+    self.full.append((first, self.steps))
 
   @property
   def tokens_per_second(self) -> float:
@@ -114,6 +135,42 @@ class Trace:
       prefill_share=self.prefill_seconds / seconds,
       host_share=self.host_seconds / seconds,
     )
+
+
+def slot_steps(
+  trace: Trace, fates: Mapping[tuple[str, int], str], names: Sequence[str]
+) -> dict[str, int]:
+  """The slot steps of a stream that is over, by what became of them.
+
+  A slot step is a slot during a decode step; the result sums to slots x steps.
+  `names` are the fates of rollouts that ended, and `fates` has that of each, by
+  (prompt id, index). The other names:
+
+  recomputed: of stays that were preempted; their tokens are drawn again.
+  drafts: computed drafts for a rollout in another slot.
+  waiting: had no rollout while one waited.
+  tail: had no rollout, and none waited.
+  """
+  found = dict.fromkeys([*names, 'recomputed'], 0)
+  for event in trace.events:
+    ended = event.reason != PREEMPTED
+    fate = fates[event.prompt_id, event.index] if ended else 'recomputed'
+    found[fate] += event.ended - event.began
+  idle = trace.slots * trace.steps - sum(found.values())
+  drafts = min(trace.draft_steps, idle)
+  waiting = min(_idle_while_full(trace), idle - drafts)
+  tail = idle - drafts - waiting
+  return found | dict(drafts=drafts, waiting=waiting, tail=tail)
+
+
+def _idle_while_full(trace: Trace) -> int:
+  began_E = np.array([e.began for e in trace.events], np.int64)
+  ended_E = np.array([e.ended for e in trace.events], np.int64)
+  idle = 0
+  for first, last in trace.full:
+    inside_E = ended_E.clip(first, last) - began_E.clip(first, last)
+    idle += trace.slots * (last - first) - int(inside_E.sum())
+  return idle
 
 
 def write_events(

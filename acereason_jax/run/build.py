@@ -22,7 +22,7 @@ from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, embedded, sharding, tokens
-from acereason_jax.rl import losses, packing, update
+from acereason_jax.rl import losses, mismatch, packing, update
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
@@ -30,19 +30,6 @@ from acereason_jax.run import domains as domains_lib
 from acereason_jax.run import metrics, parts
 from acereason_jax.run import network as network_lib
 from acereason_jax.run.values import Domain, Run, Stage
-
-# The sampler's and the trainer's logp of the same token may differ by rounding.
-# A larger difference, on average over a batch, is a bug, and the run reports
-# it. bfloat16's rounding grows with the spread of the logits: healthy runs
-# reached 9e-3. The cache's values are rounded too; float8 gives 5e-2. Weights
-# in 8 bits are another policy: on SmolLM2-135M int8 gives 5e-2, float8 0.11.
-MISMATCH_LIMIT = {
-  'float32': 1e-4,
-  'bfloat16': 2e-2,
-  'int8': 0.2,
-  'float8_e4m3fn': 0.2,
-}
-
 
 # The field of a batch that a loss with a reference reads.
 REFERENCE = 'logp_ref_BT'
@@ -140,6 +127,7 @@ def build(
   programs = programs_of(c, config, network)
   run = Run(
     config=json.loads(config.to_json()),
+    name='',
     attention=network.attention,
     seed=c.seed,
     domains=domains,
@@ -425,7 +413,7 @@ def build_stage(
     if carries
     else None,
     limits=c.limits.kwargs(),
-    mismatch_limit=max(MISMATCH_LIMIT[dtype] for dtype in dtypes),
+    mismatch_limit=mismatch.limit(dtypes),
   )
 
 

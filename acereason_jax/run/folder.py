@@ -18,7 +18,7 @@ from acereason_jax import files, locks, storage
 from acereason_jax.run import metrics
 
 # The files that a restart continues.
-_CONTINUED = 'metrics.jsonl', 'timeline.jsonl', 'changes.json'
+_CONTINUED = 'metrics.jsonl', 'timeline.jsonl', 'changes.json', 'clock.jsonl'
 _MOST_BYTES = 16 << 30
 
 

@@ -18,7 +18,6 @@ from acereason_jax import types
 from acereason_jax.data import archive
 from acereason_jax.models import characters as characters_lib
 from acereason_jax.rl import objective as objective_lib
-from acereason_jax.rl import packing
 from acereason_jax.run import scoring
 
 Key = scoring.Key
@@ -109,22 +108,6 @@ def heldout(
 def keys(groups: Sequence[types.Group], places: Collection[int]) -> set[Key]:
   """The rollouts of the groups at these places."""
   return {r.key for i in places for r in groups[i].rollouts}
-
-
-def gradient_keys(
-  parts: Sequence[Sequence[Sequence[packing.Trained]]], every: bool
-) -> set[Key]:
-  """The rollouts that have a gradient, from those of each update.
-
-  A batch without any gradient still packs one rollout.
-  """
-  return {
-    t.rollout.key
-    for part in parts
-    for group in part
-    for t in group
-    if every or t.adv != 0
-  }
 
 
 def rows(kept: Kept) -> Iterator[archive.Row]:

@@ -48,6 +48,8 @@ def run_stages(
     if at.progress.step < total:
       metrics.say('the first step compiles the update too')
     records = records._replace(advance=advance)
+    if records.clock is not None:
+      records.clock.steps_begin(at.progress.step)
     here = run.stages.index(stage_of(run, at.progress))
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
@@ -56,6 +58,8 @@ def run_stages(
           at = enter(run, stage, at, tools)
         at = add_seconds(at, began)
       at = run_stage(run, stage, at, tools, records)
+      if stage is not run.stages[-1]:
+        records.report()
   return at
 
 
@@ -95,6 +99,9 @@ def run_stage(
     if due:
       save(run, records, tools, at, step)
     unsaved = None if due else step
+    if records.clock is not None:
+      with watchdog.phase('write'):
+        records.clock.step_ended(done)
     if stops:
       raise signals.Asked
   if reason and (len(run.stages) > 1 or at.progress.over):
@@ -181,7 +188,8 @@ def look_ahead(run: Run, stage: Stage, at: Standing, tools: Tools) -> Standing:
   if not selection.may_begin_epoch(cursor, stage.mix, stage.prompts):
     return at
   try:
-    step_lib.draw(run, stage, at, tools, cursor, stage.prompts)
+    with watchdog.phase('draw'):
+      step_lib.draw(run, stage, at, tools, cursor, stage.prompts)
   except filtering.NothingLeft as e:
     over = f'config.filter.{e}'
     return at._replace(progress=at.progress._replace(over=over))

@@ -78,6 +78,7 @@ MEASURED = (
   'prefill_',
   'recomputed_tokens',
   'saved_steps',
+  'slot_share_',
   'wasted_steps',
 )
 

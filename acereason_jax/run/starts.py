@@ -48,6 +48,7 @@ class Start(NamedTuple):
   phase: the last phase that it entered for the first time.
   ended: 'done', 'asked' by a signal, 'told' the user what to fix; '' if it
     died, or has not ended.
+  config: name of the config's file, for the run's report; '' if it is unknown.
   """
 
   time: str
@@ -58,6 +59,7 @@ class Start(NamedTuple):
   entries: int
   phase: str = ''
   ended: str = ''
+  config: str = ''
 
 
 def now(run: Run, step: int | None, entries: int) -> Start:
@@ -70,6 +72,7 @@ def now(run: Run, step: int | None, entries: int) -> Start:
     digest(run),
     -1 if step is None else step,
     entries,
+    config=run.name,
   )
 
 
@@ -132,10 +135,12 @@ def recorded(root: str, here: Start) -> Iterator[None]:
     text = ''.join(f'{json.dumps(s._asdict())}\n' for s in lines)
     storage.write(path, text.encode())
 
-  def enter(phase: str) -> None:
-    if phase not in entered:
-      entered.add(phase)
-      note(phase=phase)
+  def enter(phases: tuple[str, ...]) -> None:
+    # The innermost, which was entered before if another ended inside it.
+    for phase in phases[-1:]:
+      if phase not in entered:
+        entered.add(phase)
+        note(phase=phase)
 
   note()
   with watchdog.told_of_phases(enter), _ended(note):
@@ -168,6 +173,6 @@ def _parse(text: str) -> list[Start]:
     with contextlib.suppress(ValueError, RecursionError, TypeError):
       start = Start(**json.loads(line))
       kinds = [type(value) for value in start]
-      if kinds == [str, str, int, str, int, int, str, str]:
+      if kinds == [str, str, int, str, int, int, str, str, str]:
         found.append(start)
   return found

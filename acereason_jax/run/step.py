@@ -26,6 +26,7 @@ from acereason_jax.run import (
   keeping,
   metrics,
   scoring,
+  usage,
 )
 from acereason_jax.run.values import (
   CONTROLS,
@@ -69,10 +70,13 @@ def take_step(
   began = clock.now()
   batch = fill_batch(run, stage, at, tools)
   collected = clock.now()
-  values = batch_metrics(stage, batch)
-  chosen = choose_texts(run, stage, at, batch)
-  trained = objective.assign_advantages(batch.groups, stage.objective)
-  microbatches = objective.pack(trained, stage.layout)
+  with watchdog.phase('pack'):
+    chosen = choose_texts(run, stage, at, batch)
+    trained = objective.assign_advantages(batch.groups, stage.objective)
+    microbatches = objective.pack(trained, stage.layout)
+  with watchdog.phase('report'):
+    values = batch_metrics(stage, batch)
+    used = usage_metrics(stage, batch, trained, microbatches)
   tools.stop.heed()
   wanted = keeping.keys(batch.asked, chosen)
   state, updated, scores = update_policy(
@@ -83,6 +87,7 @@ def take_step(
   state = reset_reference(stage, state, at.progress.stage_step + 1)
   values = metrics.merge(
     values,
+    used,
     updated,
     setting_metrics(stage, at, batch),
     clock.named('update', clock.between(collected, ended)),
@@ -94,15 +99,16 @@ def take_step(
     ),
     metrics.hbm(jax.local_devices()),
   )
-  at = record(stage, at, state, batch, values)
-  training = keeping.Training(
-    stage.objective,
-    batch.groups,
-    keeping.gradient_keys(trained, stage.objective.every),
-    scores,
-  )
-  place = archive.Place(at.progress.step, archive.TRAIN)
-  kept = keeping.Kept(place, stage.name, batch.asked, chosen, training)
+  with watchdog.phase('report'):
+    at = record(stage, at, state, batch, values)
+    training = keeping.Training(
+      stage.objective,
+      batch.groups,
+      objective.gradient_keys(trained, stage.objective.every),
+      scores,
+    )
+    place = archive.Place(at.progress.step, archive.TRAIN)
+    kept = keeping.Kept(place, stage.name, batch.asked, chosen, training)
   return at, Step(values, batch.groups, batch.rounds[0].trace, kept)
 
 
@@ -128,7 +134,11 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
     if kept >= stage.prompts:
       break
     try:
-      drawn, cursor = draw(run, stage, at, tools, cursor, stage.prompts - kept)
+      with watchdog.phase('draw'):
+        drawn, cursor = draw(
+          run, stage, at, tools, cursor, stage.prompts - kept
+        )
+        expected = outcomes.mean_lengths(at.ledger)
     except filtering.NothingLeft:
       # The end of the previous step already checked that the first batch
       # exists.
@@ -141,7 +151,7 @@ def fill_batch(run: Run, stage: Stage, at: Standing, tools: Tools) -> Batch:
       tools,
       asking._replace(taken=collect.count_rollouts(asked)),
       groups=round(progress.groups),
-      expected=outcomes.mean_lengths(at.ledger),
+      expected=expected,
     )
     asked += found.groups
     epochs += [epoch for _, epoch in drawn]
@@ -238,6 +248,20 @@ def batch_metrics(stage: Stage, batch: Batch) -> dict[str, float]:
   return values
 
 
+def usage_metrics(
+  stage: Stage,
+  batch: Batch,
+  trained: usage.Parts,
+  microbatches: Sequence[Sequence[packing.Packed]],
+) -> dict[str, float]:
+  """What became of the slot steps of the first round, and of the rows."""
+  fates = usage.fates(batch.asked, trained, stage.objective)
+  return metrics.merge(
+    usage.slot_shares(batch.rounds[0].trace, fates),
+    usage.packed_tokens(trained, microbatches),
+  )
+
+
 def setting_metrics(
   stage: Stage, at: Standing, batch: Batch
 ) -> dict[str, float]:
@@ -274,7 +298,8 @@ def update_policy(
     progress.temperature if stage.tempered else 1.0,
     stage.entropy_bonus.used(progress.entropy_bonus, seen),
   )
-  parts = [[stage.place(p.batch) for p in part] for part in microbatches]
+  with watchdog.phase('pack'):
+    parts = [[stage.place(p.batch) for p in part] for part in microbatches]
   if stage.has_first:
     # pi_old of all updates is the policy before the first update.
     with watchdog.phase('update', (stage.name, 'first')):
@@ -372,7 +397,8 @@ def reset_reference(
   """Makes the policy the reference, if that is due after `stage_step` steps."""
   every = stage.reset_reference_every
   if stage.has_reference and every and not stage_step % every:
-    return stage.update.reset_reference(state)
+    with watchdog.phase('update', (stage.name, 'reference')):
+      return stage.update.reset_reference(state)
   return state
 
 

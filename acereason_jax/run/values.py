@@ -135,6 +135,7 @@ class Run(NamedTuple):
   """Everything that a run needs, built from its config before it starts.
 
   config: whole config as plain JSON.
+  name: name of the config's file; '' if it came from none.
   attention: the name of the kernel that trains.
   seed: seed of sampling keys and of the order of the data.
   domains: by name.
@@ -162,6 +163,7 @@ class Run(NamedTuple):
   """
 
   config: dict[str, Any]
+  name: str
   attention: str
   seed: int
   domains: dict[str, Domain]

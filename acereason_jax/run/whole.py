@@ -3,22 +3,26 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from acereason_jax import files, storage
-from acereason_jax.console import exits, signals
+from acereason_jax.console import exits, jax_setup, signals
 from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
+from acereason_jax.run import account as account_lib
 from acereason_jax.run import checkpoint as checkpoint_lib
 from acereason_jax.run import (
+  clock_file,
   folder,
   judged,
   keeper,
   loop,
   metrics,
   profile,
+  reporting_child,
   start,
   starts,
   writing,
@@ -27,15 +31,28 @@ from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run.values import Run, Standing, Stopped
 
 
+@contextlib.contextmanager
+def counted() -> Iterator[account_lib.Account]:
+  """The seconds of this process since it began, by the kind of its work."""
+  account = account_lib.Account(account_lib.process_age())
+  with (
+    watchdog.told_of_phases(account.phases),
+    jax_setup.told_of_compiles(account.compiled),
+  ):
+    yield account
+
+
 def train(
   run: Run,
   workdir: str | os.PathLike,
   stop: signals.StopRequest = signals.NEVER,
   traced: profile.Steps | None = None,
+  account: account_lib.Account | None = None,
 ) -> int:
   """Trains to the end, or until `stop` is asked to; returns the exit status.
 
-  `workdir` may be at gs://. The profiler traces the steps `traced`.
+  `workdir` may be at gs://. The profiler traces the steps `traced`. Without
+  `account` the run has no clock.
   """
   kinds = OSError, judged.JudgeFailed, Stopped, checkpoint_lib.Damaged
   with (
@@ -58,8 +75,9 @@ def train(
         more = '' if run.config['stages'] else '; a larger config.steps goes on'
         metrics.say(f'finished already: {done}{more}')
         return 0
+    clock = open_clock(place, account, checkpoints, stack)
     try:
-      go_on(run, place, checkpoints, meta, stop, stack, traced)
+      go_on(run, place, checkpoints, meta, stop, stack, traced, clock)
     except signals.Asked:
       with watchdog.phase('save'):
         checkpoints.wait()
@@ -82,6 +100,7 @@ def go_on(
   stop: signals.StopRequest,
   stack: contextlib.ExitStack,
   traced: profile.Steps | None,
+  clock: clock_file.Clock | None,
 ) -> None:
   """Resumes from the newest checkpoint, which has `meta` (None: there is none).
 
@@ -111,12 +130,39 @@ def go_on(
     writer = open_writer(run, place, meta, at, stack)
     keeps = open_keeper(run, place, saved, stack)
     tracer = stack.enter_context(profile.Tracer(traced, place.local))
-    records = writing.Records(place, checkpoints, writer, keeps, meta, tracer)
+    reporter = stack.enter_context(reporting_child.Reporter(place))
+    records = writing.Records(
+      place,
+      checkpoints,
+      writer,
+      keeps,
+      meta,
+      tracer,
+      clock,
+      report=reporter.begin,
+    )
     writing.keep_looked(records, at, archive.BEFORE, looked)
     at = loop.run_stages(run, at, tools, records)
     with watchdog.phase('save'):
       checkpoints.wait()
-    summarise(run, records, at)
+    with watchdog.phase('report'):
+      summarise(run, records, at)
+      reporter.finish(tools)
+
+
+def open_clock(
+  place: folder.Folder,
+  account: account_lib.Account | None,
+  checkpoints: checkpoint_lib.Checkpoints,
+  stack: contextlib.ExitStack,
+) -> clock_file.Clock | None:
+  """The clock of this start, on the first process only."""
+  if account is None or jax.process_index() != 0:
+    return None
+  step = checkpoints.latest_step() or 0
+  return stack.enter_context(
+    clock_file.opened(place.local, place.root, account, step, metrics.say)
+  )
 
 
 def stand(

@@ -10,14 +10,15 @@ from acereason_jax import types
 from acereason_jax.console import live
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
+from acereason_jax.hosts import watchdog
 from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
 from acereason_jax.run import checkpoint as checkpoint_lib
+from acereason_jax.run import clock_file, keeping, metrics, profile
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run import keeper as keeper_lib
-from acereason_jax.run import keeping, metrics, profile
 from acereason_jax.run.values import Run, Standing, Step
 
 
@@ -30,7 +31,10 @@ class Records(NamedTuple):
   keeper: writer of its rollouts; likewise.
   meta: facts about the run in every checkpoint: config, data, dropped, changes.
   tracer: traces the steps that the user asked for.
+  clock: clock of this start; None without one, as on all processes except the
+    first.
   advance: puts a step into the display of the terminal.
+  report: begins a report of the run as it is.
   """
 
   folder: folder_lib.Folder
@@ -39,25 +43,54 @@ class Records(NamedTuple):
   keeper: keeper_lib.Keeper | None
   meta: Mapping[str, Any]
   tracer: profile.Tracer
+  clock: clock_file.Clock | None
   advance: Callable[[live.Row], None] = lambda row: None
+  report: Callable[[], None] = lambda: None
 
 
 def write_step(
   run: Run, records: Records, at: Standing, step: Step, total: int
 ) -> None:
   """Prints and writes the results of a step; `total` is the run's last step."""
-  done = at.progress.step
-  if records.writer is not None:
-    records.writer.write(done, step.values)
-    trace.write_events(
-      records.folder.local / 'timeline.jsonl',
-      step.trace.events,
-      step=done,
-      **step.trace.metrics(),
+  with watchdog.phase('write'):
+    if records.writer is not None:
+      write_files(records, records.writer, at.progress.step, step)
+    if records.keeper is not None:
+      records.keeper.keep(step.kept)
+    keep_looked(records, at, archive.HELDOUT, step.looked)
+  with watchdog.phase('report'):
+    print_step(run, at, step, total)
+    records.advance(
+      metrics.table_row(
+        at.progress.step,
+        total,
+        step.values,
+        stage=at.progress.stage,
+        stages=len(run.stages),
+      )
     )
-  if records.keeper is not None:
-    records.keeper.keep(step.kept)
-  keep_looked(records, at, archive.HELDOUT, step.looked)
+
+
+def write_files(
+  records: Records, writer: metrics.Writer, done: int, step: Step
+) -> None:
+  """Writes the metrics and the timeline of step `done`."""
+  writer.write(done, step.values)
+  trace.write_events(
+    records.folder.local / 'timeline.jsonl',
+    step.trace.events,
+    step=done,
+    **step.trace.metrics(),
+  )
+  if step.values['nonfinite']:
+    # The batch that produced a gradient that is not finite.
+    path = records.folder.local / f'nonfinite_{done}.npz'
+    np.savez(path, **batch_arrays(step.groups))
+
+
+def print_step(run: Run, at: Standing, step: Step, total: int) -> None:
+  """Prints the line of a step, and some of its rollouts."""
+  done = at.progress.step
   line = metrics.step_line(done, total, step.values)
   if looked := heldout_lib.format_rates(step.values):
     line = f'{line}  held out {looked}'
@@ -73,15 +106,6 @@ def write_step(
         max_chars=run.samples['characters'],
       )
     )
-  records.advance(
-    metrics.table_row(
-      done, total, step.values, stage=at.progress.stage, stages=len(run.stages)
-    )
-  )
-  if step.values['nonfinite'] and records.writer is not None:
-    # The batch that produced a gradient that is not finite.
-    path = records.folder.local / f'nonfinite_{done}.npz'
-    np.savez(path, **batch_arrays(step.groups))
 
 
 def keep_looked(

@@ -1,0 +1,124 @@
+"""The facts of a report's head."""
+
+import collections
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from acereason_jax.curriculum import ledger
+from acereason_jax.data import archive
+from acereason_jax.evaluation import shown
+from acereason_jax.reporting import files, tallies, values
+
+
+def facts(
+  metrics: Sequence[Mapping[str, Any]],
+  curves: values.Curves,
+  config: Any,
+  name: str,
+  summary: Any,
+  starts: Sequence[files.Begun],
+  tally: tallies.Tally,
+) -> list[tuple[str, str]]:
+  """(name, value) pairs.
+
+  Args:
+    metrics: all metrics of the run.
+    curves: its curves.
+    config: its config; None if it is unknown.
+    name: what the recipe's file is called; '' if it is unknown.
+    summary: summary.json of a run that is over; None without one.
+    starts: its starts.
+    tally: its rows.
+  """
+  model = files.at(config, 'model')
+  pairs = [
+    ('recipe', name or 'unknown'),
+    ('model', model if isinstance(model, str) else 'unknown'),
+    ('state', _state(starts, summary, metrics[-1]['step'])),
+    ('reached', _reached(curves, config)),
+    *_heldout(metrics, summary, tally),
+    ('rollouts', f'{tally.rollouts:,}' if tally.rollouts else 'not recorded'),
+    ('tokens', f'{curves.tokens[-1]:,.0f}' if curves.tokens else 'none'),
+    ('wall time', f'{curves.hours[-1]:,.2f} h' if curves.hours else 'none'),
+    ('starts', f'{len(starts)}' if starts else 'unknown'),
+    ('report made by', f'acereason_jax {_version()}'),
+  ]
+  return [(what, value[:300]) for what, value in pairs]
+
+
+def _version() -> str:
+  try:
+    return importlib.metadata.version('acereason_jax')
+  except importlib.metadata.PackageNotFoundError:
+    return 'of a source tree'
+
+
+def _state(starts: Sequence[files.Begun], summary: Any, step: int) -> str:
+  # The start that writes a summary has not ended yet.
+  if files.at(summary, 'steps') == step:
+    return 'over'
+  if not starts:
+    return 'unknown'
+  told = {
+    'done': 'over',
+    'asked': 'stopped by a signal; the same command resumes it',
+    'told': 'stopped with an error to fix; see its output',
+  }
+  return told.get(starts[-1].ended, 'going on, or died')
+
+
+def _reached(curves: values.Curves, config: Any) -> str:
+  if not curves.bands:
+    return 'no step'
+  last, stages = curves.bands[-1], files.stage_names(config)
+  if len(stages) == 1:
+    return f'step {last.last}'
+  place = stages.index(last.stage) + 1 if last.stage in stages else 0
+  which = f', {place} of {len(stages)}' if place else ''
+  return f'step {last.last}, stage {last.stage}{which}'
+
+
+def _heldout(
+  metrics: Sequence[Mapping[str, Any]], summary: Any, tally: tallies.Tally
+) -> Iterator[tuple[str, str]]:
+  """The first, best and last held-out rate of each domain."""
+  looks: dict[str, list[tuple[int, float, float | None]]] = {}
+  before = list(_before(summary)) or [(0, _before_rates(tally))]
+  for step, record in [*before, *((m['step'], m) for m in metrics)]:
+    for key, rate in record.items():
+      kind, _, domain = key.partition('/')
+      if kind == 'heldout' and isinstance(rate, int | float):
+        error = record.get(f'heldout_error/{domain}')
+        known = error if isinstance(error, int | float) else None
+        looks.setdefault(domain, []).append((step, rate, known))
+  for domain, found in sorted(looks.items()):
+    who = 'held-out' if domain == 'main' else f'held-out, {domain}'
+    best = max(found, key=lambda look: look[1])
+    told = dict(first=found[0], best=best, last=found[-1])
+    yield (
+      who,
+      '; '.join(f'{which} {_rate(*look)}' for which, look in told.items()),
+    )
+
+
+def _before(summary: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  """The look before the first step, which only a summary has."""
+  looks = files.at(summary, 'heldout')
+  for look in looks if isinstance(looks, list) else ():
+    if isinstance(look, Mapping) and look.get('stage') == '':
+      yield 0, look
+
+
+def _before_rates(tally: tallies.Tally) -> dict[str, float]:
+  """The rates of that look from rows, which have no error."""
+  right, judged = collections.Counter(), collections.Counter()
+  for (phase, _, domain, status), cell in tally.cells.items():
+    if phase == archive.BEFORE and status in ledger.JUDGED:
+      judged[domain] += cell.rollouts
+      right[domain] += cell.rollouts if status == 'right' else 0
+  return {f'heldout/{d}': right[d] / n for d, n in judged.items()}
+
+
+def _rate(step: int, rate: float, error: float | None) -> str:
+  return f'{shown.percent(rate)}% {shown.error(error)} (step {step})'

@@ -1,0 +1,267 @@
+"""From the folder of a run to the values of its report.
+
+The folder may be on a disk or at gs://, of an older run that lacks some files,
+or of one that is still going on. What is missing is a note, not an error.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from acereason_jax import storage
+from acereason_jax.curriculum import ledger as ledger_lib
+from acereason_jax.reporting import (
+  alarms,
+  config,
+  curves,
+  evidence,
+  facts,
+  files,
+  recipe,
+  tables,
+  tallies,
+  values,
+  waste,
+)
+from acereason_jax.reporting import prompts as prompts_lib
+from acereason_jax.run import account
+
+# Runs that a run is compared with.
+MOST_COMPARED = 5
+EVERY = range(1 << 40)
+_MOST_STAYS = 50_000
+
+
+class Source(NamedTuple):
+  """The files of a run.
+
+  name: its name on the page.
+  folder: its folder.
+  metrics: see `files.metrics`.
+  config: config as JSON; None without one.
+  summary: its summary; None if it is not over.
+  starts: its starts.
+  clock: lines of its clock.
+  notes: what could not be read, one sentence each.
+  """
+
+  name: str
+  folder: str
+  metrics: Sequence[dict[str, Any]]
+  config: Any
+  summary: Any
+  starts: Sequence[files.Begun]
+  clock: Sequence[account.Line]
+  notes: Sequence[str]
+
+
+def source(folder: str) -> Source:
+  """The files of a run, without its rollouts.
+
+  Raises:
+    OSError, ValueError: one line; no such run, or one without a step.
+  """
+  metrics = files.metrics(files.text(folder, files.METRICS))
+  if not metrics:
+    raise ValueError(f'{folder}: {_no_metrics(folder)}')
+  return around(folder, metrics)
+
+
+def around(folder: str, metrics: Sequence[dict[str, Any]]) -> Source:
+  """The files of a run whose metrics were read. Raises: OSError, ValueError."""
+  notes = []
+  read = lambda name: _read(folder, name, notes)
+  found = Source(
+    os.path.basename(os.path.normpath(folder)) or folder,
+    folder,
+    metrics,
+    read(files.CONFIG),
+    read(files.SUMMARY),
+    files.starts(folder),
+    waste.read_clock(files.text(folder, files.CLOCK)),
+    notes,
+  )
+  missing = (
+    (found.config, f'{files.CONFIG}: the run has no config to show'),
+    (found.starts, f'{files.STARTS}: restarts are unknown'),
+    (found.clock, f'{files.CLOCK}: hours are sums of the seconds of steps'),
+  )
+  notes += [f'There is no {what}.' for value, what in missing if not value]
+  return found
+
+
+def _no_metrics(folder: str) -> str:
+  if not storage.is_remote(folder) and not os.path.isdir(folder):
+    return 'no such run; give the folder of a run'
+  return (
+    f'its {files.METRICS} holds no step; give the folder of a run that has '
+    'taken one'
+  )
+
+
+def _read(folder: str, name: str, notes: list[str]) -> Any:
+  """The JSON value of a file; a note if it is damaged."""
+  try:
+    return files.value(folder, name)
+  except ValueError as e:
+    notes.append(f'Not read: {e}.')
+    return None
+
+
+def report(
+  folder: str,
+  *,
+  ledger: ledger_lib.Ledger | None,
+  samples: values.Samples,
+  compare: Sequence[str] = (),
+  evals: Sequence[str] = (),
+  steps: range = EVERY,
+) -> values.Report:
+  """The report of a run.
+
+  Args:
+    folder: its folder.
+    ledger: ledger of its newest checkpoint; None without one.
+    samples: rollouts of the page.
+    compare: folders of other runs.
+    evals: folders of evaluations, beside those below the run.
+    steps: the steps to show.
+
+  Raises:
+    OSError, ValueError: one line; no such run, a run or an evaluation that
+      cannot be read, or no step among `steps`.
+  """
+  run, others = source(folder), [source(other) for other in compare]
+  run, *others = _named_apart([run, *others])
+  drawn = [curves_of(each, steps) for each in (run, *others)]
+  if not drawn[0].steps:
+    taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
+    raise ValueError(
+      f'{folder}: has none of these steps; it took steps {taken}'
+    )
+  tally, shown = tallies.tally(folder, steps), _among(run, steps)
+  spent = waste.tree(run.clock, run.metrics) if run.clock else None
+  seen = evidence.Evidence(
+    shown, drawn[0].bands, run.config, tally, run.starts, spent
+  )
+  name = recipe.name_of(folder, run.starts)
+  recipe_config, note = recipe.read(name, recipe.folders())
+  found, more = _tables(run, shown, drawn[0], tally, evals)
+  slots = _slots(folder, more)
+  return values.Report(
+    run.name,
+    facts.facts(
+      run.metrics, drawn[0], run.config, name, run.summary, run.starts, tally
+    ),
+    alarms.alarms(seen),
+    drawn,
+    samples,
+    None if ledger is None else prompts_lib.prompts(ledger),
+    slots,
+    spent,
+    config.fields(
+      run.config,
+      recipe_config,
+      recipe.default(),
+      {other.name: other.config for other in others},
+    ),
+    found,
+    [
+      *run.notes,
+      *filter(None, [note]),
+      *more,
+      *tally.notes,
+      *_missing(ledger, tally, slots),
+      *(line for other in others for line in _differences(run, other)),
+    ],
+  )
+
+
+def _missing(
+  ledger: ledger_lib.Ledger | None,
+  tally: tallies.Tally,
+  slots: values.Slots | None,
+) -> list[str]:
+  found = (
+    (tally.rollouts, 'rollouts/: verdicts are known from the metrics only'),
+    (ledger is not None, 'checkpoint: prompts are unknown'),
+    (slots, f'{files.TIMELINE}: slots are unknown'),
+  )
+  return [f'There is no {what}.' for there, what in found if not there]
+
+
+def _named_apart(sources: Sequence[Source]) -> list[Source]:
+  """Runs with names that differ: those of one name have their folders'."""
+  names = [each.name for each in sources]
+  return [
+    each._replace(name=each.folder) if names.count(each.name) > 1 else each
+    for each in sources
+  ]
+
+
+def _among(run: Source, steps: range) -> list[dict[str, Any]]:
+  return [record for record in run.metrics if record['step'] in steps]
+
+
+def curves_of(run: Source, steps: range = EVERY) -> values.Curves:
+  """The curves of the steps among `steps`."""
+  return curves.curves(
+    run.name,
+    run.metrics,
+    files.stage_names(run.config),
+    run.starts,
+    run.clock,
+    steps,
+  )
+
+
+def _differences(run: Source, other: Source) -> list[str]:
+  """What makes two runs hard to compare."""
+  notes = []
+  span = lambda source: (source.metrics[0]['step'], source.metrics[-1]['step'])
+  (a, b), (c, d) = span(run), span(other)
+  if (a, b) != (c, d):
+    notes.append(
+      f'{other.name} took steps {c} to {d}, this run {a} to {b}; curves are '
+      'aligned by step.'
+    )
+  stages = [files.stage_names(source.config) for source in (run, other)]
+  if stages[0] != stages[1]:
+    mine, theirs = (', '.join(names)[:200] for names in stages)
+    notes.append(f'{other.name} has the stages {theirs}, this run {mine}.')
+  return [*notes, *(f'{other.name}: {line}' for line in other.notes)]
+
+
+def _tables(
+  run: Source,
+  shown: Sequence[dict[str, Any]],
+  drawn: values.Curves,
+  tally: tallies.Tally,
+  evals: Sequence[str],
+) -> tuple[list[values.Table], list[str]]:
+  """(tables, notes)."""
+  found, notes = tables.evaluations(run.folder, evals)
+  plan = tables.plan(_read(run.folder, files.PLAN, notes), shown, drawn.bands)
+  found += [plan] if plan else []
+  return [*found, *tables.all_tables(tally, shown)], notes
+
+
+def _slots(folder: str, notes: list[str]) -> values.Slots | None:
+  """The slots of the newest step; a note if the file is damaged."""
+  try:
+    found = files.timeline(folder)
+  except ValueError as e:
+    notes.append(f'Not read: {" ".join(str(e).split())[:200]}.')
+    return None
+  if found is None:
+    return None
+  header, events = found
+  if len(events) > _MOST_STAYS:
+    notes.append(f'Drawn are the first {_MOST_STAYS:,} stays in slots.')
+  step = header.get('step')
+  number = lambda v: f'{v:,.4g}' if isinstance(v, float) else str(v)[:100]
+  return values.Slots(
+    step if type(step) is int else 0,
+    [(str(k)[:100], number(v)) for k, v in list(header.items())[:100]],
+    [values.Stay(*event) for event in events[:_MOST_STAYS]],
+  )
