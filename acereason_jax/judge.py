@@ -146,13 +146,10 @@ def run_judge(
     raise ValueError(
       f'{path}: {reason}, and a folder cannot choose that; give --fn'
     )
-  module, _, function = found.fn.partition(':')
-  return recorded.Judge(
-    f'{module}:{function.replace("verify", name, 1)}',
-    found.arguments,
-    args.timeout_seconds or found.timeout_seconds,
-    found.confine,
-  )
+  with exits.one_line_for(ValueError, where=f'{path}: '):
+    found = recorded.with_function(found, name)
+  seconds = args.timeout_seconds or found.timeout_seconds
+  return found._replace(timeout_seconds=seconds)
 
 
 def open_pool(judge: recorded.Judge, workers: int) -> pool_lib.VerifierPool:

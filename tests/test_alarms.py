@@ -285,6 +285,7 @@ FAULTS = dict(
   truncated=(dict(truncated_share=lambda x: 0.4), 'cut off', 'warn'),
   very_truncated=(dict(truncated_share=lambda x: 0.7), 'cut off', 'bad'),
   dull=(dict(zero_signal_share=lambda x: 0.7), 'no gradient', 'warn'),
+  unrewarded=(dict(reward=lambda x: 0.02), 'get no reward', 'warn'),
   collapse=(
     dict(response_length=lambda x: 3000 * 0.2**x, pass_rate=lambda x: 0.3),
     'collapse',

@@ -783,6 +783,47 @@ def test_curves_zoom_and_change_their_axis(browser, small):
     assert float(tab.locator('#zoom-from').input_value()) == first
 
 
+def test_runs_are_aligned_by_their_stages(browser, small):
+  with opened(browser, f'{small}#curves?x=stages') as (tab, _):
+    assert tab.locator('#axis').input_value() == 'stages'
+    xs = tab.evaluate(
+      'page.data.curves.map((run) => axisOf(run).map((x) => x.toFixed(6)))'
+    )
+    assert float(tab.locator('#zoom-from').input_value()) == 0
+  for run, found in zip(SMALL.curves, xs, strict=True):
+    expected = [
+      f'{i + (step - band.first) / (band.last - band.first + 1):.6f}'
+      for i, band in enumerate(run.bands)
+      for step in range(band.first, band.last + 1)
+    ]
+    assert found == expected
+  # The second run's stages end elsewhere.
+  assert len(xs[0]) != len(xs[1])
+
+
+def test_a_link_to_a_curve(browser, small):
+  with opened(browser, f'{small}#curves?metric=grad_norm') as (tab, _):
+    cell = tab.locator('.chart[title=grad_norm]')
+    assert 'marked' in cell.get_attribute('class')
+    # Its group is folded otherwise.
+    assert cell.is_visible()
+    tab.wait_for_timeout(200)
+    box = cell.bounding_box()
+    assert 0 < box['y'] < 900
+
+
+def test_paper_has_every_curve_in_light_colours(browser, small):
+  with opened(browser, small, color_scheme='dark') as (tab, _):
+    drawn = tab.locator('.plot canvas').count()
+    tab.emulate_media(media='print', color_scheme='dark')
+    tab.wait_for_timeout(300)
+    visible = tab.locator('.plot:visible').count()
+    assert tab.locator('.plot canvas').count() == visible > drawn
+    ground = 'getComputedStyle(document.querySelector("section"))'
+    assert tab.evaluate(f'{ground}.backgroundColor') == 'rgb(255, 255, 255)'
+    assert tab.evaluate("colour('ink')") == 'rgb(27, 31, 38)'
+
+
 def test_the_value_at_the_cursor(browser, small):
   with opened(browser, small) as (tab, _):
     cell = tab.locator('.chart[title=reward]')

@@ -218,6 +218,15 @@ def test_damaged_files_are_told_and_left_out(tmp_path):
   assert len(found.note.splitlines()) == 1
 
 
+def test_a_row_has_one_text(tmp_path):
+  row, other = kept_runs.row(), kept_runs.row('no row of this prompt')
+  twice = [(row, kept_runs.text(row, text)) for text in ('a', 'b')]
+  stray = (other, kept_runs.text(other, 'c'))
+  kept_runs.write(tmp_path, [row, row], [*twice, stray])
+  found = samples.choose(tmp_path, most_bytes=10**6, size=size)
+  assert [s.text for s in found.samples] == ['a']
+
+
 def test_a_run_without_rollouts(tmp_path):
   for folder in (tmp_path, tmp_path / 'missing'):
     found = samples.choose(folder, most_bytes=10**6, size=size)

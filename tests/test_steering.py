@@ -43,10 +43,26 @@ def told(config, stage, stages=None, flat=()):
     },
     {'limits.zero_signal': 0.5},
     {'judge.workers': 3},
+    {'keep.groups': 0, 'keep.budget_gb': 0.5},
   ],
 )
 def test_what_a_run_may_always_change(flat):
   assert told(PLAIN, 'main', flat=flat) == (set(flat), set())
+
+
+@pytest.mark.parametrize('config, stage', [(PLAIN, 'main'), (STAGED, 'both')])
+def test_a_run_from_before_it_kept_rollouts_goes_on(config, stage):
+  now = json.loads(config.to_json())
+  older = {name: value for name, value in now.items() if name != 'keep'}
+  changes, wrong = steering.steered(older, now, stage)
+  assert {c.field for c in changes} == {'keep.groups', 'keep.budget_gb'}
+  assert not wrong
+  # So the rollouts of an interrupted step are those of the journal.
+  one, two = (
+    steering.fixed(steering.by_name(c), steering.MAY_CHANGE)
+    for c in (older, now)
+  )
+  assert one == two
 
 
 @pytest.mark.parametrize(

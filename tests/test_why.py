@@ -14,7 +14,7 @@ import kept_runs
 import object_store
 import pytest
 
-from acereason_jax import judge, storage
+from acereason_jax import judge, report, storage
 from acereason_jax.console import terminal
 from acereason_jax.data import archive
 from acereason_jax.reporting import asking, samples, why
@@ -189,6 +189,33 @@ def test_programs_are_explained_as_by_the_judge_command(tmp_path, ask_judge):
       assert said['first failed test'] == f'{first}'
       assert said['expected'] == ascii(task['tests'][first - 1]['expected'])
       assert '1 s CPU, 8 s wall and 64 MiB' in said['limits']
+
+
+@pytest.mark.usefixtures('jails')
+def test_the_judge_command_explains_programs_of_a_run(tmp_path, capsys):
+  """With the limits of the config, of which an explanation needs twice."""
+  task = json.dumps(dict(kind='stdin', tests=[dict(stdin='', expected='3')]))
+  response = '</think>```python\nprint(4)\n```'
+  limits = dict(timeout_seconds=300.0, confine=False)
+  run_of(tmp_path, [(response, task)], CODE, judge=limits)
+  judge.main(['', f'--rollouts={tmp_path}', '--id=p000'])
+  assert "\n  got: '4\\n'\n" in capsys.readouterr().out
+
+
+def test_a_folder_does_not_unconfine_the_judge_command(tmp_path, monkeypatch):
+  run_of(tmp_path, RIGHT[:1], judge=dict(confine=False))
+  asked = []
+
+  def pool(fn, arguments, workers, timeout_seconds, confine):
+    asked.append((fn, timeout_seconds, confine))
+    raise ValueError('seen')
+
+  monkeypatch.setattr(pool_lib, 'VerifierPool', pool)
+  for flags in ([], ['--id=p000']):
+    with pytest.raises(SystemExit, match='seen'):
+      judge.main(['', f'--rollouts={tmp_path}', *flags])
+  math_explain = 'acereason_jax.verifiers.math:explain'
+  assert asked == [(kept_runs.MATH, 8.0, True), (math_explain, 16.0, True)]
 
 
 def own(folder, responses, **more):
@@ -474,6 +501,18 @@ def test_tell_of_damaged_files_is_one_line(tmp_path):
   (below / name).write_bytes(b'')
   with pytest.raises(ValueError, match='no readable file'):
     why.tell(str(tmp_path), 'sum-3-4', step=1, index=0)
+
+
+def test_the_report_command_tells(tmp_path, capsys):
+  a_run(tmp_path)
+  row = kept_runs.row('sum-3-4', 1)._asdict()
+  words = shlex.split(why.command(str(tmp_path), row))
+  assert words[:3] == ['python', '-m', report.__name__]
+  assert report.main(['', *words[3:]]) == 0
+  out = capsys.readouterr().out
+  assert out.splitlines() == tell(tmp_path, 'sum-3-4', step=1, index=1)
+  with pytest.raises(SystemExit, match='--index=7: step 1 has ind'):
+    report.main(['', *words[3:-1], '--index=7'])
 
 
 def test_hostile_texts_are_escaped_and_their_commands_find_them(

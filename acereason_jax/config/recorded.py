@@ -7,17 +7,21 @@ calls them.
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from acereason_jax import resolve
 from acereason_jax.config import fields
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.rl import objective
 
 NAME = 'config.json'
 MAX_BYTES = 16 << 20
+# An explanation judges at least once more than a verdict.
+EXPLAINING = 2
 _MAX_SECONDS = 3600
 OURS = 'acereason_jax.verifiers.'
 _SANDBOXES = None, 'auto', 'T3', 'T2'
@@ -70,6 +74,36 @@ def unsafe(judge: Judge) -> str:
       f'the programs of the judge {judge.fn!r:.100} have the weakest sandbox'
     )
   return ''
+
+
+def with_function(judge: Judge, name: str) -> Judge:
+  """The judge's other function: `name` in place of 'verify'.
+
+  lenient.py has verify_math500 and explain_math500. Among our own judges, only
+  those that start programs prepare their workers, and confine them; a folder
+  cannot choose that. An explanation has more time.
+
+  Raises:
+    ValueError: a sentence; the module cannot be imported, or has none.
+  """
+  try:
+    resolve.resolve(judge.fn, 'judge.verify.fn')
+  except ValueError as e:
+    raise ValueError(f'The judge cannot be asked: {e}.') from e
+  module, _, function = judge.fn.partition(':')
+  other = function.replace('verify', name, 1)
+  if not function.startswith('verify'):
+    other = function if name == 'verify' else name
+  found = getattr(sys.modules[module], other, None)
+  if not callable(found):
+    raise ValueError(f'The judge {judge.fn} has no {other}.')
+  confine = judge.confine
+  if judge.fn.startswith(OURS):
+    confine = not hasattr(found, 'prepare_worker')
+  seconds = judge.timeout_seconds * (EXPLAINING if name == 'explain' else 1)
+  return judge._replace(
+    fn=f'{module}:{other}', timeout_seconds=seconds, confine=confine
+  )
 
 
 def rules(config: ml_collections.ConfigDict) -> dict[str, objective.Rules]:

@@ -264,9 +264,7 @@ def read_texts(
   coded = [f.name for f in WHOLE if f.type != pyarrow.int32()]
   table = _read(data, WHOLE, coded, _MAX_TEXTS, None)
   if wanted is not None:
-    known = table['prompt'].cast(pyarrow.string())
-    ids = pyarrow.array(sorted(map(safe, wanted)), pyarrow.string())
-    table = table.filter(pyarrow.compute.is_in(known, ids))
+    table = table.filter(_is_among(table['prompt'], wanted))
   if not table.num_rows:
     return []
   unpacked = sum(_spread_bytes(table[name]) for name in coded)
@@ -292,6 +290,16 @@ def _text(row: dict[str, Any]) -> Text:
     np.frombuffer(row['characters'], '<u2'),
     *(_codes(row[n]) for n in ('surprise', 'entropy', 'mismatch')),
   )
+
+
+def _is_among(column: Any, wanted: Collection[str]) -> pyarrow.Array:
+  """Whether each text of a column is wanted; the texts stay codes."""
+  ids = pyarrow.array(sorted(map(safe, wanted)), pyarrow.string())
+  found = [np.zeros(0, bool)]
+  for part in column.chunks:
+    known = pyarrow.compute.is_in(part.dictionary, ids).to_numpy(False)
+    found.append(known[part.indices.to_numpy()])
+  return pyarrow.array(np.concatenate(found))
 
 
 def _spread_bytes(column: Any) -> int:

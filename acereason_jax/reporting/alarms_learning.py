@@ -15,6 +15,8 @@ HALVED, GREW = 0.5, 2.0
 # Shares: of responses cut off, and of groups without a gradient.
 TRUNCATED, VERY_TRUNCATED = 0.3, 0.6
 DULL, VERY_DULL = 0.6, 0.9
+# Mean reward of so little of the pass rate, where so many answers are right.
+UNREWARDED, SOME = 0.5, 0.1
 # Held-out rates differ from this many errors on. The best of several looks is
 # high by luck, so more is asked of a fall from it.
 ERRORS, ERRORS_A_LOOK = 2.0, 0.5
@@ -198,7 +200,8 @@ def zero_signal(e: Evidence) -> Iterator[values.Alarm]:
       {},
     )
     return
-  easy = rate.mean > 0.5
+  reward = lib.newest(lib.points(e, 'reward')) or rate
+  easy = reward.mean > 0.5
   remedy = (
     'Most are all right: leave easy prompts out (filter.drop_solved, '
     'filter.of and filter.max_solved)'
@@ -209,11 +212,31 @@ def zero_signal(e: Evidence) -> Iterator[values.Alarm]:
   yield values.Alarm(
     BAD if now.mean > VERY_DULL else WARN,
     f'{now.mean:.0%} of groups have no gradient',
-    f'{told}; the pass rate is {rate.mean:.0%}. {remedy}. rollout.refill'
+    f'{told}; the mean reward is {reward.mean:.2f}. {remedy}. rollout.refill'
     f'{lib.setting(e, "rollout.refill")} replaces such groups.',
     'prompts',
     {},
   )
+
+
+def unrewarded(e: Evidence) -> Iterator[values.Alarm]:
+  """Right answers that train as if they were wrong."""
+  rate = lib.newest(lib.points(e, 'pass_rate'))
+  reward = lib.newest(lib.points(e, 'reward'))
+  if not rate or not reward or rate.mean < SOME:
+    return
+  if reward.mean < UNREWARDED * rate.mean:
+    yield values.Alarm(
+      WARN,
+      'Most right answers get no reward',
+      f'In {rate.steps} {rate.mean:.0%} of answers are right, but the mean '
+      f'reward is {reward.mean:.2f}. Look at objective.truncated'
+      f'{lib.setting(e, "objective.truncated")}, objective.overlong_tokens'
+      f'{lib.setting(e, "objective.overlong_tokens")} and rollout.max_tokens'
+      f'{lib.setting(e, "rollout.max_tokens")}.',
+      'rollouts',
+      lib.filters('', rate, status='right', stop='length'),
+    )
 
 
 def heldout(e: Evidence) -> Iterator[values.Alarm]:
@@ -275,5 +298,6 @@ def _listed(steps: list[int]) -> str:
 
 
 RULES = (
-  *(nonfinite, mismatch, entropy, length, truncated, zero_signal, heldout),
+  *(nonfinite, mismatch, entropy, length, truncated, unrewarded),
+  *(zero_signal, heldout),
 )

@@ -10,19 +10,16 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from acereason_jax import resolve, storage, types
+from acereason_jax import storage, types
 from acereason_jax.config import recorded
 from acereason_jax.reporting import values
 from acereason_jax.rl import objective
 from acereason_jax.verifiers.pool import pool as pool_lib
 
-# An explanation judges at least once more than a verdict.
-_SLOWER = 2
 _MOST_WORKERS = 16
 _FAILED, _WITHOUT_REWARD, _REWARDED = range(3)
 
@@ -156,28 +153,15 @@ def explainer(domain: str, facts: Known, trusted: bool) -> Explainer:
       facts.problem
       or f'The config names no judge of the domain {domain!r:.100}.'
     )
-  module, _, name = judge.fn.partition(':')
   if not trusted and (reason := recorded.unsafe(judge)):
     raise ValueError(
       f'{reason[0].upper()}{reason[1:]}: it is asked only with --trusted, '
       'because a folder can name anything.'
     )
-  try:
-    resolve.resolve(judge.fn, 'judge.verify.fn')
-  except ValueError as e:
-    raise ValueError(f'The judge cannot be asked: {e}.') from e
-  # lenient.py has verify_math500 and explain_math500.
-  rest = name.removeprefix('verify') if name.startswith('verify') else ''
-  function = getattr(sys.modules[module], f'explain{rest}', None)
-  if not callable(function):
-    raise ValueError(f'The judge {judge.fn} has no explain{rest}.')
-  confine = judge.confine
-  if module.startswith(recorded.OURS):
-    # Only judges that start programs prepare their workers, and confine them.
-    confine = not hasattr(function, 'prepare_worker')
+  found = recorded.with_function(judge, 'explain')
   return Explainer(
-    f'{module}:explain{rest}',
+    found.fn,
     json.dumps(judge.arguments, sort_keys=True),
-    _SLOWER * judge.timeout_seconds,
-    confine,
+    found.timeout_seconds,
+    found.confine,
   )

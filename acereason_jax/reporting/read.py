@@ -141,40 +141,42 @@ def report(
     )
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
   spent = waste.tree(run.clock, run.metrics) if run.clock else None
+  name = recipe.name_of(folder, run.starts)
+  fields, notes = _fields(run, others, name)
+  tables_, more = _tables(run, shown, drawn[0], tally, evals)
+  slots = _slots(folder, more)
+  notes = [*run.notes, *notes, *more, *tally.notes]
+  notes += _missing(ledger, tally, slots)
+  notes += [line for other in others for line in _differences(run, other)]
   seen = evidence.Evidence(
     shown, drawn[0].bands, run.config, tally, run.starts, spent
   )
-  name = recipe.name_of(folder, run.starts)
-  recipe_config, note = recipe.read(name, recipe.folders())
-  found, more = _tables(run, shown, drawn[0], tally, evals)
-  slots = _slots(folder, more)
-  return values.Report(
-    run.name,
-    facts.facts(
-      run.metrics, drawn[0], run.config, name, run.summary, run.starts, tally
-    ),
-    alarms.alarms(seen),
-    drawn,
-    samples,
-    None if ledger is None else prompts_lib.prompts(ledger),
-    slots,
-    spent,
-    config.fields(
-      run.config,
-      recipe_config,
-      recipe.default(),
-      {other.name: other.config for other in others},
-    ),
-    found,
-    [
-      *run.notes,
-      *filter(None, [note]),
-      *more,
-      *tally.notes,
-      *_missing(ledger, tally, slots),
-      *(line for other in others for line in _differences(run, other)),
-    ],
+  head = facts.facts(
+    run.metrics, drawn[0], run.config, name, run.summary, run.starts, tally
   )
+  return values.Report(
+    name=run.name,
+    facts=head,
+    alarms=alarms.alarms(seen),
+    curves=drawn,
+    samples=samples,
+    prompts=None if ledger is None else prompts_lib.prompts(ledger),
+    slots=slots,
+    waste=spent,
+    fields=fields,
+    tables=tables_,
+    notes=notes,
+  )
+
+
+def _fields(
+  run: Source, others: Sequence[Source], name: str
+) -> tuple[list[values.Field], list[str]]:
+  """(fields of the config, notes)."""
+  file, note = recipe.read(name, recipe.folders())
+  compared = {other.name: other.config for other in others}
+  found = config.fields(run.config, file, recipe.default(), compared)
+  return found, [note] if note else []
 
 
 def _missing(

@@ -247,8 +247,7 @@ class _Loader:
     """The bytes of a group in the page; about, until it is loaded."""
     if (size := self.sizes.get(group)) is not None:
       return size
-    constant = (_ROLLOUT_BYTES + _WHY_BYTES) * group.rollouts
-    return self._token_bytes * group.tokens + constant
+    return _about(group, self._token_bytes)
 
   def load(self, groups: Iterable[Group]) -> None:
     """Reads groups; one without texts takes infinitely many bytes."""
@@ -285,14 +284,22 @@ class _Loader:
         return {}
       texts = archive.read_texts(data, prompts)
     except (ValueError, pyarrow.ArrowException) as e:
-      self.damaged.append(f'{archive.FOLDER}/{place.name}: {_line(e)}')
+      line = f'{archive.FOLDER}/{place.name}: {_line(e)}'
+      if line not in self.damaged:
+        self.damaged.append(line)
       return {}
     by_key = {(row['prompt'], row['index']): row for row in rows}
     found = collections.defaultdict(list)
     for text in texts:
-      if (row := by_key.get((text.prompt, text.index))) is not None:
+      # A row has one text, whatever a stranger's file holds.
+      if (row := by_key.pop((text.prompt, text.index), None)) is not None:
         found[text.prompt].append(_sample(row, text))
     return found
+
+
+def _about(group: Group, token_bytes: float) -> float:
+  constant = (_ROLLOUT_BYTES + _WHY_BYTES) * group.rollouts
+  return token_bytes * group.tokens + constant
 
 
 def _sample(row: Mapping[str, Any], text: archive.Text) -> values.Sample:
@@ -361,7 +368,8 @@ def _ordered(groups: Sequence[Group], most_bytes: int) -> Iterator[Group]:
   look = [g for g in groups if g.place.phase == archive.HELDOUT]
   newest = max((g.place for g in look), default=None)
   look = [g for g in look if g.place == newest]
-  if sum(_TOKEN_BYTES * g.tokens for g in look) <= _LOOK_SHARE * most_bytes:
+  size = sum(_about(g, _TOKEN_BYTES) for g in look)
+  if size <= _LOOK_SHARE * most_bytes:
     seen |= dict.fromkeys(look)
   yield from seen
   yield from (group for group in evenly if group not in seen)

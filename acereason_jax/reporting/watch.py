@@ -278,7 +278,6 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
   timeout = _SILENT_SECONDS
-  server_version, sys_version = 'acereason_jax', ''
 
   def do_GET(self) -> None:
     hosts = self.headers.get_all('Host', [])
@@ -295,6 +294,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self._send(200, news, 'application/json')
     else:
       self._send(400, 'expected /steps.json?after=STEP')
+
+  def version_string(self) -> str:
+    return 'acereason_jax'
 
   def send_error(
     self, code: int, message: str | None = None, explain: str | None = None

@@ -147,7 +147,7 @@ def go_on(
       checkpoints.wait()
     with watchdog.phase('report'):
       summarise(run, records, at)
-      reporter.finish(tools)
+    reporter.finish(tools)
 
 
 def open_clock(

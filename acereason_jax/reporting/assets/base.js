@@ -29,7 +29,7 @@ const DEFAULTS = {
   ...Object.fromEntries(Object.keys(CHOICES).map((name) => [name, []])),
   ...Object.fromEntries(TYPED.map((name) => [name, ''])),
   open: '', colour: 'surprise', sort: '',
-  x: 'steps', smooth: '0', zoom: '', log: [],
+  x: 'steps', smooth: '0', zoom: '', log: [], metric: '',
   kind: '', find_prompt: '', find_field: '', changed: 'any',
 };
 const WINDOWS = [0, 3, 5, 10, 20, 50, 100, 200, 500];
@@ -195,4 +195,5 @@ async function show() {
   if (wanted !== undefined) await openRollout(wanted);
   else closeRollout();
   goTo(section);
+  if (section === 'curves') goToChart(page.view.metric);
 }

@@ -91,10 +91,38 @@ function smoothed(values, count) {
   });
 }
 
+/** Opens the group of a metric's curve, scrolls to it and marks it. */
+function goToChart(name) {
+  for (const {series, holder} of page.charts) {
+    const cell = holder.parentNode;
+    cell.classList.toggle('marked', series.name === name);
+    if (series.name !== name) continue;
+    cell.closest('details').open = true;
+    cell.scrollIntoView({block: 'center'});
+  }
+}
+
+/** How far each step is in its stage: 1.5 is the middle of the second one. */
+function placesInStages(run) {
+  const names = [...new Set(page.data.curves.flatMap(
+    (each) => each.bands.map(([stage]) => stage)))];
+  let at = 0;
+  return run.steps.map((step) => {
+    while (at + 1 < run.bands.length && step >= run.bands[at + 1][1]) at++;
+    if (!run.bands.length) return null;
+    const [stage, first, last] = run.bands[at];
+    return names.indexOf(stage) + (step - first) / (last - first + 1);
+  });
+}
+
+/** The places of a run's steps on the axis; the steps if there are none. */
 function axisOf(run) {
+  if (page.view.x === 'stages' && run.stages?.length !== run.steps.length) {
+    run.stages = placesInStages(run);
+  }
   const found = run[page.view.x];
   const good = found && found.length === run.steps.length &&
-    found.every((x) => x !== null);
+    found.every((x, i) => x !== null && !(x < found[i - 1]));
   return good ? found : run.steps;
 }
 

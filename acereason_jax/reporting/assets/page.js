@@ -62,6 +62,9 @@ function startTheme() {
     apply();
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', apply);
+  // Paper has light colours, and holds curves that were never in view.
+  matchMedia('print').addEventListener('change', () => page.charts.forEach(
+    (chart) => chart.holder.checkVisibility() && drawChart(chart)));
   apply();
 }
 
