@@ -86,7 +86,7 @@ def kept_of(groups: list[types.Group], reasons: dict[int, str]) -> keeping.Kept:
     )
     for key in sorted(keeping.keys(groups, reasons))
   }
-  keys = keeping.gradient_keys(parts, every=False)
+  keys = objective.gradient_keys(parts, every=False)
   training = keeping.Training(OBJECTIVE, groups, keys, scores)
   place = archive.Place(17, archive.TRAIN)
   return keeping.Kept(place, 'math_8k', groups, reasons, training)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import tiny
 
-GUARD = 170
+GUARD = 600
 _CODE = re.compile(r'\x1b\[([0-9;]*)([a-zA-Z])')
 
 

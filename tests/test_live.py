@@ -380,7 +380,7 @@ def test_a_run_in_a_terminal(folder, tmp_path):
   found = [line for line in lines if re.match(r'\w+  step ', line)]
   assert [line.split()[2] for line in found] == [f'{i}/7' for i in range(1, 8)]
   assert all(re.search(r' eta \w+(  held out .*)?$', s) for s in found)
-  assert lines[-1].startswith(f'{tmp_path}/run/summary.json: ')
+  assert sum(s.startswith(f'{tmp_path}/run/summary.json: ') for s in lines) == 1
   assert not any('━' in line for line in lines)
   assert '━' in run.sent.decode()
 

@@ -361,11 +361,13 @@ def test_what_a_field_is_marked_with():
         values.Field('a', '1', '1', '1', {}, {}),
         values.Field('b', '1', '2', None, {}, {}),
         values.Field('c', '1', None, '2', {'s': '3'}, {'r': '4'}),
+        values.Field('d', '', None, None, {'s': '3'}, {}),
       ]
     )
   )['config']
   marks = re.findall(r'<tr(?: data-changed="(.*?)")?><th scope="row">', text)
-  assert marks == ['', 'recipe', 'default stages runs']
+  assert marks == ['', 'recipe', 'default stages runs', 'stages']
+  assert text.count('not set') == 1
 
 
 def test_an_alarm_links_to_what_shows_it():

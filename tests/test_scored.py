@@ -2,8 +2,8 @@
 
 Compared with the function as it was (old_gradients.py), compiled as all tests
 are, at XLA's optimization level 0. Optimized code for CPUs may add up the
-metric `mismatch` in another order (measured: 1e-7 of it); loss, entropy and
-gradients keep their bits there too.
+metric `mismatch` in another order (measured on one device: 1e-7 of it); there
+loss, entropy and gradients kept their bits.
 """
 
 import functools

@@ -63,7 +63,11 @@ KNOWN: Mapping[str, Known] = {
     'save', 'Save less often (checkpoint.every), or to a faster disk.'
   ),
   'write': Known('write metrics', 'Put the run on a faster disk.'),
-  'report': Known('step report', 'Print rollouts less often (samples.every).'),
+  'report': Known(
+    'lines and report',
+    'Print rollouts less often (samples.every); the end of a run waits for '
+    'its report.html.',
+  ),
   'between': Known(
     'between phases', 'Nothing known: report it if it is more than 1%.'
   ),

@@ -220,6 +220,8 @@ def _named(pairs: Mapping[str, str]) -> str:
 
 def _value(text: str) -> str:
   """A long one is folded."""
+  if not text:
+    return '<span class="quiet">not set</span>'
   if len(text) <= _MAX_SHOWN:
     return f'<code>{safe(text)}</code>'
   short = safe(text[: _MAX_SHOWN // 2])
