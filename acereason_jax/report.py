@@ -1,10 +1,10 @@
 """Explains a run: one page that needs no network, or why a rollout got 0.
 
     python -m acereason_jax.report runs/quickstart
-    python -m acereason_jax.report runs/my7b --compare=runs/other \
+    python -m acereason_jax.report runs/my7b --compare=runs/other \\
       --steps=2000:3200 --out=my7b.html
     python -m acereason_jax.report runs/my7b --watch
-    python -m acereason_jax.report runs/my7b --why --prompt=sum-3-4 --step=12 \
+    python -m acereason_jax.report runs/my7b --why --prompt=sum-3-4 --step=12 \\
       --index=0
 
 The run may be at gs://, and may still be going on. What is missing from an
