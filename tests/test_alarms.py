@@ -249,7 +249,8 @@ def test_verdicts_that_fail(tmp_path):
 
 
 def test_a_shrinking_entropy():
-  got = only(found(entropy=lambda x: 0.6 * 0.2**x))
+  flat = lambda x: 0.4
+  got = only(found(entropy=lambda x: 0.6 * 0.2**x, pass_rate=flat))
   assert got.title.startswith('Entropy fell to 2')
   assert 'steps 1 to 10' in got.detail and 'steps 51 to 60' in got.detail
   below = int(got.detail.split('since step ')[1].split('.')[0])
@@ -380,3 +381,11 @@ def test_a_config_that_is_none_of_ours_is_no_error():
     known = dict(config) if isinstance(config, dict) else {}
     got = found(truncated_share=lambda x: 0.5, config=known)
     assert len(urgent(got)) == 1
+
+
+def test_a_pass_rate_that_rises_while_entropy_falls_is_less_urgent():
+  falls = lambda x: 0.6 * 0.2**x
+  got = only(found(entropy=falls, pass_rate=lambda x: 0.4))
+  assert 'pass rate rose' not in got.detail
+  got = only(found(entropy=falls, pass_rate=lambda x: 0.2 + 0.4 * x), 'warn')
+  assert 'while the pass rate rose' in got.detail
