@@ -367,6 +367,14 @@ def test_wall_time_that_nobody_used():
   assert got.title == '3% of the wall time is unrecorded'
 
 
+def test_slots_that_idle_say_how_many_there_are():
+  for slots, said in ((0, ' (now 0: all'), (48, ' (now 48)')):
+    engine = CONFIG['engine'] | dict(slots=slots)
+    changes = dict(config=dict(engine=engine), slot_share_tail=lambda x: 0.5)
+    got = only(found(**changes), evidence.WARN)
+    assert f'engine.slots{said}' in got.detail
+
+
 def test_settings_are_those_of_the_last_stage():
   stage = dict(name='long', rollout=dict(max_tokens=16384))
   got = only(
