@@ -104,6 +104,9 @@ def ask(
   with contextlib.ExitStack() as stack:
     pools = {}
     for of, places in itertools.islice(parts.items(), _MOST_JUDGES):
+      # The workers of a judge take seconds to start.
+      if time.monotonic() >= until:
+        break
       try:
         pool = _pool(of, len(places), until)
       except (ValueError, RuntimeError) as e:
