@@ -13,6 +13,7 @@ from acereason_jax.curriculum import outcomes
 from acereason_jax.reporting import (
   config,
   curves,
+  facts,
   files,
   fit,
   names,
@@ -398,3 +399,31 @@ def test_the_table_of_looks():
     ['6', 'main', '25.0', '-', '2'],
     ['3', 'main', '50.0', '+-2.0', '0'],
   ]
+
+
+@pytest.mark.parametrize(
+  ('metrics', 'want'),
+  [
+    ([{'step': 3, 'heldout/main': 0.25}], 'first 25.0% (step 3)'),
+    (
+      [
+        {'step': 3, 'heldout/main': 0.25, 'heldout_error/main': 0.02},
+        {'step': 6, 'heldout/main': 0.5, 'heldout_error/main': 0.03},
+        {'step': 9, 'heldout/main': 0.375},
+      ],
+      'first 25.0% +-2.0 (step 3); best 50.0% +-3.0 (step 6); '
+      'last 37.5% (step 9)',
+    ),
+  ],
+)
+def test_the_head_has_the_first_best_and_last_look(metrics, want):
+  found = facts.facts(
+    metrics,
+    curves.curves('run', metrics, (), (), (), range(99)),
+    None,
+    '',
+    None,
+    (),
+    tallies.Tally(),
+  )
+  assert dict(found)['held-out'] == want

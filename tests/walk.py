@@ -23,7 +23,7 @@ FILES = {
 MADE = (
   *('rollouts.jsonl', 'slots.html', 'my_model/config.json'),
   *('evals/trained/results.json', 'evals/trained/compare.json'),
-  'curated/cpu/rows.parquet',
+  *('curated/cpu/rows.parquet', 'runs/quickstart/report.html'),
 )
 
 

@@ -96,6 +96,8 @@ def _heldout(
     who = 'held-out' if domain == 'main' else f'held-out, {domain}'
     best = max(found, key=lambda look: look[1])
     told = dict(first=found[0], best=best, last=found[-1])
+    if len(found) == 1:
+      told = dict(first=found[0])
     yield (
       who,
       '; '.join(f'{which} {_rate(*look)}' for which, look in told.items()),
@@ -121,4 +123,5 @@ def _before_rates(tally: tallies.Tally) -> dict[str, float]:
 
 
 def _rate(step: int, rate: float, error: float | None) -> str:
-  return f'{shown.percent(rate)}% {shown.error(error)} (step {step})'
+  bar = '' if error is None else f' {shown.error(error)}'
+  return f'{shown.percent(rate)}%{bar} (step {step})'
