@@ -23,6 +23,7 @@ status 0 whatever the verdict; 1, something for the user to fix, in one line;
 
 import contextlib
 import os
+import pathlib
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
@@ -213,8 +214,10 @@ def read_all(
 def judge_file(args: types.SimpleNamespace) -> None:
   """Judges all rollouts of a file; prints the counts."""
   if args.out and os.path.exists(args.out):
+    out = pathlib.Path(args.out).resolve()
     for other in filter(None, (args.rollouts, args.data)):
-      if os.path.samefile(args.out, other):
+      # A run's folder too: --out=RUN/metrics.jsonl would end the run.
+      if out.is_relative_to(pathlib.Path(other).resolve()):
         raise ValueError(f'--out={args.out}: it is read; give another file')
   with contextlib.ExitStack() as stack:
     file = stack.enter_context(files.output(args.out)) if args.out else None

@@ -13,6 +13,7 @@ fix, in one line; 2, a command line that cannot be read.
 """
 
 import functools
+import os
 import re
 import types
 from collections.abc import Sequence
@@ -74,6 +75,8 @@ def read_args(argv: Sequence[str]) -> types.SimpleNamespace:
     raise command_line.refused('--why: give --prompt, --step and --index')
   if not args.why and of_why != [None] * 3:
     raise command_line.refused('--prompt, --step, --index: only with --why')
+  if args.why and args.watch:
+    raise command_line.refused('--why and --watch: give one of them')
   if len(args.compare) > read.MOST_COMPARED:
     raise command_line.refused(
       f'--compare: got {len(args.compare)} runs, at most {read.MOST_COMPARED}'
@@ -82,9 +85,28 @@ def read_args(argv: Sequence[str]) -> types.SimpleNamespace:
     args.steps = steps_of(args.steps)
     for path in (args.run, *args.compare, args.out or ''):
       storage.is_remote(path)
+    check_out(args)
   except ValueError as e:
     raise command_line.refused(e) from e
   return args
+
+
+def check_out(args: types.SimpleNamespace) -> None:
+  """Refuses an --out that is no page's, before minutes are spent on it.
+
+  No file of a run has such a name, so none is replaced.
+
+  Raises:
+    ValueError: one line.
+  """
+  if args.out is None:
+    return
+  if args.watch or args.why:
+    raise ValueError('--out: --watch and --why write no file; omit it')
+  if not args.out.endswith(('.html', '.htm')):
+    raise ValueError(f'--out={args.out}: expected a name that ends in .html')
+  if os.path.isdir(args.out):
+    raise ValueError(f'--out={args.out}: is a folder; name a file in it')
 
 
 def steps_of(text: str | None) -> range:

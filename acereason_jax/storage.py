@@ -243,9 +243,11 @@ def _read_local(path: Path, most_bytes: int) -> bytes | None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
   except FileNotFoundError:
     return None
+  # open() of a directory's descriptor would name the number in its error.
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, f'{path}: not a file; remove it')
   with open(descriptor, 'rb') as file:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-      raise OSError(errno.EINVAL, f'{path}: not a file; remove it')
     content = file.read(most_bytes + 1)
   if len(content) > most_bytes:
     raise _too_large(path, most_bytes)

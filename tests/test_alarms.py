@@ -249,7 +249,8 @@ def test_verdicts_that_fail(tmp_path):
 
 
 def test_a_shrinking_entropy():
-  got = only(found(entropy=lambda x: 0.6 * 0.2**x))
+  flat = lambda x: 0.4
+  got = only(found(entropy=lambda x: 0.6 * 0.2**x, pass_rate=flat))
   assert got.title.startswith('Entropy fell to 2')
   assert 'steps 1 to 10' in got.detail and 'steps 51 to 60' in got.detail
   below = int(got.detail.split('since step ')[1].split('.')[0])
@@ -366,6 +367,14 @@ def test_wall_time_that_nobody_used():
   assert got.title == '3% of the wall time is unrecorded'
 
 
+def test_slots_that_idle_say_how_many_there_are():
+  for slots, said in ((0, ' (now 0: all'), (48, ' (now 48)')):
+    engine = CONFIG['engine'] | dict(slots=slots)
+    changes = dict(config=dict(engine=engine), slot_share_tail=lambda x: 0.5)
+    got = only(found(**changes), evidence.WARN)
+    assert f'engine.slots{said}' in got.detail
+
+
 def test_settings_are_those_of_the_last_stage():
   stage = dict(name='long', rollout=dict(max_tokens=16384))
   got = only(
@@ -380,3 +389,11 @@ def test_a_config_that_is_none_of_ours_is_no_error():
     known = dict(config) if isinstance(config, dict) else {}
     got = found(truncated_share=lambda x: 0.5, config=known)
     assert len(urgent(got)) == 1
+
+
+def test_a_pass_rate_that_rises_while_entropy_falls_is_less_urgent():
+  falls = lambda x: 0.6 * 0.2**x
+  got = only(found(entropy=falls, pass_rate=lambda x: 0.4))
+  assert 'pass rate rose' not in got.detail
+  got = only(found(entropy=falls, pass_rate=lambda x: 0.2 + 0.4 * x), 'warn')
+  assert 'while the pass rate rose' in got.detail

@@ -783,6 +783,24 @@ def test_curves_zoom_and_change_their_axis(browser, small):
     assert float(tab.locator('#zoom-from').input_value()) == first
 
 
+@pytest.mark.parametrize(
+  'zoom',
+  ['1,1.0000000000000002', '1e15,1000000000000000.2', '0,Infinity', '5', 'x,y'],
+)
+def test_a_zoom_that_shows_nothing_is_none(browser, small, zoom):
+  """uPlot looks without an end for numbers between two that have none."""
+  with opened(browser, f'{small}#curves?zoom={zoom}') as (tab, _):
+    for name, end in (('from', '1'), ('to', '60')):
+      assert tab.locator(f'#zoom-{name}').input_value() == end
+
+
+def test_choices_that_are_none_show_all(browser, small):
+  with opened(browser, f'{small}#config?changed=x&kind=x') as (tab, _):
+    assert tab.locator('#field-count').inner_text() == '60 of 60 fields'
+    assert tab.locator('#prompt-count').inner_text() == '40 of 40 prompts'
+    assert tab.locator('#changed').input_value() == ''
+
+
 def test_runs_are_aligned_by_their_stages(browser, small):
   with opened(browser, f'{small}#curves?x=stages') as (tab, _):
     assert tab.locator('#axis').input_value() == 'stages'

@@ -283,6 +283,16 @@ def test_what_is_read_is_not_overwritten(tmp_path):
   )
 
 
+@pytest.mark.parametrize('name', ['config.json', 'rollouts/00000003.parquet'])
+def test_the_files_of_a_run_are_not_overwritten(tmp_path, name):
+  run = kept_run(tmp_path / 'run')
+  out = run / name
+  before = out.read_bytes() if out.exists() else b'{}'
+  out.write_bytes(before)
+  refused('it is read; give another', f'--rollouts={run}', f'--out={out}')
+  assert out.read_bytes() == before
+
+
 def test_a_file_without_rollouts(tmp_path):
   file = write(tmp_path / 'a.jsonl')
   refused('holds no rollouts', f'--rollouts={file}', FN, '--workers=1')

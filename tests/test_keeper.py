@@ -89,6 +89,8 @@ def test_files_of_others_stay_and_halves_go(tmp_path):
   folder = tmp_path / 'rollouts'
   (folder / 'notes.txt').write_text('mine')
   (folder / 'texts' / '.00000001.parquet.x1.partial').write_text('half')
+  (folder / 'mine').mkdir()
+  (folder / 'mine' / '00000009.parquet').write_text('a copy')
   before = files(tmp_path)
   with opened(str(tmp_path), 2):
     pass
@@ -134,6 +136,37 @@ def test_a_full_disk_is_a_line_and_the_run_goes_on(
   assert (
     ours['texts/00000002.parquet'] == files(other)['texts/00000002.parquet']
   )
+
+
+def test_no_file_of_texts_is_too_large_for_readers(
+  tmp_path, monkeypatch, capfd
+):
+  """A look at many questions with long answers, one of them not ASCII."""
+  groups = [
+    test_rewards.group(RIGHT, name=f'{i}' + 'é' * 100) for i in range(60)
+  ]
+  place = archive.Place(3, 'heldout')
+  monkeypatch.setattr(archive, 'MOST_TEXT_BYTES', 8_000)
+  with opened(str(tmp_path)) as writer:
+    writer.keep(keeping.heldout(place, 'stage', groups))
+  monkeypatch.setattr(archive, 'MOST_TEXT_BYTES', 1 << 30)
+  found = files(tmp_path)
+  assert archive.read_rows(found[place.name]).num_rows == 60
+  monkeypatch.setattr(archive, '_MAX_UNPACKED', 10_000)
+  texts = archive.read_texts(found[f'texts/{place.name}'])
+  # An id of 201 or 202 bytes, and 3 tokens of 9: 10 * 228 + 24 * 229 <= 8,000.
+  assert len(texts) == 34
+  assert [t.prompt for t in texts] == [
+    g.prompt.id for g in groups[: len(texts)]
+  ]
+  # All of them would be refused.
+  every = keeping.texts(
+    keeping.heldout(place, 'stage', groups), writer._characters
+  )
+  with pytest.raises(ValueError, match='unpacked'):
+    archive.read_texts(archive.texts_to_bytes(every))
+  (line,) = [x for x in capfd.readouterr().err.splitlines() if 'WARNING' in x]
+  assert f'{len(texts)} of 60 texts are kept' in line
 
 
 def test_what_waits_is_bounded_and_all_is_written(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Waiting has a guard, which says that a run hangs; nothing here is timed.
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -260,6 +261,19 @@ def test_no_texts_of_training(folder, command):
   command(workdir, *flags, config='tiny_config').ends(0)
   assert {p.phase for p in texts_of(workdir)} == {'before', 'heldout'}
   assert {p.step for p in rows_of(workdir)} == {0, 1, 2}
+
+
+def test_a_step_has_no_earlier_rollouts_in_memory(folder, command):
+  """Neither those of the step before nor held-out answers, once written."""
+  flags = '--config.steps=3', '--config.heldout.every=1'
+  run = command(
+    folder / 'memory', *flags, config='tiny_config', by='holding', script='all'
+  )
+  told = re.findall('of ([0-9]+) groups held ([0-9]+)', run.ends(0))
+  assert len(told) == 3
+  assert [held for _, held in told] == ['0'] * 3
+  # The first step comes after a look, and each looks again.
+  assert 0 < int(told[0][0]) < int(told[1][0]) < int(told[2][0])
 
 
 @pytest.mark.hosts

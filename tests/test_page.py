@@ -380,6 +380,15 @@ def test_an_alarm_links_to_what_shows_it():
   )
 
 
+def test_a_picture_of_the_largest_numbers_has_places_for_them():
+  found = [(-1) ** i * 1.7e308 for i in range(20)]
+  series = values.Series('reward', 'Reward', '', 'learning', found)
+  run = reports.curves('x', 20, 0)._replace(series=[series])
+  drawn = re.search(r'<polyline[^>]* points="([^"]*)"', pictures.curves([run]))
+  places = [tuple(map(float, p.split(','))) for p in drawn[1].split()]
+  assert len(places) == 20 and {y for _, y in places} == {22.0, 134.0}
+
+
 def test_a_thinned_curve_keeps_its_ends():
   line = [(i, math.sin(i / 50)) for i in range(6000)]
   line[3111] = (3111, 9.0)

@@ -15,8 +15,10 @@ from acereason_jax.reporting import (
   curves,
   facts,
   files,
+  fit,
   names,
   prompts,
+  read,
   recipe,
   tables,
   tallies,
@@ -305,6 +307,17 @@ def test_luck_is_that_of_the_ledgers_command():
     for first, later, right in ((8, 8, 2), (8, 8, 3), (8, 8, 7))
   )
   assert expected == pytest.approx(by_hand) and twice == 4
+
+
+def test_prompts_of_an_older_checkpoint_are_said_to_be(tmp_path):
+  def notes(last):
+    reporting_rows.write_metrics(tmp_path, [dict(step=1), dict(step=last)])
+    got = read.report(str(tmp_path), ledger=history(), samples=fit.NO_SAMPLES)
+    return [note for note in got.notes if note.startswith('Prompts are')]
+
+  assert not notes(5)
+  (note,) = notes(7)
+  assert 'until step 5' in note and 'to step 7' in note
 
 
 def test_a_long_list_says_what_it_leaves_out(monkeypatch):

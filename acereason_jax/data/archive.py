@@ -36,6 +36,9 @@ REASONS = (
 DETAIL_CHARS = 300
 MAX_FILE_BYTES = 1 << 30
 _MAX_UNPACKED = 2 << 30
+# So many bytes of texts and numbers may a run put into a file: readers, whose
+# limits are above, then take it.
+MOST_TEXT_BYTES = 1_000_000_000
 _MAX_ROWS = 1 << 22
 # Each becomes objects of Python.
 _MAX_TEXTS = 1 << 18

@@ -112,8 +112,11 @@ def _entropy(e: Evidence, band: values.Band) -> Iterator[values.Alarm]:
         {},
       )
       return
+    risen = _rose(e, 'pass_rate', band)
+    if risen:
+      told += ', while the pass rate rose'
     yield values.Alarm(
-      BAD,
+      WARN if risen else BAD,
       f'Entropy fell to {now.mean / first.mean:.0%} of its start',
       f'{told}. The policy stops exploring, and what it cannot solve now stays '
       'unsolved. Raise rollout.temperature'
@@ -285,9 +288,9 @@ def _rate(look: tuple[int, float, float]) -> str:
   return f'{look[1]:.1%} +-{100 * look[2]:.1f} (step {look[0]})'
 
 
-def _rose(e: Evidence, name: str) -> bool:
-  """Whether a rate rose by more than a point within the stage."""
-  found = lib.points(e, name)
+def _rose(e: Evidence, name: str, band: values.Band | None = None) -> bool:
+  """Whether a rate rose by more than a point in a stage; None: the last."""
+  found = lib.points(e, name, band)
   now, first = lib.newest(found), lib.oldest(found)
   return bool(first) and now.mean > first.mean + 0.01
 

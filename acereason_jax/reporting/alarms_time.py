@@ -79,13 +79,19 @@ def tail(e: Evidence) -> Iterator[values.Alarm]:
     yield values.Alarm(
       WARN,
       f'{now.mean:.0%} of slot steps are idle at the end of a batch',
-      f'In {now.steps}, a few long responses keep the others waiting. Give '
-      f'fewer engine.slots{lib.setting(e, "engine.slots")} for the same batch, '
+      f'In {now.steps}, slots without a rollout wait for a few long responses. '
+      f'Give fewer engine.slots{_slots(e)} for the same batch, '
       'a larger batch, or drafts (engine.speculate'
       f'{lib.setting(e, "engine.speculate")}).',
       'slots',
       {},
     )
+
+
+def _slots(e: Evidence) -> str:
+  if lib.field(e, 'engine.slots') == 0:
+    return ' (now 0: all of the batch that fits)'
+  return lib.setting(e, 'engine.slots')
 
 
 RULES = restarts, parts, judges, tail

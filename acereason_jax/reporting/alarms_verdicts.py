@@ -144,12 +144,15 @@ def domains(e: Evidence) -> Iterator[values.Alarm]:
 
 def families(e: Evidence) -> Iterator[values.Alarm]:
   """Sets of prompts, told apart by their ids, without a right rollout."""
-  by_domain = _grouped(e, lambda asked: asked.domain)
+  # Ids may have no numbers, and then there are as many sets as prompts.
+  judged, solved = collections.Counter(), collections.Counter()
+  for asked in e.tally.prompts:
+    judged[asked.domain] += _judged(asked)
+    solved[asked.domain] += asked.right
   found = _grouped(e, lambda asked: (asked.domain, family(asked.prompt)))
   for (domain, name), mine in found.items():
-    every = by_domain[domain]
-    others = sum(map(_judged, every)) - (total := sum(map(_judged, mine)))
-    right = sum(asked.right for asked in every)
+    others = judged[domain] - (total := sum(map(_judged, mine)))
+    right = solved[domain]
     failing = sum(map(_failed, mine))
     is_dead = total + failing >= NONE_RIGHT and len(mine) >= FAMILY
     if (

@@ -8,6 +8,7 @@ is not of this package is asked only if the folder is trusted.
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -20,7 +21,12 @@ from acereason_jax.reporting import values
 from acereason_jax.rl import objective
 from acereason_jax.verifiers.pool import pool as pool_lib
 
-_MOST_WORKERS = 16
+# Workers of a judge, and judges: each domain of a config may have its own.
+_MOST_WORKERS, _MOST_JUDGES = 16, 16
+_TOO_MANY = (
+  f'The judge was not asked: the run has more than {_MOST_JUDGES} judges. The '
+  'command asks it.'
+)
 _FAILED, _WITHOUT_REWARD, _REWARDED = range(3)
 
 
@@ -91,10 +97,16 @@ def ask(
       said[i] = str(e)
       continue
     parts[of].append(i)
+  for places in list(parts.values())[_MOST_JUDGES:]:
+    for i in places:
+      said[i] = _TOO_MANY
   futures = {}
   with contextlib.ExitStack() as stack:
     pools = {}
-    for of, places in parts.items():
+    for of, places in itertools.islice(parts.items(), _MOST_JUDGES):
+      # The workers of a judge take seconds to start.
+      if time.monotonic() >= until:
+        break
       try:
         pool = _pool(of, len(places), until)
       except (ValueError, RuntimeError) as e:

@@ -23,6 +23,8 @@ _MOST_LINES_BYTES = 1 << 30
 _MOST_JSON_BYTES = 64 << 20
 _MOST_STEP = 1 << 40
 _MOST_METRICS = 2000
+# Fewer than those of the largest float.
+_MOST_DIGITS = 300
 
 
 class Begun(NamedTuple):
@@ -58,16 +60,18 @@ def objects(lines: str) -> Iterator[dict[str, Any]]:
 def metrics(lines: str) -> list[dict[str, float | None]]:
   """The metrics of each step, in order of steps; the last line of each counts.
 
-  The key 'step' is an int. A value that is no number is left out.
+  The key 'step' is an int. A value that is no number is left out, and so are
+  names after the first 2,000 of the file.
   """
-  found = {}
+  found, names = {}, set()
   for record in objects(lines):
     step = record.get('step')
     if type(step) is int and 0 <= step < _MOST_STEP:
-      numbers = list(record.items())[:_MOST_METRICS]
-      found[step] = dict(
-        {k: _number(v) for k, v in numbers if _is_number(v)}, step=step
-      )
+      numbers = {k: _number(v) for k, v in record.items() if _is_number(v)}
+      fresh = [name for name in numbers if name not in names]
+      names.update(fresh[: _MOST_METRICS - len(names)])
+      kept = {k: v for k, v in numbers.items() if k in names}
+      found[step] = dict(kept, step=step)
   return [found[step] for step in sorted(found)]
 
 
@@ -93,10 +97,15 @@ def value(folder: str, name: str) -> Any:
   if (content := storage.read(path, _MOST_JSON_BYTES)) is None:
     return None
   try:
-    return json.loads(content)
+    return json.loads(content, parse_int=_whole)
   except (ValueError, RecursionError) as e:
     reason = ' '.join(str(e).split())[:100]
     raise ValueError(f'{path}: not JSON ({reason})') from e
+
+
+def _whole(text: str) -> int | float:
+  """An integer that can be made a float; a larger one is infinite."""
+  return int(text) if len(text) <= _MOST_DIGITS else float(text)
 
 
 def starts(folder: str) -> list[Begun]:

@@ -38,7 +38,9 @@ class _Axes(NamedTuple):
     return _LEFT + share * (_WIDTH - _LEFT - 4)
 
   def y(self, value: float) -> float:
-    share = (value - self.low) / ((self.high - self.low) or 1.0)
+    # Halves: the difference of large numbers is not finite.
+    span = self.high / 2 - self.low / 2
+    share = (value / 2 - self.low / 2) / (span or 1.0)
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
 
 

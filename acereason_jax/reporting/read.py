@@ -146,7 +146,7 @@ def report(
   tables_, more = _tables(run, shown, drawn[0], tally, evals)
   slots = _slots(folder, more)
   notes = [*run.notes, *notes, *more, *tally.notes]
-  notes += _missing(ledger, tally, slots)
+  notes += [*_missing(ledger, tally, slots), *_behind(ledger, run)]
   notes += [line for other in others for line in _differences(run, other)]
   seen = evidence.Evidence(
     shown, drawn[0].bands, run.config, tally, run.starts, spent
@@ -190,6 +190,19 @@ def _missing(
     (slots, f'{files.TIMELINE}: slots are unknown'),
   )
   return [f'There is no {what}.' for there, what in found if not there]
+
+
+def _behind(ledger: ledger_lib.Ledger | None, run: Source) -> list[str]:
+  """A note if the checkpoint with the prompts is older than the metrics."""
+  if ledger is None or not len(ledger.rows):
+    return []
+  asked, last = int(ledger.rows['step'].max()), run.metrics[-1]['step']
+  if asked >= last:
+    return []
+  return [
+    f'Prompts are those of the newest checkpoint, until step {asked}; the '
+    f'metrics go to step {last}.'
+  ]
 
 
 def _named_apart(sources: Sequence[Source]) -> list[Source]:

@@ -97,8 +97,16 @@ class Keeper:
       storage.write(self._path(name), data)
     if not kept.reasons:
       return
+    texts = keeping.texts(kept, self._characters)
+    wanted = sum(len(kept.groups[i].rollouts) for i in kept.reasons)
+    if len(texts) < wanted:
+      terminal.say(
+        f'WARNING: {name}: {len(texts):,} of {wanted:,} texts are kept: a file '
+        f'has at most {archive.MOST_TEXT_BYTES:,} bytes of them',
+        to_stderr=True,
+      )
     with _warned():
-      data = archive.texts_to_bytes(keeping.texts(kept, self._characters))
+      data = archive.texts_to_bytes(texts)
       storage.write(self._path(archive.TEXTS, name), data)
       self._written.append(thinning.Written(kept.place, len(data)))
       self._there.add(name)
@@ -128,7 +136,10 @@ class Keeper:
 
   def _is_gone(self, name: str) -> bool:
     """Whether a file is of later steps, or was not finished."""
-    base = posixpath.basename(name)
+    folder, base = posixpath.split(name)
+    if folder not in ('', archive.TEXTS):
+      # Those that a user copied there.
+      return False
     if _PARTIAL.fullmatch(base):
       return True
     place = archive.place(base)

@@ -8,6 +8,7 @@ thousands; the ledger has their counts.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from acereason_jax.run import scoring
 Key = scoring.Key
 HELDOUT = 'heldout'
 DRAWN = 'drawn'
+# Its id, its characters and three codes.
+_TOKEN_BYTES = 4 + 2 + 3
 
 
 class Training(NamedTuple):
@@ -142,13 +145,28 @@ def rows(kept: Kept) -> Iterator[archive.Row]:
 def texts(
   kept: Kept, characters: characters_lib.Characters
 ) -> list[archive.Text]:
-  """The texts of the rollouts of chosen groups, in order."""
+  """The texts of the rollouts of chosen groups, in order.
+
+  The last groups are left out of a file that would be too large to be read.
+  """
   scores = kept.training.scores if kept.training else {}
+  groups = [kept.groups[i] for i in kept.reasons]
+  ends = itertools.accumulate(map(_most_bytes, groups))
   return [
-    _text(kept.groups[i].prompt, rollout, scores.get(rollout.key), characters)
-    for i in kept.reasons
-    for rollout in kept.groups[i].rollouts
+    _text(group.prompt, rollout, scores.get(rollout.key), characters)
+    for group, end in zip(groups, ends)
+    if end <= archive.MOST_TEXT_BYTES
+    for rollout in group.rollouts
   ]
+
+
+def _most_bytes(group: types.Group) -> int:
+  """Bytes that the texts of a group take at most, unpacked."""
+  prompt, size = group.prompt, lambda text: len(archive.safe(text).encode())
+  around = sum(map(size, (prompt.id, prompt.question, prompt.answer)))
+  return sum(
+    around + size(r.text) + _TOKEN_BYTES * len(r.tokens) for r in group.rollouts
+  )
 
 
 def _text(

@@ -97,8 +97,10 @@ def run_stage(
     scored = run.best in step.values
     due = stops or reason or scored or done % run.checkpoint_every == 0
     if due:
-      save(run, records, tools, at, step)
-    unsaved = None if due else step
+      save(run, records, tools, at, step.values)
+    unsaved = None if due else step.values
+    # Its rollouts would stay in memory while the next ones are drawn.
+    del step
     if records.clock is not None:
       with watchdog.phase('write'):
         records.clock.step_ended(done)
@@ -110,10 +112,14 @@ def run_stage(
 
 
 def save(
-  run: Run, records: writing.Records, tools: Tools, at: Standing, step: Step
+  run: Run,
+  records: writing.Records,
+  tools: Tools,
+  at: Standing,
+  values: Mapping[str, float],
 ) -> None:
   with watchdog.phase('save'):
-    writing.save(run, records, tools.journal, at, step)
+    writing.save(run, records, tools.journal, at, values)
 
 
 def add_seconds(at: Standing, began: float) -> Standing:

@@ -142,6 +142,8 @@ def go_on(
       report=reporter.begin,
     )
     writing.keep_looked(records, at, archive.BEFORE, looked)
+    # These answers would stay in memory to the end of the run.
+    del looked
     at = loop.run_stages(run, at, tools, records)
     with watchdog.phase('save'):
       checkpoints.wait()

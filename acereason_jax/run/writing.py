@@ -146,14 +146,14 @@ def save(
   records: Records,
   journal: journal_lib.Journal,
   at: Standing,
-  step: Step,
+  values: Mapping[str, float],
 ) -> None:
-  """Starts a checkpoint of the standing after a step.
+  """Starts a checkpoint of the standing after a step, which has these values.
 
-  Its score is the step's `run.best`; a rate without judged rollouts is no
+  Its score is the value of `run.best`; a rate without judged rollouts is no
   score.
   """
-  checkpoints, score = records.checkpoints, step.values.get(run.best)
+  checkpoints, score = records.checkpoints, values.get(run.best)
   # The order matters. Only after the wait is the previous checkpoint certainly
   # on the disk, and the journal may forget only steps that such a checkpoint
   # holds. This checkpoint is not yet on the disk when `save` returns. A kill

@@ -157,9 +157,11 @@ function extent() {
   return high > low ? [low, high] : [low - 1, low + 1];
 }
 
+/** The ends of the axis. uPlot never ends if no number is between them. */
 function zoom() {
   const [low, high] = page.view.zoom.split(',').map(Number);
-  return high > low ? [low, high] : extent();
+  const least = 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+  return high - low > least ? [low, high] : extent();
 }
 
 function setZoom(range) {

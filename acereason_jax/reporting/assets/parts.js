@@ -4,8 +4,9 @@
 function drawPrompts(first = 0) {
   const prompts = page.data.prompts;
   if (!prompts) return;
-  const {kind, find_prompt: find} = page.view;
+  const {find_prompt: find} = page.view;
   const kinds = [...new Set(prompts.map(([, , each]) => each))];
+  const kind = kinds.includes(page.view.kind) ? page.view.kind : '';
   const shown = prompts.filter(([id, domain, each]) =>
     (!kind || kind === each) && (holds(id, find) || holds(domain, find)));
   const choose = element('select', {id: 'prompt-kind', onchange: (event) => {
@@ -124,8 +125,11 @@ function slotWords(stays, slots, steps) {
 
 function filterFields() {
   const rows = [...document.querySelectorAll('#fields tbody tr')];
-  const {changed, find_field: find} = page.view;
-  $('changed').value = changed === 'all' ? '' : changed;
+  const {find_field: find} = page.view;
+  $('changed').value = page.view.changed;
+  // Empty too if the address holds no choice.
+  const changed = $('changed').value || 'all';
+  if (changed === 'all') $('changed').value = '';
   $('find-field').value = find;
   let count = 0;
   for (const row of rows) {
