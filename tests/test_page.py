@@ -10,8 +10,6 @@ import math
 import re
 
 import hostile_texts
-import hypothesis
-import hypothesis.strategies as st
 import pytest
 import reports
 
@@ -285,20 +283,6 @@ def test_a_text_of_a_megabyte_is_cut():
   assert 'characters cut' in text
   static_bytes = len(text) - sum(len(t) for _, t in parsed.scripts)
   assert static_bytes < 1 << 18
-
-
-@hypothesis.given(
-  st.integers(0, 1000), st.lists(st.integers(0, 10**12), max_size=12)
-)
-def test_shares_sum_to_the_whole(whole, sizes):
-  shares = pictures.split(whole, sizes)
-  assert len(shares) == len(sizes)
-  if not any(sizes):
-    assert not any(shares)
-    return
-  assert sum(shares) == whole
-  for share, size in zip(shares, sizes):
-    assert abs(share - whole * size / sum(sizes)) < 1
 
 
 def rows_of(waste):

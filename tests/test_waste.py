@@ -243,6 +243,7 @@ def test_of_a_clock_in_order_nothing_but_gaps_is_added(data):
 )
 def test_what_is_apportioned_is_all_and_nearly_in_proportion(total, weights):
   found = waste.apportioned(total, weights)
+  assert len(found) == len(weights)
   if not any(weights):
     assert not any(found)
     return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from acereason_jax.console import terminal
-from acereason_jax.reporting import values
+from acereason_jax.reporting import values, waste
 
 # Pixels of a curve's picture and of its edges.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 360, 150, 48, 22, 16
@@ -130,21 +130,6 @@ def bar(share: float) -> str:
   )
 
 
-def split(whole: int, sizes: Sequence[int]) -> list[int]:
-  """Integers in proportion to `sizes` that sum to `whole`; 0 if all are 0."""
-  total = sum(sizes)
-  if total <= 0:
-    return [0] * len(sizes)
-  shares = [whole * size // total for size in sizes]
-  # Largest remainders first.
-  order = sorted(
-    range(len(sizes)), key=lambda i: (-(whole * sizes[i] % total), i)
-  )
-  for i in order[: whole - sum(shares)]:
-    shares[i] += 1
-  return shares
-
-
 def bars(root: values.Node) -> str:
   """Bars within bars: below each part its own parts, to scale."""
   if root.milliseconds <= 0:
@@ -192,7 +177,7 @@ def _boxes(
     shown = shown if len(shown) <= room else node.name[:room]
     yield f'<text x="{x + 5:.1f}" y="{y + 16}">{_text(shown)}</text>'
   yield '</g>'
-  shares = split(share, [part.milliseconds for part in node.parts])
+  shares = waste.apportioned(share, [part.milliseconds for part in node.parts])
   for i, (part, share) in enumerate(zip(node.parts, shares)):
     below = _At(depth + 1, start, hue if depth else i)
     yield from _boxes(part, share, below, scale)

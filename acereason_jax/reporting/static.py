@@ -12,6 +12,7 @@ from typing import Any
 
 from acereason_jax.console import terminal
 from acereason_jax.reporting import pictures, values
+from acereason_jax.reporting import waste as waste_lib
 
 SECTIONS = (
   *('head', 'curves', 'rollouts', 'prompts', 'slots', 'time', 'config'),
@@ -154,7 +155,7 @@ def _nodes(
     f'<td>{pictures.bar(whole / 1000)}</td><td>{safe(node.lever)}</td></tr>'
   )
   sizes = [part.milliseconds for part in node.parts]
-  split = pictures.split
+  split = waste_lib.apportioned
   for part, *shares in zip(node.parts, split(whole, sizes), split(1000, sizes)):
     yield from _nodes(part, depth + 1, *shares)
 

@@ -16,6 +16,7 @@ import pyarrow.compute
 
 from acereason_jax import storage, types
 from acereason_jax.data import archive
+from acereason_jax.reporting import samples
 
 STATUSES = typing.get_args(types.Status)
 RIGHT, UNPARSED = map(STATUSES.index, ('right', 'unparsed'))
@@ -132,9 +133,7 @@ class _Reduced(NamedTuple):
 
 def places(folder: str, steps: range) -> list[archive.Place]:
   """The files of rows of these steps, in order. Raises: OSError."""
-  below = storage.names(storage.join(folder, archive.FOLDER))
-  found = [archive.place(name) for name in below]
-  return sorted(p for p in found if p is not None and p.step in steps)
+  return [p for p in samples.places(folder) if p.step in steps]
 
 
 def tally(folder: str, steps: range) -> Tally:
