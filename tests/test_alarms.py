@@ -137,6 +137,30 @@ def test_answers_that_are_cut_off_are_not_a_missing_suffix(tmp_path):
   assert 'suffix' not in got.detail
 
 
+def test_cut_off_answers_do_not_hide_a_missing_suffix(tmp_path):
+  """Most are cut off, but those that ended are not read either."""
+  rows = [
+    row(
+      prompt=f'p{i // 8}',
+      index=i % 8,
+      status='unparsed',
+      detail='no box',
+      stop='stop' if i % 4 == 0 else 'length',
+    )
+    for i in range(160)
+  ]
+  reporting_rows.write(tmp_path, rows, 1)
+  tally = tallies.tally(str(tmp_path), range(99))
+  every = dict(unparsed_share=lambda x: 1.0, zero_signal_share=lambda x: 1.0)
+  every |= dict(pass_rate=lambda x: 0.0, reward=lambda x: 0.0)
+  first, *others = found(tally=tally, **every)
+  assert '100% of the responses that ended by themselves' in first.detail
+  assert "prompt.suffix (now '')" in first.detail
+  assert 'rollout.max_tokens' not in first.detail
+  (dull,) = (a for a in others if 'no gradient' in a.title)
+  assert 'cannot be read' in dull.detail and 'refill' not in dull.detail
+
+
 def test_unparsed_answers_that_become_more():
   got = only(found(unparsed_share=lambda x: 0.01 + 0.08 * x), evidence.WARN)
   assert '2% in steps 1 to 10' in got.detail

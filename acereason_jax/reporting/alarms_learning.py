@@ -15,6 +15,8 @@ HALVED, GREW = 0.5, 2.0
 # Shares: of responses cut off, and of groups without a gradient.
 TRUNCATED, VERY_TRUNCATED = 0.3, 0.6
 DULL, VERY_DULL = 0.6, 0.9
+# Share of unread answers that explains groups without a gradient.
+UNREAD = 0.5
 # Mean reward of so little of the pass rate, where so many answers are right.
 UNREWARDED, SOME = 0.5, 0.1
 # Held-out rates differ from this many errors on. The best of several looks is
@@ -180,8 +182,8 @@ def truncated(e: Evidence) -> Iterator[values.Alarm]:
       f'{now.mean:.0%} of responses are cut off',
       f'In {now.steps} they reach rollout.max_tokens'
       f'{lib.setting(e, "rollout.max_tokens")}, and objective.truncated'
-      f'{lib.setting(e, "objective.truncated")} says what they train. Give a '
-      'larger rollout.max_tokens, or a stage with longer responses.',
+      f'{lib.setting(e, "objective.truncated")} decides whether they train. '
+      'Give a larger rollout.max_tokens, or a stage with longer responses.',
       'rollouts',
       lib.filters('', now, stop='length'),
     )
@@ -204,6 +206,17 @@ def zero_signal(e: Evidence) -> Iterator[values.Alarm]:
     )
     return
   reward = lib.newest(lib.points(e, 'reward')) or rate
+  unread = lib.newest(lib.points(e, 'unparsed_share'))
+  if unread and unread.mean >= UNREAD:
+    yield values.Alarm(
+      WARN,
+      f'{now.mean:.0%} of groups have no gradient',
+      f'{told}, because {unread.mean:.0%} of answers cannot be read. That '
+      'comes first.',
+      'prompts',
+      {},
+    )
+    return
   easy = reward.mean > 0.5
   remedy = (
     'Most are all right: leave easy prompts out (filter.drop_solved, '

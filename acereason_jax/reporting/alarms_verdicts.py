@@ -59,23 +59,29 @@ def unparsed(e: Evidence) -> Iterator[values.Alarm]:
 
 
 def _unread_remedy(e: Evidence, domain: str) -> str:
-  cells = [
-    cell
-    for (phase, _, where, status), cell in e.tally.cells.items()
-    if (phase, status) == (archive.TRAIN, 'unparsed') and domain in ('', where)
-  ]
-  total = sum(cell.rollouts for cell in cells)
-  cut = sum(cell.truncated for cell in cells)
-  if total and cut >= MOSTLY * total:
+  """What to do about answers that are not read, by what was cut off.
+
+  If answers that ended by themselves are not read either, a longer limit does
+  not help.
+  """
+  ended, unread, cut = _ended(e, domain)
+  if (
+    unread + cut and cut >= MOSTLY * (unread + cut) and unread < MOSTLY * ended
+  ):
     return (
-      f'{cut / total:.0%} of them were cut off before an answer: give a larger '
-      f'rollout.max_tokens{lib.setting(e, "rollout.max_tokens")}.'
+      f'{cut / (unread + cut):.0%} of them were cut off before an answer: give '
+      f'a larger rollout.max_tokens{lib.setting(e, "rollout.max_tokens")}.'
     )
   section = f'domains.{domain}.prompt' if domain else 'prompt'
   own = lib.field(e, f'{section}.suffix')
   suffix = lib.field(e, 'prompt.suffix') if own is None else own
   now = '' if suffix is None else f' (now {suffix!r:.80})'
-  few = f'Only {cut / total:.0%} of them were cut off. ' if total else ''
+  few = ''
+  if ended:
+    few = (
+      f'{unread / ended:.0%} of the responses that ended by themselves are '
+      'not read. '
+    )
   return (
     f'{few}The prompt may not say how to answer: look at '
     f'{section}.suffix{now}, prompt.system and prompt.examples, and at '
@@ -83,6 +89,21 @@ def _unread_remedy(e: Evidence, domain: str) -> str:
     f'{lib.setting(e, "prompt.reasons")}, which wants </think> before the '
     'answer.'
   )
+
+
+def _ended(e: Evidence, domain: str) -> tuple[int, int, int]:
+  """Training rollouts that ended by themselves, of them unread, unread and cut.
+
+  All 0 without rows.
+  """
+  ended = unread = cut = 0
+  for (phase, _, where, status), cell in e.tally.cells.items():
+    if phase == archive.TRAIN and domain in ('', where):
+      ended += cell.rollouts - cell.truncated
+      if status == 'unparsed':
+        unread += cell.rollouts - cell.truncated
+        cut += cell.truncated
+  return ended, unread, cut
 
 
 def failed(e: Evidence) -> Iterator[values.Alarm]:

@@ -1,14 +1,12 @@
 """The facts of a report's head."""
 
-import collections
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from acereason_jax.curriculum import ledger
-from acereason_jax.data import archive
 from acereason_jax.evaluation import shown
 from acereason_jax.reporting import files, tallies, values
+from acereason_jax.reporting import looks as looks_lib
 
 
 def facts(
@@ -39,7 +37,10 @@ def facts(
     ('reached', _reached(curves, config)),
     *_heldout(metrics, summary, tally),
     ('rollouts', f'{tally.rollouts:,}' if tally.rollouts else 'not recorded'),
-    ('tokens', f'{curves.tokens[-1]:,.0f}' if curves.tokens else 'none'),
+    (
+      'tokens of training',
+      f'{curves.tokens[-1]:,.0f}' if curves.tokens else 'none',
+    ),
     ('wall time', f'{curves.hours[-1]:,.2f} h' if curves.hours else 'none'),
     ('starts', f'{len(starts)}' if starts else 'unknown'),
     ('report made by', f'acereason_jax {_version()}'),
@@ -84,14 +85,13 @@ def _heldout(
 ) -> Iterator[tuple[str, str]]:
   """The first, best and last held-out rate of each domain."""
   looks: dict[str, list[tuple[int, float, float | None]]] = {}
-  before = list(_before(summary)) or [(0, _before_rates(tally))]
-  for step, record in [*before, *((m['step'], m) for m in metrics)]:
+  for record in [*looks_lib.before(summary, tally), *metrics]:
     for key, rate in record.items():
       kind, _, domain = key.partition('/')
       if kind == 'heldout' and isinstance(rate, int | float):
         error = record.get(f'heldout_error/{domain}')
         known = error if isinstance(error, int | float) else None
-        looks.setdefault(domain, []).append((step, rate, known))
+        looks.setdefault(domain, []).append((record['step'], rate, known))
   for domain, found in sorted(looks.items()):
     who = 'held-out' if domain == 'main' else f'held-out, {domain}'
     best = max(found, key=lambda look: look[1])
@@ -102,24 +102,6 @@ def _heldout(
       who,
       '; '.join(f'{which} {_rate(*look)}' for which, look in told.items()),
     )
-
-
-def _before(summary: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
-  """The look before the first step, which only a summary has."""
-  looks = files.at(summary, 'heldout')
-  for look in looks if isinstance(looks, list) else ():
-    if isinstance(look, Mapping) and look.get('stage') == '':
-      yield 0, look
-
-
-def _before_rates(tally: tallies.Tally) -> dict[str, float]:
-  """The rates of that look from rows, which have no error."""
-  right, judged = collections.Counter(), collections.Counter()
-  for (phase, _, domain, status), cell in tally.cells.items():
-    if phase == archive.BEFORE and status in ledger.JUDGED:
-      judged[domain] += cell.rollouts
-      right[domain] += cell.rollouts if status == 'right' else 0
-  return {f'heldout/{d}': right[d] / n for d, n in judged.items()}
 
 
 def _rate(step: int, rate: float, error: float | None) -> str:

@@ -17,6 +17,7 @@ from acereason_jax.reporting import (
   evidence,
   facts,
   files,
+  looks,
   recipe,
   tables,
   tallies,
@@ -258,7 +259,8 @@ def _tables(
   found, notes = tables.evaluations(run.folder, evals)
   plan = tables.plan(_read(run.folder, files.PLAN, notes), shown, drawn.bands)
   found += [plan] if plan else []
-  return [*found, *tables.all_tables(tally, shown)], notes
+  first = looks.before(run.summary, tally)
+  return [*found, *tables.all_tables(tally, [*first, *shown])], notes
 
 
 def _slots(folder: str, notes: list[str]) -> values.Slots | None:
