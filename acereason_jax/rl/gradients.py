@@ -61,7 +61,7 @@ class Scored(NamedTuple):
   """What the forward pass of a microbatch says of each target; float32 [B, T].
 
   It is of the weights before the update, at the temperature of the knobs. Only
-  targets of response tokens mean something, with those that were forced.
+  values at targets of response tokens, forced ones included, have a meaning.
 
   logp_BT: logp of the target, nats.
   entropy_BT: entropy of the policy where the target is predicted, nats.

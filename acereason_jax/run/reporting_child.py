@@ -38,8 +38,8 @@ _STORE_NAMES = (
 class Reporter:
   """Context manager: the reports of a run, one at a time.
 
-  Only the first process of a run writes them; on others it does nothing. What
-  is still being written at the end of the block is given up.
+  Only the first process of a run writes them; on others it does nothing. A
+  report that is not finished at the end of the block is given up.
   """
 
   def __init__(self, folder: folder_lib.Folder):

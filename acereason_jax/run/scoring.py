@@ -25,8 +25,8 @@ Key = tuple[str, int]
 class Score(NamedTuple):
   """What the update that trained on a rollout saw of its R response tokens.
 
-  All are float32 [R], of the weights before that update. They are not finite
-  only where the forward pass was not.
+  All are float32 [R], of the weights before that update. A value is finite
+  unless the forward pass gave one that is not.
 
   logp: logp of the token under the trained policy, nats.
   entropy: entropy of that policy where the token is drawn, nats.
