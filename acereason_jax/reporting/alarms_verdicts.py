@@ -86,8 +86,8 @@ def _unread_remedy(e: Evidence, domain: str) -> str:
     f'{few}The prompt may not say how to answer: look at '
     f'{section}.suffix{now}, prompt.system and prompt.examples, and at '
     'prompt.reasons'
-    f'{lib.setting(e, "prompt.reasons")}, which wants </think> before the '
-    'answer.'
+    f'{lib.setting(e, "prompt.reasons")}: with True, only an answer after '
+    '</think> counts.'
   )
 
 
@@ -137,10 +137,12 @@ def _details(e: Evidence, statuses: Sequence[str], domain: str) -> str:
   if not mine:
     return ''
   shown = [
-    f'{_quoted(d.kind)} {d.count:,} times ({d.domain}, {d.status}, steps '
-    f'{d.first} to {d.last})'
+    f'{_quoted(d.kind)} {lib.times(d.count)} ({d.domain}, {d.status}, '
+    f'{lib.steps(d.first, d.last)})'
     for d in mine[:_DETAILS]
   ]
+  if mine[0].example != mine[0].kind:
+    shown[0] += f', such as {_quoted(mine[0].example)}'
   return f'The judge says {"; ".join(shown)}. '
 
 
@@ -155,11 +157,11 @@ def domains(e: Evidence) -> Iterator[values.Alarm]:
     if total >= NONE_RIGHT and not any(asked.right for asked in mine):
       yield values.Alarm(
         BAD,
-        f'Nothing of {domain or "the run"} was ever right',
+        f'No answer{lib.of(domain)} was ever right',
         f'{total:,} answers to {len(mine):,} prompts were read. '
         f'{_details(e, ("wrong",), domain)}{_tests(domain)}',
         'rollouts',
-        dict(domain=domain),
+        dict(domain=domain, phase=archive.TRAIN, status='wrong'),
       )
 
 
@@ -264,8 +266,8 @@ def never_solved(e: Evidence) -> Iterator[values.Alarm]:
 def _tests(domain: str) -> str:
   who = f' of {domain}' if domain else ''
   return (
-    f'The reference answers or tests{who} may be wrong: run `python -m '
-    'acereason_jax.report --why` on one of these rollouts.'
+    f'The reference answers or tests{who} may be wrong: open some of these '
+    'rollouts, and compare what was given with what was expected.'
   )
 
 
@@ -302,4 +304,5 @@ def _common(mine: Sequence[tallies.Asked]) -> str:
   return ''.join(a for a, _ in pairs)
 
 
-RULES = unparsed, failed, domains, families, same_words, never_solved
+# Wrong tests and references come first: nothing else would help.
+RULES = domains, families, unparsed, failed, same_words, never_solved

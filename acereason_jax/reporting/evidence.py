@@ -42,10 +42,18 @@ class Window(NamedTuple):
 
   @property
   def steps(self) -> str:
-    return f'steps {self.first} to {self.last}'
+    return steps(self.first, self.last)
 
 
 Points = Sequence[tuple[int, float]]
+
+
+def steps(first: int, last: int) -> str:
+  return f'step {first}' if first == last else f'steps {first} to {last}'
+
+
+def times(count: int) -> str:
+  return 'once' if count == 1 else f'{count:,} times'
 
 
 def points(
