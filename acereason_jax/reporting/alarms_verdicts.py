@@ -121,7 +121,7 @@ def failed(e: Evidence) -> Iterator[values.Alarm]:
       f'the judge {section}.verify or the answers it reads; for timeouts raise '
       f'{section}.timeout_seconds or judge.workers.',
       'rollouts',
-      lib.filters(domain, now, status='error'),
+      lib.filters(domain, now, status=('timeout', 'error')),
     )
 
 
