@@ -219,11 +219,11 @@ def zero_signal(e: Evidence) -> Iterator[values.Alarm]:
     return
   easy = reward.mean > 0.5
   remedy = (
-    'Most are all right: leave easy prompts out (filter.drop_solved, '
+    'Most groups are all right: leave easy prompts out (filter.drop_solved, '
     'filter.of and filter.max_solved)'
     if easy
-    else 'Most are all wrong: give easier prompts, more rollouts a prompt '
-    '(rollout.per_prompt) or longer responses'
+    else 'Most groups are all wrong: give easier prompts, more rollouts for '
+    'each (rollout.per_prompt) or longer responses'
   )
   yield values.Alarm(
     BAD if now.mean > VERY_DULL else WARN,

@@ -20,7 +20,7 @@ KNOWN: Mapping[str, Known] = {
   'wall': Known('wall time', ''),
   'start': Known(
     'start',
-    'Restart less often: Python, its imports and the meeting of all processes '
+    'Restart less often: Python, its imports and the wait for other processes '
     'take this each time.',
   ),
   'load': Known('load', 'Put the model and the data on a faster disk.'),

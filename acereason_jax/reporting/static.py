@@ -180,7 +180,7 @@ def _config(fields: Sequence[values.Field]) -> str:
   head = ''.join(f'<th scope="col">{name}</th>' for name in heads)
   rows = ''.join(map(_field, fields))
   return (
-    '<div class="scroll"><table id="fields"><caption>Every field of the '
+    '<div class="scroll"><table id="fields"><caption>Fields of the '
     f'config</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
     '</table></div>'
   )

@@ -75,8 +75,8 @@ function drawSlots() {
   const steps = Math.max(...stays.map(([, , , , ended]) => ended), 1);
   const height = Math.max(3, Math.min(16, 460 / slots));
   const said = element('p', {role: 'status', id: 'stay'},
-    `0 to ${number(steps)} decode steps from left to right, a row a slot. ` +
-    'Point at a stay, or use the arrow keys.');
+    `0 to ${number(steps)} decode steps from left to right; each row is a slot. ` +
+    'Point at a bar, or use the arrow keys.');
   const bars = stays.map(([slot, , , began, ended, reason]) => element('rect', {
     class: `s-${reason}`, x: 1000 * began / steps, y: height * slot,
     width: Math.max(1000 * (ended - began) / steps, 0.8),

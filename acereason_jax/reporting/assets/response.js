@@ -82,7 +82,7 @@ function drawDetail() {
     ...textBox('Question', rollout.question),
     ...textBox('Reference', rollout.answer),
     element('div', {class: 'bar-row'}, element('h3', {}, 'Response'),
-      button('next of a high value', () => nextHigh(1)),
+      button('next high value', () => nextHigh(1)),
       button('end', () => chooseToken(rollout.tokens - 1, true)),
       colourChoice()),
     element('div', {id: 'response-view'}),
