@@ -282,6 +282,18 @@ def test_a_shrinking_entropy():
   assert 'rollout.temperature (now 0.85)' in got.detail
 
 
+@pytest.mark.parametrize(
+  ('fn', 'named'),
+  [('my_losses:loss', True), ('acereason_jax.rl.losses:clipped', False)],
+)
+def test_a_shrinking_entropy_may_be_of_a_loss_of_ones_own(fn, named):
+  changed = dict(objective=dict(CONFIG['objective'], loss=dict(fn=fn)))
+  falls = dict(entropy=lambda x: 0.6 * 0.2**x, pass_rate=lambda x: 0.4)
+  got = only(found(config=changed, **falls))
+  told = f"Look at objective.loss (now '{fn}') first"
+  assert (told in got.detail) == named
+
+
 def test_entropy_is_compared_within_a_stage():
   """The second stage begins where the first one ended."""
   metrics = [

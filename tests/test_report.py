@@ -51,21 +51,28 @@ def test_a_report_is_a_recount_of_the_runs_files(run):
   got = values_of(run)
   lines = (run / 'metrics.jsonl').read_text().splitlines()
   records = [json.loads(line) for line in lines]
+  # The look before the first step is in the summary only.
+  summary = json.loads((run / 'summary.json').read_text())
+  before = summary['heldout'][0]
   (drawn,) = got.curves
-  assert drawn.steps == list(range(1, STEPS + 1))
+  assert drawn.steps == list(range(STEPS + 1))
   every = {series.name: series.values for series in drawn.series}
   for name, found in every.items():
-    assert found == [record.get(name) for record in records]
+    assert found == [before.get(name), *(r.get(name) for r in records)]
+  assert every['heldout/main'][0] == summary['heldout_before']
   assert every.keys() == {k for r in records for k in r} - {'step', 'stage'}
   tokens = [record['response_tokens'] for record in records]
   assert drawn.tokens[-1] == sum(tokens)
-  assert drawn.hours == sorted(drawn.hours) and drawn.hours[0] > 0
+  assert drawn.hours == sorted(drawn.hours) and drawn.hours[:2] > [0.0, 0.0]
   assert [tuple(b) for b in drawn.bands] == [('main', 1, STEPS)]
   assert drawn.restarts == [4]
   facts = dict(got.facts)
   assert facts['recipe'] == 'tiny_config' and facts['starts'] == '2'
   assert facts['state'] == 'over' and facts['reached'] == f'step {STEPS}'
   assert f'(step {STEPS})' in facts['held-out']
+  (looks,) = (t for t in got.tables if t.title == 'Held-out looks')
+  asked = [r['step'] for r in records if 'heldout/main' in r]
+  assert [int(row[0]) for row in looks.rows] == [*reversed(asked), 0]
   assert not got.notes
 
 
@@ -77,7 +84,7 @@ def test_rows_metrics_and_tables_agree(run):
   got = values_of(run)
   assert dict(got.facts)['rollouts'] == f'{len(rows):,}'
   (series,) = (s for s in got.curves[0].series if s.name == 'pass_rate')
-  for step, rate in zip(got.curves[0].steps, series.values):
+  for step, rate in list(zip(got.curves[0].steps, series.values))[1:]:
     mine = [r for r in rows if r['step'] == step and r['phase'] == 'train']
     right = sum(r['status'] == 'right' for r in mine)
     assert rate == pytest.approx(right / len(mine))
@@ -173,7 +180,7 @@ def test_runs_are_compared(run, copy):
   (copy / 'config.json').write_text(json.dumps(config))
   got = values_of(run, compare=[str(copy)])
   assert [c.run for c in got.curves] == ['run', 'copy']
-  assert got.curves[1].steps == list(range(1, 7))
+  assert got.curves[1].steps == list(range(7))
   assert any('took steps 1 to 6, this run 1 to 10' in n for n in got.notes)
   assert any('has the stages a, b' in note for note in got.notes)
   (seed,) = (field for field in got.fields if field.name == 'seed')
@@ -208,7 +215,7 @@ def test_a_run_that_goes_on(copy):
   (copy / 'starts.jsonl').write_text('\n'.join([*starts, last]))
   (copy / 'summary.json').unlink()
   got = values_of(copy)
-  assert got.curves[0].steps == list(range(1, STEPS))
+  assert got.curves[0].steps == list(range(STEPS))
   assert dict(got.facts)['state'] != 'over'
 
 

@@ -24,6 +24,7 @@ UNREWARDED, SOME = 0.5, 0.1
 ERRORS, ERRORS_A_LOOK = 2.0, 0.5
 # Mismatch: so many times that of the stage's start is a rise.
 RISEN = 5.0
+_LOSSES = 'acereason_jax.rl.losses:'
 
 
 def nonfinite(e: Evidence) -> Iterator[values.Alarm]:
@@ -121,7 +122,7 @@ def _entropy(e: Evidence, band: values.Band) -> Iterator[values.Alarm]:
       WARN if risen else BAD,
       f'Entropy fell to {now.mean / first.mean:.0%} of its start',
       f'{told}. The policy stops exploring, and what it cannot solve now stays '
-      'unsolved. Raise rollout.temperature'
+      f'unsolved. {_own_loss(e)}Raise rollout.temperature'
       f'{lib.setting(e, "rollout.temperature")} or let it hold the entropy '
       '(rl.control:near_entropy), give objective.entropy_bonus'
       f'{lib.setting(e, "objective.entropy_bonus")}, or lower '
@@ -140,6 +141,16 @@ def _entropy(e: Evidence, band: values.Band) -> Iterator[values.Alarm]:
       'curves',
       {},
     )
+
+
+def _own_loss(e: Evidence) -> str:
+  loss = lib.field(e, 'objective.loss.fn')
+  if loss is None or str(loss).startswith(_LOSSES):
+    return ''
+  return (
+    f'Look at objective.loss{lib.setting(e, "objective.loss.fn")} first, a '
+    'loss of your own. '
+  )
 
 
 def length(e: Evidence) -> Iterator[values.Alarm]:

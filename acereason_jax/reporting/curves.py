@@ -21,6 +21,7 @@ def curves(
   starts: Sequence[files.Begun],
   clock: Sequence[account.Line],
   steps: range,
+  before: Metrics = (),
 ) -> values.Curves:
   """The curves of the steps among `steps`.
 
@@ -31,21 +32,24 @@ def curves(
     starts: starts of the run.
     clock: lines of its clock; () if it has none.
     steps: the steps to show; hours and tokens count from the first of all.
+    before: what was measured before the first step, with its place.
   """
+  early = [record for record in before if record['step'] in steps]
   shown = [i for i, m in enumerate(metrics) if m['step'] in steps]
-  every = set().union(*(metrics[i] for i in shown))
+  drawn = [*early, *(metrics[i] for i in shown)]
+  every = set().union(*drawn)
   hours, tokens = hours_of(metrics, clock), tokens_of(metrics)
   series = [
     values.Series(
-      name, *names.named(name), [metrics[i].get(name) for i in shown]
+      name, *names.named(name), [record.get(name) for record in drawn]
     )
     for name in names.ordered(every)
   ]
   return values.Curves(
     run,
-    [metrics[i]['step'] for i in shown],
-    [hours[i] for i in shown],
-    [tokens[i] for i in shown],
+    [record['step'] for record in drawn],
+    [0.0] * len(early) + [hours[i] for i in shown],
+    [0.0] * len(early) + [tokens[i] for i in shown],
     bands([metrics[i] for i in shown], stages),
     sorted({s.step for s in starts[1:] if s.step in steps}),
     [s for s in series if any(v is not None for v in s.values)],

@@ -85,7 +85,7 @@ def _heldout(
 ) -> Iterator[tuple[str, str]]:
   """The first, best and last held-out rate of each domain."""
   looks: dict[str, list[tuple[int, float, float | None]]] = {}
-  for record in [*looks_lib.before(summary, tally), *metrics]:
+  for record in [*looks_lib.before(summary, tally, metrics), *metrics]:
     for key, rate in record.items():
       kind, _, domain = key.partition('/')
       if kind == 'heldout' and isinstance(rate, int | float):

@@ -134,13 +134,15 @@ def report(
   """
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
-  drawn = [curves_of(each, steps) for each in (run, *others)]
-  if not drawn[0].steps:
+  tally, shown = tallies.tally(folder, steps), _among(run, steps)
+  first = looks.before(run.summary, tally, run.metrics)
+  drawn = [curves_of(run, steps, first)]
+  drawn += [curves_of(each, steps) for each in others]
+  if not shown:
     taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
     raise ValueError(
       f'{folder}: has none of these steps; it took steps {taken}'
     )
-  tally, shown = tallies.tally(folder, steps), _among(run, steps)
   spent = waste.tree(run.clock, run.metrics) if run.clock else None
   name = recipe.name_of(folder, run.starts)
   fields, notes = _fields(run, others, name)
@@ -219,8 +221,12 @@ def _among(run: Source, steps: range) -> list[dict[str, Any]]:
   return [record for record in run.metrics if record['step'] in steps]
 
 
-def curves_of(run: Source, steps: range = EVERY) -> values.Curves:
-  """The curves of the steps among `steps`."""
+def curves_of(
+  run: Source,
+  steps: range = EVERY,
+  before: Sequence[dict[str, Any]] = (),
+) -> values.Curves:
+  """The curves of the steps among `steps`; see `curves.curves`."""
   return curves.curves(
     run.name,
     run.metrics,
@@ -228,6 +234,7 @@ def curves_of(run: Source, steps: range = EVERY) -> values.Curves:
     run.starts,
     run.clock,
     steps,
+    before or looks.before(run.summary, tallies.Tally(), run.metrics),
   )
 
 
@@ -259,7 +266,7 @@ def _tables(
   found, notes = tables.evaluations(run.folder, evals)
   plan = tables.plan(_read(run.folder, files.PLAN, notes), shown, drawn.bands)
   found += [plan] if plan else []
-  first = looks.before(run.summary, tally)
+  first = looks.before(run.summary, tally, run.metrics)
   return [*found, *tables.all_tables(tally, [*first, *shown])], notes
 
 
