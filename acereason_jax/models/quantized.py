@@ -74,11 +74,13 @@ def quantize(w_FD: jax.Array, dtype: str) -> tuple[jax.Array, jax.Array]:
 
   Symmetric: the largest |w| of a channel becomes the largest number of `dtype`.
   A weight of int8 differs by half a scale at most, one of float8 by a 16th of
-  itself. A channel of zeros has scale 1.
+  itself. A channel of zeros has scale 1, as one whose scale would be below the
+  least normal number: devices take that for 0, and 0 / 0 is nan.
   """
   w32_FD = w_FD.astype(jnp.float32)
   most_F1 = jnp.max(jnp.abs(w32_FD), axis=-1, keepdims=True)
-  scale_F1 = jnp.where(most_F1 > 0, most_F1 / LARGEST[dtype], 1.0)
+  scale_F1 = most_F1 / LARGEST[dtype]
+  scale_F1 = jnp.where(scale_F1 >= jnp.finfo(jnp.float32).tiny, scale_F1, 1.0)
   q_FD = w32_FD / scale_F1
   if dtype == 'int8':
     q_FD = jnp.round(q_FD)
