@@ -292,3 +292,13 @@ def test_a_run_in_a_bucket(run, tmp_path):
   assert there.curves[0]._replace(run='') == here.curves[0]._replace(run='')
   assert there[4:] == here[4:]
   assert [f for f in there.facts if f[0] != 'x'] == list(here.facts)
+
+
+def test_the_look_before_the_first_step_is_one_of_the_steps(run):
+  looks = lambda **more: [
+    row[0]
+    for table in values_of(run, **more).tables
+    if table.title == 'Held-out looks'
+    for row in table.rows
+  ]
+  assert '0' in looks() and '0' not in looks(steps=range(3, STEPS + 1))

@@ -6,7 +6,6 @@ from typing import Any
 
 from acereason_jax.evaluation import shown
 from acereason_jax.reporting import files, tallies, values
-from acereason_jax.reporting import looks as looks_lib
 
 
 def facts(
@@ -21,7 +20,7 @@ def facts(
   """(name, value) pairs.
 
   Args:
-    metrics: all metrics of the run.
+    metrics: all metrics of the run, the look before its first step included.
     curves: its curves.
     config: its config; None if it is unknown.
     name: what the recipe's file is called; '' if it is unknown.
@@ -35,7 +34,7 @@ def facts(
     ('model', model if isinstance(model, str) else 'unknown'),
     ('state', _state(starts, summary, metrics[-1]['step'])),
     ('reached', _reached(curves, config)),
-    *_heldout(metrics, summary, tally),
+    *_heldout(metrics),
     ('rollouts', f'{tally.rollouts:,}' if tally.rollouts else 'not recorded'),
     (
       'tokens of training',
@@ -81,11 +80,11 @@ def _reached(curves: values.Curves, config: Any) -> str:
 
 
 def _heldout(
-  metrics: Sequence[Mapping[str, Any]], summary: Any, tally: tallies.Tally
+  metrics: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[str, str]]:
   """The first, best and last held-out rate of each domain."""
   looks: dict[str, list[tuple[int, float, float | None]]] = {}
-  for record in [*looks_lib.before(summary, tally, metrics), *metrics]:
+  for record in metrics:
     for key, rate in record.items():
       kind, _, domain = key.partition('/')
       if kind == 'heldout' and isinstance(rate, int | float):

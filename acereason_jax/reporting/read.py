@@ -135,8 +135,8 @@ def report(
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
-  first = looks.before(run.summary, tally, run.metrics)
-  drawn = [curves_of(run, steps, first)]
+  before = looks.before(run.summary, tally, run.metrics)
+  drawn = [curves_of(run, steps, before)]
   drawn += [curves_of(each, steps) for each in others]
   if not shown:
     taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
@@ -146,7 +146,8 @@ def report(
   spent = waste.tree(run.clock, run.metrics) if run.clock else None
   name = recipe.name_of(folder, run.starts)
   fields, notes = _fields(run, others, name)
-  tables_, more = _tables(run, shown, drawn[0], tally, evals)
+  first = [record for record in before if record['step'] in steps]
+  tables_, more = _tables(run, first, shown, drawn[0], tally, evals)
   slots = _slots(folder, more)
   notes = [*run.notes, *notes, *more, *tally.notes]
   notes += [*_missing(ledger, tally, slots), *_behind(ledger, run)]
@@ -155,7 +156,13 @@ def report(
     shown, drawn[0].bands, run.config, tally, run.starts, spent
   )
   head = facts.facts(
-    run.metrics, drawn[0], run.config, name, run.summary, run.starts, tally
+    [*before, *run.metrics],
+    drawn[0],
+    run.config,
+    name,
+    run.summary,
+    run.starts,
+    tally,
   )
   return values.Report(
     name=run.name,
@@ -257,6 +264,7 @@ def _differences(run: Source, other: Source) -> list[str]:
 
 def _tables(
   run: Source,
+  first: Sequence[dict[str, Any]],
   shown: Sequence[dict[str, Any]],
   drawn: values.Curves,
   tally: tallies.Tally,
@@ -266,7 +274,6 @@ def _tables(
   found, notes = tables.evaluations(run.folder, evals)
   plan = tables.plan(_read(run.folder, files.PLAN, notes), shown, drawn.bands)
   found += [plan] if plan else []
-  first = looks.before(run.summary, tally, run.metrics)
   return [*found, *tables.all_tables(tally, [*first, *shown])], notes
 
 
