@@ -16,6 +16,7 @@ from acereason_jax.reporting import (
   facts,
   files,
   fit,
+  looks,
   names,
   prompts,
   read,
@@ -398,6 +399,31 @@ def test_the_table_of_looks():
   assert tables.looks(metrics).rows == [
     ['6', 'main', '25.0', '-', '2'],
     ['3', 'main', '50.0', '+-2.0', '0'],
+  ]
+
+
+@pytest.mark.parametrize(
+  'look',
+  [
+    {},
+    {'heldout/main': None, 'heldout_error/main': 0.1},
+    {'heldout/main': math.inf, 'heldout_failed/main': 8},
+    {'heldout/main': True},
+    {'heldout': 0.5},
+    [],
+  ],
+)
+def test_a_look_without_a_rate_is_none_of_the_summary(look):
+  metrics = [{'step': 5, 'reward': 0.5}]
+  stage = {'stage': ''} | look if isinstance(look, dict) else look
+  summary = {'heldout': [stage]}
+  assert looks.before(summary, tallies.Tally(), metrics) == []
+  # Its rows have one: 2 of 5 are right, and 3 were not judged.
+  cell = lambda rollouts: tallies.Cell(rollouts, 0, 0, 0, 0, 0)
+  key = lambda status: ('before', 'main', 'math', status)
+  cells = {key('right'): cell(2), key('wrong'): cell(3), key('error'): cell(3)}
+  assert looks.before(summary, tallies.Tally(8, cells), metrics) == [
+    {'step': 4, 'heldout/math': 0.4}
   ]
 
 
