@@ -14,7 +14,7 @@ from acereason_jax import train
 from acereason_jax.console import command_line
 from acereason_jax.rl import update
 from acereason_jax.rollout import engine
-from acereason_jax.run import checkpoint, collect, stores
+from acereason_jax.run import collect, saving, stores
 
 where, _, when = sys.argv.pop(1).partition('@')
 now = -1
@@ -54,7 +54,7 @@ engine.Engine.stream = dying_stream(engine.Engine.stream)
 collect.collect = dying('judge', collect.collect)
 update.make_update = make_dying_update
 # A save goes on in the background after it returns.
-checkpoint.Checkpoints.save = dying('save', checkpoint.Checkpoints.save)
+saving.Checkpoints.save = dying('save', saving.Checkpoints.save)
 # In a bucket it would die before anything is kept there.
 stores.Segments.seconds = 0.1
 command_line.run(train.main)

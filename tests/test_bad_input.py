@@ -19,7 +19,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import checks, reader
 from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
-from acereason_jax.run import checkpoint, start, values
+from acereason_jax.run import saving, start, values
 
 
 @pytest.fixture(scope='module')
@@ -406,7 +406,7 @@ def saved_run(config, workdir):
   """A run that has saved its first step."""
   run = train.build(config)
   state = start.begin(run).state
-  with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
+  with saving.Checkpoints(workdir, keep=1) as checkpoints:
     meta = dict(
       config=run.config,
       data=run.digests,
@@ -443,7 +443,7 @@ def spoiled(saved):
 
 def earlier(config, workdir):
   run = train.build(config)
-  with checkpoint.Checkpoints(workdir, keep=1) as checkpoints:
+  with saving.Checkpoints(workdir, keep=1) as checkpoints:
     return start.read_meta(run, checkpoints)
 
 

@@ -16,19 +16,19 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from acereason_jax.config import steering
-from acereason_jax.run import checkpoint
+from acereason_jax.run import checkpoint, saving
 
 REPLICATED = PartitionSpec()
 
 CHILD = """
 import itertools, sys
 import jax, jax.numpy as jnp
-from acereason_jax.run import checkpoint
+from acereason_jax.run import saving
 
 def state_at(step):
   return {'x': jnp.full((64, 1024), step), 'step': jnp.int32(step)}
 
-with checkpoint.Checkpoints(sys.argv[1], keep=2) as checkpoints:
+with saving.Checkpoints(sys.argv[1], keep=2) as checkpoints:
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
@@ -99,11 +99,11 @@ def message_of(error):
 def test_restores_every_bit_and_both_json_values(tmp_path):
   state, abstract = some_state(), abstract_of(some_state())
   progress, meta = {'next_index': 12}, {'config': {'a': [1, None]}}
-  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=2) as checkpoints:
     assert checkpoints.restore(abstract) is None
     assert checkpoints.latest_step() is checkpoints.latest_meta() is None
     checkpoints.save(3, state, progress, meta, b'a file')
-  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=2) as checkpoints:
     assert checkpoints.latest_step() == 3
     assert checkpoints.latest_meta() == meta
     restored = checkpoints.restore(abstract)
@@ -112,7 +112,7 @@ def test_restores_every_bit_and_both_json_values(tmp_path):
 
 
 def test_keeps_the_newest(tmp_path):
-  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=2) as checkpoints:
     for step in (1, 2, 5):
       checkpoints.save(step, {'x': jnp.arange(3)}, {}, {}, b'-')
     with pytest.raises(ValueError, match='already exists'):
@@ -127,7 +127,7 @@ def test_restores_onto_another_mesh(tmp_path):
   one = abstract_of(state, PartitionSpec('x'), (4,))
   two = abstract_of(state, PartitionSpec('y', 'x'), (2, 2))
   sharded = jax.device_put(state, jax.tree.map(lambda x: x.sharding, one))
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, sharded, {}, {}, b'-')
     checkpoints.wait()
     restored = checkpoints.restore(two).state
@@ -141,7 +141,7 @@ def test_the_next_step_may_donate_what_is_being_saved(tmp_path):
   add_one = jax.jit(
     lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0
   )
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, state, {}, {}, b'-')
     for _ in range(3):
       state = add_one(state)
@@ -158,7 +158,7 @@ def test_what_is_saved_from_the_hosts_memory_is_a_copy(tmp_path, monkeypatch):
   held, args = [], ocp.args.PyTreeSave
   keep = lambda tree: held.append(tree) or args(tree)
   monkeypatch.setattr(ocp.args, 'PyTreeSave', keep)
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, state, {}, {}, b'-')
     checkpoints.wait()
     shape = lambda x: jax.ShapeDtypeStruct(
@@ -197,7 +197,7 @@ def test_what_is_saved_from_the_hosts_memory_is_a_copy(tmp_path, monkeypatch):
   ],
 )
 def test_another_state_is_one_line_naming_a_leaf(tmp_path, change, words):
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, some_state(), {}, {}, b'-')
     checkpoints.wait()
     with pytest.raises(ValueError, match=words) as e:
@@ -210,7 +210,7 @@ def test_load_reads_a_part_and_leaves_a_save_in_progress_alone(tmp_path):
   params = {'params': some_state().params}
   assert checkpoint.load(tmp_path, abstract_of(params)) is None
   assert not (tmp_path / 'checkpoints').exists()
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, some_state(), {}, {'a': 1}, b'-')
   unfinished = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
   unfinished.mkdir()
@@ -246,7 +246,7 @@ def test_kill_9_in_mid_save_leaves_the_last_committed_step(tmp_path):
     rest = child.stdout.read().splitlines()
     committed = int(rest[-1].split()[1]) if rest else committed
     child.communicate()
-  with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=2) as checkpoints:
     state = {'x': jnp.zeros((64, 1024), jnp.int32), 'step': jnp.int32(0)}
     restored = checkpoints.restore(abstract_of(state))
     assert int(restored.state['step']) in (committed, committed + 1)
@@ -273,7 +273,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
 ):
   state = {'x': jnp.arange(200_000)}
   too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
-  with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
+  with saving.Checkpoints(small_disk, keep=1) as checkpoints:
     checkpoints.save(4, state, {}, {}, b'-')
     checkpoints.save(6, too_much, {}, {}, b'-')
     with pytest.raises(OSError, match='no space left') as e:
@@ -281,7 +281,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
   assert 'checkpoint at step 6 not written' in message_of(e)
   assert 'the last good one is step 4' in message_of(e)
   assert 'Traceback' not in caplog.text
-  with checkpoint.Checkpoints(small_disk, keep=1) as checkpoints:
+  with saving.Checkpoints(small_disk, keep=1) as checkpoints:
     assert checkpoints.latest_step() == 4
     assert_same_bits(checkpoints.restore(abstract_of(state)).state, state)
     checkpoints.save(6, state, {}, {}, b'-')
@@ -303,7 +303,7 @@ def test_a_limit_on_the_size_of_files_is_one_line(tmp_path, caplog):
   """No disk is full, and nobody need be root."""
   state = {'x': jnp.arange(3)}
   too_much = {'x': jax.random.bits(jax.random.key(0), (200_000,))}
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(4, state, {}, {}, b'-')
     checkpoints.wait()
     with files_of_at_most(100_000):
@@ -313,14 +313,14 @@ def test_a_limit_on_the_size_of_files_is_one_line(tmp_path, caplog):
   assert 'checkpoint at step 6 not written' in message_of(e)
   assert 'the last good one is step 4' in message_of(e)
   assert 'Traceback' not in caplog.text
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     assert_same_bits(checkpoints.restore(abstract_of(state)).state, state)
 
 
 @pytest.mark.parametrize('method', ['save', 'close'])
 def test_an_unnoticed_full_disk_is_told_later(small_disk, method):
   too_much = {'x': jax.random.bits(jax.random.key(0), (2_000_000,))}
-  checkpoints = checkpoint.Checkpoints(small_disk, keep=1)
+  checkpoints = saving.Checkpoints(small_disk, keep=1)
   checkpoints.save(6, too_much, {}, {}, b'-')
   with pytest.raises(OSError, match=r'step 6 .* there is no earlier one'):
     if method == 'save':

@@ -25,7 +25,7 @@ from acereason_jax import train, types
 from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
 from acereason_jax.rl import gradients, losses, objective, optim, update
-from acereason_jax.run import checkpoint, start
+from acereason_jax.run import saving, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
 SPECS = decoder.make_model(CONFIG).specs
@@ -147,7 +147,7 @@ def test_every_alias_takes_steps_in_shards_and_resumes(fn, tmp_path):
     first,
     where,
   )
-  with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+  with saving.Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, first, {}, {}, b'-')
     checkpoints.wait()
     restored = checkpoints.restore(abstract).state

@@ -15,7 +15,7 @@ from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.models import base, decoder, hf, lora
 from acereason_jax.rl import update
 from acereason_jax.rollout import programs, sampling, serve
-from acereason_jax.run import checkpoint, weights
+from acereason_jax.run import saving, weights
 
 SPECS = decoder.param_specs(decoder.DecoderConfig.from_hf(tiny.LLAMA))
 FULL = dict(rank=0, alpha=16.0, on='layers.*')
@@ -41,7 +41,7 @@ def save_run(workdir, model, own, *steps, dtype='float32'):
   parts = lora.split(SPECS, **own)
   data = dict(model=hf.model_digest(str(model))) if parts.frozen else {}
   config = dict(model=str(model), dtype=dtype, lora=own)
-  with checkpoint.Checkpoints(workdir, keep=len(steps)) as checkpoints:
+  with saving.Checkpoints(workdir, keep=len(steps)) as checkpoints:
     for step in steps:
       checkpoints.save(
         step,

@@ -15,13 +15,13 @@ import tiny
 from test_checkpoint import CHILD, abstract_of, assert_same_bits, some_state
 
 from acereason_jax import storage
-from acereason_jax.run import bucket, checkpoint, weights
+from acereason_jax.run import bucket, checkpoint, saving, weights
 
 TWO = """
 import sys
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
-from acereason_jax.run import checkpoint
+from acereason_jax.run import saving
 
 address, process, root = sys.argv[1:]
 jax.distributed.initialize(address, 2, int(process))
@@ -29,7 +29,7 @@ mesh = jax.make_mesh((jax.device_count(),), ('x',))
 lies = NamedSharding(mesh, PartitionSpec('x'))
 state = jax.jit(lambda: {'x': jnp.arange(16.0)}, out_shardings=lies)()
 abstract = {'x': jax.ShapeDtypeStruct((16,), jnp.float32, sharding=lies)}
-with checkpoint.Checkpoints(root, keep=1) as checkpoints:
+with saving.Checkpoints(root, keep=1) as checkpoints:
   first = checkpoints.latest_step() or 0
   for step in (first + 1, first + 2):
     checkpoints.save(step, state, {'at': step}, {'b': 1}, b'a file')
@@ -55,7 +55,7 @@ def root(store, tmp_path):
 
 
 def saved(root, *steps, **values):
-  with checkpoint.Checkpoints(root, keep=9) as checkpoints:
+  with saving.Checkpoints(root, keep=9) as checkpoints:
     for step in steps:
       checkpoints.save(step, some_state(), {'at': step}, {'a': 1}, b'a file')
 
@@ -83,7 +83,7 @@ def test_everything_is_read_as_it_was_written(root):
   assert checkpoint.load(root, abstract) is None
   assert checkpoint.load_meta(root) is checkpoint.load_ledger(root) is None
   assert checkpoint.stamp(root) == ''
-  with checkpoint.Checkpoints(root, keep=1, best='good') as checkpoints:
+  with saving.Checkpoints(root, keep=1, best='good') as checkpoints:
     assert checkpoints.restore(abstract) is None
     for step, score in ((2, 0.9), (3, 0.1), (4, 0.2)):
       value = {'at': step}
@@ -129,7 +129,7 @@ def test_a_save_that_was_killed_leaves_the_one_before(root, store):
     rest = run.stdout.read().splitlines()
     committed = int(rest[-1].split()[1]) if rest else committed
     run.communicate()
-  with checkpoint.Checkpoints(root, keep=2) as checkpoints:
+  with saving.Checkpoints(root, keep=2) as checkpoints:
     newest = checkpoints.latest_step()
     assert newest in (committed, committed + 1)
   names = storage.names(f'{root}/checkpoints')
@@ -172,14 +172,14 @@ def test_a_store_that_refuses_is_not_one_without_checkpoints(root, store):
         read(root)
       message_of(e)
     with pytest.raises(PermissionError):
-      checkpoint.Checkpoints(root, keep=1)
+      saving.Checkpoints(root, keep=1)
   finally:
     store.forbidden.clear()
 
 
 @pytest.mark.hosts
 def test_a_store_that_is_back_soon_interrupts_no_save(root, store):
-  with checkpoint.Checkpoints(root, keep=1) as checkpoints:
+  with saving.Checkpoints(root, keep=1) as checkpoints:
     store.stop()
     back = threading.Timer(2, store.start)
     back.start()
@@ -196,7 +196,7 @@ def test_a_store_that_is_back_soon_interrupts_no_save(root, store):
 
 def test_a_store_that_stays_away_is_one_line(root, store, monkeypatch, caplog):
   monkeypatch.setattr(bucket, '_WAITS', (0, 0.1))
-  with checkpoint.Checkpoints(root, keep=1) as checkpoints:
+  with saving.Checkpoints(root, keep=1) as checkpoints:
     checkpoints.save(1, some_state(), {}, {}, b'-')
     checkpoints.wait()
     store.stop()
@@ -208,7 +208,7 @@ def test_a_store_that_stays_away_is_one_line(root, store, monkeypatch, caplog):
       store.start()
     message_of(e)
   assert 'Traceback' not in caplog.text
-  with checkpoint.Checkpoints(root, keep=1) as checkpoints:
+  with saving.Checkpoints(root, keep=1) as checkpoints:
     assert checkpoints.latest_step() == 1
     restored = checkpoints.restore(abstract_of(some_state()))
   assert_same_bits(restored.state, some_state())
@@ -231,13 +231,13 @@ def test_two_processes_restore_right_after_a_save(root):
 LISTS = """
 import sys
 import jax
-from acereason_jax.run import checkpoint
+from acereason_jax.run import saving
 
 address, process, root, seconds = sys.argv[1:]
 jax.distributed.initialize(address, 2, int(process))
-checkpoint._SEEN_SECONDS = float(seconds)
+saving._SEEN_SECONDS = float(seconds)
 try:
-  checkpoints = checkpoint.Checkpoints(root, keep=1)
+  checkpoints = saving.Checkpoints(root, keep=1)
 except OSError as e:
   print('told:', e.strerror, flush=True)
 else:

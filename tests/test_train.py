@@ -27,7 +27,7 @@ from runs import (
 
 from acereason_jax import export, train
 from acereason_jax.models import decoder, hf
-from acereason_jax.run import checkpoint
+from acereason_jax.run import saving
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 STEPS = 10
@@ -358,7 +358,7 @@ def test_adapters_are_exported_in_a_model(adapted, folder, tmp_path):
   c.lora.update(rank=4, alpha=8)
   c.mesh.update(fsdp=1, data=-1)
   run = train.build(c)
-  with checkpoint.Checkpoints(workdir, keep=2) as checkpoints:
+  with saving.Checkpoints(workdir, keep=2) as checkpoints:
     restored = checkpoints.restore(run.stages[0].abstract_state.saved())
   state = restored.state.replace(frozen=run.load_frozen())
   whole = run.rollout_params(state.weights)

@@ -28,7 +28,7 @@ from acereason_jax.data import references
 from acereason_jax.hosts import gather, watchdog
 from acereason_jax.rl import update
 from acereason_jax.run import checkpoint as checkpoint_lib
-from acereason_jax.run import folder, loop, metrics, probe
+from acereason_jax.run import folder, loop, metrics, probe, saving
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Progress, Run, Stage, Standing, Tools
@@ -37,7 +37,7 @@ _MAX_SUMMARY_BYTES = 16 << 20
 
 
 def read_meta(
-  run: Run, checkpoints: checkpoint_lib.Checkpoints
+  run: Run, checkpoints: saving.Checkpoints
 ) -> dict[str, Any] | None:
   """`meta` of the newest checkpoint; None if there is no checkpoint.
 
@@ -326,7 +326,7 @@ def fingerprint(run: Run, dropped: Any) -> str:
 
 def restore(
   run: Run,
-  checkpoints: checkpoint_lib.Checkpoints,
+  checkpoints: saving.Checkpoints,
   meta: Mapping[str, Any],
 ) -> Standing:
   """The standing in the newest checkpoint, which has `meta`.

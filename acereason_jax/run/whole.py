@@ -23,6 +23,7 @@ from acereason_jax.run import (
   metrics,
   profile,
   reporting_child,
+  saving,
   start,
   starts,
   writing,
@@ -62,9 +63,7 @@ def train(
     # This comes before anything is removed or written: one run per folder.
     place = stack.enter_context(folder.opened(workdir))
     checkpoints = stack.enter_context(
-      checkpoint_lib.Checkpoints(
-        workdir, keep=run.checkpoint_keep, best=run.best
-      )
+      saving.Checkpoints(workdir, keep=run.checkpoint_keep, best=run.best)
     )
     with exits.one_line_for(ValueError):
       meta = start.read_meta(run, checkpoints)
@@ -95,7 +94,7 @@ def train(
 def go_on(
   run: Run,
   place: folder.Folder,
-  checkpoints: checkpoint_lib.Checkpoints,
+  checkpoints: saving.Checkpoints,
   meta: dict[str, Any] | None,
   stop: signals.StopRequest,
   stack: contextlib.ExitStack,
@@ -155,7 +154,7 @@ def go_on(
 def open_clock(
   place: folder.Folder,
   account: account_lib.Account | None,
-  checkpoints: checkpoint_lib.Checkpoints,
+  checkpoints: saving.Checkpoints,
   stack: contextlib.ExitStack,
 ) -> clock_file.Clock | None:
   """The clock of this start, on the first process only."""
@@ -169,7 +168,7 @@ def open_clock(
 
 def stand(
   run: Run,
-  checkpoints: checkpoint_lib.Checkpoints,
+  checkpoints: saving.Checkpoints,
   meta: dict[str, Any],
   is_new: bool,
 ) -> Standing:

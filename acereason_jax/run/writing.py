@@ -13,8 +13,7 @@ from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
 from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
-from acereason_jax.run import checkpoint as checkpoint_lib
-from acereason_jax.run import clock_file, keeping, metrics, profile
+from acereason_jax.run import clock_file, keeping, metrics, profile, saving
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
@@ -38,7 +37,7 @@ class Records(NamedTuple):
   """
 
   folder: folder_lib.Folder
-  checkpoints: checkpoint_lib.Checkpoints
+  checkpoints: saving.Checkpoints
   writer: metrics.Writer | None
   keeper: keeper_lib.Keeper | None
   meta: Mapping[str, Any]
