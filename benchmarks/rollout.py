@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
+from acereason_jax import partition, types
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import (
   base,
@@ -97,7 +97,7 @@ def setup() -> Setup:
   directory = embedded.path(MODEL)
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=1)
   config = decoder.DecoderConfig.from_hf(hf.read_config(directory))
-  model = decoder.make_model(config, **mesh_lib.pins(mesh))
+  model = decoder.make_model(config, **partition.pins(mesh))
   params = hf.load(
     directory,
     model.specs,

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
+from acereason_jax import partition, types
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, embedded, hf, sharding, tokens
 from acereason_jax.models import remat as remat_lib
@@ -125,8 +125,8 @@ def build(case: dict[str, Any]) -> Step:
   model = decoder.make_model(
     config,
     remat=case['remat'],
-    attend=mesh_lib.split_attention(mesh, attention.packed_attention),
-    **mesh_lib.pins(mesh),
+    attend=partition.split_attention(mesh, attention.packed_attention),
+    **partition.pins(mesh),
   )
   encode = functools.partial(tokenizer.encode, add_special_tokens=False)
   prompts = [

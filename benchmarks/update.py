@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.models import decoder, embedded, hf, sharding
 from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import gradients, losses, optim, packing, update
@@ -78,7 +79,9 @@ def work() -> None:
   case = json.load(sys.stdin)
   config = decoder.DecoderConfig.from_hf(hf.read_config(case['model']))
   mesh = mesh_lib.make_mesh(data=1, fsdp=1, tensor=1)
-  model = decoder.make_model(config, remat=case['remat'], **mesh_lib.pins(mesh))
+  model = decoder.make_model(
+    config, remat=case['remat'], **partition.pins(mesh)
+  )
   params = hf.load(
     case['model'],
     model.specs,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.planning import copies, hlo
 
 # If the table is not smaller than the embeddings, GSPMD moves the embeddings.
@@ -23,7 +24,7 @@ MESHES = [
 def largest_array(sizes) -> int:
   """Elements of the largest array of a device, in either pass."""
   mesh = mesh_lib.make_mesh(data=1, **sizes)
-  pins = mesh_lib.pins(mesh)
+  pins = partition.pins(mesh)
 
   def gradient(table_VD, tokens_BT, cotangent_BTD):
     def objective(table_VD):

@@ -24,6 +24,7 @@ import test_lora
 import test_update
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.models import base, decoder, lora, sharding
 from acereason_jax.rl import gradients, packing, update
 from acereason_jax.rollout import serve
@@ -37,7 +38,7 @@ def main(file: str) -> None:
   made = update.make_update(
     decoder.make_model(
       test_update.CONFIG,
-      **mesh_lib.pins(mesh),
+      **partition.pins(mesh),
       layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
     ),
     test_update.ON_POLICY,

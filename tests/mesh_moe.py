@@ -21,6 +21,7 @@ import numpy as np
 import test_qwen3_moe
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.models import qwen3_moe, sharding
 from acereason_jax.rl import gradients, packing
 
@@ -37,7 +38,7 @@ def main(file: str) -> None:
     # Both ways to compute experts.
     qwen3_moe.MANY = 1 if name == 'fsdp' else 1 << 20
     mesh = mesh_lib.make_mesh(**sizes)
-    model = qwen3_moe.make_model(test_qwen3_moe.CONFIG, **mesh_lib.pins(mesh))
+    model = qwen3_moe.make_model(test_qwen3_moe.CONFIG, **partition.pins(mesh))
     placed = sharding.param_shardings(model.specs, mesh)
     params = jax.tree.map(jax.device_put, test_qwen3_moe.PARAMS, placed)
     made = test_qwen3_moe.updater(model, placed)

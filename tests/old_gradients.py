@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.models import base
 from acereason_jax.rl import gradients, losses
 
@@ -37,7 +37,7 @@ def add_by_group(weights, sums, batch, knobs, *, mesh, **how):
     return jax.tree.map(lambda x: x[None], added)
 
   parts = False, True, True, False
-  return mesh_lib.by_data(own, mesh, parts)(weights, sums, batch, knobs)
+  return partition.by_data(own, mesh, parts)(weights, sums, batch, knobs)
 
 
 def weighted_loss(

@@ -15,6 +15,7 @@ import oracles
 import pytest
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.kernels import (
   attention,
   attention_gpu,
@@ -495,7 +496,7 @@ def test_outputs_and_normalisers_are_kept_by_name(capsys):
   inputs = packed_inputs(2, 1, 61, H=16, rows=ALONE)
   mesh = mesh_lib.make_mesh(data=2, fsdp=2, tensor=1)
   local = lambda q, k, v, layout: splash(q, k, v, layout.segment_BT, None)
-  on_mesh = mesh_lib.split_attention(mesh, local)
+  on_mesh = partition.split_attention(mesh, local)
   cases = [
     (packed, attention.SAVED),
     (splash, 'name'),
@@ -522,7 +523,7 @@ MESHES = [
 def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
   use_blocks(monkeypatch, 16)
   mesh = mesh_lib.make_mesh(**sizes)
-  attend = mesh_lib.split_attention(mesh, attention.packed_attention)
+  attend = partition.split_attention(mesh, attention.packed_attention)
   split = functools.partial(packed, attend=attend)
   inputs = packed_inputs(heads, kv_heads, 61, rows=LONG)
   assert_equals_float64(split, inputs, TOLERANCE)
@@ -533,7 +534,7 @@ def test_a_mesh_changes_nothing(sizes, heads, kv_heads, monkeypatch):
 def test_splash_runs_on_a_mesh(kernel, sizes, heads, kv_heads):
   mesh = mesh_lib.make_mesh(**sizes)
   local = lambda q, k, v, layout: kernel(q, k, v, layout.segment_BT, None)
-  attend = mesh_lib.split_attention(mesh, local)
+  attend = partition.split_attention(mesh, local)
   split = functools.partial(packed, attend=attend)
   inputs = packed_inputs(heads, kv_heads, 61, rows=ALONE)
   assert_equals_float64(split, inputs, 2 * TOLERANCE)
@@ -561,8 +562,8 @@ def test_a_model_attends_with_what_it_is_given(remat, monkeypatch):
   want = gradients()
   use_blocks(monkeypatch, 16)
   mesh = mesh_lib.make_mesh(data=2, fsdp=1, tensor=2)
-  attend = mesh_lib.split_attention(mesh, attention.packed_attention)
-  got = gradients(attend=attend, **mesh_lib.pins(mesh))
+  attend = partition.split_attention(mesh, attention.packed_attention)
+  got = gradients(attend=attend, **partition.pins(mesh))
   errors = jax.tree.map(oracles.relative_error, got, want)
   assert max(jax.tree.leaves(errors)) < 1e-5, errors
 

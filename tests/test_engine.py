@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import AxisType
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
+from acereason_jax import partition, types
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import base, decoder, sharding
 from acereason_jax.rl import packing
@@ -83,7 +83,7 @@ def to_text(tokens):
 
 def build(mesh, greedy=False, kv=jnp.float32, ending=None, **sizes):
   shards = mesh_lib.row_shards(mesh)
-  model = decoder.make_model(CONFIG, **mesh_lib.pins(mesh))
+  model = decoder.make_model(CONFIG, **partition.pins(mesh))
   return engine_lib.make_engine(
     model,
     mesh,

@@ -16,6 +16,7 @@ import tiny
 from jax.experimental import mesh_utils
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.models import families
 from acereason_jax.rollout import schedule, serve
 
@@ -235,7 +236,7 @@ def test_too_little_memory_has_a_remedy_that_works():
 
   def fit(**mesh):
     mesh = mesh_lib.make_mesh(**mesh)
-    model = network.make_model(**mesh_lib.pins(mesh))
+    model = network.make_model(**partition.pins(mesh))
     own = sizes._replace(shards=mesh_lib.row_shards(mesh))
     reserved = serve.param_bytes(model.specs, mesh, np.dtype('float32'))
     dtype = np.dtype('float32')

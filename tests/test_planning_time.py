@@ -10,7 +10,7 @@ import oracles
 import planned
 import pytest
 
-from acereason_jax import machines, stand_ins
+from acereason_jax import machines, partition, stand_ins
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.curriculum import ledger
 from acereason_jax.models import base, decoder, sharding
@@ -137,7 +137,7 @@ def test_bytes_are_those_of_real_arrays_on_a_mesh(tensor):
   """Weights of rollouts, without the embedding, and the cache's pool."""
   config = oracles.tiny_config(qkv_bias=False, qk_norm=False)
   mesh = mesh_lib.make_mesh(data=1, fsdp=-1, tensor=tensor)
-  model = decoder.make_model(config, **mesh_lib.pins(mesh))
+  model = decoder.make_model(config, **partition.pins(mesh))
   cache = cache_lib.make_cache(model, mesh)
   placed = sharding.param_shardings(model.specs, mesh, gathered=True)
   params = sharding.abstract(model.specs, placed, jnp.bfloat16)

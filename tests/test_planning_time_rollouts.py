@@ -10,7 +10,7 @@ import properties
 import pytest
 from hypothesis import strategies as st
 
-from acereason_jax import machines, types
+from acereason_jax import machines, partition, types
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base, decoder
 from acereason_jax.planning import lengths, links, rollouts, traffic, values
@@ -59,7 +59,7 @@ def drawn_by_engine(sizes, shards, prompts, groups):
     data=1, fsdp=shards, tensor=1, devices=jax.devices()[:shards]
   )
   engine = engine_lib.make_engine(
-    decoder.make_model(CONFIG, **mesh_lib.pins(mesh)),
+    decoder.make_model(CONFIG, **partition.pins(mesh)),
     mesh,
     sizes=sizes,
     sampling=sampling.Sampling(),

@@ -18,6 +18,7 @@ import test_lora
 import test_update
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, decoder, lora, sharding
 from acereason_jax.planning import hlo, sends
@@ -66,8 +67,8 @@ class Case:
     self.rows = None
     if sizes:
       mesh = test_update.make_mesh(sizes)
-      kwargs |= mesh_lib.pins(mesh)
-      kwargs['attend'] = mesh_lib.split_attention(
+      kwargs |= partition.pins(mesh)
+      kwargs['attend'] = partition.split_attention(
         mesh, attention.packed_attention
       )
       self.placed = sharding.param_shardings(specs, mesh)

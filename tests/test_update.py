@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
+from acereason_jax import partition, types
 from acereason_jax.kernels import attention, logprobs
 from acereason_jax.models import decoder, sharding
 from acereason_jax.planning import hlo, sends
@@ -74,8 +74,8 @@ def updater(sizes=None, remat=None, loss=ON_POLICY, **options):
   placed = None
   if sizes:
     mesh = make_mesh(sizes)
-    kwargs |= mesh_lib.pins(mesh)
-    kwargs['attend'] = mesh_lib.split_attention(
+    kwargs |= partition.pins(mesh)
+    kwargs['attend'] = partition.split_attention(
       mesh, attention.packed_attention
     )
     placed = sharding.param_shardings(MODEL.specs, mesh)
@@ -618,7 +618,7 @@ def test_groups_of_data_take_the_same_steps():
     everywhere = mesh_lib.replicated(mesh)
     spread = functools.partial(mesh_lib.spread, sharding=mesh_lib.packed(mesh))
     made = update.make_update(
-      decoder.make_model(CONFIG, **mesh_lib.pins(mesh)),
+      decoder.make_model(CONFIG, **partition.pins(mesh)),
       losses.with_kl(losses.clipped(0.2, 0.28), 0.5),
       optimizer,
       vocab_chunk=40,

@@ -9,6 +9,7 @@ import optax
 import test_update
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.curriculum import ledger
 from acereason_jax.kernels import attention
 from acereason_jax.models import decoder, sharding
@@ -24,8 +25,8 @@ def stage(loss, *, sizes=None, several=False, rate=1e-3):
   place = functools.partial(jax.tree.map, jnp.asarray)
   if sizes:
     mesh = test_update.make_mesh(sizes)
-    kwargs = mesh_lib.pins(mesh)
-    kwargs['attend'] = mesh_lib.split_attention(
+    kwargs = partition.pins(mesh)
+    kwargs['attend'] = partition.split_attention(
       mesh, attention.packed_attention
     )
     placed = sharding.param_shardings(test_update.MODEL.specs, mesh)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 
 ROWS = PartitionSpec(mesh_lib.PACKED, 'sequence')
 ONE = PartitionSpec()
@@ -127,13 +128,13 @@ def _on_mesh(
     return functools.partial(run, _Axes())
   mesh = placed.mesh
   vocab, embed = (*placed.spec, None, None)[:2]
-  taken = mesh_lib.taken(mesh)
+  taken = partition.taken(mesh)
   wide = lambda names: tuple(
     a for a in names if mesh.shape[a] > 1 and a not in taken
   )
   axes = _Axes(*map(wide, (mesh_lib.BATCH, _names(vocab), _names(embed))))
   ins, outs = specs(placed.spec)
-  return mesh_lib.map_shards(functools.partial(run, axes), mesh, ins, outs)
+  return partition.map_shards(functools.partial(run, axes), mesh, ins, outs)
 
 
 def _names(place: str | tuple[str, ...] | None) -> tuple[str, ...]:

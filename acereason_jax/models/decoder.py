@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.kernels import attention
 from acereason_jax.models import base, quantized
 from acereason_jax.models import config_json as fields
@@ -164,7 +164,7 @@ class Mlp(NamedTuple):
   specs: specs(config, layer) -> {name: ParamSpec}; `layer` is `layer_spec` of
     the config.
   apply: apply(config, split, h, w) -> y of h's shape [..., D]; `w` is one
-    layer's weights. `split` is an option of `mesh.pins`.
+    layer's weights. `split` is an option of `partition.pins`.
   """
 
   specs: Callable[[Any, Callable[..., base.ParamSpec]], dict]
@@ -337,8 +337,8 @@ def make_model(
   pin_rows: Pin = lambda x: x,
   pin_packed: Pin = lambda x: x,
   look_up: Callable[..., jax.Array] = lambda w_VD, t: jnp.take(w_VD, t, axis=0),
-  split_rows: mesh_lib.Split = mesh_lib.unsplit,
-  split_packed: mesh_lib.Split = mesh_lib.unsplit,
+  split_rows: partition.Split = partition.unsplit,
+  split_packed: partition.Split = partition.unsplit,
   attend: attention.Attend = attention.packed_attention,
   layer_weights: Callable[[base.Tree], base.Tree] = lambda w: w,
   flat: bool = False,

@@ -27,17 +27,17 @@ class Family(NamedTuple):
     remat: name in `remat.POLICIES` of the activations that the backward pass of
       `apply` keeps of a layer.
     attend: the attention of `apply`: `attend` of the kernel of
-      `attention.choose`, on a mesh through `mesh.split_attention`.
+      `attention.choose`, on a mesh through `partition.split_attention`.
     layer_weights: makes one layer's weights from its parameters, in `apply`.
     pin_packed, pin_rows: applied to the residual streams of `apply` and
       `extend`.
     look_up: look_up(table_VD, tokens_BT) -> the embeddings of `apply`.
     split_packed, split_rows: compute a function of tokens on each device's own,
-      in `apply` and in `extend` (`mesh.split_tokens`).
+      in `apply` and in `extend` (`partition.split_tokens`).
     flat: whether `apply` merges the two dimensions of tokens. XLA's CPU backend
       computes the gradient of weights up to twice as fast from one dimension.
-    The last six are `mesh.pins` of a mesh; without them everything is on one
-    device.
+    The last six are `partition.pins` of a mesh; without them everything is on
+    one device.
   """
 
   read_config: Callable[[Mapping[str, Any]], Any]

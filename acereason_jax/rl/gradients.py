@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.kernels import logprobs
 from acereason_jax.models import base
 from acereason_jax.rl import losses
@@ -190,7 +190,7 @@ def add_by_group(
     return jax.tree.map(lambda x: x[None], added), scored
 
   parts = False, True, True, False
-  return mesh_lib.by_data(own, mesh, parts)(weights, sums, batch, knobs)
+  return partition.by_data(own, mesh, parts)(weights, sums, batch, knobs)
 
 
 class Measured(NamedTuple):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from acereason_jax import mesh as mesh_lib
+from acereason_jax import partition
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import sampling, schedule
@@ -78,7 +79,7 @@ def make_cache(model: base.Model, mesh: Mesh) -> Cache:
   """
   L, N, K, H = kv_shape(model)
   tensor = mesh.shape['tensor']
-  mesh_lib.check_heads('config.mesh.tensor', tensor, N, K)
+  partition.check_heads('config.mesh.tensor', tensor, N, K)
   repeats = max(1, tensor // K)
   device = mesh.devices.flat[0]
   platform = {'cuda': 'gpu'}.get(device.platform, device.platform)
@@ -275,7 +276,7 @@ def _room_remedy(model: base.Model, mesh: Mesh, fit: int) -> str:
   larger = [
     n
     for n in range(tensor + 1, mesh.size + 1)
-    if not mesh.size % n and mesh_lib.splits(N, K, n)
+    if not mesh.size % n and partition.splits(N, K, n)
   ]
   shorter = fit > 1
   if not larger:

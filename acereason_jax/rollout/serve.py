@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from acereason_jax import mesh as mesh_lib
-from acereason_jax import types
+from acereason_jax import partition, types
 from acereason_jax.models import (
   base,
   embedded,
@@ -142,7 +142,7 @@ def read_model_sizes(model: str) -> ModelFiles:
 
 def make_model(files: ModelFiles, mesh: Mesh) -> base.Model:
   """The functions of a model that is only served, not trained."""
-  return files.network.make_model(**mesh_lib.pins(mesh))
+  return files.network.make_model(**partition.pins(mesh))
 
 
 def placed(specs: base.Tree, mesh: Mesh, *, apart: bool = False) -> base.Tree:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from acereason_jax import machines
+from acereason_jax import machines, partition
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
@@ -125,7 +125,7 @@ def build_network(
   except ValueError as e:
     raise ValueError(f'config.{e}') from e
   config = files.network.config
-  mesh_lib.check_heads(
+  partition.check_heads(
     f'config.mesh.{" x ".join(mesh_lib.HEADS)}',
     mesh_lib.size(mesh, mesh_lib.HEADS),
     config.heads,
@@ -134,9 +134,9 @@ def build_network(
   parts = lora.split(files.network.specs, **c.lora.kwargs())
   model = files.network.make_model(
     remat=c.remat,
-    attend=mesh_lib.split_attention(mesh, kernel.attend),
+    attend=partition.split_attention(mesh, kernel.attend),
     layer_weights=functools.partial(lora.merged_layer, scale=parts.scale),
-    **mesh_lib.pins(mesh),
+    **partition.pins(mesh),
   )
   memory, kind = machine.memory, machine.kind
   return Network(files, mesh, memory, kind, name, kernel, model, parts)
@@ -165,7 +165,7 @@ def build_rollouts(
   )
   mesh = mesh_lib.rollout_mesh(network.mesh, size)
   config = files.network.config
-  mesh_lib.check_heads(
+  partition.check_heads(
     'config.rollout_mesh.tensor', size, config.heads, config.kv_heads
   )
   specs = quantized.specs(network.model.specs, c.engine.weights)
@@ -203,7 +203,7 @@ def choose_tensor(
     shards = mesh.size // size
     return (
       not mesh.size % size
-      and mesh_lib.splits(heads, kv_heads, size)
+      and partition.splits(heads, kv_heads, size)
       and (size == own or mesh_lib.neighbours(mesh, size))
       and not (rates and any(s.engine.slots % shards for s in each))
     )
