@@ -45,7 +45,13 @@ from acereason_jax.models import (
 from acereason_jax.rl import packing
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule, serve
+from acereason_jax.rollout import (
+  engine_sizes,
+  exchange,
+  programs,
+  sampling,
+  serve,
+)
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import trace as trace_lib
 from benchmarks import lockstep, step
@@ -120,7 +126,7 @@ def make_engine(
   speculate: int = 0,
 ) -> engine_lib.Engine:
   piece = -(-window // page) * page
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots,
     1,
     page,
@@ -421,7 +427,7 @@ def long_of(
   table_BP[:, 1:] = pages.reshape(slots, -1)
   control_BF = np.array(
     [
-      schedule.Slot(
+      exchange.Slot(
         live=1,
         token=1,
         position=context + 1,

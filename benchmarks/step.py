@@ -40,7 +40,12 @@ from acereason_jax.models import remat as remat_lib
 from acereason_jax.rl import gradients, losses, optim, packing, update
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule, serve
+from acereason_jax.rollout import (
+  engine_sizes,
+  programs,
+  sampling,
+  serve,
+)
 from acereason_jax.run import metrics
 
 MODEL = 'smollm2-135m'
@@ -135,7 +140,7 @@ def build(case: dict[str, Any]) -> Step:
   ]
   window = max(len(p.tokens) for p in prompts)
   page = 64
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=len(prompts) * case['groups'],
     shards=mesh_lib.row_shards(mesh),
     page=page,

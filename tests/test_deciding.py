@@ -21,8 +21,8 @@ from acereason_jax.curriculum import filtering
 from acereason_jax.curriculum.filtering import Filter
 from acereason_jax.curriculum.ledger import Ledger, Result, record
 from acereason_jax.rl import objective
+from acereason_jax.rollout import engine_sizes, exchange, schedule
 from acereason_jax.rollout import requests as requests_lib
-from acereason_jax.rollout import schedule
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import collect, deciding, journal, judged, values
 
@@ -137,7 +137,7 @@ def test_hard_by_hand(sequence, count):
 # Who is asked how often.
 
 
-SIZES = schedule.Sizes(
+SIZES = engine_sizes.Sizes(
   slots=6,
   shards=2,
   page=4,
@@ -168,7 +168,7 @@ class Engine:
       for live in itertools.chain(*(shard.slots for shard in plan.shards)):
         if live is None:
           count.append(0)
-          state.append(schedule.STOP)
+          state.append(exchange.STOP)
           continue
         key = live.request.key
         if key not in left:
@@ -177,7 +177,7 @@ class Engine:
         left.setdefault(key, length(key))
         count.append(min(left[key], self.sizes.chunk))
         left[key] -= count[-1]
-        state.append(schedule.RUNNING if left[key] else schedule.STOP)
+        state.append(exchange.RUNNING if left[key] else exchange.STOP)
       for live, _ in plan.advance(max(count), count, state):
         yield rollout(live.request)
       self.after()

@@ -23,7 +23,7 @@ from acereason_jax.rl import packing
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, requests, schedule
+from acereason_jax.rollout import engine_sizes, programs, requests, schedule
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import judged as judged_lib
@@ -37,7 +37,7 @@ APART = base.apart(PARAMS)
 TEMPERATURE = 0.8
 # One in twelve tokens: about half of the rollouts stop in time.
 STOPS = tuple(range(3, CONFIG.vocab, 12))
-SIZES = schedule.Sizes(
+SIZES = engine_sizes.Sizes(
   slots=4,
   shards=1,
   page=4,

@@ -18,7 +18,7 @@ from jax.experimental import mesh_utils
 from acereason_jax import mesh as mesh_lib
 from acereason_jax import partition
 from acereason_jax.models import families
-from acereason_jax.rollout import schedule, serve
+from acereason_jax.rollout import engine_sizes, serve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +232,7 @@ def test_cpu_devices_stay_in_their_order():
 def test_too_little_memory_has_a_remedy_that_works():
   """Rollouts' weights are whole on every device, unless tensor splits them."""
   network = families.from_config(tiny.LLAMA)
-  sizes = schedule.Sizes(4, 4, 4, 4, 0, 4, 4, 8, 24)
+  sizes = engine_sizes.Sizes(4, 4, 4, 4, 0, 4, 4, 8, 24)
 
   def fit(**mesh):
     mesh = mesh_lib.make_mesh(**mesh)

@@ -18,7 +18,7 @@ from acereason_jax.planning import (
   timing,
   values,
 )
-from acereason_jax.rollout import schedule, serve
+from acereason_jax.rollout import exchange, serve
 from acereason_jax.run import build
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
@@ -143,7 +143,7 @@ def test_a_full_schedule_grows():
   plan, calls = calibrate.full_schedule(sizes, 7)
   (pieces,) = calls
   assert len(set(map(tuple, pieces.page_AP[:, :2].tolist()))) == 3
-  slot = lambda: schedule.Slot(*plan.control()[0].T)
+  slot = lambda: exchange.Slot(*plan.control()[0].T)
   assert slot().length.tolist() == [6] * 6 and slot().live.all()
   calibrate.grow(plan, 60)
   # Six tokens of a prompt take two pages of four.

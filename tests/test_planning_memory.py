@@ -7,7 +7,7 @@ import pytest
 from acereason_jax import machines
 from acereason_jax.models import base, families, sizes
 from acereason_jax.planning import activations, memory
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import engine_sizes
 
 MODELS = {'7b': 'qwen2-7b', '14b': 'qwen2-14b', '1.5b': 'qwen2-1.5b'}
 TOKENS = 1024 + 32768
@@ -94,7 +94,7 @@ def test_decoding_takes_what_the_compiler_says(row):
   net, machine = network(name), machines.KINDS[kind]
   c = net.config
   pages = slots // data * room * 1024 // page + 1
-  engine = schedule.Sizes(
+  engine = engine_sizes.Sizes(
     slots=slots,
     shards=data,
     page=page,
@@ -130,7 +130,7 @@ def test_decoding_takes_what_the_compiler_says(row):
 def test_temporaries_of_decoding_are_the_compilers(row):
   name, kind, shards, tensor, arguments, expected = row
   c, platform = network(name).config, machines.KINDS[kind].platform
-  engine = schedule.Sizes(
+  engine = engine_sizes.Sizes(
     slots=256,
     shards=shards,
     page=128,

@@ -15,14 +15,14 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.models import base, decoder
 from acereason_jax.planning import lengths, links, rollouts, traffic, values
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, sampling, schedule
+from acereason_jax.rollout import engine_sizes, programs, sampling
 from acereason_jax.rollout import trace as trace_lib
 
 CONFIG = oracles.tiny_config()
 # One in twelve tokens ends a rollout.
 STOPS = tuple(range(3, CONFIG.vocab, 12))
 LIMIT = 24
-REAL = schedule.Sizes(
+REAL = engine_sizes.Sizes(
   slots=4,
   shards=1,
   page=4,
@@ -211,7 +211,7 @@ def test_a_call_waits_for_the_shard_with_the_largest_cache():
 def test_2048_rollouts_of_13K_tokens():
   """The 7B's last stage on 64 chips: a plausible batch, of the mean asked."""
   hardware = machines.hardware('v5p:4x4x4')
-  sizes = schedule.Sizes(1024, 64, 128, 128, 3000, 256, 256, 1024, 32768)
+  sizes = engine_sizes.Sizes(1024, 64, 128, 128, 3000, 256, 256, 1024, 32768)
   work = planned.work(sizes=sizes)
   assumed = values.Assumed()
   draws = lengths.Draws(128, 16, 32768, 13000, 0.6, 0)
@@ -225,7 +225,7 @@ def test_2048_rollouts_of_13K_tokens():
 
 def batch_of_24k(slots, shards, ordered, seed=0):
   """A batch of math_24k; of its prompts a ledger has 16 more rollouts each."""
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=slots,
     shards=shards,
     page=128,

@@ -21,7 +21,7 @@ from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum.filtering import Filter
 from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.rl import objective
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import engine_sizes
 from acereason_jax.run import collect, deciding, probe, values
 
 TOKENS = np.zeros(1, np.int32)
@@ -343,7 +343,7 @@ class Recipe:
 class Coins:
   """An engine and a judge: a rollout of a token, right by its prompt's rate."""
 
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=256,
     shards=1,
     page=1,

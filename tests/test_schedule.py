@@ -16,12 +16,12 @@ import pytest
 from hypothesis import strategies as st
 
 from acereason_jax import types
+from acereason_jax.rollout import engine_sizes, exchange, schedule
 from acereason_jax.rollout import requests as requests_lib
-from acereason_jax.rollout import schedule
 from acereason_jax.rollout import trace as trace_lib
 
 JUNK = (-1, -1)
-SIZES = schedule.Sizes(
+SIZES = engine_sizes.Sizes(
   slots=4,
   shards=1,
   page=4,
@@ -80,32 +80,32 @@ class Device:
 
   def decode(self, control_BF, table_BP):
     s = self.sizes
-    slots = [schedule.Slot(*row) for row in control_BF.tolist()]
+    slots = [exchange.Slot(*row) for row in control_BF.tolist()]
     live = [b for b, slot in enumerate(slots) if slot.live]
     wants = {b: self.wanted(slots[b]) for b in live}
     count = np.zeros(s.slots, np.int32)
-    ended = np.full(s.slots, schedule.STOP, np.int32)
+    ended = np.full(s.slots, exchange.STOP, np.int32)
     tokens = np.zeros((s.slots, s.chunk), np.int32)
     for b in live:
       slot, left = slots[b], wants[b] - slots[b].drawn
       assert left > 0
       count[b] = min(left, s.chunk)
       if left > s.chunk:
-        ended[b] = schedule.RUNNING
+        ended[b] = exchange.RUNNING
       elif slot.limit == wants[b]:
-        ended[b] = schedule.LENGTH
+        ended[b] = exchange.LENGTH
       new = [
         said(slot.seed, slot.index, slot.drawn + i) for i in range(s.chunk)
       ]
       tokens[b] = new
       self.write(b, slot, [slot.token, *new[:-1]])
     for b in set(range(s.slots)) - set(live):
-      assert slots[b] == schedule.Slot()
+      assert slots[b] == exchange.Slot()
     # As the device does: it goes on until no slot runs.
     steps = max(count[live], default=0)
     numbers = 0.5 * tokens.astype(np.float32)
     zeros = np.zeros(s.slots, np.int32)
-    return schedule.Drawn(
+    return exchange.Drawn(
       steps, tokens, -numbers, -2 * numbers, numbers, count, ended, zeros, zeros
     )
 
@@ -167,7 +167,7 @@ def check_reads(plan, device, control_BF, table_BP):
   s = plan.sizes
   for shard_index, shard in enumerate(plan.shards):
     for b, live in enumerate(shard.slots, shard.first):
-      slot = schedule.Slot(*control_BF[b].tolist())
+      slot = exchange.Slot(*control_BF[b].tolist())
       assert bool(slot.live) == (live is not None)
       if live is None:
         continue
@@ -207,7 +207,7 @@ def check_results(requests, lengths, ended):
     for column, times in zip(columns, (1, -0.5, -1, 0.5)):
       assert column.tolist() == [times * token for token in want]
     cut = length >= request.limit
-    assert reason == (schedule.LENGTH if cut else schedule.STOP)
+    assert reason == (exchange.LENGTH if cut else exchange.STOP)
 
 
 def check_trace(trace, sizes, requests, ended):
@@ -261,7 +261,7 @@ def workloads(draw):
   number = lambda low, high: draw(st.integers(low, high))
   shards, chunk = number(1, 4), number(1, 3)
   page = chunk * number(1, 3)
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=shards * number(1, 4),
     shards=shards,
     page=page,
@@ -273,7 +273,7 @@ def workloads(draw):
     max_tokens=number(1, 20),
   )
   sizes = sizes._replace(pages=sizes.table + 1 + number(0, 12))
-  schedule.check(sizes)
+  engine_sizes.check(sizes)
   asked = []
   for i in range(number(0, 6)):
     one = prompt(f'p{i}', number(1, sizes.window))
@@ -458,7 +458,7 @@ def test_a_prompt_of_one_token_needs_no_prefill():
   plan = schedule.Schedule(SIZES, asked, trace_lib.Trace())
   assert plan.admit(seed_of) == []
   control, _ = plan.control()
-  first = schedule.Slot(*control[0].tolist())
+  first = exchange.Slot(*control[0].tolist())
   assert (first.position, first.prefix, first.start, first.length) == (0,) * 4
 
 
@@ -573,8 +573,8 @@ def test_a_stop_string_cuts_what_was_drawn_past_it():
 
   ended, trace, plan, _ = run(SIZES, asked, lengths, find_stop=find_stop)
   (first, why), (second, then) = ended
-  assert (first.request.index, first.drawn, why) == (0, 7, schedule.STOP)
-  assert (second.drawn, then) == (SIZES.max_tokens, schedule.LENGTH)
+  assert (first.request.index, first.drawn, why) == (0, 7, exchange.STOP)
+  assert (second.drawn, then) == (SIZES.max_tokens, exchange.LENGTH)
   assert trace.tokens == 7 + SIZES.max_tokens
   assert trace.events[0][3:] == (0, 7, 'stop')
   # The cut token was drawn, and is wasted.
@@ -589,9 +589,9 @@ def test_an_error_ends_a_rollout_with_the_tokens_before_it():
   for pieces in plan.admit(seed_of):
     device.prefill(pieces)
   drawn = device.decode(*plan.control())
-  drawn.count_B[0], drawn.ended_B[0] = 1, schedule.ERROR
+  drawn.count_B[0], drawn.ended_B[0] = 1, exchange.ERROR
   ((live, reason),) = plan.record(drawn)
-  assert (live.request.index, live.drawn, reason) == (0, 1, schedule.ERROR)
+  assert (live.request.index, live.drawn, reason) == (0, 1, exchange.ERROR)
   assert trace.errors == 1
   assert plan.shards[0].slots[0] is None
 
@@ -627,17 +627,17 @@ def test_the_same_requests_make_the_same_schedule():
   ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, said):
-  schedule.check(SIZES)
+  engine_sizes.check(SIZES)
   with pytest.raises(ValueError) as e:
-    schedule.check(SIZES._replace(**changes))
+    engine_sizes.check(SIZES._replace(**changes))
   assert str(e.value) == said
 
 
 def test_a_pool_too_small_for_one_rollout_is_refused():
   # 19 tokens of prompt are 5 pages, 24 of response 6, and one is nobody's.
   assert (SIZES.prefix_pages, SIZES.table) == (5, 11)
-  schedule.check(SIZES._replace(pages=12))
+  engine_sizes.check(SIZES._replace(pages=12))
   with pytest.raises(ValueError, match=r'^pages=11 on each of 1 shards') as e:
-    schedule.check(SIZES._replace(pages=11))
+    engine_sizes.check(SIZES._replace(pages=11))
   assert 'needs 12' in str(e.value)
   assert '\n' not in str(e.value)

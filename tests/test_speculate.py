@@ -13,7 +13,14 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import types
 from acereason_jax.models import base, decoder
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, requests, schedule, tail, verify
+from acereason_jax.rollout import (
+  engine_sizes,
+  programs,
+  requests,
+  schedule,
+  tail,
+  verify,
+)
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
 
@@ -354,7 +361,7 @@ def test_three_tokens_are_distributed_as_the_model_says(temperature, own):
   """Against the exact joint distribution, of tokens that were drafted."""
   config, params, model = small()
   rows = 1024
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=4 * rows,
     shards=1,
     page=4,

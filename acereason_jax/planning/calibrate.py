@@ -30,7 +30,13 @@ from acereason_jax.planning import fitting, lengths, timing, values
 from acereason_jax.rl import gradients, packing, update
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import requests, schedule, serve
+from acereason_jax.rollout import (
+  engine_sizes,
+  exchange,
+  requests,
+  schedule,
+  serve,
+)
 from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import build
 
@@ -190,7 +196,7 @@ def engine_times(
   pool = [engine.empty_pool()]
 
   def fill() -> None:
-    pieces = schedule.Pieces(*map(engine.place, calls[0]))
+    pieces = exchange.Pieces(*map(engine.place, calls[0]))
     pool[0] = jax.block_until_ready(engine.prefill(params, pool[0], pieces))
 
   # A prompt of one token has nothing to prefill.
@@ -202,7 +208,7 @@ def engine_times(
   def decoded(limit: int) -> tuple[np.ndarray, float, float]:
     """(seconds of a call, its steps, positions that a step of it reads)."""
     control_BF, table_BP = plan.control()
-    slot = schedule.Slot(*control_BF.T)
+    slot = exchange.Slot(*control_BF.T)
     control_BF = np.stack(
       slot._replace(limit=slot.drawn + limit * slot.live), axis=1
     )
@@ -254,8 +260,8 @@ def solve(
 
 
 def full_schedule(
-  sizes: schedule.Sizes, prompt_tokens: int
-) -> tuple[schedule.Schedule, list[schedule.Pieces]]:
+  sizes: engine_sizes.Sizes, prompt_tokens: int
+) -> tuple[schedule.Schedule, list[exchange.Pieces]]:
   """(a schedule with a rollout in each slot, the prefill calls of prompts)."""
   length = max(1, min(prompt_tokens, sizes.window))
   # A prompt for each row of a prefill call: of each slots / rows rollouts.
@@ -279,7 +285,7 @@ def grow(plan: schedule.Schedule, tokens: int) -> None:
     plan.advance(
       sizes.chunk,
       [sizes.chunk * live for live in live_B],
-      [schedule.RUNNING] * sizes.slots,
+      [exchange.RUNNING] * sizes.slots,
     )
     # Those that lost their pages wait; the others are as long as can be.
     plan.waiting.clear()
@@ -287,14 +293,14 @@ def grow(plan: schedule.Schedule, tokens: int) -> None:
     drawn += sizes.chunk
 
 
-def read_width(work: values.Work, sizes: schedule.Sizes) -> int:
+def read_width(work: values.Work, sizes: engine_sizes.Sizes) -> int:
   """See `values.Timings.width`: only the kernel in plain JAX takes blocks."""
   if jax.default_backend() != 'cpu':
     return 0
   return max(1, paged_attention.BLOCK // sizes.page) * sizes.page
 
 
-def read(length_B: np.ndarray, sizes: schedule.Sizes, width: int) -> float:
+def read(length_B: np.ndarray, sizes: engine_sizes.Sizes, width: int) -> float:
   """Positions of the cache that the busiest shard reads in a step."""
   length_SB = length_B.reshape(sizes.shards, -1)
   if width:

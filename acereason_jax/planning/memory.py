@@ -17,7 +17,7 @@ from acereason_jax.models import base, sharding
 from acereason_jax.planning import activations
 from acereason_jax.planning.values import Phase
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import sampling, schedule, serve
+from acereason_jax.rollout import engine_sizes, sampling, serve
 
 # Copies of a chunk's keys and values that XLA holds at once: by the temporaries
 # of our compiles (docs/measured.md), where v5p has a third of one more. Layers
@@ -37,7 +37,7 @@ class Rollouts(NamedTuple):
   """
 
   mesh: Mesh
-  sizes: schedule.Sizes
+  sizes: engine_sizes.Sizes
   weights: float
 
 
@@ -96,7 +96,7 @@ def state_parts(programs: Any, stage: Any, c: Any) -> dict[str, float]:
 
 
 def decode_parts(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   *,
   layers: int,
   kv_heads: int,
@@ -122,7 +122,7 @@ def decode_parts(
 
 
 def prefill_bytes(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   *,
   layers: int,
   kv_heads: int,

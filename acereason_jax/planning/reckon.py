@@ -15,7 +15,7 @@ from acereason_jax.config import stages as stages_lib
 from acereason_jax.models import base, families, lora
 from acereason_jax.planning import activations, memory
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import engine_sizes
 
 # `rollout.cache.fit_pages` leaves a tenth of the memory.
 _PAGES = 0.9
@@ -246,6 +246,6 @@ def _chunk_parts(model: Model, stage: Stage) -> dict[str, float]:
   )
 
 
-def _one_slot(chunk: int) -> schedule.Sizes:
+def _one_slot(chunk: int) -> engine_sizes.Sizes:
   """An engine of one slot; only its slots and its chunk are read."""
-  return schedule.Sizes(1, 1, chunk, chunk, 2, 1, chunk, 1, 1)
+  return engine_sizes.Sizes(1, 1, chunk, chunk, 2, 1, chunk, 1, 1)

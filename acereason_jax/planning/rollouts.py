@@ -14,8 +14,8 @@ import numpy as np
 from acereason_jax import machines, types
 from acereason_jax.planning import lengths as lengths_lib
 from acereason_jax.planning import links, traffic, values
+from acereason_jax.rollout import engine_sizes, exchange, schedule, slots, tail
 from acereason_jax.rollout import requests as requests_lib
-from acereason_jax.rollout import schedule, tail
 from acereason_jax.rollout import trace as trace_lib
 
 CAUSES = (
@@ -158,7 +158,7 @@ class Simulated(NamedTuple):
 
 def price(
   work: values.Work,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   hardware: machines.Hardware,
   assumed: values.Assumed,
 ) -> Price:
@@ -190,7 +190,7 @@ def layer_sums(
 
 def prefill_seconds(
   work: values.Work,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   rates: traffic.Rates,
   ring: links.Ring,
 ) -> float:
@@ -207,7 +207,7 @@ def prefill_seconds(
 
 @functools.lru_cache(maxsize=256)
 def simulate(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   draws: lengths_lib.Draws,
   prompt_tokens: int,
   price: Price | Clocked,
@@ -217,7 +217,7 @@ def simulate(
 
 
 def run(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   lengths_PG: np.ndarray,
   prompt_tokens: int | np.ndarray,
   price: Price | Clocked,
@@ -267,13 +267,13 @@ class _Calls:
 
   def __init__(
     self,
-    sizes: schedule.Sizes,
+    sizes: engine_sizes.Sizes,
     lengths_PG: np.ndarray,
     price: Price | Clocked,
   ):
     self.sizes, self.price = sizes, price
     self.length = lengths_PG.tolist()
-    self.held: list[schedule.Live | None] = [None] * sizes.slots
+    self.held: list[slots.Live | None] = [None] * sizes.slots
     self.left_B = np.zeros(sizes.slots, np.int64)
     self.context_B = np.zeros(sizes.slots, np.int64)
     self.hole_B = np.zeros(sizes.slots, np.int64)
@@ -316,7 +316,7 @@ class _Calls:
     self._pay(steps, int(count_B.sum()), live_B)
     # The end of a rollout by its limit and otherwise cost the same.
     ended_B = np.where(
-      self.left_B > self.sizes.chunk, schedule.RUNNING, schedule.STOP
+      self.left_B > self.sizes.chunk, exchange.RUNNING, exchange.STOP
     )
     self.left_B -= count_B
     self.context_B += count_B

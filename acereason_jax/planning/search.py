@@ -24,7 +24,7 @@ from acereason_jax.planning import (
   timing,
 )
 from acereason_jax.planning.values import Assumed, Knob, Planned, Work
-from acereason_jax.rollout import schedule, serve
+from acereason_jax.rollout import engine_sizes, serve
 
 # So many proposals are planned in full.
 _MOST = 4
@@ -325,11 +325,11 @@ def _sizes(
   model: reckon.Model,
   stage: reckon.Stage,
   room: float,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   shards: int,
   slots: int,
   c: ml_collections.ConfigDict,
-) -> schedule.Sizes | None:
+) -> engine_sizes.Sizes | None:
   """The engine's sizes; None if no rollout fits."""
   page = reckon.token_bytes(model, stage) * sizes.page
   fit = int(reckon.pages_room(model, stage, room) // page) - 1

@@ -15,7 +15,7 @@ from acereason_jax.planning import (
   updates,
   values,
 )
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import engine_sizes
 
 # Lengths of groups of an earlier run, by the limit of a response, tokens.
 Known = Mapping[int, tuple[tuple[int, ...], ...]]
@@ -106,7 +106,7 @@ def _groups(work: values.Work) -> int:
 
 def _ask(
   on: _On,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   prompts: int,
   groups: int,
   judged: Sequence[values.Judged],
@@ -140,7 +140,9 @@ def lengths_of(
   )
 
 
-def _price(on: _On, sizes: schedule.Sizes) -> rollouts.Price | rollouts.Clocked:
+def _price(
+  on: _On, sizes: engine_sizes.Sizes
+) -> rollouts.Price | rollouts.Clocked:
   """The price of an engine's calls."""
   if on.measured is None:
     return rollouts.price(on.work, sizes, on.hardware, on.assumed)

@@ -8,7 +8,7 @@ device is full of something else. Time: a `Timed` for each stage, from its
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from acereason_jax.rollout import schedule, tensor
+from acereason_jax.rollout import engine_sizes, tensor
 
 
 class Shape(NamedTuple):
@@ -147,8 +147,8 @@ class Work(NamedTuple):
   shape: Shape
   mesh: Mapping[str, int]
   rollout_mesh: Mapping[str, int]
-  sizes: schedule.Sizes
-  heldout: schedule.Sizes
+  sizes: engine_sizes.Sizes
+  heldout: engine_sizes.Sizes
   prompts: int
   groups: float
   columns: int

@@ -18,7 +18,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import partition
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
-from acereason_jax.rollout import sampling, schedule
+from acereason_jax.rollout import engine_sizes, sampling
 
 ROWS = PartitionSpec(mesh_lib.BATCH)
 # Share of a device's memory for what stays while rollouts are decoded. The rest
@@ -147,7 +147,7 @@ def narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def staged_bytes(
-  sizes: schedule.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
+  sizes: engine_sizes.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
 ) -> int:
   """Bytes of a device that the tokens of a chunk take before they get pages."""
   cache = make_cache(model, mesh)
@@ -158,7 +158,7 @@ def staged_bytes(
 
 
 def page_bytes(
-  sizes: schedule.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
+  sizes: engine_sizes.Sizes, model: base.Model, mesh: Mesh, dtype: jnp.dtype
 ) -> int:
   """Bytes of a page on a device."""
   cache = make_cache(model, mesh)
@@ -196,7 +196,7 @@ def slot_bytes(table: int, page: float, staged: float, logits: float) -> float:
 
 
 def fit_slots(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   model: base.Model,
   mesh: Mesh,
   dtype: jnp.dtype,
@@ -204,7 +204,7 @@ def fit_slots(
   reserved: int,
   memory: int,
   rollouts: int,
-) -> schedule.Sizes:
+) -> engine_sizes.Sizes:
   """The sizes with slots, if they have 0: for all `rollouts`, or what fits.
 
   It depends on these arguments only, so every process and every restart on the
@@ -230,13 +230,13 @@ def fit_slots(
 
 
 def fit_pages(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   model: base.Model,
   mesh: Mesh,
   dtype: jnp.dtype,
   reserved: int,
   memory: int,
-) -> schedule.Sizes:
+) -> engine_sizes.Sizes:
   """The sizes with `pages` per shard; in the input they are of all shards.
 
   0 means as many pages as the slots can ever use, or as fit next to `reserved`

@@ -21,7 +21,15 @@ from acereason_jax import types
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import programs, schedule, tail, verify
+from acereason_jax.rollout import (
+  engine_sizes,
+  exchange,
+  programs,
+  schedule,
+  slots,
+  tail,
+  verify,
+)
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
@@ -43,14 +51,14 @@ class Engine:
   to_text: token ids -> text.
   """
 
-  sizes: schedule.Sizes
+  sizes: engine_sizes.Sizes
   vocab: int
   greedy: bool
   ending: programs.Ending
   pool: jax.ShapeDtypeStruct
   empty_pool: Callable[[], jax.Array]
   prefill: Callable[..., jax.Array]
-  decode: Callable[..., tuple[jax.Array, schedule.Drawn]]
+  decode: Callable[..., tuple[jax.Array, exchange.Drawn]]
   place: Callable[[np.ndarray], jax.Array]
   to_text: Callable[[np.ndarray], str]
 
@@ -145,12 +153,12 @@ class Engine:
     self,
     params: base.Tree,
     pool: jax.Array,
-    calls: Sequence[schedule.Pieces],
+    calls: Sequence[exchange.Pieces],
     trace: trace_lib.Trace,
   ) -> jax.Array:
     began = time.perf_counter()
     for pieces in calls:
-      pieces = schedule.Pieces(*map(self.place, pieces))
+      pieces = exchange.Pieces(*map(self.place, pieces))
       pool = self.prefill(params, pool, pieces)
     if calls:
       # This waits only to separate its time from that of decoding.
@@ -203,7 +211,7 @@ class Engine:
       return f'limit {request.limit}: give 1 to {sizes.max_tokens} tokens'
     return ''
 
-  def _find_stop(self, live: schedule.Live, fresh: int) -> int | None:
+  def _find_stop(self, live: slots.Live, fresh: int) -> int | None:
     """Tokens up to the one that completes a stop string."""
     strings = self.ending.strings
     tokens = live.tokens()
@@ -220,18 +228,18 @@ class Engine:
     ends = (n for n in range(first, len(end) + 1) if has(n))
     return len(tokens) - len(end) + next(ends)
 
-  def _rollout(self, live: schedule.Live, reason: int) -> types.Rollout:
+  def _rollout(self, live: slots.Live, reason: int) -> types.Rollout:
     columns = (np.concatenate(x)[: live.drawn] for x in zip(*live.parts))
     tokens, logp, full_logp, entropy = columns
     first = min(self.ending.budget, live.drawn)
-    detail = 'the logits were not finite' if reason == schedule.ERROR else ''
+    detail = 'the logits were not finite' if reason == exchange.ERROR else ''
     return types.Rollout(
       prompt_id=live.request.prompt.id,
       index=live.request.index,
       tokens=tokens,
       logp=logp,
       full_logp=full_logp,
-      stop=schedule.REASONS[reason],
+      stop=exchange.REASONS[reason],
       text=self.to_text(tokens),
       entropy=float(entropy.sum(dtype=np.float64)),
       forced=(first, min(first + live.forced, live.drawn)),
@@ -257,7 +265,7 @@ def make_engine(
   model: base.Model,
   mesh: Mesh,
   *,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   sampling: sampling_lib.Sampling,
   ending: programs.Ending,
   kv_dtype: jnp.dtype,
@@ -271,7 +279,7 @@ def make_engine(
   Raises:
     ValueError: sizes that do not fit each other, the mesh or the model.
   """
-  schedule.check(sizes)
+  engine_sizes.check(sizes)
   if sizes.shards != (shards := mesh_lib.row_shards(mesh)):
     raise ValueError(f'shards={sizes.shards}: the mesh has {shards}')
   if '' in ending.strings:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
+from acereason_jax.rollout import exchange
 from acereason_jax.rollout import sampling as sampling_lib
-from acereason_jax.rollout import schedule
 from acereason_jax.rollout import staging as staging_lib
 
 
@@ -39,13 +39,13 @@ class _Carry(NamedTuple):
 
   step: number of steps taken, int32.
   token_B: ids of the next input tokens, int32.
-  drawn: tokens that the steps drew, see `schedule.Drawn`.
+  drawn: tokens that the steps drew, see `exchange.Drawn`.
   staged: their keys and values, see `staging.Staging`.
   """
 
   step: jax.Array
   token_B: jax.Array
-  drawn: schedule.Drawn
+  drawn: exchange.Drawn
   staged: Any
 
 
@@ -54,7 +54,7 @@ def prefill(
   cache: cache_lib.Cache,
   params: base.Tree,
   pool: jax.Array,
-  pieces: schedule.Pieces,
+  pieces: exchange.Pieces,
 ) -> jax.Array:
   """The pool with the keys and values of one piece of each row's prompt."""
   A, T = pieces.tokens_AT.shape
@@ -90,14 +90,14 @@ def decode(
   chunk: int,
   sampling: sampling_lib.Sampling,
   ending: Ending,
-) -> tuple[jax.Array, schedule.Drawn]:
+) -> tuple[jax.Array, exchange.Drawn]:
   """Up to `chunk` tokens of every live slot, and the pool with their kv.
 
   `origin` is (seed, step); the token of a rollout at place i is drawn with
   fold_in(its key, i). The loop ends early once no slot is live. `control_BF`
-  holds the fields of `schedule.Slot`, `table_BP` the pages of each slot.
+  holds the fields of `exchange.Slot`, `table_BP` the pages of each slot.
   """
-  slot = schedule.Slot(*control_BF.T)
+  slot = exchange.Slot(*control_BF.T)
   B, T = control_BF.shape[0], chunk
   keys_B = sampling_lib.rollout_keys(
     origin[0], origin[1], slot.seed.astype(jnp.uint32), slot.index
@@ -131,7 +131,7 @@ def decode(
 
   L, _, K, _, _, H = pool.shape
   staged = staging.empty((L, B, K, 2, T, H), w_VD.dtype)
-  more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == schedule.RUNNING)
+  more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == exchange.RUNNING)
   carry = _Carry(jnp.int32(0), slot.token, nothing(slot, T), staged)
   carry = jax.lax.while_loop(more, step, carry)
   staged_LBKCTH = staging.whole(carry.staged)
@@ -139,16 +139,16 @@ def decode(
   return pool, carry.drawn._replace(steps=carry.step)
 
 
-def nothing(slot: schedule.Slot, T: int) -> schedule.Drawn:
+def nothing(slot: exchange.Slot, T: int) -> exchange.Drawn:
   """The result of T steps before the first of them."""
   B = slot.token.shape[0]
   zeros = lambda dtype: jnp.zeros((B, T), dtype)
-  return schedule.Drawn(
+  return exchange.Drawn(
     jnp.int32(0),
     zeros(jnp.int32),
     *(zeros(jnp.float32) for _ in range(3)),
     count_B=jnp.zeros(B, jnp.int32),
-    ended_B=jnp.where(slot.live > 0, schedule.RUNNING, schedule.STOP),
+    ended_B=jnp.where(slot.live > 0, exchange.RUNNING, exchange.STOP),
     forced_B=slot.forced,
     closed_B=slot.closed,
   )
@@ -177,14 +177,14 @@ def force(ending: Ending, slot, new, drawn, i):
   return new, drawn._replace(forced_B=count_B, closed_B=closed_B)
 
 
-def note(stops, slot, new, drawn, i) -> schedule.Drawn:
+def note(stops, slot, new, drawn, i) -> exchange.Drawn:
   """`drawn` with column i, or i of each row; ended rows have no more tokens."""
   if jnp.ndim(i):
     here_BT = jnp.arange(drawn.tokens_BT.shape[1]) == i[:, None]
     put = lambda x, y: jnp.where(here_BT, y[:, None], x)
   else:
     put = lambda x, y: jax.lax.dynamic_update_slice(x, y[:, None], (0, i))
-  running_B = drawn.ended_B == schedule.RUNNING
+  running_B = drawn.ended_B == exchange.RUNNING
   count_B = drawn.count_B + (running_B & new.sound_B)
   ended_B = jnp.select(
     [
@@ -193,8 +193,8 @@ def note(stops, slot, new, drawn, i) -> schedule.Drawn:
       jnp.isin(new.token_B, stops),
       slot.drawn + count_B >= slot.limit,
     ],
-    [drawn.ended_B, schedule.ERROR, schedule.STOP, schedule.LENGTH],
-    schedule.RUNNING,
+    [drawn.ended_B, exchange.ERROR, exchange.STOP, exchange.LENGTH],
+    exchange.RUNNING,
   )
   return drawn._replace(
     tokens_BT=put(drawn.tokens_BT, new.token_B),

@@ -1,23 +1,18 @@
 """Assigns rollouts to slots and pages; no jax.
 
 Everything here is a function of the requests and of the drawn tokens, so every
-process of a run makes the same schedule. Page 0 of a shard belongs to no
-rollout: slots without a rollout write there.
+process of a run makes the same schedule.
 """
 
 import collections
-import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from acereason_jax.rollout import engine_sizes, exchange, slots
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import trace as trace_lib
 
-# The state of each slot's rollout, which the device reports after a call.
-RUNNING, STOP, LENGTH, ERROR = range(4)
-REASONS = ('running', 'stop', 'length', 'error')
 # Cached tokens that a decode step reads in the time in which one token of a
 # prompt is prefilled: 2 FLOPs a weight over the peak, against the token's bytes
 # over the bandwidth. 7B: 500 (v6e) to 1,400 (v5p), H100 1,000.
@@ -26,196 +21,7 @@ PREFILLED = 1000
 _FULL = 1 << 62
 
 
-class Sizes(NamedTuple):
-  """Static sizes of an engine.
-
-  slots: rollouts decoded at once, over all shards.
-  shards: groups of devices with slots and pages of their own; divides slots.
-  page: cache positions of a page, in tokens.
-  chunk: decode steps of one call; divides page.
-  pages: cache pages of each shard, page 0 included.
-  rows: prompts of one prefill call, over all shards; shards divide it.
-  piece: tokens of each prompt that one prefill call takes; page divides it.
-  window: most tokens of a prompt.
-  max_tokens: most tokens of a response.
-  speculate: tokens that a step of `verify` drafts for each rollout; 0: no such
-    program. Slots of a shard divide by speculate + 1, and a chunk has more.
-  """
-
-  slots: int
-  shards: int
-  page: int
-  chunk: int
-  pages: int
-  rows: int
-  piece: int
-  window: int
-  max_tokens: int
-  speculate: int = 0
-
-  @property
-  def prefix_pages(self) -> int:
-    """Pages of the longest prompt, without its last token."""
-    return -(-(self.window - 1) // self.page)
-
-  @property
-  def table(self) -> int:
-    """Pages of the longest prompt and response."""
-    return self.prefix_pages + -(-self.max_tokens // self.page)
-
-
-def check(s: Sizes) -> None:
-  """Raises ValueError for sizes that do not fit each other."""
-  checks = [
-    ('slots', s.slots > 0 and s.slots % s.shards == 0, 'shards'),
-    ('rows', s.rows > 0 and s.rows % s.shards == 0, 'shards'),
-    ('page', min(s.page, s.chunk) > 0 and s.page % s.chunk == 0, 'chunk'),
-    ('piece', s.piece > 0 and s.piece % s.page == 0, 'page'),
-  ]
-  each, width = s.slots // s.shards, s.speculate + 1
-  for name, good, of in checks:
-    if not good:
-      raise ValueError(
-        f'{name}={getattr(s, name)}: give a multiple of {of}, {getattr(s, of)}'
-      )
-  if not 1 <= width <= s.chunk or each % width:
-    raise ValueError(
-      f'speculate={s.speculate}: give 0, or less than chunk={s.chunk} where '
-      f'speculate + 1 divides the {each} slots of a shard; slots=0 is such a '
-      'number'
-    )
-  if min(s.window, s.max_tokens) < 1:
-    raise ValueError(
-      f'window={s.window} max_tokens={s.max_tokens}: give at least 1'
-    )
-  if s.pages < (least := s.table + 1):
-    raise ValueError(
-      f'pages={s.pages} on each of {s.shards} shards: one rollout, with '
-      f'a prompt of {s.window} and a response of {s.max_tokens} tokens, needs '
-      f'{least}, that of empty slots included'
-    )
-
-
-class Slot(NamedTuple):
-  """The state of a slot at the start of a call; int32 each.
-
-  live: 1 if it holds a rollout.
-  token: id of the next input token.
-  position: position of that token in prompt and response.
-  prefix, start, length: see `paged_attention.paged_attention`.
-  page, offset: place of this call's keys and values.
-  drawn: number of tokens of the response so far.
-  limit: most tokens of the response.
-  forced: how many of the drawn tokens are an inserted end of thinking.
-  closed: 1 if the thinking is over.
-  seed: `sampling.prompt_seed` of the prompt's id.
-  index: index among the prompt's rollouts; gives the key, with `seed`.
-  """
-
-  live: int = 0
-  token: int = 0
-  position: int = 0
-  prefix: int = 0
-  start: int = 0
-  length: int = 0
-  page: int = 0
-  offset: int = 0
-  drawn: int = 0
-  limit: int = 0
-  forced: int = 0
-  closed: int = 0
-  seed: int = 0
-  index: int = 0
-
-
-class Drawn(NamedTuple):
-  """The result of a call for B slots and at most T steps.
-
-  steps: number of decode steps that the call took, int32.
-  tokens_BT: token ids, int32; the first count_B[b] columns of row b are valid.
-  logp_BT: natural log-probability under the distribution drawn from, float32.
-  full_logp_BT: log-probability under softmax(logits), float32.
-  entropy_BT: entropy of the distribution drawn from, nats, float32.
-  count_B: number of tokens drawn, int32.
-  ended_B: RUNNING, STOP, LENGTH or ERROR, int32.
-  forced_B, closed_B: as in `Slot`, after the call.
-  """
-
-  steps: np.ndarray
-  tokens_BT: np.ndarray
-  logp_BT: np.ndarray
-  full_logp_BT: np.ndarray
-  entropy_BT: np.ndarray
-  count_B: np.ndarray
-  ended_B: np.ndarray
-  forced_B: np.ndarray
-  closed_B: np.ndarray
-
-
-class Pieces(NamedTuple):
-  """One prefill call of A prompts; int32. Rows without a piece use page 0.
-
-  tokens_AT: token ids of the piece.
-  first_A: position of its first token in the prompt.
-  table_AP: pages of the whole prompt.
-  page_AP: pages that the piece fills.
-  """
-
-  tokens_AT: np.ndarray
-  first_A: np.ndarray
-  table_AP: np.ndarray
-  page_AP: np.ndarray
-
-
-@dataclasses.dataclass(eq=False)
-class Prefix:
-  """A prompt without its last token, in pages that its rollouts share.
-
-  tokens: ids, int32 [S].
-  pages: numbers of its pages, in order.
-  users: number of rollouts in slots that read it.
-  """
-
-  tokens: np.ndarray
-  pages: list[int]
-  users: int = 0
-
-
-@dataclasses.dataclass(eq=False)
-class Live:
-  """A rollout in a slot. Its first input is its prompt's last token.
-
-  request: request that it serves.
-  seed: `sampling.prompt_seed` of the prompt's id.
-  prefix: pages of the prompt.
-  order: number of rollouts admitted before it.
-  began: number of decode steps of the stream before it was admitted.
-  pages: numbers of the pages of its response, in order.
-  parts: arrays of each call: tokens, logp, full_logp, entropy.
-  drawn: number of tokens so far.
-  steps: number of decode steps that drew them, at most.
-  forced, closed: as in `Slot`.
-  last: id of the next input token.
-  """
-
-  request: requests_lib.Request
-  seed: int
-  prefix: Prefix
-  order: int
-  began: int
-  pages: list[int] = dataclasses.field(default_factory=list)
-  parts: list[tuple[np.ndarray, ...]] = dataclasses.field(default_factory=list)
-  drawn: int = 0
-  steps: int = 0
-  forced: int = 0
-  closed: int = 0
-  last: int = 0
-
-  def tokens(self) -> np.ndarray:
-    return np.concatenate([part[0] for part in self.parts])
-
-
-def _left_to_read(live: Live) -> int:
+def _left_to_read(live: slots.Live) -> int:
   """Cached tokens that the rest of a rollout's steps read, as expected.
 
   A rollout that is as long as expected goes on for a quarter of its length.
@@ -226,53 +32,12 @@ def _left_to_read(live: Live) -> int:
   return int(rest * (len(live.prefix.tokens) + live.drawn + rest / 2))
 
 
-class Shard:
-  """The slots and pages of one data shard."""
-
-  def __init__(self, sizes: Sizes, first: int):
-    self.first = first
-    self.slots: list[Live | None] = [None] * (sizes.slots // sizes.shards)
-    self.free = list(range(sizes.pages - 1, 0, -1))
-    # Least recently used first: prefixes without users are freed in this order.
-    self.prefixes: collections.OrderedDict[bytes, Prefix] = (
-      collections.OrderedDict()
-    )
-
-  def live(self) -> list[Live]:
-    return [s for s in self.slots if s is not None]
-
-  def places(self) -> list[int]:
-    """The slots without a rollout."""
-    return [i for i, s in enumerate(self.slots) if s is None]
-
-  def available(self, keep: Prefix | None) -> int:
-    idle = (p for p in self.prefixes.values() if not p.users and p is not keep)
-    return len(self.free) + sum(len(p.pages) for p in idle)
-
-  def take(self, count: int, keep: Prefix | None) -> list[int]:
-    """`count` free pages; frees the pages of prompts that no rollout uses."""
-    while len(self.free) < count:
-      key = next(
-        k for k, p in self.prefixes.items() if not p.users and p is not keep
-      )
-      self.free += self.prefixes.pop(key).pages
-    return [self.free.pop() for _ in range(count)]
-
-  def leave(self, live: Live) -> int:
-    """Removes a rollout from its slot; returns the slot's place."""
-    self.free += live.pages
-    live.prefix.users -= 1
-    place = self.slots.index(live)
-    self.slots[place] = None
-    return place
-
-
 class Schedule:
   """Continuous batching: `admit`, `control`, call the device, `record`."""
 
   def __init__(
     self,
-    sizes: Sizes,
+    sizes: engine_sizes.Sizes,
     requests: Iterable[requests_lib.Request],
     trace: trace_lib.Trace,
   ):
@@ -281,7 +46,7 @@ class Schedule:
     self.trace = trace
     self.order = 0
     each = sizes.slots // sizes.shards
-    self.shards = [Shard(sizes, i * each) for i in range(sizes.shards)]
+    self.shards = [slots.Shard(sizes, i * each) for i in range(sizes.shards)]
     trace.slots = sizes.slots
     trace.pages = sizes.shards * (sizes.pages - 1)
 
@@ -295,7 +60,7 @@ class Schedule:
       left = (r for r in self.waiting if r.prompt.id not in prompts)
       self.waiting = collections.deque(left)
 
-  def admit(self, seed_of: Callable[[str], int]) -> list[Pieces]:
+  def admit(self, seed_of: Callable[[str], int]) -> list[exchange.Pieces]:
     """Gives each rollout the page it will fill, and waiting ones free slots.
 
     `seed_of` maps a prompt's id to the number that its keys depend on.
@@ -311,7 +76,7 @@ class Schedule:
     self.trace.peak_pages = max(self.trace.peak_pages, used)
     return list(self._pieces(new))
 
-  def _grow(self, shard: Shard) -> None:
+  def _grow(self, shard: slots.Shard) -> None:
     alive = sorted(shard.live(), key=lambda live: live.order)
     gone = set()
     for live in tuple(alive):
@@ -324,13 +89,13 @@ class Schedule:
       if live not in gone:
         live.pages += shard.take(1, None)
 
-  def _preempt(self, shard: Shard, live: Live) -> None:
+  def _preempt(self, shard: slots.Shard, live: slots.Live) -> None:
     self._event(shard, shard.leave(live), live, trace_lib.PREEMPTED)
     self.waiting.appendleft(live.request)
     self.trace.preempted += 1
     self.trace.recomputed += live.drawn
 
-  def _deal(self, seed_of) -> list[list[Prefix]]:
+  def _deal(self, seed_of) -> list[list[slots.Prefix]]:
     """Admits the rollouts that fit, in order; each goes to the best shard.
 
     All shards take steps together, at the speed of the one with the most to
@@ -367,7 +132,7 @@ class Schedule:
         left_S[best] = _FULL
         continue
       if prefix is None:
-        prefix = Prefix(prompt.tokens[:-1], shard.take(count, None))
+        prefix = slots.Prefix(prompt.tokens[:-1], shard.take(count, None))
         shard.prefixes[key] = prefix
         new[best].append(prefix)
         self.trace.prompt_tokens += len(prefix.tokens)
@@ -384,11 +149,13 @@ class Schedule:
     there = [key in shard.prefixes for shard in self.shards]
     return int(np.where(there, left_S, left_S + PREFILLED * tokens).argmin())
 
-  def _start(self, shard: Shard, place: int, prefix: Prefix, seed_of) -> Live:
+  def _start(
+    self, shard: slots.Shard, place: int, prefix: slots.Prefix, seed_of
+  ) -> slots.Live:
     """Moves the first waiting rollout to a slot of a shard."""
     request = self.waiting.popleft()
     prefix.users += 1
-    live = Live(
+    live = slots.Live(
       request,
       seed_of(request.prompt.id),
       prefix,
@@ -401,14 +168,16 @@ class Schedule:
     shard.slots[place] = live
     return live
 
-  def _growing(self, shard: Shard) -> int:
+  def _growing(self, shard: slots.Shard) -> int:
     """The number of rollouts that may need more pages than they have."""
     return sum(map(self._grows, shard.live()))
 
-  def _grows(self, live: Live) -> bool:
+  def _grows(self, live: slots.Live) -> bool:
     return len(live.pages) * self.sizes.page < live.request.limit
 
-  def _pieces(self, new: Sequence[Sequence[Prefix]]) -> Iterator[Pieces]:
+  def _pieces(
+    self, new: Sequence[Sequence[slots.Prefix]]
+  ) -> Iterator[exchange.Pieces]:
     """Prefill calls: first pieces come first, since later pieces read them."""
     s = self.sizes
     rows = s.rows // s.shards
@@ -419,9 +188,9 @@ class Schedule:
         batch = [shard[i : i + rows] for shard in left]
         yield self._call(batch, first, rows)
 
-  def _call(self, batch, first: int, rows: int) -> Pieces:
+  def _call(self, batch, first: int, rows: int) -> exchange.Pieces:
     s = self.sizes
-    call = Pieces(
+    call = exchange.Pieces(
       np.zeros((s.rows, s.piece), np.int32),
       np.zeros(s.rows, np.int32),
       np.zeros((s.rows, s.prefix_pages), np.int32),
@@ -448,14 +217,14 @@ class Schedule:
     for shard in self.shards:
       for b, live in enumerate(shard.slots, shard.first):
         if live is None:
-          rows.append(Slot())
+          rows.append(exchange.Slot())
           continue
         pages = live.prefix.pages + live.pages
         table_BP[b, : len(pages)] = pages
         prefix, before = len(live.prefix.tokens), len(live.prefix.pages)
         start = before * s.page
         rows.append(
-          Slot(
+          exchange.Slot(
             live=1,
             token=live.last,
             position=prefix + live.drawn,
@@ -474,7 +243,9 @@ class Schedule:
         )
     return np.array(rows, np.int64).astype(np.int32), table_BP
 
-  def record(self, drawn: Drawn, find_stop=None) -> list[tuple[Live, int]]:
+  def record(
+    self, drawn: exchange.Drawn, find_stop=None
+  ) -> list[tuple[slots.Live, int]]:
     """Records the result of a call; returns the rollouts that ended, and how.
 
     `find_stop(live, fresh)` returns the length at which a stop string ends a
@@ -489,10 +260,10 @@ class Schedule:
 
   def advance(
     self, steps: int, count_B: Sequence[int], ended_B: Sequence[int]
-  ) -> list[tuple[Live, int]]:
+  ) -> list[tuple[slots.Live, int]]:
     """`record` for a plan of lengths: there are no tokens, only their numbers.
 
-    The arguments are the fields of `Drawn` of these names.
+    The arguments are the fields of `exchange.Drawn` of these names.
     """
     for shard in self.shards:
       for b, live in enumerate(shard.slots, shard.first):
@@ -503,7 +274,7 @@ class Schedule:
 
   def _end(
     self, steps: int, count: int, ended_B: Sequence[int]
-  ) -> list[tuple[Live, int]]:
+  ) -> list[tuple[slots.Live, int]]:
     """Counts a call, and empties the slots of rollouts that ended."""
     trace = self.trace
     trace.took(steps, count, waited=bool(self.waiting))
@@ -511,18 +282,20 @@ class Schedule:
     for shard in self.shards:
       for b, live in enumerate(list(shard.slots), shard.first):
         reason = ended_B[b]
-        if live is None or reason == RUNNING:
+        if live is None or reason == exchange.RUNNING:
           continue
         place = shard.leave(live)
-        self._event(shard, place, live, REASONS[reason])
+        self._event(shard, place, live, exchange.REASONS[reason])
         trace.finished += 1
-        trace.truncated += reason == LENGTH
-        trace.errors += reason == ERROR
+        trace.truncated += reason == exchange.LENGTH
+        trace.errors += reason == exchange.ERROR
         trace.tokens += live.drawn
         ended.append((live, reason))
     return ended
 
-  def _take_in(self, live: Live, drawn: Drawn, b: int, find_stop) -> int:
+  def _take_in(
+    self, live: slots.Live, drawn: exchange.Drawn, b: int, find_stop
+  ) -> int:
     count = int(drawn.count_B[b])
     columns = drawn.tokens_BT, drawn.logp_BT, drawn.full_logp_BT
     columns = *columns, drawn.entropy_BT
@@ -535,10 +308,12 @@ class Schedule:
     reason = int(drawn.ended_B[b])
     length = find_stop(live, count) if find_stop and count else None
     if length is not None:
-      live.drawn, reason = length, STOP
+      live.drawn, reason = length, exchange.STOP
     return reason
 
-  def _event(self, shard: Shard, place: int, live: Live, reason: str) -> None:
+  def _event(
+    self, shard: slots.Shard, place: int, live: slots.Live, reason: str
+  ) -> None:
     request = live.request
     self.trace.events.append(
       trace_lib.Event(

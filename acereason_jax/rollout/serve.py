@@ -33,7 +33,7 @@ from acereason_jax.models import (
 )
 from acereason_jax.rollout import cache as cache_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import programs, schedule
+from acereason_jax.rollout import engine_sizes, programs
 from acereason_jax.rollout import sampling as sampling_lib
 
 
@@ -270,7 +270,7 @@ def check_prompts(
 
 def choose_sizes(
   asked: Asked, mesh: Mesh, *, window: int, max_tokens: int
-) -> schedule.Sizes:
+) -> engine_sizes.Sizes:
   """The requested sizes; those that are 0 get values that suit the device.
 
   `window` and `max_tokens` are the most tokens of a prompt and of a response.
@@ -279,7 +279,7 @@ def choose_sizes(
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
   shards = mesh_lib.row_shards(mesh)
   page = asked.page or (16 if on_cpu else 128)
-  return schedule.Sizes(
+  return engine_sizes.Sizes(
     slots=asked.slots,
     shards=shards,
     page=page,
@@ -293,7 +293,7 @@ def choose_sizes(
 
 
 def fit_sizes(
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   model: base.Model,
   mesh: Mesh,
   dtype: jnp.dtype,
@@ -301,7 +301,7 @@ def fit_sizes(
   reserved: int,
   memory: int,
   rollouts: int,
-) -> schedule.Sizes:
+) -> engine_sizes.Sizes:
   """The sizes with `pages` per shard that fit into a device's memory.
 
   In the input `pages` are of all shards, and 0 means as many as are useful or
@@ -317,7 +317,7 @@ def fit_sizes(
   )
   reserved += cache_lib.staged_bytes(sizes, model, mesh, dtype)
   sizes = cache_lib.fit_pages(sizes, model, mesh, kv_dtype, reserved, memory)
-  schedule.check(sizes)
+  engine_sizes.check(sizes)
   return sizes
 
 
@@ -326,7 +326,7 @@ def make_engine(
   mesh: Mesh,
   tokenizer: tokens.Tokenizer | None,
   *,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   sampling: sampling_lib.Sampling,
   ending: programs.Ending,
   kv_dtype: jnp.dtype,
@@ -348,7 +348,7 @@ def serve(
   files: ModelFiles,
   mesh: Mesh,
   *,
-  sizes: schedule.Sizes,
+  sizes: engine_sizes.Sizes,
   sampling: sampling_lib.Sampling,
   ending: programs.Ending,
   dtype: jnp.dtype,

@@ -6,7 +6,7 @@ has a group of W rows. Before that a row is a slot.
 
 import numpy as np
 
-from acereason_jax.rollout import schedule
+from acereason_jax.rollout import engine_sizes, exchange, schedule
 
 # What fills a history. No token is negative.
 NOTHING = -1
@@ -46,12 +46,12 @@ def of_groups(
   return *map(rows, plan.control()), history_RL
 
 
-def history_shape(sizes: schedule.Sizes) -> tuple[int, int]:
+def history_shape(sizes: engine_sizes.Sizes) -> tuple[int, int]:
   rows = sizes.slots // (sizes.speculate + 1)
   return rows, sizes.window + sizes.max_tokens
 
 
-def whole(drawn: schedule.Drawn, slots_R: np.ndarray) -> schedule.Drawn:
+def whole(drawn: exchange.Drawn, slots_R: np.ndarray) -> exchange.Drawn:
   """The result of groups as that of all slots."""
   width = len(drawn.count_B) // len(slots_R)
 
@@ -62,17 +62,17 @@ def whole(drawn: schedule.Drawn, slots_R: np.ndarray) -> schedule.Drawn:
     all_B[slots_R[slots_R >= 0]] = x_B[::width][slots_R >= 0]
     return all_B
 
-  return schedule.Drawn(*map(one, drawn))
+  return exchange.Drawn(*map(one, drawn))
 
 
-def saved_steps(drawn: schedule.Drawn) -> int:
+def saved_steps(drawn: exchange.Drawn) -> int:
   """Steps that the call would have taken without drafts, less those it took."""
   # A step whose logits are not finite gives no token.
-  alone_B = drawn.count_B + (drawn.ended_B == schedule.ERROR)
+  alone_B = drawn.count_B + (drawn.ended_B == exchange.ERROR)
   return int(alone_B.max() - drawn.steps)
 
 
-def draft_steps(drawn: schedule.Drawn, slots_R: np.ndarray) -> int:
+def draft_steps(drawn: exchange.Drawn, slots_R: np.ndarray) -> int:
   """Slot steps of the call in rows that computed drafts, of groups in use."""
   width = len(drawn.count_B) // len(slots_R)
   took_R = np.minimum(drawn.count_B[::width], drawn.steps)

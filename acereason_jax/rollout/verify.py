@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from acereason_jax.kernels import paged_attention
 from acereason_jax.models import base
 from acereason_jax.rollout import cache as cache_lib
-from acereason_jax.rollout import programs, schedule, tail
+from acereason_jax.rollout import exchange, programs, tail
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import staging as staging_lib
 
@@ -50,7 +50,7 @@ class _Carry(NamedTuple):
 
   step: jax.Array
   token_B: jax.Array
-  drawn: schedule.Drawn
+  drawn: exchange.Drawn
   staged: Any
 
 
@@ -70,7 +70,7 @@ def verify(
   chunk: int,
   sampling: sampling_lib.Sampling,
   ending: programs.Ending,
-) -> tuple[jax.Array, schedule.Drawn]:
+) -> tuple[jax.Array, exchange.Drawn]:
   """`programs.decode`; if `shared`, by steps of `width` tokens of each rollout.
 
   Then each `width` rows of `control_BF` and `table_BP` are the same, a group,
@@ -80,7 +80,7 @@ def verify(
   waits for the others: so chunks stay parts of pages, and the tokens staged
   together stay the same.
   """
-  slot, shared = schedule.Slot(*control_BF.T), shared > 0
+  slot, shared = exchange.Slot(*control_BF.T), shared > 0
   B, T, W = len(control_BF), chunk, width
   L = history_RL.shape[1]
   keys_B = sampling_lib.rollout_keys(
@@ -130,10 +130,10 @@ def verify(
   return pool, carry.drawn._replace(steps=carry.step)
 
 
-def _goes_on(drawn: schedule.Drawn) -> jax.Array:
+def _goes_on(drawn: exchange.Drawn) -> jax.Array:
   """Whether each row still wants tokens of this call."""
   room = drawn.count_B < drawn.tokens_BT.shape[1]
-  return room & (drawn.ended_B == schedule.RUNNING)
+  return room & (drawn.ended_B == exchange.RUNNING)
 
 
 def _accept(ending, stops, slot, rows, input_B, new_B, token_B, drawn):

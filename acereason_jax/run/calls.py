@@ -15,7 +15,7 @@ from acereason_jax.models import base
 from acereason_jax.rl import gradients, packing, update
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
-from acereason_jax.rollout import schedule, serve, tail
+from acereason_jax.rollout import exchange, serve, tail
 from acereason_jax.run import build, values
 
 
@@ -143,7 +143,7 @@ def engine_calls(
   integers = lambda *shape, place=None: jax.ShapeDtypeStruct(
     shape, jnp.int32, sharding=place
   )
-  pieces = schedule.Pieces(
+  pieces = exchange.Pieces(
     tokens_AT=integers(s.rows, s.piece, place=rows),
     first_A=integers(s.rows, place=rows),
     table_AP=integers(s.rows, s.prefix_pages, place=rows),
@@ -151,7 +151,7 @@ def engine_calls(
   )
   origin, temperature = integers(2), jax.ShapeDtypeStruct((), jnp.float32)
   control = (
-    integers(s.slots, len(schedule.Slot._fields), place=rows),
+    integers(s.slots, len(exchange.Slot._fields), place=rows),
     integers(s.slots, s.table, place=rows),
   )
   if s.speculate:

@@ -32,9 +32,9 @@ from acereason_jax.models import (
 )
 from acereason_jax.rollout import (
   cache,
+  engine_sizes,
   programs,
   sampling,
-  schedule,
   serve,
   tensor,
 )
@@ -347,7 +347,7 @@ def build_engine(
   `most_rollouts`, the most of a batch.
   """
   shards = mesh_lib.row_shards(rollouts.mesh)
-  sizes = schedule.Sizes(
+  sizes = engine_sizes.Sizes(
     slots=c.engine.slots,
     shards=shards,
     page=c.engine.page,
