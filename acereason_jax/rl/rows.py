@@ -1,8 +1,9 @@
 """Rows of microbatches: which rollouts each holds, and in which columns."""
 
 import collections
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -294,25 +295,9 @@ def plan(
   Raises:
     ValueError: a prompt and one response are longer than a row.
   """
-  prompts = collections.defaultdict(list)
-  for t in itertools.chain.from_iterable(groups):
-    need = len(t.prompt.tokens) - 1 + len(t.rollout.tokens)
-    if need > columns:
-      raise ValueError(
-        f'config.microbatch.columns={columns}: prompt {t.prompt.id!r} and its '
-        f'rollout {t.rollout.index} need {need} tokens; raise it'
-      )
-    prompts[t.prompt.id].append(t)
-  ways = _ways([*prompts.values()], columns, share_prompts)
+  ways = _ways(_by_prompt(groups, columns), columns, share_prompts)
   cost = lambda row: row_cost(row, share_prompts, even_tokens)
-  dearest_first = lambda row: (-cost(row), *map(_order, row))
-
-  def cut(filled: list[Row], width: int) -> list[Microbatch]:
-    filled = sorted(filter(None, filled), key=dearest_first)
-    return [
-      Microbatch(width, filled[i : i + rows])
-      for i in range(0, len(filled), rows)
-    ]
+  cut = functools.partial(_cut, rows=rows, cost=cost)
 
   def waited_for(batches: list[Microbatch]) -> tuple[int, float]:
     return _columns(batches), sum(cost(batch.rows[0]) for batch in batches)
@@ -335,6 +320,33 @@ def plan(
     mixes = _mixes(best, ways[0], rows, columns, finer)
     best = next(filter(None, map(packed, mixes)), best)
   return best
+
+
+def _by_prompt(
+  groups: Sequence[Sequence[Trained]], columns: int
+) -> list[list[Trained]]:
+  """The rollouts of each prompt. Raises: ValueError, see `plan`."""
+  prompts = collections.defaultdict(list)
+  for t in itertools.chain.from_iterable(groups):
+    need = len(t.prompt.tokens) - 1 + len(t.rollout.tokens)
+    if need > columns:
+      raise ValueError(
+        f'config.microbatch.columns={columns}: prompt {t.prompt.id!r} and its '
+        f'rollout {t.rollout.index} need {need} tokens; raise it'
+      )
+    prompts[t.prompt.id].append(t)
+  return [*prompts.values()]
+
+
+def _cut(
+  filled: Sequence[Row], width: int, rows: int, cost: Callable[[Row], float]
+) -> list[Microbatch]:
+  """Microbatches of the rows that are not empty, dearest first."""
+  dearest_first = lambda row: (-cost(row), *map(_order, row))
+  filled = sorted(filter(None, filled), key=dearest_first)
+  return [
+    Microbatch(width, filled[i : i + rows]) for i in range(0, len(filled), rows)
+  ]
 
 
 def _ways(

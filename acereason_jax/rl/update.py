@@ -189,29 +189,17 @@ def make_update(
     places = _places(model, param_shardings, frozen_shardings)
     sums, rows = gradients.place_sums(param_shardings), places.rows
     groups = gradients.groups_of(param_shardings)
-  read = losses.reads(loss)
-  reference = 'logp_ref_BT' in read
-  head = None if places is None else places.head
+  reference = 'logp_ref_BT' in losses.reads(loss)
   forward = functools.partial(
     gradients.token_logp,
     model=model,
     vocab_chunk=vocab_chunk,
     dtype=dtype,
-    head=head,
-  )
-  how = dict(
-    forward=forward,
-    loss=loss,
-    entropy_bonus=entropy_bonus,
-    reference=reference,
-    has_first=several and 'logp_first_BT' in read,
+    head=None if places is None else places.head,
   )
   step = dict(optimizer=optimizer, reference=reference, groups=groups)
   placed = dict(places=places, offload=offload)
-  added = functools.partial(gradients.add, **how)
-  if groups > 1:
-    mesh = places.everywhere.mesh
-    added = functools.partial(gradients.add_by_group, mesh=mesh, **how)
+  added = _adder(forward, loss, entropy_bonus, several, groups, places)
   scored = jax.jit(
     functools.partial(_score, forward=forward), out_shardings=rows
   )
@@ -233,6 +221,29 @@ def make_update(
       keep_unused=True,
     ),
   )
+
+
+def _adder(
+  forward: Callable[..., tuple[jax.Array, jax.Array]],
+  loss: losses.Loss,
+  entropy_bonus: bool,
+  several: bool,
+  groups: int,
+  places: Places | None,
+) -> Callable[..., tuple[Sums, Scored]]:
+  """`gradients.add`, or `gradients.add_by_group` where there are several."""
+  read = losses.reads(loss)
+  how = dict(
+    forward=forward,
+    loss=loss,
+    entropy_bonus=entropy_bonus,
+    reference='logp_ref_BT' in read,
+    has_first=several and 'logp_first_BT' in read,
+  )
+  if groups == 1:
+    return functools.partial(gradients.add, **how)
+  mesh = places.everywhere.mesh
+  return functools.partial(gradients.add_by_group, mesh=mesh, **how)
 
 
 def _places(

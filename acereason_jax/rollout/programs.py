@@ -34,8 +34,10 @@ class Ending(NamedTuple):
   forced: tuple[int, ...] = ()
 
 
-class _Carry(NamedTuple):
-  """State of the decode loop.
+class Carry(NamedTuple):
+  """State of the loop of `decode`, or of `verify.verify`.
+
+  In `verify` rows differ in how many tokens they have: `drawn.count_B`.
 
   step: number of steps taken, int32.
   token_B: ids of the next input tokens, int32.
@@ -98,15 +100,11 @@ def decode(
   holds the fields of `exchange.Slot`, `table_BP` the pages of each slot.
   """
   slot = exchange.Slot(*control_BF.T)
-  B, T = control_BF.shape[0], chunk
-  keys_B = sampling_lib.rollout_keys(
-    origin[0], origin[1], slot.seed.astype(jnp.uint32), slot.index
-  )
-  w_VD = model.head(params)
+  keys_B, w_VD = rollout_keys(origin, slot), model.head(params)
   stops = jnp.array(ending.tokens, jnp.int32)
   staging = staging_lib.choose(params)
 
-  def step(carry: _Carry) -> _Carry:
+  def step(carry: Carry) -> Carry:
     i, drawn, puts = carry.step, carry.drawn, []
 
     def attend(layer, q, k, v):
@@ -121,19 +119,62 @@ def decode(
     x_BD, kv = model.extend(params, carry.token_B, slot.position + i, attend)
     kv = jax.tree.map(cache.spread_kv, kv)
     staged = staging.put(carry.staged, puts, kv, i)
-    logits_BV = jnp.einsum(
-      'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
-    )
-    keys = jax.vmap(jax.random.fold_in)(keys_B, slot.drawn + i)
-    new = sampling_lib.draw(keys, logits_BV, sampling, temperature)
+    new = draw(x_BD, w_VD, keys_B, slot.drawn + i, sampling, temperature)
     new, drawn = force(ending, slot, new, drawn, i)
-    return _Carry(i + 1, new.token_B, note(stops, slot, new, drawn, i), staged)
+    return Carry(i + 1, new.token_B, note(stops, slot, new, drawn, i), staged)
 
-  L, _, K, _, _, H = pool.shape
-  staged = staging.empty((L, B, K, 2, T, H), w_VD.dtype)
-  more = lambda c: (c.step < T) & jnp.any(c.drawn.ended_B == exchange.RUNNING)
-  carry = _Carry(jnp.int32(0), slot.token, nothing(slot, T), staged)
+  more = lambda c: (
+    (c.step < chunk) & jnp.any(c.drawn.ended_B == exchange.RUNNING)
+  )
+  carry = begin(slot, staging, pool, chunk, w_VD.dtype)
   carry = jax.lax.while_loop(more, step, carry)
+  return end(carry, slot, staging, cache, pool)
+
+
+def rollout_keys(origin: jax.Array, slot: exchange.Slot) -> jax.Array:
+  """The key of each slot's rollout, of a run's (seed, step)."""
+  return sampling_lib.rollout_keys(
+    origin[0], origin[1], slot.seed.astype(jnp.uint32), slot.index
+  )
+
+
+def draw(
+  x_BD: jax.Array,
+  w_VD: jax.Array,
+  keys_B: jax.Array,
+  place_B: jax.Array,
+  sampling: sampling_lib.Sampling,
+  temperature: jax.Array,
+) -> sampling_lib.Draw:
+  """Draws each row's token, at its place in the response, from its output."""
+  logits_BV = jnp.einsum(
+    'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
+  )
+  keys_B = jax.vmap(jax.random.fold_in)(keys_B, place_B)
+  return sampling_lib.draw(keys_B, logits_BV, sampling, temperature)
+
+
+def begin(
+  slot: exchange.Slot,
+  staging: staging_lib.Staging,
+  pool: jax.Array,
+  T: int,
+  dtype: jnp.dtype,
+) -> Carry:
+  """The state before the first of at most T steps."""
+  L, _, K, _, _, H = pool.shape
+  staged = staging.empty((L, len(slot.token), K, 2, T, H), dtype)
+  return Carry(jnp.int32(0), slot.token, nothing(slot, T), staged)
+
+
+def end(
+  carry: Carry,
+  slot: exchange.Slot,
+  staging: staging_lib.Staging,
+  cache: cache_lib.Cache,
+  pool: jax.Array,
+) -> tuple[jax.Array, exchange.Drawn]:
+  """The pool with what is staged, and what was drawn, after the last step."""
   staged_LBKCTH = staging.whole(carry.staged)
   pool = cache.write(pool, staged_LBKCTH, slot.page, slot.offset)
   return pool, carry.drawn._replace(steps=carry.step)

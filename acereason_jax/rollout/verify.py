@@ -26,7 +26,6 @@ of a rollout, in a product of more rows: there nothing is shown.
 """
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +39,6 @@ from acereason_jax.rollout import staging as staging_lib
 
 # The most tokens before a place that a draft may have in common with it.
 MATCHED = 4
-
-
-class _Carry(NamedTuple):
-  """State of the loop; see `programs.decode`.
-
-  Rows differ in how many tokens they have: `drawn.count_B`.
-  """
-
-  step: jax.Array
-  token_B: jax.Array
-  drawn: exchange.Drawn
-  staged: Any
 
 
 def verify(
@@ -81,29 +68,21 @@ def verify(
   together stay the same.
   """
   slot, shared = exchange.Slot(*control_BF.T), shared > 0
-  B, T, W = len(control_BF), chunk, width
-  L = history_RL.shape[1]
-  keys_B = sampling_lib.rollout_keys(
-    origin[0], origin[1], slot.seed.astype(jnp.uint32), slot.index
-  )
-  w_VD = model.head(params)
+  keys_B, w_VD = programs.rollout_keys(origin, slot), model.head(params)
   stops = jnp.array(ending.tokens, jnp.int32)
   staging = staging_lib.choose(params)
 
-  def step(carry: _Carry) -> _Carry:
+  def step(carry: programs.Carry) -> programs.Carry:
     drawn, puts = carry.drawn, []
-    rows = staging_lib.Rows(W, shared, drawn.count_B)
-    text_RS = jnp.concatenate([history_RL, drawn.tokens_BT[::W]], axis=1)
-    draft_RW = drafts(text_RS, L - 1 + drawn.count_B[::W], W - 1)
-    token_RW = jnp.concatenate([carry.token_B[::W, None], draft_RW], axis=1)
-    token_B = jnp.where(shared, token_RW.reshape(B), carry.token_B)
+    rows = staging_lib.Rows(width, shared, drawn.count_B)
+    token_B = _with_drafts(carry.token_B, drawn, history_RL, rows)
 
     def attend(layer, q, k, v):
       k, v = cache.spread_kv(k), cache.spread_kv(v)
       own, put = staging.attend_drafts(carry.staged, layer, q, k, v, rows)
       puts.append(put)
       where = table_BP, slot.prefix, slot.start, slot.length
-      seen = cache.read_groups(W, shared, q, pool, layer, *where)
+      seen = cache.read_groups(width, shared, q, pool, layer, *where)
       return paged_attention.merge(own, seen).astype(q.dtype)
 
     x_BD, kv = model.extend(
@@ -111,23 +90,26 @@ def verify(
     )
     kv = jax.tree.map(cache.spread_kv, kv)
     staged = staging.put_drafts(carry.staged, puts, kv, rows)
-    logits_BV = jnp.einsum(
-      'bd,vd->bv', x_BD, w_VD, preferred_element_type=jnp.float32
-    )
-    keys = jax.vmap(jax.random.fold_in)(keys_B, slot.drawn + rows.place_B)
-    new = sampling_lib.draw(keys, logits_BV, sampling, temperature)
+    place_B = slot.drawn + rows.place_B
+    new = programs.draw(x_BD, w_VD, keys_B, place_B, sampling, temperature)
     accept = functools.partial(_accept, ending, stops, slot, rows, token_B, new)
     token_B, drawn = accept(carry.token_B, drawn)
-    return _Carry(carry.step + 1, token_B, drawn, staged)
+    return programs.Carry(carry.step + 1, token_B, drawn, staged)
 
-  layers, _, K, _, _, H = pool.shape
-  staged = staging.empty((layers, B, K, 2, T, H), w_VD.dtype)
-  carry = _Carry(jnp.int32(0), slot.token, programs.nothing(slot, T), staged)
   more = lambda carry: jnp.any(_goes_on(carry.drawn))
+  carry = programs.begin(slot, staging, pool, chunk, w_VD.dtype)
   carry = jax.lax.while_loop(more, step, carry)
-  staged_LBKCTH = staging.whole(carry.staged)
-  pool = cache.write(pool, staged_LBKCTH, slot.page, slot.offset)
-  return pool, carry.drawn._replace(steps=carry.step)
+  return programs.end(carry, slot, staging, cache, pool)
+
+
+def _with_drafts(token_B, drawn, history_RL, rows) -> jax.Array:
+  """The tokens that a step reads: a group's next one, and drafts after it."""
+  W = rows.width
+  text_RS = jnp.concatenate([history_RL, drawn.tokens_BT[::W]], axis=1)
+  end_R = history_RL.shape[1] - 1 + drawn.count_B[::W]
+  draft_RW = drafts(text_RS, end_R, W - 1)
+  token_RW = jnp.concatenate([token_B[::W, None], draft_RW], axis=1)
+  return jnp.where(rows.shared, token_RW.reshape(token_B.shape), token_B)
 
 
 def _goes_on(drawn: exchange.Drawn) -> jax.Array:
