@@ -24,7 +24,14 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax import train, types
 from acereason_jax.config import checks
 from acereason_jax.models import decoder, sharding
-from acereason_jax.rl import gradients, losses, objective, optim, update
+from acereason_jax.rl import (
+  carried,
+  gradients,
+  losses,
+  objective,
+  optim,
+  update,
+)
 from acereason_jax.run import saving, start
 
 CONFIG = oracles.tiny_config(layers=3, embed=8, mlp=12, vocab=16, head_dim=4)
@@ -313,7 +320,7 @@ def test_transforms_nest():
 
 
 def restarts(component, warmup_steps=0, specs=SPECS):
-  return optim.restarts(
+  return carried.restarts(
     component, specs, warmup_steps=warmup_steps, clip_norm=1e9
   )
 

@@ -17,7 +17,14 @@ from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.models import base, lora, sharding
-from acereason_jax.rl import control, losses, objective, optim, update
+from acereason_jax.rl import (
+  carried,
+  control,
+  losses,
+  objective,
+  optim,
+  update,
+)
 from acereason_jax.run import values
 
 
@@ -222,13 +229,13 @@ def build_carry(
 ) -> Callable[[update.TrainState], update.TrainState]:
   """A function: the state at the previous stage's end -> at this one's start.
 
-  Leaves that `optim.restarts` names are made anew; the others are kept.
+  Leaves that `carried.restarts` names are made anew; the others are kept.
 
   Raises:
     ValueError: one line.
   """
   optimizer, _, abstract = training
-  flags = optim.restarts(
+  flags = carried.restarts(
     optimizer_component(c),
     specs,
     warmup_steps=c.optim.warmup_steps,
