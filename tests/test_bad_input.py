@@ -19,7 +19,7 @@ from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import checks, reader
 from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger, parquet
-from acereason_jax.run import saving, start, values
+from acereason_jax.run import resuming, saving, start, values
 
 
 @pytest.fixture(scope='module')
@@ -444,7 +444,7 @@ def spoiled(saved):
 def earlier(config, workdir):
   run = train.build(config)
   with saving.Checkpoints(workdir, keep=1) as checkpoints:
-    return start.read_meta(run, checkpoints)
+    return resuming.read_meta(run, checkpoints)
 
 
 def reversed_letters(model):

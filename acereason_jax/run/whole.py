@@ -23,6 +23,7 @@ from acereason_jax.run import (
   metrics,
   profile,
   reporting_child,
+  resuming,
   saving,
   start,
   starts,
@@ -66,7 +67,7 @@ def train(
       saving.Checkpoints(workdir, keep=run.checkpoint_keep, best=run.best)
     )
     with exits.one_line_for(ValueError):
-      meta = start.read_meta(run, checkpoints)
+      meta = resuming.read_meta(run, checkpoints)
       done = None
       if meta is not None:
         done = start.finished(run, checkpoints, place.root)
