@@ -338,6 +338,14 @@ def test_durations(milliseconds, said):
   assert static.duration(milliseconds) == said
 
 
+def test_a_figure_beside_a_part_of_the_time():
+  hostile = values.Node('update', 5, '', (), 'MFU <b>')
+  text = static.parts(SMALL._replace(waste=values.Waste(hostile, ())))['time']
+  assert '>update <span class="quiet">MFU &lt;b&gt;</span></th>' in text
+  plain = values.Waste(hostile._replace(figure=''), ())
+  assert '>update</th>' in static.parts(SMALL._replace(waste=plain))['time']
+
+
 def test_what_a_field_is_marked_with():
   text = static.parts(
     SMALL._replace(

@@ -151,8 +151,11 @@ def _nodes(
   """Rows of a part and of its parts; shares are thousandths."""
   found = sum(part.milliseconds for part in node.parts)
   total = f'{100 * found / max(node.milliseconds, 1):.1f}%'
+  name = safe(node.name)
+  if node.figure:
+    name += f' <span class="quiet">{safe(node.figure)}</span>'
   yield (
-    f'<tr class="d{min(depth, 6)}"><th scope="row">{safe(node.name)}</th>'
+    f'<tr class="d{min(depth, 6)}"><th scope="row">{name}</th>'
     f'<td class="n">{duration(node.milliseconds)}</td>'
     f'<td class="n">{whole / 10:.1f}%</td><td class="n">{parent / 10:.1f}%</td>'
     f'<td class="n">{total if node.parts and node.milliseconds else ""}</td>'

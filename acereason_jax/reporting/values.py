@@ -171,12 +171,14 @@ class Node(NamedTuple):
   milliseconds: its time.
   lever: what would shrink it; '' if nothing would or its parts say it.
   parts: its parts, the largest first.
+  figure: a number that is told beside its name, with its own; '' for none.
   """
 
   name: str
   milliseconds: int
   lever: str
   parts: Sequence['Node']
+  figure: str = ''
 
 
 class Waste(NamedTuple):

@@ -21,7 +21,7 @@ from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import ending, filtering
 from acereason_jax.kernels import attention
-from acereason_jax.models import base, embedded, sharding, tokens
+from acereason_jax.models import base, embedded, families, sharding, tokens
 from acereason_jax.rl import losses, mismatch, packing, update
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import engine as engine_lib
@@ -129,6 +129,10 @@ def build(
     config=json.loads(config.to_json()),
     name='',
     attention=network.attention,
+    shape=families.shape_of(
+      network.files.network, network.parts.trained, c.model
+    ),
+    peak=network.kind.flops * mesh.size if network.kind else 0.0,
     seed=c.seed,
     domains=domains,
     stages=programs.stages,
