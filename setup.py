@@ -1,6 +1,13 @@
 """Packaging; the two commands of README.md start here."""
 
+import pathlib
+import re
+
 import setuptools
+
+# A package that runs from a checkout, not installed, knows its version too.
+INIT = pathlib.Path(__file__).parent / 'acereason_jax' / '__init__.py'
+VERSION = re.search(r"^__version__ = '(.+)'$", INIT.read_text(), re.M)[1]
 
 # Private modules of it are used: acereason_jax/kernels/pinned.py.
 # The newest for Python 3.11 and for 3.12; of the former, splash for TPU gives
@@ -29,7 +36,7 @@ GYM = 'reasoning-gym>=0.1.25,<0.1.26'
 
 setuptools.setup(
   name='acereason_jax',
-  version='0.1.0',
+  version=VERSION,
   description='Reinforcement learning of reasoning models in JAX',
   license='Apache-2.0',
   python_requires='>=3.11',

@@ -2,7 +2,7 @@
 
 A disk's lock ends with its process. A bucket has none: there the holder writes
 an object anew every ten seconds, and whoever finds it unchanged for half a
-minute takes it over.
+minute takes it over. Both say which process the holder is.
 """
 
 import contextlib
@@ -49,6 +49,28 @@ def locked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
     yield
 
 
+def of_process(folder: str | os.PathLike, process: int) -> str:
+  """The path of the lock that a process of a run has in the run's folder."""
+  return storage.join(folder, f'{process}.lock')
+
+
+def held(path: str | os.PathLike) -> bool | None:
+  """Whether a living process holds the lock at `path`; None: it is unknown.
+
+  Nothing is taken: a lock that is tried is held for a moment, in which a run
+  could not start. The process that wrote the file last is looked for instead.
+  It is unknown of another host, of a lock on a disk that is not there or was
+  written by an older version, and while the lock is being written.
+  """
+  try:
+    found = storage.read(path, _MOST_BYTES)
+  except (OSError, ValueError):
+    return None
+  if found is None and storage.is_remote(path):
+    return False  # Its holder removed it.
+  return _lives(_parsed(found))
+
+
 @contextlib.contextmanager
 def _flocked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
   path = pathlib.Path(path)
@@ -57,7 +79,8 @@ def _flocked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       file.seek(0)
-      raise _taken(path, file.read(300) or 'another process') from None
+      other = _parsed(file.read(_MOST_BYTES).encode())
+      raise _taken(path, _name(other)) from None
     except OSError as e:
       if e.errno not in _NO_LOCKS:
         raise
@@ -66,7 +89,7 @@ def _flocked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
         'no two runs use this folder'
       )
     file.truncate(0)
-    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.write(json.dumps(_this_process()))
     file.flush()
     yield
 
@@ -202,21 +225,37 @@ def _content(owner: dict[str, Any], times: int) -> bytes:
 
 
 def _this_process() -> dict[str, Any]:
-  """What tells a process from all others, and whether it still runs."""
+  """What tells a process from all others, and whether it still runs.
+
+  What a host does not tell is None, such as all of /proc on a Mac.
+  """
   return dict(
     host=socket.gethostname(),
-    boot=pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip(),
-    namespace=os.readlink('/proc/self/ns/pid'),
+    boot=_text('/proc/sys/kernel/random/boot_id'),
+    namespace=_namespace(),
     pid=os.getpid(),
     began=_began(os.getpid()),
   )
 
 
+def _text(path: str) -> str | None:
+  try:
+    return pathlib.Path(path).read_text(errors='replace').strip()
+  except OSError:
+    return None
+
+
+def _namespace() -> str | None:
+  """What tells processes that have the same number from each other."""
+  try:
+    return os.readlink('/proc/self/ns/pid')
+  except OSError:
+    return None
+
+
 def _began(pid: int) -> str | None:
   """When a process of this host began, in ticks; None: it does not run."""
-  try:
-    text = pathlib.Path(f'/proc/{pid}/stat').read_text()
-  except OSError:
+  if (text := _text(f'/proc/{pid}/stat')) is None:
     return None
   # The name of the program, in parentheses, may hold spaces.
   state, *rest = text.rpartition(')')[2].split()
@@ -226,7 +265,8 @@ def _began(pid: int) -> str | None:
 def _lives(other: dict[str, Any]) -> bool | None:
   """Whether a process still runs; None: it is of another host."""
   mine = _this_process()
-  here = all(other.get(k) == mine[k] for k in ('host', 'boot', 'namespace'))
+  names = 'host', 'boot', 'namespace'
+  here = all(mine[k] is not None and other.get(k) == mine[k] for k in names)
   if not here or type(other.get('pid')) is not int:
     return None
   began = _began(other['pid'])
@@ -242,5 +282,7 @@ def _parsed(found: bytes | None) -> dict[str, Any]:
 
 
 def _name(other: dict[str, Any]) -> str:
+  if 'pid' not in other:
+    return 'another process'
   pid, host = (str(other.get(k, 'unknown'))[:100] for k in ('pid', 'host'))
   return f'process {pid} on {host}'

@@ -51,6 +51,7 @@ from acereason_jax.kernels import (
   paged_attention_gpu,
 )
 from acereason_jax.models import families, sizes
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import (
   calibrate,
   lengths,
@@ -372,7 +373,7 @@ def update(interpret: bool) -> Iterator[dict[str, Any]]:
   tokens, pairs = packed.tokens / each, packed.pairs / each
   what = f'add, {tokens:.0f} of {work.rows // shards * work.columns} tokens'
   flops = traffic.update_flops(work.shape, tokens, pairs, work.remat)
-  useful = traffic.useful_flops(work.shape, tokens, pairs)
+  useful = shape_lib.useful_flops(work.shape, tokens, pairs)
   yield row(what, found.add, flops=flops)
   yield row('  its useful FLOPs (MFU)', found.add, flops=useful)
   yield row('zeros and apply', found.apply, size=traffic.apply_bytes(work))

@@ -1,12 +1,13 @@
 """Work of stages by hand, for tests of planning."""
 
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import values
 from acereason_jax.rollout import engine_sizes
 
 
 def shape(name, layers, embed, heads, kv_heads, vocab, params, tied=False):
   embedding = 0 if tied else vocab * embed
-  return values.Shape(
+  return shape_lib.Shape(
     name=name,
     layers=layers,
     embed=embed,
@@ -25,7 +26,7 @@ QWEN_1_5B = shape('1.5b', 28, 1536, 12, 2, 151936, 1_543_714_304, tied=True)
 QWEN_7B = shape('7b', 28, 3584, 28, 4, 152064, 7_615_616_512)
 QWEN_14B = shape('14b', 48, 5120, 40, 8, 152064, 14_770_033_664)
 LLAMA_8B = shape('8b', 32, 4096, 32, 8, 128256, 8_030_261_248)
-SMALL = values.Shape('small', 2, 8, 4, 2, 4, 32, 1000, 1000, 800)
+SMALL = shape_lib.Shape('small', 2, 8, 4, 2, 4, 32, 1000, 1000, 800)
 SIZES = engine_sizes.Sizes(
   slots=8,
   shards=2,

@@ -752,6 +752,14 @@ def test_prompts_and_fields_are_filtered(browser, small):
     assert tab.locator('#fields tbody tr:visible').count() == 1
 
 
+def test_without_the_recipes_file_no_choice_compares_with_it(browser, folder):
+  fields = [field._replace(recipe=None) for field in SMALL.fields]
+  address = written(folder, 'bare', SMALL._replace(fields=fields))
+  with opened(browser, f'{address}#config?changed=recipe') as (tab, _):
+    assert tab.locator('#changed option[value=recipe]').count() == 0
+    assert tab.locator('#fields tbody tr:visible').count() == len(fields)
+
+
 # ---- Curves
 
 

@@ -18,8 +18,10 @@ from acereason_jax.config import base, checks, curation, evaluation
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = 'acereason_jax'
 # A folder, or a file at the top of the package, imports only from those to its
-# left, and from itself. What runs from a shell is of 'commands'.
+# left, and from itself. What runs from a shell is of 'commands'. The package
+# itself, on the very left, has its version.
 ORDER = (
+  PACKAGE,
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
   *('machines', 'stand_ins', 'mesh', 'partition', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),

@@ -1,4 +1,7 @@
-"""Locks in a bucket, between real processes; those of a disk: test_endings."""
+"""Locks in a bucket, between real processes, and who holds a lock.
+
+More of those of a disk: test_endings.
+"""
 
 import contextlib
 import json
@@ -203,3 +206,92 @@ def test_a_process_that_is_gone_does_not_live():
   assert locks._lives(locks._this_process())
   assert locks._lives(gone) is False
   assert locks._lives({k: v for k, v in gone.items() if k != 'began'}) is False
+
+
+# Who holds a lock.
+
+
+@pytest.fixture(params=['disk', 'bucket'])
+def place(request, tmp_path):
+  if request.param == 'disk':
+    return tmp_path / '0.lock'
+  return request.getfixturevalue('path')
+
+
+def test_a_lock_is_held_as_long_as_its_process_lives(place):
+  with holder(place) as other:
+    assert locks.held(place)
+    other.kill()
+    while locks._began(other.pid) is not None:
+      time.sleep(0.01)
+    assert locks.held(place) is False
+  with holder(place) as other:
+    assert locks.held(place)
+    other.communicate('')
+  assert locks.held(place) is False
+
+
+def test_whoever_asks_keeps_no_run_from_its_lock(tmp_path):
+  """A lock that were only tried would be refused to some of these."""
+  path, over = tmp_path / '0.lock', threading.Event()
+
+  def ask():
+    while not over.is_set():
+      locks.held(path)
+
+  threads = [threading.Thread(target=ask) for _ in range(4)]
+  for thread in threads:
+    thread.start()
+  try:
+    for _ in range(300):
+      with locks.locked(path, print):
+        pass
+  finally:
+    over.set()
+    for thread in threads:
+      thread.join()
+
+
+def test_a_process_with_the_number_of_a_dead_one_holds_no_lock(place):
+  mine = locks._this_process()
+  for owner, lives in (
+    (mine, True),
+    (mine | dict(began='1'), False),
+    (mine | dict(host='elsewhere'), None),
+    (mine | dict(boot='before'), None),
+    (mine | dict(namespace='pid:[1]'), None),
+    (mine | dict(pid='1'), None),
+    (mine | dict(pid=-1), False),
+    (mine | dict(pid=10**400), False),
+  ):
+    storage.write(place, json.dumps(owner).encode())
+    assert locks.held(place) is lives
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'', b'{', b'[]', b'process 1 on host', b'\0', b'[' * 60_000, b'x' * 10**6],
+)
+def test_a_file_that_is_no_lock_tells_nothing(place, content):
+  storage.write(place, content)
+  assert locks.held(place) is None
+
+
+def test_what_is_no_file_tells_nothing(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  for name in ('absent', 'pipe', '.'):
+    assert locks.held(tmp_path / name) is None
+
+
+def test_a_host_without_proc_tells_nothing(tmp_path, monkeypatch):
+  """As a Mac. Its runs have locks all the same."""
+  monkeypatch.setattr(locks, '_text', lambda path: None)
+  monkeypatch.setattr(locks, '_namespace', lambda: None)
+  path = tmp_path / '0.lock'
+  with locks.locked(path, print):
+    assert locks.held(path) is None
+    with (
+      pytest.raises(OSError, match=f'process {os.getpid()} on '),
+      locks.locked(path, print),
+    ):
+      pass

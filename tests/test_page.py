@@ -338,6 +338,14 @@ def test_durations(milliseconds, said):
   assert static.duration(milliseconds) == said
 
 
+def test_a_figure_beside_a_part_of_the_time():
+  hostile = values.Node('update', 5, '', (), 'MFU <b>')
+  text = static.parts(SMALL._replace(waste=values.Waste(hostile, ())))['time']
+  assert '>update <span class="quiet">MFU &lt;b&gt;</span></th>' in text
+  plain = values.Waste(hostile._replace(figure=''), ())
+  assert '>update</th>' in static.parts(SMALL._replace(waste=plain))['time']
+
+
 def test_what_a_field_is_marked_with():
   text = static.parts(
     SMALL._replace(
@@ -352,6 +360,21 @@ def test_what_a_field_is_marked_with():
   marks = re.findall(r'<tr(?: data-changed="(.*?)")?><th scope="row">', text)
   assert marks == ['', 'recipe', 'default stages runs', 'stages']
   assert text.count('not set') == 1
+
+
+def test_a_recipe_that_is_unknown_has_no_column():
+  fields = reports.config_fields(12)
+  cells = lambda text: {
+    len(re.findall('<td>', row)) for row in re.findall('<tr.*?</tr>', text)
+  }
+  known = static.parts(SMALL._replace(fields=fields))['config']
+  assert "recipe's file</th>" in known and 'compared with' not in known
+  # The first row is that of the headings.
+  assert cells(known) == {0, 5}
+  bare = [field._replace(recipe=None) for field in fields]
+  text = static.parts(SMALL._replace(fields=bare))['config']
+  assert "recipe's file</th>" not in text and cells(text) == {0, 4}
+  assert text.count('nothing is compared with it') == 1
 
 
 def test_an_alarm_links_to_what_shows_it():

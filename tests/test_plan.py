@@ -14,6 +14,7 @@ import tiny
 
 from acereason_jax import machines, plan
 from acereason_jax.curriculum import ledger, parquet
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import (
   assumptions,
   compiled,
@@ -37,7 +38,7 @@ STAGE_KEYS = {
 
 def hand(name='math_8k', **changes):
   """A plan of a stage by hand: 100 s a step, of which 80 generate."""
-  shape = values.Shape('7b', 28, 3584, 28, 4, 128, 152064, 10, 10, 9)
+  shape = shape_lib.Shape('7b', 28, 3584, 28, 4, 128, 152064, 10, 10, 9)
   sizes = engine_sizes.Sizes(256, 64, 128, 128, 1000, 256, 256, 1024, 8192)
   mesh = dict(data=1, fsdp=64, tensor=1, sequence=1)
   empty = dict.fromkeys(values.Work._fields, 0)

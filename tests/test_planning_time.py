@@ -14,6 +14,7 @@ from acereason_jax import machines, partition, stand_ins
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.curriculum import ledger
 from acereason_jax.models import base, decoder, sharding
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import lengths, links, rollouts, traffic, values
 from acereason_jax.rollout import cache as cache_lib
 
@@ -142,7 +143,7 @@ def test_bytes_are_those_of_real_arrays_on_a_mesh(tensor):
   placed = sharding.param_shardings(model.specs, mesh, gathered=True)
   params = sharding.abstract(model.specs, placed, jnp.bfloat16)
   count = base.param_count(model.specs)
-  shape = values.Shape(
+  shape = shape_lib.Shape(
     'tiny', 2, 32, 4, 2, 8, 96, count, count, count - 96 * 32
   )
   one = math.prod(cache.sharding.shard_shape(cache.shape(8, 16))) / 16
@@ -191,14 +192,14 @@ def price_of(shape):
 
 def test_flops_by_hand():
   """One layer of 2 heads of 4: a token sees itself and all before it."""
-  shape = values.Shape('one', 1, 8, 2, 1, 4, 16, 500, 500, 400)
+  shape = shape_lib.Shape('one', 1, 8, 2, 1, 4, 16, 500, 500, 400)
   pairs = traffic.causal_pairs(3)
   assert pairs == 1 + 2 + 3
   # Scores and values: 2 products of 4 numbers for 2 heads and 6 pairs.
   attention = 2 * 2 * 4 * 2 * 6
-  assert traffic.attention_flops(shape, pairs) == attention
+  assert shape_lib.attention_flops(shape, pairs) == attention
   useful = 6 * 400 * 3 + 3 * attention
-  assert traffic.useful_flops(shape, 3, pairs) == useful
+  assert shape_lib.useful_flops(shape, 3, pairs) == useful
   again = 2 * (400 - 16 * 8) * 3
   for remat, flops in (
     ('dots', useful + attention / 2),
@@ -208,7 +209,7 @@ def test_flops_by_hand():
     assert traffic.update_flops(shape, 3, pairs, remat) == flops
   # Adapters of 10 weights: only these have gradients of their own.
   adapted = shape._replace(trained=10)
-  assert traffic.useful_flops(adapted, 3, pairs) == (
+  assert shape_lib.useful_flops(adapted, 3, pairs) == (
     (4 * 400 + 2 * 10) * 3 + 3 * attention
   )
   assert traffic.forward_flops(shape, 3, pairs) == 2 * 400 * 3 + attention

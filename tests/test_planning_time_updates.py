@@ -7,6 +7,7 @@ import planned
 import pytest
 
 from acereason_jax import machines, types
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import traffic, updates, values
 from acereason_jax.rl import packing
 from acereason_jax.rl import rows as rows_lib
@@ -311,7 +312,7 @@ def test_a_row_of_the_slowest_shard_sets_the_time():
   short = updates.update(work, np.full((1, 10), 100), machine, assumed)
   assert long.packed.tokens == short.packed.tokens == 1000
   pairs = 1000 * 1001 / 2 - 10 * 100 * 101 / 2
-  flops = 3.5 * traffic.attention_flops(planned.QWEN_7B, pairs)
+  flops = 3.5 * shape_lib.attention_flops(planned.QWEN_7B, pairs)
   expected = flops / (459e12 * 0.825)
   assert long.seconds - short.seconds == pytest.approx(expected)
   assert math.isclose(long.packed.pairs - short.packed.pairs, pairs)

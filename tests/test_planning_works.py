@@ -7,6 +7,7 @@ import tiny
 from acereason_jax import machines
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.curriculum import filtering, ledger
+from acereason_jax.models import families
 from acereason_jax.planning import fitting, probes, questions, reckon, works
 from acereason_jax.planning.values import Assumed
 from acereason_jax.rollout import serve
@@ -32,12 +33,8 @@ def test_sizes_of_the_model(fits):
 
 def test_sizes_of_experts():
   files = serve.read_model_sizes('qwen3-30b-a3b')
-  network = type('Network', (), {})()
-  network.files = files
-  network.model = type('Model', (), {})()
-  network.model.specs = files.network.specs
-  network.parts = type('Parts', (), {'trained': files.network.specs})()
-  shape = works.shape_of(network, 'moe')
+  specs = files.network.specs
+  shape = families.shape_of(files.network, specs, 'moe')
   assert shape.params == 30_532_122_624
   assert (shape.experts, shape.picked) == (128, 8)
   assert shape.expert == 3 * 2048 * 768

@@ -3,13 +3,15 @@
 import collections
 import json
 import shutil
+import signal
 
 import object_store
 import pytest
 import tiny
 from runs import Command, ledger_of
 
-from acereason_jax import report
+from acereason_jax import __version__, report
+from acereason_jax.console import exits
 from acereason_jax.curriculum import outcomes
 from acereason_jax.data import archive
 from acereason_jax.reporting import fit, read
@@ -109,6 +111,8 @@ def test_prompts_are_those_of_the_ledger(run):
 
 def test_the_wall_time_sums_up(run):
   def check(node):
+    # The peak of this CPU is not known.
+    assert not node.figure
     if node.parts:
       parts = sum(part.milliseconds for part in node.parts)
       assert parts == node.milliseconds
@@ -219,11 +223,76 @@ def test_a_run_that_goes_on(copy):
   assert dict(got.facts)['state'] != 'over'
 
 
+def state_of(folder):
+  return dict(values_of(folder).facts)['state']
+
+
+def test_the_state_of_a_run_that_is_killed_and_starts_again(
+  files, compiled, tmp_path
+):
+  """Its files are alike: its process tells one that goes on from a dead one."""
+  workdir = tmp_path / 'run'
+  begin = lambda: Command(files, compiled, workdir, '--config.steps=100000')
+  goes = begin()
+  goes.wait_for('\nstep ')
+  assert state_of(workdir) == 'going on'
+  goes.process.kill()
+  goes.end()
+  assert state_of(workdir).startswith('died (no process holds its lock)')
+  # The version that died is another.
+  file = workdir / 'starts.jsonl'
+  (line,) = file.read_text().splitlines()
+  start = json.loads(line)
+  start['made'] |= dict(commit='0123456789')
+  file.write_text(json.dumps(start))
+  again = begin()
+  again.wait_for('\nstep ')
+  got = dict(values_of(workdir).facts)
+  assert got['state'] == 'going on' and got['starts'] == '2'
+  assert '(0123456789), jax' in got['run by']
+  assert f'; after step 0 acereason_jax {__version__}' in got['run by']
+  assert got['devices'] == '1 x cpu'
+  again.process.send_signal(signal.SIGTERM)
+  again.ends(exits.STOPPED)
+  assert state_of(workdir).startswith('stopped by a signal')
+  # Where its processes are unknown: of another host.
+  start['ended'] = ''
+  file.write_text(json.dumps(start))
+  lock = json.loads((workdir / '0.lock').read_text())
+  (workdir / '0.lock').write_text(json.dumps(lock | dict(host='elsewhere')))
+  assert state_of(workdir) == 'going on, or died'
+
+
+def test_a_run_that_ends_while_its_state_is_read(copy, monkeypatch):
+  """The process is gone, but its last start did not die."""
+  file = copy / 'starts.jsonl'
+  whole = file.read_text()
+  last = json.loads(whole.splitlines()[-1])
+  (copy / 'summary.json').unlink()
+
+  going = f'{json.dumps(last | dict(ended=""))}\n'
+  for then, want in (
+    (whole, 'over'),
+    (going + going, 'going on, or died'),
+    (going, 'died (no process holds its lock); the same command resumes it'),
+  ):
+
+    def held(path, then=then):
+      assert path == str(copy / '0.lock')
+      file.write_text(then)
+      return False
+
+    file.write_text(going)
+    monkeypatch.setattr(read.locks, 'held', held)
+    assert state_of(copy) == want
+
+
 DAMAGE = dict(
   config=('config.json', '{"stages": 3'),
   strange_config=('config.json', '{"stages": 3, "rollout": []}'),
   summary=('summary.json', '[1, 2]'),
   starts=('starts.jsonl', '{"step": 1e400}\n[]\n'),
+  large_starts=('starts.jsonl', ' ' * (2 << 20)),
   clock=('clock.jsonl', '{"start": -1, "seconds": {"a": NaN}}\n\0\n'),
   timeline=('timeline.jsonl', '{"step": 3}\n{"slot": "x"}\n'),
   plan=('plan.json', '{"stages": [{"name": {}}]}'),

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import reporting_rows
+import reports
 from reporting_rows import row
 
 from acereason_jax.config import base, stages
@@ -17,10 +18,12 @@ from acereason_jax.reporting import (
   files,
   fit,
   looks,
+  made,
   names,
   prompts,
   read,
   recipe,
+  static,
   tables,
   tallies,
   values,
@@ -450,6 +453,93 @@ def test_the_head_has_the_first_best_and_last_look(metrics, want):
     '',
     None,
     (),
+    None,
     tallies.Tally(),
   )
   assert dict(found)['held-out'] == want
+
+
+@pytest.mark.parametrize(
+  ('ended', 'lives', 'want'),
+  [
+    ('', True, 'going on'),
+    ('', False, 'died (no process holds its lock); the same command resumes'),
+    ('', None, 'going on, or died'),
+    ('done', None, 'over'),
+    ('asked', None, 'stopped by a signal'),
+    ('told', None, 'stopped with an error'),
+  ],
+)
+def test_the_state_of_a_run(ended, lives, want):
+  start = files.Begun(0, '', ended, '')
+  assert facts._state([start], None, 7, lives).startswith(want)
+  # The start that wrote the summary has not ended yet.
+  assert facts._state([start], dict(steps=7), 7, lives) == 'over'
+
+
+MADE = files.Made('0.1.0', 'abc', '3.11.7', '0.10.2', '0.10.2', 'TPU v5', 32)
+NEWER = MADE._replace(commit='def+', jaxlib='0.10.3', devices=64)
+
+
+def made_at(*pairs):
+  return [files.Begun(step, '', '', '', made) for step, made in pairs]
+
+
+def test_what_made_a_run_by_hand():
+  same = dict(made.facts(made_at((0, MADE), (0, MADE), (3, MADE))))
+  one = 'acereason_jax 0.1.0 (abc), jax 0.10.2, Python 3.11.7'
+  assert same == {'run by': one, 'devices': '32 x TPU v5'}
+  both = dict(made.facts(made_at((0, MADE), (1_500, NEWER), (1_600, NEWER))))
+  two = 'acereason_jax 0.1.0 (def+), jax 0.10.2, jaxlib 0.10.3, Python 3.11.7'
+  assert both == {
+    'run by': f'{one}; after step 1,500 {two}',
+    'devices': '32 x TPU v5; after step 1,500 64 x TPU v5',
+  }
+  often = made_at(*((i, (MADE, NEWER)[i % 2]) for i in range(8)))
+  assert dict(made.facts(often))['run by'] == (
+    f'{one}; 6 changes; after step 7 {two}'
+  )
+
+
+def test_an_older_version_recorded_nothing():
+  nothing = {'run by': 'not recorded', 'devices': 'not recorded'}
+  assert dict(made.facts(made_at((0, files.Made())))) == nothing
+  assert dict(made.facts(())) == nothing
+  later = dict(made.facts(made_at((0, files.Made()), (4, MADE))))
+  assert later['devices'] == 'not recorded; after step 4 32 x TPU v5'
+  bare = MADE._replace(commit='', jaxlib='', jax='', python='')
+  assert made.programs(bare) == 'acereason_jax 0.1.0'
+
+
+def test_runs_that_others_made_are_hard_to_compare():
+  tell = lambda a, b: [*made.differences(made_at((0, a)), made_at((0, b)), 'x')]
+  assert tell(MADE, MADE) == []
+  assert tell(MADE, files.Made()) == tell(files.Made(), MADE) == []
+  assert [*made.differences((), made_at((0, MADE)), 'x')] == []
+  programs, devices = tell(MADE, NEWER)
+  assert devices == 'x was run on 64 x TPU v5, this one on 32 x TPU v5.'
+  assert programs.startswith('x was run by acereason_jax 0.1.0 (def+), ')
+  assert 'this one by acereason_jax 0.1.0 (abc), ' in programs
+
+
+def test_what_a_stranger_says_of_its_versions(tmp_path):
+  said = [
+    *(None, [], 'x', {}, dict(version=[]), dict(version='v' * 10**5)),
+    *(dict(devices=n) for n in (True, -1, 0, 1.5, '8', 10**300)),
+  ]
+  lines = [json.dumps(dict(step=1, made=each)) for each in said]
+  lines.append(json.dumps(dict(step=10**300, made=dict(version='<b>'))))
+  path = tmp_path / files.STARTS
+  path.write_text('\n'.join(lines))
+  *found, last = files.starts(str(tmp_path))
+  assert len(found) == len(said) and {each.made for each in found} == {
+    files.Made()
+  }
+  assert last.made == files.Made('<b>')
+  text = static.parts(
+    reports.report(runs=1)._replace(facts=made.facts([*found, last]))
+  )['facts']
+  assert '&lt;b&gt;' in text and '<b>' not in text
+  path.write_bytes(b' ' * (files._MOST_STARTS_BYTES + 1))
+  notes = []
+  assert read._starts(str(tmp_path), notes) == [] and 'more than' in notes[0]

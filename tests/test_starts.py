@@ -11,7 +11,7 @@ from runs import Command
 
 from acereason_jax.console import signals
 from acereason_jax.hosts import watchdog
-from acereason_jax.run import starts
+from acereason_jax.run import starts, versions
 from acereason_jax.run.values import Stopped
 
 DIED = starts.Start('then', 'host-a', 1, 'code', 4, 20, 'update')
@@ -76,6 +76,7 @@ def test_lines_that_no_run_wrote_count_for_nothing(tmp_path):
     *('', '[]', '{}', 'null', '{"step": 1}', '[' * 10**5, '\0', good[:-5]),
     json.dumps(DIED._asdict() | dict(step='4')),
     json.dumps(DIED._asdict() | dict(more=1)),
+    json.dumps(DIED._asdict() | dict(made=[])),
   ]
   file = tmp_path / starts.NAME
   file.write_text('\n'.join([*bad, good, good]))
@@ -85,6 +86,19 @@ def test_lines_that_no_run_wrote_count_for_nothing(tmp_path):
   file.write_text('\n'.join([*bad, good, good, good]))
   with pytest.raises(Stopped, match=r"3 starts .* in phase 'update': look at"):
     starts.recorded(tmp_path, DIED).__enter__()
+
+
+def test_a_line_of_an_older_version_counts(tmp_path):
+  """It says nothing of what made it; no start loses what another says."""
+  old = {k: v for k, v in DIED._asdict().items() if k not in ('made', 'config')}
+  file = tmp_path / starts.NAME
+  file.write_text(json.dumps(old))
+  for number in (1, 2):
+    here = DIED._replace(made=dict(version=f'{number}'))
+    with starts.recorded(tmp_path, here):
+      pass
+  found = [json.loads(line) for line in file.read_text().splitlines()]
+  assert [line['made'] for line in found] == [{}, {'version': '1'}, here.made]
 
 
 def test_a_folder_that_goes_meanwhile_does_not_hide_why(tmp_path):
@@ -118,7 +132,9 @@ def test_three_starts_in_vain_end_a_run(compiled, tmp_path):
   file.unlink()
   command().ends(0)
   (line,) = file.read_text().splitlines()
-  assert json.loads(line)['ended'] == 'done'
+  found = json.loads(line)
+  assert found['ended'] == 'done'
+  assert found['made'] == versions.here()._replace(devices=1)._asdict()
 
 
 def test_a_file_of_another_size_is_one_line(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_rewards import LATE, MASK, RIGHT, RIGHT_BUT_CUT, SCORE, WRONG, group
 
 from acereason_jax import types
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.rl import objective
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import trace as trace_lib
@@ -119,13 +120,12 @@ def test_each_slot_step_has_one_name(data):
   assert {k: n for k, n in found.items() if n} == want
 
 
-@pytest.mark.parametrize('share_prompts', [False, True])
-def test_packed_columns_by_hand(share_prompts):
-  """Two rollouts of 3 and 5 tokens of a prompt of 4, in a row of 16."""
-  prompt = types.Prompt('p', '', '', np.arange(4, dtype=np.int32))
+def packed_rows(prompt_tokens, lengths, share_prompts):
+  """(parts, microbatches) of rollouts of one prompt, in two rows of 16."""
+  prompt = types.Prompt('p', '', '', np.arange(prompt_tokens, dtype=np.int32))
   (base,) = test_rewards.group(('right', 3)).rollouts
   rollouts = []
-  for i, length in enumerate((3, 5)):
+  for i, length in enumerate(lengths):
     zeros = np.zeros(length, np.float32)
     rollouts.append(
       dataclasses.replace(
@@ -134,7 +134,13 @@ def test_packed_columns_by_hand(share_prompts):
     )
   part = [[rows_lib.Trained(prompt, r, 1.0, 0.5) for r in rollouts]]
   layout = rows_lib.Layout(2, 16, 0, 0, share_prompts, 1e9)
-  found = usage.packed_tokens([part], objective.pack([part], layout))
+  return [part], objective.pack([part], layout)
+
+
+@pytest.mark.parametrize('share_prompts', [False, True])
+def test_packed_columns_by_hand(share_prompts):
+  """Two rollouts of 3 and 5 tokens of a prompt of 4, in a row of 16."""
+  found = usage.packed_tokens(*packed_rows(4, (3, 5), share_prompts))
   # A prompt's last token predicts the first of a response, and is one of its.
   assert found == dict(
     packed_tokens=32.0,
@@ -142,3 +148,40 @@ def test_packed_columns_by_hand(share_prompts):
     packed_response_tokens=8.0,
   )
   assert not any(name.startswith(metrics.MEASURED) for name in found)
+
+
+# Sizes of a network by hand: 2 layers of width 8 with 2 heads of 4 over 1 of
+# keys and values, 16 between, 32 tokens, and a head of its own.
+HAND = shape_lib.Shape('hand', 2, 8, 2, 1, 4, 32, 1616, 1616, 1360)
+
+
+@pytest.mark.parametrize('share_prompts', [False, True])
+@pytest.mark.parametrize('adapters', [0, 48])
+def test_mfu_by_hand(share_prompts, adapters):
+  """Two rollouts of 3 and 5 tokens of a prompt of 4, in rows of 16.
+
+  Their last tokens are only predicted. So a row has 6 and 8 tokens, or, if they
+  share the first 3 of the prompt, 3 and 3 and 5.
+  """
+  shape = HAND._replace(trained=adapters) if adapters else HAND
+  _, found = packed_rows(4, (3, 5), share_prompts)
+  # The keys that each token sees: those of its prompt and response so far.
+  first, second = (1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 6, 7, 8)
+  seen = [*first, *(second[3:] if share_prompts else second)]
+  assert len(seen) == (11 if share_prompts else 14)
+  # A product has 2 FLOPs a weight: forward, for its input, and for the weight,
+  # if that is trained. LoRA trains 48 weights; products with them are left out.
+  weights = 2 * 1360 + 2 * 1360 + 2 * (adapters or 1360)
+  # Of 2 layers and 2 heads: 4 products and sums for a score, 4 for the value;
+  # and twice that again backward.
+  attention = 3 * 2 * 2 * (2 * 4 + 2 * 4)
+  flops = weights * len(seen) + attention * sum(seen)
+  # No remat: 2 s at 1000 FLOPs a second.
+  got = usage.mfu(shape, found, 2.0, 1000.0)
+  assert got == dict(mfu=pytest.approx(flops / 2000))
+  assert all(name.startswith(metrics.MEASURED) for name in got)
+
+
+def test_a_machine_of_unknown_peak_has_no_mfu():
+  _, found = packed_rows(4, (3,), True)
+  assert usage.mfu(HAND, found, 1.0, 0.0) == {}

@@ -105,6 +105,60 @@ def test_a_run_that_was_killed_by_hand():
   assert 'up to 10 seconds' in note
 
 
+def figures(node):
+  mine = {node.name: node.figure} if node.figure else {}
+  return mine | {k: v for part in node.parts for k, v in figures(part).items()}
+
+
+def test_mfu_beside_updates_by_hand():
+  """Of the steps that measured it, over the clock's seconds of updates.
+
+  Step 1 compiled for 9 s of the 10 that its metrics count: at the peak its
+  updates would take 0.2 of 10 s, of the 4 s without the compile. Step 2: 0.5 of
+  4 s. Step 3 ran on another machine, and step 4 was not finished.
+  """
+  lines = [
+    Line(0, 0, 10.0, dict(start=10)),
+    Line(0, 1, 24.0, dict(update=4, compile=9, sample=1)),
+    Line(0, 2, 30.0, dict(update=6)),
+    Line(0, 3, 36.0, dict(update=6)),
+    Line(0, 3, 40.0, dict(update=4)),
+  ]
+  rows = [
+    dict(step=1, mfu=0.2, seconds_update=10.0),
+    dict(step=2, mfu=0.5, seconds_update=4.0),
+    dict(step=3, seconds_update=6.0),
+  ]
+  found = waste.tree(lines, rows)
+  # 2 s of 4, and 2 s of 6.
+  assert figures(found.root) == dict(update='MFU 40.0%')
+  assert sum('bfloat16 peak' in note for note in found.notes) == 1
+  check_sums(found.root)
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    dict(mfu=0.0, seconds_update=4.0),
+    dict(mfu=None, seconds_update=4.0),
+    dict(mfu=True, seconds_update=4.0),
+    dict(mfu=1.5, seconds_update=4.0),
+    dict(mfu=math.nan, seconds_update=4.0),
+    dict(mfu=0.5, seconds_update=None),
+    dict(mfu=0.5, seconds_update='4'),
+    dict(mfu=0.5),
+    # More than the peak.
+    dict(mfu=0.5, seconds_update=100.0),
+    dict(seconds_update=4.0),
+  ],
+)
+def test_what_is_no_mfu_is_not_told(row):
+  lines = [Line(0, 0, 10.0, dict(start=10)), Line(0, 1, 14.0, dict(update=4))]
+  found = waste.tree(lines, [dict(row, step=1)])
+  assert figures(found.root) == {}
+  assert not any('MFU' in note for note in found.notes)
+
+
 def test_all_that_was_taken_twice_is_lost():
   """The second start is killed within a step that the first finished."""
   lines = [

@@ -5,10 +5,11 @@ This is the only file that names the families' own files. All other code takes a
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax.models import base, decoder, hf, qwen3_moe
+from acereason_jax.models import base, decoder, hf, qwen3_moe, shape
 from acereason_jax.models import config_json as fields
 
 
@@ -16,10 +17,11 @@ class Family(NamedTuple):
   """The functions that a model family must provide.
 
   read_config: read_config(config_json) -> config, a frozen dataclass of JSON
-    values. It has at least `vocab`, `heads` (of queries), `kv_heads` and
-    `context` (the most tokens of a prompt and its response). It raises
-    ValueError, one line, for every field that is missing, impossible or not
-    supported: config.json comes from strangers.
+    values. It has at least `vocab`, `embed`, `layers`, `heads` (of queries),
+    `kv_heads`, `head_dim`, `tied` (the embedding is the head too) and `context`
+    (the most tokens of a prompt and its response). It raises ValueError, one
+    line, for every field that is missing, impossible or not supported:
+    config.json comes from strangers.
   param_specs: param_specs(config) -> the tree of `base.ParamSpec`, the only
     description of the parameters that import, export, shardings, LoRA and the
     optimizer use.
@@ -92,3 +94,33 @@ def read(directory: str) -> Network:
     FileNotFoundError, ValueError: one line; no config.json, or as above.
   """
   return from_config(hf.read_config(directory))
+
+
+def shape_of(network: Network, trained: base.Tree, name: str) -> shape.Shape:
+  """The sizes of a model, by the specs of the parameters that are trained."""
+  config, specs = network.config, network.specs
+  count = base.param_count
+  table = math.prod(specs['embed'].shape)
+  products = count(specs) - (0 if config.tied else table)
+  experts = getattr(config, 'experts', 0)
+  expert = 0
+  if experts:
+    by_name = base.by_name(specs)
+    every = sum(math.prod(s.shape) for s in by_name.values() if s.stacked > 1)
+    expert = every // experts // config.layers
+    products -= every * (experts - config.picked) // experts
+  return shape.Shape(
+    name=name,
+    layers=config.layers,
+    embed=config.embed,
+    heads=config.heads,
+    kv_heads=config.kv_heads,
+    head_dim=config.head_dim,
+    vocab=config.vocab,
+    params=count(specs),
+    trained=count(trained),
+    products=products,
+    experts=experts,
+    picked=getattr(config, 'picked', 0),
+    expert=expert,
+  )

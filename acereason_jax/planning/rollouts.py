@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from acereason_jax import machines, types
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import lengths as lengths_lib
 from acereason_jax.planning import links, traffic, values
 from acereason_jax.rollout import engine_sizes, exchange, schedule, slots, tail
@@ -60,7 +61,7 @@ class Price(NamedTuple):
   accepted: see `values.Assumed`.
   """
 
-  shape: values.Shape
+  shape: shape_lib.Shape
   rates: traffic.Rates
   tensor: int
   dtype_bytes: int
@@ -181,7 +182,7 @@ def price(
 
 
 def layer_sums(
-  shape: values.Shape, tokens: float, dtype_bytes: int, ring: links.Ring
+  shape: shape_lib.Shape, tokens: float, dtype_bytes: int, ring: links.Ring
 ) -> float:
   """Seconds of the sums of a forward pass: two a layer, one of embeddings."""
   size = tokens * shape.embed * dtype_bytes

@@ -10,6 +10,8 @@ import math
 from typing import NamedTuple
 
 from acereason_jax import machines
+from acereason_jax.models import shape as shape_lib
+from acereason_jax.models.shape import Shape
 from acereason_jax.planning import values
 
 # Bytes of a logit, of a master weight, and of a gradient.
@@ -105,13 +107,13 @@ def touched(experts: int, picked: int, tokens: float) -> float:
   return experts * (1 - (1 - picked / experts) ** tokens)
 
 
-def dense_weights(shape: values.Shape) -> float:
+def dense_weights(shape: Shape) -> float:
   """Weights that every token reads; without experts and the embedding."""
   return shape.products - shape.layers * shape.picked * shape.expert
 
 
 def weight_bytes(
-  shape: values.Shape,
+  shape: Shape,
   tokens: float,
   dtype_bytes: int,
   matrix_bytes: int,
@@ -130,7 +132,7 @@ def weight_bytes(
 
 
 def all_weight_bytes(
-  shape: values.Shape, dtype_bytes: int, matrix_bytes: int, tensor: int
+  shape: Shape, dtype_bytes: int, matrix_bytes: int, tensor: int
 ) -> float:
   """Bytes of all weights of rollouts on a device."""
   layers = layer_weights(shape)
@@ -138,7 +140,7 @@ def all_weight_bytes(
   return (tables * dtype_bytes + layers * matrix_bytes) / tensor
 
 
-def token_bytes(shape: values.Shape, kv_bytes: int, tensor: int) -> float:
+def token_bytes(shape: Shape, kv_bytes: int, tensor: int) -> float:
   """Bytes of a cached token on a device: keys and values of its heads.
 
   A device holds at least one kv head: heads are repeated where the tensor axis
@@ -148,16 +150,16 @@ def token_bytes(shape: values.Shape, kv_bytes: int, tensor: int) -> float:
   return shape.layers * heads * 2 * shape.head_dim * kv_bytes
 
 
-def sampler_bytes(shape: values.Shape, rows: float, tensor: int) -> float:
+def sampler_bytes(shape: Shape, rows: float, tensor: int) -> float:
   """Bytes of float32 logits that sampling moves for `rows` rollouts."""
   return LOGIT_PASSES * rows * shape.vocab / tensor * FLOAT32
 
 
-def head_weights(shape: values.Shape) -> int:
+def head_weights(shape: Shape) -> int:
   return shape.vocab * shape.embed
 
 
-def layer_weights(shape: values.Shape) -> int:
+def layer_weights(shape: Shape) -> int:
   """Weights of all layers, with all of their experts."""
   others = shape.layers * (shape.experts - shape.picked) * shape.expert
   return shape.products - head_weights(shape) + others
@@ -168,24 +170,8 @@ def causal_pairs(tokens: float) -> float:
   return tokens * (tokens + 1) / 2
 
 
-def attention_flops(shape: values.Shape, pairs: float) -> float:
-  """FLOPs of attention's forward pass: scores and values, 2 products a pair."""
-  return 4 * shape.layers * shape.heads * shape.head_dim * pairs
-
-
-def useful_flops(shape: values.Shape, tokens: float, pairs: float) -> float:
-  """FLOPs of an update without what is computed again; what MFU counts.
-
-  A weight takes 2 FLOPs a token forward, 2 for the gradient of its input, and
-  2 for its own, if it is trained. Attention takes three times its forward pass.
-  """
-  trained = min(shape.trained, shape.products)
-  products = (4 * shape.products + 2 * trained) * tokens
-  return products + 3 * attention_flops(shape, pairs)
-
-
 def update_flops(
-  shape: values.Shape, tokens: float, pairs: float, remat: str
+  shape: Shape, tokens: float, pairs: float, remat: str
 ) -> float:
   """FLOPs of an update as it runs, by its policy in `models.remat`.
 
@@ -193,25 +179,25 @@ def update_flops(
   forward pass, not 2. 'attention' and 'block' compute the products of layers
   again, and 'block' attention too; none the head's.
   """
-  flops = useful_flops(shape, tokens, pairs)
-  flops += 0.5 * attention_flops(shape, pairs)
+  flops = shape_lib.useful_flops(shape, tokens, pairs)
+  flops += 0.5 * shape_lib.attention_flops(shape, pairs)
   if remat != 'dots':
     flops += 2 * (shape.products - head_weights(shape)) * tokens
   if remat == 'block':
-    flops += attention_flops(shape, pairs)
+    flops += shape_lib.attention_flops(shape, pairs)
   return flops
 
 
-def forward_flops(shape: values.Shape, tokens: float, pairs: float) -> float:
+def forward_flops(shape: Shape, tokens: float, pairs: float) -> float:
   """FLOPs of one pass that only scores tokens."""
-  return 2 * shape.products * tokens + attention_flops(shape, pairs)
+  return 2 * shape.products * tokens + shape_lib.attention_flops(shape, pairs)
 
 
-def prefill_flops(shape: values.Shape, rows: int, piece: int) -> float:
+def prefill_flops(shape: Shape, rows: int, piece: int) -> float:
   """FLOPs of a prefill call of `rows` pieces; nothing is read from the head."""
   weights = shape.products - head_weights(shape)
   pairs = rows * causal_pairs(piece)
-  return 2 * weights * rows * piece + attention_flops(shape, pairs)
+  return 2 * weights * rows * piece + shape_lib.attention_flops(shape, pairs)
 
 
 def apply_bytes(work: values.Work) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from acereason_jax import machines, types
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.planning import links, traffic, values
 from acereason_jax.rl import rows as rows_lib
 
@@ -150,7 +151,7 @@ def update(
     # Measured of the widest.
     products = sum(packed.columns) / work.columns * each
     seconds = products + len(packed.microbatches) * measured.apply
-  useful = traffic.useful_flops(work.shape, packed.tokens, packed.pairs)
+  useful = shape_lib.useful_flops(work.shape, packed.tokens, packed.pairs)
   mfu = useful / (seconds * peak)
   return Updated(seconds, products, waiting, mfu, packed)
 

@@ -8,38 +8,8 @@ device is full of something else. Time: a `Timed` for each stage, from its
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.rollout import engine_sizes, tensor
-
-
-class Shape(NamedTuple):
-  """Sizes of a model, as far as time and memory depend on them.
-
-  name: name for people.
-  layers: number of layers.
-  embed: width of the residual stream, D.
-  heads, kv_heads, head_dim: attention's sizes.
-  vocab: size of the vocabulary.
-  params: all parameters.
-  trained: parameters that are trained; `params`, or those of the adapters.
-  products: parameters that the products of one token read: with the head,
-    without the embedding, and of the experts those that the token picks.
-  experts, picked: experts of a layer, and how many a token picks; 0 if dense.
-  expert: parameters of one expert of one layer; 0 if dense.
-  """
-
-  name: str
-  layers: int
-  embed: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  vocab: int
-  params: int
-  trained: int
-  products: int
-  experts: int = 0
-  picked: int = 0
-  expert: int = 0
 
 
 class Phase(NamedTuple):
@@ -144,7 +114,7 @@ class Work(NamedTuple):
 
   name: str
   steps: int
-  shape: Shape
+  shape: shape_lib.Shape
   mesh: Mapping[str, int]
   rollout_mesh: Mapping[str, int]
   sizes: engine_sizes.Sizes

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from acereason_jax.config import stages as stages_lib
-from acereason_jax.models import base
+from acereason_jax.models import families
 from acereason_jax.planning import memory, probes, questions
-from acereason_jax.planning.values import Assumed, Judged, Look, Shape, Work
+from acereason_jax.planning.values import Assumed, Judged, Look, Work
 from acereason_jax.rl import control
 
 CODE = 'acereason_jax.verifiers.code:verify'
@@ -73,7 +73,9 @@ def work(
   return Work(
     name=stage.name,
     steps=stage.stop.steps,
-    shape=shape_of(network, c.model),
+    shape=families.shape_of(
+      network.files.network, network.parts.trained, c.model
+    ),
     mesh=dict(network.mesh.shape),
     rollout_mesh=dict(found.mesh.shape),
     sizes=found.sizes,
@@ -121,36 +123,6 @@ def asked_before(
   total = sum(asked.values())
   rollouts = sum(n * probes.mean_tries(filters[d]) for d, n in asked.items())
   return total, rollouts / max(total, 1)
-
-
-def shape_of(network: Any, name: str) -> Shape:
-  """The model's sizes."""
-  config, specs = network.files.network.config, network.model.specs
-  count = base.param_count
-  table = math.prod(specs['embed'].shape)
-  products = count(specs) - (0 if config.tied else table)
-  experts = getattr(config, 'experts', 0)
-  expert = 0
-  if experts:
-    by_name = base.by_name(specs)
-    every = sum(math.prod(s.shape) for s in by_name.values() if s.stacked > 1)
-    expert = every // experts // config.layers
-    products -= every * (experts - config.picked) // experts
-  return Shape(
-    name=name,
-    layers=config.layers,
-    embed=config.embed,
-    heads=config.heads,
-    kv_heads=config.kv_heads,
-    head_dim=config.head_dim,
-    vocab=config.vocab,
-    params=count(specs),
-    trained=count(network.parts.trained),
-    products=products,
-    experts=experts,
-    picked=getattr(config, 'picked', 0),
-    expert=expert,
-  )
 
 
 def mean_groups(stage: Any, rows: Mapping[str, int]) -> float:

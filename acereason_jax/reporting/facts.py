@@ -1,11 +1,11 @@
 """The facts of a report's head."""
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import acereason_jax
 from acereason_jax.evaluation import shown
-from acereason_jax.reporting import files, tallies, values
+from acereason_jax.reporting import files, made, tallies, values
 
 
 def facts(
@@ -15,6 +15,7 @@ def facts(
   name: str,
   summary: Any,
   starts: Sequence[files.Begun],
+  lives: bool | None,
   tally: tallies.Tally,
 ) -> list[tuple[str, str]]:
   """(name, value) pairs.
@@ -26,13 +27,14 @@ def facts(
     name: what the recipe's file is called; '' if it is unknown.
     summary: summary.json of a run that is over; None without one.
     starts: its starts.
+    lives: whether a process of the last start lives; None if it is unknown.
     tally: its rows.
   """
   model = files.at(config, 'model')
   pairs = [
     ('recipe', name or 'unknown'),
     ('model', model if isinstance(model, str) else 'unknown'),
-    ('state', _state(starts, summary, metrics[-1]['step'])),
+    ('state', _state(starts, summary, metrics[-1]['step'], lives)),
     ('reached', _reached(curves, config)),
     *_heldout(metrics),
     ('rollouts', f'{tally.rollouts:,}' if tally.rollouts else 'not recorded'),
@@ -42,19 +44,15 @@ def facts(
     ),
     ('wall time', f'{curves.hours[-1]:,.2f} h' if curves.hours else 'none'),
     ('starts', f'{len(starts)}' if starts else 'unknown'),
-    ('report made by', f'acereason_jax {_version()}'),
+    *made.facts(starts),
+    ('report made by', f'acereason_jax {acereason_jax.__version__}'),
   ]
   return [(what, value[:300]) for what, value in pairs]
 
 
-def _version() -> str:
-  try:
-    return importlib.metadata.version('acereason_jax')
-  except importlib.metadata.PackageNotFoundError:
-    return 'of a source tree'
-
-
-def _state(starts: Sequence[files.Begun], summary: Any, step: int) -> str:
+def _state(
+  starts: Sequence[files.Begun], summary: Any, step: int, lives: bool | None
+) -> str:
   # The start that writes a summary has not ended yet.
   if files.at(summary, 'steps') == step:
     return 'over'
@@ -65,7 +63,13 @@ def _state(starts: Sequence[files.Begun], summary: Any, step: int) -> str:
     'asked': 'stopped by a signal; the same command resumes it',
     'told': 'stopped with an error to fix; see its output',
   }
-  return told.get(starts[-1].ended, 'going on, or died')
+  if starts[-1].ended in told:
+    return told[starts[-1].ended]
+  if lives is None:
+    return 'going on, or died'
+  if lives:
+    return 'going on'
+  return 'died (no process holds its lock); the same command resumes it'
 
 
 def _reached(curves: values.Curves, config: Any) -> str:

@@ -21,10 +21,26 @@ SUMMARY, STARTS, CLOCK = 'summary.json', 'starts.jsonl', 'clock.jsonl'
 TIMELINE, PLAN = 'timeline.jsonl', 'plan.json'
 _MOST_LINES_BYTES = 1 << 30
 _MOST_JSON_BYTES = 64 << 20
+# As much as a run would read of them.
+_MOST_STARTS_BYTES = 1 << 20
 _MOST_STEP = 1 << 40
+# Characters of a version, or of a device's name.
+_MOST_TEXT = 60
 _MOST_METRICS = 2000
 # Fewer than those of the largest float.
 _MOST_DIGITS = 300
+
+
+class Made(NamedTuple):
+  """What made a start: see `run.versions.Made`; '' and 0 if it is unknown."""
+
+  version: str = ''
+  commit: str = ''
+  python: str = ''
+  jax: str = ''
+  jaxlib: str = ''
+  device: str = ''
+  devices: int = 0
 
 
 class Begun(NamedTuple):
@@ -35,12 +51,14 @@ class Begun(NamedTuple):
   ended: 'done', 'asked' by a signal, 'told' the user what to fix; '' if it
     died or goes on.
   phase: last phase that it entered for the first time.
+  made: what made it.
   """
 
   step: int
   config: str
   ended: str
   phase: str
+  made: Made = Made()
 
 
 def text(folder: str, name: str) -> str:
@@ -110,13 +128,28 @@ def _whole(text: str) -> int | float:
 
 def starts(folder: str) -> list[Begun]:
   """The starts of a run, in order. Raises: ValueError, OSError."""
+  content = storage.read(storage.join(folder, STARTS), _MOST_STARTS_BYTES)
   found = []
-  for record in objects(text(folder, STARTS)):
+  for record in objects((content or b'').decode(errors='replace')):
     texts = [record.get(name, '') for name in ('config', 'ended', 'phase')]
     step = record.get('step')
     if type(step) is int and all(isinstance(each, str) for each in texts):
-      found.append(Begun(max(step, 0), *texts))
+      made = _made(record.get('made'))
+      found.append(Begun(min(max(step, 0), _MOST_STEP), *texts, made))
   return found
+
+
+def _made(record: Any) -> Made:
+  """What a file says; a value of another type, or a long text, is unknown."""
+  given = {name: at(record, name) for name in Made._fields}
+  return Made(
+    **{
+      name: value
+      for name, value in given.items()
+      if (type(value) is str and name != 'devices' and len(value) <= _MOST_TEXT)
+      or (type(value) is int and name == 'devices' and 0 < value < _MOST_STEP)
+    }
+  )
 
 
 def timeline(folder: str) -> tuple[dict[str, Any], list[trace.Event]] | None:

@@ -67,6 +67,7 @@ _TABLE = {
   'seconds_judge': Named('Waiting for judges', 's', SPEED),
   'seconds_update': Named('Update', 's', SPEED),
   'seconds_reshard': Named('Copying weights to the sampler', 's', SPEED),
+  'mfu': Named('Model FLOPs of the update, of the peak (MFU)', '', SPEED),
   'tokens_per_second': Named('Sampling speed', 'tokens/s', SPEED),
   'judge_wait_share': Named('Share of a step spent on judges', '', SPEED),
   'occupancy': Named('Slots in use while sampling', '', SPEED),

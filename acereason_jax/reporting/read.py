@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from acereason_jax import storage
+from acereason_jax import locks, storage
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.reporting import (
   alarms,
@@ -18,6 +18,7 @@ from acereason_jax.reporting import (
   facts,
   files,
   looks,
+  made,
   recipe,
   tables,
   tallies,
@@ -78,7 +79,7 @@ def around(folder: str, metrics: Sequence[dict[str, Any]]) -> Source:
     metrics,
     read(files.CONFIG),
     read(files.SUMMARY),
-    files.starts(folder),
+    _starts(folder, notes),
     waste.read_clock(files.text(folder, files.CLOCK)),
     notes,
   )
@@ -109,6 +110,30 @@ def _read(folder: str, name: str, notes: list[str]) -> Any:
     return None
 
 
+def _starts(folder: str, notes: list[str]) -> list[files.Begun]:
+  """The starts; a note if the file is damaged. Raises: OSError."""
+  try:
+    return files.starts(folder)
+  except ValueError as e:
+    notes.append(f'Not read: {e}.')
+    return []
+
+
+def _lives(run: Source) -> tuple[Source, bool | None]:
+  """(the run, whether a process of its last start lives).
+
+  None where that start has ended by itself, or it is unknown.
+  """
+  if not run.starts or run.starts[-1].ended:
+    return run, None
+  lives = locks.held(locks.of_process(run.folder, 0))
+  if lives is not False:
+    return run, lives
+  # It may have ended, or another may have begun, right before that look.
+  now = run._replace(starts=_starts(run.folder, []))
+  return now, False if now.starts == run.starts else None
+
+
 def report(
   folder: str,
   *,
@@ -134,6 +159,7 @@ def report(
   """
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
+  run, lives = _lives(run)
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
   before = looks.before(run.summary, tally, run.metrics)
   drawn = [curves_of(run, steps, before)]
@@ -162,6 +188,7 @@ def report(
     name,
     run.summary,
     run.starts,
+    lives,
     tally,
   )
   return values.Report(
@@ -259,6 +286,7 @@ def _differences(run: Source, other: Source) -> list[str]:
   if stages[0] != stages[1]:
     mine, theirs = (', '.join(names)[:200] for names in stages)
     notes.append(f'{other.name} has the stages {theirs}, this run {mine}.')
+  notes += made.differences(run.starts, other.starts, other.name)
   return [*notes, *(f'{other.name}: {line}' for line in other.notes)]
 
 

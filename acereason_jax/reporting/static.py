@@ -25,6 +25,10 @@ _MAX_CHARS = 4000
 _MAX_SHOWN = 200
 _MAX_ROWS = 2000
 _NOTHING = '<p class="quiet">Nothing to show: {}</p>'
+_NO_RECIPE = (
+  '<p class="quiet">The recipe\'s file is not in configs/ here, or was not '
+  'read: nothing is compared with it.</p>'
+)
 
 
 def parts(report: values.Report) -> dict[str, str]:
@@ -147,8 +151,11 @@ def _nodes(
   """Rows of a part and of its parts; shares are thousandths."""
   found = sum(part.milliseconds for part in node.parts)
   total = f'{100 * found / max(node.milliseconds, 1):.1f}%'
+  name = safe(node.name)
+  if node.figure:
+    name += f' <span class="quiet">{safe(node.figure)}</span>'
   yield (
-    f'<tr class="d{min(depth, 6)}"><th scope="row">{safe(node.name)}</th>'
+    f'<tr class="d{min(depth, 6)}"><th scope="row">{name}</th>'
     f'<td class="n">{duration(node.milliseconds)}</td>'
     f'<td class="n">{whole / 10:.1f}%</td><td class="n">{parent / 10:.1f}%</td>'
     f'<td class="n">{total if node.parts and node.milliseconds else ""}</td>'
@@ -174,19 +181,26 @@ def duration(milliseconds: int) -> str:
 
 
 def _config(fields: Sequence[values.Field]) -> str:
+  """The table of fields; without the recipe's column if no field has one."""
   if not fields:
     return _NOTHING.format('the run has no config.')
-  heads = ('field', 'value', "recipe's file", 'default', 'stages', 'other runs')
+  known = any(field.recipe is not None for field in fields)
+  heads = ['field', 'value', 'default', 'stages', 'other runs']
+  if known:
+    heads.insert(2, "recipe's file")
   head = ''.join(f'<th scope="col">{name}</th>' for name in heads)
-  rows = ''.join(map(_field, fields))
+  rows = ''.join(_field(field, known) for field in fields)
+  mark = ' data-recipe="1"' if known else ''
   return (
-    '<div class="scroll"><table id="fields"><caption>Fields of the '
+    f'{"" if known else _NO_RECIPE}<div class="scroll">'
+    f'<table id="fields"{mark}><caption>Fields of the '
     f'config</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
     '</table></div>'
   )
 
 
-def _field(field: values.Field) -> str:
+def _field(field: values.Field, recipe: bool) -> str:
+  """The row of a field, with a cell for the `recipe` if that is known."""
   same = (field.value, None)
   kinds = [
     *(['recipe'] * (field.recipe not in same)),
@@ -194,9 +208,10 @@ def _field(field: values.Field) -> str:
     *(['stages'] * bool(field.stages)),
     *(['runs'] * bool(field.others)),
   ]
+  beside = (field.recipe, field.default) if recipe else (field.default,)
   cells = [
     _value(field.value),
-    *(_other(x, field.value) for x in (field.recipe, field.default)),
+    *(_other(x, field.value) for x in beside),
     *(_named(pairs) for pairs in (field.stages, field.others)),
   ]
   row = ''.join(f'<td>{cell}</td>' for cell in cells)
@@ -207,7 +222,7 @@ def _field(field: values.Field) -> str:
 
 def _other(text: str | None, value: str) -> str:
   if text is None:
-    return '<span class="quiet">unknown</span>'
+    return '<span class="quiet">none</span>'
   return '<span class="quiet">same</span>' if text == value else _value(text)
 
 

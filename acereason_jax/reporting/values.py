@@ -171,12 +171,14 @@ class Node(NamedTuple):
   milliseconds: its time.
   lever: what would shrink it; '' if nothing would or its parts say it.
   parts: its parts, the largest first.
+  figure: a number that is told beside its name, with its own; '' for none.
   """
 
   name: str
   milliseconds: int
   lever: str
   parts: Sequence['Node']
+  figure: str = ''
 
 
 class Waste(NamedTuple):
@@ -195,7 +197,8 @@ class Field(NamedTuple):
 
   name: its path.
   value: its value here, as JSON; '' if only a stage or the recipe has it.
-  recipe: its value in the file of the same name in configs/; None if unknown.
+  recipe: its value in the file of the same name in configs/; None if it has
+    none. No field has one where the file is unknown.
   default: its value in config/base.py; None if it has none.
   stages: its value in each stage that changes it, by name.
   others: its value in each compared run, by name, where it differs.

@@ -13,6 +13,9 @@ unrecorded: seconds of a start that no line has, such as those of a host that
 Below it, sampling and updates are divided by the metrics of their steps, step
 by step. Sampling of a step that compiled is divided as in the other steps. All
 are whole milliseconds, and rounding leaves no rest.
+
+MFU is told beside updates: of the steps that measured it, over the seconds of
+the clock, which do not hold compiles.
 """
 
 import collections
@@ -31,6 +34,10 @@ _SLOTS = 'slot_share_'
 # In a step that compiled for more of its time of sampling, the compile is in
 # its shares, and not in its seconds.
 _COMPILED = 0.1
+_OF_MFU = (
+  "MFU: FLOPs of the model in updates, of the devices' bfloat16 peak. What the "
+  'backward pass computes again does not count, nor do compiles.'
+)
 # A clock that was set back by less is only imprecise.
 _TOLD_SECONDS = 1.0
 
@@ -45,11 +52,13 @@ class _Part(NamedTuple):
   name: its name in `levers`.
   seconds: its time.
   parts: its parts.
+  figure: see `values.Node`.
   """
 
   name: str
   seconds: float
   parts: Sequence['_Part'] = ()
+  figure: str = ''
 
 
 class _Spent(NamedTuple):
@@ -85,13 +94,15 @@ def tree(
     sample=_sampled(spent.steps, rows),
     update=_grouped(_divided(spent.steps, 'update', rows, _update)),
   )
+  figures = dict(update=_mfu(spent.steps, rows))
   parts = [
-    _Part(kind, seconds, below.get(kind, ()))
+    _Part(kind, seconds, below.get(kind, ()), figures.get(kind, ''))
     for kind, seconds in spent.kinds.items()
   ]
   whole = _Part('wall', sum(spent.kinds.values()), parts)
   root = _exact(whole, round(whole.seconds * 1000))
-  return values.Waste(root, tuple(_notes(lines, spent, below)))
+  notes = [*_notes(lines, spent, below), *[_OF_MFU] * bool(figures['update'])]
+  return values.Waste(root, tuple(notes))
 
 
 def apportioned(total: int, weights: Sequence[int]) -> list[int]:
@@ -118,7 +129,9 @@ def _exact(part: _Part, milliseconds: int) -> values.Node:
   nodes.sort(key=lambda node: -node.milliseconds)
   known = levers.of(part.name)
   lever = '' if nodes else known.lever
-  return values.Node(known.title, milliseconds, lever, tuple(nodes))
+  return values.Node(
+    known.title, milliseconds, lever, tuple(nodes), part.figure
+  )
 
 
 def _spent(lines: Sequence[account.Line]) -> _Spent:
@@ -253,6 +266,25 @@ def _update(seconds: float, row: Mapping[str, Any]) -> _Paths | None:
     return None
   columns = dict(response=response, prompt=prompt, padding=padding)
   return {(name,): seconds * n / packed for name, n in columns.items()}
+
+
+def _mfu(
+  steps: Mapping[int | None, Mapping[str, float]],
+  rows: Mapping[int, Mapping[str, Any]],
+) -> str:
+  """The MFU of all updates as a text; '' if no step measured it.
+
+  A step's own is over the seconds of its metrics, which hold its compiles.
+  """
+  least, took = 0.0, 0.0
+  for step, seconds in steps.items():
+    row, here = rows.get(step, {}), seconds.get('update', 0.0)
+    share, measured = _share(row.get('mfu')), row.get('seconds_update')
+    if share and here and _is_number(measured):
+      # At the peak it would have taken this.
+      least += share * measured
+      took += here
+  return f'MFU {least / took:.1%}' if 0 < least <= took else ''
 
 
 def _share(value: Any) -> float | None:

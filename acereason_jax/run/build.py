@@ -15,7 +15,7 @@ import ml_collections
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import reader
 from acereason_jax.config import stages as stages_lib
-from acereason_jax.models import base, embedded, tokens
+from acereason_jax.models import base, embedded, families, tokens
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import sampling, serve
 from acereason_jax.run import domains as domains_lib
@@ -80,6 +80,10 @@ def build(
     config=json.loads(config.to_json()),
     name='',
     attention=network.attention,
+    shape=families.shape_of(
+      network.files.network, network.parts.trained, c.model
+    ),
+    peak=network.kind.flops * mesh.size if network.kind else 0.0,
     seed=c.seed,
     domains=domains,
     stages=programs.stages,

@@ -89,7 +89,7 @@ def check_there(folder: Folder) -> None:
 
 def _lock_of(root: str) -> str:
   """On a disk each process has a lock; it exists while a run does."""
-  return storage.join(root, f'{jax.process_index()}.lock')
+  return locks.of_process(root, jax.process_index())
 
 
 def _download(folder: Folder) -> None:

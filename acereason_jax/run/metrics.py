@@ -72,6 +72,7 @@ MEASURED = (
   'host_share',
   'judge_wait_share',
   'judge_slowest_process',
+  'mfu',
   'occupancy',
   'page_use',
   'preempted',

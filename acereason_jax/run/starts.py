@@ -11,8 +11,8 @@ import datetime
 import hashlib
 import json
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from acereason_jax import storage
 from acereason_jax.console import exits, signals
 from acereason_jax.hosts import watchdog
-from acereason_jax.run import checkpoint, handshake, judged
+from acereason_jax.run import checkpoint, handshake, judged, versions
 from acereason_jax.run.values import Run, Stopped
 
 NAME = 'starts.jsonl'
@@ -34,6 +34,7 @@ TOLD = (
 )
 _MAX_BYTES = 1 << 20
 _KEPT = 200
+_UNKNOWN: Mapping[str, Any] = {}
 
 
 class Start(NamedTuple):
@@ -49,6 +50,7 @@ class Start(NamedTuple):
   ended: 'done', 'asked' by a signal, 'told' the user what to fix; '' if it
     died, or has not ended.
   config: name of the config's file, for the run's report; '' if it is unknown.
+  made: the fields of `versions.Made`; empty if it is of an older version.
   """
 
   time: str
@@ -60,11 +62,14 @@ class Start(NamedTuple):
   phase: str = ''
   ended: str = ''
   config: str = ''
+  made: Mapping[str, Any] = _UNKNOWN
 
 
 def now(run: Run, step: int | None, entries: int) -> Start:
   """This start, which has a checkpoint of `step` and `entries` of a journal."""
   time = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  # Only the first process writes it.
+  first = jax.process_index() == 0
   return Start(
     time,
     socket.gethostname(),
@@ -73,6 +78,7 @@ def now(run: Run, step: int | None, entries: int) -> Start:
     -1 if step is None else step,
     entries,
     config=run.name,
+    made=versions.here()._asdict() if first else _UNKNOWN,
   )
 
 
@@ -173,6 +179,6 @@ def _parse(text: str) -> list[Start]:
     with contextlib.suppress(ValueError, RecursionError, TypeError):
       start = Start(**json.loads(line))
       kinds = [type(value) for value in start]
-      if kinds == [str, str, int, str, int, int, str, str, str]:
+      if kinds == [str, str, int, str, int, int, str, str, str, dict]:
         found.append(start)
   return found

@@ -83,14 +83,15 @@ def take_step(
     stage, at, microbatches, values['entropy'], wanted
   )
   ended = clock.now()
-  whole = clock.between(began, ended)
+  whole, updating = (clock.between(t, ended) for t in (began, collected))
   state = reset_reference(stage, state, at.progress.stage_step + 1)
   values = metrics.merge(
     values,
     used,
     updated,
     setting_metrics(stage, at, batch),
-    clock.named('update', clock.between(collected, ended)),
+    clock.named('update', updating),
+    usage.mfu(run.shape, microbatches, updating.wall, run.peak),
     clock.named('step', whole),
     dict(
       reshard_gb=run.rollout_bytes / 1e9,

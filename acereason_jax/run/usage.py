@@ -1,4 +1,4 @@
-"""Metrics of what became useful: of the engine's slot steps, of packed columns.
+"""Metrics of what became useful: slot steps, packed columns, FLOPs.
 
 A rollout costs slot steps whether or not it is trained on later. So its fate is
 known only when advantages are assigned.
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from acereason_jax import types
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.rl import objective, packing
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rollout import trace as trace_lib
@@ -16,6 +17,7 @@ from acereason_jax.rollout import trace as trace_lib
 # The fates of a rollout that ended.
 FATES = 'trained', 'no_signal', 'masked', 'failed', 'error'
 Parts = Sequence[Sequence[Sequence[rows_lib.Trained]]]
+Microbatches = Sequence[Sequence[packing.Packed]]
 
 
 def fates(
@@ -61,9 +63,7 @@ def slot_shares(
   return {f'slot_share_{name}': n / total for name, n in found.items()}
 
 
-def packed_tokens(
-  parts: Parts, microbatches: Sequence[Sequence[packing.Packed]]
-) -> dict[str, float]:
+def packed_tokens(parts: Parts, microbatches: Microbatches) -> dict[str, float]:
   """Columns of all microbatches of a step, in tokens; the rest is padding.
 
   packed_tokens: rows x columns. packed_prompt_tokens: those with a prompt's
@@ -80,3 +80,35 @@ def packed_tokens(
     packed_prompt_tokens=float(used - response),
     packed_response_tokens=float(response),
   )
+
+
+def mfu(
+  shape: shape_lib.Shape,
+  microbatches: Microbatches,
+  seconds: float,
+  peak: float,
+) -> dict[str, float]:
+  """`mfu`: FLOPs of the model in the updates of a step, as a share of the peak.
+
+  What the backward pass computes again is not among them, nor is padding, or a
+  pass that only scores.
+
+  Args:
+    shape: sizes of the model.
+    microbatches: those of each update.
+    seconds: what the updates took.
+    peak: FLOPs per second of all devices at most; 0 if that is unknown, as of
+      CPUs: then there is no such metric.
+  """
+  if not peak:
+    return {}
+  tokens, pairs = 0, 0
+  for part in microbatches:
+    for packed in part:
+      real_BT = packed.batch.segment_BT != 0
+      tokens += int(np.count_nonzero(real_BT))
+      # A token sees all before it, in its prompt and response, and itself.
+      seen_BT = packed.batch.position_BT.astype(np.int64) + 1
+      pairs += int(seen_BT[real_BT].sum())
+  flops = shape_lib.useful_flops(shape, tokens, pairs)
+  return dict(mfu=flops / (max(seconds, 1e-9) * peak))

@@ -12,6 +12,7 @@ from acereason_jax.console import signals
 from acereason_jax.curriculum import ending, filtering, selection
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.models import base
+from acereason_jax.models import shape as shape_lib
 from acereason_jax.rl import control, objective, packing
 from acereason_jax.rl import rows as rows_lib
 from acereason_jax.rl import update as update_lib
@@ -137,6 +138,8 @@ class Run(NamedTuple):
   config: whole config as plain JSON.
   name: name of the config's file; '' if it came from none.
   attention: the name of the kernel that trains.
+  shape: sizes of the model.
+  peak: bfloat16 FLOPs per second of all devices; 0 if it is unknown.
   seed: seed of sampling keys and of the order of the data.
   domains: by name.
   stages: stages to run, in order.
@@ -165,6 +168,8 @@ class Run(NamedTuple):
   config: dict[str, Any]
   name: str
   attention: str
+  shape: shape_lib.Shape
+  peak: float
   seed: int
   domains: dict[str, Domain]
   stages: list[Stage]

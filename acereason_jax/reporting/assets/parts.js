@@ -143,6 +143,9 @@ function filterFields() {
 }
 
 function startFields() {
+  if (!document.querySelector('#fields[data-recipe]')) {
+    $('changed').querySelector('[value=recipe]').remove();
+  }
   if (!document.querySelector('#fields [data-changed]')) DEFAULTS.changed = 'all';
   const change = () => {
     page.view.changed = $('changed').value || 'all';
