@@ -585,6 +585,28 @@ def test_several_processes_know_what_one_knows(gang, seed):
 
 
 @pytest.mark.parametrize('gang', [2, 3], indirect=True)
+@pytest.mark.parametrize('share', [0.3, 0.9])
+def test_what_several_left_is_gone_on_with_by_others(gang, share):
+  """Of a journal that holds a part of the notes, by as many and by one."""
+  notes = [Notes() for _ in range(gang.process_count())]
+  together(gang, lambda i: ask(notes[i], seed=i))
+  every = {k: e for n in notes for k, e in n.found.items()}
+  # Failed verdicts are noted at the end only.
+  left = {
+    key: entry
+    for key, entry in every.items()
+    if entry.verdict.status != 'timeout'
+    and random.Random(str(key)).random() < share
+  }
+  again = together(gang, lambda i: ask(Notes(left), seed=9 + i))
+  for found, _ in again:
+    assert plain(found) == expected_answers()
+  found, engine = ask_alone(3, Notes(left))
+  assert plain(found) == expected_answers()
+  assert not engine.asked.keys() & {(k.prompt_id, k.index) for k in left}
+
+
+@pytest.mark.parametrize('gang', [2, 3], indirect=True)
 def test_all_processes_know_why_the_judge_of_one_failed(gang):
   last = gang.process_count() - 1
 
@@ -600,14 +622,14 @@ def test_all_processes_know_why_the_judge_of_one_failed(gang):
   assert f'; the first: p0: error: error p0 {last} ' in line
 
 
-def ask_alone(seed):
+def ask_alone(seed, notes=None):
   with pytest.MonkeyPatch.context() as patch:
     alone = python_types.SimpleNamespace(
       process_count=lambda: 1, process_index=lambda: 0
     )
     for module in (deciding, gather):
       patch.setattr(module, 'jax', alone)
-    return ask(Notes(), seed=seed)
+    return ask(Notes() if notes is None else notes, seed=seed)
 
 
 def test_a_judge_that_fails_is_no_answer():
