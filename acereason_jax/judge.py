@@ -14,7 +14,7 @@ and with the judge of the run's config:
 
     python -m acereason_jax.judge --rollouts=runs/my7b --step=300 --id=sum-1-2
 
-With --task=problem.json (a task of
+--phase=heldout takes held-out answers only. With --task=problem.json (a task of
 verifiers/code.py) or --code it is the code judge. The text that a model wrote
 is hostile: worker processes read it, and the terminal gets it escaped. Exit
 status 0 whatever the verdict; 1, something for the user to fix, in one line;
@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from acereason_jax import files, storage
 from acereason_jax.config import recorded
 from acereason_jax.console import command_line, exits, terminal
-from acereason_jax.data import kept, records, rollouts, verdicts
+from acereason_jax.data import archive, kept, records, rollouts, verdicts
 from acereason_jax.verifiers.pool import pool as pool_lib
 
 _MATH = 'acereason_jax.verifiers.math:'
@@ -50,6 +50,9 @@ FLAGS.string('response_file', None, "Its file; '-' is standard input.")
 FLAGS.string('rollouts', None, "JSON lines of generate, or a run's folder.")
 FLAGS.string('data', None, "Their questions, JSON lines with 'answer' by 'id'.")
 FLAGS.integer('step', None, "Of a run's folder: only rollouts of this step.")
+FLAGS.choice(
+  'phase', None, archive.PHASES, "Of a run's folder: only rollouts of these."
+)
 FLAGS.string('id', None, 'Explains only one rollout: of this prompt id.')
 FLAGS.integer('index', None, 'Which rollout of --id; 0 if not given.')
 FLAGS.string('out', None, 'A file for the verdicts of all, JSON lines.')
@@ -73,15 +76,18 @@ def check(args: types.SimpleNamespace) -> None:
       f'got {" and ".join(f"--{name}" for name in sorted(one)) or "none"} of '
       '--response, --response_file and --rollouts; give exactly one'
     )
-  for name in ('data', 'step', 'id', 'index', 'out'):
+  for name in ('data', 'step', 'phase', 'id', 'index', 'out'):
     if name in given and 'rollouts' not in given:
       raise ValueError(f'--{name} goes with --rollouts only')
   if 'rollouts' in given:
     is_run = kept.is_run(args.rollouts)
     if is_run and 'data' in given:
       raise ValueError("--data: a run's rollouts have their answers; omit it")
-    if not is_run and 'step' in given:
-      raise ValueError(f"--step={args.step}: goes with a run's folder only")
+    for name in ('step', 'phase'):
+      if not is_run and name in given:
+        raise ValueError(
+          f"--{name}={getattr(args, name)}: goes with a run's folder only"
+        )
   if 'index' in given and 'id' not in given:
     raise ValueError(f'--index={args.index}: of which --id?')
   if {'out', 'id'} <= given:
@@ -166,7 +172,8 @@ def read_one(args: types.SimpleNamespace) -> tuple[str, str, recorded.Judge]:
   """(response, reference answer, judge) that the arguments name."""
   judge = flags_judge(args, 'explain')
   if args.rollouts is not None and kept.is_run(args.rollouts):
-    domain, one = kept.find(args.rollouts, args.step, args.id, args.index or 0)
+    where = kept.Where(args.step, args.phase)
+    domain, one = kept.find(args.rollouts, where, args.id, args.index or 0)
     return one.text, one.answer, run_judge(args, domain, 'explain')
   if args.rollouts is not None:
     answers = rollouts.read_answers(args.data)
@@ -204,9 +211,10 @@ def read_all(
     answers = rollouts.read_answers(args.data)
     yield '', flags_judge(args, 'verify'), rollouts.read(path, answers)
     return
-  domains = kept.domains(path, args.step)
+  where = kept.Where(args.step, args.phase)
+  domains = kept.domains(path, where)
   for domain in domains:
-    responses = kept.responses(path, args.step, domain)
+    responses = kept.responses(path, where, domain)
     judge = run_judge(args, domain, 'verify')
     yield domain if len(domains) > 1 else '', judge, responses
 

@@ -63,7 +63,10 @@ FLAGS.string('prompt', None, "Of --why: the prompt's id.")
 FLAGS.integer('step', None, 'Of --why: the step.', lower_bound=0)
 FLAGS.integer('index', None, "Of --why: index among the prompt's rollouts.")
 FLAGS.choice(
-  'phase', archive.TRAIN, archive.PHASES, 'Of --why: which answers of the step.'
+  'phase',
+  archive.TRAIN,
+  archive.PHASES,
+  'Of --why: which answers; a probe has the step that it came after.',
 )
 
 

@@ -12,6 +12,7 @@ from acereason_jax.data import archive
     ('00000017.parquet', (17, 'train')),
     ('00000017-heldout.parquet', (17, 'heldout')),
     ('00000000-before.parquet', (0, 'before')),
+    ('00000017-probe.parquet', (17, 'probe')),
     ('123456789.parquet', (123456789, 'train')),
     ('17.parquet', None),
     ('00000017-train.parquet', None),

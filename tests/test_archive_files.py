@@ -187,7 +187,7 @@ def test_rows_that_are_too_many(monkeypatch):
   count = archive._MAX_TEXTS + 1
   with pytest.raises(ValueError, match=f'{count:,} rows in 1 groups: at most'):
     archive.read_texts(written(count=count))
-  monkeypatch.setattr(archive, '_MAX_ROWS', 499)
+  monkeypatch.setattr(archive, 'MAX_ROWS', 499)
   with pytest.raises(ValueError, match='500 rows in 1 groups: at most 499'):
     archive.read_rows(FILES['rows'])
   monkeypatch.setattr(archive, '_MAX_GROUPS', 1)

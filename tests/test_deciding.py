@@ -9,6 +9,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import json
+import math
 import random
 import threading
 import types as python_types
@@ -20,11 +22,19 @@ from acereason_jax import types
 from acereason_jax.curriculum import filtering
 from acereason_jax.curriculum.filtering import Filter
 from acereason_jax.curriculum.ledger import Ledger, Result, record
+from acereason_jax.hosts import gather
 from acereason_jax.rl import objective
 from acereason_jax.rollout import engine_sizes, exchange, schedule
 from acereason_jax.rollout import requests as requests_lib
 from acereason_jax.rollout import trace as trace_lib
-from acereason_jax.run import collect, deciding, journal, judged, values
+from acereason_jax.run import (
+  answers,
+  collect,
+  deciding,
+  journal,
+  judged,
+  values,
+)
 
 RULES = objective.Rules('score', 0, 64)
 KINDS = {
@@ -191,17 +201,23 @@ def length(key):
 
 
 def rollout(request):
-  nothing = np.zeros(length(request.key), np.float32)
+  tokens = np.zeros(length(request.key), np.int32)
   name, index = request.key
   return types.Rollout(
     prompt_id=name,
     index=index,
-    tokens=nothing.astype(np.int32),
-    logp=nothing,
-    full_logp=nothing,
-    stop='stop',
+    tokens=tokens,
+    logp=np.full(len(tokens), -0.1 * (index + 1), np.float32),
+    full_logp=tokens.astype(np.float32),
+    stop='length' if length(request.key) == 30 else 'stop',
     text=f'{name} {index}',
+    entropy=0.5 * index,
   )
+
+
+def says(name, index, status):
+  """A detail that is too long, with letters that are none."""
+  return f'{status} {name} {index} \ud83d\ude00 ' + 300 * 'x'
 
 
 class Pool:
@@ -216,7 +232,8 @@ class Pool:
     name, index = text.split(' ')
     future = concurrent.futures.Future()
     status = self.status(name, int(index))
-    self.waiting.append((future, types.Verdict(status, '', 0.0)))
+    verdict = types.Verdict(status, says(name, int(index), status), 0.0)
+    self.waiting.append((future, verdict))
     return future
 
   def some(self, most=3):
@@ -273,7 +290,13 @@ def certain(name, index):
   return 'wrong' if status == 'unparsed' else status
 
 
-def decide(
+def decide(*args, **kwargs):
+  """(results by prompt, the engine) of a probe."""
+  found, engine = ask(*args, **kwargs)
+  return {p: [a.result for a in row] for p, row in found.items()}, engine
+
+
+def ask(
   notes,
   filter=HARD,
   status=certain,
@@ -285,7 +308,7 @@ def decide(
   batch=64,
   stage='s',
 ):
-  """(results by prompt, the engine) of a probe."""
+  """(answers by prompt, the engine) of a probe."""
   pool = Pool(status, seed)
   engine = Engine(sizes, pool.some)
   stop = stop or Stop(pool.some)
@@ -321,11 +344,37 @@ def expected(filter=HARD, status=certain, prompts=PROMPTS):
   for p in prompts:
     row = [status(p.id, i) for i in range(filter.of)]
     row = [
-      Result(s, length((p.id, i)), False, s == 'right')
+      Result(s, length((p.id, i)), length((p.id, i)) == 30, s == 'right')
       for i, s in enumerate(row)
     ]
     found[p.id] = filtering.deciding(filter, row)
   return found
+
+
+def plain(found):
+  """Answers as text: nan is not nan."""
+  return {p: [repr(a) for a in row] for p, row in found.items()}
+
+
+def expected_answers():
+  """As `plain` has them."""
+  rewards = dict(right=1.0, wrong=0.0, timeout=math.nan)
+  return plain(
+    {
+      p: [
+        answers.Answer(
+          r,
+          says(p, i, r.status)[:300],
+          rewards[r.status],
+          'length' if r.truncated else 'stop',
+          r.tokens * float(np.float32(-0.1 * (i + 1))),
+          0.5 * i,
+        )
+        for i, r in enumerate(row)
+      ]
+      for p, row in expected().items()
+    }
+  )
 
 
 def test_a_probe_asks_until_it_knows():
@@ -336,6 +385,43 @@ def test_a_probe_asks_until_it_knows():
   assert counted <= set(engine.asked)
   # Many rollouts were not drawn: of 12 prompts all are 192.
   assert len(engine.asked) < 160
+
+
+def test_its_answers_are_those_of_the_judge():
+  found, _ = ask(Notes())
+  assert plain(found) == expected_answers()
+
+
+def test_an_answer_has_the_reward_of_its_stage():
+  request = python_types.SimpleNamespace(key=('p0', 2))
+  cut = dataclasses.replace(rollout(request), stop='length')
+  tokens = len(cut.tokens)
+  assert 1 < tokens < 30
+  found = answers.possible(cut, objective.Rules('zero', 0, 64))
+  assert found['right'].reward == 0 and not found['right'].result.solved
+  # It loses a part of 1: (tokens - (max - soft)) / soft.
+  found = answers.possible(
+    cut, objective.Rules('score', tokens, 2 * tokens - 1)
+  )
+  assert found['right'].reward == pytest.approx(1 - 1 / tokens)
+  assert found['unparsed'].reward == pytest.approx(-1 / tokens)
+  assert found['right'].result.solved and not found['unparsed'].result.solved
+  assert math.isnan(found['error'].reward)
+  for status, answer in found.items():
+    assert answer.result.status == status
+    note = answers.to_note(answer)
+    assert repr(answers.from_note(note)) == repr(answer)
+
+
+def test_a_note_of_an_older_version_is_asked_again():
+  notes = Notes()
+  found, engine = decide(notes)
+  for key, entry in notes.found.items():
+    short = json.dumps(json.loads(entry.verdict.detail)[:3])
+    verdict = types.Verdict(entry.verdict.status, short, 0.0)
+    notes.found[key] = journal.Entry(None, verdict)
+  again, other = decide(notes)
+  assert again == found and other.asked == engine.asked
 
 
 def test_the_first_that_can_decide_come_first():
@@ -378,19 +464,19 @@ def test_killed_at_any_point_it_asks_for_the_rest(tmp_path):
       before = {(k.prompt_id, k.index) for k in kept.found}
       pool_stop = Stop(point)
       try:
-        found, engine = decide(kept, seed=kill, stop=pool_stop)
+        found, engine = ask(kept, seed=kill, stop=pool_stop)
       except Killed:
         kills += 1
         continue
     assert not before & set(engine.asked)
     total += engine.asked
     break
-  assert kills > 5 and found == expected()
+  assert kills > 5 and plain(found) == expected_answers()
   # Now that all is known, nothing is asked, not even what failed.
   with open_journal() as kept:
     pool_stop = Stop(quiet)
-    found, engine = decide(kept, stop=pool_stop)
-  assert found == expected() and not engine.asked
+    found, engine = ask(kept, stop=pool_stop)
+  assert plain(found) == expected_answers() and not engine.asked
   words = [v.status for e in kept.found.values() for v in [e.verdict]]
   assert 'timeout' in words
 
@@ -431,55 +517,119 @@ class Gang:
     return every
 
 
-@pytest.mark.parametrize('count', [2, 3])
-@pytest.mark.parametrize('seed', [0, 1, 2])
-def test_several_processes_know_what_one_knows(count, seed, monkeypatch):
-  gang = Gang(count)
+@pytest.fixture
+def gang(request, monkeypatch):
+  """A gang of `request.param` threads, which deciding takes for processes."""
+  made = Gang(request.param)
   quiet = python_types.SimpleNamespace(
     phase=lambda *_: contextlib.nullcontext(), progress=lambda: None
   )
-  for name, stand_in in dict(
-    jax=gang, multihost_utils=gang, watchdog=quiet
-  ).items():
-    monkeypatch.setattr(deciding, name, stand_in)
+  for module in (deciding, gather):
+    monkeypatch.setattr(module, 'jax', made)
+    monkeypatch.setattr(module, 'multihost_utils', made)
+  for module in (deciding, collect):
+    monkeypatch.setattr(module, 'watchdog', quiet)
   monkeypatch.setattr(deciding.metrics, 'say', lambda *_: None)
-  # Some verdicts are lost in the middle, and all that one process noted.
-  found, notes, engines, stops = {}, {}, {}, {}
+  return made
 
-  def process(index):
+
+def together(gang, process):
+  """The results of `process(index)` of all, or what they raised."""
+  found = {}
+
+  def run(index):
     gang.local.index = index
-    notes[index], stops[index] = Notes(), Stop()
     try:
-      found[index], engines[index] = decide(
-        notes[index], seed=seed + 10 * index
-      )
+      found[index] = process(index)
+    except judged.JudgeFailed as e:
+      found[index] = e
     except BaseException:
       gang.barrier.abort()
       raise
 
-  threads = [threading.Thread(target=process, args=(i,)) for i in range(count)]
+  indices = range(gang.process_count())
+  threads = [threading.Thread(target=run, args=(i,)) for i in indices]
   for thread in threads:
     thread.start()
   for thread in threads:
     thread.join()
-  one, _ = decide_alone(seed)
-  assert all(found[i] == one == expected() for i in range(count))
+  return [found[i] for i in indices]
+
+
+@pytest.mark.parametrize('gang', [2, 3], indirect=True)
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_several_processes_know_what_one_knows(gang, seed):
+  count = gang.process_count()
+  # Some verdicts are lost in the middle, and all that one process noted.
+  notes = [Notes() for _ in range(count)]
+  results = together(gang, lambda i: ask(notes[i], seed=seed + 10 * i))
+  found, engines = zip(*results)
+  one, _ = ask_alone(seed)
+  for each in found:
+    assert plain(each) == plain(one) == expected_answers()
   orders = [engines[i].order for i in range(count)]
   assert all(order == orders[0] for order in orders)
   # Each noted its share, and together they hold all that counts.
-  shares = [set(n.found) for n in notes.values()]
+  shares = [set(n.found) for n in notes]
   assert not set.intersection(*shares) and all(shares)
   known = {(k.prompt_id, k.index) for k in set.union(*shares)}
   assert {(p, i) for p, row in one.items() for i in range(len(row))} <= known
+  # What failed too, the first process has noted as a later try will read it.
+  failed = [
+    n for n in notes[0].found.items() if n[1].verdict.status == 'timeout'
+  ]
+  assert failed
+  for key, entry in failed:
+    answer = one[key.prompt_id][key.index]
+    assert repr(answers.from_note(entry.verdict)) == repr(answer)
 
 
-def decide_alone(seed):
+@pytest.mark.parametrize('gang', [2, 3], indirect=True)
+@pytest.mark.parametrize('share', [0.3, 0.9])
+def test_what_several_left_is_gone_on_with_by_others(gang, share):
+  """Of a journal that holds a part of the notes, by as many and by one."""
+  notes = [Notes() for _ in range(gang.process_count())]
+  together(gang, lambda i: ask(notes[i], seed=i))
+  every = {k: e for n in notes for k, e in n.found.items()}
+  # Failed verdicts are noted at the end only.
+  left = {
+    key: entry
+    for key, entry in every.items()
+    if entry.verdict.status != 'timeout'
+    and random.Random(str(key)).random() < share
+  }
+  again = together(gang, lambda i: ask(Notes(left), seed=9 + i))
+  for found, _ in again:
+    assert plain(found) == expected_answers()
+  found, engine = ask_alone(3, Notes(left))
+  assert plain(found) == expected_answers()
+  assert not engine.asked.keys() & {(k.prompt_id, k.index) for k in left}
+
+
+@pytest.mark.parametrize('gang', [2, 3], indirect=True)
+def test_all_processes_know_why_the_judge_of_one_failed(gang):
+  last = gang.process_count() - 1
+
+  def broken(name, index):
+    # Those of the last process.
+    place = 16 * int(name[1:]) + index
+    return 'error' if place % (last + 1) == last else 'wrong'
+
+  found = together(
+    gang, lambda i: ask(Notes(), status=broken, share=0.05, seed=i)
+  )
+  (line,) = {str(each) for each in found}
+  assert f'; the first: p0: error: error p0 {last} ' in line
+
+
+def ask_alone(seed, notes=None):
   with pytest.MonkeyPatch.context() as patch:
     alone = python_types.SimpleNamespace(
       process_count=lambda: 1, process_index=lambda: 0
     )
-    patch.setattr(deciding, 'jax', alone)
-    return decide(Notes(), seed=seed)
+    for module in (deciding, gather):
+      patch.setattr(module, 'jax', alone)
+    return ask(Notes() if notes is None else notes, seed=seed)
 
 
 def test_a_judge_that_fails_is_no_answer():

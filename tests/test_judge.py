@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import kept_runs
 import numpy as np
 import pytest
 import tiny
@@ -374,6 +375,31 @@ def test_one_kept_rollout_of_a_run(call, tmp_path):
   refused("id 'x' of step 3 has no kept text", *same, '--id=x', '--step=3')
   refused('no kept texts of step 4', *same, '--id=math/q', '--step=4')
   refused('no room', *same, '--id=code/q', '--index=2')
+
+
+def test_an_id_in_two_phases_of_a_step(call, tmp_path):
+  """Training and held-out questions are of two files, each with its ids."""
+  row = lambda phase, step: kept_runs.row('q', 0, phase=phase, step=step)
+  rows = [row('train', 3), row('heldout', 3), row('train', 5), row('train', 2)]
+  texts = [(r, kept_runs.text(r, f'{r.phase} {r.step}', '7')) for r in rows]
+  probe = row('probe', 5)._replace(kept='')
+  kept_runs.write(tmp_path, [*rows, probe], texts)
+  ask = lambda *args: call(FN, f'--rollouts={tmp_path}', '--id=q', *args)[0]
+  assert ask() == '  train 5' and ask('--step=2') == '  train 2'
+  same = FN, f'--rollouts={tmp_path}'
+  refused(
+    "id 'q' of step 3 is in heldout and train of step 3: .*give --phase",
+    *(*same, '--id=q', '--step=3'),
+  )
+  assert ask('--phase=heldout') == '  heldout 3'
+  assert ask('--phase=train', '--step=3') == '  train 3'
+  refused(r'no kept texts \(probe\)', *same, '--id=q', '--phase=probe')
+  counts = lambda *args: call(*same, '--workers=1', *args)[0]
+  assert counts().startswith('right 0  wrong 4 ')
+  assert counts('--phase=heldout').startswith('right 0  wrong 1 ')
+  refused(
+    '--phase=train: goes with', '--rollouts=x', '--phase=train', '--data=x'
+  )
 
 
 def test_the_judge_of_a_runs_config(call, tmp_path):

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import object_store
 import pytest
+import reporting_rows
 import test_rewards
 from test_rewards import RIGHT, WRONG
 
@@ -66,6 +67,53 @@ def test_a_run_in_parts_leaves_what_it_leaves_in_one(root, tmp_path):
   run(root, 0, 1)
   run(other, 0, 1)
   assert files(root) == files(other)
+
+
+def probed(writer, step):
+  place = archive.Place(step, 'probe')
+  writer.keep_rows(place, iter([reporting_rows.row(step=step, phase='probe')]))
+
+
+def test_a_probe_at_the_step_of_a_checkpoint_came_after_it(root):
+  with opened(root) as writer:
+    probed(writer, 0)
+    writer.keep(kept(1))
+    writer.keep(kept(2))
+    probed(writer, 2)
+    writer.wait()
+  before = files(root)
+  rows = archive.read_rows(before['00000002-probe.parquet']).to_pylist()
+  assert [row['phase'] for row in rows] == ['probe']
+  # It was over, and the next step was not saved: it is made again.
+  with opened(root, 2):
+    pass
+  gone = {'00000002-probe.parquet'}
+  assert files(root) == {n: c for n, c in before.items() if n not in gone}
+  with opened(root, 2) as writer:
+    probed(writer, 2)
+    writer.wait()
+  assert files(root) == before
+  # Of the checkpoint of step 3 it is a part.
+  with opened(root, 3):
+    pass
+  assert files(root) == before
+
+
+def test_rows_that_are_too_many_for_a_reader(tmp_path, monkeypatch, capfd):
+  monkeypatch.setattr(archive, 'MAX_ROWS', 5)
+  place = archive.Place(3, 'probe')
+  with opened(str(tmp_path)) as writer:
+    rows = [reporting_rows.row(index=i) for i in range(7)]
+    writer.keep_rows(place, rows)
+    writer.keep_rows(archive.Place(4, 'probe'), rows[:5])
+    writer.wait()
+  said = capfd.readouterr().err.splitlines()
+  assert said == [
+    f'WARNING: {place.name}: 5 of 7 rows are kept: a file has no more'
+  ]
+  for name in (place.name, '00000004-probe.parquet'):
+    found = archive.read_rows(files(tmp_path)[name]).to_pylist()
+    assert [row['index'] for row in found] == [0, 1, 2, 3, 4]
 
 
 def test_a_budget_in_parts_is_that_in_one(root, tmp_path):

@@ -23,6 +23,7 @@ STEPS = 7
 # As many as a step has: texts of all, thinned early.
 MORE = '--config.keep.groups=3', '--config.keep.budget_gb=12e-6'
 SAYS = '--config.judge.verify.fn=tiny_judge:says'
+PROBES = '--config.filter.of=4', '--config.filter.max_solved=3'
 
 
 @pytest.fixture(scope='module')
@@ -127,6 +128,74 @@ def test_rows_recount_the_ledger(reference):
       assert {row['domain'] for row in found} == {record.domain}
 
 
+def test_rows_of_a_probe_recount_the_ledger(reference):
+  """A row for each rollout that counted, and for no other."""
+  rows = {
+    p: found for p, found in rows_of(reference).items() if p[1] == 'probe'
+  }
+  assert rows.keys() == {archive.Place(2, 'probe')}
+  records = [r for r in ledger_of(reference, STEPS) if r.kind == 'probe']
+  (found,) = rows.values()
+  assert len(found) == sum(r.rollouts for r in records) > len(records) > 0
+  for record in records:
+    mine = [row for row in found if row['prompt'] == record.prompt]
+    assert [row['index'] for row in mine] == [*range(record.rollouts)]
+    statuses = [row['status'] for row in mine]
+    assert all(statuses.count(s) == getattr(record, s) for s in set(statuses))
+    assert sum(row['solved'] for row in mine) == record.solved
+    assert sum(row['length'] for row in mine) == record.tokens
+    assert sum(row['stop'] == 'length' for row in mine) == record.truncated
+    for row in mine:
+      assert (row['stage'], row['domain']) == (record.stage, record.domain)
+      assert row['step'] == record.step and row['kept'] == ''
+      assert row['reward'] == float(row['status'] == 'right')
+      assert row['logp'] < 0 < row['entropy']
+      assert np.isnan(row['advantage'])
+      assert not row['counted'] and not row['trained']
+
+
+def test_a_probe_killed_at_calls_leaves_the_same_rows(
+  reference, folder, command
+):
+  """While it draws, after it, and in the first step of its stage."""
+  workdir = folder / 'probed'
+  # The number of a probe's step in the keys of its rollouts.
+  probe = (1 << 30) + 1
+  for script in (f'sample@{probe}', 'sample@2', 'judge@2', 'add@3'):
+    assert command(workdir, script=script).end() == -signal.SIGKILL
+    (workdir / 'starts.jsonl').unlink()
+  command(workdir).ends(0)
+  ours, theirs = kept_rollouts(workdir), kept_rollouts(reference)
+  assert ours.keys() == theirs.keys() and ours == theirs
+
+
+def test_a_stage_that_is_over_at_once_leaves_the_rows_of_its_probe(
+  folder, command
+):
+  """In the file of the next stage's probe, which is at the same step."""
+  (folder / 'over.py').write_text(
+    'import pathlib, tiny\n'
+    'def get_config():\n'
+    f'  c = tiny.config(pathlib.Path({str(folder)!r}))\n'
+    '  none = dict(of=2, max_solved=0, keep_unsolved=False)\n'
+    '  some = dict(of=3, max_solved=2)\n'
+    '  c.stages = (dict(name="none", steps=1, filter=none),\n'
+    '    dict(name="some", steps=1, filter=some))\n'
+    '  return c\n'
+  )
+  whole, killed = folder / 'over', folder / 'over_killed'
+  command(whole, config='over').ends(0)
+  found = rows_of(whole)[archive.Place(0, 'probe')]
+  stages = [row['stage'] for row in found]
+  assert stages == sorted(stages) and set(stages) == {'none', 'some'}
+  records = [r for r in ledger_of(whole, 1) if r.kind == 'probe']
+  assert len(found) == sum(r.rollouts for r in records)
+  run = command(killed, config='over', script=f'sample@{(1 << 30) + 1}')
+  assert run.end() == -signal.SIGKILL
+  command(killed, config='over').ends(0)
+  assert kept_rollouts(killed) == kept_rollouts(whole)
+
+
 def test_held_out_rows_recount_the_pass_rates(reference):
   rows, looks = rows_of(reference), 0
   summary = json.loads((reference / 'summary.json').read_text())
@@ -151,7 +220,7 @@ def test_held_out_rows_recount_the_pass_rates(reference):
 
 def test_texts_are_those_of_whole_groups(reference):
   rows, texts = rows_of(reference), texts_of(reference)
-  assert texts.keys() == rows.keys()
+  assert texts.keys() == {p for p in rows if p.phase != 'probe'}
   for place, found in texts.items():
     kept = [row for row in rows[place] if row['kept']]
     assert [(t.prompt, t.index) for t in found] == [
@@ -280,12 +349,15 @@ def test_a_step_has_no_earlier_rollouts_in_memory(folder, command):
 def test_two_processes_leave_the_files_of_one(folder, command):
   """With the details of verdicts that only the other process gave."""
   two, one = folder / 'two', folder / 'one'
-  for run in gangs.start(command, two, 2, SAYS, config='tiny_config'):
+  flags = SAYS, *PROBES
+  for run in gangs.start(command, two, 2, *flags, config='tiny_config'):
     run.ends(0)
-  command(one, SAYS, devices=2, config='tiny_config').ends(0)
+  command(one, *flags, devices=2, config='tiny_config').ends(0)
   ours, theirs = kept_rollouts(two), kept_rollouts(one)
   assert ours.keys() == theirs.keys() and ours == theirs
-  for found in rows_of(two).values():
+  rows = rows_of(two)
+  assert rows[archive.Place(0, 'probe')]
+  for found in rows.values():
     for row in found:
       assert ' for ' in row['detail']
       assert len(row['detail']) == archive.DETAIL_CHARS

@@ -17,7 +17,7 @@ from acereason_jax.curriculum import ledger
 from acereason_jax.rl import objective
 from acereason_jax.rollout import requests
 from acereason_jax.rollout import trace as trace_lib
-from acereason_jax.run import build, collect, deciding, journal
+from acereason_jax.run import answers, build, collect, deciding, journal
 from acereason_jax.run import step as step_lib
 from acereason_jax.run import values as run_values
 
@@ -385,7 +385,10 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
   questions = run.domains['main'].prompts['train_data']
   asked = requests.for_prompts(questions, 2, 8)
   asking = collect.Asking((0, 0), 'probe', 0, 1.0)
-  verdict = types.Verdict('right', json.dumps([8, True, True]), 0.0)
+  known = answers.Answer(
+    ledger.Result('right', 8, True, True), 'exact', 1.0, 'length', -2.5, 4.5
+  )
+  verdict = answers.to_note(known)
   noted = {
     journal.Key('probe a', 0, p.id, 0): journal.Entry(None, verdict)
     for p in questions
@@ -399,5 +402,4 @@ def test_a_probe_of_another_stage_at_the_same_step_is_not_taken(folder):
   )
   read = lambda stage: deciding.read(question(stage), asking, asked, noted)
   assert not read(run.stages[1])
-  known = ledger.Result('right', 8, True, True)
   assert read(run.stages[0]) == {(p.id, 0): known for p in questions}

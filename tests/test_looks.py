@@ -46,6 +46,7 @@ def show(folder, capsys):
 def test_looks_by_hand(tmp_path, capsys):
   write(tmp_path, 0, 'before', *answers('math', 'rw', 'wu'))
   write(tmp_path, 3, 'train', *answers('math', 'rr', 'rr'))
+  write(tmp_path, 3, 'probe', *answers('math', 'rr', 'rw'))
   write(
     tmp_path,
     20,

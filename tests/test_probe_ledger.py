@@ -335,7 +335,9 @@ class Recipe:
     results = ask(prompts, filter, engine) if prompts else {}
     self.asked[name] = engine.drawn
     self.ledger = self.ledger.extended(
-      ledger_lib.record(p, results[p.id], 'probe', name, 0, self.step)
+      ledger_lib.record(
+        p, [a.result for a in results[p.id]], 'probe', name, 0, self.step
+      )
       for p in prompts
     )
 

@@ -317,17 +317,16 @@ def test_temperature_is_carried_and_groups_begin_anew(folder):
     ),
     ledger.Ledger(),
   )
-  at = loop.enter(run, run.stages[1], at, tools)
+  enter = lambda stage, at: loop.enter(run, run.stages[stage], at, tools)[0]
+  at = enter(1, at)
   assert at.progress.temperature == 0.93 and at.progress.groups == 16
   assert at.progress.carried == dict(temperature=0.93)
   beyond = at._replace(
     progress=at.progress._replace(carried=dict(temperature=7))
   )
-  assert (
-    loop.enter(run, run.stages[2], beyond, tools).progress.temperature == 1.2
-  )
+  assert enter(2, beyond).progress.temperature == 1.2
   new = at._replace(progress=at.progress._replace(carried={}))
-  assert loop.enter(run, run.stages[2], new, tools).progress.temperature == 0.85
+  assert enter(2, new).progress.temperature == 0.85
 
 
 def test_filters_by_domain(folder):

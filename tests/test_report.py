@@ -7,11 +7,13 @@ import signal
 
 import object_store
 import pytest
+import reporting_rows
 import tiny
 from runs import Command, ledger_of
 
 from acereason_jax import __version__, report
 from acereason_jax.console import exits
+from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import outcomes
 from acereason_jax.data import archive
 from acereason_jax.reporting import fit, read
@@ -172,6 +174,70 @@ def test_some_steps_only(run):
   )
   # With the six held-out answers at the end of the first start.
   assert int(dict(got.facts)['rollouts']) == 3 * len(rows) + 6
+  assert got.notes[0].startswith('--steps: only steps 3 to 5 are shown')
+  # Prompts by the ledger's records, and what these steps asked.
+  records = [r for r in ledger_of(run, STEPS) if 3 <= r.step <= 5]
+  rates = collections.defaultdict(list)
+  for r in records:
+    rates[r.prompt].append((r.step, r.right, r.judged))
+  assert {p.prompt: p.rates for p in got.prompts.prompts} == rates
+  assert sum(got.prompts.counts.values()) == len(rates)
+  # Time from the end of step 2 to that of step 5, the restart included.
+  lines = (run / 'clock.jsonl').read_text().splitlines()
+  ended = {}
+  for line in map(json.loads, lines):
+    ended.setdefault(line['step'], line['time'])
+  root = got.waste.root
+  want = (ended[5] - ended[2]) * 1000
+  assert root.milliseconds == pytest.approx(want, abs=2)
+  assert 'down' in {part.name for part in root.parts}
+  assert sum(part.milliseconds for part in root.parts) == root.milliseconds
+
+
+def test_steps_after_the_newest_checkpoint_have_no_prompts(run):
+  known = ledger_lib.within(ledger_of(run, STEPS), range(5))
+  got = read.report(
+    str(run), ledger=known, samples=fit.NO_SAMPLES, steps=range(6, 9)
+  )
+  assert not got.prompts.prompts
+  assert 'The newest checkpoint has no prompts of these steps.' in got.notes
+  got = read.report(
+    str(run), ledger=known, samples=fit.NO_SAMPLES, steps=range(3, 9)
+  )
+  assert any('until step 4; the metrics go to step 8' in n for n in got.notes)
+
+
+def test_slots_are_shown_with_their_step_only(run):
+  got = values_of(run, steps=range(3, 6))
+  assert got.slots is None
+  note = f'Slots are known of the newest step only, {STEPS}, which'
+  assert f'{note} is not shown.' in got.notes
+  assert 'no timeline of a step shown' in fit.page_lib.to_html(got)
+  got = values_of(run, steps=range(6, STEPS + 1))
+  assert got.slots == values_of(run).slots
+  assert not any('Slots' in note for note in got.notes)
+
+
+def test_rows_of_a_probe_change_no_other_figure(run, copy):
+  probe = reporting_rows.rows(3, 4, phase='probe', stage='main')
+  reporting_rows.write(copy, probe, 4, 'probe')
+  before, after = values_of(run), values_of(copy)
+  count = int(dict(before.facts)['rollouts'])
+  assert dict(after.facts)['rollouts'] == str(count + len(probe))
+  same = lambda got: [pair for pair in got.facts if pair[0] != 'rollouts']
+  assert same(after) == same(before)
+  assert after.alarms == before.alarms and after.prompts == before.prompts
+  assert after.curves[0][1:] == before.curves[0][1:]
+  tables = [{t.title: t.rows for t in got.tables} for got in (before, after)]
+  assert tables[0].keys() == tables[1].keys()
+  for title in tables[0]:
+    old, new = (found[title] for found in tables)
+    assert [row for row in new if row[0] != 'probe'] == old
+  shown = {
+    (row[2], int(row[3])) for row in tables[1]['Verdicts'] if row[0] == 'probe'
+  }
+  counts = collections.Counter(row.domain for row in probe)
+  assert shown == set(counts.items())
 
 
 def test_runs_are_compared(run, copy):

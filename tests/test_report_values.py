@@ -299,6 +299,22 @@ def test_kinds_of_prompts():
   assert {p.domain for p in got.prompts} == {'math'}
 
 
+@pytest.mark.parametrize('first, last', [(1, 5), (1, 2), (2, 4), (4, 9)])
+def test_prompts_of_some_steps_are_those_of_their_records(first, last):
+  steps = range(first, last + 1)
+  got = prompts.prompts(ledger_lib.within(history(), steps))
+  alone = prompts.prompts(
+    ledger_lib.Ledger(r for r in history() if r.step in steps)
+  )
+  assert sorted(got.prompts) == sorted(alone.prompts) != []
+  assert got[1:] == alone[1:]
+
+
+def test_prompts_of_no_step():
+  got = prompts.prompts(ledger_lib.within(history(), range(6, 9)))
+  assert got == values.Prompts([], dict.fromkeys(prompts.KINDS, 0), None, '')
+
+
 def test_luck_is_that_of_the_ledgers_command():
   found = history()
   became, expected, twice = prompts.luck(found)

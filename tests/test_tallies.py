@@ -16,6 +16,8 @@ PHASES = {
   (2, 'train'),
   (2, 'heldout'),
   (0, 'before'),
+  (0, 'probe'),
+  (2, 'probe'),
   (5, 'train'),
 }
 

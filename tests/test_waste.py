@@ -1,5 +1,6 @@
 """The waste tree: every level sums exactly, and every leaf is right by hand."""
 
+import collections
 import math
 
 import hypothesis
@@ -157,6 +158,47 @@ def test_what_is_no_mfu_is_not_told(row):
   found = waste.tree(lines, [dict(row, step=1)])
   assert figures(found.root) == {}
   assert not any('MFU' in note for note in found.notes)
+
+
+def test_the_seconds_of_a_step_by_hand():
+  found = waste.tree(KILLED, METRICS, range(3, 4))
+  check_sums(found.root)
+  assert flat(found.root) == {
+    # The one that no line has, and 4 s before the kill.
+    ('unrecorded',): 1,
+    ('sample', 'host'): 1,
+    ('sample', 'decode'): 8,
+    ('update',): 4,
+  }
+  assert 'up to 10 seconds' not in ''.join(found.notes)
+  # The second start led to step 2, which it took again.
+  found = waste.tree(KILLED, METRICS, range(2, 3))
+  of_starts = {('down',): 10, ('start',): 4, ('restore',): 2, ('lost',): 8}
+  assert flat(found.root).items() >= of_starts.items()
+  assert found.root.milliseconds == (10 + 10 + 6 + 8) * 1000
+  assert 'up to 10 seconds' in found.notes[0]
+  nothing = waste.tree(KILLED, METRICS, range(7, 9))
+  assert (nothing.root.milliseconds, nothing.root.parts) == (0, ())
+  assert nothing.notes == ('The clock has no seconds of these steps.',)
+
+
+@properties.tried(200)
+@hypothesis.given(st.data())
+def test_steps_add_up_to_the_run(data):
+  """Of any clock, in any parts; each second is in one of them."""
+  lines, rows = data.draw(LINES), data.draw(ROWS)
+  ends = sorted(data.draw(st.sets(st.integers(1, 9), max_size=3)))
+  parts = list(map(range, [0, *ends], [*ends, 20]))
+  found = [waste.tree(lines, rows, part).root for part in parts]
+  for root in found:
+    check_sums(root)
+  whole = waste.tree(lines, rows).root
+  sums = collections.Counter()
+  for root in found:
+    sums.update({p.name: p.milliseconds for p in root.parts})
+  for part in whole.parts:
+    # Each is rounded.
+    assert abs(sums[part.name] - part.milliseconds) <= 2 * len(parts)
 
 
 def test_all_that_was_taken_twice_is_lost():

@@ -455,6 +455,30 @@ def test_tell_of_a_held_out_answer(tmp_path):
   assert "  extracted: '4'" in lines
 
 
+def test_tell_of_a_probe(tmp_path):
+  """Of the stage that began; one that was over at once asked the same."""
+  a_run(tmp_path)
+  asked = [
+    kept_runs.row(
+      'sum-3-4', i, stage=stage, phase='probe', kept='', advantage=math.nan,
+      counted=False, trained=False, status=status, reward=reward,
+    )
+    for stage, count in (('over', 3), ('main', 2))
+    for i, (status, reward) in enumerate([('wrong', 0.0), ('right', 1.0)] * 2)
+    if i < count
+  ]  # fmt: skip
+  kept_runs.write(tmp_path, asked, [])
+  lines = tell(tmp_path, 'sum-3-4', step=1, index=0, phase='probe')
+  assert lines[1].startswith('step 1 (probe, stage main, domain main), 3 tok')
+  assert '  reward: 0, because the answer is wrong' in lines
+  assert '  in the loss: no: a probe asked for it, before the stage' in lines
+  assert 'The text was not kept: of a probe only rows are.' in lines
+  assert not any('advantage:' in line for line in lines)
+  assert lines[-3] == 'its group of 2:'
+  row = asked[-1]._asdict()
+  assert why.command('runs/x', row).endswith('--phase=probe')
+
+
 def test_tell_without_the_text(tmp_path):
   a_run(tmp_path)
   lines = tell(tmp_path, 'other', step=1, index=2)

@@ -308,6 +308,17 @@ def from_columns(rows: np.ndarray, texts: dict[str, dict[str, int]]) -> Ledger:
   return _of(_Memory(rows, texts), len(rows))
 
 
+def within(ledger: Ledger, steps: range) -> Ledger:
+  """The records of these steps, in order; their texts keep their codes."""
+  of = ledger.rows['step'].astype(np.int64)
+  rows = ledger.rows[(of >= steps.start) & (of < steps.stop)]
+  texts = {
+    name: {text: code for code, text in enumerate(ledger.texts(name))}
+    for name in TEXTS
+  }
+  return from_columns(rows, texts)
+
+
 def _of(memory: _Memory, count: int) -> Ledger:
   ledger = object.__new__(Ledger)
   ledger._memory, ledger._count = memory, count

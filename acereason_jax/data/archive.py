@@ -3,6 +3,7 @@
     rollouts/00000017.parquet          a row for each rollout of step 17
     rollouts/00000017-heldout.parquet  held-out answers after step 17
     rollouts/00000000-before.parquet   those before the first step
+    rollouts/00000017-probe.parquet    answers of probes between steps 17 and 18
     rollouts/texts/...                 texts and tokens of sampled groups
 
 Files of rows are small and stay; files of texts, which have the same names, may
@@ -27,7 +28,8 @@ from acereason_jax.data import pages
 
 FOLDER = 'rollouts'
 TEXTS = 'texts'
-TRAIN, HELDOUT, BEFORE = PHASES = 'train', 'heldout', 'before'
+PHASES = 'train', 'heldout', 'before', 'probe'
+TRAIN, HELDOUT, BEFORE, PROBE = PHASES
 # Why a group's texts are kept: the first of these that holds.
 REASONS = (
   *('first_solved', 'failed', 'truncated', 'wrong', 'mixed', 'drawn'),
@@ -39,11 +41,11 @@ _MAX_UNPACKED = 2 << 30
 # So many bytes of texts and numbers may a run put into a file: readers, whose
 # limits are above, then take it.
 MOST_TEXT_BYTES = 1_000_000_000
-_MAX_ROWS = 1 << 22
+MAX_ROWS = 1 << 22
 # Each becomes objects of Python.
 _MAX_TEXTS = 1 << 18
 _MAX_GROUPS = 16
-_NAME = re.compile(r'([0-9]{8,18})(?:-(heldout|before))?\.parquet')
+_NAME = re.compile(r'([0-9]{8,18})(?:-(heldout|before|probe))?\.parquet')
 
 
 class Scale(NamedTuple):
@@ -252,7 +254,7 @@ def read_rows(data: bytes, columns: Sequence[str] | None = None) -> Any:
   Texts stay codes. Raises ValueError, one line, for any other bytes.
   """
   coded = [f.name for f in ROWS if f.type == _CODED]
-  return _read(data, ROWS, coded, _MAX_ROWS, columns)
+  return _read(data, ROWS, coded, MAX_ROWS, columns)
 
 
 def read_texts(

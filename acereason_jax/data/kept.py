@@ -5,12 +5,27 @@ The folder may be a stranger's, or at gs://. The text of a rollout is hostile.
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from acereason_jax import storage
 from acereason_jax.data import archive, rollouts
 
 _FIELDS = 'prompt', 'index', 'domain', 'stop', 'detail'
+
+
+class Where(NamedTuple):
+  """Which kept rollouts of a run are read.
+
+  step: those of this step; None: of all.
+  phase: those of this phase, one of `archive.PHASES`; None: of all.
+  """
+
+  step: int | None = None
+  phase: str | None = None
+
+  def __str__(self) -> str:
+    step = '' if self.step is None else f' of step {self.step}'
+    return step + ('' if self.phase is None else f' ({self.phase})')
 
 
 def is_run(path: str) -> bool:
@@ -26,8 +41,9 @@ def places(run: str, *folders: str) -> list[archive.Place]:
   """
   names = storage.names(_path(run, *folders))
   found = [place for name in names if (place := archive.place(name))]
-  # 'before' is at the step where training begins.
-  return sorted(found, key=lambda p: (p.step, -archive.PHASES.index(p.phase)))
+  # 'before' is at the step where training begins, a probe where a stage ended.
+  order = archive.BEFORE, archive.HELDOUT, archive.TRAIN, archive.PROBE
+  return sorted(found, key=lambda p: (p.step, order.index(p.phase)))
 
 
 def rows(
@@ -42,60 +58,75 @@ def rows(
   return _read(path, lambda data: archive.read_rows(data, columns))
 
 
-def domains(run: str, step: int | None) -> list[str]:
-  """The domains of the rollouts whose texts are kept, of a step; None: of all.
+def domains(run: str, where: Where) -> list[str]:
+  """The domains of the rollouts whose texts are kept.
 
   Raises:
     ValueError, OSError: one line; there are none, or a file is damaged.
   """
   found: set[str] = set()
-  for place in _with_texts(run, step):
+  for place in _with_texts(run, where):
     found |= set(rows(run, place, ['domain'])['domain'].unique().to_pylist())
   return sorted(found)
 
 
 def responses(
-  run: str, step: int | None, domain: str
+  run: str, where: Where, domain: str
 ) -> Iterator[rollouts.Response]:
   """The rollouts of a domain whose texts are kept; raises as `domains` does."""
-  for place in _with_texts(run, step):
+  for place in _with_texts(run, where):
     for found, one in _with_domains(run, place):
       if found == domain:
         yield one
 
 
 def find(
-  run: str, step: int | None, wanted: str, index: int
+  run: str, where: Where, wanted: str, index: int
 ) -> tuple[str, rollouts.Response]:
   """(domain, rollout) with this id and index, of the newest step that has it.
 
   Raises:
-    ValueError, OSError: one line; it is not there, or has no response.
+    ValueError, OSError: one line; it is not there, or has no response, or a
+      training and a held-out question of that step have this id.
   """
-  others = set()
-  for place in reversed(_with_texts(run, step)):
+  others, found = set(), {}
+  for place in reversed(_with_texts(run, where)):
+    if found and place.step < next(iter(found)).step:
+      break
     for domain, one in _with_domains(run, place):
       if one.id == wanted and one.index == index:
-        return domain, _whole(run, one)
+        found[place] = domain, one
+        break
       if one.id == wanted:
         others.add(one.index)
+  which = f'{run}: id {wanted!r:.220}{where}'
+  if len(found) > 1:
+    phases = ' and '.join(sorted(place.phase for place in found))
+    step = next(iter(found)).step
+    raise ValueError(
+      f'{which} is in {phases} of step {step}: other questions may have the '
+      'same id; give --phase'
+    )
+  if found:
+    ((domain, one),) = found.values()
+    return domain, _whole(run, one)
   has = 'has no kept text'
   if others:
     has = f'has indices {sorted(others)[:20]}, not {index}'
-  which = '' if step is None else f' of step {step}'
-  raise ValueError(f'{run}: id {wanted!r:.220}{which} {has}')
+  raise ValueError(f'{which} {has}')
 
 
-def _with_texts(run: str, step: int | None) -> list[archive.Place]:
-  known = places(run, archive.TEXTS)
-  if step is not None:
-    known = [place for place in known if place.step == step]
-  if not known:
-    which = '' if step is None else f' of step {step}'
+def _with_texts(run: str, where: Where) -> list[archive.Place]:
+  found = [
+    place
+    for place in places(run, archive.TEXTS)
+    if where.step in (None, place.step) and where.phase in (None, place.phase)
+  ]
+  if not found:
     raise ValueError(
-      f'{run}: holds no kept texts{which}; config.keep.groups keeps them'
+      f'{run}: holds no kept texts{where}; config.keep.groups keeps them'
     )
-  return known
+  return found
 
 
 def _with_domains(

@@ -34,7 +34,7 @@ def told(run: str) -> list[str]:
   """
   lines = []
   for place in kept.places(run):
-    if place.phase != archive.TRAIN:
+    if place.phase in (archive.HELDOUT, archive.BEFORE):
       table = kept.rows(run, place, _COLUMNS)
       columns = {name: _plain(table[name]) for name in _COLUMNS}
       for domain in np.unique(columns['domain']):

@@ -169,14 +169,16 @@ def report(
     raise ValueError(
       f'{folder}: has none of these steps; it took steps {taken}'
     )
-  spent = waste.tree(run.clock, run.metrics) if run.clock else None
+  spent = waste.tree(run.clock, run.metrics, steps) if run.clock else None
+  if ledger is not None:
+    ledger = ledger_lib.within(ledger, steps)
   name = recipe.name_of(folder, run.starts)
   fields, notes = _fields(run, others, name)
   first = [record for record in before if record['step'] in steps]
   tables_, more = _tables(run, first, shown, drawn[0], tally, evals)
-  slots = _slots(folder, more)
-  notes = [*run.notes, *notes, *more, *tally.notes]
-  notes += [*_missing(ledger, tally, slots), *_behind(ledger, run)]
+  slots = _slots(folder, steps, more)
+  notes = [*_only(shown, steps), *run.notes, *notes, *more, *tally.notes]
+  notes += [*_missing(ledger, tally), *_behind(ledger, shown)]
   notes += [line for other in others for line in _differences(run, other)]
   seen = evidence.Evidence(
     shown, drawn[0].bands, run.config, tally, run.starts, spent
@@ -216,24 +218,39 @@ def _fields(
   return found, [note] if note else []
 
 
+def _only(shown: Sequence[dict[str, Any]], steps: range) -> list[str]:
+  """A note if only some steps are shown."""
+  if steps == EVERY:
+    return []
+  first, last = shown[0]['step'], shown[-1]['step']
+  return [
+    f'--steps: only steps {first} to {last} are shown, in curves, rollouts, '
+    'prompts, slots, time, tables of rows and what to look at first. The time '
+    "of a step begins at the end of the step before it. Of the head, the run's "
+    'state, starts and held-out rates are of all steps; its tokens and wall '
+    f'time count from the first step of the run to step {last}.'
+  ]
+
+
 def _missing(
-  ledger: ledger_lib.Ledger | None,
-  tally: tallies.Tally,
-  slots: values.Slots | None,
+  ledger: ledger_lib.Ledger | None, tally: tallies.Tally
 ) -> list[str]:
   found = (
     (tally.rollouts, 'rollouts/: verdicts are known from the metrics only'),
     (ledger is not None, 'checkpoint: prompts are unknown'),
-    (slots, f'{files.TIMELINE}: slots are unknown'),
   )
   return [f'There is no {what}.' for there, what in found if not there]
 
 
-def _behind(ledger: ledger_lib.Ledger | None, run: Source) -> list[str]:
+def _behind(
+  ledger: ledger_lib.Ledger | None, shown: Sequence[dict[str, Any]]
+) -> list[str]:
   """A note if the checkpoint with the prompts is older than the metrics."""
-  if ledger is None or not len(ledger.rows):
+  if ledger is None:
     return []
-  asked, last = int(ledger.rows['step'].max()), run.metrics[-1]['step']
+  if not len(ledger):
+    return ['The newest checkpoint has no prompts of these steps.']
+  asked, last = int(ledger.rows['step'].max()), shown[-1]['step']
   if asked >= last:
     return []
   return [
@@ -305,22 +322,29 @@ def _tables(
   return [*found, *tables.all_tables(tally, [*first, *shown])], notes
 
 
-def _slots(folder: str, notes: list[str]) -> values.Slots | None:
-  """The slots of the newest step; a note if the file is damaged."""
+def _slots(folder: str, steps: range, notes: list[str]) -> values.Slots | None:
+  """The slots of the newest step; a note if they are not shown."""
   try:
     found = files.timeline(folder)
   except ValueError as e:
     notes.append(f'Not read: {" ".join(str(e).split())[:200]}.')
     return None
   if found is None:
+    notes.append(f'There is no {files.TIMELINE}: slots are unknown.')
     return None
   header, events = found
+  step = header.get('step')
+  step = step if type(step) is int else 0
+  if step not in steps:
+    notes.append(
+      f'Slots are known of the newest step only, {step}, which is not shown.'
+    )
+    return None
   if len(events) > _MOST_STAYS:
     notes.append(f'Drawn are the first {_MOST_STAYS:,} stays in slots.')
-  step = header.get('step')
   number = lambda v: f'{v:,.4g}' if isinstance(v, float) else str(v)[:100]
   return values.Slots(
-    step if type(step) is int else 0,
+    step,
     [(str(k)[:100], number(v)) for k, v in list(header.items())[:100]],
     [values.Stay(*event) for event in events[:_MOST_STAYS]],
   )

@@ -123,7 +123,7 @@ def _prompts(prompts: values.Prompts | None) -> str:
 
 def _slots(slots: values.Slots | None) -> str:
   if slots is None or not slots.stays:
-    return _NOTHING.format('the run has no timeline.')
+    return _NOTHING.format('the run has no timeline of a step shown.')
   others = [pair for pair in slots.facts if pair[0] != 'step']
   facts = _pairs([('step', f'{slots.step:,}'), *others])
   return f'<dl class="facts">{facts}</dl>'

@@ -14,6 +14,10 @@ Below it, sampling and updates are divided by the metrics of their steps, step
 by step. Sampling of a step that compiled is divided as in the other steps. All
 are whole milliseconds, and rounding leaves no rest.
 
+Each second belongs to one step, so the trees of single steps add up to that of
+the run. A step has all since the end of the step before it, its probes too; the
+first step of a start also has what came before that: starting, and being down.
+
 MFU is told beside updates: of the steps that measured it, over the seconds of
 the clock, which do not hold compiles.
 """
@@ -62,7 +66,7 @@ class _Part(NamedTuple):
 
 
 class _Spent(NamedTuple):
-  """The seconds of a run.
+  """The seconds of a run, or of some steps.
 
   kinds: seconds by kind of work, DOWN, LOST and UNRECORDED.
   steps: seconds by step and kind, without those that are lost; None: before
@@ -81,14 +85,17 @@ def read_clock(text: str) -> list[account.Line]:
 
 
 def tree(
-  lines: Sequence[account.Line], metrics: Sequence[Mapping[str, Any]]
+  lines: Sequence[account.Line],
+  metrics: Sequence[Mapping[str, Any]],
+  steps: range | None = None,
 ) -> values.Waste:
   """The wall time from the begin of the first start to the last line.
 
-  `metrics` are the objects of metrics.jsonl, in any order; the last of a step
-  counts. A metric that is missing, or is no share, divides nothing.
+  With `steps` only the seconds of these steps. `metrics` are the objects of
+  metrics.jsonl, in any order; the last of a step counts. A metric that is
+  missing, or is no share, divides nothing.
   """
-  spent = _spent(lines)
+  spent = _spent(lines, steps)
   rows = {row['step']: row for row in metrics if type(row.get('step')) is int}
   below = dict(
     sample=_sampled(spent.steps, rows),
@@ -134,8 +141,8 @@ def _exact(part: _Part, milliseconds: int) -> values.Node:
   )
 
 
-def _spent(lines: Sequence[account.Line]) -> _Spent:
-  """Adds up the lines; those of a start are in order."""
+def _spent(lines: Sequence[account.Line], wanted: range | None) -> _Spent:
+  """Adds up the lines of the wanted steps; those of a start are in order."""
   kinds, set_back = collections.Counter(), 0.0
   steps = collections.defaultdict(collections.Counter)
   ended, finished = None, 0
@@ -144,14 +151,16 @@ def _spent(lines: Sequence[account.Line]) -> _Spent:
     for line in start:
       length = sum(line.seconds.values())
       gone = 0.0 if ended is None else line.time - length - ended
-      kinds[gap] += max(gone, 0.0)
-      set_back += max(-gone, 0.0)
       step = _step_of(before, line)
-      if step is not None and step <= finished:
-        kinds[LOST] += length
-      else:
-        kinds.update(line.seconds)
-        steps[step].update(line.seconds)
+      leads_to = line.step + 1 if step is None else step
+      if wanted is None or leads_to in wanted:
+        kinds[gap] += max(gone, 0.0)
+        set_back += max(-gone, 0.0)
+        if step is not None and step <= finished:
+          kinds[LOST] += length
+        else:
+          kinds.update(line.seconds)
+          steps[step].update(line.seconds)
       gap, before, ended = UNRECORDED, line, line.time
     finished = max([finished, *(line.step for line in start)])
   return _Spent(kinds, steps, set_back)
@@ -306,7 +315,9 @@ def _notes(
   if not lines:
     yield 'The run has no clock.'
     return
-  if len(_starts(lines)) > 1:
+  if not spent.kinds:
+    yield 'The clock has no seconds of these steps.'
+  if spent.kinds[DOWN] or spent.kinds[LOST]:
     yield (
       'After a kill, up to 10 seconds before it count as down; lost are steps '
       'that an earlier start had finished.'

@@ -124,7 +124,8 @@ def row_reasons(
       row['counted'],
       row['trained'],
       [reward for reward in rewards if reward is not None],
-      heldout=row['phase'] != archive.TRAIN,
+      heldout=row['phase'] in (archive.HELDOUT, archive.BEFORE),
+      probe=row['phase'] == archive.PROBE,
     ),
     known.rules.get(row['stage']),
   )
@@ -175,6 +176,8 @@ def _group_rows(
   if (found := _matching(prompt, ids)) is None:
     raise ValueError(_no_prompt(folder, place, prompt))
   rows = samples.read_rows(folder, place, [found]) or []
+  # A stage that was over at once probed at the step of the next one.
+  rows = [row for row in rows if row['stage'] == rows[-1]['stage']]
   return sorted(rows, key=lambda row: row['index'])
 
 
@@ -236,6 +239,8 @@ def _no_prompt(folder: str, place: archive.Place, prompt: str) -> str:
 
 
 def _not_kept(row: Mapping[str, Any]) -> str:
+  if row['phase'] == archive.PROBE:
+    return 'The text was not kept: of a probe only rows are.'
   if row['kept']:
     return (
       'The text was removed: those of old steps go when all take more than '

@@ -32,6 +32,7 @@ class Facts(NamedTuple):
   trained: whether it has a gradient.
   group: rewards of all judged rollouts of its group.
   heldout: whether the question is a held-out one.
+  probe: whether a probe asked for it.
   """
 
   status: str
@@ -43,18 +44,21 @@ class Facts(NamedTuple):
   trained: bool
   group: Sequence[float]
   heldout: bool = False
+  probe: bool = False
 
 
 def sentences(
   facts: Facts, rules: objective.Rules | None
 ) -> list[tuple[str, str]]:
-  """(what, sentence) for each of WHAT; held-out ones have no advantage.
+  """(what, sentence) for each of WHAT; without advantage if it never trains.
 
   `rules` are those of the rollout's stage; None if they are unknown.
   """
   found = [(REWARD, _reward(facts, rules))]
   if facts.heldout:
     return [*found, (LOSS, 'no: it is a held-out question')]
+  if facts.probe:
+    return [*found, (LOSS, 'no: a probe asked for it, before the stage')]
   return [*found, (ADVANTAGE, _advantage(facts)), (LOSS, _loss(facts))]
 
 

@@ -293,20 +293,30 @@ def _with_others(
 ) -> dict[tuple[str, int], types.Verdict]:
   """All processes' verdicts; those of others have their detail, cut."""
   count, index = jax.process_count(), jax.process_index()
-  told = [
-    (place[key], verdict.detail[: archive.DETAIL_CHARS])
-    for key, verdict in mine.items()
-    if place[key] % count == index
-  ]
-  with watchdog.phase('exchange'):
-    every = gather.everyones(_details_to_bytes(told))
-  details = dict(pair for data in every for pair in _details_of(data))
+  details = share_details(
+    {
+      place[key]: verdict.detail
+      for key, verdict in mine.items()
+      if place[key] % count == index
+    }
+  )
   return {
     key: mine[key]
     if key in mine
     else types.Verdict(_STATUSES[codes[i] - 1], details.get(i, ''), 0.0)
     for key, i in place.items()
   }
+
+
+def share_details(mine: Mapping[int, str]) -> dict[int, str]:
+  """The details that all processes have, cut, by the place of their requests.
+
+  All processes call it.
+  """
+  told = [(i, detail[: archive.DETAIL_CHARS]) for i, detail in mine.items()]
+  with watchdog.phase('exchange'):
+    every = gather.everyones(_details_to_bytes(told))
+  return dict(pair for data in every for pair in _details_of(data))
 
 
 def _details_to_bytes(details: Sequence[tuple[int, str]]) -> bytes:

@@ -7,11 +7,11 @@ processes.
 
 Each process judges its share. Between chunks, and each second while judges
 work, processes exchange their new statuses, and only these count. So all
-processes drop the same requests.
+processes drop the same requests. They exchange details, which decide nothing,
+at the end.
 """
 
 import collections
-import json
 import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,20 +23,20 @@ from jax.experimental import multihost_utils
 
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger
+from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
 from acereason_jax.models import base
 from acereason_jax.rl import objective
 from acereason_jax.rollout import engine as engine_lib
 from acereason_jax.rollout import judging, requests
 from acereason_jax.rollout import trace as trace_lib
-from acereason_jax.run import collect, judged, metrics
+from acereason_jax.run import answers, collect, judged, metrics
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Tools
 
 # (prompt id, index)
 Key = tuple[str, int]
 _STATUSES = typing.get_args(types.Status)
-_RIGHT = types.Verdict('right', '', 0.0)
 
 
 class Question(NamedTuple):
@@ -66,11 +66,11 @@ def decide(
   asking: collect.Asking,
   question: Question,
   expected: Mapping[str, float] = types.EMPTY,
-) -> dict[str, list[ledger.Result]]:
-  """The first results of each prompt that decide, by its id.
+) -> dict[str, list[answers.Answer]]:
+  """The first answers of each prompt that decide, by its id.
 
   Earlier prompts are asked first. They are of one domain. All rollouts are of
-  one stream, so only its end has empty slots. The journal keeps the result of
+  one stream, so only its end has empty slots. The journal keeps the answer of
   each rollout, without its tokens: what was judged is not asked again. For
   `expected` see `requests.Request`, by id.
 
@@ -93,6 +93,7 @@ def decide(
   ]
   if missing:
     _ask(engine, params(), missing, board)
+  board.share_details()
   board.note_failed(earlier)
   return board.results()
 
@@ -156,11 +157,13 @@ def _ask(
 
 
 class _Board:
-  """The results that all processes know, and those on their way to it.
+  """The answers that all processes know, and those on their way to it.
 
-  rows: by prompt, its results by index, None where there is none yet.
+  rows: by prompt, its answers by index, None where there is none yet.
   open: the prompts that are not decided yet.
-  drawn: rollouts without a known verdict: their results if they were right.
+  drawn: rollouts without a known verdict: their answers by its status.
+  details: details of this process's verdicts, by the place of the request. The
+    answers have them, and those of others, after `share_details`.
   fresh: (place of the request, code of the status) that others do not know yet.
   waiting: rollouts of this process whose verdicts are missing.
   """
@@ -171,32 +174,29 @@ class _Board:
     tools: Tools,
     asking: collect.Asking,
     question: Question,
-    earlier: Mapping[Key, ledger.Result],
+    earlier: Mapping[Key, answers.Answer],
   ):
     self.tools, self.asking, self.question = tools, asking, question
     self.requests = [request for group in asked for request in group]
     self.place = {r.key: i for i, r in enumerate(self.requests)}
-    self.rows: dict[str, list[ledger.Result | None]] = {
+    self.rows: dict[str, list[answers.Answer | None]] = {
       group[0].prompt.id: [None] * len(group) for group in asked
     }
     self.open = set(self.rows)
-    self.drawn: dict[Key, ledger.Result] = {}
+    self.drawn: dict[Key, Mapping[types.Status, answers.Answer]] = {}
+    self.details: dict[int, str] = {}
     self.fresh: collections.deque[tuple[int, int]] = collections.deque()
     self.waiting: judging.Waiting = {}
     self.known = self.failed = self.broken = 0
-    nothing = types.Verdict('error', 'judged by another process', 0.0)
-    self.example = 'a prompt', nothing
-    for key, result in earlier.items():
-      self._add(key, result)
+    for key, answer in earlier.items():
+      self._add(key, answer)
 
   def judge(self, rollout: types.Rollout) -> judging.Answer:
     """The `judge` of `judging.judged`."""
     prompt_id, _ = rollout.key
     if prompt_id not in self.open:
       return None
-    self.drawn[rollout.key] = ledger.result(
-      rollout, _RIGHT, self.question.rules
-    )
+    self.drawn[rollout.key] = answers.possible(rollout, self.question.rules)
     self.broken += rollout.stop == 'error'
     place = self.place[rollout.key]
     if place % jax.process_count() != jax.process_index():
@@ -216,13 +216,13 @@ class _Board:
     """Takes a verdict of this process; the journal keeps it if it judged."""
     if verdict is None or rollout.prompt_id not in self.open:
       return
+    place = self.place[rollout.key]
+    detail = verdict.detail[: archive.DETAIL_CHARS]
+    self.details[place] = detail
     if verdict.judged:
-      result = _with(self.drawn[rollout.key], verdict.status)
-      self._note(rollout.key, result)
-    else:
-      self.example = rollout.prompt_id, verdict
-    code = _STATUSES.index(verdict.status)
-    self.fresh.append((self.place[rollout.key], code))
+      answer = self.drawn[rollout.key][verdict.status]
+      self._note(rollout.key, answer._replace(detail=detail))
+    self.fresh.append((place, _STATUSES.index(verdict.status)))
 
   def exchange(self, most: int) -> set[str]:
     """Exchanges up to `most` statuses of each process; all call it together.
@@ -238,7 +238,7 @@ class _Board:
     for place, code in _everyones(fresh, most):
       key = self.requests[place].key
       drawn = self.drawn.pop(key, None)
-      if drawn is not None and self._add(key, _with(drawn, _STATUSES[code])):
+      if drawn is not None and self._add(key, drawn[_STATUSES[code]]):
         closed.add(key[0])
     self._check_judged()
     for prompt_id in closed:
@@ -250,51 +250,73 @@ class _Board:
     self._say(len(closed))
     return closed
 
-  def results(self) -> dict[str, list[ledger.Result]]:
-    """The results that decide, by prompt; all are decided."""
+  def results(self) -> dict[str, list[answers.Answer]]:
+    """The answers that decide, by prompt; all are decided."""
     return {
-      prompt_id: filtering.deciding(self.question.filter, row)
+      prompt_id: row[: len(self._deciding(row))]
       for prompt_id, row in self.rows.items()
     }
 
-  def note_failed(self, earlier: Mapping[Key, ledger.Result]) -> None:
+  def share_details(self) -> None:
+    """Gives answers the details of all processes, which all call it."""
+    for place, detail in collect.share_details(self.details).items():
+      prompt_id, index = self.requests[place].key
+      if (answer := self.rows[prompt_id][index]) is not None:
+        self.rows[prompt_id][index] = answer._replace(detail=detail)
+    self.details.clear()
+
+  def note_failed(self, earlier: Mapping[Key, answers.Answer]) -> None:
     """Notes failed verdicts that count: another try would not ask again.
 
     Before the end they are not noted, so that a judge that was fixed is asked.
     """
     if jax.process_index() == 0:
-      for prompt_id, results in self.results().items():
-        for index, result in enumerate(results):
-          if not result.judged and (prompt_id, index) not in earlier:
-            self._note((prompt_id, index), result)
+      for prompt_id, found in self.results().items():
+        for index, answer in enumerate(found):
+          if not answer.result.judged and (prompt_id, index) not in earlier:
+            self._note((prompt_id, index), answer)
 
-  def _add(self, key: Key, result: ledger.Result) -> bool:
-    """Adds a result that all know; returns whether it decided its prompt."""
+  def _add(self, key: Key, answer: answers.Answer) -> bool:
+    """Adds an answer that all know; returns whether it decided its prompt."""
     prompt_id, index = key
     row = self.rows[prompt_id]
-    row[index] = result
+    row[index] = answer
     self.known += 1
-    self.failed += not result.judged
-    if prompt_id not in self.open:
-      return False
-    if filtering.deciding(self.question.filter, row) is None:
+    self.failed += not answer.result.judged
+    if prompt_id not in self.open or self._deciding(row) is None:
       return False
     self.open.remove(prompt_id)
     return True
 
-  def _note(self, key: Key, result: ledger.Result) -> None:
-    note = types.Verdict(result.status, json.dumps(result[1:]), 0.0)
+  def _deciding(
+    self, row: Sequence[answers.Answer | None]
+  ) -> Sequence[ledger.Result] | None:
+    results = [answer and answer.result for answer in row]
+    return filtering.deciding(self.question.filter, results)
+
+  def _note(self, key: Key, answer: answers.Answer) -> None:
     phase, step = _phase(self.asking, self.question), self.asking.step
-    self.tools.journal.verdict(phase, step, *key, note)
+    self.tools.journal.verdict(phase, step, *key, answers.to_note(answer))
 
   def _check_judged(self) -> None:
     domain = self.requests[0].prompt.domain
     share = self.tools.judges[domain].max_failed_share
     total = max(self.known, self.question.batch)
     if self.failed > share * total:
+      # All processes are here: they know the same statuses.
+      self.share_details()
       raise judged.judge_failed(
-        self.failed, self.known, share, self.broken, *self.example
+        self.failed, self.known, share, self.broken, *self._first_failed()
       )
+
+  def _first_failed(self) -> tuple[str, types.Verdict]:
+    """(prompt id, verdict) of the first answer that the judge failed on."""
+    return next(
+      (prompt_id, types.Verdict(a.result.status, a.detail, 0.0))
+      for prompt_id, row in self.rows.items()
+      for a in row
+      if a is not None and not a.result.judged
+    )
 
   def _say(self, closed: int) -> None:
     """Prints how many prompts are decided, after each `every` of them."""
@@ -304,13 +326,6 @@ class _Board:
         f'stage {self.question.stage}: {done:,} of {len(self.rows):,} prompts '
         f'decided, after {self.known:,} verdicts'
       )
-
-
-def _with(drawn: ledger.Result, status: types.Status) -> ledger.Result:
-  """The result of a rollout with this status, of its result if it is right."""
-  return drawn._replace(
-    status=status, solved=drawn.solved and status == 'right'
-  )
 
 
 def _everyones(
@@ -336,12 +351,13 @@ def read(
   asking: collect.Asking,
   asked: Sequence[Sequence[requests.Request]],
   found: Mapping[journal_lib.Key, journal_lib.Entry],
-) -> dict[Key, ledger.Result]:
-  """The results that an interrupted try left in the journal."""
-  results, phase = {}, _phase(asking, question)
+) -> dict[Key, answers.Answer]:
+  """The answers that an interrupted try left in the journal."""
+  known, phase = {}, _phase(asking, question)
   for request in (request for group in asked for request in group):
     key = journal_lib.Key(phase, asking.step, *request.key)
-    if (entry := found.get(key)) is not None:
-      rest = json.loads(entry.verdict.detail)
-      results[request.key] = ledger.Result(entry.verdict.status, *rest)
-  return results
+    if (entry := found.get(key)) is None:
+      continue
+    if (answer := answers.from_note(entry.verdict)) is not None:
+      known[request.key] = answer
+  return known

@@ -7,9 +7,10 @@ that cannot be written is a WARNING, and the run goes on without it.
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,10 @@ _PARTIAL = re.compile(r'\..*\.partial')
 class Keeper:
   """Context manager: writes rows and texts below the run's folder `root`.
 
-  Files of later steps than `step` are removed when it is opened, and all files
-  if that is None: a new run has none. Of texts, about `budget_gb` GB (1e9
-  bytes) stay, see thinning.py. `to_text` gives the text of token ids. Only one
-  process of a run may have a Keeper.
+  Files of what came after the checkpoint of `step` are removed when it is
+  opened, and all files if that is None: a new run has none. Of texts, about
+  `budget_gb` GB (1e9 bytes) stay, see thinning.py. `to_text` gives the text of
+  token ids. Only one process of a run may have a Keeper.
 
   Raises:
     OSError: one line; the folder cannot be listed.
@@ -78,9 +79,13 @@ class Keeper:
 
   def keep(self, kept: keeping.Kept) -> None:
     """Has the rollouts written; waits while too many others are waiting."""
-    while len(self._waiting) >= _MOST_WAITING:
-      self._waiting.popleft().result()
-    self._waiting.append(self._thread.submit(self._write, kept))
+    self._begin(self._write, kept)
+
+  def keep_rows(
+    self, place: archive.Place, rows: Iterable[archive.Row]
+  ) -> None:
+    """Has rows without texts written, as `keep` does; the thread makes them."""
+    self._begin(self._write_rows, place, rows)
 
   def wait(self) -> None:
     """Returns when all is written: a checkpoint may then follow."""
@@ -90,11 +95,28 @@ class Keeper:
     with _warned():
       storage.write(self._path(SIZES), sizes.encode())
 
+  def _begin(self, write: Callable[..., None], *args: Any) -> None:
+    while len(self._waiting) >= _MOST_WAITING:
+      self._waiting.popleft().result()
+    self._waiting.append(self._thread.submit(write, *args))
+
+  def _write_rows(
+    self, place: archive.Place, rows: Iterable[archive.Row]
+  ) -> None:
+    rows = iter(rows)
+    first = list(itertools.islice(rows, archive.MAX_ROWS))
+    if more := sum(1 for _ in rows):
+      terminal.say(
+        f'WARNING: {place.name}: {len(first):,} of {len(first) + more:,} rows '
+        'are kept: a file has no more',
+        to_stderr=True,
+      )
+    with _warned():
+      storage.write(self._path(place.name), archive.rows_to_bytes(first))
+
   def _write(self, kept: keeping.Kept) -> None:
     name = kept.place.name
-    with _warned():
-      data = archive.rows_to_bytes(keeping.rows(kept))
-      storage.write(self._path(name), data)
+    self._write_rows(kept.place, keeping.rows(kept))
     if not kept.reasons:
       return
     texts = keeping.texts(kept, self._characters)
@@ -135,15 +157,19 @@ class Keeper:
     return [w for w in found if w.place.step <= step]
 
   def _is_gone(self, name: str) -> bool:
-    """Whether a file is of later steps, or was not finished."""
+    """Whether a file is of what is done again, or was not finished."""
     folder, base = posixpath.split(name)
     if folder not in ('', archive.TEXTS):
       # Those that a user copied there.
       return False
     if _PARTIAL.fullmatch(base):
       return True
-    place = archive.place(base)
-    return place is not None and (self._step is None or place.step > self._step)
+    if (place := archive.place(base)) is None:
+      return False
+    if self._step is None or place.step > self._step:
+      return True
+    # A probe at the step of a checkpoint was made after it.
+    return place == archive.Place(self._step, archive.PROBE)
 
   def _path(self, *names: str) -> str:
     return storage.join(self._folder, *names)

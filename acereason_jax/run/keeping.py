@@ -3,8 +3,8 @@
 Pure functions: the same groups give the same rows, texts and choice on every
 process and in every replay. run/keeper.py writes them.
 
-The rollouts of a probe are not kept, because a probe may ask for hundreds of
-thousands; the ledger has their counts.
+Of a probe, which may ask for hundreds of thousands of rollouts, only rows are
+kept; see run/answers.py.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from acereason_jax.curriculum import (
 )
 from acereason_jax.hosts import watchdog
 from acereason_jax.rl import update
-from acereason_jax.run import folder, limits, metrics, writing
+from acereason_jax.run import answers, folder, limits, metrics, writing
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import probe as probe_lib
 from acereason_jax.run import step as step_lib
@@ -51,16 +51,38 @@ def run_stages(
     if records.clock is not None:
       records.clock.steps_begin(at.progress.step)
     here = run.stages.index(stage_of(run, at.progress))
+    probes: list[answers.Probe] = []
     for stage in run.stages[here:]:
       if at.progress.stage != stage.name or not at.progress.stage_step:
-        began = time.monotonic()
-        with watchdog.phase('enter', stage.name):
-          at = enter(run, stage, at, tools)
-        at = add_seconds(at, began)
+        at, probes = begin(run, stage, at, tools, records, probes)
       at = run_stage(run, stage, at, tools, records)
       if stage is not run.stages[-1]:
         records.report()
   return at
+
+
+def begin(
+  run: Run,
+  stage: Stage,
+  at: Standing,
+  tools: Tools,
+  records: writing.Records,
+  probes: Sequence[answers.Probe],
+) -> tuple[Standing, list[answers.Probe]]:
+  """Begins a stage and keeps its probes; see `enter`.
+
+  `probes` are those of stages that were over at once, at the same step: a file
+  has all of a step. Returns those of the next stage's file.
+  """
+  began = time.monotonic()
+  with watchdog.phase('enter', stage.name):
+    at, more = enter(run, stage, at, tools)
+  probes = [*probes, *more]
+  writing.keep_probes(records, at, probes)
+  at = add_seconds(at, began)
+  over = stop_reason(stage, at.progress, at.ledger)
+  # Else they would stay in memory to the end of the stage.
+  return at, probes if over else []
 
 
 def run_stage(
@@ -142,8 +164,8 @@ def enter(
   stage: Stage,
   at: Standing,
   tools: Tools,
-) -> Standing:
-  """Begins a stage; `at` is the end of the previous stage.
+) -> tuple[Standing, list[answers.Probe]]:
+  """Begins a stage, with its probes; `at` is the end of the previous stage.
 
   Raises:
     signals.Asked: nothing is lost, the journal has the results so far.
@@ -165,10 +187,12 @@ def enter(
     **settings,
   )
   at = at._replace(state=first_state(stage, at), progress=progress)
+  probes = []
   for domain, own in stage.filters.items():
     if own.of:
-      at = probe_lib.probe(run, stage, domain, at, tools)
-  return look_ahead(run, stage, at, tools)
+      at, probe = probe_lib.probe(run, stage, domain, at, tools)
+      probes.append(probe)
+  return look_ahead(run, stage, at, tools), probes
 
 
 def first_state(stage: Stage, at: Standing) -> update.TrainState:

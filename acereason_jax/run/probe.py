@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from acereason_jax import types
 from acereason_jax.curriculum import filtering, ledger, outcomes
 from acereason_jax.data import references
-from acereason_jax.run import collect, deciding, metrics, stored
+from acereason_jax.run import answers, collect, deciding, metrics, stored
 from acereason_jax.run.values import Run, Stage, Standing, Tools
 
 # First step number in keys of probes; a run never takes so many steps.
@@ -18,12 +18,12 @@ def probe(
   domain: str,
   at: Standing,
   tools: Tools,
-) -> Standing:
+) -> tuple[Standing, answers.Probe]:
   """Asks the prompts of a domain that its filter in the stage cannot judge yet.
 
-  The results are added to the ledger. Prompts whose data have them for this
-  model are not asked, nor are those that the ledger knows if it is the filter's
-  source. See `deciding.decide`.
+  The standing has the results in its ledger. Prompts whose data have them for
+  this model are not asked, nor are those that the ledger knows if it is the
+  filter's source. See `deciding.decide`.
 
   Raises: see `deciding.decide`.
   """
@@ -40,10 +40,16 @@ def probe(
       metrics.say(
         f'stage {stage.name}: {count:,} of {len(easy):,} prompts {what}'
       )
+  made = answers.Probe(stage.name, ())
   if asked:
-    counted |= ask(run, stage, asked, at, tools)
+    made = ask(run, stage, asked, at, tools)
+  for prompt, found in made.answers:
+    results = [answer.result for answer in found]
+    counted[prompt.id] = ledger.record(
+      prompt, results, ledger.PROBE, stage.name, 0, step
+    )
   records = [counted[p.id] for p in easy if p.id in counted]
-  return at._replace(ledger=at.ledger.extended(records))
+  return at._replace(ledger=at.ledger.extended(records)), made
 
 
 def to_ask(
@@ -74,14 +80,14 @@ def ask(
   prompts: Sequence[types.Prompt],
   at: Standing,
   tools: Tools,
-) -> dict[str, ledger.Record]:
-  """The records of prompts of one domain, by id. Raises: see `probe`."""
+) -> answers.Probe:
+  """The answers to prompts of one domain. Raises: see `probe`."""
   step, filter = at.progress.step, stage.filters[prompts[0].domain]
   metrics.say(
     f'stage {stage.name}: asking {len(prompts):,} prompts up to {filter.of} '
     'times'
   )
-  results = deciding.decide(
+  found = deciding.decide(
     stage.engine,
     lambda: run.rollout_params(at.state.weights),
     prompts,
@@ -98,10 +104,7 @@ def ask(
     ),
     outcomes.mean_lengths(at.ledger),
   )
-  record = lambda p: ledger.record(
-    p, results[p.id], ledger.PROBE, stage.name, 0, step
-  )
-  return {p.id: record(p) for p in prompts}
+  return answers.Probe(stage.name, [(p, found[p.id]) for p in prompts])
 
 
 def easy_prompts(

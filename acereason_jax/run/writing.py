@@ -13,7 +13,14 @@ from acereason_jax.data import archive
 from acereason_jax.hosts import watchdog
 from acereason_jax.rl import objective
 from acereason_jax.rollout import trace
-from acereason_jax.run import clock_file, keeping, metrics, profile, saving
+from acereason_jax.run import (
+  answers,
+  clock_file,
+  keeping,
+  metrics,
+  profile,
+  saving,
+)
 from acereason_jax.run import folder as folder_lib
 from acereason_jax.run import heldout as heldout_lib
 from acereason_jax.run import journal as journal_lib
@@ -116,6 +123,17 @@ def keep_looked(
     stage = '' if phase == archive.BEFORE else progress.stage
     place = archive.Place(progress.step, phase)
     records.keeper.keep(keeping.heldout(place, stage, groups))
+
+
+def keep_probes(
+  records: Records, at: Standing, probes: Sequence[answers.Probe]
+) -> None:
+  """Keeps the rows of all probes at the step of a standing."""
+  if records.keeper is not None and any(p.answers for p in probes):
+    step = at.progress.step
+    place = archive.Place(step, archive.PROBE)
+    with watchdog.phase('write'):
+      records.keeper.keep_rows(place, answers.rows(probes, step))
 
 
 def _rules(run: Run, step: Step) -> objective.Rules:
