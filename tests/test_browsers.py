@@ -7,15 +7,22 @@ policy and file://, unpacking, pointer and keys, colours, paper, languages.
 import bisect
 import contextlib
 import itertools
+import json
 import random
 import re
+import signal
+import subprocess
+import sys
+import threading
 import time
 import urllib.parse
 
 import hostile_texts
+import kept_runs
 import pages
 import pytest
 import reports
+import tiny
 import webdriver
 
 from acereason_jax.console import terminal
@@ -555,3 +562,47 @@ def test_new_steps_arrive(browser):
     browser.run('window.isOld = true')
     browser.click('#reload')
     browser.wait(f'return !window.isOld && ({pages.READY})()')
+
+
+@contextlib.contextmanager
+def watched(folder):
+  """The address at which the command shows a run of a folder."""
+  command = [sys.executable, '-m', 'acereason_jax.report', str(folder)]
+  process = subprocess.Popen(
+    [*command, '--watch'],
+    stdout=subprocess.PIPE,
+    text=True,
+    env=tiny.environment(folder),
+  )
+  guard = threading.Timer(120, process.kill)
+  guard.start()
+  try:
+    yield process.stdout.readline().split()[0]
+  finally:
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    guard.cancel()
+
+
+def test_a_run_that_is_watched(browser, tmp_path):
+  """The server sends the page's policy once more, as a header."""
+  kept_runs.write_config(tmp_path)
+  rows = [kept_runs.row(index=i) for i in range(2)]
+  kept_runs.write(
+    tmp_path, rows, [(each, kept_runs.text(each)) for each in rows]
+  )
+  with open(tmp_path / 'metrics.jsonl', 'w', buffering=1) as metrics:
+    for step in (1, 2):
+      metrics.write(
+        json.dumps(dict(step=step, stage='main', reward=step)) + '\n'
+      )
+    with watched(tmp_path) as address:
+      browser.open(address)
+      browser.wait(READY)
+      metrics.write(json.dumps(dict(step=3, stage='main', reward=0.375)) + '\n')
+      live = "return document.getElementById('live').textContent"
+      browser.wait(f"{live} === 'live: step 3'")
+      opens(browser, 1)
+      response = "return document.getElementById('response').textContent"
+      assert browser.run(response) == 'so'
+      assert browser.complaints() == []
