@@ -6,29 +6,28 @@ that REPORT_PAGE names if it is set.
 
 import collections
 import contextlib
-import http.server
-import json
 import os
 import pathlib
 import random
 import re
 import shutil
-import threading
 import time
 import types
 import urllib.parse
 
 import hostile_texts
+import pages
 import pytest
 import reports
 
 from acereason_jax.console import terminal
-from acereason_jax.reporting import page, values
+from acereason_jax.reporting import page
 
 playwright = pytest.importorskip(
   'playwright.sync_api', reason="needs pip install -e '.[browser]'"
 )
 NAMES = ('chromium-headless-shell', 'chromium')
+SMALL = pages.SMALL
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = [
   pytest.mark.browser,
@@ -38,8 +37,6 @@ pytestmark = [
     'chromium-headless-shell',
   ),
 ]
-SMALL = reports.report(steps=60, groups=30, tokens=120)
-CHOICES = ('status', 'stage', 'phase', 'domain', 'stop', 'kept')
 
 
 @pytest.fixture(scope='module')
@@ -67,11 +64,6 @@ def written(folder, name, report):
   return path.as_uri()
 
 
-# Functions: the page's policy forbids to evaluate a text again and again.
-READY = """() => document.body.dataset.ready === '1' &&
-  !document.body.dataset.busy"""
-
-
 @contextlib.contextmanager
 def opened(browser, address, *, width=1280, ready=True, **options):
   """A page without a network, and what it asked for and complained of."""
@@ -85,14 +77,14 @@ def opened(browser, address, *, width=1280, ready=True, **options):
   tab.on('dialog', lambda d: (seen.dialogs.append(d.message), d.dismiss()))
   tab.goto(address)
   if ready:
-    tab.wait_for_function(READY)
+    tab.wait_for_function(pages.READY)
   yield tab, seen
   assert not seen.errors and not seen.dialogs
   context.close()
 
 
 def settled(tab):
-  tab.wait_for_function(READY)
+  tab.wait_for_function(pages.READY)
 
 
 def opens(tab, row):
@@ -170,33 +162,6 @@ def test_a_rollout_of_32768_tokens(browser, folder, capsys):
 # ---- Filters
 
 
-def contains(text, part):
-  return part.lower() in text.lower()
-
-
-def recount(samples, filters):
-  """The samples that pass, by the words of the contract."""
-  found = []
-  for sample in samples:
-    row = sample.row
-    lists = all(row[n] in filters[n] for n in CHOICES if n in filters)
-    both = contains(sample.question, filters.get('text', '')) or contains(
-      sample.text, filters.get('text', '')
-    )
-    if (
-      lists
-      and both
-      and contains(row['prompt'], filters.get('prompt', ''))
-      and contains(row['detail'], filters.get('detail', ''))
-      and row['step'] >= filters.get('step_from', 0)
-      and row['step'] <= filters.get('step_to', 10**9)
-      and row['length'] >= filters.get('length_from', 0)
-      and row['length'] <= filters.get('length_to', 10**9)
-    ):
-      found.append(sample)
-  return found
-
-
 def count_of(tab):
   settled(tab)
   shown, of = re.match(
@@ -211,10 +176,10 @@ def test_every_choice_counts_as_python_does(browser, small):
   with opened(browser, small) as (tab, _):
     assert count_of(tab) == len(samples)
     tried = 0
-    for name in CHOICES:
+    for name in pages.CHOICES:
       for value in sorted({s.row[name] for s in samples}):
         chip = tab.locator(f'[data-choice="{name}={value}"]')
-        expected = len(recount(samples, {name: [value]}))
+        expected = len(pages.recount(samples, {name: [value]}))
         said = chip.locator('xpath=..').locator('b').inner_text()
         assert int(said) == expected
         chip.check()
@@ -229,27 +194,9 @@ def test_every_choice_counts_as_python_does(browser, small):
     ):
       field = tab.locator(f'#filters [name={name}]')
       field.fill(str(value))
-      assert count_of(tab) == len(recount(samples, {name: value})), name
+      assert count_of(tab) == len(pages.recount(samples, {name: value})), name
       field.fill('')
     assert count_of(tab) == len(samples)
-
-
-def drawn(generator):
-  """Some filters."""
-  samples = SMALL.samples.samples
-  found = {}
-  for name in generator.sample(CHOICES, generator.randint(0, 3)):
-    known = sorted({s.row[name] for s in samples})
-    found[name] = generator.sample(known, generator.randint(1, len(known)))
-  if generator.random() < 0.4:
-    found['step_from'] = generator.randint(0, 600)
-  if generator.random() < 0.4:
-    found['length_to'] = generator.randint(60, 220)
-  if generator.random() < 0.3:
-    found['prompt'] = generator.choice(['1', 'sum-2', '-', '9'])
-  if generator.random() < 0.3:
-    found['text'] = generator.choice(['sum-1', 'frac', 'so', 'nowhere'])
-  return found
 
 
 def test_combinations_count_as_python_does(browser, small):
@@ -258,13 +205,13 @@ def test_combinations_count_as_python_does(browser, small):
   counts = set()
   with opened(browser, small) as (tab, _):
     for _ in range(40):
-      filters = drawn(generator)
+      filters = pages.some_filters(generator)
       query = urllib.parse.urlencode(filters, doseq=True)
       tab.evaluate(
         "(h) => { document.body.dataset.busy = '1'; location.hash = h; }",
         f'rollouts?{query}&smooth={generator.random()}',
       )
-      expected = len(recount(samples, filters))
+      expected = len(pages.recount(samples, filters))
       assert count_of(tab) == expected, filters
       counts.add(expected)
   assert len(counts) > 8
@@ -285,7 +232,7 @@ def test_the_frequent_reasons(browser, small):
   with opened(browser, small) as (tab, _):
     tab.locator('[data-choice="status=wrong"]').check()
     settled(tab)
-    wrong = recount(SMALL.samples.samples, dict(status=['wrong']))
+    wrong = pages.recount(SMALL.samples.samples, dict(status=['wrong']))
     counts = collections.Counter(s.row['detail'] for s in wrong)
     said = dict.fromkeys(counts)
     for button in tab.locator('.reason').all():
@@ -301,7 +248,7 @@ def test_an_alarm_sets_filters(browser, small):
     tab.locator('.alarms a').first.click()
     tab.wait_for_selector('[data-choice="status=unparsed"]:checked')
     filters = dict(status=['unparsed'], step_from=200, step_to=400)
-    assert count_of(tab) == len(recount(SMALL.samples.samples, filters))
+    assert count_of(tab) == len(pages.recount(SMALL.samples.samples, filters))
 
 
 # ---- The open rollout
@@ -378,10 +325,6 @@ def test_a_group_and_why(browser, small):
     )
 
 
-def number_of(text):
-  return float(text.replace(',', ''))
-
-
 def test_a_token_has_the_number_of_its_code(browser, small):
   with opened(browser, small) as (tab, _):
     trained = [
@@ -398,7 +341,7 @@ def test_a_token_has_the_number_of_its_code(browser, small):
         code = getattr(sample, name)[token]
         part = tab.locator(f'#token [data-name={name}]')
         assert part.get_attribute('data-bin') == str(code // 32)
-        value = number_of(part.inner_text().split()[1])
+        value = pages.number_of(part.inner_text().split()[1])
         low, high = reports.bounds(reports.SCALES[name], code)
         assert low * 0.99 <= value <= high * 1.01
       tab.keyboard.press('ArrowRight')
@@ -426,7 +369,7 @@ def test_a_colour_is_that_of_its_legend(browser, small):
       assert len(legend) == 8
       for i, text in enumerate(legend):
         low, _ = reports.bounds(reports.SCALES[name], 32 * i)
-        first = number_of(text.split()[0])
+        first = pages.number_of(text.split()[0])
         # Two digits.
         assert first == pytest.approx(low, rel=0.05, abs=1e-9)
     tab.locator('#colour').select_option('advantage')
@@ -468,80 +411,10 @@ def test_the_token_below_the_pointer(browser, small):
 # ---- Hostile texts
 
 
-def hostile(texts):
-  """A rollout for each text, which is in all of its places."""
-  random_numbers = reports.np.random.default_rng(0)
-  samples = []
-  for i, text in enumerate(texts):
-    sample = reports.sample(
-      random_numbers, step=i + 1, prompt=text, index=i, tokens=30
-    )
-    row = dict(sample.row) | dict(
-      phase='train', stage=text, domain=text, detail=text, kept=text,
-      status='wrong', advantage=1.0, stop='stop',
-    )  # fmt: skip
-    why = values.Why([(text, text), ('extracted', text)], text, text)
-    samples.append(
-      sample._replace(
-        row=row, question=text, answer=text, text=text, why=why,
-        characters=[len(text)], surprise=[9], entropy=None, mismatch=None,
-      )
-    )  # fmt: skip
-  run = SMALL.curves[0]
-  series = [
-    one._replace(name=f'{text[:99]}{i}', title=text, unit=text, group='a')
-    for i, (one, text) in enumerate(zip([run.series[2]] * 99, texts))
-  ]
-  bands = [values.Band(text, i + 1, i + 1) for i, text in enumerate(texts)]
-  prompts = [values.Prompt(t, t, t, [(1, 0, 1)]) for t in texts]
-  stays = [values.Stay(i, t, i, 0, 5, 'stop') for i, t in enumerate(texts)]
-  fields = [values.Field(t, t, t, t, {t: t}, {t: t}) for t in texts]
-  return SMALL._replace(
-    name=texts[0],
-    alarms=[values.Alarm('bad', t, t, t, {'text': t}) for t in texts],
-    curves=[
-      run._replace(run=texts[0], bands=bands, series=series),
-      run._replace(run=texts[1], bands=bands, series=series),
-    ],
-    samples=values.Samples(samples, 9, 9, texts[2], reports.SCALES),
-    prompts=values.Prompts(prompts, dict.fromkeys(texts, 1), None, texts[3]),
-    slots=values.Slots(3, [(t, t) for t in texts], stays),
-    waste=values.Waste(
-      reports.node(texts[4], 5, reports.node(texts[5], 5, lever=texts[6])),
-      list(texts),
-    ),
-    fields=fields,
-    tables=[values.Table(t, t, [t], [[t]]) for t in texts],
-  )
-
-
-# How many there are of each element; any that runs or loads something.
-ELEMENTS = """() => {
-  const counts = {}, bad = [];
-  for (const each of document.querySelectorAll('*')) {
-    const tag = each.tagName.toLowerCase();
-    counts[tag] = (counts[tag] || 0) + 1;
-    for (const name of each.getAttributeNames()) {
-      const value = each.getAttribute(name);
-      const loads = ['href', 'src', 'srcdoc', 'action', 'xlink:href'];
-      const ours = value.startsWith('#') || value === 'data:,';
-      if (name.startsWith('on') || name === 'srcset' ||
-          (loads.includes(name) && !ours)) bad.push([tag, name, value]);
-    }
-  }
-  return [counts, bad];
-}"""
-
-
 def elements(tab):
-  found, bad = tab.evaluate(ELEMENTS)
+  found, bad = tab.evaluate(pages.ELEMENTS)
   assert not bad
   return found
-
-
-def expected_text(text):
-  """As the page shows it: tabs stay."""
-  return '\t'.join(map(terminal.printable, text.split('\t')))
 
 
 def visit(browser, address, texts):
@@ -567,13 +440,15 @@ def visit(browser, address, texts):
 def test_hostile_texts_stay_texts(browser, folder):
   texts = list(hostile_texts.PAYLOADS)
   benign = [f'plain {i}' for i in range(len(texts))]
-  address = written(folder, 'hostile', hostile(texts))
+  address = written(folder, 'hostile', pages.hostile(texts))
   shown, body = visit(browser, address, texts)
-  plain, _ = visit(browser, written(folder, 'benign', hostile(benign)), benign)
+  plain, _ = visit(
+    browser, written(folder, 'benign', pages.hostile(benign)), benign
+  )
   for text, (found, said), (usual, _) in zip(texts, shown, plain, strict=True):
     assert found == usual, ascii(text)
     # Id, question, answer, response, reason, and the lines of why.
-    assert said.count(expected_text(text)) >= 7, ascii(text)
+    assert said.count(pages.expected_text(text)) >= 7, ascii(text)
     assert terminal.printable(text) in body
   for each in body:
     assert each.isprintable() or each in '\n\t'
@@ -581,7 +456,7 @@ def test_hostile_texts_stay_texts(browser, folder):
 
 def test_a_line_of_a_megabyte(browser, folder):
   texts = [hostile_texts.LONG, *(f'plain {i}' for i in range(9))]
-  address = written(folder, 'megabyte', hostile(texts))
+  address = written(folder, 'megabyte', pages.hostile(texts))
   with opened(browser, address) as (tab, seen):
     opens(tab, 0)
     elements(tab)
@@ -607,50 +482,6 @@ def test_without_a_script(browser, small):
     assert len(seen.requests) == 1
 
 
-# Text with less contrast than 4.5 to what is behind it, as WCAG 2.1 has it.
-CONTRAST = """() => {
-  const canvas = document.createElement('canvas').getContext(
-    '2d', {willReadFrequently: true});
-  const rgba = (text) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = text;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) =>
-    v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce(
-      (sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    const box = node.tagName === 'text' &&
-      node.parentNode.querySelector('rect');
-    if (box) return rgba(getComputedStyle(box).fill);
-    for (; node; node = node.parentElement) {
-      const found = rgba(getComputedStyle(node).backgroundColor);
-      if (found[3] === 255) return found;
-      if (found[3]) throw new Error('half transparent: ' + node.className);
-    }
-    return [255, 255, 255, 255];
-  };
-  const bad = [];
-  let count = 0;
-  for (const node of document.querySelectorAll('body *')) {
-    const own = [...node.childNodes].some(
-      (c) => c.nodeType === 3 && c.data.trim());
-    if (!own || !node.checkVisibility({visibilityProperty: true})) continue;
-    const style = getComputedStyle(node);
-    const ink = rgba(node instanceof SVGElement ? style.fill : style.color);
-    const pair = [light(ink), light(behind(node))].sort((a, b) => b - a);
-    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-    count++;
-    if (ratio < 4.5) {
-      bad.push([node.tagName, String(node.className.baseVal ?? node.className),
-                node.textContent.slice(0, 30), ratio.toFixed(2)]);
-    }
-  }
-  return [count, bad];
-}"""
-
-
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_contrast(browser, small, scheme):
   with opened(browser, small, color_scheme=scheme) as (tab, _):
@@ -659,7 +490,7 @@ def test_contrast(browser, small, scheme):
       tab.locator('#colour').select_option(name)
       tab.locator('#response').focus()
       tab.keyboard.press('End')
-      count, bad = tab.evaluate(CONTRAST)
+      count, bad = tab.evaluate(pages.CONTRAST)
       assert count > 300 and not bad
 
 
@@ -677,17 +508,10 @@ def test_the_theme_is_the_systems_or_the_readers(browser, small):
   assert len(set(grounds.values())) == 2
 
 
-UNNAMED = """() => [...document.querySelectorAll(
-  'button, input, select, a, summary, svg, [tabindex="0"]')].filter((node) =>
-    node.checkVisibility() && !node.closest('[aria-hidden=true]') &&
-    !(node.labels && node.labels.length) && !node.ariaLabel &&
-    !node.textContent.trim()).map((node) => node.outerHTML.slice(0, 200))"""
-
-
 def test_everything_has_a_name(browser, small):
   with opened(browser, small) as (tab, _):
     opens(tab, 0)
-    assert not tab.evaluate(UNNAMED)
+    assert not tab.evaluate(pages.UNNAMED)
     ids = tab.evaluate(
       "[...document.querySelectorAll('[id]')].map((n) => n.id)"
     )
@@ -703,23 +527,13 @@ def test_no_horizontal_scroll(browser, small, width):
     assert tab.evaluate(wide) <= width
 
 
-FOCUSABLE = """() => {
-  const all = [...document.querySelectorAll(
-    'button, input, select, a[href], summary, [tabindex="0"]')];
-  return all.filter((n) => n.checkVisibility() && !n.disabled).map((n, i) => {
-    n.dataset.walk = i;
-    return i;
-  });
-}"""
-
-
 def test_the_keyboard_reaches_everything(browser, folder):
   report = reports.report(steps=9, groups=2, tokens=40)
   address = written(folder, 'walk', report)
   with opened(browser, address) as (tab, _):
     opens(tab, 1)
     tab.evaluate('document.activeElement.blur(); scrollTo(0, 0)')
-    wanted = set(tab.evaluate(FOCUSABLE))
+    wanted = set(tab.evaluate(pages.FOCUSABLE))
     assert len(wanted) > 100
     reached = set()
     for _ in range(2 * len(wanted)):
@@ -870,56 +684,15 @@ def test_the_value_at_the_cursor(browser, small):
 # ---- A run that goes on
 
 
-@contextlib.contextmanager
-def served(answers):
-  """A server of a page and of the answers, the last of them again and again."""
-  text = page.to_html(SMALL, watch=True).encode()
-  asked = []
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-      if self.path.startswith('/steps.json'):
-        data = json.dumps(answers[min(len(asked), len(answers) - 1)]).encode()
-        asked.append(self.path)
-      else:
-        data = text
-      self.send_response(200)
-      self.send_header('Content-Length', str(len(data)))
-      self.end_headers()
-      self.wfile.write(data)
-
-    def log_message(self, *_):
-      pass
-
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  thread = threading.Thread(target=server.serve_forever)
-  thread.start()
-  try:
-    yield f'http://127.0.0.1:{server.server_port}/', asked
-  finally:
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def news(steps, value, new):
-  count = len(steps)
-  return dict(
-    steps=steps, hours=[9.0] * count, tokens=[1e9] * count,
-    series=dict(reward=[value] * count), restarts=steps[:1],
-    bands=[['more', s, s] for s in steps[:1]], new=new,
-  )  # fmt: skip
-
-
 def test_new_steps_arrive(browser):
   answers = [
-    news([61, 62], 0.125, False),
+    pages.news([61, 62], 0.125, False),
     # A step that the page has is skipped.
-    news([62, 63], 0.875, True),
-    news([], 0.0, True),
+    pages.news([62, 63], 0.875, True),
+    pages.news([], 0.0, True),
   ]
   with (
-    served(answers) as (address, asked),
+    pages.served(answers) as (address, asked),
     opened(browser, address, offline=False) as (tab, _),
   ):
     live = "(t) => document.getElementById('live').textContent.includes(t)"
@@ -941,7 +714,7 @@ def test_new_steps_arrive(browser):
 
 
 def test_a_page_whose_server_has_gone(browser):
-  with served([news([], 0.0, False)]) as (address, _):
+  with pages.served([pages.news([], 0.0, False)]) as (address, _):
     context = browser.new_context()
     tab = context.new_page()
     tab.goto(address)

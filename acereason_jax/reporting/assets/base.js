@@ -5,6 +5,14 @@
 // escaped. The address after # holds what is shown, so that it can be sent.
 'use strict';
 
+// Where the locale is C, WebKitGTK's language has the name C. Intl refuses it,
+// and uPlot, which asks Intl for it, would not start.
+try {
+  new Intl.NumberFormat(navigator.language);
+} catch {
+  Object.defineProperty(navigator, 'language', {value: 'en'});
+}
+
 // The only state. `data` is the block `index`: see page.py:_index.
 const page = {
   data: null,
@@ -175,7 +183,7 @@ function remember(section) {
 }
 
 function goTo(section) {
-  const target = $(section);
+  const target = section && $(section);
   if (!target || target.tagName !== 'SECTION') return;
   target.scrollIntoView();
   target.focus({preventScroll: true});
