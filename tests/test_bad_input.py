@@ -160,6 +160,14 @@ def test_the_tiny_config_builds(config):
     (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
     ('judge', 'max_failed_share', -0.1, r'max_failed_share=-0\.1: give 0 to 1'),
     ('judge', 'timeout_seconds', 1e9, r'timeout_seconds=1000.* at most 3600'),
+    # The tiny config's limit of one verdict is 60.
+    (
+      'judge',
+      'batch_seconds',
+      60.0,
+      r'batch_seconds=60\.0: give more than .*60',
+    ),
+    ('judge', 'batch_seconds', float('nan'), r'batch_seconds=nan: give more'),
   ],
 )
 def test_a_bad_value(config, section, field, value, message):

@@ -159,7 +159,7 @@ def test_a_run_that_asks_nothing_before_takes_the_same_steps(
 
 
 def test_a_judge_that_hangs_ends_the_run_with_one_line(tmp_path, command):
-  judge = ['verify.fn=tiny_judge:hangs', 'timeout_seconds=3', 'batch_seconds=1']
+  judge = ['verify.fn=tiny_judge:hangs', 'timeout_seconds=3', 'batch_seconds=4']
   said = command(tmp_path, *(f'--config.judge.{j}' for j in judge)).ends(1)
   last = said.splitlines()[-1]
   failed = re.search(r'(\d+) of (\d+) verdicts failed, a larger share', last)
