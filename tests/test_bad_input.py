@@ -22,13 +22,6 @@ from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.run import checkpoint, start, values
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 @pytest.fixture
 def config(folder):
   return tiny.config(folder)

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import tiny
 from runs import (
-  Command,
   assert_same_run,
   metrics_of,
   saved_steps,
@@ -32,19 +31,6 @@ from acereason_jax.run import checkpoint
 pytestmark = pytest.mark.usefixtures('compiled_once')
 STEPS = 10
 STOPPED = 75
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def command(folder, compiled):
-  """Command, given the folder and a cache of compiled programs."""
-  return lambda *args, **kwargs: Command(folder, compiled, *args, **kwargs)
 
 
 @pytest.fixture(scope='module')
