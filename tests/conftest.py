@@ -14,14 +14,18 @@ os.environ['XLA_FLAGS'] = ' '.join(
   ]
 )
 
+import functools
 import pathlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import forked
 import jax
+import object_store
 import properties  # noqa: F401
 import pytest
+import runs
+import tiny
 from jax.experimental.compilation_cache import compilation_cache
 
 from acereason_jax.models import embedded, tokens_process
@@ -77,6 +81,30 @@ def compiled_once(compiled: pathlib.Path) -> Iterator[None]:
     compilation_cache.reset_cache()
     if settings is values:
       yield
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A folder with the tiny model, its data and its configs."""
+  path = tmp_path_factory.mktemp('tiny')
+  tiny.write(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def command(
+  folder: pathlib.Path, compiled: pathlib.Path
+) -> Callable[..., runs.Command]:
+  """Starts a training command, given its workdir and flags."""
+  return functools.partial(runs.Command, folder, compiled)
+
+
+@pytest.fixture(scope='module')
+def store(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[object_store.Store]:
+  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
+    yield found
 
 
 @pytest.fixture(scope='module')

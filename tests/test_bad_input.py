@@ -22,13 +22,6 @@ from acereason_jax.curriculum import ledger, parquet
 from acereason_jax.run import resuming, saving, start, values
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 @pytest.fixture
 def config(folder):
   return tiny.config(folder)
@@ -160,6 +153,14 @@ def test_the_tiny_config_builds(config):
     (None, 'seed', -1, r'config\.seed=-1: give 0 to'),
     ('judge', 'max_failed_share', -0.1, r'max_failed_share=-0\.1: give 0 to 1'),
     ('judge', 'timeout_seconds', 1e9, r'timeout_seconds=1000.* at most 3600'),
+    # The tiny config's limit of one verdict is 60.
+    (
+      'judge',
+      'batch_seconds',
+      60.0,
+      r'batch_seconds=60\.0: give more than .*60',
+    ),
+    ('judge', 'batch_seconds', float('nan'), r'batch_seconds=nan: give more'),
   ],
 )
 def test_a_bad_value(config, section, field, value, message):

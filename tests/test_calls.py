@@ -24,13 +24,6 @@ from acereason_jax.run import build, calls, whole
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 class Recorder:
   """The texts of the programs that wrapped functions ran, by name."""
 

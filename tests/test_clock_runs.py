@@ -5,8 +5,7 @@ import signal
 
 import gangs
 import pytest
-import tiny
-from runs import Command, metrics_of
+from runs import metrics_of
 from test_waste import check_sums, flat
 
 from acereason_jax.reporting import waste
@@ -16,18 +15,6 @@ from acereason_jax.run import account, clock_file
 APART = 0.05
 # A save that a kill tears decides nothing: there is none before the end.
 SAVES = '--config.checkpoint.every=9', '--config.steps=5'
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def command(folder, compiled):
-  return lambda *args, **kwargs: Command(folder, compiled, *args, **kwargs)
 
 
 def text_of(workdir):

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import gangs
 import object_store
 import pytest
-import tiny
-from runs import Command, ledger_of, metrics_of
+from runs import ledger_of, metrics_of
 
 from acereason_jax import storage
 from acereason_jax.curriculum import parquet
@@ -61,18 +60,6 @@ CASES = [
   (Gang(1, 4, rollouts=2), Gang(2, 2, rollouts=4)),
   (Gang(2, 2, tensor=2, rollouts=1), Gang(1, 4, data=2, rollouts=2)),
 ]
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def command(folder, compiled):
-  return lambda *args, **how: Command(folder, compiled, *args, **how)
 
 
 @pytest.fixture(scope='module')

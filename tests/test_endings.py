@@ -29,13 +29,6 @@ STOPPED = 75
 GONE = 'standard output cannot be written to (Broken pipe); send it to a file'
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 # Standard output.
 
 TALKS = """

@@ -1,16 +1,9 @@
 """A run's folder in a bucket; whole runs there: test_storage_runs.py."""
 
-import object_store
 import pytest
 
 from acereason_jax import storage
 from acereason_jax.run import folder
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ LOW = ('--join_seconds=60', '--peer_seconds=15')
 COUNT = 2
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 @pytest.fixture
 def hosts(folder, tmp_path):
   """Folders of hosts that are alike."""

@@ -27,13 +27,6 @@ PROBES = '--config.filter.of=4', '--config.filter.max_solved=3'
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
 def command(folder, compiled):
   """A run of the three stages, given its workdir and flags."""
   return lambda *args, **kwargs: Command(

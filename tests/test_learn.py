@@ -28,13 +28,6 @@ CLIPPED = dict(fn=LOSSES + 'clipped', clip_low=0.01, clip_high=0.01)
 COSINE = dict(fn='optax:cosine_decay_schedule', init_value=1e-2, decay_steps=3)
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 def staged(folder, *stages, **changes):
   config = tiny.config(folder)
   config.update_from_flattened_dict(changes)

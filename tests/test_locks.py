@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 
-import object_store
 import pytest
 import tiny
 
@@ -28,12 +27,6 @@ with locks.locked(sys.argv[1], lambda said: print(said, flush=True)):
   sys.stdin.read()
 print('over', flush=True)
 """
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture

@@ -623,13 +623,6 @@ def test_a_schedule_that_starts_at_0_is_its_own_warm_up():
     make(SGD | dict(learning_rate=rising), warmup_steps=2)
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 def judged(prompt, rewards):
   """A group of responses of one to four tokens."""
   rollouts, verdicts = [], []

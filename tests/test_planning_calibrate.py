@@ -36,13 +36,6 @@ MEASURED = values.Measured(
 )
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 CLIPPED = dict(
   fn='acereason_jax.rl.losses:clipped', clip_low=0.2, clip_high=0.2
 )

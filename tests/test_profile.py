@@ -6,7 +6,6 @@ import types
 import jax
 import jax.numpy as jnp
 import pytest
-import tiny
 from runs import Command, assert_same_run, metrics_of
 
 from acereason_jax.run import metrics, profile
@@ -124,13 +123,6 @@ def test_what_devices_do_not_say_is_no_metric():
   assert metrics.hbm([device(), device(bytes_in_use=GB)]) == dict(hbm_gb=1.0)
   assert metrics.hbm([device()]) == {}
   assert metrics.hbm(jax.devices()) == {}
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
 
 
 @pytest.mark.usefixtures('compiled_once')

@@ -268,13 +268,6 @@ def test_what_the_stages_of_1_1_are():
   assert stages_lib.filters(other['math_8k'])['math']['max_difficulty'] == -1.0
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 def of_tiny(config, folder):
   """A recipe's stages over the tiny model, its files and its judge."""
   small = tiny.config(folder)

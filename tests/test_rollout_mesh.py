@@ -247,13 +247,6 @@ def test_layers_apart_on_several_devices(sizes, monkeypatch):
 # Runs.
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 def trained(folder, workdir, changes):
   """The metrics of a run of two steps on four devices."""
   config = tiny.config(folder)

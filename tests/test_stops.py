@@ -12,22 +12,9 @@ import time
 
 import gangs
 import pytest
-import tiny
-from runs import Command, assert_same_run, metrics_of, saved_steps
+from runs import assert_same_run, metrics_of, saved_steps
 
 STOPPED = 75
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def command(folder, compiled):
-  return lambda *args, **kwargs: Command(folder, compiled, *args, **kwargs)
 
 
 def wait_for_entries(run, file):

@@ -9,7 +9,6 @@ import threading
 import time
 
 import gangs
-import object_store
 import pytest
 import tiny
 from test_checkpoint import CHILD, abstract_of, assert_same_bits, some_state
@@ -41,12 +40,6 @@ with saving.Checkpoints(root, keep=1) as checkpoints:
     assert (shard.data == jnp.arange(16.0)[shard.index]).all()
 print('restored', step, flush=True)
 """
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture

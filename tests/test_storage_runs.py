@@ -6,9 +6,7 @@ import threading
 import time
 
 import gangs
-import object_store
 import pytest
-import tiny
 from runs import Command, assert_same_run, ledger_of, metrics_of, saved_steps
 
 from acereason_jax import export, ledger, storage
@@ -26,19 +24,6 @@ FILES = (
   *('config.json', 'metrics.jsonl', 'summary.json', 'timeline.jsonl'),
   'clock.jsonl',
 )
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture(scope='module')

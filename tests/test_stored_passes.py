@@ -74,13 +74,6 @@ def test_the_key_of_a_model_is_that_of_its_weights():
 # --- a run ------------------------------------------------------------------
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
 @pytest.fixture
 def ran(folder, tmp_path, capsys):
   """(what was printed, the ledger) of a run over rows with pass counts."""

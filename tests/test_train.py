@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import tiny
 from runs import (
-  Command,
   assert_same_run,
   metrics_of,
   saved_steps,
@@ -32,19 +31,6 @@ from acereason_jax.run import saving
 pytestmark = pytest.mark.usefixtures('compiled_once')
 STEPS = 10
 STOPPED = 75
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
-def command(folder, compiled):
-  """Command, given the folder and a cache of compiled programs."""
-  return lambda *args, **kwargs: Command(folder, compiled, *args, **kwargs)
 
 
 @pytest.fixture(scope='module')
@@ -159,7 +145,7 @@ def test_a_run_that_asks_nothing_before_takes_the_same_steps(
 
 
 def test_a_judge_that_hangs_ends_the_run_with_one_line(tmp_path, command):
-  judge = ['verify.fn=tiny_judge:hangs', 'timeout_seconds=3', 'batch_seconds=1']
+  judge = ['verify.fn=tiny_judge:hangs', 'timeout_seconds=3', 'batch_seconds=4']
   said = command(tmp_path, *(f'--config.judge.{j}' for j in judge)).ends(1)
   last = said.splitlines()[-1]
   failed = re.search(r'(\d+) of (\d+) verdicts failed, a larger share', last)

@@ -283,13 +283,6 @@ def test_a_process_that_was_stopped_goes_on(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tiny')
-  tiny.write(path)
-  return path
-
-
-@pytest.fixture(scope='module')
 def command(folder, compiled):
   return lambda *args, **kwargs: Command(
     folder, compiled, *args, '--hang_seconds=20', **kwargs

@@ -241,10 +241,10 @@ def _judge(c: ml_collections.ConfigDict) -> None:
     # that asks a server needs False too.
     confine=True,
     # After a batch's last token, responses not judged are 'timeout' once the
-    # domain's judges have given no verdict for this long [open], which should
-    # be more than timeout_seconds. As long as verdicts arrive, the run waits.
-    # The paper's code batches took 552 s on 64 workers, its math batches 4 s
-    # [P].
+    # domain's judges have given no verdict for this long [open]. It must be
+    # more than timeout_seconds, the time that one verdict may take. As long as
+    # verdicts arrive, the run waits. The paper's code batches took 552 s on 64
+    # workers, its math batches 4 s [P].
     batch_seconds=900.0,
     # Share of a batch's verdicts that may fail before the run stops.
     max_failed_share=0.05,

@@ -262,7 +262,12 @@ _ROLLOUTS = (
   ),
   _domain_free('judge.confine', bool),
   _domain_free(
-    'judge.batch_seconds', float, Check(lambda v, c: v > 0, 'give more than 0')
+    'judge.batch_seconds',
+    float,
+    Check(
+      lambda v, c: v > c.judge.timeout_seconds,
+      'give more than judge.timeout_seconds={c.judge.timeout_seconds}',
+    ),
   ),
   _domain_free('judge.max_failed_share', float, SHARE),
 )
