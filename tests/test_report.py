@@ -233,6 +233,11 @@ def test_rows_of_a_probe_change_no_other_figure(run, copy):
   for title in tables[0]:
     old, new = (found[title] for found in tables)
     assert [row for row in new if row[0] != 'probe'] == old
+  notes = [
+    next(t.note for t in got.tables if t.title == 'Verdicts')
+    for got in (before, after)
+  ]
+  assert ['no pass rates' in note for note in notes] == [False, True]
   shown = {
     (row[2], int(row[3])) for row in tables[1]['Verdicts'] if row[0] == 'probe'
   }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from acereason_jax import storage
+from acereason_jax.data import archive
 from acereason_jax.evaluation import reading, shown
 from acereason_jax.reporting import files, tallies, values
 
@@ -42,6 +43,11 @@ def verdicts(tally: tallies.Tally) -> values.Table:
     )
   head = ['phase', 'stage', 'domain', 'rollouts', *tallies.STATUSES]
   note = "Shares of rollouts. 'trained' is those with a gradient."
+  if any(phase == archive.PROBE for phase, *_ in keys):
+    note += (
+      ' A probe stops asking a prompt once it is decided, so its shares are no '
+      'pass rates.'
+    )
   return values.Table(
     'Verdicts', note, [*head, 'cut off', 'trained', 'mean tokens'], rows
   )
