@@ -20,8 +20,8 @@ PACKAGE = 'acereason_jax'
 # A folder, or a file at the top of the package, imports only from those to its
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
-  *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
-  *('machines', 'stand_ins', 'mesh', 'console', 'hosts'),
+  *('types', 'resolve', 'files', 'storage', 'outfile', 'locks', 'hub'),
+  *('children', 'machines', 'stand_ins', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
   'commands',

@@ -7,19 +7,42 @@ host, and process 0 uploads them whole at each save and at the end.
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 
-from acereason_jax import files, locks, storage
+from acereason_jax import files, locks, outfile, storage
+from acereason_jax.config import recorded
 from acereason_jax.run import metrics
 
 # The files that a restart continues.
 _CONTINUED = 'metrics.jsonl', 'timeline.jsonl', 'changes.json', 'clock.jsonl'
 _MOST_BYTES = 16 << 30
+
+
+def _is_config(content: bytes) -> bool:
+  """Whether bytes are the config of a run, of this version or another."""
+  try:
+    found = json.loads(content)
+  except (ValueError, RecursionError):
+    return False
+  return isinstance(found, dict) and {'seed', 'train_data'} <= set(found)
+
+
+_KINDS = {
+  recorded.NAME: outfile.Kind(
+    'the config of a run', _is_config, recorded.MAX_BYTES
+  ),
+  # There are no lines before the first step.
+  'metrics.jsonl': outfile.Kind(
+    'the metrics of a run', re.compile(rb'\{"step": |\Z').match
+  ),
+}
 
 
 class Folder(NamedTuple):
@@ -33,6 +56,16 @@ class Folder(NamedTuple):
   root: str
   local: pathlib.Path
   sent: dict[pathlib.Path, tuple[int, int]]
+
+
+def check_ours(root: str | os.PathLike) -> None:
+  """Refuses the folder of a model, of an evaluation or of a user's own work.
+
+  Raises:
+    ValueError, OSError: one line.
+  """
+  for name, kind in _KINDS.items():
+    outfile.check('--workdir', storage.join(root, name), kind)
 
 
 @contextlib.contextmanager
