@@ -25,6 +25,7 @@ from acereason_jax import (
 from acereason_jax.curriculum import parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
 from acereason_jax.rollout import output, trace
+from acereason_jax.run import folder
 
 PLAN = (
   f'--config={tiny.TESTS.parent}/configs/acereason_7b.py',
@@ -265,3 +266,10 @@ def test_a_run_in_a_folder_that_is_no_runs(
   )
   assert status == 1 and f'--workdir: {tmp_path}/other/{name}: there is' in said
   assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize('line', [b'', b'{"st', b'\0' * 99, b'{"step": 1}\n'])
+def test_a_run_that_was_killed_at_any_moment(place, line):
+  (place / 'run/metrics.jsonl').write_bytes(line)
+  folder.check_ours(place / 'run')
+  folder.check_ours(place / 'new')

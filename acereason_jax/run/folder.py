@@ -34,15 +34,10 @@ def _is_config(content: bytes) -> bool:
   return isinstance(found, dict) and {'seed', 'train_data'} <= set(found)
 
 
-_KINDS = {
-  recorded.NAME: outfile.Kind(
-    'the config of a run', _is_config, recorded.MAX_BYTES
-  ),
-  # There are no lines before the first step.
-  'metrics.jsonl': outfile.Kind(
-    'the metrics of a run', re.compile(rb'\{"step": |\Z').match
-  ),
-}
+_CONFIG = outfile.Kind('the config of a run', _is_config, recorded.MAX_BYTES)
+_METRICS = outfile.Kind(
+  'the metrics of a run', re.compile(rb'\{"step": |\Z').match
+)
 
 
 class Folder(NamedTuple):
@@ -64,8 +59,12 @@ def check_ours(root: str | os.PathLike) -> None:
   Raises:
     ValueError, OSError: one line.
   """
-  for name, kind in _KINDS.items():
-    outfile.check('--workdir', storage.join(root, name), kind)
+  config = storage.join(root, recorded.NAME)
+  outfile.check('--workdir', config, _CONFIG)
+  # A run writes its config first. A kill may have left any half of a line.
+  if storage.start(config, 1) is None:
+    metrics_file = storage.join(root, 'metrics.jsonl')
+    outfile.check('--workdir', metrics_file, _METRICS)
 
 
 @contextlib.contextmanager
