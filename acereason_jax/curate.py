@@ -25,6 +25,7 @@ import signal
 import types
 from collections.abc import Sequence
 
+from acereason_jax import outfile, storage
 from acereason_jax.config import curation, from_flags
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.data.curate import (
@@ -44,6 +45,7 @@ FLAGS.string('shard', None, 'i/n: only the costly work of share i of n.')
 FLAGS.boolean('plant', False, 'Says how many planted copies are found.')
 FLAGS.integer('workers', None, 'Processes; default: config.workers.')
 
+_SHEET = re.compile(rb'\{\n "rows_in": [0-9]+,\n "rows_out": ')
 _SHARD = re.compile(r'([1-9]\d{0,5})/([1-9]\d{0,5})', re.ASCII)
 
 
@@ -77,6 +79,21 @@ def folder(args: types.SimpleNamespace) -> str:
   return out
 
 
+def check_folder(out: str, todo: plan.Plan) -> None:
+  """Refuses a folder whose files are inputs, or no curation's.
+
+  Raises:
+    ValueError, OSError: one line.
+  """
+  head = storage.start(os.path.join(out, outputs.SHEET), 1024) or b''
+  ours = os.path.isdir(os.path.join(out, pipeline.STATE)) or _SHEET.match(head)
+  kind = outfile.Kind("a curation's", lambda head: ours)
+  sources = *todo.inputs, *todo.benchmarks
+  read = [path for source in sources for path in source.paths]
+  for name in outputs.NAMES:
+    outfile.check('config.out', os.path.join(out, name), kind, read)
+
+
 def workers(args: types.SimpleNamespace) -> int:
   """Raises ValueError, one line: fewer than 0."""
   count = args.config.workers if args.workers is None else args.workers
@@ -88,15 +105,16 @@ def workers(args: types.SimpleNamespace) -> int:
 def curate(args: types.SimpleNamespace) -> int:
   """Runs all steps; returns the exit status."""
   out = folder(args)
+  todo = curation.plan(args.config)
+  check_folder(out, todo)
   if args.share.count > 1:
-    return curate_into(out, args)
+    return curate_into(out, todo, args)
   # From the first row to the last file: shares write no files but the state.
   with state.held(os.path.join(out, pipeline.STATE), 'files'):
-    return curate_into(out, args)
+    return curate_into(out, todo, args)
 
 
-def curate_into(out: str, args: types.SimpleNamespace) -> int:
-  todo = curation.plan(args.config)
+def curate_into(out: str, todo: plan.Plan, args: types.SimpleNamespace) -> int:
   how = pipeline.How(
     folder=out,
     workers=workers(args),
@@ -157,8 +175,8 @@ def sheets(todo: plan.Plan, result: pipeline.Result) -> dict[str, str]:
   sheet = datasheet.of(todo, result)
   return {
     outputs.SHEET: datasheet.text(sheet),
-    'datasheet.md': datasheet.markdown(sheet),
-    'datasheet.html': datasheet_page.page(sheet),
+    outputs.MARKDOWN: datasheet.markdown(sheet),
+    outputs.PAGE: datasheet_page.page(sheet),
   }
 
 

@@ -19,6 +19,7 @@ line, or more failed verdicts than the config allows.
 import functools
 import json
 import os
+import re
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import storage
+from acereason_jax import outfile, storage
 from acereason_jax.config import evaluation, from_flags
 from acereason_jax.console import (
   command_line,
@@ -81,6 +82,9 @@ together.define(FLAGS)
 
 _COMPARES = (
   '--compare: give two folders, as in --compare evals/base evals/trained'
+)
+_COMPARISON = outfile.Kind(
+  'a comparison', re.compile(rb'\{\n "schema": [0-9]+,\n "a": \{').match
 )
 _MODES = ('show', 'compare', 'judge', 'rollouts')
 # Flags that would change nothing, by what the command does.
@@ -150,11 +154,14 @@ def compare_two(args: types.SimpleNamespace) -> int:
     folder = os.path.dirname(folder)  # The file results.json was given.
   text = json.dumps(found, indent=1, allow_nan=False) + '\n'
   try:
-    storage.write(storage.join(folder, 'compare.json'), text.encode())
+    path = storage.join(folder, 'compare.json')
+    outfile.check('--compare', path, _COMPARISON)
+    storage.write(path, text.encode())
     figures.write(storage.join(folder, 'figures'), figures.of_comparison(found))
-  except OSError as e:
+  except (OSError, ValueError) as e:
     # B may be somebody else's; what was asked for has been printed.
-    reason = terminal.one_line(oserrors.explained(e), 200)
+    words = oserrors.explained(e) if isinstance(e, OSError) else str(e)
+    reason = terminal.one_line(words, 200)
     terminal.say(f'compare.json is not written: {reason}', to_stderr=True)
   return 0
 

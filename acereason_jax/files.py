@@ -10,6 +10,7 @@ followed.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import sys
@@ -21,6 +22,8 @@ from typing import IO
 Path = str | os.PathLike
 
 _SCRATCH = 'acereason_jax-'
+# Other names below /proc may lead to files on a disk, such as /proc/self/cwd.
+_DESCRIPTOR = re.compile(r'/proc/[^/]+/(task/[^/]+/)?fd/[0-9]+')
 _CACHE = 'ACEREASON_CACHE'
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -71,7 +74,7 @@ def output(path: Path, mode: str = 'w') -> Iterator[IO]:
 
   /dev/stdout, a pipe or a device is written to as it is.
   """
-  if _is_stream(path):
+  if is_stream(path):
     with _opened(path, mode) as file:
       yield file
     return
@@ -140,6 +143,23 @@ def scratch() -> Iterator[str]:
     os.close(descriptor)
 
 
+def is_stream(path: Path) -> bool:
+  """Whether a path is a pipe or a device, or a descriptor such as /dev/stdout.
+
+  /dev/stdout is a link to a file if a shell redirects it.
+  """
+  place = os.path.abspath(path)
+  if place.startswith('/dev/') and not place.startswith('/dev/shm/'):
+    return True
+  if _DESCRIPTOR.fullmatch(place):
+    return True
+  try:
+    mode = os.stat(path).st_mode
+  except OSError:
+    return False
+  return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 def _remove_abandoned(place: str) -> None:
   """Removes this user's scratch folders that no process holds."""
   for name in os.listdir(place):
@@ -177,15 +197,3 @@ def sync_folder(folder: str) -> None:
       os.fsync(descriptor)
     finally:
       os.close(descriptor)
-
-
-def _is_stream(path: Path) -> bool:
-  # /dev/stdout is a link to a file if a shell redirects it.
-  place = os.path.abspath(path)
-  if place.startswith(('/dev/', '/proc/')) and place[:9] != '/dev/shm/':
-    return True
-  try:
-    mode = os.stat(path).st_mode
-  except OSError:
-    return False
-  return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

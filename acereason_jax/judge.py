@@ -23,12 +23,12 @@ status 0 whatever the verdict; 1, something for the user to fix, in one line;
 
 import contextlib
 import os
-import pathlib
+import re
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
 
-from acereason_jax import files, storage
+from acereason_jax import outfile, storage
 from acereason_jax.config import recorded
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.data import archive, kept, records, rollouts, verdicts
@@ -39,6 +39,10 @@ _CODE = 'acereason_jax.verifiers.code:'
 # Time limit of one verdict, seconds; a program must run all its tests.
 _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 _NAME_CHARS = 80
+KIND = outfile.Kind(
+  'a file of verdicts',
+  re.compile(rb'\{"id": "(?:[^"\\]|\\.)*", "index": [0-9]+, "status": "').match,
+)
 
 FLAGS = command_line.Flags()
 FLAGS.string('answer', None, 'The reference answer of one response.')
@@ -221,14 +225,12 @@ def read_all(
 
 def judge_file(args: types.SimpleNamespace) -> None:
   """Judges all rollouts of a file; prints the counts."""
-  if args.out and os.path.exists(args.out):
-    out = pathlib.Path(args.out).resolve()
-    for other in filter(None, (args.rollouts, args.data)):
-      # A run's folder too: --out=RUN/metrics.jsonl would end the run.
-      if out.is_relative_to(pathlib.Path(other).resolve()):
-        raise ValueError(f'--out={args.out}: it is read; give another file')
+  if args.out:
+    outfile.check('--out', args.out, KIND)
   with contextlib.ExitStack() as stack:
-    file = stack.enter_context(files.output(args.out)) if args.out else None
+    file = None
+    if args.out:
+      file = stack.enter_context(outfile.opened(args.out))
     for domain, judge, responses in read_all(args):
       workers = args.workers or os.cpu_count() or 1
       with open_pool(judge, workers) as pool:

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from acereason_jax import files, storage
+from acereason_jax import outfile, storage
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.curriculum import outcomes, parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
@@ -26,6 +26,8 @@ _UNEQUAL = (
   'some prompts were asked more often than others: if a filter left prompts '
   'out for their results, luck gives more than that, up to about twice as many'
 )
+
+KIND = outfile.Kind('a ledger', parquet.is_ledger, parquet.MAX_BYTES)
 
 FLAGS = command_line.Flags()
 FLAGS.string('prompt', None, 'Shows the history of this id.')
@@ -168,6 +170,8 @@ def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   with exits.one_line_for(ValueError, OSError):
     args = _read_args(argv)
+    if args.out is not None:
+      outfile.check('--out', args.out, KIND, others=[args.run])
     data = read(args.run)
     with exits.one_line_for(ValueError, where=f'{args.run}: '):
       ledger = parquet.from_bytes(data)
@@ -176,12 +180,8 @@ def main(argv: Sequence[str]) -> int:
     for line in _lines(args, ledger):
       terminal.say(line)
     if args.out is not None:
-      content = parquet.to_bytes(ledger)
-      if storage.is_remote(args.out):
-        storage.write(args.out, content)
-      else:
-        with files.output(args.out, 'wb') as file:
-          file.write(content)
+      with outfile.opened(args.out, 'wb') as file:
+        file.write(parquet.to_bytes(ledger))
   return 0
 
 

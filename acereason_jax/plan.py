@@ -13,6 +13,7 @@ one line; 2, a command line that cannot be read.
 import hashlib
 import itertools
 import json
+import re
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from acereason_jax import files, ledger, machines
+from acereason_jax import ledger, machines, outfile
 from acereason_jax.config import checks, from_flags
 from acereason_jax.config import stages as stages_lib
 from acereason_jax.console import command_line, exits, jax_setup, terminal
@@ -39,6 +40,14 @@ from acereason_jax.planning import (
   table,
   timing,
   works,
+)
+
+JSON = outfile.Kind(
+  'a plan',
+  re.compile(rb'\{\n "config": ".*",\n "digest": "[0-9a-f]{16}",').match,
+)
+MARKDOWN = outfile.Kind(
+  'the tables of a plan', re.compile(record.NOT_MEASURED.encode() + b': ').match
 )
 
 FLAGS = command_line.Flags(logging.WARNING)
@@ -195,10 +204,30 @@ def about(args: types.SimpleNamespace) -> dict[str, Any]:
   )
 
 
+def check_outputs(args: types.SimpleNamespace) -> None:
+  """Raises ValueError, OSError, one line: a file would be lost."""
+  if args.json:
+    outfile.check('--json', args.json, JSON)
+  if args.markdown:
+    others = [args.json] if args.json else []
+    outfile.check('--markdown', args.markdown, MARKDOWN, others)
+
+
+def write(args: types.SimpleNamespace, plan: dict[str, Any]) -> None:
+  """Writes the files that were asked for. Raises: OSError."""
+  if args.json:
+    with outfile.opened(args.json) as file:
+      file.write(json.dumps(plan, indent=1, allow_nan=False) + '\n')
+  if args.markdown:
+    with outfile.opened(args.markdown) as file:
+      file.write(table.markdown(plan))
+
+
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  with exits.one_line_for(ValueError):
+  with exits.one_line_for(ValueError, OSError):
+    check_outputs(args)
     if args.model:
       with args.config.unlocked():
         args.config.model = args.model
@@ -222,11 +251,7 @@ def main(argv: Sequence[str]) -> int:
       for line in compile_all(args, plan):
         terminal.say(line)
   with exits.one_line_for(OSError):
-    if args.json:
-      text = json.dumps(plan, indent=1, allow_nan=False) + '\n'
-      files.write_atomically(args.json, text)
-    if args.markdown:
-      files.write_atomically(args.markdown, table.markdown(plan))
+    write(args, plan)
   return 0 if plan['fits'] else exits.FOR_USER
 
 

@@ -13,12 +13,11 @@ fix, in one line; 2, a command line that cannot be read.
 """
 
 import functools
-import os
 import re
 import types
 from collections.abc import Sequence
 
-from acereason_jax import storage
+from acereason_jax import outfile, storage
 from acereason_jax.console import (
   command_line,
   exits,
@@ -32,6 +31,10 @@ from acereason_jax.reporting import files, fit, following, read, watch, why
 from acereason_jax.run import checkpoint
 
 PAGE = 'report.html'
+KIND = outfile.Kind(
+  'a report',
+  re.compile(rb'<!DOCTYPE html>[\s\S]*? &middot; run report</title>').match,
+)
 
 FLAGS = command_line.Flags()
 FLAGS.string('out', None, f"The page's file; default RUN/{PAGE}.")
@@ -80,6 +83,10 @@ def read_args(argv: Sequence[str]) -> types.SimpleNamespace:
     raise command_line.refused('--prompt, --step, --index: only with --why')
   if args.why and args.watch:
     raise command_line.refused('--why and --watch: give one of them')
+  if (args.why or args.watch) and args.out is not None:
+    raise command_line.refused(
+      '--out: --watch and --why write no file; omit it'
+    )
   if len(args.compare) > read.MOST_COMPARED:
     raise command_line.refused(
       f'--compare: got {len(args.compare)} runs, at most {read.MOST_COMPARED}'
@@ -88,28 +95,9 @@ def read_args(argv: Sequence[str]) -> types.SimpleNamespace:
     args.steps = steps_of(args.steps)
     for path in (args.run, *args.compare, args.out or ''):
       storage.is_remote(path)
-    check_out(args)
   except ValueError as e:
     raise command_line.refused(e) from e
   return args
-
-
-def check_out(args: types.SimpleNamespace) -> None:
-  """Refuses an --out that is no page's, before minutes are spent on it.
-
-  No file of a run has such a name, so none is replaced.
-
-  Raises:
-    ValueError: one line.
-  """
-  if args.out is None:
-    return
-  if args.watch or args.why:
-    raise ValueError('--out: --watch and --why write no file; omit it')
-  if not args.out.endswith(('.html', '.htm')):
-    raise ValueError(f'--out={args.out}: expected a name that ends in .html')
-  if os.path.isdir(args.out):
-    raise ValueError(f'--out={args.out}: is a folder; name a file in it')
 
 
 def steps_of(text: str | None) -> range:
@@ -164,8 +152,11 @@ def made(args: types.SimpleNamespace) -> str:
 def write(args: types.SimpleNamespace) -> None:
   """Writes the page and says where. Raises: ValueError, OSError."""
   out = args.out or storage.join(args.run, PAGE)
+  # Before minutes are spent on the page.
+  outfile.check('--out', out, KIND)
   content = made(args).encode()
-  storage.write(out, content)
+  with outfile.opened(out, 'wb') as file:
+    file.write(content)
   terminal.say(
     f'{terminal.printable(out)}: {len(content) / 1e6:.1f} MB; open it in a '
     'browser'

@@ -89,6 +89,27 @@ def read_at(path: Path, most_bytes: int) -> tuple[bytes | None, bytes]:
   raise _too_large(path, most_bytes)
 
 
+def start(path: Path, most_bytes: int) -> bytes | None:
+  """At most so many first bytes; None if there is no such file.
+
+  Raises:
+    OSError: one line.
+  """
+  if not is_remote(path):
+    try:
+      return _start_local(path, most_bytes)
+    except NotADirectoryError:
+      return None
+  bucket, name = _split(path)
+  if not name:
+    return None
+  store, head = _store(bucket), slice(0, most_bytes)
+  try:
+    return _value(_told(path, store.read(name, byte_range=head)))
+  except _OutOfRange:  # It is shorter.
+    return _value(_told(path, store.read(name)))
+
+
 def write(path: Path, content: bytes) -> None:
   """Writes the file whole, or not at all; folders are made. Raises: OSError."""
   if not is_remote(path):
@@ -238,6 +259,13 @@ def _after(prefix: str) -> str:
 
 
 def _read_local(path: Path, most_bytes: int) -> bytes | None:
+  content = _start_local(path, most_bytes + 1)
+  if content is not None and len(content) > most_bytes:
+    raise _too_large(path, most_bytes)
+  return content
+
+
+def _start_local(path: Path, most_bytes: int) -> bytes | None:
   try:
     # Does not wait for the writer of a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -248,10 +276,7 @@ def _read_local(path: Path, most_bytes: int) -> bytes | None:
     os.close(descriptor)
     raise OSError(errno.EINVAL, f'{path}: not a file; remove it')
   with open(descriptor, 'rb') as file:
-    content = file.read(most_bytes + 1)
-  if len(content) > most_bytes:
-    raise _too_large(path, most_bytes)
-  return content
+    return file.read(most_bytes)
 
 
 def _value(found: Any) -> bytes | None:

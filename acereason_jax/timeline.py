@@ -6,14 +6,19 @@ Ids are strangers' text: unprintable characters are escaped first, then HTML.
 """
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from acereason_jax import files
+from acereason_jax import outfile
 from acereason_jax.console import command_line, exits, terminal
 from acereason_jax.rollout import trace
 
 FLAGS = command_line.Flags()
+KIND = outfile.Kind(
+  'a page of slots',
+  re.compile(rb'<!DOCTYPE html>[\s\S]*<title>Timeline of slots</title>').match,
+)
 # The colour-blind can distinguish these too (Paul Tol's bright scheme).
 COLOURS = {
   'stop': '#4477aa',
@@ -104,8 +109,9 @@ def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = command_line.parse(FLAGS, argv, __doc__, places=('events', 'page'))
   with exits.one_line_for(ValueError, OSError):
+    outfile.check('page', args.page, KIND)
     header, events = trace.read_events(args.events)
-    with files.output(args.page) as file:
+    with outfile.opened(args.page) as file:
       file.write(to_html(header, events))
   terminal.say(f'{terminal.printable(args.page)}: {len(events)} stays in slots')
   return 0

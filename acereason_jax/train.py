@@ -25,7 +25,7 @@ from acereason_jax.console import (
   terminal,
 )
 from acereason_jax.hosts import cluster, together, watchdog
-from acereason_jax.run import handshake, pins, profile
+from acereason_jax.run import folder, handshake, pins, profile
 from acereason_jax.run.build import build
 from acereason_jax.run.whole import counted, train
 
@@ -62,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
     traced = profile.Steps.parse(args.profile) if args.profile else None
   with exits.one_line_for(ValueError):
     checks.validate(args.config)
+  with exits.one_line_for(ValueError, OSError):
+    folder.check_ours(workdir)
   jax_setup.keep_compiled()
   jax_setup.use_precision(args.config.dtype)
   ends_in_a_line = functools.partial(

@@ -51,15 +51,18 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from acereason_jax import machines
+from acereason_jax import machines, outfile
+from acereason_jax.console import exits
 from acereason_jax.planning import topologies
 from benchmarks import aot_decode, aot_update
 
+KIND = outfile.Kind('the figures of cases', re.compile(rb'\{"case": "').match)
 PROGRAMS = {'decode': aot_decode, 'update': aot_update}
 
 
@@ -105,6 +108,9 @@ def main() -> None:
     case = program.CASES[args.cases[0]]
     print(json.dumps(program.WORKERS[args.worker](case)))
     return
+  if args.out:
+    with exits.one_line_for(ValueError, OSError):
+      outfile.check('--out', args.out, KIND)
   cases = []
   for name in args.cases:
     hardware = machines.hardware(program.CASES[name].machine)

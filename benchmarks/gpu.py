@@ -27,6 +27,7 @@ import functools
 import json
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -40,10 +41,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from acereason_jax import machines
+from acereason_jax import machines, outfile
 from acereason_jax import mesh as mesh_lib
 from acereason_jax.config import base as base_config
 from acereason_jax.config import stages
+from acereason_jax.console import exits
 from acereason_jax.kernels import (
   attention,
   attention_gpu,
@@ -485,6 +487,11 @@ def told(found: Mapping[str, Any]) -> None:
     print(f'  failed: {found["failed"]}', flush=True)
 
 
+KIND = outfile.Kind(
+  'the figures of a GPU', re.compile(rb'\{"interpret": (true|false), ').match
+)
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -502,6 +509,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   if args.worker:
     work(args.worker, args.interpret)
     return 0
+  if args.out:
+    with exits.one_line_for(ValueError, OSError):
+      outfile.check('--out', args.out, KIND)
   results = dict(about=run_part('about', 60, args.interpret))
   print(json.dumps(results['about']['rows'] or results['about']['failed']))
   print(line(COLUMNS), flush=True)
@@ -512,7 +522,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   text = json.dumps(dict(interpret=args.interpret, **results))
   print(text)
   if args.out:
-    args.out.write_text(text + '\n')
+    with outfile.opened(args.out) as file:
+      file.write(text + '\n')
   return int(any(each['failed'] for each in results.values()))
 
 

@@ -16,15 +16,20 @@ import argparse
 import collections
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from acereason_jax import files
+from acereason_jax import files, outfile
 from acereason_jax.console import terminal
 from acereason_jax.data import fields, records
 from acereason_jax.evaluation import files as benchmark_files
 from acereason_jax.verifiers.pool import pool as pool_lib
 
+KIND = outfile.Kind(
+  'a file of solutions',
+  re.compile(rb'\{"id": "[^"]+", "index": 0, "text": "').match,
+)
 _MARK = 'A:'
 _SHOWN_CHARS = 60
 _SECONDS = 8.0
@@ -87,6 +92,7 @@ def write(found: Iterator[Solution], out: pathlib.Path) -> list[Solution]:
     # The name is a stranger's.
     if not model.replace('_', '').isalnum():
       raise ValueError(f'{model!r:.60}: expected the name of a model')
+    outfile.check('out', out / f'{model}.jsonl', KIND)
     files.write_atomically(out / f'{model}.jsonl', ''.join(lines))
   return kept
 

@@ -1,6 +1,6 @@
 """Texts that try to leave their place in a page, a path or a terminal."""
 
-PAYLOADS = (
+FOR_PAGES = (
   '</script><script>alert(1)</script>',
   '<script>alert(1)</script>',
   '<img src=x onerror=alert(1)>',
@@ -40,3 +40,14 @@ PAYLOADS = (
 )  # fmt: skip
 # As one line, longer than any place shows.
 LONG = 'x<b>' * (1 << 18)
+# These can be in a file of Parquet: they have no lone surrogates.
+FOR_TERMINALS = (
+  *('</script><script>alert(1)</script>', '<img src=x onerror=alert(1)>'),
+  *('<!-- -->', ']]>', '{{7*7}}', '${7*7}', '{% raw %}', '`id`', '$(id)'),
+  *("' ; touch /tmp/owned ; '", '" || true', '; rm -rf .', '| cat', '&& id'),
+  *('--step=9', '-h', '*', '~', '!!', '%s%n', '\\', '\\\\', "'", '"', '#'),
+  *('\x1b[2J\x1b]0;title\x07', '\x9b31m', '\r\n\rfake: line', '\n\nverdict: 1'),
+  *('\x00', 'a\x00b', '\x7f', '\u202egnp.exe', '\u2066\u200b\ufeff', '\u2028'),
+  *('\U000e0041', 'é' * 300, 'x' * 5000, ' lead', 'trail ', '日本 語'),
+  *('../../etc/passwd', 'gs://bucket/x', 'javascript:alert(1)', '=1+1'),
+)

@@ -13,17 +13,6 @@ from acereason_jax.data import archive
 from acereason_jax.reporting import values
 
 MATH = 'acereason_jax.verifiers.math:verify'
-# Text that must reach no terminal and no shell as it is.
-HOSTILE = [
-  *('</script><script>alert(1)</script>', '<img src=x onerror=alert(1)>'),
-  *('<!-- -->', ']]>', '{{7*7}}', '${7*7}', '{% raw %}', '`id`', '$(id)'),
-  *("' ; touch /tmp/owned ; '", '" || true', '; rm -rf .', '| cat', '&& id'),
-  *('--step=9', '-h', '*', '~', '!!', '%s%n', '\\', '\\\\', "'", '"', '#'),
-  *('\x1b[2J\x1b]0;title\x07', '\x9b31m', '\r\n\rfake: line', '\n\nverdict: 1'),
-  *('\x00', 'a\x00b', '\x7f', '\u202egnp.exe', '\u2066\u200b\ufeff', '\u2028'),
-  *('\U000e0041', 'é' * 300, 'x' * 5000, ' lead', 'trail ', '日本 語'),
-  *('../../etc/passwd', 'gs://bucket/x', 'javascript:alert(1)', '=1+1'),
-]
 
 
 def row(prompt='p', index=0, **changes):

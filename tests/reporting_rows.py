@@ -3,6 +3,8 @@
 import json
 import random
 
+import kept_runs
+
 from acereason_jax.data import archive
 
 STATUSES = 'right', 'wrong', 'unparsed', 'timeout', 'error'
@@ -16,28 +18,13 @@ DETAILS = {
 
 
 def row(**changes):
-  status = changes.get('status', 'right')
-  defaults = dict(
-    step=1,
-    phase=archive.TRAIN,
-    stage='math_8k',
-    domain='math',
-    prompt='sum-1',
-    index=0,
-    status=status,
-    detail='',
-    reward=float(status == 'right'),
-    solved=status == 'right',
-    advantage=0.5,
-    counted=True,
-    trained=True,
-    length=100,
-    stop='stop',
-    logp=-10.0,
-    entropy=20.0,
-    kept='',
+  """A row of `kept_runs` without a text, rewarded as its status says."""
+  right = changes.get('status', 'right') == 'right'
+  own = dict(stage='math_8k', domain='math', prompt='sum-1', detail='')
+  own |= dict(length=100, logp=-10.0, entropy=20.0, kept='')
+  return kept_runs.row(
+    **own | dict(reward=float(right), solved=right) | changes
   )
-  return archive.Row(**defaults | changes)
 
 
 def rows(seed, step, *, phase=archive.TRAIN, prompts=6, each=4, **changes):

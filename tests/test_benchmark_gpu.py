@@ -30,6 +30,11 @@ def test_a_part_that_fails_is_a_line_and_the_others_run(
   monkeypatch.setitem(gpu.PARTS, 'decode', 0.2)
   out = tmp_path / 'gpu.json'
   argv = ['--interpret', '--parts', 'decode', 'logp', '--out', str(out)]
+  out.write_text('{"mine": 1}')
+  with pytest.raises(SystemExit, match='not the figures of a GPU'):
+    gpu.main(argv)
+  assert out.read_text() == '{"mine": 1}'
+  out.write_text('{"interpret": true, "about": {}}')
   assert gpu.main(argv) == 1
   told = capsys.readouterr().out
   assert '  failed: more than 0 s' in told and 'logp, 64 of 512' in told

@@ -438,7 +438,7 @@ def visit(browser, address, texts):
 
 
 def test_hostile_texts_stay_texts(browser, folder):
-  texts = list(hostile_texts.PAYLOADS)
+  texts = list(hostile_texts.FOR_PAGES)
   benign = [f'plain {i}' for i in range(len(texts))]
   address = written(folder, 'hostile', pages.hostile(texts))
   shown, body = visit(browser, address, texts)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,40 @@ def test_a_bad_command_is_one_line(tmp_path, flags, status, message):
   assert got == status and not said
   assert message in errors and errors.count('\n') == 1, errors
   assert not (tmp_path / 'out' / 'rows.parquet').exists()
+
+
+@pytest.mark.parametrize('name', ['rows.parquet', 'prompts.jsonl'])
+def test_a_file_that_no_curation_wrote_is_not_replaced(tmp_path, name):
+  prepare(tmp_path, 3, JUDGED)
+  mine = tmp_path / 'out' / name
+  mine.parent.mkdir()
+  mine.write_bytes(b'mine')
+  status, _, errors = call(tmp_path)
+  assert (status, errors.count('\n')) == (1, 1)
+  assert f'config.out: {mine}: there is a file that is not a cur' in errors
+  assert [p.name for p in mine.parent.iterdir()] == [name]
+  assert mine.read_bytes() == b'mine'
+  mine.unlink()
+  for _ in range(2):
+    assert call(tmp_path)[0] == 0
+    # What was costly to learn may be removed.
+    shutil.rmtree(tmp_path / 'out' / 'state')
+
+
+def test_an_input_is_not_replaced(tmp_path):
+  prepare(tmp_path, 3, JUDGED)
+  assert call(tmp_path)[0] == 0
+  out = tmp_path / 'out'
+  before = contents(tmp_path, 'out')
+  for name in ('rows.parquet', '../out/rows.parquet', '../linked'):
+    if name == '../linked':
+      (tmp_path / 'linked').symlink_to(out / 'rows.parquet')
+    flag = f'--config.inputs.mine.path={out}/{name}'
+    status, _, errors = call(tmp_path, flag)
+    assert (status, errors.count('\n')) == (1, 1)
+    assert f'is the same file as {out}/{name}, which the comm' in errors
+    assert call(tmp_path, flag, out='other')[0] == 0
+  assert contents(tmp_path, 'out') == before
 
 
 def test_missing_responses_end_with_the_command_that_makes_them(tmp_path):

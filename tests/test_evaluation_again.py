@@ -319,8 +319,16 @@ def test_a_comparison_is_printed_whatever_can_be_written(judged, call):
     assert status == 0 and 'compare.json is not written' in said
     assert 'few' in said
   (judged / 'compare.json').rmdir()
-  assert call('--compare', judged / 'results.json', judged / 'results.json')
-  assert (judged / 'compare.json').is_file()
+  words = '--compare', judged / 'results.json', judged / 'results.json'
+  own = judged / 'compare.json'
+  own.write_text('{"mine": 1}')
+  status, said = call(*words)
+  assert status == 0 and 'compare.json is not written: --compare: ' in said
+  assert own.read_text() == '{"mine": 1}'
+  own.unlink()
+  for _ in range(2):
+    assert 'not written' not in call(*words)[1]
+    assert json.loads(own.read_text())['schema'] == 1
 
 
 def test_flags_of_no_use_are_refused(judged, place, call):

@@ -16,7 +16,6 @@ import forked
 import hostile_files
 import jax
 import numpy as np
-import object_store
 import pytest
 import test_serve
 import tiny
@@ -38,12 +37,6 @@ def folder(tmp_path_factory):
   tiny.write_model(path / 'model')
   tiny.write_questions(path / 'q.jsonl', QUESTIONS)
   return path
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture
@@ -270,6 +263,21 @@ def test_a_usage_error_and_a_bad_file_are_one_line(folder, tmp_path):
   assert said[0].isprintable() and '\\x1b[2J' in said[0]
 
 
+def test_files_next_to_the_rollouts_are_not_replaced(run, folder, tmp_path):
+  content, q = (folder / 'q.jsonl').read_text(), tmp_path / 'q'
+  for name in ('q.json', 'q.timeline.jsonl'):
+    prompts = tmp_path / name
+    prompts.write_text(content)
+    said = refused(run, f'--out: {prompts}: there is', prompts=prompts, out=q)
+    assert said.endswith('give another path')
+    assert prompts.read_text() == content and len([*tmp_path.iterdir()]) == 1
+    prompts.unlink()
+  assert run(out=q)[0] == 0
+  # It is drawn anew, with others of its own files.
+  q.unlink()
+  assert run(out=q, seed=1)[0] == 0
+
+
 def test_other_settings_are_refused_and_more_rollouts_are_not(
   run, folder, tmp_path
 ):
@@ -372,7 +380,8 @@ def test_a_line_that_is_no_rollout(run, tmp_path):
 
 
 def test_two_runs_do_not_share_a_file(run, tmp_path):
-  with output.Output(str(tmp_path / 'out.jsonl'), {'n': 1}):
+  settings = dict(n=1, seed=0, temperature=1.0)
+  with output.Output(str(tmp_path / 'out.jsonl'), settings):
     refused(run, 'another process writes it')
 
 

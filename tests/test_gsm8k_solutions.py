@@ -41,7 +41,11 @@ def test_each_model_gets_a_file_and_each_difference_a_line(tmp_path):
     ''.join(json.dumps(dict(question=q, answer=a)) + '\n' for q, a in problems)
   )
   out = tmp_path / 'out'
-  kept = gsm8k_solutions.write(gsm8k_solutions.solutions(str(stored)), out)
+  for _ in range(2):
+    kept = gsm8k_solutions.write(gsm8k_solutions.solutions(str(stored)), out)
+  (tmp_path / 'small.jsonl').write_text('{"id": "mine"}')
+  with pytest.raises(ValueError, match='not a file of solutions'):
+    gsm8k_solutions.write(iter(kept), tmp_path)
   assert {p.name for p in out.iterdir()} == {'small.jsonl', 'large.jsonl'}
   answers = {p.row.id: p.row.answer for p in files.gsm8k(str(test)).problems}
   read = rollouts.read(str(out / 'small.jsonl'), answers)

@@ -22,9 +22,9 @@ PACKAGE = 'acereason_jax'
 # itself, on the very left, has its version.
 ORDER = (
   PACKAGE,
-  *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
-  *('machines', 'stand_ins', 'mesh', 'partition', 'console', 'hosts'),
-  *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
+  *('types', 'resolve', 'files', 'storage', 'outfile', 'locks', 'hub'),
+  *('children', 'machines', 'stand_ins', 'mesh', 'partition', 'console'),
+  *('hosts', 'kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
   'commands',
 )

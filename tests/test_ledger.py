@@ -687,10 +687,10 @@ def test_the_command_writes_parquet(capsys, file):
   out = file.with_name('out.parquet')
   said(capsys, file, f'--out={out}')
   assert out.read_bytes() == file.read_bytes()
-  said(capsys, file, f'--out={file}', '--stage=s')
-  kept = list(parquet.from_bytes(file.read_bytes()))
+  said(capsys, file, f'--out={out}', '--stage=s')
+  kept = list(parquet.from_bytes(out.read_bytes()))
   assert kept == [
-    r for r in parquet.from_bytes(out.read_bytes()) if r.stage == 's'
+    r for r in parquet.from_bytes(file.read_bytes()) if r.stage == 's'
   ]
   assert len(kept) == 3
   assert {p.name for p in file.parent.iterdir()} == {file.name, out.name}

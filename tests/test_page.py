@@ -76,7 +76,7 @@ def hashed(text):
   return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-PAYLOADS = hostile_texts.PAYLOADS
+PAYLOADS = hostile_texts.FOR_PAGES
 SMALL = reports.report(steps=9, groups=3, tokens=60)
 
 

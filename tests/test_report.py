@@ -401,6 +401,12 @@ USAGE = {
   'evals': (['--evals=absent'], 'run', 'absent'),
   'scheme': ([], 's3://x/y', 'gs://BUCKET'),
   'out': (['--out=s3://x/y'], 'run', 'gs://BUCKET'),
+  'no out': (['--out=x.html', '--watch'], 'run', 'write no file; omit it'),
+  'both': (
+    ['--watch', '--why', '--prompt=p', '--step=1', '--index=0'],
+    'run',
+    'give one of them',
+  ),
 }
 
 

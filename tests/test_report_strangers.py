@@ -8,7 +8,7 @@ import pytest
 import reporting_rows
 from reporting_rows import row
 
-from acereason_jax import report, storage, types
+from acereason_jax import storage, types
 from acereason_jax.config import recorded
 from acereason_jax.reporting import (
   alarms_verdicts,
@@ -128,31 +128,3 @@ def test_so_many_judges_are_not_started(monkeypatch, seconds):
     return
   assert len(started) == 16 == len(set(started))
   assert sum('no such judge' in text for text in said) == 16
-
-
-@pytest.mark.parametrize(
-  ('flags', 'words'),
-  [
-    (['--out={run}/config.json'], 'ends in .html'),
-    (['--out={run}/metrics.jsonl'], 'ends in .html'),
-    (['--out={run}/pages.html'], 'is a folder'),
-    (['--out={run}/x.html', '--watch'], 'omit it'),
-    (
-      ['--watch', '--why', '--prompt=p', '--step=1', '--index=0'],
-      'give one of them',
-    ),
-  ],
-)
-def test_an_out_that_is_no_pages(tmp_path, capsys, flags, words):
-  reporting_rows.write_metrics(tmp_path, [dict(step=1, reward=0.5)])
-  kept_runs.write_config(tmp_path)
-  (tmp_path / 'pages.html').mkdir()
-  before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
-  given = [flag.format(run=tmp_path) for flag in flags]
-  with pytest.raises(SystemExit) as ended:
-    report.main(['report', str(tmp_path), *given])
-  said = capsys.readouterr().err
-  assert ended.value.code == 2
-  assert words in said and said.count('\n') == 1
-  after = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
-  assert after == before

@@ -5,16 +5,9 @@ import os
 import sys
 import threading
 
-import object_store
 import pytest
 
 from acereason_jax import storage
-
-
-@pytest.fixture(scope='module')
-def store(tmp_path_factory):
-  with object_store.started(tmp_path_factory.mktemp('objects')) as found:
-    yield found
 
 
 @pytest.fixture(params=['disk', 'bucket'])
@@ -43,6 +36,16 @@ def test_no_more_is_read_than_asked_for(root, store):
     storage.read(path, 999_999)
   assert len(store.seen) <= 1
   assert len(storage.read(path, 1_000_000)) == 1_000_000
+
+
+def test_the_start_of_a_file(root):
+  path = storage.join(root, 'file')
+  assert storage.start(path, 9) is None
+  for content in (b'', b'12', b'123', b'1234' * 99_999):
+    storage.write(path, content)
+    assert storage.start(path, 3) == content[:3]
+  # A file has no files below it.
+  assert storage.start(f'{path}/x', 3) is None
 
 
 def test_of_many_creators_one_wins(root):

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 
+import hostile_texts
 import kept_runs
 import object_store
 import pytest
@@ -543,14 +544,14 @@ def test_hostile_texts_are_escaped_and_their_commands_find_them(
   tmp_path, monkeypatch
 ):
   """As ids, answers, responses, details, stages and domains."""
-  assert len(kept_runs.HOSTILE) >= 40
+  assert len(hostile_texts.FOR_TERMINALS) >= 40
   monkeypatch.setattr(
     asking,
     'ask',
     lambda asked, *rest: [math_judge.explain(s.text, s.answer) for s in asked],
   )
   pairs = []
-  for i, text in enumerate(kept_runs.HOSTILE):
+  for i, text in enumerate(hostile_texts.FOR_TERMINALS):
     row = kept_runs.row(
       text, i, detail=text, stage=text, domain=text, status='unparsed'
     )
@@ -576,7 +577,7 @@ def test_hostile_texts_are_escaped_and_their_commands_find_them(
     index = int(flags['index'])
     lines = tell(folder, flags['prompt'], step=1, index=index)
     assert lines[-1].startswith(f'* [{index}] unparsed')
-    assert sample.row['prompt'] == kept_runs.HOSTILE[index]
+    assert sample.row['prompt'] == hostile_texts.FOR_TERMINALS[index]
     marked = [x for x in lines if x[:4] in ('  Q ', '  A ', '  > ')]
     assert len(marked) >= 3
     # What a text says is always behind a mark.

@@ -77,6 +77,15 @@ def from_bytes(data: bytes) -> ledger_lib.Ledger:
   return ledger_lib.from_columns(rows, texts)
 
 
+def is_ledger(data: bytes) -> bool:
+  """Whether `from_bytes` reads it."""
+  try:
+    from_bytes(data)
+  except ValueError:
+    return False
+  return True
+
+
 def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
   """The columns of a file whose metadata were checked first.
 

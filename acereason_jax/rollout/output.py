@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from acereason_jax import files, locks, storage, types
+from acereason_jax import files, locks, outfile, storage, types
 from acereason_jax.console import terminal
 from acereason_jax.data import records
 from acereason_jax.rollout import trace as trace_lib
@@ -33,6 +34,25 @@ _MAX_REMOTE_BYTES = 16 << 30
 _SECONDS_PER_UPLOAD, _UPLOAD_SHARE = 60.0, 0.05
 
 
+def _is_header(content: bytes) -> bool:
+  """Whether bytes are the settings that a file of rollouts was made with."""
+  try:
+    found = json.loads(content)
+  except (ValueError, RecursionError):
+    return False
+  return isinstance(found, dict) and {'n', 'seed', 'temperature'} <= set(found)
+
+
+# Its header tells whether it is ours.
+_ROLLOUTS = outfile.Kind('a file of rollouts', bool)
+_HEADER = outfile.Kind(
+  'the settings of rollouts', _is_header, _MAX_HEADER_BYTES
+)
+_EVENTS = outfile.Kind(
+  'a timeline of rollouts', re.compile(rb'\{"slots": [0-9]+, "steps": ').match
+)
+
+
 class Output:
   """Context manager: the file of rollouts and, next to it, their settings.
 
@@ -42,7 +62,8 @@ class Output:
   dropped. Only one process may write.
 
   Raises:
-    ValueError: the file has other settings, or another program wrote it.
+    ValueError: the file has other settings, or another program wrote it or one
+      of those next to it.
     OSError: one line.
   """
 
@@ -55,6 +76,10 @@ class Output:
   def __enter__(self) -> 'Output':
     if self._remote and (self.where.endswith('/') or self.where.count('/') < 3):
       raise ValueError(f'{self.where}: a folder; give --out=gs://BUCKET/FILE')
+    if not self._remote and files.is_stream(self.where):
+      raise ValueError(f'{self.where}: not a file; give another --out')
+    outfile.check('--out', self.where, _ROLLOUTS)
+    outfile.check('--out', f'{self.where}{TIMELINE}', _EVENTS)
     with contextlib.ExitStack() as stack:
       if self._remote:
         say = functools.partial(terminal.say, to_stderr=True)
@@ -63,8 +88,8 @@ class Output:
         self.path = pathlib.Path(folder, 'rollouts.jsonl')
         self._download()
       self._header = pathlib.Path(f'{self.path}.json')
-      if self.path.exists() and not self.path.is_file():
-        raise ValueError(f'{self.where}: not a file; give another --out')
+      if not self.path.exists() or not self.path.stat().st_size:
+        outfile.check('--out', f'{self.where}.json', _HEADER)
       self._file = self.path.open('a+b')
       # `write` has already reported a full disk.
       stack.callback(_close, self._file)

@@ -7,19 +7,37 @@ host, and process 0 uploads them whole at each save and at the end.
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 
-from acereason_jax import files, locks, storage
+from acereason_jax import files, locks, outfile, storage
+from acereason_jax.config import recorded
 from acereason_jax.run import metrics
 
 # The files that a restart continues.
 _CONTINUED = 'metrics.jsonl', 'timeline.jsonl', 'changes.json', 'clock.jsonl'
 _MOST_BYTES = 16 << 30
+
+
+def _is_config(content: bytes) -> bool:
+  """Whether bytes are the config of a run, of this version or another."""
+  try:
+    found = json.loads(content)
+  except (ValueError, RecursionError):
+    return False
+  return isinstance(found, dict) and {'seed', 'train_data'} <= set(found)
+
+
+_CONFIG = outfile.Kind('the config of a run', _is_config, recorded.MAX_BYTES)
+_METRICS = outfile.Kind(
+  'the metrics of a run', re.compile(rb'\{"step": |\Z').match
+)
 
 
 class Folder(NamedTuple):
@@ -33,6 +51,20 @@ class Folder(NamedTuple):
   root: str
   local: pathlib.Path
   sent: dict[pathlib.Path, tuple[int, int]]
+
+
+def check_ours(root: str | os.PathLike) -> None:
+  """Refuses the folder of a model, of an evaluation or of a user's own work.
+
+  Raises:
+    ValueError, OSError: one line.
+  """
+  config = storage.join(root, recorded.NAME)
+  outfile.check('--workdir', config, _CONFIG)
+  # A run writes its config first. A kill may have left any half of a line.
+  if storage.start(config, 1) is None:
+    metrics_file = storage.join(root, 'metrics.jsonl')
+    outfile.check('--workdir', metrics_file, _METRICS)
 
 
 @contextlib.contextmanager

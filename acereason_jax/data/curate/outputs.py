@@ -25,7 +25,9 @@ from acereason_jax.data import parquet_rows
 from acereason_jax.data.curate import pipeline, rounds, values
 
 ROWS, DROPPED, CHANGES = 'rows.parquet', 'dropped.parquet', 'changes.parquet'
-SHEET = 'datasheet.json'
+SHEET, MARKDOWN, PAGE = 'datasheet.json', 'datasheet.md', 'datasheet.html'
+# Everything that is written, or removed.
+NAMES = (ROWS, DROPPED, CHANGES, SHEET, MARKDOWN, PAGE, rounds.PROMPTS)
 # Readers unpack a group of rows at once.
 _GROUP_ROWS = 4096
 _GROUP_CHARS = 64 << 20
