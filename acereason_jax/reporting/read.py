@@ -119,19 +119,19 @@ def _starts(folder: str, notes: list[str]) -> list[files.Begun]:
     return []
 
 
-def _lives(run: Source) -> tuple[Source, bool | None]:
-  """(the run, whether a process of its last start lives).
+def _lives(run: Source) -> tuple[Sequence[files.Begun], bool | None]:
+  """(starts of the run, whether a process of the last one lives).
 
   None where that start has ended by itself, or it is unknown.
   """
   if not run.starts or run.starts[-1].ended:
-    return run, None
+    return run.starts, None
   lives = locks.held(locks.of_process(run.folder, 0))
   if lives is not False:
-    return run, lives
+    return run.starts, lives
   # It may have ended, or another may have begun, right before that look.
-  now = run._replace(starts=_starts(run.folder, []))
-  return now, False if now.starts == run.starts else None
+  starts = _starts(run.folder, [])
+  return starts, False if starts == run.starts else None
 
 
 def report(
@@ -159,16 +159,10 @@ def report(
   """
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
-  run, lives = _lives(run)
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
   before = looks.before(run.summary, tally, run.metrics)
   drawn = [curves_of(run, steps, before)]
   drawn += [curves_of(each, steps) for each in others]
-  if not shown:
-    taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
-    raise ValueError(
-      f'{folder}: has none of these steps; it took steps {taken}'
-    )
   spent = waste.tree(run.clock, run.metrics, steps) if run.clock else None
   if ledger is not None:
     ledger = ledger_lib.within(ledger, steps)
@@ -183,19 +177,9 @@ def report(
   seen = evidence.Evidence(
     shown, drawn[0].bands, run.config, tally, run.starts, spent
   )
-  head = facts.facts(
-    [*before, *run.metrics],
-    drawn[0],
-    run.config,
-    name,
-    run.summary,
-    run.starts,
-    lives,
-    tally,
-  )
   return values.Report(
     name=run.name,
-    facts=head,
+    facts=_head(run, before, drawn[0], name, tally),
     alarms=alarms.alarms(seen),
     curves=drawn,
     samples=samples,
@@ -205,6 +189,26 @@ def report(
     fields=fields,
     tables=tables_,
     notes=notes,
+  )
+
+
+def _head(
+  run: Source,
+  before: Sequence[dict[str, Any]],
+  drawn: values.Curves,
+  name: str,
+  tally: tallies.Tally,
+) -> list[tuple[str, str]]:
+  starts, lives = _lives(run)
+  return facts.facts(
+    [*before, *run.metrics],
+    drawn,
+    run.config,
+    name,
+    run.summary,
+    starts,
+    lives,
+    tally,
   )
 
 
@@ -269,7 +273,14 @@ def _named_apart(sources: Sequence[Source]) -> list[Source]:
 
 
 def _among(run: Source, steps: range) -> list[dict[str, Any]]:
-  return [record for record in run.metrics if record['step'] in steps]
+  """Metrics of the steps. Raises ValueError, one line, if it took none."""
+  found = [record for record in run.metrics if record['step'] in steps]
+  if not found:
+    taken = f'{run.metrics[0]["step"]} to {run.metrics[-1]["step"]}'
+    raise ValueError(
+      f'{run.folder}: has none of these steps; it took steps {taken}'
+    )
+  return found
 
 
 def curves_of(
