@@ -131,7 +131,7 @@ def pytest_configure(config: pytest.Config) -> None:
   config.addinivalue_line('markers', 'hosts: runs of several processes')
   config.addinivalue_line('markers', 'sweeps: minutes of jails: -m sweeps')
   config.addinivalue_line('markers', 'abis: the same, as on older kernels')
-  config.addinivalue_line('markers', 'browser: a page in chromium')
+  config.addinivalue_line('markers', 'browser: a page in a browser')
   config.addinivalue_line('markers', 'nightly: half an hour of decoding')
 
 

@@ -4,6 +4,7 @@ tests/test_browser.py says more, about chromium. Here is where engines differ:
 policy and file://, unpacking, pointer and keys, colours, paper, languages.
 """
 
+import base64
 import bisect
 import contextlib
 import itertools
@@ -456,12 +457,13 @@ def test_a_dark_system(browser, small, tmp_path):
 
 def test_paper_has_every_curve_in_light_colours(browser, small, tmp_path):
   if isinstance(browser, webdriver.WebKit):
-    pytest.skip('WebKit has no command that shows a page as paper')
+    pytest.skip('WebKit has no command that prints a page')
   with like(browser, tmp_path, scheme='dark'), opened(browser, small):
     plots = browser.run(VISIBLE, '.plot')
     assert browser.run(DRAWN) < plots
+    paper = base64.b64decode(browser.send('Print'))
+    assert len(re.findall(rb'/Subtype\s*/Image', paper)) >= plots
     browser.draw_as_paper()
-    browser.wait(f'{DRAWN} === arguments[0]', plots)
     card = "return getComputedStyle(document.querySelector('section'))"
     assert browser.run(f'{card}.backgroundColor') == 'rgb(255, 255, 255)'
 
@@ -519,6 +521,25 @@ def test_curves_zoom(browser, small):
     assert browser.run(ends) == [1, 60]
   with opened(browser, address):
     assert browser.run(ends) == first
+
+
+def test_a_stages_name_stays_in_its_stage(browser, small):
+  """A second drawing of a curve begins as uPlot's first one has left off."""
+  with opened(browser, small):
+    browser.click('nav a[href="#curves"]')
+    browser.wait(f'{DRAWN} > 2')
+    browser.run(
+      """const {prototype} = CanvasRenderingContext2D;
+      const draw = prototype.fillText;
+      window.placed = [];
+      prototype.fillText = function(text, ...at) {
+        if (text === 'warm') window.placed.push(this.textAlign);
+        return draw.call(this, text, ...at);
+      };"""
+    )
+    chooses(browser, '#zoom-to', '40')
+    placed = browser.wait('return window.placed.length && window.placed')
+    assert set(placed) == {'start'}
 
 
 def test_the_value_at_the_cursor(browser, small):

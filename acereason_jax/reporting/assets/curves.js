@@ -255,6 +255,8 @@ function drawBands(plot) {
   if (!run.steps.length) return;
   const {ctx, bbox} = plot;
   ctx.save();
+  // As it is at first; uPlot's axes leave their own.
+  [ctx.textAlign, ctx.textBaseline] = ['start', 'alphabetic'];
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();

@@ -63,8 +63,12 @@ function startTheme() {
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', apply);
   // Paper has light colours, and holds curves that were never in view.
-  matchMedia('print').addEventListener('change', () => page.charts.forEach(
-    (chart) => chart.holder.checkVisibility() && drawChart(chart)));
+  matchMedia('print').addEventListener('change', () => page.charts.filter(
+    (chart) => chart.holder.checkVisibility()).forEach((chart) => {
+    drawChart(chart);
+    // At once: Firefox copies the page for the paper right after this.
+    chart.plot.batch(() => {});
+  }));
   apply();
 }
 
