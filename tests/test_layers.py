@@ -21,7 +21,7 @@ PACKAGE = 'acereason_jax'
 # left, and from itself. What runs from a shell is of 'commands'.
 ORDER = (
   *('types', 'resolve', 'files', 'storage', 'locks', 'hub', 'children'),
-  *('machines', 'stand_ins', 'mesh', 'console', 'hosts'),
+  *('parquet_pages', 'machines', 'stand_ins', 'mesh', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
   'commands',
