@@ -22,6 +22,7 @@ from acereason_jax import parquet_pages
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
+from acereason_jax.planning import questions
 
 MOST = (1 << 31) - 1
 GOOD = ledger_lib.Record(
@@ -159,6 +160,7 @@ import pathlib, re, resource, sys
 import pyarrow
 from acereason_jax.curriculum import parquet
 from acereason_jax.data import archive
+from acereason_jax.planning import questions
 pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 parquet.MAX_BYTES = archive._MAX_UNPACKED = 50_000_000
 read = dict(ledger=parquet.from_bytes, texts=archive.read_texts)[sys.argv[1]]
@@ -386,3 +388,74 @@ def test_ledgers_of_many_pages():
   data = parquet.to_bytes(given)
   assert parquet_pages.check(data, count, len(data) * 2) == count
   assert parquet.from_bytes(data) == given
+
+
+FUZZ = """
+import random, resource, sys
+import pyarrow
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+import test_archive_files, test_parquet_pages as tests
+from acereason_jax.curriculum import parquet
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2)
+good, refused = tests.damageable(sys.argv[1]), 0
+for i in range(int(sys.argv[2])):
+  data = test_archive_files.damaged(good, random.Random(f'ledger {i}'))
+  print(i, flush=True)
+  try:
+    parquet.from_bytes(data)
+  except ValueError as e:
+    assert '\\n' not in str(e) and len(str(e)) < 500, e
+    refused += 1
+assert refused > int(sys.argv[2]) / 4, refused
+"""
+
+
+def damageable(kind):
+  """A ledger as it is written, or without checksums and compression."""
+  records = [
+    GOOD._replace(step=1 + i // 8, prompt=f'p{i % 90}', longest=10 + i % 30)
+    for i in range(300)
+  ]
+  data = parquet.to_bytes(ledger_lib.Ledger(records))
+  if kind == 'written':
+    return data
+  coded = ['kind', *ledger_lib.TEXTS]
+  table = pyarrow.parquet.read_table(io.BytesIO(data), read_dictionary=coded)
+  sink = io.BytesIO()
+  pyarrow.parquet.write_table(
+    table,
+    sink,
+    compression='none',
+    write_statistics=False,
+    store_schema=False,
+    use_dictionary=coded,
+    column_encoding=dict.fromkeys(ledger_lib.NUMBERS, 'DELTA_BINARY_PACKED'),
+  )
+  return sink.getvalue()
+
+
+@pytest.mark.parametrize('kind', ['written', 'bare'])
+def test_ledgers_with_damaged_bytes(kind):
+  done = test_archive_files.child(FUZZ, kind, 500)
+  assert done.returncode == 0, (done.stdout[-200:], done.stderr[-2000:])
+
+
+def test_questions_are_not_counted_by_metadata_of_any_size(tmp_path):
+  """Each byte of a column without metadata becomes two hundred."""
+  path = tmp_path / 'rows.parquet'
+  source = dict(path=str(path), fn='x')
+  path.write_bytes(ledger(7))
+  assert questions.count(source, {}).number == 7
+  path.write_bytes(ledger(7, rows=-7))
+  assert questions.count(source, {}).number == questions.UNKNOWN
+  column = forged.thrift((2, forged.I64, 0))
+  columns = (1, forged.LIST, (forged.STRUCT, [column] * 900_000))
+  each = forged.thrift(columns, (2, forged.I64, 0), (3, forged.I64, 7))
+  head = forged.thrift(
+    (1, forged.I32, 1),
+    (2, forged.LIST, (forged.STRUCT, forged.schema(group()))),
+    (3, forged.I64, 7),
+    (4, forged.LIST, (forged.STRUCT, [each] * 2)),
+  )
+  path.write_bytes(forged.ended(b'PAR1', head))
+  assert questions.count(source, {}).number == questions.UNKNOWN
