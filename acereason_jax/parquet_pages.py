@@ -26,7 +26,8 @@ _MARK, _TAIL_BYTES = b'PAR1', 8
 _MOST_HEAD_BYTES, _MOST_HEADER_BYTES = 1 << 18, 1 << 10
 _MOST_PAGES, _MOST_GROUPS = 20_000, 16
 # Kinds of pages, and encodings: plain, differences of numbers, and codes of a
-# dictionary (old, new).
+# dictionary (old, new). For forged differences Arrow may reserve 128 MB, of
+# which it uses little.
 _DATA, _DICTIONARY = 0, 2
 _ENCODINGS = 0, 2, 5, 8
 
@@ -42,7 +43,8 @@ _KIND, _UNPACKED, _PACKED = (1, _I32), (2, _I32), (3, _I32)
 _OF_KIND = {_DATA: (5, _STRUCT), _DICTIONARY: (7, _STRUCT)}
 _COUNT, _ENCODING = (1, _I32), (2, _I32)
 # The types of lists in the metadata, by the numbers of the fields that lead
-# there. Thrift reads these types, whatever the file says; others it would skip.
+# there. Thrift reads these types, whatever the file says. A list elsewhere is
+# refused.
 _LISTS = {
   (2,): _STRUCT,  # the schema
   (4,): _STRUCT,  # groups of rows
@@ -133,7 +135,10 @@ def _promises(data: bytes, most_rows: int) -> tuple[int, list[_Chunk]]:
   size = int.from_bytes(data[-_TAIL_BYTES:-4], 'little')
   at = len(data) - _TAIL_BYTES - size
   if data[-4:] != _MARK or at < 0 or size > _MOST_HEAD_BYTES:
-    raise ValueError('it has no metadata, or too many')
+    raise ValueError(
+      'it does not end as Parquet does, or has more than '
+      f'{_MOST_HEAD_BYTES:,} bytes of metadata'
+    )
   try:
     head, _ = _struct(data[at:-_TAIL_BYTES], 0, _LISTS)
     rows, groups = head[_ROWS], head[_GROUPS]

@@ -362,7 +362,7 @@ def test_entries_that_no_row_uses_are_no_texts():
   found = parquet.from_bytes(ledger(2, prompt=many))
   assert found.texts('prompt') == ['p']
   long = texts(2, b'\0' * 5000, b'p')
-  with pytest.raises(ValueError, match='text of 5,000 bytes: expected at most'):
+  with pytest.raises(ValueError, match='text of 5,000 characters: expected at'):
     parquet.from_bytes(ledger(2, prompt=long))
   kinds = texts(2, b'other' * 100)
   with pytest.raises(ValueError, match=r'kinds ..other.*: expected') as e:

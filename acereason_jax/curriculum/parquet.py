@@ -13,8 +13,6 @@ from acereason_jax import parquet_pages
 from acereason_jax.curriculum import ledger as ledger_lib
 
 MAX_BYTES = 1 << 30
-# In UTF-8.
-_MAX_TEXT_BYTES = 4 * ledger_lib.MAX_CHARS
 _CODED = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
 _SCHEMA = pyarrow.schema(
   [
@@ -129,10 +127,10 @@ def _by_appearance(
     used = used[np.argsort(firsts)]
     # No entry becomes an object before it is known to be short and used.
     known = chunk.dictionary.take(pyarrow.array(used))
-    longest = pyarrow.compute.max(pyarrow.compute.binary_length(known)).as_py()
-    if (longest or 0) > _MAX_TEXT_BYTES:
+    longest = pyarrow.compute.max(pyarrow.compute.utf8_length(known)).as_py()
+    if (longest or 0) > ledger_lib.MAX_CHARS:
       raise ValueError(
-        f'a text of {longest:,} bytes: expected at most '
+        f'a text of {longest:,} characters: expected at most '
         f'{ledger_lib.MAX_CHARS} characters'
       )
     code_of = np.zeros(len(chunk.dictionary), np.int32)
