@@ -16,7 +16,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from acereason_jax.data import archive, pages
+from acereason_jax import parquet_pages
+from acereason_jax.data import archive
 
 MEMORY = 3 << 30
 ROW = archive.Row(
@@ -190,7 +191,7 @@ def test_rows_that_are_too_many(monkeypatch):
   monkeypatch.setattr(archive, 'MAX_ROWS', 499)
   with pytest.raises(ValueError, match='500 rows in 1 groups: at most 499'):
     archive.read_rows(FILES['rows'])
-  monkeypatch.setattr(archive, '_MAX_GROUPS', 1)
+  monkeypatch.setattr(parquet_pages, '_MOST_GROUPS', 1)
   data = written(count=4, options=dict(row_group_size=2))
   with pytest.raises(ValueError, match='4 rows in 2 groups'):
     archive.read_texts(data)
@@ -225,10 +226,10 @@ def test_pages_are_counted_as_a_library_reads_them():
     group = head.row_group(0)
     columns = [group.column(i) for i in range(head.num_columns)]
     promised = sum(c.total_uncompressed_size for c in columns)
-    pages.check(data, head.num_columns, promised)
+    parquet_pages.check(data, head.num_rows, promised)
     least = promised - 100 * len(columns)
     with pytest.raises(ValueError, match='bytes unpacked'):
-      pages.check(data, head.num_columns, least)
+      parquet_pages.check(data, head.num_rows, least)
 
 
 def test_other_columns():
@@ -381,7 +382,7 @@ def test_bombs_within_a_small_memory(tmp_path):
 def test_metadata_that_thrift_might_read_otherwise():
   """A number that it would cut, fields whose number it would wrap, ..."""
   good = bytes.fromhex('1502150415062c150015000000')
-  assert pages._struct(good, 0, 9)[0] == {
+  assert parquet_pages._struct(good, 0, {})[0] == {
     (1, 5): 1,
     (2, 5): 2,
     (3, 5): 3,
@@ -396,11 +397,13 @@ def test_metadata_that_thrift_might_read_otherwise():
     '18ffffffff0f00',  # A size that would be negative.
     '1b0000',  # A map.
     '1a1500',  # A set.
+    '1915000000',  # A list that no run writes.
+    '150005020000',  # Field 1 twice.
     '15',  # Cut off.
     '1c' * 20 + '00' * 21,  # Structs inside structs.
   ):
     with pytest.raises((KeyError, IndexError)):
-      pages._struct(bytes.fromhex(bad), 0, 9)
+      parquet_pages._struct(bytes.fromhex(bad), 0, {})
 
 
 def test_a_page_that_metadata_promise_smaller():
@@ -419,4 +422,4 @@ def test_a_page_that_metadata_promise_smaller():
   about = pyarrow.parquet.read_metadata(io.BytesIO(lying)).row_group(0)
   assert about.column(4).total_uncompressed_size == 60
   with pytest.raises(ValueError, match='more than 2,000,000 bytes unpacked'):
-    pages.check(lying, 10, 2_000_000)
+    parquet_pages.check(lying, 1, 2_000_000)

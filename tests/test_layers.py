@@ -23,8 +23,9 @@ PACKAGE = 'acereason_jax'
 ORDER = (
   PACKAGE,
   *('types', 'resolve', 'files', 'storage', 'outfile', 'locks', 'hub'),
-  *('children', 'machines', 'stand_ins', 'mesh', 'partition', 'console'),
-  *('hosts', 'kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
+  *('children', 'parquet_pages', 'machines', 'stand_ins', 'mesh'),
+  *('partition', 'console', 'hosts'),
+  *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
   'commands',
 )

@@ -21,7 +21,7 @@ TEXTS = 'stage', 'domain', 'prompt'
 JUDGED = 'right', 'wrong', 'unparsed'
 VERDICTS = (*JUDGED, 'timeout', 'error')
 MAX_RECORDS = 1 << 23
-_MAX_CHARS = 1024
+MAX_CHARS = 1024
 
 
 class Record(NamedTuple):
@@ -337,7 +337,7 @@ def _check(
       if not _is_text(text):
         raise ValueError(
           f'{name} {text!r:.60}: expected valid Unicode of at most '
-          f'{_MAX_CHARS} characters'
+          f'{MAX_CHARS} characters'
         )
   if first + len(rows) > MAX_RECORDS:
     raise ValueError(
@@ -365,7 +365,7 @@ def _check(
 
 
 def _is_text(text: Any) -> bool:
-  if not isinstance(text, str) or len(text) > _MAX_CHARS:
+  if not isinstance(text, str) or len(text) > MAX_CHARS:
     return False
   try:
     text.encode()

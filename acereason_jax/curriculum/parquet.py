@@ -1,13 +1,15 @@
 """A ledger as bytes of a Parquet file, and back.
 
-The bytes come from checkpoints and files of strangers: sizes are checked before
-anything is unpacked. Equal ledgers give equal bytes.
+The bytes come from checkpoints and files of strangers: what they unpack to is
+checked first. Equal ledgers give equal bytes.
 """
 
 import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
+from acereason_jax import parquet_pages
 from acereason_jax.curriculum import ledger as ledger_lib
 
 MAX_BYTES = 1 << 30
@@ -70,8 +72,8 @@ def from_bytes(data: bytes) -> ledger_lib.Ledger:
     else:
       rows[name], texts[name] = _by_appearance(column)
   kinds = list(texts.pop('kind'))
-  if not set(kinds) <= set(ledger_lib.KINDS):
-    raise ValueError(f'kinds {kinds!r:.60}: expected {ledger_lib.KINDS}')
+  if wrong := [kind for kind in kinds if kind not in ledger_lib.KINDS]:
+    raise ValueError(f'kinds {wrong[:2]!r:.60}: expected {ledger_lib.KINDS}')
   codes = np.array([ledger_lib.KINDS.index(kind) for kind in kinds], np.int32)
   rows['kind'] = codes[rows['kind']]
   return ledger_lib.from_columns(rows, texts)
@@ -87,22 +89,17 @@ def is_ledger(data: bytes) -> bool:
 
 
 def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
-  """The columns of a file whose metadata were checked first.
+  """The columns of a file whose pages were checked first.
 
   Texts stay codes: otherwise a long text that the file repeats in many rows
   would fill the memory.
   """
+  try:
+    count = parquet_pages.check(data, ledger_lib.MAX_RECORDS, MAX_BYTES)
+  except ValueError as e:
+    raise ValueError(f'no readable ledger: {e}') from None
   source = pyarrow.BufferReader(data)
   head = pyarrow.parquet.read_metadata(source)
-  unpacked = sum(
-    head.row_group(i).total_byte_size for i in range(head.num_row_groups)
-  )
-  if max(head.num_rows, head.num_row_groups) > ledger_lib.MAX_RECORDS:
-    raise ValueError(
-      f'{head.num_rows:,} records: a ledger holds {ledger_lib.MAX_RECORDS:,}'
-    )
-  if unpacked > MAX_BYTES:
-    raise ValueError(f'{unpacked:,} bytes unpacked: at most {MAX_BYTES:,}')
   expected = (
     f'no ledger: expected the columns {", ".join(_SCHEMA.names)} as '
     'acereason_jax.ledger writes them'
@@ -119,10 +116,11 @@ def _read_columns(data: bytes) -> dict[str, pyarrow.ChunkedArray]:
   ) as file:
     if file.schema_arrow != _SCHEMA:
       raise ValueError(expected)
-    table = file.read(use_threads=False)
+    # Where the columns are was checked only if they have rows.
+    table = file.read(use_threads=False) if count else _SCHEMA.empty_table()
   table.validate(full=True)
-  if table.num_rows != head.num_rows:
-    raise ValueError(f'{table.num_rows:,} records, not {head.num_rows:,}')
+  if table.num_rows != count:
+    raise ValueError(f'{table.num_rows:,} records, not {count:,}')
   return dict(zip(table.column_names, table.columns))
 
 
@@ -133,11 +131,20 @@ def _by_appearance(
   texts: dict[str, int] = {}
   parts = [np.zeros(0, np.int32)]
   for chunk in column.chunks:
-    known = chunk.dictionary.to_pylist()
     local = chunk.indices.to_numpy()
     used, firsts = np.unique(local, return_index=True)
-    code_of = np.zeros(len(known), np.int32)
-    for code in used[np.argsort(firsts)].tolist():
-      code_of[code] = texts.setdefault(known[code], len(texts))
+    used = used[np.argsort(firsts)]
+    # No entry becomes an object before it is known to be short and used.
+    known = chunk.dictionary.take(pyarrow.array(used))
+    longest = pyarrow.compute.max(pyarrow.compute.utf8_length(known)).as_py()
+    if (longest or 0) > ledger_lib.MAX_CHARS:
+      raise ValueError(
+        f'a text of {longest:,} characters: expected at most '
+        f'{ledger_lib.MAX_CHARS} characters'
+      )
+    code_of = np.zeros(len(chunk.dictionary), np.int32)
+    code_of[used] = [
+      texts.setdefault(text, len(texts)) for text in known.to_pylist()
+    ]
     parts.append(code_of[local])
   return np.concatenate(parts), texts

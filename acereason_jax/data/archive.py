@@ -24,7 +24,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from acereason_jax.data import pages
+from acereason_jax import parquet_pages
 
 FOLDER = 'rollouts'
 TEXTS = 'texts'
@@ -44,7 +44,6 @@ MOST_TEXT_BYTES = 1_000_000_000
 MAX_ROWS = 1 << 22
 # Each becomes objects of Python.
 _MAX_TEXTS = 1 << 18
-_MAX_GROUPS = 16
 _NAME = re.compile(r'([0-9]{8,18})(?:-(heldout|before|probe))?\.parquet')
 
 
@@ -347,13 +346,13 @@ def _read(
   if len(data) > MAX_FILE_BYTES:
     raise ValueError(f'{len(data):,} bytes: at most {MAX_FILE_BYTES:,}')
   try:
+    count = parquet_pages.check(data, max_rows, _MAX_UNPACKED)
     source = pyarrow.BufferReader(data)
     head = pyarrow.parquet.read_metadata(source)
-    _check_head(head, schema, max_rows)
-    if not head.num_rows:
+    _check_head(head, schema)
+    if not count:
       # Its columns have no pages; none is looked at.
       return schema.empty_table().select(columns or schema.names)
-    pages.check(data, head.num_columns, _MAX_UNPACKED)
     with pyarrow.parquet.ParquetFile(
       source,
       metadata=head,
@@ -369,8 +368,8 @@ def _read(
   except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
     reason = ' '.join(str(e).split())
     raise ValueError(f'no readable file of rollouts ({reason:.200})') from e
-  if table.num_rows != head.num_rows:
-    raise ValueError(f'{table.num_rows:,} rows, not {head.num_rows:,}')
+  if table.num_rows != count:
+    raise ValueError(f'{table.num_rows:,} rows, not {count:,}')
   return table
 
 
@@ -380,16 +379,8 @@ def _uncoded(field: Any) -> Any:
   return field.with_type(field.type.value_type) if coded else field
 
 
-def _check_head(head: Any, schema: Any, max_rows: int) -> None:
+def _check_head(head: Any, schema: Any) -> None:
   """Raises ValueError, one line, for metadata that no run writes."""
-  groups = head.num_row_groups
-  if head.num_rows > max_rows or groups > _MAX_GROUPS:
-    raise ValueError(
-      f'{head.num_rows:,} rows in {groups:,} groups: at most {max_rows:,} in '
-      f'{_MAX_GROUPS:,}'
-    )
-  if head.num_rows != sum(head.row_group(i).num_rows for i in range(groups)):
-    raise ValueError('its groups have not the rows that it promises')
   if head.metadata:
     # They may name types that a reader would then build.
     raise ValueError('it has metadata, which no run writes')
