@@ -298,6 +298,12 @@ def test_tokens_by_keys(browser, small):
       assert browser.run(marked) == [sample.text[start:end]]
       start = end
       browser.press('ArrowRight')
+    browser.press('Home')
+    browser.press('ArrowRight', 'Shift')
+    codes = sample.surprise
+    high = [i for i in range(1, len(codes)) if codes[i] >= 160]
+    token = high[0] if high else len(codes) - 1
+    assert browser.run(TEXT, '#token').startswith(f'token {token + 1} ')
 
 
 def test_a_colour_is_that_of_its_legend(browser, small):

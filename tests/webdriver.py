@@ -23,7 +23,7 @@ from typing import Any
 SECONDS = 30
 # How WebDriver names a key that has no character, and an element.
 KEYS = dict(
-  Tab='\ue004', Shift='\ue008', Escape='\ue00c', End='\ue010', Home='\ue011',
+  Tab='\ue004', Shift='\ue008', Escape='\ue00c', Home='\ue011',
   ArrowLeft='\ue012', ArrowRight='\ue014',
 )  # fmt: skip
 ELEMENT = 'element-6066-11e4-a52e-4f735466cecf'
