@@ -7,6 +7,7 @@ from typing import Any
 
 from acereason_jax import storage
 from acereason_jax.console import terminal
+from acereason_jax.reporting import files, living
 
 _MOST_BYTES, _LINES = 1 << 28, 200
 _COLUMNS = (
@@ -18,6 +19,8 @@ _COLUMNS = (
 )
 _HELDOUT = 'heldout/'
 _MOST_HELDOUT = 4
+# States by how the newest start says that it ended.
+_ENDED = dict(done='done', asked='stopped', told='failed')
 
 
 def table(folder: str) -> str:
@@ -63,14 +66,26 @@ def found(folder: str) -> list[str]:
 def read(run: str) -> dict[str, Any]:
   """The newest value of each metric of a run, and its state."""
   newest: dict[str, Any] = {}
-  content = storage.read(storage.join(run, 'metrics.jsonl'), _MOST_BYTES)
+  content = storage.read(storage.join(run, files.METRICS), _MOST_BYTES)
   for line in (content or b'').split(b'\n')[-_LINES:]:
     with contextlib.suppress(ValueError, RecursionError):
       values = json.loads(line)
       newest |= values if isinstance(values, dict) else {}
-  summary = storage.join(run, 'summary.json')
-  done = storage.read(summary, _MOST_BYTES) is not None
-  return dict(newest, state='done' if done else 'going' if newest else 'begun')
+  return dict(newest, state=_state(run, bool(newest)))
+
+
+def _state(run: str, stepped: bool) -> str:
+  """See docs/launch.md; `stepped`: whether it took a step."""
+  if storage.read(storage.join(run, files.SUMMARY), _MOST_BYTES) is not None:
+    return 'done'
+  starts, lives = [], None
+  with contextlib.suppress(ValueError):  # Damaged: nothing is known.
+    starts, lives = living.lives(run, files.starts(run))
+  if starts and starts[-1].ended in _ENDED:
+    return _ENDED[starts[-1].ended]
+  if lives is False:
+    return 'died'
+  return ('going' if stepped else 'begun') + '?' * (lives is None)
 
 
 def _is_rate(name: str) -> bool:

@@ -851,10 +851,58 @@ def test_status_of_runs(tmp_path):
     *('0-lr=1', '2-lr=2', '3-strange', '4-begun', '10-lr=3'),
   ]
   assert cells[0][1:4] == ['done', '10', '0.750'] and cells[0][-1] == '0.500'
-  assert cells[4][1:4] == ['going', '9', '0.250']
-  assert cells[3][1:3] == ['begun', '-']
+  assert cells[4][1:4] == ['going?', '9', '0.250']
+  assert cells[3][1:3] == ['begun?', '-']
   assert cells[2][2:4] == ['-', '-']
   assert '\x1b' not in '\n'.join(rows)
+
+
+_HOLDS = """
+import sys, time
+from acereason_jax import locks
+with locks.locked(sys.argv[1], print):
+  print('held', flush=True)
+  time.sleep(600)
+"""
+
+
+def test_status_tells_a_run_that_goes_on_from_one_that_died(tmp_path):
+  """By the process that holds its lock, whose kill leaves the same files."""
+  run = tmp_path / 'x'
+  run.mkdir()
+  start = dict(step=0, config='tiny', phase='sample', ended='')
+  state = lambda: status.read(str(run))['state']
+
+  def begins(**more):
+    (run / 'starts.jsonl').write_text(json.dumps(start | more) + '\n')
+
+  begins()
+  # It has not written its lock yet.
+  assert state() == 'begun?'
+  holder = subprocess.Popen(
+    [sys.executable, '-c', _HOLDS, run / '0.lock'],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  with holder:
+    try:
+      assert holder.stdout.readline() == 'held\n'
+      assert state() == 'begun'
+      (run / 'metrics.jsonl').write_text('{"step": 3}\n')
+      assert state() == 'going'
+    finally:
+      holder.kill()
+  assert state() == 'died'
+  for ended, want in dict(done='done', asked='stopped', told='failed').items():
+    begins(ended=ended)
+    assert state() == want
+  # What no run wrote, and more than is read.
+  for content in ('[]\n{"step": "x"}\n', ' ' * (2 << 20)):
+    (run / 'starts.jsonl').write_text(content)
+    assert state() == 'going?'
+  begins()
+  (run / 'summary.json').write_text('{}')
+  assert state() == 'done'
 
 
 def test_status_of_runs_in_a_bucket(tmp_path):
@@ -870,8 +918,8 @@ def test_status_of_runs_in_a_bucket(tmp_path):
     done = launched('--status=gs://bucket/sweep', **store.environment)
   assert done.returncode == 0, done.stderr
   assert [row.split()[:4] for row in done.stdout.splitlines()[1:]] == [
-    ['0-a', 'going', '3', '0.500'],
-    ['1-b', 'going', '3', '0.500'],
+    ['0-a', 'going?', '3', '0.500'],
+    ['1-b', 'going?', '3', '0.500'],
   ]
 
 

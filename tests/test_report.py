@@ -16,7 +16,7 @@ from acereason_jax.console import exits
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.curriculum import outcomes
 from acereason_jax.data import archive
-from acereason_jax.reporting import fit, read
+from acereason_jax.reporting import fit, living, read
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 STEPS = 10
@@ -354,7 +354,7 @@ def test_a_run_that_ends_while_its_state_is_read(copy, monkeypatch):
       return False
 
     file.write_text(going)
-    monkeypatch.setattr(read.locks, 'held', held)
+    monkeypatch.setattr(living.locks, 'held', held)
     assert state_of(copy) == want
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from acereason_jax import locks, storage
+from acereason_jax import storage
 from acereason_jax.curriculum import ledger as ledger_lib
 from acereason_jax.reporting import (
   alarms,
@@ -17,6 +17,7 @@ from acereason_jax.reporting import (
   evidence,
   facts,
   files,
+  living,
   looks,
   made,
   recipe,
@@ -119,21 +120,6 @@ def _starts(folder: str, notes: list[str]) -> list[files.Begun]:
     return []
 
 
-def _lives(run: Source) -> tuple[Sequence[files.Begun], bool | None]:
-  """(starts of the run, whether a process of the last one lives).
-
-  None where that start has ended by itself, or it is unknown.
-  """
-  if not run.starts or run.starts[-1].ended:
-    return run.starts, None
-  lives = locks.held(locks.of_process(run.folder, 0))
-  if lives is not False:
-    return run.starts, lives
-  # It may have ended, or another may have begun, right before that look.
-  starts = _starts(run.folder, [])
-  return starts, False if starts == run.starts else None
-
-
 def report(
   folder: str,
   *,
@@ -199,7 +185,7 @@ def _head(
   name: str,
   tally: tallies.Tally,
 ) -> list[tuple[str, str]]:
-  starts, lives = _lives(run)
+  starts, lives = living.lives(run.folder, run.starts)
   return facts.facts(
     [*before, *run.metrics],
     drawn,
