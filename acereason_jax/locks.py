@@ -263,14 +263,31 @@ def _began(pid: int) -> str | None:
 
 
 def _lives(other: dict[str, Any]) -> bool | None:
-  """Whether a process still runs; None: it is of another host."""
+  """Whether a process still runs; None: it is unknown, as of another host."""
   mine = _this_process()
   names = 'host', 'boot', 'namespace'
   here = all(mine[k] is not None and other.get(k) == mine[k] for k in names)
-  if not here or type(other.get('pid')) is not int:
+  pid = other.get('pid')
+  if not here or type(pid) is not int:
     return None
-  began = _began(other['pid'])
+  began = _began(pid)
+  if began is None and _is_hidden(pid):
+    return None
   return began is not None and began == other.get('began')
+
+
+def _is_hidden(pid: int) -> bool:
+  """Whether a process of another user runs, though /proc may not show it.
+
+  Hosts of many users mount /proc with hidepid=2.
+  """
+  if not 0 < pid < 1 << 31:
+    return False
+  try:
+    os.kill(pid, 0)
+  except OSError as e:
+    return e.errno == errno.EPERM
+  return False
 
 
 def _parsed(found: bytes | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -202,6 +203,39 @@ def test_a_process_that_is_gone_does_not_live():
 
 
 # Who holds a lock.
+
+
+# Asks it as a user to whom /proc shows only his own processes.
+STRANGER = """
+import os, sys
+from acereason_jax import locks
+os.setgid(65534)
+os.setuid(65534)
+pid, path = sys.argv[1:]
+assert not os.path.exists(f'/proc/{pid}')
+print(locks.held(path))
+"""
+HIDES = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+
+
+def test_a_process_that_proc_hides_is_not_taken_for_dead(tmp_path):
+  # Folders of pytest are their user's.
+  with tempfile.TemporaryDirectory() as folder:
+    os.chmod(folder, 0o755)
+    path = os.path.join(folder, '0.lock')
+    with holder(path) as other:
+      done = subprocess.run(
+        [
+          *('unshare', '--mount', 'sh', '-c', HIDES, 'sh', sys.executable),
+          *('-c', STRANGER, str(other.pid), path),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tiny.TESTS.parent,
+      )
+  if 'unshare' in done.stderr or 'mount' in done.stderr:
+    pytest.skip(f'only root can hide processes: {done.stderr}')
+  assert (done.stdout, done.stderr) == ('None\n', '')
 
 
 @pytest.fixture(params=['disk', 'bucket'])
