@@ -39,8 +39,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     with stages.named('stage', name):
       check_shape(stage)
       stages.mix(stage)
-      for domain in stages.domains(stage).values():
-        _check_values(domain)
+      for part, domain in stages.domains(stage).items():
+        _check_values(domain, part)
       _check_room(stage, window)
       _check_filters(stage)
 
@@ -122,12 +122,15 @@ def _check_start(c: ml_collections.ConfigDict) -> None:
     )
 
 
-def _check_values(config: ml_collections.ConfigDict) -> None:
+def _check_values(config: ml_collections.ConfigDict, domain: str) -> None:
   """Raises ValueError for a bad value of a stage, or of a domain in it."""
   for row in fields.FIELDS:
     # A filter's values are checked with the overrides of each domain.
-    if not row.path.startswith('filter.'):
-      value = fields.value_at(config, row.path)
+    if row.path.startswith('filter.'):
+      continue
+    value = fields.value_at(config, row.path)
+    # Else the values that the line names are not those of the whole config.
+    with stages.named('domain', domain if row.domain else stages.MAIN):
       check_value(row, value, config, f'config.{row.path}')
 
 
