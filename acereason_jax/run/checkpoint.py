@@ -6,6 +6,7 @@ read, and whatever is wrong with it is one line.
 
 import contextlib
 import json
+import math
 import os
 import re
 import stat as stat_lib
@@ -213,7 +214,9 @@ def _read_ledger(manager: ocp.CheckpointManager, step: int) -> bytes:
   )
   where = f'{manager.directory}/{step}'
   with reading(where, 'ledger'):
-    (size,) = manager.item_metadata(step)['ledger'].tree['parquet'].shape
+    stored = manager.item_metadata(step)['ledger'].tree
+    _check_chunks(stored)
+    (size,) = stored['parquet'].shape
     if size > _MAX_LEDGER_BYTES:
       raise ValueError(f'{size} bytes')
     return manager.restore(step, args=items)['ledger']['parquet'].tobytes()
@@ -234,7 +237,9 @@ def read_all(
     return None
   where = f'{manager.directory}/{step}'
   with reading(where, 'state'):
-    stored = _leaves(manager.item_metadata(step)['state'].tree)
+    tree = manager.item_metadata(step)['state'].tree
+    _check_chunks(tree)
+    stored = _leaves(tree)
   _check_leaves(
     f'checkpoint {where}', stored, _leaves(abstract), partial=partial
   )
@@ -248,6 +253,21 @@ def read_all(
   progress = read_json(manager, step, 'progress')
   meta = read_json(manager, step, 'meta')
   return Restored(step, state, progress, meta, _read_ledger(manager, step))
+
+
+def _check_chunks(tree: Tree) -> None:
+  """Raises ValueError for an array with chunks that are larger than itself.
+
+  A chunk is unpacked whole, and a small file can unpack to any size.
+  """
+  for path, leaf in ocp.tree.to_flat_dict(tree).items():
+    about = getattr(leaf, 'storage', None)
+    chunk = (about and about.chunk_shape) or ()
+    if math.prod(chunk) > math.prod(leaf.shape):
+      raise ValueError(
+        f'{".".join(path)} of shape {tuple(leaf.shape)} has chunks of shape '
+        f'{tuple(chunk)}'
+      )
 
 
 def _leaves(tree: Tree) -> dict[str, str]:
