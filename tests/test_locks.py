@@ -6,6 +6,7 @@ More of those of a disk: test_endings.
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -258,6 +259,18 @@ def test_a_lock_is_held_as_long_as_its_process_lives(place):
   assert locks.held(place) is False
 
 
+def test_a_copy_of_a_runs_folder_is_not_that_run(tmp_path):
+  (tmp_path / 'run').mkdir()
+  with holder(tmp_path / 'run' / '0.lock') as other:
+    shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
+    assert locks.held(tmp_path / 'copy' / '0.lock') is None
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    assert locks.held(tmp_path / 'moved' / '0.lock')
+    other.communicate('')
+  for name in ('copy', 'moved'):
+    assert locks.held(tmp_path / name / '0.lock') is False
+
+
 def test_whoever_asks_keeps_no_run_from_its_lock(tmp_path):
   """A lock that were only tried would be refused to some of these."""
   path, over = tmp_path / '0.lock', threading.Event()
@@ -291,7 +304,11 @@ def test_a_process_with_the_number_of_a_dead_one_holds_no_lock(place):
     (mine | dict(pid=-1), False),
     (mine | dict(pid=10**400), False),
   ):
-    storage.write(place, json.dumps(owner).encode())
+    if isinstance(place, str):
+      storage.write(place, json.dumps(owner).encode())
+    else:
+      place.touch()
+      place.write_text(json.dumps(owner | dict(inode=place.stat().st_ino)))
     assert locks.held(place) is lives
 
 
