@@ -40,7 +40,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       check_shape(stage)
       stages.mix(stage)
       for part, domain in stages.domains(stage).items():
-        _check_values(domain, part)
+        _check_values(domain, part, stage)
       _check_room(stage, window)
       _check_filters(stage)
 
@@ -122,16 +122,30 @@ def _check_start(c: ml_collections.ConfigDict) -> None:
     )
 
 
-def _check_values(config: ml_collections.ConfigDict, domain: str) -> None:
-  """Raises ValueError for a bad value of a stage, or of a domain in it."""
+def _check_values(
+  config: ml_collections.ConfigDict,
+  domain: str,
+  stage: ml_collections.ConfigDict,
+) -> None:
+  """Raises ValueError for a bad value of a stage, or of a domain in it.
+
+  `config` is that of the domain, which is named if the stage's own is good.
+  """
   for row in fields.FIELDS:
     # A filter's values are checked with the overrides of each domain.
     if row.path.startswith('filter.'):
       continue
-    value = fields.value_at(config, row.path)
-    # Else the values that the line names are not those of the whole config.
-    with stages.named('domain', domain if row.domain else stages.MAIN):
-      check_value(row, value, config, f'config.{row.path}')
+    try:
+      _check_field(row, config)
+    except ValueError:
+      _check_field(row, stage)
+      with stages.named('domain', domain):
+        raise
+
+
+def _check_field(row: fields.Field, config: ml_collections.ConfigDict) -> None:
+  value = fields.value_at(config, row.path)
+  check_value(row, value, config, f'config.{row.path}')
 
 
 def check_value(
