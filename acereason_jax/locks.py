@@ -60,15 +60,21 @@ def held(path: str | os.PathLike) -> bool | None:
   Nothing is taken: a lock that is tried is held for a moment, in which a run
   could not start. The process that wrote the file last is looked for instead.
   It is unknown of another host, of a lock on a disk that is not there or was
-  written by an older version, and while the lock is being written.
+  written by an older version, of a copy while the holder lives, and while the
+  lock is being written.
   """
+  remote = storage.is_remote(path)
   try:
     found = storage.read(path, _MOST_BYTES)
+    inode = None if remote or found is None else os.stat(path).st_ino
   except (OSError, ValueError):
     return None
-  if found is None and storage.is_remote(path):
+  if found is None and remote:
     return False  # Its holder removed it.
-  return _lives(_parsed(found))
+  other = _parsed(found)
+  lives = _lives(other)
+  # The process may hold the lock that this is a copy of.
+  return None if lives and other.get('inode') != inode else lives
 
 
 @contextlib.contextmanager
@@ -89,7 +95,8 @@ def _flocked(path: str | os.PathLike, say: Callable[[str], None]) -> Iterator:
         'no two runs use this folder'
       )
     file.truncate(0)
-    file.write(json.dumps(_this_process()))
+    inode = os.fstat(file.fileno()).st_ino
+    file.write(json.dumps(_this_process() | dict(inode=inode)))
     file.flush()
     yield
 
@@ -263,14 +270,31 @@ def _began(pid: int) -> str | None:
 
 
 def _lives(other: dict[str, Any]) -> bool | None:
-  """Whether a process still runs; None: it is of another host."""
+  """Whether a process still runs; None: it is unknown, as of another host."""
   mine = _this_process()
   names = 'host', 'boot', 'namespace'
   here = all(mine[k] is not None and other.get(k) == mine[k] for k in names)
-  if not here or type(other.get('pid')) is not int:
+  pid = other.get('pid')
+  if not here or type(pid) is not int:
     return None
-  began = _began(other['pid'])
+  began = _began(pid)
+  if began is None and _is_hidden(pid):
+    return None
   return began is not None and began == other.get('began')
+
+
+def _is_hidden(pid: int) -> bool:
+  """Whether a process of another user runs, though /proc may not show it.
+
+  Hosts of many users mount /proc with hidepid=2.
+  """
+  if not 0 < pid < 1 << 31:
+    return False
+  try:
+    os.kill(pid, 0)
+  except OSError as e:
+    return e.errno == errno.EPERM
+  return False
 
 
 def _parsed(found: bytes | None) -> dict[str, Any]:

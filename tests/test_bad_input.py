@@ -170,6 +170,20 @@ def test_a_bad_value(config, section, field, value, message):
   refused(config, message)
 
 
+def test_a_value_that_only_one_domain_has(config):
+  config.domains = dict(sums={}, code=dict(judge=dict(timeout_seconds=300.0)))
+  config.mix = dict(sums=1.0, code=1.0)
+  config.judge.batch_seconds = 200.0
+  refused(
+    config,
+    r"^domain 'code': config\.judge\.batch_seconds=200\.0: give more than "
+    r'judge\.timeout_seconds=300\.0$',
+  )
+  # A domain cannot change this one.
+  config.update(dict(judge=dict(batch_seconds=900.0), seed=-1))
+  refused(config, r'^config\.seed=-1: give 0 to')
+
+
 @pytest.mark.parametrize(
   'on, message',
   [

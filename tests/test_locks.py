@@ -6,9 +6,11 @@ More of those of a disk: test_endings.
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -204,6 +206,39 @@ def test_a_process_that_is_gone_does_not_live():
 # Who holds a lock.
 
 
+# Asks it as a user to whom /proc shows only his own processes.
+STRANGER = """
+import os, sys
+from acereason_jax import locks
+os.setgid(65534)
+os.setuid(65534)
+pid, path = sys.argv[1:]
+assert not os.path.exists(f'/proc/{pid}')
+print(locks.held(path))
+"""
+HIDES = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+
+
+def test_a_process_that_proc_hides_is_not_taken_for_dead(tmp_path):
+  # Folders of pytest are their user's.
+  with tempfile.TemporaryDirectory() as folder:
+    os.chmod(folder, 0o755)
+    path = os.path.join(folder, '0.lock')
+    with holder(path) as other:
+      done = subprocess.run(
+        [
+          *('unshare', '--mount', 'sh', '-c', HIDES, 'sh', sys.executable),
+          *('-c', STRANGER, str(other.pid), path),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tiny.TESTS.parent,
+      )
+  if 'unshare' in done.stderr or 'mount' in done.stderr:
+    pytest.skip(f'only root can hide processes: {done.stderr}')
+  assert (done.stdout, done.stderr) == ('None\n', '')
+
+
 @pytest.fixture(params=['disk', 'bucket'])
 def place(request, tmp_path):
   if request.param == 'disk':
@@ -222,6 +257,18 @@ def test_a_lock_is_held_as_long_as_its_process_lives(place):
     assert locks.held(place)
     other.communicate('')
   assert locks.held(place) is False
+
+
+def test_a_copy_of_a_runs_folder_is_not_that_run(tmp_path):
+  (tmp_path / 'run').mkdir()
+  with holder(tmp_path / 'run' / '0.lock') as other:
+    shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
+    assert locks.held(tmp_path / 'copy' / '0.lock') is None
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    assert locks.held(tmp_path / 'moved' / '0.lock')
+    other.communicate('')
+  for name in ('copy', 'moved'):
+    assert locks.held(tmp_path / name / '0.lock') is False
 
 
 def test_whoever_asks_keeps_no_run_from_its_lock(tmp_path):
@@ -257,7 +304,11 @@ def test_a_process_with_the_number_of_a_dead_one_holds_no_lock(place):
     (mine | dict(pid=-1), False),
     (mine | dict(pid=10**400), False),
   ):
-    storage.write(place, json.dumps(owner).encode())
+    if isinstance(place, str):
+      storage.write(place, json.dumps(owner).encode())
+    else:
+      place.touch()
+      place.write_text(json.dumps(owner | dict(inode=place.stat().st_ino)))
     assert locks.held(place) is lives
 
 

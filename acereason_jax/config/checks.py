@@ -39,8 +39,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     with stages.named('stage', name):
       check_shape(stage)
       stages.mix(stage)
-      for domain in stages.domains(stage).values():
-        _check_values(domain)
+      for part, domain in stages.domains(stage).items():
+        _check_values(domain, part, stage)
       _check_room(stage, window)
       _check_filters(stage)
 
@@ -122,13 +122,30 @@ def _check_start(c: ml_collections.ConfigDict) -> None:
     )
 
 
-def _check_values(config: ml_collections.ConfigDict) -> None:
-  """Raises ValueError for a bad value of a stage, or of a domain in it."""
+def _check_values(
+  config: ml_collections.ConfigDict,
+  domain: str,
+  stage: ml_collections.ConfigDict,
+) -> None:
+  """Raises ValueError for a bad value of a stage, or of a domain in it.
+
+  `config` is that of the domain, which is named if the stage's own is good.
+  """
   for row in fields.FIELDS:
     # A filter's values are checked with the overrides of each domain.
-    if not row.path.startswith('filter.'):
-      value = fields.value_at(config, row.path)
-      check_value(row, value, config, f'config.{row.path}')
+    if row.path.startswith('filter.'):
+      continue
+    try:
+      _check_field(row, config)
+    except ValueError:
+      _check_field(row, stage)
+      with stages.named('domain', domain):
+        raise
+
+
+def _check_field(row: fields.Field, config: ml_collections.ConfigDict) -> None:
+  value = fields.value_at(config, row.path)
+  check_value(row, value, config, f'config.{row.path}')
 
 
 def check_value(

@@ -19,8 +19,7 @@ from acereason_jax.rl import advantages, packing
 FIXED = 'fixed'
 # Any. The result is the same up to rounding (mesh, microbatch, remat) or is
 # only kept in another place (offload). Or the field decides no rollout: it sets
-# the ends of stages, the saves, or the judge's limits, which make failures, not
-# rewards.
+# ends of stages, saves, or the judge's limits: these make failures, no rewards.
 SAME = 'same'
 # Any, but the rollouts of an interrupted step are drawn anew: the field decides
 # how held-out questions are asked from here on.
