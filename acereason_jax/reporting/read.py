@@ -230,9 +230,10 @@ def _only(shown: Sequence[dict[str, Any]], steps: range) -> list[str]:
   return [
     f'--steps: only steps {first} to {last} are shown, in curves, rollouts, '
     'prompts, slots, time, tables of rows and what to look at first. The time '
-    "of a step begins at the end of the step before it. Of the head, the run's "
-    'state, starts and held-out rates are of all steps; its tokens and wall '
-    f'time count from the first step of the run to step {last}.'
+    "of a step begins at the end of the step before it, and that of the run's "
+    "last step ends with the run. Of the head, the run's state, starts and "
+    'held-out rates are of all steps; its tokens and wall time count from the '
+    f'first step of the run to step {last}.'
   ]
 
 
