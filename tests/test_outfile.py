@@ -150,8 +150,10 @@ def test_no_file_that_another_wrote_is_replaced(place, call, name):
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_a_folder_is_refused(place, call, name):
-  status, said = call(name, 'run')
-  assert status == 1 and 'run: is a folder; name a file in it' in said
+  for out in ('run', 'new/', 'gs://runs/new/'):
+    status, said = call(name, out)
+    assert status == 1 and f'{out}: is a folder; name a file in it' in said
+  assert not (place / 'new').exists()
 
 
 def test_rollouts_are_not_added_to_an_empty_file_of_a_run(place):
