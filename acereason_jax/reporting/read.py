@@ -160,7 +160,7 @@ def report(
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
-  before = looks.before(run.summary, tally, run.metrics)
+  before = _before(run, steps, tally)
   drawn = [curves_of(run, steps, before)]
   drawn += [curves_of(each, steps) for each in others]
   spent = waste.tree(run.clock, run.metrics, steps) if run.clock else None
@@ -190,6 +190,16 @@ def report(
     tables=tables_,
     notes=notes,
   )
+
+
+def _before(
+  run: Source, steps: range, tally: tallies.Tally
+) -> list[dict[str, Any]]:
+  """See `looks.before`; the head tells it whatever the steps are."""
+  step = run.metrics[0]['step'] - 1
+  if step not in steps:
+    tally = tallies.tally(run.folder, range(step, step + 1))
+  return looks.before(run.summary, tally, run.metrics)
 
 
 def _head(
