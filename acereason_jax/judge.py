@@ -41,7 +41,7 @@ _MATH_SECONDS, _CODE_SECONDS = 8.0, 600.0
 _NAME_CHARS = 80
 KIND = outfile.Kind(
   'a file of verdicts',
-  re.compile(rb'\{"id": "(?:[^"\\]|\\.)*", "index": [0-9]+, "status": "').match,
+  re.compile(rb'\{"id": "(?:[^"\\]|\\.)*", "index": [^",]+, "status": "').match,
 )
 
 FLAGS = command_line.Flags()

@@ -54,7 +54,7 @@ def check(
   remote = storage.is_remote(path)
   if not remote and files.is_stream(path):
     return
-  if not remote and os.path.isdir(path):
+  if path.endswith('/') or (not remote and os.path.isdir(path)):
     raise ValueError(f'{where}: is a folder; name a file in it')
   for other in others:
     if _is_same(path, os.fspath(other)):

@@ -1,5 +1,6 @@
 """A command replaces what it wrote itself, and no other file."""
 
+import io
 import json
 import os
 import stat
@@ -21,9 +22,11 @@ from acereason_jax import (
   storage,
   timeline,
   train,
+  types,
 )
 from acereason_jax.curriculum import parquet
 from acereason_jax.curriculum.ledger import Ledger, Record
+from acereason_jax.data import rollouts, verdicts
 from acereason_jax.rollout import output, trace
 from acereason_jax.run import folder
 
@@ -147,8 +150,10 @@ def test_no_file_that_another_wrote_is_replaced(place, call, name):
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_a_folder_is_refused(place, call, name):
-  status, said = call(name, 'run')
-  assert status == 1 and 'run: is a folder; name a file in it' in said
+  for out in ('run', 'new/', 'gs://runs/new/'):
+    status, said = call(name, out)
+    assert status == 1 and f'{out}: is a folder; name a file in it' in said
+  assert not (place / 'new').exists()
 
 
 def test_rollouts_are_not_added_to_an_empty_file_of_a_run(place):
@@ -157,6 +162,24 @@ def test_rollouts_are_not_added_to_an_empty_file_of_a_run(place):
       output.Output(name, SETTINGS).__enter__()
     assert not (place / name).stat().st_size
     assert not (place / f'{name}.json').exists()
+
+
+@pytest.mark.parametrize('index', [0, -1, 1 << 70, True])
+@pytest.mark.parametrize('name', ['', 'a"b\\', '\n\u2028\ud800', 'e' * 999])
+def test_verdicts_of_any_rollout_are_known_again(index, name):
+  written = io.StringIO()
+  one = rollouts.Response(name, index, 'text', 'answer', None)
+  verdicts.Tally(written).add(one, types.Verdict('wrong', 'none', 0.1))
+  assert judge.KIND.is_ours(written.getvalue().encode())
+
+
+def test_rollouts_in_a_runs_folder_go_on_before_the_first_one_ended(place):
+  for _ in range(3):
+    with output.Output('run/own.jsonl', SETTINGS) as out:
+      assert not out.done
+  (place / 'run/own.jsonl.json').unlink()
+  with pytest.raises(ValueError, match='is a file of the run'):
+    output.Output('run/own.jsonl', SETTINGS).__enter__()
 
 
 @pytest.mark.parametrize('name', COMMANDS)

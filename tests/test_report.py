@@ -448,3 +448,12 @@ def test_the_look_before_the_first_step_is_one_of_the_steps(run):
     for row in table.rows
   ]
   assert '0' in looks() and '0' not in looks(steps=range(3, STEPS + 1))
+
+
+def test_the_head_tells_the_first_look_whatever_the_steps(copy):
+  (copy / 'summary.json').unlink()  # As while it goes on.
+  told = [
+    dict(values_of(copy, **more).facts)['held-out']
+    for more in ({}, dict(steps=range(3, STEPS + 1)))
+  ]
+  assert '(step 0); best' in told[0] and told[0] == told[1]

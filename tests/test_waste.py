@@ -201,6 +201,28 @@ def test_steps_add_up_to_the_run(data):
     assert abs(sums[part.name] - part.milliseconds) <= 2 * len(parts)
 
 
+def test_the_last_step_ends_with_the_run():
+  """What comes after it is of no other step that can be asked for."""
+  lines = [
+    Line(0, 0, 10.0, dict(start=10)),
+    Line(0, 1, 12.0, dict(sample=2)),
+    Line(0, 2, 15.0, dict(sample=3)),
+    Line(0, 2, 20.0, dict(heldout=1, out=4)),
+    # A start that found nothing to do.
+    Line(1, 2, 27.0, dict(start=5)),
+  ]
+  rows = [dict(step=1), dict(step=2)]
+  first, last = (waste.tree(lines, rows, range(i, i + 1)) for i in (1, 2))
+  assert first.root.milliseconds == 12_000
+  assert last.root.milliseconds == 15_000
+  assert waste.tree(lines, rows).root.milliseconds == 27_000
+  found = {p.name: p.milliseconds for p in last.root.parts}
+  names = {levers.of(kind).title: kind for kind in ('sample', 'start', 'down')}
+  assert {names[n]: found[n] for n in names} == dict(
+    sample=3000, start=5000, down=2000
+  )
+
+
 def test_all_that_was_taken_twice_is_lost():
   """The second start is killed within a step that the first finished."""
   lines = [

@@ -146,7 +146,7 @@ def report(
   run, others = source(folder), [source(other) for other in compare]
   run, *others = _named_apart([run, *others])
   tally, shown = tallies.tally(folder, steps), _among(run, steps)
-  before = looks.before(run.summary, tally, run.metrics)
+  before = _before(run, steps, tally)
   drawn = [curves_of(run, steps, before)]
   drawn += [curves_of(each, steps) for each in others]
   spent = waste.tree(run.clock, run.metrics, steps) if run.clock else None
@@ -176,6 +176,16 @@ def report(
     tables=tables_,
     notes=notes,
   )
+
+
+def _before(
+  run: Source, steps: range, tally: tallies.Tally
+) -> list[dict[str, Any]]:
+  """See `looks.before`; the head tells it whatever the steps are."""
+  step = run.metrics[0]['step'] - 1
+  if step not in steps:
+    tally = tallies.tally(run.folder, range(step, step + 1))
+  return looks.before(run.summary, tally, run.metrics)
 
 
 def _head(
@@ -216,9 +226,10 @@ def _only(shown: Sequence[dict[str, Any]], steps: range) -> list[str]:
   return [
     f'--steps: only steps {first} to {last} are shown, in curves, rollouts, '
     'prompts, slots, time, tables of rows and what to look at first. The time '
-    "of a step begins at the end of the step before it. Of the head, the run's "
-    'state, starts and held-out rates are of all steps; its tokens and wall '
-    f'time count from the first step of the run to step {last}.'
+    "of a step begins at the end of the step before it, and that of the run's "
+    "last step ends with the run. Of the head, the run's state, starts and "
+    'held-out rates are of all steps; its tokens and wall time count from the '
+    f'first step of the run to step {last}.'
   ]
 
 

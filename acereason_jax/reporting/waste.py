@@ -17,6 +17,7 @@ are whole milliseconds, and rounding leaves no rest.
 Each second belongs to one step, so the trees of single steps add up to that of
 the run. A step has all since the end of the step before it, its probes too; the
 first step of a start also has what came before that: starting, and being down.
+The last step of the run also has what came after it, such as its last report.
 
 MFU is told beside updates: of the steps that measured it, over the seconds of
 the clock, which do not hold compiles.
@@ -92,11 +93,11 @@ def tree(
   """The wall time from the begin of the first start to the last line.
 
   With `steps` only the seconds of these steps. `metrics` are the objects of
-  metrics.jsonl, in any order; the last of a step counts. A metric that is
-  missing, or is no share, divides nothing.
+  metrics.jsonl, in any order; the last of a step counts, and the last step is
+  the run's. A metric that is missing, or is no share, divides nothing.
   """
-  spent = _spent(lines, steps)
   rows = {row['step']: row for row in metrics if type(row.get('step')) is int}
+  spent = _spent(lines, steps, max(rows, default=account.MOST))
   below = dict(
     sample=_sampled(spent.steps, rows),
     update=_grouped(_divided(spent.steps, 'update', rows, _update)),
@@ -141,8 +142,13 @@ def _exact(part: _Part, milliseconds: int) -> values.Node:
   )
 
 
-def _spent(lines: Sequence[account.Line], wanted: range | None) -> _Spent:
-  """Adds up the lines of the wanted steps; those of a start are in order."""
+def _spent(
+  lines: Sequence[account.Line], wanted: range | None, last: int
+) -> _Spent:
+  """Adds up the lines of the wanted steps; those of a start are in order.
+
+  Lines that lead to a step after the last one of the run are of that one.
+  """
   kinds, set_back = collections.Counter(), 0.0
   steps = collections.defaultdict(collections.Counter)
   ended, finished = None, 0
@@ -153,7 +159,7 @@ def _spent(lines: Sequence[account.Line], wanted: range | None) -> _Spent:
       gone = 0.0 if ended is None else line.time - length - ended
       step = _step_of(before, line)
       leads_to = line.step + 1 if step is None else step
-      if wanted is None or leads_to in wanted:
+      if wanted is None or min(leads_to, last) in wanted:
         kinds[gap] += max(gone, 0.0)
         set_back += max(-gone, 0.0)
         if step is not None and step <= finished:

@@ -43,14 +43,24 @@ def _is_header(content: bytes) -> bool:
   return isinstance(found, dict) and {'n', 'seed', 'temperature'} <= set(found)
 
 
-# Its header tells whether it is ours.
-_ROLLOUTS = outfile.Kind('a file of rollouts', bool)
 _HEADER = outfile.Kind(
   'the settings of rollouts', _is_header, _MAX_HEADER_BYTES
 )
 _EVENTS = outfile.Kind(
   'a timeline of rollouts', re.compile(rb'\{"slots": [0-9]+, "steps": ').match
 )
+
+
+def _rollouts(path: str) -> outfile.Kind:
+  """The file at `path`, which is ours if its header is.
+
+  Rollouts are compared with that header later. There are none if a kill came
+  before the first one ended.
+  """
+  header = lambda: storage.start(f'{path}.json', _MAX_HEADER_BYTES) or b''
+  return outfile.Kind(
+    'a file of rollouts', lambda head: head or _is_header(header())
+  )
 
 
 class Output:
@@ -78,7 +88,7 @@ class Output:
       raise ValueError(f'{self.where}: a folder; give --out=gs://BUCKET/FILE')
     if not self._remote and files.is_stream(self.where):
       raise ValueError(f'{self.where}: not a file; give another --out')
-    outfile.check('--out', self.where, _ROLLOUTS)
+    outfile.check('--out', self.where, _rollouts(self.where))
     outfile.check('--out', f'{self.where}{TIMELINE}', _EVENTS)
     with contextlib.ExitStack() as stack:
       if self._remote:
