@@ -151,6 +151,9 @@ def test_the_phases_of_a_step_and_the_rest(hands, monkeypatch):
     seed=0,
     rollout_params=lambda w: hands.spend(RESHARD) or w,
     rollout_bytes=3e9,
+    # Of a CPU: no metric says how near it is to its peak.
+    shape=None,
+    peak=0.0,
     keep=dict(groups=0),
   )
   at = python_types.SimpleNamespace(

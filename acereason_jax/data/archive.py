@@ -347,6 +347,9 @@ def _read(
     raise ValueError(f'{len(data):,} bytes: at most {MAX_FILE_BYTES:,}')
   try:
     count = parquet_pages.check(data, max_rows, _MAX_UNPACKED)
+  except ValueError as e:
+    raise ValueError(f'no readable file of rollouts: {e}') from None
+  try:
     source = pyarrow.BufferReader(data)
     head = pyarrow.parquet.read_metadata(source)
     _check_head(head, schema)
