@@ -13,6 +13,8 @@ import numpy as np
 EMPTY: typing.Mapping = types.MappingProxyType({})
 
 Status = typing.Literal['right', 'wrong', 'unparsed', 'timeout', 'error']
+# Processes exchange a status as its place in here.
+STATUSES: tuple[Status, ...] = typing.get_args(Status)
 
 
 class Passes(typing.NamedTuple):

@@ -5,7 +5,6 @@ A probe may draw a million rollouts, so an answer has neither text nor tokens.
 
 import json
 import math
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,8 +14,6 @@ from acereason_jax import types
 from acereason_jax.curriculum import ledger
 from acereason_jax.data import archive
 from acereason_jax.rl import objective
-
-_STATUSES = typing.get_args(types.Status)
 
 
 class Answer(NamedTuple):
@@ -55,7 +52,7 @@ def possible(
   """What a rollout will be once it has a verdict, by its status."""
   logp = float(rollout.logp.sum(dtype=np.float64))
   found = {}
-  for status in _STATUSES:
+  for status in types.STATUSES:
     verdict = types.Verdict(status, '', 0.0)
     reward = math.nan
     if verdict.judged:

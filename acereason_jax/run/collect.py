@@ -9,7 +9,6 @@ import collections
 import functools
 import itertools
 import json
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,8 +26,6 @@ from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import clock
 from acereason_jax.run import journal as journal_lib
 from acereason_jax.run.values import Tools
-
-_STATUSES = typing.get_args(types.Status)
 
 
 class Asking(NamedTuple):
@@ -277,7 +274,7 @@ def _exchange(
   """The statuses that processes know so far, 0 for none; all their seconds."""
   codes = np.zeros(len(place) + 1, np.int32)
   for key, verdict in mine.items():
-    codes[place[key]] = 1 + _STATUSES.index(verdict.status)
+    codes[place[key]] = 1 + types.STATUSES.index(verdict.status)
   codes[-1:].view(np.float32)[:] = seconds
   with watchdog.phase('exchange'):
     every = multihost_utils.process_allgather(codes)
@@ -303,7 +300,7 @@ def _with_others(
   return {
     key: mine[key]
     if key in mine
-    else types.Verdict(_STATUSES[codes[i] - 1], details.get(i, ''), 0.0)
+    else types.Verdict(types.STATUSES[codes[i] - 1], details.get(i, ''), 0.0)
     for key, i in place.items()
   }
 

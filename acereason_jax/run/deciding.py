@@ -13,7 +13,6 @@ at the end.
 
 import collections
 import math
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -36,7 +35,6 @@ from acereason_jax.run.values import Tools
 
 # (prompt id, index)
 Key = tuple[str, int]
-_STATUSES = typing.get_args(types.Status)
 
 
 class Question(NamedTuple):
@@ -222,7 +220,7 @@ class _Board:
     if verdict.judged:
       answer = self.drawn[rollout.key][verdict.status]
       self._note(rollout.key, answer._replace(detail=detail))
-    self.fresh.append((place, _STATUSES.index(verdict.status)))
+    self.fresh.append((place, types.STATUSES.index(verdict.status)))
 
   def exchange(self, most: int) -> set[str]:
     """Exchanges up to `most` statuses of each process; all call it together.
@@ -238,7 +236,7 @@ class _Board:
     for place, code in _everyones(fresh, most):
       key = self.requests[place].key
       drawn = self.drawn.pop(key, None)
-      if drawn is not None and self._add(key, drawn[_STATUSES[code]]):
+      if drawn is not None and self._add(key, drawn[types.STATUSES[code]]):
         closed.add(key[0])
     self._check_judged()
     for prompt_id in closed:
