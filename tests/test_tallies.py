@@ -8,6 +8,7 @@ import pytest
 import reporting_rows
 from reporting_rows import row, rows
 
+from acereason_jax import types
 from acereason_jax.reporting import tallies
 
 EVERY = range(1 << 40)
@@ -76,7 +77,7 @@ def test_prompts_and_steps_are_those_of_a_recount(run):
   for asked in found.prompts:
     mine = [r for r in trained if r.prompt == asked.prompt]
     statuses = [r.status for r in mine]
-    assert asked.counts == [statuses.count(s) for s in tallies.STATUSES]
+    assert asked.counts == [statuses.count(s) for s in types.STATUSES]
     assert asked.steps == len({r.step for r in mine})
     assert asked.truncated == sum(r.stop == 'length' for r in mine)
     assert asked.domain == mine[0].domain
@@ -84,7 +85,7 @@ def test_prompts_and_steps_are_those_of_a_recount(run):
     assert asked.detail == (None if len(failed) > 1 else ''.join(failed))
   for step, counts in found.statuses.items():
     statuses = [r.status for r in trained if r.step == step]
-    assert counts == [statuses.count(s) for s in tallies.STATUSES]
+    assert counts == [statuses.count(s) for s in types.STATUSES]
 
 
 def test_only_the_steps_that_are_asked_for(run):

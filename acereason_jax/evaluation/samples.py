@@ -37,7 +37,7 @@ from acereason_jax.evaluation import settings
 _MAX_LINE_BYTES = 64 << 20
 _REASON_CHARS = 80
 _FILE = re.compile(r'(\d+)\.jsonl')
-_STATUSES = ('right', 'wrong', 'unparsed', 'timeout', 'error')
+_STATUSES = types.STATUSES
 
 
 class Key(NamedTuple):

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+from acereason_jax import types
 from acereason_jax.data import archive
 from acereason_jax.reporting import evidence as lib
 from acereason_jax.reporting import tallies, values
@@ -281,7 +282,7 @@ def _failed(asked: tallies.Asked) -> int:
 
 
 def _count(asked: tallies.Asked, *statuses: str) -> int:
-  pairs = zip(tallies.STATUSES, asked.counts)
+  pairs = zip(types.STATUSES, asked.counts)
   return sum(count for status, count in pairs if status in statuses)
 
 

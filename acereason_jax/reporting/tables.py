@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from acereason_jax import storage
+from acereason_jax import storage, types
 from acereason_jax.data import archive
 from acereason_jax.evaluation import reading, shown
 from acereason_jax.reporting import files, tallies, values
@@ -27,7 +27,7 @@ def verdicts(tally: tallies.Tally) -> values.Table:
   keys = sorted({key[:3] for key in tally.cells})
   rows = []
   for key in keys:
-    cells = [tally.cells.get((*key, status)) for status in tallies.STATUSES]
+    cells = [tally.cells.get((*key, status)) for status in types.STATUSES]
     there = [cell for cell in cells if cell is not None]
     total = sum(cell.rollouts for cell in there)
     part = lambda count, total=total: f'{count / total:.1%}'
@@ -41,7 +41,7 @@ def verdicts(tally: tallies.Tally) -> values.Table:
         f'{sum(cell.tokens for cell in there) / total:,.0f}',
       ]
     )
-  head = ['phase', 'stage', 'domain', 'rollouts', *tallies.STATUSES]
+  head = ['phase', 'stage', 'domain', 'rollouts', *types.STATUSES]
   note = "Shares of rollouts. 'trained' is those with a gradient."
   if any(phase == archive.PROBE for phase, *_ in keys):
     note += (

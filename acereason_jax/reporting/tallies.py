@@ -6,7 +6,6 @@ reduced to a few counts, by threads, and these are merged in order of steps.
 
 import concurrent.futures
 import dataclasses
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ from acereason_jax import storage, types
 from acereason_jax.data import archive
 from acereason_jax.reporting import samples
 
-STATUSES = typing.get_args(types.Status)
-RIGHT, UNPARSED = map(STATUSES.index, ('right', 'unparsed'))
+RIGHT, UNPARSED = map(types.STATUSES.index, ('right', 'unparsed'))
 _COLUMNS = (
   *('stage', 'domain', 'prompt', 'status', 'detail', 'reward', 'counted'),
   *('trained', 'length', 'stop'),
@@ -80,7 +78,7 @@ class Asked(NamedTuple):
 
   prompt, domain: which prompt.
   steps: number of steps that asked it.
-  counts: number of rollouts by status, in the order of STATUSES.
+  counts: number of rollouts by status, in the order of types.STATUSES.
   truncated: those cut off at the longest length.
   detail: the detail of all that are neither right nor unparsed; '' without
     such rollouts, None if it differs.
@@ -109,7 +107,7 @@ class Tally(NamedTuple):
   cells: sums by (phase, stage, domain, status).
   details: details of rollouts that are not right, most frequent first.
   prompts: the prompts that training asked.
-  statuses: rollouts of training by status, in the order of STATUSES, by step.
+  statuses: rollouts of training by status, as in types.STATUSES, by step.
   notes: what was not read, one sentence each.
   """
 
@@ -215,11 +213,11 @@ class _Coded(NamedTuple):
 
 
 def _status_codes(column: _Coded) -> np.ndarray:
-  """The place of each row's status in STATUSES. Raises: ValueError."""
+  """The place of each row's status in types.STATUSES. Raises: ValueError."""
   texts = column.texts.to_pylist()
-  if unknown := set(texts).difference(STATUSES):
+  if unknown := set(texts).difference(types.STATUSES):
     raise ValueError(f'a status {min(unknown)[:40]!r}, which no judge gives')
-  places = np.array([STATUSES.index(text) for text in texts], np.int64)
+  places = np.array([types.STATUSES.index(text) for text in texts], np.int64)
   return places[column.codes]
 
 
@@ -227,14 +225,14 @@ def _cells(
   stage: _Coded, domain: _Coded, status: np.ndarray, sums: Sequence[np.ndarray]
 ) -> list[tuple[tuple[str, str, str], list[int]]]:
   width = max(len(domain.texts), 1)
-  keys = (stage.codes * width + domain.codes) * len(STATUSES) + status
+  keys = (stage.codes * width + domain.codes) * len(types.STATUSES) + status
   found, places = np.unique(keys, return_inverse=True)
   totals = [np.bincount(places, each, len(found)) for each in sums]
-  both, which = np.divmod(found, len(STATUSES))
+  both, which = np.divmod(found, len(types.STATUSES))
   stages, domains = (
     _texts(c, i) for c, i in zip((stage, domain), np.divmod(both, width))
   )
-  names = zip(stages, domains, [STATUSES[i] for i in which.tolist()])
+  names = zip(stages, domains, [types.STATUSES[i] for i in which.tolist()])
   numbers = np.array(totals, np.int64).T.tolist()
   return list(zip(names, numbers))
 
@@ -252,7 +250,9 @@ def _details(
   kind = kinds.indices.to_numpy(zero_copy_only=False).astype(np.int64)
   kind = kind[coded['detail'].codes[rows]]
   domain = coded['domain'].codes[rows]
-  keys = (domain * len(STATUSES) + status[rows]) * max(len(kinds), 1) + kind
+  keys = (domain * len(types.STATUSES) + status[rows]) * max(
+    len(kinds), 1
+  ) + kind
   _, firsts, counts = np.unique(keys, return_index=True, return_counts=True)
   most = np.argsort(-counts, kind='stable')[:_MOST_OF_FILE]
   firsts, counts = firsts[most], counts[most]
@@ -262,7 +262,7 @@ def _details(
   return list(
     zip(
       texts('domain'),
-      [STATUSES[i] for i in status[there].tolist()],
+      [types.STATUSES[i] for i in status[there].tolist()],
       shown,
       counts.tolist(),
       [text[: archive.DETAIL_CHARS] for text in texts('detail')],
@@ -289,7 +289,7 @@ def _prompts(
   found, firsts, place = np.unique(
     coded['prompt'].codes, return_index=True, return_inverse=True
   )
-  width = len(STATUSES)
+  width = len(types.STATUSES)
   counts = np.bincount(place * width + status, minlength=width * len(found))
   cut = np.bincount(place, truncated, len(found)).astype(np.int64)
   detail = coded['detail']
@@ -330,7 +330,7 @@ class _Sums:
   def add(self, file: _Reduced) -> None:
     step, phase = file.place
     self.rollouts += file.rollouts
-    by_status = dict.fromkeys(STATUSES, 0)
+    by_status = dict.fromkeys(types.STATUSES, 0)
     for names, numbers in file.cells:
       total = self.cells.setdefault((phase, *names), [0] * len(numbers))
       total[:] = [a + b for a, b in zip(total, numbers)]
