@@ -250,9 +250,8 @@ def _details(
   kind = kinds.indices.to_numpy(zero_copy_only=False).astype(np.int64)
   kind = kind[coded['detail'].codes[rows]]
   domain = coded['domain'].codes[rows]
-  keys = (domain * len(types.STATUSES) + status[rows]) * max(
-    len(kinds), 1
-  ) + kind
+  place = domain * len(types.STATUSES) + status[rows]
+  keys = place * max(len(kinds), 1) + kind
   _, firsts, counts = np.unique(keys, return_index=True, return_counts=True)
   most = np.argsort(-counts, kind='stable')[:_MOST_OF_FILE]
   firsts, counts = firsts[most], counts[most]
