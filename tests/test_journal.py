@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from writing_journal import bits, gang, is_written, put, until
 
 from acereason_jax import types
+from acereason_jax.console import signals
 from acereason_jax.run import entries as entries_lib
 from acereason_jax.run import journal, stores
 from acereason_jax.run.journal import Entry, Key
@@ -579,6 +581,28 @@ def test_a_full_disk_that_cannot_even_be_cut(tmp_path, monkeypatch):
   assert notes == []
   assert bits(entries.pop(small_key(3)).rollout) == bits(small(3))
   assert bits(entries.pop(('train', 6, 'q', 4)).rollout) == bits(small(4))
+  check_small(entries, 3)
+
+
+def test_a_signal_within_a_write_cuts_nothing(tmp_path, monkeypatch):
+  """Its exception may come right after the last byte; then the record stays."""
+  pwrite = os.pwrite
+
+  def interrupted(descriptor, data, offset):
+    pwrite(descriptor, data, offset)
+    signal.raise_signal(signal.SIGTERM)
+    raise AssertionError('unreachable: a handler of a signal runs at once')
+
+  path, _ = write_small(tmp_path)
+  before = path.stat().st_size
+  with signals.StopRequest() as stop, opened(tmp_path) as kept:
+    monkeypatch.setattr(os, 'pwrite', interrupted)
+    with pytest.raises(signals.Asked), stop.interruptible():
+      kept.rollout('train', 5, small(3))
+  assert path.stat().st_size > before
+  entries, notes = found(tmp_path)
+  assert notes == []
+  assert bits(entries.pop(small_key(3)).rollout) == bits(small(3))
   check_small(entries, 3)
 
 

@@ -161,8 +161,9 @@ class Files:
     data = record if end else self._head + record
     try:
       _write(descriptor, data, end)
-    except BaseException:
-      # A part of a record would hide the records after it.
+    except OSError:
+      # A part of a record would hide the records after it. The exception of a
+      # signal cuts nothing: it may come after the last byte was written.
       with contextlib.suppress(OSError):
         os.ftruncate(descriptor, end)
       raise
