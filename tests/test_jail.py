@@ -1126,6 +1126,33 @@ def test_without_schedstat_sleep_is_not_counted(monkeypatch):
     assert outcome.timed_out
 
 
+@pytest.mark.parametrize('limit', ['cpu', 'wall', 'asleep'])
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_no_limit_ends_a_program_before_it_begins(tier, limit, monkeypatch):
+  """Where confining it takes longer than the limit, as on a busy machine."""
+  lines = """
+  import time
+  confine = zygote.child._confine
+  def late(request, *rest):
+    if request['stderr_bytes'] == 99:
+      time.sleep(0.3)
+      while time.process_time() < 0.3:
+        pass
+    return confine(request, *rest)
+  zygote.child._confine = late
+"""
+  _refusing(monkeypatch, lines)
+  try:
+    jailed = jail.Jail(tier)
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    limits = _limits(stderr_bytes=99, **{f'{limit}_seconds': 0.1})
+    outcome = _run(jailed, 'while True: pass', limits=limits)
+    assert (outcome.exit, outcome.timed_out) == (-9, limit != 'cpu')
+    assert _printed(jailed, 'print(1)') == '1'
+
+
 def test_programs_are_the_first_to_go_without_memory(own):
   scores = pathlib.Path('/proc', str(own._process.pid), 'oom_score_adj')
   mine = pathlib.Path('/proc/self/oom_score_adj')
