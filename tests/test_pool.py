@@ -24,7 +24,7 @@ from acereason_jax.verifiers.pool import pool as pool_lib
 from acereason_jax.verifiers.pool import process, worker
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
-GUARD = 60
+GUARD = 300
 OBEY = 'hostile_verifiers:obey'
 
 if sys.platform != 'linux':
