@@ -358,6 +358,29 @@ def test_the_time_limit_is_that_of_a_call():
   assert verdict.detail.startswith('TLE')
 
 
+@pytest.mark.parametrize(
+  ('ticks', 'seconds', 'status'), [(0.75, 0.25, 'right'), (1.25, 0.35, 'wrong')]
+)
+def test_a_busy_machine_does_not_move_the_limit_of_a_call(
+  ticks, seconds, status
+):
+  """The kernel's timer is a quarter off there, as this program's own is."""
+  program = f"""
+import signal, time
+def set_timer(kind, seconds):
+  global end
+  end = time.process_time() + {ticks} * seconds
+signal.setitimer = set_timer
+def add(a, b):
+  begin = time.process_time()
+  while time.process_time() < begin + {seconds}:
+    if time.process_time() > end: signal.raise_signal(signal.SIGPROF)
+  return a + b
+"""
+  verdict = _verify(program, _task(time_limit_seconds=0.3))
+  assert verdict.status == status, verdict.detail
+
+
 def test_a_reference_that_fails_is_an_error():
   for task in (
     _task(reference='def add(a, b):\n  return 0\n'),
