@@ -81,6 +81,9 @@ def obey(response: str, answer: str) -> Verdict:
   match command:
     case 'sleep':
       time.sleep(float(argument))
+    case 'wait':
+      while not os.path.exists(argument):
+        time.sleep(0.01)
     case 'compute':
       pow(7, 10**9)  # One C call: no signal handler, no thread switch.
     case 'exit':

@@ -3,13 +3,15 @@
 import json
 import math
 import sys
+import time
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason_jax.verifiers import code
-from acereason_jax.verifiers.programs import calls, running, tasks
+from acereason_jax.verifiers.programs import calls, checking, running, tasks
 
 if sys.platform != 'linux':
   pytest.skip('only Linux confines', allow_module_level=True)
@@ -356,6 +358,29 @@ def test_the_time_limit_is_that_of_a_call():
   assert verdict.detail.startswith('TLE')
 
 
+@pytest.mark.parametrize(
+  ('ticks', 'seconds', 'status'), [(0.75, 0.25, 'right'), (1.25, 0.35, 'wrong')]
+)
+def test_a_busy_machine_does_not_move_the_limit_of_a_call(
+  ticks, seconds, status
+):
+  """The kernel's timer is a quarter off there, as this program's own is."""
+  program = f"""
+import signal, time
+def set_timer(kind, seconds):
+  global end
+  end = time.process_time() + {ticks} * seconds
+signal.setitimer = set_timer
+def add(a, b):
+  begin = time.process_time()
+  while time.process_time() < begin + {seconds}:
+    if time.process_time() > end: signal.raise_signal(signal.SIGPROF)
+  return a + b
+"""
+  verdict = _verify(program, _task(time_limit_seconds=0.3))
+  assert verdict.status == status, verdict.detail
+
+
 def test_a_reference_that_fails_is_an_error():
   for task in (
     _task(reference='def add(a, b):\n  return 0\n'),
@@ -410,22 +435,34 @@ def test_a_check_that_is_too_slow_is_not_the_programs_fault():
   assert _verify(ADD, task, budget_seconds=2.0).status == 'right'
 
 
+def _long(monkeypatch, step):
+  """On the clock of budgets a step takes longer than any may take."""
+  call, passed = getattr(checking, step), 0.0
+
+  def called(*arguments):
+    nonlocal passed
+    found = call(*arguments)
+    passed += 1e6
+    return found
+
+  clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + passed)
+  monkeypatch.setattr(running, 'time', clock)
+  monkeypatch.setattr(checking, step, called)
+
+
 def test_a_reference_that_takes_long_takes_nothing_from_a_program(monkeypatch):
   # As on a busy machine: wall time passes, and no CPU time.
-  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
-  reference = 'import time\ndef add(a, b):\n  time.sleep(3)\n  return a + b\n'
+  _long(monkeypatch, '_passes')
+  # Its calls are not known yet.
+  reference = f'{ADD}\n# that takes long\n'
   task = _task('def check(c):\n  assert c(1, 2) == 3\n', reference)
-  verdict = _verify(ADD, task, budget_seconds=0.1)
+  verdict = _verify(ADD, task)
   assert verdict.status == 'right', verdict.detail
 
 
 def test_a_program_that_takes_long_takes_nothing_from_the_check(monkeypatch):
-  monkeypatch.setattr(running, '_WALL_SECONDS', 2.0)
-  program = 'import time\ndef add(a, b):\n  time.sleep(1.5)\n  return a + b\n'
-  check = (
-    'import time\ndef check(c):\n  assert c(1, 2) == 3\n  time.sleep(1.5)\n'
-  )
-  verdict = _verify(program, _task(check), budget_seconds=0.3)
+  _long(monkeypatch, '_served')
+  verdict = _verify(ADD, _task('def check(c):\n  assert c(1, 2) == 3\n'))
   assert verdict.status == 'right', verdict.detail
 
 

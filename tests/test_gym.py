@@ -135,7 +135,7 @@ def made():
     for seed in ('1', '2')
   ]
   return [
-    json.loads(p.communicate(timeout=GUARD * 5)[0].splitlines()[-1])
+    json.loads(p.communicate(timeout=GUARD * 20)[0].splitlines()[-1])
     for p in running
   ]
 

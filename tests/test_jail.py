@@ -3,7 +3,9 @@
 Deadlines here are hang guards, not timings: the machine may be busy.
 """
 
+import contextlib
 import functools
+import gc
 import os
 import pathlib
 import pickle
@@ -527,6 +529,26 @@ def test_as_python_does_it(jailed, name):
   assert 'zygote' not in text or 'fault' in name
 
 
+@contextlib.contextmanager
+def busy_cores():
+  """Every core has three processes that compute, all of which have begun."""
+  with contextlib.ExitStack() as stack:
+    hogs = []
+    for _ in range(3 * len(os.sched_getaffinity(0))):
+      hog = subprocess.Popen(
+        [sys.executable, '-c', 'print(1, flush=True)\nwhile True: pass'],
+        stdout=subprocess.PIPE,
+        # Schedulers share cores among sessions.
+        start_new_session=True,
+      )
+      stack.enter_context(hog)
+      stack.callback(hog.kill)
+      hogs.append(hog)
+    for hog in hogs:
+      assert hog.stdout.readline() == b'1\n'
+    yield
+
+
 # A thread that computes without the interpreter's lock.
 SPIN = 'import hashlib\n  hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)'
 
@@ -541,21 +563,9 @@ def test_sleep_has_a_limit_of_its_own(jailed):
 
 
 def test_who_waits_for_a_core_is_not_asleep(jailed):
-  hogs = [
-    subprocess.Popen(
-      [sys.executable, '-c', 'while True: pass'],
-      # Schedulers share cores among sessions.
-      start_new_session=True,
-    )
-    for _ in range(3 * len(os.sched_getaffinity(0)))
-  ]
   program = 'while time.process_time() < 2: pass'
-  try:
+  with busy_cores():
     outcome = _run(jailed, program, limits=_limits(asleep_seconds=0.5))
-  finally:
-    for hog in hogs:
-      hog.kill()
-      hog.wait()
   assert outcome.wall_seconds > outcome.cpu_seconds + 0.6
   assert (outcome.exit, outcome.timed_out) == (0, False)
   assert outcome.asleep_seconds < 0.5
@@ -582,17 +592,16 @@ def test_who_waits_for_a_core_is_not_asleep(jailed):
   ],
 )
 def test_sleep_is_counted(jailed, program, slept):
-  most = 0.0
+  found = []
   for _ in range(5):
     outcome = _run(jailed, program)
     assert outcome.exit == 0, outcome
-    # A little is spent on what no clock counts.
-    assert outcome.asleep_seconds < slept + 0.2
-    most = max(most, outcome.asleep_seconds)
-    # Less only where the zygote itself had to wait for a core.
-    if most >= 0.9 * slept:
+    found.append(outcome.asleep_seconds)
+    # Less only where the zygote itself had to wait for a core. More where a
+    # thread had to, which the kernel forgets at its end, or for a disk.
+    if 0.9 * slept <= found[-1] < slept + 0.2:
       return
-  raise AssertionError(most)
+  raise AssertionError(found)
 
 
 def test_threads_that_wait_for_each_other_do_not_pay_for_sleep(jailed):
@@ -608,7 +617,7 @@ time.sleep(999)
 """
   # Without the GIL all of them would want a core at once.
   program = program.replace('while time.monotonic() < end: pass', SPIN)
-  limits = _limits(asleep_seconds=1, wall_seconds=30)
+  limits = _limits(asleep_seconds=1)
   outcome = _run(jailed, program, limits=limits)
   assert (outcome.exit, outcome.timed_out) == (-9, True)
   assert outcome.asleep_seconds >= 1
@@ -907,12 +916,17 @@ def _descendants(pid):
 
 def _ended(processes):
   """Whether all are gone; orphans wait for whoever reaps them."""
-  return all(
-    not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes
-  )
+  for process in processes:
+    # It may go between two looks.
+    with contextlib.suppress(psutil.NoSuchProcess):
+      if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        return False
+  return True
 
 
 def _descriptors(pid):
+  # What earlier tests left open is closed now, not between two counts.
+  gc.collect()
   return len(os.listdir(f'/proc/{pid}/fd'))
 
 
@@ -1000,19 +1014,15 @@ def test_closing_ends_what_runs():
   assert not psutil.pid_exists(pid)
 
 
-def test_an_interrupted_run_is_not_the_next_ones(own):
+def test_an_interrupted_run_is_not_the_next_ones(own, monkeypatch):
   def interrupt(*_):
     raise KeyboardInterrupt
 
-  previous = signal.signal(signal.SIGUSR1, interrupt)
-  timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
-  timer.start()
-  try:
-    with pytest.raises(KeyboardInterrupt):
-      own.run(b'import time\ntime.sleep(1)\nprint("late")', b'', QUICK)
-  finally:
-    timer.join()
-    signal.signal(signal.SIGUSR1, previous)
+  # A signal while it waits for the outcome.
+  monkeypatch.setattr(own, '_receive', interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    own.run(b'print("late")', b'', QUICK)
+  monkeypatch.undo()
   assert 'the zygote failed' in _error(own, 'print(1)')
 
 
@@ -1126,6 +1136,33 @@ def test_without_schedstat_sleep_is_not_counted(monkeypatch):
     assert outcome.timed_out
 
 
+@pytest.mark.parametrize('limit', ['cpu', 'wall', 'asleep'])
+@pytest.mark.parametrize('tier', jail.TIERS)
+def test_no_limit_ends_a_program_before_it_begins(tier, limit, monkeypatch):
+  """Where confining it takes longer than the limit, as on a busy machine."""
+  lines = """
+  import time
+  confine = zygote.child._confine
+  def late(request, *rest):
+    if request['stderr_bytes'] == 99:
+      time.sleep(0.3)
+      while time.process_time() < 0.3:
+        pass
+    return confine(request, *rest)
+  zygote.child._confine = late
+"""
+  _refusing(monkeypatch, lines)
+  try:
+    jailed = jail.Jail(tier)
+  except jail.SandboxError as e:
+    pytest.skip(str(e))
+  with jailed:
+    limits = _limits(stderr_bytes=99, **{f'{limit}_seconds': 0.1})
+    outcome = _run(jailed, 'while True: pass', limits=limits)
+    assert (outcome.exit, outcome.timed_out) == (-9, limit != 'cpu')
+    assert _printed(jailed, 'print(1)') == '1'
+
+
 def test_programs_are_the_first_to_go_without_memory(own):
   scores = pathlib.Path('/proc', str(own._process.pid), 'oom_score_adj')
   mine = pathlib.Path('/proc/self/oom_score_adj')
@@ -1230,7 +1267,7 @@ def test_what_escapes_the_filter_ends_with_the_run(monkeypatch):
   except jail.SandboxError as e:
     pytest.skip(str(e))
   with jailed:
-    family = lambda: _descendants(os.getpid())
+    family = lambda: _descendants(jailed._process.pid)
     before = {p.pid for p in family()}
     program = """
 import os, time

@@ -14,11 +14,10 @@ import subprocess
 import sys
 
 import hostile_verifiers
-import psutil
 import pytest
+import test_pool
 
 from acereason_jax.verifiers.isolation import sandbox, syscalls
-from acereason_jax.verifiers.pool import worker
 from acereason_jax.verifiers.pool.pool import VerifierPool
 
 if sys.platform != 'linux':
@@ -188,11 +187,7 @@ def test_a_worker_of_a_pool_is_confined(name, tmp_path, monkeypatch):
   before = sorted(tmp_path.rglob('*'))
   target = dict(folder=str(tmp_path), tcp=9, udp=9, unix=f'{tmp_path}/none')
   pool = _attacking_pool()
-  siblings = [
-    child.pid
-    for child in psutil.Process().children()
-    if worker.__name__ in child.cmdline()
-  ]
+  siblings = [worker.pid for worker in test_pool._workers()]
   assert len(siblings) == 2
   target |= dict(parent=os.getpid(), siblings=siblings)
   verdict = pool.submit(name, json.dumps(target)).result(GUARD)

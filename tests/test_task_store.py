@@ -211,9 +211,11 @@ def test_any_number_of_processes_may_store_one_task(folder):
 
 def test_a_killed_writer_leaves_no_task_and_is_swept_later(folder):
   program = (
-    'import itertools\nfrom acereason_jax.data import task_store\n'
-    'test = dict(stdin="1" * 100_000, expected="2")\n'
-    'task_store.store({"kind": "stdin"}, itertools.repeat(test))\n'
+    'import time\nfrom acereason_jax.data import task_store\n'
+    'def tests():\n'
+    '  for _ in range(100): yield dict(stdin="1" * 100_000, expected="2")\n'
+    '  time.sleep(600)\n'
+    'task_store.store({"kind": "stdin"}, tests())\n'
   )
   env = os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}
   with subprocess.Popen([sys.executable, '-c', program], env=env) as process:
@@ -346,6 +348,8 @@ def _flip(path):
   content = bytearray(path.read_bytes())
   content[-4] ^= 1
   path.write_bytes(content)
+  # Two writes within a tick of the kernel's clock may have the same time.
+  os.utime(path, (1, 1))
 
 
 def _longer(path):

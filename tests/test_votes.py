@@ -149,8 +149,8 @@ def test_hostile_answers_end_in_classes_of_their_own(pools):
 
 def test_a_comparison_that_fails_is_no_equality():
   """A judge that names what it is asked fails on some texts, dies on none."""
-  with VerifierPool('tiny_votes:verify', {}, 1, 1.0) as pool:
+  with VerifierPool('tiny_votes:verify', {}, 1, 60.0) as pool:
     read = votes.reader(judge('tiny_votes:verify'))
-    answers = ['a1', 'a2', 'b1', 'raise', 'a3', 'b2', 'sleep']
+    answers = ['a1', 'a2', 'b1', 'raise', 'a3', 'b2', 'late']
     found = votes.classes(pool, read, {'p': answers})['p']
   assert found == [0, 0, 1, 2, 0, 1, 3]

@@ -1,14 +1,12 @@
 """A judge that calls texts equal by their first letter, and may fail."""
 
-import time
-
 from acereason_jax.types import Verdict
 
 
 def verify(response, answer):
   text = given(response)
-  if 'sleep' in (text, answer):
-    time.sleep(600)
+  if 'late' in (text, answer):
+    return Verdict('timeout', '', 0.0)
   if 'raise' in (text, answer):
     raise ValueError('asked to')
   status = 'right' if text[:1] == answer[:1] else 'wrong'

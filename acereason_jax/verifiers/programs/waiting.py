@@ -40,12 +40,14 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
 
   Returns whether it slept too long, and the seconds it slept. A program that
   waits for a core is neither asleep nor running: only its wall time is limited
-  then, because the machine causes the wait.
+  then, because the machine causes the wait. None is killed before it begins: on
+  a busy machine its confinement alone may take longer than a small limit.
   """
   pid, spent = run.pid, run.busy
   handle = os.pidfd_open(pid)
-  poll = select.poll()
+  poll, begun = select.poll(), select.poll()
   poll.register(handle, select.POLLIN)
+  begun.register(run.confined, select.POLLIN)
   # linux/posix-timers.h: the clock of a process, in the scheduler's counting.
   clock, most = ~pid << 3 | 2, _CPU_FACTOR * request['cpu_seconds']
   seconds = min(most, request['wall_seconds'], request['asleep_seconds'])
@@ -62,8 +64,8 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
     passed, ran, asleep = measure()
     wall, cpu = request['wall_seconds'] - passed, most - ran
     left = min(wall, request['asleep_seconds'] - asleep)
-    timed_out = left <= 0
-    if min(left, cpu) <= 0:
+    if min(left, cpu) <= 0 and begun.poll(0):
+      timed_out = left <= 0
       os.kill(pid, signal.SIGKILL)
       break
     # Several threads may spend it faster than one.
