@@ -130,13 +130,12 @@ class Case:
     return kv[:, :, 0], kv[:, :, 1]
 
 
-@functools.cache
-def compiled(name):
-  return jax.jit(IMPLEMENTATIONS[name])
+# By what is compiled, as tests put others in place of a name.
+compiled = functools.cache(jax.jit)
 
 
 def run(name, *arguments):
-  return [np.asarray(x) for x in compiled(name)(*arguments)]
+  return [np.asarray(x) for x in compiled(IMPLEMENTATIONS[name])(*arguments)]
 
 
 def check(name, case, error):
@@ -220,7 +219,7 @@ def test_a_row_hangs_on_what_it_sees_alone(name):
     assert not got[0][~keep].any()
 
 
-def test_more_splits_or_cores_or_blocks_are_as_right():
+def test_more_splits_or_cores_or_blocks_are_as_right(monkeypatch):
   case = Case(9, 3, 64)
   gpu, tpu = paged_attention_gpu, paged_attention_tpu
   for name, kernel, options in (
@@ -229,8 +228,10 @@ def test_more_splits_or_cores_or_blocks_are_as_right():
     ('tpu, 3 cores', tpu, dict(cores=3, pages=1)),
     ('tpu, all pages a block', tpu, dict(buffers=2)),
   ):
-    IMPLEMENTATIONS[name] = functools.partial(
-      kernel.paged_attention, interpret=True, **options
+    monkeypatch.setitem(
+      IMPLEMENTATIONS,
+      name,
+      functools.partial(kernel.paged_attention, interpret=True, **options),
     )
     check(name, case, 2e-6)
 

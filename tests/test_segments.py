@@ -30,6 +30,12 @@ def folder(server, request):
   return f'gs://runs/{abs(hash(request.node.name))}/journal'
 
 
+@pytest.fixture(autouse=True)
+def never_due(monkeypatch):
+  """However long a test takes, only what it does sends segments."""
+  monkeypatch.setattr(stores.Segments, 'seconds', 3600.0)
+
+
 @pytest.fixture
 def at_once(monkeypatch):
   """Segments are sent as soon as they can be."""
@@ -56,7 +62,7 @@ def test_any_number_of_processes_finds_what_any_other_kept(
   with gang(folder, before) as logs:
     for i in range(32):
       put(logs[i % before], i)
-    assert segments(folder) == []  # Nothing is due yet.
+    assert segments(folder) == []
   assert len(segments(folder)) == 2 * before  # The end flushes each step.
   with gang(folder, after) as logs:
     for log in logs:
@@ -107,7 +113,6 @@ def test_after_kill_9_every_entry_that_was_flushed_is_there(server, folder):
 
 def test_a_full_segment_is_sent_before_its_time(folder, monkeypatch):
   monkeypatch.setattr(stores, '_SEGMENT_BYTES', 500_000)
-  monkeypatch.setattr(stores.Segments, 'seconds', 3600.0)
   with opened(folder) as kept:
     for i in (0, 1, 2, 3):
       put(kept, i)
