@@ -131,11 +131,15 @@ def scratch() -> Iterator[str]:
   _remove_abandoned(tempfile.gettempdir())
   while True:
     folder = tempfile.mkdtemp(prefix=_SCRATCH)
-    descriptor = os.open(folder, _FOLDER)
+    # Another process may remove it as long as it is not locked.
+    try:
+      descriptor = os.open(folder, _FOLDER)
+    except FileNotFoundError:
+      continue
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     if os.path.isdir(folder):
       break
-    os.close(descriptor)  # Another process removed it before it was locked.
+    os.close(descriptor)
   try:
     yield folder
   finally:

@@ -237,3 +237,25 @@ def test_the_scratch_folder_of_a_killed_process_is_removed(
     living.communicate()
   assert not os.path.exists(there)
   assert names(tmp_path) == ['acereason_jax-link']
+
+
+@pytest.mark.parametrize('before', ['open', 'flock'])
+def test_a_scratch_folder_that_another_removes_is_made_anew(
+  tmp_path, monkeypatch, before
+):
+  """Until it is locked, it looks like what a killed process left."""
+  monkeypatch.setattr(files.tempfile, 'tempdir', str(tmp_path))
+  module = dict(open=files.os, flock=files.fcntl)[before]
+  call, removed = getattr(module, before), []
+
+  def late(*args, **kwargs):
+    if not removed:
+      removed.extend(tmp_path.iterdir())
+      removed[0].rmdir()
+    return call(*args, **kwargs)
+
+  monkeypatch.setattr(module, before, late)
+  with files.scratch() as folder:
+    assert names(tmp_path) == [pathlib.Path(folder).name]
+    assert pathlib.Path(folder) not in removed
+  assert names(tmp_path) == []

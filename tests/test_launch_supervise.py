@@ -19,14 +19,15 @@ import tiny
 from launch import job, supervise
 
 ROOT = tiny.TESTS.parent
-GUARD = 60
-# A process of a gang: it says who it is and does what the test wants.
+GUARD = 300
+# A process of a gang: it says who it is and does what the test wants. It has no
+# buffer: a signal's handler must not print while a print is not over.
 HEAD = """
 import os, pathlib, signal, sys, time
 index = next((a[10:] for a in sys.argv if a.startswith('--process=')), '0')
 folder = pathlib.Path(sys.argv[1])
 def say(text):
-  print(text, flush=True)
+  os.write(1, f'{text}\\n'.encode())
 def count():
   file = folder / f'starts-{index}'
   starts = len(file.read_text()) + 1 if file.exists() else 1
