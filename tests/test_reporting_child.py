@@ -110,7 +110,7 @@ def test_one_report_at_a_time_and_none_is_left(tmp_path, own):
       reporter.begin()
       until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
       until(lambda: all(map(gone, seen)))
-      seen += map(int, pids.read_text().split())
+      seen.extend(map(int, pids.read_text().split()))
     assert not any(map(gone, seen[2:]))
   until(lambda: all(map(gone, seen)))
 
