@@ -8,6 +8,7 @@ out: `fresh` commands have it, and tests/test_tokens.py.
 """
 
 import ast
+import contextlib
 import functools
 import gc
 import importlib
@@ -87,12 +88,14 @@ class Popen:
     self.stdout = os.fdopen(from_, mode, bufsize)
 
   def wait(self, timeout: float | None = None) -> int:
+    # Without the lock: a guard that kills must not wait for one that waits.
+    # Once the status is read, the socket is at its end, and ready for all.
+    ready = [self._status], [], [], timeout
+    if self.returncode is None and not select.select(*ready)[0]:
+      raise subprocess.TimeoutExpired('forked', timeout)
     with self._lock:
       if self.returncode is None:
-        if not select.select([self._status], [], [], timeout)[0]:
-          raise subprocess.TimeoutExpired('forked', timeout)
         self.returncode = int(self._status.recv(64))
-        self._status.close()
     return self.returncode
 
   def poll(self) -> int | None:
@@ -109,7 +112,9 @@ class Popen:
 
   def send_signal(self, number: int) -> None:
     if self.poll() is None:
-      os.kill(self.pid, number)
+      # It may have ended, and its status be on the way.
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(self.pid, number)
 
   def kill(self) -> None:
     self.send_signal(signal.SIGKILL)

@@ -3,10 +3,12 @@
     python gang_member.py '{"process": 1, ...}'
 
 It says 'joined' and 'agreed', and then obeys its input: `phase X`, `until X`
-(another process is in phase X), `leave`, `end X`, `fail X`.
+(another process is in phase X), `leave`, `end X`, `fail X`. Without
+`join_seconds` its time to join is over when the first line comes.
 """
 
 import json
+import select
 import socket
 import sys
 import time
@@ -27,11 +29,16 @@ def main(how):
   socket.gethostname = lambda: f'host-{how["process"]}'
   rollcall.BEAT_SECONDS = rollcall._FIRST_NOTE_SECONDS = 0.2
   rollcall._NOTE_SECONDS = 0.5
+  seconds = how['join_seconds']
+  if seconds is None:
+    seconds = 60.0
+    over = lambda: bool(select.select([sys.stdin], [], [], 0)[0])
+    rollcall.Notes.left = lambda notes: 0.0 if over() else seconds
   doing = ['']
   gang = gang_lib.join(
     ids_lib.Ids(how['coordinator'], how['processes'], how['process']),
     lambda: doing[0],
-    join_seconds=how['join_seconds'],
+    join_seconds=seconds,
     peer_seconds=how['peer_seconds'],
   )
   print('joined', gang.start.word, *gang.start.hosts, flush=True)

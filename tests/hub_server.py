@@ -257,6 +257,8 @@ def environment(hub: Hub, home: str, **others: str) -> dict[str, str]:
     HF_TOKEN=TOKEN,
     HF_HUB_OFFLINE='0',
     HF_HUB_DISABLE_TELEMETRY='1',
-    HF_HUB_ETAG_TIMEOUT='5',
+    # This server always answers, but a busy machine may have no time for it.
+    HF_HUB_ETAG_TIMEOUT='600',
+    HF_HUB_DOWNLOAD_TIMEOUT='600',
     NO_PROXY='127.0.0.1,localhost',
   ) | dict(others)

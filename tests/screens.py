@@ -132,6 +132,12 @@ class Terminal:
     while text.encode() not in self.sent:
       assert self._read(), f'ended without {text!r}:\n{self.sent[-3000:]!r}'
 
+  def sent_until(self, pattern: str) -> str:
+    """What it sent up to the end of the first match of a pattern."""
+    while not (match := re.search(pattern, self.sent.decode(errors='ignore'))):
+      assert self._read(), f'ended without {pattern!r}:\n{self.sent[-3000:]!r}'
+    return match.string[: match.end()]
+
   def press(self, keys: bytes) -> None:
     os.write(self.master, keys)
 

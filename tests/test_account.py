@@ -1,6 +1,7 @@
 """Each second of a process has a kind, whatever phases and compiles do."""
 
 import ast
+import itertools
 import json
 import math
 import pathlib
@@ -66,6 +67,22 @@ def test_seconds_go_to_the_outermost_phase():
   assert spent(account) == dict(
     start=12, load=2, between=520, heldout=48, probe=64, update=128, save=256
   )
+
+
+@pytest.mark.parametrize('stalls, wrong', [(0, 0), (3, 0), (99, 5)])
+def test_both_clocks_are_read_at_once(monkeypatch, stalls, wrong):
+  """Another process may have the processor between the two readings."""
+  hands, account = new()
+  left = itertools.chain([5.0] * stalls, itertools.repeat(0.0))
+
+  def wall():
+    hands.now += next(left)
+    return 1e9 + hands.now
+
+  monkeypatch.setattr(account_lib.time, 'time', wall)
+  seconds, now = account.spent()
+  # The account began at 100.
+  assert now - 1e9 - 100 - seconds.get('start', 0) == wrong
 
 
 def test_a_compile_is_taken_out_of_the_kind_that_it_was_in():

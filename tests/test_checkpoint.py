@@ -3,6 +3,7 @@ import json
 import pathlib
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -222,6 +223,42 @@ def test_load_reads_a_part_and_leaves_a_save_in_progress_alone(tmp_path):
   assert unfinished.exists()
   with pytest.raises(ValueError, match=r'params\.bias is bfloat16\(8,\)'):
     checkpoint.load(tmp_path, abstract_of({'params': {'bias': jnp.ones(8)}}))
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read(tmp_path, monkeypatch):
+  """As by a run that goes on: the newest is read. A damaged one is told."""
+  folder = tmp_path / 'checkpoints'
+  with saving.Checkpoints(tmp_path, keep=2) as checkpoints:
+    for step in (1, 2):
+      value = {'at': step}
+      checkpoints.save(step, some_state(), value, value, b'%d' % step)
+  shutil.move(folder / '2', tmp_path / 'newer')
+  restore = ocp.CheckpointManager.restore
+
+  def late(manager, step, *args, **kwargs):
+    if step == 1:
+      shutil.rmtree(folder / '1')
+      shutil.copytree(tmp_path / 'newer', folder / '2')
+    return restore(manager, step, *args, **kwargs)
+
+  monkeypatch.setattr(ocp.CheckpointManager, 'restore', late)
+  before = tmp_path / 'before'
+  shutil.copytree(folder / '1', before)
+  abstract = abstract_of(some_state())
+  for read, wanted in (
+    (checkpoint.load_ledger, b'2'),
+    (checkpoint.load_meta, {'at': 2}),
+    (checkpoint.load_progress, {'at': 2}),
+    (lambda path: checkpoint.load(path, abstract).step, 2),
+  ):
+    assert read(tmp_path) == wanted
+    shutil.rmtree(folder / '2')
+    shutil.copytree(before, folder / '1')
+  with pytest.raises((checkpoint.Damaged, OSError)):
+    checkpoint.load_ledger(folder / '1')
+  shutil.rmtree(folder / '2' / 'ledger')
+  with pytest.raises(checkpoint.Damaged):
+    checkpoint.load_ledger(tmp_path)
 
 
 def test_kill_9_in_mid_save_leaves_the_last_committed_step(tmp_path):

@@ -95,6 +95,13 @@ def agreed(start, count, **how):
   return every
 
 
+def at_its_time(member, text):
+  """`end` of one whose time to join is over once it has said that."""
+  member.wait_for(text)
+  member.told('over')
+  return member.end()
+
+
 @pytest.mark.parametrize('host', ['127.0.0.1', 'localhost', '[::1]'])
 def test_they_meet_agree_and_end(start, host):
   at = f'{host}:{start.port}'
@@ -118,7 +125,9 @@ def test_a_late_one_is_waited_for_by_name(start):
 
 
 def test_who_never_comes_is_named_to_all_who_came(start):
-  every = [start(0, 3, join_seconds=4), start(1, 3)]
+  every = [start(0, 3, join_seconds=None), start(1, 3)]
+  every[1].wait_for('waiting for process 2 of 3')
+  every[0].told('over')
   for one in every:
     status, said = one.end()
     assert status == 1
@@ -127,7 +136,11 @@ def test_who_never_comes_is_named_to_all_who_came(start):
 
 def test_the_clock_of_process_0_counts(start):
   """Whose own time is over first is not missing."""
-  every = [start(0, 3, join_seconds=6), start(1, 3, join_seconds=2)]
+  every = [start(i, 3, join_seconds=None) for i in range(2)]
+  for one in every[::-1]:
+    every[1].output = ''
+    every[1].wait_for('waiting for process 2 of 3')
+    one.told('over')
   for one in every:
     status, said = one.end()
     assert status == 1
@@ -135,7 +148,7 @@ def test_the_clock_of_process_0_counts(start):
 
 
 def test_a_coordinator_that_is_not_there(start):
-  status, said = start(1, join_seconds=2).end()
+  status, said = at_its_time(start(1, join_seconds=None), 'cannot reach')
   assert status == 1
   assert 'process 1 of 2: cannot reach process 0 at 127.0.0.1:' in said[0]
   assert 'Connection refused' in said[0]
@@ -144,7 +157,8 @@ def test_a_coordinator_that_is_not_there(start):
 
 def test_one_that_accepts_and_says_nothing(start):
   with socket.create_server(('127.0.0.1', start.port)):
-    status, said = start(1, join_seconds=2).end()
+    member = start(1, join_seconds=None)
+    status, said = at_its_time(member, 'does not answer')
   assert status == 1
   assert 'does not answer' in said[0] and said[-1].startswith('error: ')
 
@@ -259,7 +273,8 @@ def test_process_0_must_be_where_the_coordinator_is(start):
 
 def test_a_name_that_nobody_knows(start):
   at = 'no-such-host.invalid:7000'
-  status, said = start(0, coordinator=at, join_seconds=2).end()
+  member = start(0, coordinator=at, join_seconds=None)
+  status, said = at_its_time(member, 'cannot look up')
   assert status == 1
   assert f'process 0: cannot look up {at}' in said[0]
   assert said[-1].startswith(f'error: --coordinator={at}: ')

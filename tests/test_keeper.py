@@ -236,6 +236,8 @@ def test_what_waits_is_bounded_and_all_is_written(tmp_path, monkeypatch):
 
     thread = threading.Thread(target=fill)
     thread.start()
+    while thread.is_alive() and len(seen) < 2:
+      thread.join(0.01)
     thread.join(1.0)
     assert len(seen) == 2
     go.release(100)

@@ -309,10 +309,9 @@ def test_from_an_earlier_checkpoint_later_files_go(reference, folder, command):
 def test_another_run_in_the_folder_of_one_that_saved_nothing(folder, command):
   """Its files are gone, not mixed."""
   workdir = folder / 'anew'
-  run = command(workdir, '--config.checkpoint.every=100', config='tiny_config')
-  run.wait_for('step 2/')
-  run.process.kill()
-  run.end()
+  flag, how = '--config.checkpoint.every=100', dict(script='says@step 2/')
+  run = command(workdir, flag, config='tiny_config', **how)
+  assert run.end() == -signal.SIGKILL
   command(workdir, '--config.steps=1', config='tiny_config').ends(0)
   assert {place.step for place in rows_of(workdir)} == {0, 1}
 

@@ -28,9 +28,10 @@ COLUMNS = tuple(
   live.Column(title, rank)
   for title, rank in (('stage', 3), ('reward', 1), ('len', 2), ('held', 4))
 )
-# Prints lines of many lengths between steps, as a run does.
+# Prints lines of many lengths between steps, as a run does. Then it rests: for
+# a moment, or until there is a file.
 CODE = """
-import random, sys, time
+import os, random, sys, time
 from acereason_jax.console import live, terminal
 
 def lines():
@@ -38,7 +39,9 @@ def lines():
   for i in range(30):
     yield f'line {i} [' + 'x' * source.choice([0, 3, 90, 91, 99, 100, 250])
 
-def run(steps=30, seconds=0.02, stage='[b]one[/b]', doing=lambda: 'sample'):
+def run(steps=30, seconds=0.02, stage='[b]one[/b]', until=''):
+  phases = ['sample']
+  doing = lambda: phases[-1]
   terminal.use_stdout()
   columns = [live.Column('stage', 2), live.Column('reward', 1)]
   with live.display(columns, 30, done=0, doing=doing) as advance:
@@ -47,8 +50,13 @@ def run(steps=30, seconds=0.02, stage='[b]one[/b]', doing=lambda: 'sample'):
       cells = [live.Cell(stage), live.Cell(f'{i / 7:.2f}', i / 7)]
       advance(live.Row(i + 1, 30, cells))
       time.sleep(seconds)
-    time.sleep(1.2)
+    phases.append('rest')
+    time.sleep(0 if until else 1.2)
+    while until and not os.path.exists(until):
+      time.sleep(0.01)
 """
+# Drawn by its thread, some time after all lines.
+RESTS = 'rest, [1-9][0-9]* s'
 
 
 @pytest.fixture(scope='module')
@@ -246,18 +254,20 @@ def test_the_bar_by_hand():
 
 
 @pytest.mark.parametrize('size', [(100, 40), (61, 14), (40, 9), (100, 3)])
-def test_lines_stay_whole_above_what_is_drawn(code, size):
+def test_lines_stay_whole_above_what_is_drawn(code, tmp_path, size):
   width, height = size
-  terminal = show(code, width=width, height=height)
-  terminal.wait_for('sample, 1 s')
+  over = tmp_path / 'over'
+  call = f'run(until={str(over)!r})'
+  terminal = show(code, call, width=width, height=height)
   before = Screen(*size)
-  before.feed(terminal.sent.decode())
+  before.feed(terminal.sent_until(RESTS))
+  over.touch()
   after = Screen(*size)
   after.feed(terminal.ends(0))
   said = printed(code)
   seen = before.lines()
   assert seen[:30] == said
-  assert any('━' in line and 'sample' in line for line in seen[30:])
+  assert any('━' in line and 'rest, ' in line for line in seen[30:])
   table = any(re.match(r'\s+step +stage +reward$', s) for s in seen[30:])
   assert table == (width > 48 and height > 7)
   if table:
@@ -267,10 +277,12 @@ def test_lines_stay_whole_above_what_is_drawn(code, size):
   assert '\x1b[?25l' not in terminal.sent.decode()
 
 
-def test_it_lives_while_nothing_is_done(code):
-  terminal = show(code, 'run(steps=0)')
-  for text in ('sample, 0 s', 'sample, 1 s'):
-    terminal.wait_for(text)
+def test_it_lives_while_nothing_is_done(code, tmp_path):
+  over = tmp_path / 'over'
+  terminal = show(code, f'run(steps=0, until={str(over)!r})')
+  for pattern in (', 0 s', RESTS):
+    terminal.sent_until(pattern)
+  over.touch()
   terminal.ends(0)
 
 
@@ -300,17 +312,27 @@ def test_without_colours(code):
   assert set(re.findall(r'\x1b\[([0-9;]*)m', text)) <= {'0', '1', '2'}
 
 
-def test_without_unicode(code):
+def test_without_unicode(code, tmp_path):
+  over = tmp_path / 'over'
   env = dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
-  text = show(code, env=env | dict(PYTHONIOENCODING='ascii')).ends(0)
-  assert text.isascii() and 'sample, 1 s' in text and '\\u' not in text
+  env |= dict(PYTHONIOENCODING='ascii')
+  terminal = show(code, f'run(until={str(over)!r})', env=env)
+  terminal.sent_until(RESTS)
+  over.touch()
+  text = terminal.ends(0)
+  assert text.isascii() and '\\u' not in text
 
 
 def test_standard_output_in_a_file(code, tmp_path):
+  over = tmp_path / 'over'
   with (tmp_path / 'out').open('wb') as file:
-    text = show(code, stdout=file.fileno()).ends(0)
+    call = f'run(until={str(over)!r})'
+    terminal = show(code, call, stdout=file.fileno())
+  terminal.sent_until(RESTS)
+  over.touch()
+  text = terminal.ends(0)
   assert (tmp_path / 'out').read_text().splitlines() == printed(code)
-  assert 'line' not in text and 'sample, 1 s' in text
+  assert 'line' not in text
 
 
 def test_standard_output_in_a_pipe_may_come_to_the_same_terminal(code):

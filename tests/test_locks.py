@@ -109,11 +109,13 @@ def test_the_lock_of_a_silent_host_is_taken_after_a_while(path):
 
 def test_the_lock_of_a_host_that_lives_is_not_taken(path):
   of_another_host(path, 0)
-  lives = threading.Timer(0.5, of_another_host, [path, 1])
-  lives.start()
-  with pytest.raises(OSError, match='elsewhere is a run that writes here'):
-    taken(path)
-  lives.join()
+  # It is said when the wait begins.
+  lives = lambda said: of_another_host(path, 1)
+  with (
+    pytest.raises(OSError, match='elsewhere is a run that writes here'),
+    locks.locked(path, lives),
+  ):
+    pass
 
 
 @pytest.mark.parametrize('content', [b'', b'{', b'[]', b'{"pid": "x"}'])

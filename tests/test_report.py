@@ -303,7 +303,9 @@ def test_the_state_of_a_run_that_is_killed_and_starts_again(
 ):
   """Its files are alike: its process tells one that goes on from a dead one."""
   workdir = tmp_path / 'run'
-  begin = lambda: Command(files, compiled, workdir, '--config.steps=100000')
+  # It saves nothing until it is asked to stop.
+  flags = '--config.steps=100000', '--config.checkpoint.every=100000'
+  begin = lambda: Command(files, compiled, workdir, *flags)
   goes = begin()
   goes.wait_for('\nstep ')
   assert state_of(workdir) == 'going on'

@@ -390,20 +390,20 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
     '  return c\n'
   )
   workdir = tmp_path / 'run'
-  run = command(workdir, script='add@3')
+  run = command(workdir, script='add@4')
   assert run.end() == -signal.SIGKILL
   steered = command(workdir, *STEERED, config=tmp_path / 'steered')
   said = steered.ends(0)
   changes = json.loads((workdir / 'changes.json').read_text())
   # The kill may have come before the last save was on disk.
   (at,) = {c['step'] for c in changes}
-  assert at in (2, 3)
+  assert at in (2, 4)
   # Until there it is the run that nothing changed.
   assert metrics_of(workdir)[:at] == metrics_of(reference[0])[:at]
   rows = metrics_of(workdir)
   assert [row['stage'] for row in rows] == [0, 0, 1, 1, 1, 1, 2]
   asked = [r['step'] for r in rows if 'heldout/math' in r]
-  assert asked == ([2, 4, 6, 7] if at == 2 else [2, 3, 4, 6, 7])
+  assert asked == ([2, 4, 6, 7] if at == 2 else [2, 3, 6, 7])
   by_field = {c['field']: (c['before'], c['after']) for c in changes}
   assert by_field['heldout.every'] == (3, 2)
   assert by_field['heldout.temperature'] == (1.0, 0.5)
@@ -522,14 +522,13 @@ def test_a_probe_that_is_killed_asks_only_for_the_rest(
   reference, folder, command
 ):
   workdir = folder / 'probed'
-  run = command(workdir)
-  run.wait_for('of 10 prompts decided')
-  run.process.kill()
-  run.end()
+  run = command(workdir, script='says@of 10 prompts decided')
+  assert run.end() == -signal.SIGKILL
   said = command(workdir).ends(0)
   (known,) = re.findall(r'math_long: (\d+) verdicts are in the journal', said)
-  # 4 prompts were decided, and all rollouts of 10 prompts are 40.
-  assert 4 <= int(known) < 40
+  # 4 prompts were decided. Where the judge is late, all 40 rollouts were
+  # drawn meanwhile, and it may have told more verdicts than counted by then.
+  assert 4 <= int(known) <= 40
   assert_same_run(workdir, reference[0], 7)
 
 

@@ -94,31 +94,28 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
   folder, command, reference
 ):
   workdir, steps = folder / 'killed', f'--config.steps={STEPS}'
-  run = command(workdir, steps)
-  run.wait_for('compiling')
-  run.process.send_signal(signal.SIGINT)
-  last = run.ends(STOPPED).splitlines()[-1]
+  said = command(workdir, steps, script='SIGINT:says@compiling').ends(STOPPED)
+  last = said.splitlines()[-1]
   assert last == 'stopped before step 1 was saved; run it again'
   for script in ('judge@1', 'sample@2', 'add@2', 'save@3'):
     assert command(workdir, steps, script=script).end() == -signal.SIGKILL
-  run = command(workdir, steps)
+  # It ends if the kill is late.
+  run = command(workdir, '--config.steps=6')
   run.wait_for('\nstep ')
   time.sleep(random.uniform(0, 0.1))  # A step takes about that.
   run.process.kill()
   run.end()
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for script, done in (('SIGTERM:says@step 7/', 7), ('SIGINT:says@step 8/', 8)):
     # A long run: it must be stopped, not end.
-    run = command(workdir, '--config.steps=100000')
-    run.wait_for('going on after step ')
-    run.wait_for('the first step')
-    run.process.send_signal(number)
-    last = run.ends(STOPPED).splitlines()[-1]
-    done = saved_steps(workdir)[-1]
+    run = command(workdir, '--config.steps=100000', script=script)
+    said = run.ends(STOPPED)
+    assert '\ngoing on after step ' in said
+    last = said.splitlines()[-1]
     assert last == f'stopped and saved after step {done}; run it again'
-    assert metrics_of(workdir)[-1]['step'] == done < STEPS
+    assert metrics_of(workdir)[-1]['step'] == saved_steps(workdir)[-1] == done
   command(workdir, steps).ends(0)
   other, _ = reference
-  # That run ended at step 4 once, and looked how good it was.
+  # These ended at steps 6 and 4 once, and looked how good they were.
   assert_same_run(workdir, other, STEPS, but=('heldout',))
   one, two = (
     json.loads((d / 'summary.json').read_text()) for d in (workdir, other)
@@ -131,10 +128,8 @@ def test_a_run_that_asks_nothing_before_takes_the_same_steps(
   reference, folder, command
 ):
   workdir, flags = folder / 'at_once', ['--config.heldout.before=False']
-  run = command(workdir, *flags, '--config.steps=100000')
-  run.wait_for('\nstep 2/')
-  run.process.kill()
-  run.end()
+  run = command(workdir, *flags, script='says@step 2/')
+  assert run.end() == -signal.SIGKILL
   said = run.output + command(workdir, *flags, '--config.steps=4').ends(0)
   assert 'pass rate before' not in said and ' before, ' not in said
   assert re.search(r'held-out pass rate: \d+\.\d%( \+-\d+\.\d)? after', said)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from acereason_jax import types
+from acereason_jax.console import signals
 
 # A known verdict, a pending verdict, or None if this process does not judge the
 # rollout.
@@ -64,7 +65,9 @@ def judged(
       waiting[answer] = rollout
     else:
       yield Judged(rollout, answer)
-    yield from _done(waiting)
+    with signals.deferred():
+      done = list(_done(waiting))
+    yield from done
 
 
 def late(
@@ -92,15 +95,18 @@ def late(
 
   while waiting:
     left = min(map(ends, waiting)) - time.monotonic()
-    concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
+    with signals.deferred():
+      concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
+      done = list(_done(waiting))
     now = time.monotonic()
-    for found in _done(waiting):
+    for found in done:
       if found.verdict.judged:
         newest[limits[found.rollout.key].judges] = now
       yield found
     for future in [f for f in waiting if ends(f) <= now]:
       # The judge's own limit ends it; nothing waits for it.
-      future.cancel()
+      with signals.deferred():
+        future.cancel()
       rollout = waiting.pop(future)
       seconds = limits[rollout.key].seconds
       detail = f'its judges gave no verdict for {seconds:g} s'

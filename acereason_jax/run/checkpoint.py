@@ -10,8 +10,8 @@ import math
 import os
 import re
 import stat as stat_lib
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 import jax
@@ -25,6 +25,7 @@ from acereason_jax.console import damage
 from acereason_jax.run import orbax_manager
 
 Tree = Any
+Read = TypeVar('Read')
 
 # Small files that Orbax reads whole. The largest holds the ids of the rows that
 # a run left out.
@@ -72,22 +73,18 @@ def load(path: str | os.PathLike, abstract: Tree) -> Restored | None:
   Raises:
     ValueError: one line naming a leaf that differs in the checkpoint.
   """
-  with _opened(path) as (manager, step):
-    if step is None:
-      return None
-    return read_all(manager, abstract, step, partial=True)
+  read = lambda manager, step: read_all(manager, abstract, step, partial=True)
+  return _read(path, read)
 
 
 def load_meta(path: str | os.PathLike) -> dict[str, Any] | None:
   """`meta` of a checkpoint that `load` would read."""
-  with _opened(path) as (manager, step):
-    return None if step is None else read_json(manager, step, 'meta')
+  return _read(path, lambda manager, step: read_json(manager, step, 'meta'))
 
 
 def load_progress(path: str | os.PathLike) -> dict[str, Any] | None:
   """`progress` of a checkpoint that `load` would read."""
-  with _opened(path) as (manager, step):
-    return None if step is None else read_json(manager, step, 'progress')
+  return _read(path, lambda manager, step: read_json(manager, step, 'progress'))
 
 
 def stamp(path: str | os.PathLike) -> str:
@@ -102,8 +99,27 @@ def stamp(path: str | os.PathLike) -> str:
 
 def load_ledger(path: str | os.PathLike) -> bytes | None:
   """The ledger of a checkpoint that `load` would read; see ledger.py."""
-  with _opened(path) as (manager, step):
-    return None if step is None else _read_ledger(manager, step)
+  return _read(path, _read_ledger)
+
+
+def _read(
+  path: str | os.PathLike, read: Callable[[ocp.CheckpointManager, int], Read]
+) -> Read | None:
+  """What `read(manager, step)` gives; None if there is no checkpoint.
+
+  A run that goes on removes older checkpoints. If this is one of them by now,
+  the newest is read instead.
+  """
+  while True:
+    with _opened(path) as (manager, step):
+      if step is None:
+        return None
+      try:
+        return read(manager, step)
+      except (Damaged, OSError):
+        named = split(path)[1] is not None
+        if named or (manager.directory / str(step)).exists():
+          raise
 
 
 @contextlib.contextmanager
