@@ -1,14 +1,11 @@
 """Rollouts come with their verdicts, as judges give them."""
 
 import concurrent.futures
-import signal
-import threading
 
 import numpy as np
 import pytest
 
 from acereason_jax import types
-from acereason_jax.console import signals
 from acereason_jax.rollout import judging
 
 RIGHT = types.Verdict('right', '', 0.1)
@@ -170,36 +167,3 @@ def test_a_verdict_comes_while_others_are_drawn():
     *('draws 0', 'judges 0', 'draws 1', 'judges 1', 'right 1'),
     *('draws 2', 'judges 2', 'right 2', 'right 0'),
   ]
-
-
-class Locked(threading.Condition):
-  """A signal comes right after its lock was taken, the first time."""
-
-  came = False
-
-  def __enter__(self):
-    super().__enter__()
-    if not self.came:
-      self.came = True
-      signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.mark.parametrize('late', [False, True])
-def test_a_signal_leaves_no_lock_that_a_judge_needs(late):
-  future = concurrent.futures.Future()
-  future._condition = Locked()
-  waiting = {}
-  with (
-    signals.StopRequest() as stop,
-    pytest.raises(signals.Asked),
-    stop.interruptible(),
-  ):
-    if late:
-      waiting[future] = rollout(0)
-      list(judging.late(waiting, lambda _: judging.Patience('', 60.0)))
-    list(judging.judged([rollout(0)], lambda _: future, waiting))
-  judge = threading.Thread(target=future.set_result, args=(RIGHT,), daemon=True)
-  judge.start()
-  # A guard: without the lock it waits for ever.
-  judge.join(60)
-  assert future.done()

@@ -67,22 +67,6 @@ def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
       signal.raise_signal(again)
 
 
-def test_a_signal_is_deferred_to_the_end_of_a_block():
-  seen = []
-  with signals.StopRequest() as stop:
-    with pytest.raises(signals.Asked), stop.interruptible():
-      with signals.deferred():
-        signal.raise_signal(signal.SIGTERM)
-        seen.append('inside')
-      raise AssertionError('not reached')
-    # Where it would not have been raised, it is not at the end either.
-    with signals.deferred():
-      seen.append('after')
-  with signals.deferred():
-    seen.append('without')
-  assert seen == ['inside', 'after', 'without'] and stop.agreed()
-
-
 def test_a_signal_that_a_library_swallowed_is_heeded():
   with signals.StopRequest() as stop:
     with (

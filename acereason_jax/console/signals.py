@@ -51,11 +51,9 @@ class StopRequest:
     if not self._shared:
       numbers.append(signal.SIGTERM)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
-    _entered.append(self)
     return self
 
   def __exit__(self, *exc: Any) -> None:
-    _entered.remove(self)
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
@@ -110,24 +108,3 @@ class StopRequest:
 
 # Has no handler, so nothing asks it.
 NEVER = StopRequest()
-# Those that are entered, the innermost last.
-_entered: list[StopRequest] = []
-
-
-@contextlib.contextmanager
-def deferred() -> Iterator[None]:
-  """Inside, the first signal raises nothing; at the end it does if it should.
-
-  For what takes locks that other threads need, as futures do. Their locks are
-  taken by a function of Python: what a handler raises right after that leaves
-  the lock locked, and the threads wait for ever. The main thread alone may use
-  this.
-  """
-  stop = _entered[-1] if _entered else NEVER
-  before, stop._interruptible = stop._interruptible, False
-  try:
-    yield
-  finally:
-    stop._interruptible = before
-  if before:
-    stop.heed()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from acereason_jax import types
-from acereason_jax.console import signals
 
 # A known verdict, a pending verdict, or None if this process does not judge the
 # rollout.
@@ -65,9 +64,7 @@ def judged(
       waiting[answer] = rollout
     else:
       yield Judged(rollout, answer)
-    with signals.deferred():
-      done = list(_done(waiting))
-    yield from done
+    yield from _done(waiting)
 
 
 def late(
@@ -95,18 +92,15 @@ def late(
 
   while waiting:
     left = min(map(ends, waiting)) - time.monotonic()
-    with signals.deferred():
-      concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
-      done = list(_done(waiting))
+    concurrent.futures.wait(waiting, min(max(left, 0.0), 1.0))
     now = time.monotonic()
-    for found in done:
+    for found in _done(waiting):
       if found.verdict.judged:
         newest[limits[found.rollout.key].judges] = now
       yield found
     for future in [f for f in waiting if ends(f) <= now]:
       # The judge's own limit ends it; nothing waits for it.
-      with signals.deferred():
-        future.cancel()
+      future.cancel()
       rollout = waiting.pop(future)
       seconds = limits[rollout.key].seconds
       detail = f'its judges gave no verdict for {seconds:g} s'
