@@ -90,10 +90,10 @@ class StopRequest:
 
   @contextlib.contextmanager
   def interruptible(self) -> Iterator[None]:
-    """Inside, the first signal already raises Asked, as soon as it may.
+    """Inside, the first signal already raises Asked, if whole.py lets it.
 
     It is raised at the end if a library swallowed it: while jax compiles,
-    Python may be in a callback that ignores errors. See also whole.py. With several processes only
+    Python may be in a callback that ignores errors. With several processes only
     the two ends are safe points: one that left at once would break the others.
     """
     self._interruptible = not self._shared

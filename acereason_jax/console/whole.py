@@ -4,11 +4,11 @@ Python runs a signal's handler between any two bytecodes of the main thread, and
 what the handler raises appears there. In most places that only ends the work.
 In these it would do harm:
 
-- While a condition takes or gives back its lock, which would stay taken. Threads
-  that need it would wait for ever, and the end of the command for them.
-- Where Python ignores errors: the collector's callbacks, `__del__` and the
-  callbacks of weak references. The signal would be forgotten.
-- In the functions marked `whole`.
+- While a condition takes or gives back its lock, which would stay taken: threads
+  would wait for it for ever, and the end of the command for them.
+- Where Python ignores errors: the collector's callbacks, `__del__`, the callbacks
+  of weak references. The signal would be forgotten.
+- In functions marked `whole`.
 """
 
 import gc
@@ -23,7 +23,7 @@ from typing import Any
 Call = typing.TypeVar('Call', bound=Callable[..., Any])
 
 _codes: set[types.CodeType] = set()
-# The functions in them have names of their own, and all are short.
+# Modules of such callbacks; their other functions are short too.
 _IGNORING = 'weakref', '_weakrefset'
 
 
