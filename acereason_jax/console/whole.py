@@ -4,9 +4,9 @@ Python runs a signal's handler between any two bytecodes of the main thread, and
 what the handler raises appears there. In most places that only ends the work.
 In these it would do harm:
 
-- While a condition takes or gives back its lock, which would stay taken: threads
-  would wait for it for ever, and the end of the command for them.
-- Where Python ignores errors: the collector's callbacks, `__del__`, the callbacks
+- While a condition takes or gives back its lock, which would stay taken:
+  threads would wait for it for ever, and the end of the command for them.
+- Where Python ignores errors: in `__del__`, in callbacks of the collector and
   of weak references. The signal would be forgotten.
 - In functions marked `whole`.
 """
