@@ -1,8 +1,10 @@
 """Signals that ask a command to stop: what each does, and when."""
 
 import contextlib
+import gc
 import os
 import signal
+import time
 
 import jax
 import pytest
@@ -11,6 +13,18 @@ from jax.experimental import multihost_utils
 from acereason_jax.console import signals
 
 SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+GUARD = 60
+
+
+class Dying:
+  """Sends signals where Python ignores errors."""
+
+  def __init__(self, *numbers):
+    self._numbers = numbers
+
+  def __del__(self):
+    for number in self._numbers:
+      signal.raise_signal(number)
 
 
 @pytest.mark.parametrize('number', SIGNALS)
@@ -80,6 +94,54 @@ def test_a_signal_that_a_library_swallowed_is_heeded():
   with signals.StopRequest() as stop, stop.interruptible():
     pass
   assert not stop.agreed()
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_where_python_ignores_errors_it_waits(number):
+  def collected(phase, info):
+    if phase == 'stop':
+      signal.raise_signal(number)
+
+  def collect():
+    gc.callbacks.append(collected)
+    try:
+      gc.collect()
+    finally:
+      gc.callbacks.remove(collected)
+
+  for send in (lambda: Dying(number), collect):
+    with (
+      signals.StopRequest() as stop,
+      pytest.raises(signals.Asked),
+      stop.interruptible(),
+    ):
+      send()
+      time.sleep(GUARD)
+      raise AssertionError('not reached')
+
+
+def test_the_second_interrupt_waits_there_too():
+  with pytest.raises(KeyboardInterrupt) as e, signals.StopRequest():
+    Dying(signal.SIGINT, signal.SIGINT)
+    time.sleep(GUARD)
+  assert not isinstance(e.value, signals.Asked)
+
+
+def test_one_that_waited_does_not_cut_the_way_out():
+  left = []
+  with (
+    signals.StopRequest() as stop,
+    pytest.raises(signals.Asked),
+    stop.interruptible(),
+  ):
+    try:
+      Dying(signal.SIGTERM)
+      stop.heed()
+    finally:
+      # It would be raised here, a millisecond after it came.
+      time.sleep(0.05)
+      left.append(stop)
+  assert left
 
 
 def test_an_error_of_the_work_is_not_hidden_by_a_signal():

@@ -16,6 +16,11 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from acereason_jax.console import whole
+
+# A signal that came where nothing may be raised is tried again after so long.
+_SOON = 0.001
+
 
 class Asked(KeyboardInterrupt):
   """A signal asked the command to stop, and nothing is lost."""
@@ -37,6 +42,8 @@ class StopRequest:
     self._asked = False
     self._interrupts = 0
     self._interruptible = False
+    # Whether the command knows that it was asked, and stops by itself.
+    self._known = False
     self._shared = False
     self._agreed = False
     self._points = 0
@@ -45,7 +52,7 @@ class StopRequest:
     # With several processes jax handles SIGTERM: it tells the others, and finds
     # a safe point that none has passed yet.
     self._shared = jax.distributed.is_initialized() and jax.process_count() > 1
-    numbers = [signal.SIGINT]
+    numbers = [signal.SIGINT, signal.SIGALRM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
       numbers.append(signal.SIGHUP)
     if not self._shared:
@@ -54,6 +61,7 @@ class StopRequest:
     return self
 
   def __exit__(self, *exc: Any) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
@@ -68,7 +76,8 @@ class StopRequest:
     after a signal came.
     """
     if not self._shared:
-      return self._asked
+      self._known = self._asked
+      return self._known
     if not self._agreed:
       self._points += 1
       self._agreed = multihost_utils.reached_preemption_sync_point(self._points)
@@ -81,7 +90,7 @@ class StopRequest:
 
   @contextlib.contextmanager
   def interruptible(self) -> Iterator[None]:
-    """Inside, the first signal already raises Asked.
+    """Inside, the first signal already raises Asked, if whole.py lets it.
 
     It is raised at the end if a library swallowed it: while jax compiles,
     Python may be in a callback that ignores errors. With several processes only
@@ -96,14 +105,19 @@ class StopRequest:
       self._interruptible = False
 
   def _handle(self, number: int, frame: Any) -> None:
-    first, self._asked = not self._asked, True
-    self._interrupts += number == signal.SIGINT
-    if self._interrupts > 1:
-      raise KeyboardInterrupt
-    if first and self._interruptible:
-      raise Asked
-    if self._shared:
-      os.kill(os.getpid(), signal.SIGTERM)
+    if number != signal.SIGALRM:
+      self._asked = True
+      self._interrupts += number == signal.SIGINT
+      if self._shared and self._interrupts < 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    hurries = self._interrupts > 1
+    if not hurries and (self._known or not self._interruptible):
+      return
+    if not whole.may_raise(frame):
+      signal.setitimer(signal.ITIMER_REAL, _SOON)
+      return
+    self._known = True
+    raise KeyboardInterrupt if hurries else Asked
 
 
 # Has no handler, so nothing asks it.

@@ -19,6 +19,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from acereason_jax.console import whole
 from acereason_jax.types import Verdict
 from acereason_jax.verifiers.pool import affinity, worker
 from acereason_jax.verifiers.pool.process import (
@@ -192,9 +193,7 @@ class VerifierPool:
       self._room.wait_for(lambda: self._closed or self._has_room(task))
       if self._closed:
         raise RuntimeError('submit() on a closed VerifierPool')
-      self._waiting.add(task.key, task)
-      self._waiting_bytes += task.size
-      self._wake(task.key)
+      self._add(task)
     return task.future
 
   def as_completed(
@@ -270,6 +269,13 @@ class VerifierPool:
     # A future's callback runs in a supervisor thread, which must not wait for
     # itself.
     return threading.current_thread() in self._threads
+
+  @whole.whole
+  def _add(self, task: _Task) -> None:
+    """Lets `task` wait; called with the lock held."""
+    self._waiting.add(task.key, task)
+    self._waiting_bytes += task.size
+    self._wake(task.key)
 
   def _wake(self, key: int) -> None:
     """Wakes a worker for a task, if one is idle; called with the lock held."""

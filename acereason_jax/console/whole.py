@@ -1,0 +1,61 @@
+"""Where the exception that a signal raises has to wait.
+
+Python runs a signal's handler between any two bytecodes of the main thread, and
+what the handler raises appears there. In most places that only ends the work.
+In these it would do harm:
+
+- While a condition takes or gives back its lock, which would stay taken:
+  threads would wait for it for ever, and the end of the command for them.
+- Where Python ignores errors: in `__del__`, in callbacks of the collector and
+  of weak references. The signal would be forgotten.
+- In functions marked `whole`.
+"""
+
+import gc
+import logging
+import threading
+import types
+import typing
+from collections.abc import Callable
+from concurrent.futures import _base
+from typing import Any
+
+Call = typing.TypeVar('Call', bound=Callable[..., Any])
+
+_codes: set[types.CodeType] = set()
+# Modules of such callbacks; their other functions are short too.
+_IGNORING = 'weakref', '_weakrefset'
+
+
+def whole(call: Call) -> Call:
+  """Makes a function, which waits for nothing, one that no signal cuts in two.
+
+  It is for what other threads read, and must find whole.
+  """
+  _codes.add(call.__code__)
+  return call
+
+
+for _call in (
+  *(threading.Condition.__enter__, threading.Condition.__exit__),
+  *(threading.Condition._release_save, threading.Condition._acquire_restore),
+  *(_base._AcquireFutures.__enter__, _base._AcquireFutures.__exit__),
+  *(logging.Handler.acquire, logging.Handler.release),
+):
+  whole(_call)
+
+
+def may_raise(frame: types.FrameType | None) -> bool:
+  """Whether a handler that was called in this frame may raise an exception."""
+  collecting = {getattr(call, '__code__', None) for call in gc.callbacks}
+  while frame is not None:
+    code = frame.f_code
+    if (
+      code in _codes
+      or code in collecting
+      or code.co_name == '__del__'
+      or frame.f_globals.get('__name__') in _IGNORING
+    ):
+      return False
+    frame = frame.f_back
+  return True
