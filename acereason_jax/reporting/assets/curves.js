@@ -192,7 +192,7 @@ function drawChart(chart) {
                 ticks: {stroke: colour('line'), width: 1, size: 4}};
   const text = (_, splits) => splits.map((v) => (v === null ? '' : number(v)));
   const options = {
-    width: chart.holder.clientWidth, height: 190, padding: [4, 24, 0, 0], legend: {show: false},
+    width: chart.holder.clientWidth, height: 190, padding: [8, 24, 0, 0], legend: {show: false},
     scales: {x: {time: false, range: () => zoom()},
              y: chart.isLog() ? {distr: 3} : {range: rangeOf(chart)}},
     axes: [{...axis, size: 26, gap: 3, values: text},
