@@ -207,15 +207,19 @@ FOCUSABLE = """() => {
 
 @contextlib.contextmanager
 def served(answers, prepared=lambda html: html):
-  """A server of a page and of the answers, the last of them again and again."""
+  """A server of a page and of the answers, each once and the last always.
+
+  A test gives others once it has seen what those before them changed.
+  """
   text = prepared(page.to_html(SMALL, watch=True)).encode()
   asked = []
 
   class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
       if self.path.startswith('/steps.json'):
-        data = json.dumps(answers[min(len(asked), len(answers) - 1)]).encode()
         asked.append(self.path)
+        answer = answers.pop(0) if answers[1:] else answers[0]
+        data = json.dumps(answer).encode()
       else:
         data = text
       self.send_response(200)

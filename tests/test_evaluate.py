@@ -7,7 +7,6 @@ import collections
 import json
 import pathlib
 import random
-import signal
 import threading
 import time
 
@@ -456,11 +455,19 @@ def test_what_another_took_is_expected(whole, config, tmp_path, call):
 class Command:
   """The command in a process of its own."""
 
-  def __init__(self, folder, out, *more, devices=1, config='tiny_eval'):
+  def __init__(
+    self,
+    folder,
+    out,
+    *more,
+    devices=1,
+    config='tiny_eval',
+    head=('-m', 'acereason_jax.evaluate'),
+  ):
     self.out = pathlib.Path(out)
     words = [f'--config={folder}/{config}.py', f'--out={out}', *more]
     self.process = forked.command(
-      ['-m', 'acereason_jax.evaluate', *words],
+      [*head, *words],
       tiny.environment(folder / 'compiled', devices),
     )
     self._guard = threading.Timer(GUARD, self.process.kill)
@@ -526,9 +533,8 @@ def test_killed_often(large, folder, tmp_path, seed):
 
 def test_a_signal_stops_with_nothing_lost(large, folder, tmp_path):
   out = tmp_path / 'out'
-  command = Command(folder, out, config='large_eval')
-  command.wait_for_lines('samples', 20)
-  command.process.send_signal(signal.SIGTERM)
+  head = [str(tiny.TESTS / 'signalled.py'), 'SIGTERM', '20', 'samples']
+  command = Command(folder, out, config='large_eval', head=head)
   assert 'the same command goes on' in command.ends(exits.STOPPED)
   there = len(samples_of(out))
   assert 20 <= there < 292

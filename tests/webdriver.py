@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SECONDS = 30
+# A guard: a busy machine takes more than 30 to start a browser.
+SECONDS = 120
 # How WebDriver names a key that has no character, and an element.
 KEYS = dict(
   Tab='\ue004', Shift='\ue008', Escape='\ue00c', Home='\ue011',
