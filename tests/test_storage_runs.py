@@ -61,6 +61,18 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(whole, store, reference):
   assert not [n for n in names if n.endswith('.lock')]
 
 
+def test_the_report_of_a_run_in_a_bucket_is_there(command):
+  url = 'gs://runs/reported'
+  # Other starts here write none.
+  said = command(url, fresh=True, config='tiny_config').ends(0)
+  assert f'{url}/report.html: the report of the run' in said
+  page = storage.read(f'{url}/report.html', 1 << 24)
+  assert page.lower().startswith(b'<!doctype html>')
+  # It read the run there.
+  assert b'<dt>state</dt><dd>over</dd>' in page
+  assert b'report.html' in storage.read(f'{url}/report.log', 1 << 16)
+
+
 def test_a_run_that_is_over_says_so(whole, command):
   said = command(whole, KEEP).ends(0)
   assert 'finished already: {"' in said

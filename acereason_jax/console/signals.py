@@ -111,7 +111,8 @@ class StopRequest:
       if self._shared and self._interrupts < 2:
         os.kill(os.getpid(), signal.SIGTERM)
     hurries = self._interrupts > 1
-    if not hurries and (self._known or not self._interruptible):
+    waits = self._asked and self._interruptible and not self._known
+    if not hurries and not waits:
       return
     if not whole.may_raise(frame):
       signal.setitimer(signal.ITIMER_REAL, _SOON)
