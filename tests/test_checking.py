@@ -359,10 +359,11 @@ def test_the_time_limit_is_that_of_a_call():
 
 
 @pytest.mark.parametrize(
-  ('ticks', 'seconds', 'status'), [(0.75, 0.25, 'right'), (1.25, 0.35, 'wrong')]
+  ('ticks', 'seconds', 'status', 'begin'),
+  [(0.75, 0.25, 'right', ''), (1.25, 0.35, 'wrong', 'TLE')],
 )
 def test_a_busy_machine_does_not_move_the_limit_of_a_call(
-  ticks, seconds, status
+  ticks, seconds, status, begin
 ):
   """The kernel's timer is a quarter off there, as this program's own is."""
   program = f"""
@@ -379,6 +380,7 @@ def add(a, b):
 """
   verdict = _verify(program, _task(time_limit_seconds=0.3))
   assert verdict.status == status, verdict.detail
+  assert verdict.detail.startswith(begin)
 
 
 def test_a_reference_that_fails_is_an_error():

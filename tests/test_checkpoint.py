@@ -237,7 +237,9 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(tmp_path, monkeypatch):
 
   def late(manager, step, *args, **kwargs):
     if step == 1:
-      shutil.rmtree(folder / '1')
+      # A folder goes last, so it is there while its files are gone.
+      for part in (folder / '1').iterdir():
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
       shutil.copytree(tmp_path / 'newer', folder / '2')
     return restore(manager, step, *args, **kwargs)
 
@@ -252,7 +254,8 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(tmp_path, monkeypatch):
     (lambda path: checkpoint.load(path, abstract).step, 2),
   ):
     assert read(tmp_path) == wanted
-    shutil.rmtree(folder / '2')
+    for step in '12':
+      shutil.rmtree(folder / step)
     shutil.copytree(before, folder / '1')
   with pytest.raises((checkpoint.Damaged, OSError)):
     checkpoint.load_ledger(folder / '1')

@@ -5,13 +5,16 @@ loops. A tracer counts these points in some files and sends a signal at the
 n-th, for every n. Nothing may hang then, or be left, or be lost.
 """
 
+import concurrent.futures
 import dis
 import gc
 import itertools
 import os
+import queue
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -182,6 +185,36 @@ def test_judges_end(ask, monkeypatch):
       assert not end.is_alive(), where
       assert not died, where
     pools.clear()
+
+
+def test_a_wait_for_a_future_ends():
+  """With the signal's exception, and its giver never waits for its lock."""
+  asked, given = queue.SimpleQueue(), queue.SimpleQueue()
+
+  def give():
+    while (future := asked.get()) is not None:
+      time.sleep(0.002)  # Most are waited for by then.
+      future.set_result(1)
+      given.put(future)
+
+  giver = threading.Thread(target=give, daemon=True)
+  giver.start()
+  futures = []
+
+  def work(n):
+    futures.append(concurrent.futures.Future())
+    asked.put(futures[-1])
+    for _ in concurrent.futures.as_completed(futures[-1:], GUARD):
+      pass
+    futures.append(concurrent.futures.Future())
+    asked.put(futures[-1])
+    futures[-1].result(GUARD)
+
+  for _ in at_every_point(work, CONCURRENT):
+    while futures:
+      assert given.get(timeout=GUARD) is futures.pop(0)
+  asked.put(None)
+  giver.join()
 
 
 def test_a_file_is_the_old_one_or_the_new_one(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 import time
 
 import jax
@@ -125,6 +126,54 @@ def test_the_second_interrupt_waits_there_too():
     Dying(signal.SIGINT, signal.SIGINT)
     time.sleep(GUARD)
   assert not isinstance(e.value, signals.Asked)
+
+
+def test_the_third_interrupt_waits_for_nothing():
+  """As where another thread keeps a lock for ever."""
+  source, reached = threading.Condition(), []
+  release = threading.Event()
+
+  def keep():
+    with source:
+      reached.append(True)
+      release.wait()
+
+  keeper = threading.Thread(target=keep)
+  keeper.start()
+  while not reached:
+    time.sleep(0.001)
+  main = threading.main_thread().ident
+  sender = threading.Thread(
+    target=lambda: [
+      (time.sleep(0.1), signal.pthread_kill(main, signal.SIGINT))
+      for _ in range(3)
+    ]
+  )
+  try:
+    with pytest.raises(KeyboardInterrupt) as e, signals.StopRequest() as stop:
+      sender.start()
+      with source:
+        raise AssertionError('not reached')
+    assert not isinstance(e.value, signals.Asked) and stop._interrupts == 3
+  finally:
+    release.set()
+    sender.join()
+    keeper.join()
+
+
+def test_a_hurry_ends_once():
+  """The way out is not cut by what comes next, except by one more Ctrl+C."""
+  left = []
+  with pytest.raises(KeyboardInterrupt), signals.StopRequest():
+    try:
+      Dying(signal.SIGINT, signal.SIGINT)
+      time.sleep(GUARD)
+    finally:
+      for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+        signal.raise_signal(number)
+      time.sleep(0.05)
+      left.append(True)
+  assert left
 
 
 def test_one_that_waited_does_not_cut_the_way_out():

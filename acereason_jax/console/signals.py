@@ -1,7 +1,8 @@
 """The one signal handler: SIGTERM, SIGINT and SIGHUP ask a command to stop.
 
 After the first signal the command stops at its next safe point, with nothing
-lost. A second Ctrl+C stops it at once. A second SIGTERM or SIGHUP changes
+lost. A second Ctrl+C stops it at once, except where that would do harm
+(whole.py); a third does so anywhere. A second SIGTERM or SIGHUP changes
 nothing, because neither means a person in a hurry: `timeout` sends SIGTERM to a
 command twice, and for a closed terminal the kernel, the shell and
 `terminal.say` each send SIGHUP.
@@ -44,6 +45,8 @@ class StopRequest:
     self._interruptible = False
     # Whether the command knows that it was asked, and stops by itself.
     self._known = False
+    # Whether a signal waits for a place where it may raise.
+    self._waits = False
     self._shared = False
     self._agreed = False
     self._points = 0
@@ -52,7 +55,7 @@ class StopRequest:
     # With several processes jax handles SIGTERM: it tells the others, and finds
     # a safe point that none has passed yet.
     self._shared = jax.distributed.is_initialized() and jax.process_count() > 1
-    numbers = [signal.SIGINT, signal.SIGALRM]
+    numbers = [signal.SIGALRM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
       numbers.append(signal.SIGHUP)
     if not self._shared:
@@ -61,8 +64,10 @@ class StopRequest:
     return self
 
   def __exit__(self, *exc: Any) -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number, handler in self._previous.items():
+    # SIGALRM is the last: until then another signal may need it.
+    for number, handler in reversed(self._previous.items()):
+      if number == signal.SIGALRM:
+        signal.setitimer(signal.ITIMER_REAL, 0)
       signal.signal(number, handler)
 
   def asked(self) -> bool:
@@ -105,16 +110,21 @@ class StopRequest:
       self._interruptible = False
 
   def _handle(self, number: int, frame: Any) -> None:
-    if number != signal.SIGALRM:
+    if number == signal.SIGALRM:
+      if not self._waits:
+        return
+    else:
       self._asked = True
       self._interrupts += number == signal.SIGINT
       if self._shared and self._interrupts < 2:
         os.kill(os.getpid(), signal.SIGTERM)
-    hurries = self._interrupts > 1
-    waits = self._asked and self._interruptible and not self._known
-    if not hurries and not waits:
+    again = (signal.SIGINT, signal.SIGALRM)
+    hurries = self._interrupts > 1 and number in again
+    if not hurries and (self._known or not self._interruptible):
       return
-    if not whole.may_raise(frame):
+    # A third Ctrl+C waits for nothing: what holds a lock may hold it for ever.
+    self._waits = self._interrupts < 3 and not whole.may_raise(frame)
+    if self._waits:
       signal.setitimer(signal.ITIMER_REAL, _SOON)
       return
     self._known = True

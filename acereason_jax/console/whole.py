@@ -1,13 +1,13 @@
 """Where the exception that a signal raises has to wait.
 
-Python runs a signal's handler between any two bytecodes of the main thread, and
+Python runs a signal's handler between two bytecodes of the main thread, and
 what the handler raises appears there. In most places that only ends the work.
 In these it would do harm:
 
-- While a condition takes or gives back its lock, which would stay taken:
-  threads would wait for it for ever, and the end of the command for them.
+- While a condition or logging takes or gives back its lock, which would stay
+  taken: threads would wait for it for ever, and the command's end for them.
 - Where Python ignores errors: in `__del__`, in callbacks of the collector and
-  of weak references. The signal would be forgotten.
+  in weakref.py. The signal would be forgotten.
 - In functions marked `whole`.
 """
 
@@ -28,9 +28,10 @@ _IGNORING = 'weakref', '_weakrefset'
 
 
 def whole(call: Call) -> Call:
-  """Makes a function, which waits for nothing, one that no signal cuts in two.
+  """Makes a function one that no signal cuts in two.
 
-  It is for what other threads read, and must find whole.
+  It is for what other threads read, and must find whole. It should wait for
+  nothing: until it returns, a signal waits too.
   """
   _codes.add(call.__code__)
   return call
@@ -41,8 +42,10 @@ for _call in (
   *(threading.Condition._release_save, threading.Condition._acquire_restore),
   *(_base._AcquireFutures.__enter__, _base._AcquireFutures.__exit__),
   *(logging.Handler.acquire, logging.Handler.release),
+  *(logging._acquireLock, logging._releaseLock),
 ):
   whole(_call)
+_WAIT = threading.Condition.wait.__code__
 
 
 def may_raise(frame: types.FrameType | None) -> bool:
@@ -52,6 +55,8 @@ def may_raise(frame: types.FrameType | None) -> bool:
     code = frame.f_code
     if (
       code in _codes
+      # It has given its lock back, and does not expect an exception yet.
+      or (code is _WAIT and 'gotit' not in frame.f_locals)
       or code in collecting
       or code.co_name == '__del__'
       or frame.f_globals.get('__name__') in _IGNORING

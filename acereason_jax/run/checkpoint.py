@@ -107,19 +107,22 @@ def _read(
 ) -> Read | None:
   """What `read(manager, step)` gives; None if there is no checkpoint.
 
-  A run that goes on removes older checkpoints. If this is one of them by now,
-  the newest is read instead.
+  A run that goes on removes older checkpoints, file by file. If the newest
+  could not be read and is another one by now, that is read.
   """
+  failed = None
   while True:
     with _opened(path) as (manager, step):
       if step is None:
-        return None
+        if failed is None:
+          return None
+        raise failed[1]
       try:
         return read(manager, step)
-      except (Damaged, OSError):
-        named = split(path)[1] is not None
-        if named or (manager.directory / str(step)).exists():
+      except (Damaged, OSError) as e:
+        if split(path)[1] is not None or (failed and failed[0] == step):
           raise
+        failed = step, e
 
 
 @contextlib.contextmanager

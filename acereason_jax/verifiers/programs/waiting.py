@@ -40,14 +40,14 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
 
   Returns whether it slept too long, and the seconds it slept. A program that
   waits for a core is neither asleep nor running: only its wall time is limited
-  then, because the machine causes the wait. None is killed before it begins: on
-  a busy machine its confinement alone may take longer than a small limit.
+  then, because the machine causes the wait. Wall time and sleep count from its
+  confinement on, which alone may take longer on a busy machine.
   """
   pid, spent = run.pid, run.busy
   handle = os.pidfd_open(pid)
-  poll, begun = select.poll(), select.poll()
+  poll = select.poll()
   poll.register(handle, select.POLLIN)
-  begun.register(run.confined, select.POLLIN)
+  poll.register(run.confined, select.POLLIN)
   # linux/posix-timers.h: the clock of a process, in the scheduler's counting.
   clock, most = ~pid << 3 | 2, _CPU_FACTOR * request['cpu_seconds']
   seconds = min(most, request['wall_seconds'], request['asleep_seconds'])
@@ -60,12 +60,15 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
     passed, ran = time.monotonic() - run.began, time.clock_gettime(clock)
     return passed, ran, passed - ran - _believed(waits, ran)
 
+  poll.poll()  # Until it is confined, or has ended.
+  poll.unregister(run.confined)
+  confining, _, still = measure()
   while not poll.poll(seconds * 1000 + 1):
     passed, ran, asleep = measure()
-    wall, cpu = request['wall_seconds'] - passed, most - ran
-    left = min(wall, request['asleep_seconds'] - asleep)
-    if min(left, cpu) <= 0 and begun.poll(0):
-      timed_out = left <= 0
+    wall, cpu = request['wall_seconds'] + confining - passed, most - ran
+    left = min(wall, request['asleep_seconds'] + still - asleep)
+    timed_out = left <= 0
+    if min(left, cpu) <= 0:
       os.kill(pid, signal.SIGKILL)
       break
     # Several threads may spend it faster than one.
@@ -77,7 +80,7 @@ def wait(run: Run, request: dict, processes: int) -> tuple[bool, float]:
     asleep = measure()[2] - (busy(processes) - spent)
   poll.poll()
   os.close(handle)
-  return timed_out, max(0.0, asleep) if processes >= 0 else 0.0
+  return timed_out, max(0.0, asleep - still) if processes >= 0 else 0.0
 
 
 def _believed(waits: dict[str, float], ran: float) -> float:
