@@ -369,7 +369,11 @@ def test_a_task_ends_though_its_parent_is_stopped():
     'from acereason_jax.verifiers.pool.process import Process\n'
     f'pool = VerifierPool({OBEY!r}, {{}}, 1, 3.0)\n'
     'print(psutil.Process().children()[0].pid, flush=True)\n'
-    'Process._read = lambda *_: os.kill(os.getpid(), signal.SIGSTOP)\n'
+    'def read(*_):\n'
+    '  os.kill(os.getpid(), signal.SIGSTOP)\n'
+    # Another thread may have the signal, and this one a moment.
+    '  time.sleep(600)\n'
+    'Process._read = read\n'
     "pool.submit('compute', '')\n"
     'time.sleep(600)\n'
   )
