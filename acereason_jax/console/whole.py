@@ -42,9 +42,12 @@ for _call in (
   *(threading.Condition._release_save, threading.Condition._acquire_restore),
   *(_base._AcquireFutures.__enter__, _base._AcquireFutures.__exit__),
   *(logging.Handler.acquire, logging.Handler.release),
-  *(logging._acquireLock, logging._releaseLock),
 ):
   whole(_call)
+# Functions that Python 3.13 no longer has.
+for _name in ('_acquireLock', '_releaseLock'):
+  if hasattr(logging, _name):
+    whole(getattr(logging, _name))
 _WAIT = threading.Condition.wait.__code__
 
 
