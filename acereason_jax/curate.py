@@ -21,13 +21,12 @@ one line.
 
 import os
 import re
-import signal
 import types
 from collections.abc import Sequence
 
 from acereason_jax import outfile, storage
 from acereason_jax.config import curation, from_flags
-from acereason_jax.console import command_line, exits, terminal
+from acereason_jax.console import command_line, exits, signals, terminal
 from acereason_jax.data.curate import (
   datasheet,
   datasheet_page,
@@ -183,10 +182,8 @@ def sheets(todo: plan.Plan, result: pipeline.Result) -> dict[str, str]:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = read_flags(argv)
-  # Nothing that is known is lost, so it may stop anywhere.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    with exits.one_line_for(ValueError, OSError):
+    with signals.at_once(), exits.one_line_for(ValueError, OSError):
       if args.why is not None:
         for line in outputs.story(folder(args), args.why):
           terminal.say(terminal.printable(line))

@@ -168,7 +168,7 @@ def compare_two(args: types.SimpleNamespace) -> int:
 
 def stoppable(call: Callable[[signals.StopRequest], int]) -> int:
   """Calls it; a signal ends it with the status for that."""
-  with signals.StopRequest() as stop:
+  with together.stop_request() as stop:
     try:
       return call(stop)
     except signals.Asked:

@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 
 from acereason_jax import outfile, storage
 from acereason_jax.config import recorded
-from acereason_jax.console import command_line, exits, terminal
+from acereason_jax.console import command_line, exits, signals, terminal
 from acereason_jax.data import archive, kept, records, rollouts, verdicts
 from acereason_jax.verifiers.pool import pool as pool_lib
 
@@ -247,16 +247,13 @@ def judge_file(args: types.SimpleNamespace) -> None:
 def main(argv: Sequence[str]) -> int:
   terminal.use_stdout()
   args = command_line.parse(FLAGS, argv, __doc__)
-  try:
-    with exits.one_line_for(ValueError, OSError):
-      args.code |= args.task is not None
-      check(args)
-      if args.rollouts is not None and args.id is None:
-        judge_file(args)
-      else:
-        explain(args)
-  except KeyboardInterrupt:
-    raise SystemExit('interrupted') from None
+  with signals.at_once(), exits.one_line_for(ValueError, OSError):
+    args.code |= args.task is not None
+    check(args)
+    if args.rollouts is not None and args.id is None:
+      judge_file(args)
+    else:
+      explain(args)
   return 0
 
 

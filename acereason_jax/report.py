@@ -22,6 +22,7 @@ from acereason_jax.console import (
   command_line,
   exits,
   jax_setup,
+  signals,
   terminal,
 )
 from acereason_jax.curriculum import ledger as ledger_lib
@@ -190,13 +191,12 @@ def main(argv: Sequence[str]) -> int:
   args = read_args(argv)
   jax_setup.use_cpu()
   with exits.one_line_for(ValueError, OSError):
-    if args.why:
-      tell(args)
-    elif args.watch:
+    if args.watch:
       render = functools.partial(made, args)
       watch.serve(render, followed(args.run), args.port)
     else:
-      write(args)
+      with signals.at_once():
+        (tell if args.why else write)(args)
   return 0
 
 

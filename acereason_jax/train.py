@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     if gang.own.process == 0:
       jax_setup.tell_flags()
     watchdog.start(workdir, args.hang_seconds, gang)
-    with signals.StopRequest() as stop, counted() as account:
+    with together.stop_request() as stop, counted() as account:
       try:
         with (
           stop.interruptible(),

@@ -148,6 +148,20 @@ def test_the_exit_status_of_a_process_and_its_one_line(tmp_path):
   assert ask('--help').returncode == 0
 
 
+def test_an_interrupt_of_any_command_is_one_line():
+  code = (
+    'import signal\n'
+    'from acereason_jax.console import command_line\n'
+    'command_line.run(lambda argv: signal.raise_signal(signal.SIGINT))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert (done.returncode, done.stdout) == (exits.STOPPED, '')
+  assert done.stderr.startswith('interrupted; ')
+  assert done.stderr.count('\n') == 1
+
+
 @pytest.mark.parametrize(
   'error, line',
   [

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -14,7 +15,8 @@ import tiny
 
 from acereason_jax import judge
 from acereason_jax.config import base
-from acereason_jax.data import archive, rollouts
+from acereason_jax.console import signals
+from acereason_jax.data import archive, rollouts, verdicts
 
 FN = '--fn=tiny_judge:explain'
 SLOW = '--timeout_seconds=600'
@@ -271,6 +273,30 @@ def test_a_bad_line_stops_it_and_leaves_the_old_verdicts(tmp_path, line, match):
   refused(match, f'--rollouts={file}', f'--out={out}', FN, '--workers=1')
   assert sorted(p.name for p in tmp_path.iterdir()) == ['a.jsonl', 'out.jsonl']
   assert out.read_text() == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_the_old_verdicts(tmp_path, monkeypatch, number):
+  file = write(tmp_path / 'a.jsonl', *[rollout(answer='7')] * 20)
+  out = tmp_path / 'out.jsonl'
+  old = json.dumps(dict(id='q', index=0, status='right', detail='', seconds=1))
+  out.write_text(f'{old}\n')
+  judged = verdicts.judge
+
+  def interrupted(responses, *rest):
+    def some():
+      yield next(responses)
+      signal.raise_signal(number)
+
+    return judged(some(), *rest)
+
+  monkeypatch.setattr(verdicts, 'judge', interrupted)
+  with pytest.raises(signals.Asked):
+    judge.main(
+      ['', f'--rollouts={file}', f'--out={out}', FN, SLOW, '--workers=1']
+    )
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['a.jsonl', 'out.jsonl']
+  assert out.read_text() == f'{old}\n'
 
 
 def test_a_file_without_rollouts(tmp_path):

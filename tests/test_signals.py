@@ -4,6 +4,8 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +14,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from acereason_jax.console import signals
+from acereason_jax.hosts import together
 
 SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 GUARD = 60
@@ -80,6 +83,25 @@ def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
     # The same signal does not cut short the writing on the way out.
     for again in (signal.SIGTERM, signal.SIGHUP):
       signal.raise_signal(again)
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_command_that_loses_nothing_ends_at_once(number):
+  before = [signal.getsignal(n) for n in SIGNALS]
+  with pytest.raises(signals.Asked), signals.at_once():
+    signal.raise_signal(number)
+    raise AssertionError('not reached')
+  assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_commands_that_need_no_jax_load_none():
+  code = (
+    'import sys\n'
+    'from acereason_jax import curate, judge\n'
+    'from acereason_jax.console import signals\n'
+    'with signals.at_once(): assert "jax" not in sys.modules'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_a_signal_that_a_library_swallowed_is_heeded():
@@ -207,6 +229,7 @@ def test_an_error_of_the_work_is_not_hidden_by_a_signal():
 def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
   """Each safe point has a number of its own; once agreed, it stays so."""
   asked, terminated = [], []
+  alone = together.stop_request()
   previous = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
   monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
@@ -216,7 +239,7 @@ def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
     lambda point: asked.append(point) or point == 4,
   )
   try:
-    with signals.StopRequest() as stop:
+    with together.stop_request() as stop:
       # No point between the two ends of the block is safe.
       with stop.interruptible():
         os.kill(os.getpid(), signal.SIGINT)
@@ -227,3 +250,5 @@ def test_with_many_processes_jax_gets_the_signal_and_decides(monkeypatch):
   finally:
     signal.signal(signal.SIGTERM, previous)
   assert asked == [1, 2, 3, 4]
+  with alone:
+    assert not alone.agreed()

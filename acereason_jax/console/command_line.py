@@ -121,7 +121,13 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
   flags.FLAGS.mark_as_parsed()
   with contextlib.suppress(RuntimeError, OSError):  # Standard error is closed.
     faulthandler.enable()
-  sys.exit(main(sys.argv))
+  try:
+    status = main(sys.argv)
+  except KeyboardInterrupt:
+    logging.debug('where the command was interrupted', exc_info=True)
+    terminal.say('interrupted; the same command starts again', to_stderr=True)
+    status = exits.STOPPED
+  sys.exit(status)
 
 
 def _help(known: flags.FlagValues, about: str) -> str:

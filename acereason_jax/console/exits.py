@@ -6,7 +6,8 @@
 2    a command line that cannot be read; `--help` lists the flags
 70   of a run of several processes, or one that hangs: a process was lost, did
      not go on, or met a bug; all of them end, and the same command resumes
-75   stopped by a signal, nothing lost: the same command resumes
+75   stopped by a signal, nothing lost: the same command goes on, or starts
+     again if it keeps nothing (`judge`, `report`)
 134  jax ended the process because its processes no longer meet; the same
      command resumes
 """

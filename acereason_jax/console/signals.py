@@ -11,11 +11,8 @@ command twice, and for a closed terminal the kernel, the shell and
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import jax
-from jax.experimental import multihost_utils
 
 from acereason_jax.console import whole
 
@@ -36,10 +33,12 @@ class StopRequest:
   jax.distributed.initialize, in the main thread.
 
   Several processes stop at the same safe point. So all of them must pass the
-  same safe points in the same order, from the first to the last.
+  same safe points in the same order, from the first to the last, and
+  `decides(n)` tells whether it is their n-th.
   """
 
-  def __init__(self) -> None:
+  def __init__(self, decides: Callable[[int], bool] | None = None) -> None:
+    self._decides = decides
     self._asked = False
     self._interrupts = 0
     self._interruptible = False
@@ -47,18 +46,16 @@ class StopRequest:
     self._known = False
     # Whether a signal waits for a place where it may raise.
     self._waits = False
-    self._shared = False
     self._agreed = False
     self._points = 0
 
   def __enter__(self) -> 'StopRequest':
     # With several processes jax handles SIGTERM: it tells the others, and finds
     # a safe point that none has passed yet.
-    self._shared = jax.distributed.is_initialized() and jax.process_count() > 1
     numbers = [signal.SIGALRM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
       numbers.append(signal.SIGHUP)
-    if not self._shared:
+    if not self._decides:
       numbers.append(signal.SIGTERM)
     self._previous = {n: signal.signal(n, self._handle) for n in numbers}
     return self
@@ -80,12 +77,12 @@ class StopRequest:
     Once it is true it stays so. It asks no other process: jax does, but only
     after a signal came.
     """
-    if not self._shared:
+    if not self._decides:
       self._known = self._asked
       return self._known
     if not self._agreed:
       self._points += 1
-      self._agreed = multihost_utils.reached_preemption_sync_point(self._points)
+      self._agreed = self._decides(self._points)
     return self._agreed
 
   def heed(self) -> None:
@@ -101,7 +98,7 @@ class StopRequest:
     Python may be in a callback that ignores errors. With several processes only
     the two ends are safe points: one that left at once would break the others.
     """
-    self._interruptible = not self._shared
+    self._interruptible = not self._decides
     try:
       self.heed()
       yield
@@ -116,7 +113,7 @@ class StopRequest:
     else:
       self._asked = True
       self._interrupts += number == signal.SIGINT
-      if self._shared and self._interrupts < 2:
+      if self._decides and self._interrupts < 2:
         os.kill(os.getpid(), signal.SIGTERM)
     again = (signal.SIGINT, signal.SIGALRM)
     hurries = self._interrupts > 1 and number in again
@@ -133,3 +130,10 @@ class StopRequest:
 
 # Has no handler, so nothing asks it.
 NEVER = StopRequest()
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+  """For commands that lose nothing: inside, a signal raises Asked."""
+  with StopRequest() as stop, stop.interruptible():
+    yield

@@ -7,7 +7,10 @@ import traceback
 import types
 from collections.abc import Iterator
 
-from acereason_jax.console import command_line, exits
+import jax
+from jax.experimental import multihost_utils
+
+from acereason_jax.console import command_line, exits, signals
 from acereason_jax.hosts import cluster, watchdog
 from acereason_jax.hosts import gang as gang_lib
 from acereason_jax.hosts import ids as ids_lib
@@ -76,6 +79,14 @@ def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
     time.sleep(gang_lib.SETTLE_SECONDS)
     gang.end(traceback.format_exc().rstrip(), exits.BUG)
   gang.leave()
+
+
+def stop_request() -> signals.StopRequest:
+  """One that all processes heed at the same safe point."""
+  several = jax.distributed.is_initialized() and jax.process_count() > 1
+  return signals.StopRequest(
+    multihost_utils.reached_preemption_sync_point if several else None
+  )
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from acereason_jax.console import oserrors, terminal
+from acereason_jax.console import oserrors, signals, terminal
 from acereason_jax.reporting import following
 
 _HOSTS = '127.0.0.1', 'localhost'
@@ -112,7 +112,11 @@ def serve(render: Callable[[], str], steps: following.Steps, port: int) -> None:
   """
   failed = []
   try:
-    with _listening(port, steps) as server, _answering(server):
+    with (
+      signals.at_once(),
+      _listening(port, steps) as server,
+      _answering(server),
+    ):
       threading.Thread(
         target=_refresh, args=(steps, failed), daemon=True
       ).start()
