@@ -20,7 +20,7 @@ import safetensors.numpy
 import tiny
 import tiny_judge
 
-from acereason_jax import evaluate
+from acereason_jax import checkout, evaluate
 from acereason_jax.console import exits
 from acereason_jax.evaluation import run
 
@@ -140,6 +140,9 @@ def test_numbers_are_those_of_the_files(whole, folder):
   assert list(found['benchmarks']['few']) == ['parity', 'known']
   # The judge that only looks at answers knows half of the problems.
   assert found['benchmarks']['long']['known']['avg'] == 0.5
+  # None where the tests run in no checkout of git.
+  commit = found['versions']['commit'] or ''
+  assert commit.rstrip('+') == checkout.commit().rstrip('+')
 
 
 def test_the_first_prompts_are_kept(whole):

@@ -24,7 +24,7 @@ ORDER = (
   PACKAGE,
   *('types', 'resolve', 'files', 'storage', 'outfile', 'locks', 'hub'),
   *('children', 'parquet_pages', 'machines', 'stand_ins', 'mesh'),
-  *('partition', 'console', 'hosts'),
+  *('partition', 'checkout', 'console', 'hosts'),
   *('kernels', 'models', 'verifiers', 'rl', 'curriculum', 'data'),
   *('rollout', 'evaluation', 'config', 'run', 'planning', 'reporting'),
   'commands',

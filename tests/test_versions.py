@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 import acereason_jax
+from acereason_jax import checkout
 from acereason_jax.run import versions
 
 SOURCE = 'acereason_jax'
@@ -20,7 +21,7 @@ GUARD = 300.0
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
   """A git that answers has time to, on a busy machine too."""
-  monkeypatch.setattr(versions, '_SECONDS', GUARD)
+  monkeypatch.setattr(checkout, '_SECONDS', GUARD)
 
 
 def git(folder, *words):
@@ -44,7 +45,7 @@ def package(tmp_path):
   (found.parent / 'README').write_text('read\n')
   (found.parent / '.gitignore').write_text('*.pyc\n')
   git(found.parent, 'init', '--quiet')
-  assert versions.commit(found) == ''
+  assert checkout.commit(found) == ''
   git(found.parent, 'add', '.')
   git(found.parent, 'commit', '--quiet', '--message=one')
   return found
@@ -55,46 +56,46 @@ def head(package):
 
 
 def test_a_commit_and_whether_the_package_is_as_in_it(package):
-  short = versions.commit(package)
+  short = checkout.commit(package)
   assert len(short) >= 7 and head(package).startswith(short)
   # What does not run does not count.
   (package.parent / 'README').write_text('other\n')
   (package.parent / 'notes').write_text('mine\n')
   (package / 'a.pyc').write_text('compiled\n')
-  assert versions.commit(package) == short
+  assert checkout.commit(package) == short
   (package / 'a.py').write_text('a = 2\n')
-  assert versions.commit(package) == f'{short}+'
+  assert checkout.commit(package) == f'{short}+'
   git(package, 'add', '.')
-  assert versions.commit(package) == f'{short}+'
+  assert checkout.commit(package) == f'{short}+'
   git(package, 'commit', '--quiet', '--message=two')
-  assert versions.commit(package) == head(package)[: len(short)] != short
+  assert checkout.commit(package) == head(package)[: len(short)] != short
   (package / 'b.py').write_text('b = 1\n')
-  assert versions.commit(package)[-1] == '+'
+  assert checkout.commit(package)[-1] == '+'
 
 
 def test_a_worktree_has_its_own_commit(package):
-  short = versions.commit(package)
+  short = checkout.commit(package)
   tree = package.parent.parent / 'tree'
   git(package, 'worktree', 'add', '--quiet', tree)
   (package / 'a.py').write_text('a = 2\n')
-  assert versions.commit(tree / SOURCE) == short
+  assert checkout.commit(tree / SOURCE) == short
 
 
 def test_a_package_inside_anothers_checkout_has_no_commit(package):
   site = package.parent / 'env' / 'site-packages' / SOURCE
   site.mkdir(parents=True)
-  assert versions.commit(site) == ''
+  assert checkout.commit(site) == ''
   # Nor if what looks like a checkout is none.
   (site.parent / '.git').mkdir()
-  assert versions.commit(site) == ''
+  assert checkout.commit(site) == ''
 
 
 def test_the_environment_names_no_other_checkout(package, monkeypatch):
-  short = versions.commit(package)
+  short = checkout.commit(package)
   monkeypatch.setenv('GIT_DIR', str(tiny.TESTS.parent / '.git'))
   monkeypatch.setenv('GIT_WORK_TREE', str(tiny.TESTS.parent))
   monkeypatch.setenv('GIT_INDEX_FILE', '/nowhere')
-  assert versions.commit(package) == short
+  assert checkout.commit(package) == short
 
 
 def test_no_program_of_a_checkout_is_started(package):
@@ -106,7 +107,7 @@ def test_no_program_of_a_checkout_is_started(package):
   git(package, 'status')
   assert told.exists()
   told.unlink()
-  assert versions.commit(package)
+  assert checkout.commit(package)
   assert not told.exists()
 
 
@@ -115,14 +116,14 @@ def test_a_git_that_cannot_tell_is_no_end(
   package, tmp_path, monkeypatch, program
 ):
   own_git(tmp_path, monkeypatch, program)
-  assert versions.commit(package) == ''
+  assert checkout.commit(package) == ''
 
 
 def test_a_git_that_hangs_is_no_end(package, tmp_path, monkeypatch):
   own_git(tmp_path, monkeypatch, f'exec {shutil.which("sleep")} 1000')
-  monkeypatch.setattr(versions, '_SECONDS', 0.5)
+  monkeypatch.setattr(checkout, '_SECONDS', 0.5)
   before = psutil.Process().children()
-  assert versions.commit(package) == ''
+  assert checkout.commit(package) == ''
   # It was killed, and may not have been waited for.
   left = set(psutil.Process().children()) - set(before)
   assert not psutil.wait_procs(left, GUARD)[1]

@@ -13,7 +13,8 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from acereason_jax import files, storage
+import acereason_jax
+from acereason_jax import checkout, files, storage
 from acereason_jax.console import exits, terminal
 from acereason_jax.evaluation import (
   figures,
@@ -330,7 +331,11 @@ def _data(ready: Ready, of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-  found = dict(python=platform.python_version())
+  found = dict(
+    acereason_jax=acereason_jax.__version__,
+    commit=checkout.commit() or None,
+    python=platform.python_version(),
+  )
   for package in PACKAGES:
     try:
       found[package] = importlib.metadata.version(package)
