@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 import tiny
@@ -148,18 +149,106 @@ def test_the_exit_status_of_a_process_and_its_one_line(tmp_path):
   assert ask('--help').returncode == 0
 
 
-def test_an_interrupt_of_any_command_is_one_line():
+def ended(body, before=''):
+  """(status, standard output, standard error) of a command with this `main`."""
   code = (
-    'import signal\n'
+    'import atexit, os, signal, sys, threading, time\n'
     'from acereason_jax.console import command_line\n'
-    'command_line.run(lambda argv: signal.raise_signal(signal.SIGINT))'
+    f'{before}\n'
+    f'def main(argv):\n{textwrap.indent(textwrap.dedent(body), "  ")}\n'
+    'command_line.run(main)'
   )
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True
   )
-  assert (done.returncode, done.stdout) == (exits.STOPPED, '')
-  assert done.stderr.startswith('interrupted; ')
-  assert done.stderr.count('\n') == 1
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_an_interrupt_of_any_command_is_one_line():
+  status, out, errors = ended('signal.raise_signal(signal.SIGINT)')
+  assert (status, out) == (exits.STOPPED, '')
+  assert errors.startswith('interrupted; ') and errors.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'body, status, errors',
+  [
+    ('return 3', 3, ''),
+    ('sys.exit()', 0, ''),
+    ('sys.exit(4)', 4, ''),
+    ('sys.exit("error: no")', 1, 'error: no\n'),
+  ],
+)
+def test_the_status_of_a_command(body, status, errors):
+  assert ended(body) == (status, '', errors)
+
+
+def test_a_bug_ends_a_command_with_its_traceback():
+  status, out, errors = ended('{}["here"]')
+  assert (status, out) == (1, '')
+  assert errors.startswith('Traceback (most recent call last):\n')
+  assert errors.endswith("KeyError: 'here'\n")
+
+
+def test_what_is_left_to_do_is_done_at_the_end():
+  body = """
+  atexit.register(print, 'at exit', end='')
+  wait = lambda: (time.sleep(0.2), print('thread'))
+  threading.Thread(target=wait).start()
+  return 5
+  """
+  assert ended(body) == (5, 'thread\nat exit', '')
+
+
+@pytest.mark.parametrize('number', ['SIGTERM', 'SIGHUP', 'SIGINT'])
+def test_a_signal_at_the_end_changes_no_status(number):
+  body = f"""
+  atexit.register(signal.raise_signal, signal.{number})
+  return {exits.STOPPED}
+  """
+  assert ended(body) == (exits.STOPPED, '', '')
+
+
+def test_an_interrupt_waits_for_no_thread_at_the_end():
+  body = """
+  main = threading.main_thread().ident
+  wait = lambda: (
+    time.sleep(0.2), signal.pthread_kill(main, signal.SIGINT), time.sleep(1e6)
+  )
+  threading.Thread(target=wait).start()
+  return 5
+  """
+  assert ended(body) == (5, '', '')
+
+
+@pytest.mark.parametrize(
+  'before, call',
+  [
+    ('import jax; f = jax.jit(lambda: 1)', 'f().block_until_ready()'),
+    (
+      'import tensorstore\n'
+      'file = dict(driver="zarr", kvstore=dict(driver="memory"))\n'
+      'store = tensorstore.open('
+      'file, dtype=tensorstore.uint8, shape=[1000], create=True).result()',
+      'store.read().result()',
+    ),
+  ],
+)
+def test_threads_in_libraries_do_not_abort_the_end(before, call):
+  """Of Python's own end they made 'Fatal Python error: Aborted', status 134."""
+  body = f"""
+  goes = threading.Barrier(5)
+  def work():
+    {call}
+    goes.wait()
+    while True:
+      {call}
+  for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+  goes.wait()
+  return {exits.STOPPED}
+  """
+  assert ended(body, before) == (exits.STOPPED, '', '')
 
 
 @pytest.mark.parametrize(

@@ -115,19 +115,31 @@ def refused(
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
-  """Runs `main` on the command line of this process; exits with its status."""
+  """Runs `main` on the command line of this process; ends with its status."""
   logging.use_absl_handler()
   # absl's own set of flags decides whether it logs.
   flags.FLAGS.mark_as_parsed()
   with contextlib.suppress(RuntimeError, OSError):  # Standard error is closed.
     faulthandler.enable()
+  exits.leave(_status(main))
+
+
+def _status(main: Callable[[Sequence[str]], int]) -> int:
+  """What it returns, or what its exception stands for, which is shown."""
   try:
-    status = main(sys.argv)
+    return main(sys.argv)
   except KeyboardInterrupt:
     logging.debug('where the command was interrupted', exc_info=True)
     terminal.say('interrupted; the same command starts again', to_stderr=True)
-    status = exits.STOPPED
-  sys.exit(status)
+    return exits.STOPPED
+  except SystemExit as e:
+    if e.code is None or isinstance(e.code, int):
+      return e.code or 0
+    terminal.say(str(e.code), to_stderr=True)
+    return exits.FOR_USER
+  except Exception:  # noqa: BLE001 (a bug, shown as Python would)
+    sys.excepthook(*sys.exc_info())
+    return exits.FOR_USER
 
 
 def _help(known: flags.FlagValues, about: str) -> str:
