@@ -33,6 +33,15 @@ from acereason_jax.run import reporting_child
 from acereason_jax.verifiers.programs import jail, running
 
 
+@pytest.fixture
+def told_to_end() -> Iterator[None]:
+  """For tests that signal this process, which would ignore later ones."""
+  before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
 @pytest.fixture(scope='session')
 def smollm_dir() -> pathlib.Path:
   """The embedded model, a real one; downloads 93 MB where it is not cached."""

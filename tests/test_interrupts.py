@@ -46,7 +46,7 @@ if sys.implementation.name != 'cpython' or sys.version_info[:2] != (3, 11):
 
 
 @pytest.fixture(autouse=True)
-def collects_soon():
+def collects_soon(told_to_end):
   """What was there before need not be looked at by every collection."""
   gc.freeze()
   yield

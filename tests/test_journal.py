@@ -584,6 +584,7 @@ def test_a_full_disk_that_cannot_even_be_cut(tmp_path, monkeypatch):
   check_small(entries, 3)
 
 
+@pytest.mark.usefixtures('told_to_end')
 def test_a_signal_within_a_write_cuts_nothing(tmp_path, monkeypatch):
   """Its exception may come right after the last byte; then the record stays."""
   pwrite = os.pwrite

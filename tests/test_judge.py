@@ -275,6 +275,7 @@ def test_a_bad_line_stops_it_and_leaves_the_old_verdicts(tmp_path, line, match):
   assert out.read_text() == before
 
 
+@pytest.mark.usefixtures('told_to_end')
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_the_old_verdicts(tmp_path, monkeypatch, number):
   file = write(tmp_path / 'a.jsonl', *[rollout(answer='7')] * 20)

@@ -18,6 +18,7 @@ from acereason_jax.hosts import together
 
 SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 GUARD = 60
+pytestmark = pytest.mark.usefixtures('told_to_end')
 
 
 class Dying:
@@ -31,6 +32,13 @@ class Dying:
       signal.raise_signal(number)
 
 
+def after(number, before):
+  """The handlers once this signal asked: who is told to end ends by itself."""
+  if number == signal.SIGINT:
+    return before
+  return [signal.SIG_IGN, before[1], signal.SIG_IGN]
+
+
 @pytest.mark.parametrize('number', SIGNALS)
 def test_a_signal_sets_the_flag_and_handlers_come_back(number):
   before = [signal.getsignal(n) for n in SIGNALS]
@@ -41,7 +49,7 @@ def test_a_signal_sets_the_flag_and_handlers_come_back(number):
     assert stop.agreed()
     with pytest.raises(signals.Asked):
       stop.heed()
-  assert [signal.getsignal(n) for n in SIGNALS] == before
+  assert [signal.getsignal(n) for n in SIGNALS] == after(number, before)
 
 
 def test_a_hangup_that_nohup_has_ignored_stays_so():
@@ -91,7 +99,16 @@ def test_a_command_that_loses_nothing_ends_at_once(number):
   with pytest.raises(signals.Asked), signals.at_once():
     signal.raise_signal(number)
     raise AssertionError('not reached')
-  assert [signal.getsignal(n) for n in SIGNALS] == before
+  assert [signal.getsignal(n) for n in SIGNALS] == after(number, before)
+
+
+def test_a_second_signal_changes_no_status_before_the_end():
+  """As its handlers are gone, and the command has yet to end."""
+  with signals.StopRequest() as stop:
+    signal.raise_signal(signal.SIGTERM)
+  for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.raise_signal(number)
+  assert stop.agreed()
 
 
 def test_commands_that_need_no_jax_load_none():
@@ -119,28 +136,31 @@ def test_a_signal_that_a_library_swallowed_is_heeded():
   assert not stop.agreed()
 
 
-@pytest.mark.parametrize('number', SIGNALS)
-def test_where_python_ignores_errors_it_waits(number):
+def collect(number):
+  """Sends a signal in a callback of the collector."""
+
   def collected(phase, info):
     if phase == 'stop':
       signal.raise_signal(number)
 
-  def collect():
-    gc.callbacks.append(collected)
-    try:
-      gc.collect()
-    finally:
-      gc.callbacks.remove(collected)
+  gc.callbacks.append(collected)
+  try:
+    gc.collect()
+  finally:
+    gc.callbacks.remove(collected)
 
-  for send in (lambda: Dying(number), collect):
-    with (
-      signals.StopRequest() as stop,
-      pytest.raises(signals.Asked),
-      stop.interruptible(),
-    ):
-      send()
-      time.sleep(GUARD)
-      raise AssertionError('not reached')
+
+@pytest.mark.parametrize('send', [Dying, collect])
+@pytest.mark.parametrize('number', SIGNALS)
+def test_where_python_ignores_errors_it_waits(number, send):
+  with (
+    signals.StopRequest() as stop,
+    pytest.raises(signals.Asked),
+    stop.interruptible(),
+  ):
+    send(number)
+    time.sleep(GUARD)
+    raise AssertionError('not reached')
 
 
 def test_the_second_interrupt_waits_there_too():

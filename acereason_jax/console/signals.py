@@ -18,6 +18,8 @@ from acereason_jax.console import whole
 
 # A signal that came where nothing may be raised is tried again after so long.
 _SOON = 0.001
+# They tell a process to end.
+_ENDING = signal.SIGTERM, signal.SIGHUP
 
 
 class Asked(KeyboardInterrupt):
@@ -30,7 +32,8 @@ class StopRequest:
   The handler only sets a flag, which the command reads at its safe points with
   `agreed` or `heed`. Inside `interruptible` every point is safe. SIGHUP stays
   ignored if it was ignored before, as nohup sets it. Enter this after
-  jax.distributed.initialize, in the main thread.
+  jax.distributed.initialize, in the main thread. A process that was told to end
+  ignores SIGTERM and SIGHUP afterwards, so it ends with its own status.
 
   Several processes stop at the same safe point. So all of them must pass the
   same safe points in the same order, from the first to the last, and
@@ -40,6 +43,7 @@ class StopRequest:
   def __init__(self, decides: Callable[[int], bool] | None = None) -> None:
     self._decides = decides
     self._asked = False
+    self._ends = False
     self._interrupts = 0
     self._interruptible = False
     # Whether the command knows that it was asked, and stops by itself.
@@ -65,7 +69,8 @@ class StopRequest:
     for number, handler in reversed(self._previous.items()):
       if number == signal.SIGALRM:
         signal.setitimer(signal.ITIMER_REAL, 0)
-      signal.signal(number, handler)
+      ends = self._ends and number in _ENDING
+      signal.signal(number, signal.SIG_IGN if ends else handler)
 
   def asked(self) -> bool:
     """Whether a signal came to this process; others may not know of it."""
@@ -112,6 +117,7 @@ class StopRequest:
         return
     else:
       self._asked = True
+      self._ends |= number in _ENDING
       self._interrupts += number == signal.SIGINT
       if self._decides and self._interrupts < 2:
         os.kill(os.getpid(), signal.SIGTERM)
