@@ -1,18 +1,11 @@
-"""Every test runs on four CPU devices; the flags must precede jax.
-
-Most of the time goes into compiling tiny programs: at level 0 that takes half.
-"""
+"""Every test runs on four CPU devices; the flags must precede jax."""
 
 import os
 
+import xla_flags
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_force_host_platform_device_count=4',
-    '--xla_backend_optimization_level=0',
-  ]
-)
+os.environ['XLA_FLAGS'] = xla_flags.flags(devices=4)
 
 import functools
 import pathlib

@@ -12,10 +12,10 @@ import os
 import pathlib
 import sys
 
+import xla_flags
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = (
-  '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0'
-)
+os.environ['XLA_FLAGS'] = xla_flags.flags(devices=2)
 
 import jax
 import numpy as np

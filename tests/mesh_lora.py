@@ -9,10 +9,10 @@ adapters are drawn, and the merged model as rollouts read it.
 import os
 import sys
 
+import xla_flags
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = (
-  '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
-)
+os.environ['XLA_FLAGS'] = xla_flags.flags(devices=8)
 
 import functools
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 import tokenizers
+import xla_flags
 from tokenizers import decoders, models, pre_tokenizers
 
 from acereason_jax.config import base as base_config
@@ -234,9 +235,7 @@ def environment(cache: pathlib.Path, devices: int = 1) -> dict[str, str]:
   return os.environ | {
     'PYTHONPATH': os.pathsep.join(filter(None, paths)),
     'JAX_PLATFORMS': 'cpu',
-    # Unoptimised code compiles in a quarter of the time.
-    'XLA_FLAGS': '--xla_backend_optimization_level=0 '
-    f'--xla_force_host_platform_device_count={devices}',
+    'XLA_FLAGS': xla_flags.flags(devices),
     'JAX_COMPILATION_CACHE_DIR': str(cache),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'PYTHONUNBUFFERED': '1',
