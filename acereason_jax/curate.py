@@ -19,6 +19,7 @@ command makes them, or a signal stopped it; 1, something for the user to fix, in
 one line.
 """
 
+import contextlib
 import os
 import re
 import types
@@ -190,7 +191,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
       return curate(args)
   except KeyboardInterrupt:
-    terminal.say('stopped; the same command goes on')
+    # Nobody reads a terminal that was closed.
+    with contextlib.suppress(SystemExit):
+      terminal.say('stopped; the same command goes on')
     return exits.STOPPED
 
 

@@ -130,15 +130,24 @@ sys.exit(75)
   assert (tmp_path / 'file').read_text() == 'saved'
 
 
-def test_a_command_of_many_lines_into_head(tmp_path):
+@pytest.mark.parametrize(
+  'words',
+  [
+    ['ledger', 'ledger.parquet'],
+    ['judge', '--fn=tiny_judge:explain', '--answer=1', '--response=1'],
+  ],
+)
+def test_a_command_of_many_lines_into_head(tmp_path, words):
   path = tmp_path / 'ledger.parquet'
   path.write_bytes(parquet.to_bytes(ledger.Ledger()))
+  name, *arguments = words
   # Closed before the command can have ended.
   head, out = os.pipe()
   os.close(head)
   with open(out, 'wb') as file:
     done = subprocess.run(
-      [sys.executable, '-m', 'acereason_jax.ledger', str(path)],
+      [sys.executable, '-m', f'acereason_jax.{name}', *arguments],
+      cwd=tmp_path,
       stdout=file,
       stderr=subprocess.PIPE,
       text=True,

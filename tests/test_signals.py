@@ -33,7 +33,7 @@ class Dying:
 
 
 def after(number, before):
-  """The handlers once this signal asked: who is told to end ends by itself."""
+  """The handlers once this signal asked: only SIGINT does not end processes."""
   if number == signal.SIGINT:
     return before
   return [signal.SIG_IGN, before[1], signal.SIG_IGN]
@@ -93,13 +93,21 @@ def test_where_every_point_is_safe_the_first_signal_is_immediate(number):
       signal.raise_signal(again)
 
 
-@pytest.mark.parametrize('number', SIGNALS)
+def test_a_command_that_loses_nothing_takes_no_hangup():
+  """It ends as others do; `terminal.say` counts on that."""
+  before = signal.getsignal(signal.SIGHUP)
+  with signals.at_once():
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_loses_nothing_ends_at_once(number):
   before = [signal.getsignal(n) for n in SIGNALS]
   with pytest.raises(signals.Asked), signals.at_once():
     signal.raise_signal(number)
     raise AssertionError('not reached')
-  assert [signal.getsignal(n) for n in SIGNALS] == after(number, before)
+  want = before if number == signal.SIGINT else [signal.SIG_IGN, *before[1:]]
+  assert [signal.getsignal(n) for n in SIGNALS] == want
 
 
 def test_a_second_signal_changes_no_status_before_the_end():

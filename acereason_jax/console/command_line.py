@@ -130,7 +130,7 @@ def _status(main: Callable[[Sequence[str]], int]) -> int:
     return main(sys.argv)
   except KeyboardInterrupt:
     logging.debug('where the command was interrupted', exc_info=True)
-    terminal.say('interrupted; the same command starts again', to_stderr=True)
+    terminal.say('interrupted', to_stderr=True)
     return exits.STOPPED
   except SystemExit as e:
     if e.code is None or isinstance(e.code, int):

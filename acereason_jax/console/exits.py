@@ -49,19 +49,31 @@ def one_line_for(*kinds: type[Exception], where: str = '') -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process: all that Python does at its end except the last.
+  """Does what Python does at its end, except its last step; ends the process.
 
-  At last Python ends daemon threads where they ask for its lock. In the C++ of
-  jax or TensorStore that aborts the process, with status 134 in place of its
-  own. A signal changes the status no more.
+  That step stops daemon threads where they ask for Python's lock. In the C++ of
+  jax or TensorStore it aborts the process, with status 134 in place of its own.
+  A signal no longer changes the status; Ctrl+C waits neither for threads nor,
+  once more, for what was registered.
   """
-  for number in (signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_IGN)
-  with contextlib.suppress(KeyboardInterrupt):  # It need not wait for threads.
-    threading._shutdown()
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  atexit._run_exitfuncs()
-  for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(OSError, ValueError):  # It is closed.
-      stream.flush()
-  os._exit(status)
+  try:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+      signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(KeyboardInterrupt):
+      threading._shutdown()
+    signal.signal(signal.SIGINT, lambda *_: _end(status))
+    atexit._run_exitfuncs()
+  finally:
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+  """Ends the process; lost output is status 120, as Python has it."""
+  try:
+    for stream in (sys.stderr, sys.stdout):
+      if stream is not None and not stream.closed:
+        stream.flush()
+  except OSError:
+    status = status or 120
+  finally:
+    os._exit(status)

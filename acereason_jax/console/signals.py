@@ -11,7 +11,7 @@ command twice, and for a closed terminal the kernel, the shell and
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from acereason_jax.console import whole
@@ -31,8 +31,8 @@ class StopRequest:
 
   The handler only sets a flag, which the command reads at its safe points with
   `agreed` or `heed`. Inside `interruptible` every point is safe. SIGHUP stays
-  ignored if it was ignored before, as nohup sets it. Enter this after
-  jax.distributed.initialize, in the main thread. A process that was told to end
+  ignored if it was ignored before, as nohup sets it. Enter this in the main
+  thread. A process that was told to end
   ignores SIGTERM and SIGHUP afterwards, so it ends with its own status.
 
   Several processes stop at the same safe point. So all of them must pass the
@@ -40,8 +40,13 @@ class StopRequest:
   `decides(n)` tells whether it is their n-th.
   """
 
-  def __init__(self, decides: Callable[[int], bool] | None = None) -> None:
+  def __init__(
+    self,
+    decides: Callable[[int], bool] | None = None,
+    numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+  ) -> None:
     self._decides = decides
+    self._numbers = numbers
     self._asked = False
     self._ends = False
     self._interrupts = 0
@@ -56,12 +61,13 @@ class StopRequest:
   def __enter__(self) -> 'StopRequest':
     # With several processes jax handles SIGTERM: it tells the others, and finds
     # a safe point that none has passed yet.
-    numbers = [signal.SIGALRM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-      numbers.append(signal.SIGHUP)
-    if not self._decides:
-      numbers.append(signal.SIGTERM)
-    self._previous = {n: signal.signal(n, self._handle) for n in numbers}
+    left = {signal.SIGTERM} if self._decides else set()
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+      left.add(signal.SIGHUP)
+    numbers = [n for n in self._numbers if n not in left]
+    self._previous = {
+      n: signal.signal(n, self._handle) for n in (signal.SIGALRM, *numbers)
+    }
     return self
 
   def __exit__(self, *exc: Any) -> None:
@@ -140,6 +146,10 @@ NEVER = StopRequest()
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-  """For commands that lose nothing: inside, a signal raises Asked."""
-  with StopRequest() as stop, stop.interruptible():
+  """For commands that lose nothing: inside, Ctrl+C and SIGTERM raise Asked.
+
+  SIGHUP ends them as it ends others: what they print has no reader any more.
+  """
+  numbers = signal.SIGINT, signal.SIGTERM
+  with StopRequest(numbers=numbers) as stop, stop.interruptible():
     yield

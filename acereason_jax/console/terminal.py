@@ -101,7 +101,7 @@ def progress_bar(total: int, *, done: int) -> Iterator[Callable[[], None]]:
 
 
 def use_stdout() -> None:
-  """Makes standard output safe to write to, even if it was closed.
+  """Makes standard output and error safe to write to, even if closed.
 
   If it was closed, the next file that is opened would take its place. A text
   may hold characters that its encoding does not have.
@@ -113,6 +113,8 @@ def use_stdout() -> None:
       os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
   if sys.stdout is None:
     sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
+  if sys.stderr is None:
+    sys.stderr = open(2, 'w', closefd=False)  # noqa: SIM115
   sys.stdout.reconfigure(errors='backslashreplace')
 
 

@@ -24,7 +24,7 @@ _ENGINE = ('dtype', 'kv_dtype', 'window', 'device', 'jax')
 
 
 class Stop(Protocol):
-  """console.signals.StopRequest, which is of jax."""
+  """console.signals.StopRequest, or what a test has in its place."""
 
   def heed(self) -> None:
     """Raises an error if the command is to stop here."""

@@ -82,7 +82,7 @@ def ends_all(gang: gang_lib.Gang) -> Iterator[None]:
 
 
 def stop_request() -> signals.StopRequest:
-  """One that all processes heed at the same safe point."""
+  """One that all processes heed at the same safe point; once jax has them."""
   several = jax.distributed.is_initialized() and jax.process_count() > 1
   return signals.StopRequest(
     multihost_utils.reached_preemption_sync_point if several else None

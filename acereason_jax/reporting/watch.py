@@ -126,7 +126,9 @@ def serve(render: Callable[[], str], steps: following.Steps, port: int) -> None:
       )
       _keep_made(server, render, failed)
   except KeyboardInterrupt:
-    terminal.say('stopped')
+    # Nobody reads a terminal that was closed.
+    with contextlib.suppress(SystemExit):
+      terminal.say('stopped')
 
 
 @contextlib.contextmanager
