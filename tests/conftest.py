@@ -8,6 +8,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = xla_flags.flags(devices=4)
 
 import functools
+import gc
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
@@ -39,6 +40,14 @@ def told_to_end() -> Iterator[None]:
 def smollm_dir() -> pathlib.Path:
   """The embedded model, a real one; downloads 93 MB where it is not cached."""
   return pathlib.Path(embedded.path('smollm2-135m'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def collects_soon() -> Iterator[None]:
+  """Collections do not look at what the modules before have left: jax's."""
+  gc.freeze()
+  yield
+  gc.unfreeze()
 
 
 @pytest.fixture(scope='module', autouse=True)

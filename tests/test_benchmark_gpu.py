@@ -15,6 +15,7 @@ def test_kernels_are_next_to_float64(part):
   assert found['seconds'] > 0 and found['floor']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('part, rows', [('decode', 3), ('update', 3)])
 def test_programs_of_the_small_shape_are_timed(part, rows):
   found = [*gpu.RUNS[part](interpret=True)]
@@ -24,6 +25,7 @@ def test_programs_of_the_small_shape_are_timed(part, rows):
   assert not any('share' in each for each in found)
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_a_line_and_the_others_run(
   monkeypatch, tmp_path, capsys
 ):

@@ -105,6 +105,8 @@ CASES = {
     engine=dict(kv_dtype='bfloat16', speculate=1),
   ),
 }
+# The others are run with -m slow.
+DEFAULT = 'one device', 'two meshes'
 
 
 def configured(folder, changes):
@@ -115,11 +117,18 @@ def configured(folder, changes):
   return config
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow)
+    for name in CASES
+  ],
+)
 def test_a_run_calls_what_is_planned(name, folder, tmp_path):
   check_run(name, folder, tmp_path)
 
 
+@pytest.mark.slow
 def test_narrower_microbatches_are_planned(folder, tmp_path, monkeypatch):
   """Rows of 32 tokens may be of 8, 16 or 24; each width is a phase anew."""
   monkeypatch.setattr(attention, 'WHOLE', 8)

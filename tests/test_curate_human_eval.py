@@ -28,6 +28,7 @@ def _human_eval_rows():
       )
 
 
+@pytest.mark.slow
 def test_human_eval():
   """A share of it; `benchmarks.human_eval_mutants` takes all.
 

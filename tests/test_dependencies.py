@@ -160,6 +160,7 @@ def test_a_kernel_whose_module_has_moved(
   assert chosen != kernel
 
 
+@pytest.mark.slow
 def test_importing_everything_warns_of_nothing_and_loads_no_kernel():
   """A CPU needs no deprecated module of another package."""
   code = (

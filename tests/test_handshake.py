@@ -104,7 +104,8 @@ def test_files_of_a_model(files, tmp_path):
   assert names == ['model file model.safetensors']
   with (files / 'model' / 'tokenizer.json').open('a') as file:
     file.write(' ')
-  names = [n for n in before if before[n] != handshake.facts(config)[n]]
+  after = handshake.facts(config)
+  names = [n for n in before if before[n] != after[n]]
   assert 'model file tokenizer.json' in names
 
 

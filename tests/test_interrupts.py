@@ -41,16 +41,9 @@ SETTINGS = dict(
 )
 NOTHING = np.zeros(0, np.float32)
 
+pytestmark = pytest.mark.usefixtures('told_to_end')
 if sys.implementation.name != 'cpython' or sys.version_info[:2] != (3, 11):
   pytest.skip('points are those of one bytecode', allow_module_level=True)
-
-
-@pytest.fixture(autouse=True)
-def collects_soon(told_to_end):
-  """What was there before need not be looked at by every collection."""
-  gc.freeze()
-  yield
-  gc.unfreeze()
 
 
 class Signal:

@@ -147,6 +147,7 @@ def test_rows_of_a_probe_recount_the_ledger(reference):
       assert not row['counted'] and not row['trained']
 
 
+@pytest.mark.slow
 def test_a_probe_killed_at_calls_leaves_the_same_rows(
   reference, folder, command
 ):
@@ -162,6 +163,7 @@ def test_a_probe_killed_at_calls_leaves_the_same_rows(
   assert ours.keys() == theirs.keys() and ours == theirs
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_over_at_once_leaves_the_rows_of_its_probe(
   folder, command
 ):

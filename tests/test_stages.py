@@ -128,6 +128,7 @@ def test_an_optimizer_is_carried_or_new(reference):
   assert counts == {2: {2}, 5: {3}, 7: {5}}
 
 
+@pytest.mark.slow
 def test_a_stage_alone_is_that_stage_of_the_whole(reference, folder, command):
   """From where the first stage ended, and with all that run knew."""
   workdir = folder / 'alone'
@@ -423,6 +424,7 @@ def test_a_run_is_steered(reference, folder, command, tmp_path):
   assert 'on: ' not in again and 'finished already' in again
 
 
+@pytest.mark.slow
 def test_groups_grow_over_epochs_and_the_filter_remembers(
   folder, command, tmp_path
 ):
@@ -504,7 +506,8 @@ def test_domains_are_looked_at_in_their_own_time(folder, command, tmp_path):
   assert not easy & {r.prompt for r in records if r.kind == 'train'}
 
 
-def test_a_judge_that_was_mended_is_asked_again(command, tmp_path):
+@pytest.mark.slow
+def test_a_judge_that_was_corrected_is_asked_again(command, tmp_path):
   """Its failures are no part of the journal."""
   run = lambda seconds: command(
     tmp_path,

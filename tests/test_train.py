@@ -124,6 +124,7 @@ def test_killed_and_stopped_anywhere_a_run_ends_the_same(
     assert one[name] == two[name]
 
 
+@pytest.mark.slow
 def test_a_run_that_asks_nothing_before_takes_the_same_steps(
   reference, folder, command
 ):
@@ -261,6 +262,7 @@ def test_another_optimizer_by_flag(folder, command):
   assert count(state['opt_state']) < 1.5 * count(state['params'])
 
 
+@pytest.mark.slow
 def test_moments_may_move_between_steps(folder, command, reference):
   workdir = folder / 'moved'
   # Away, back, and away for two steps of one start.
@@ -306,6 +308,7 @@ def test_adapters_by_flag(adapted, reference):
   )
 
 
+@pytest.mark.slow
 def test_killed_with_adapters_a_run_ends_the_same(folder, command, adapted):
   workdir = folder / 'adapted_killed'
   for script in ('sample@0', 'add@1', 'save@2'):
