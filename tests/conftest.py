@@ -12,6 +12,7 @@ import gc
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import forked
 import jax
@@ -20,6 +21,7 @@ import properties  # noqa: F401
 import pytest
 import runs
 import tiny
+from jax._src import compiler
 from jax.experimental.compilation_cache import compilation_cache
 
 from acereason_jax.models import embedded, tokens_process
@@ -92,6 +94,29 @@ def compiled_once(compiled: pathlib.Path) -> Iterator[None]:
     compilation_cache.reset_cache()
     if settings is values:
       yield
+
+
+@pytest.fixture(scope='module')
+def users_fusions() -> Iterator[None]:
+  """For modules that compare bits of two programs: XLA fuses as for users.
+
+  Some of these bits differ where fusions are compiled otherwise (xla_flags.py).
+  """
+  options = compiler.get_compile_options
+
+  def with_emitters(*args: Any, **kwargs: Any) -> Any:
+    found = options(*args, **kwargs)
+    own = 'xla_cpu_use_fusion_emitters', True
+    found.env_option_overrides = [*found.env_option_overrides, own]
+    return found
+
+  # What other modules have compiled is no longer used, and the other way round.
+  jax.clear_caches()
+  if xla_flags.OLD:
+    compiler.get_compile_options = with_emitters
+  yield
+  compiler.get_compile_options = options
+  jax.clear_caches()
 
 
 @pytest.fixture(scope='module')

@@ -29,6 +29,7 @@ from acereason_jax.rollout import trace as trace_lib
 from acereason_jax.run import judged as judged_lib
 
 WINDOW, ROOM = 24, 12
+pytestmark = pytest.mark.usefixtures('users_fusions')
 CONFIG = oracles.tiny_config()
 PLAIN = decoder.make_model(CONFIG)
 PARAMS = oracles.rough_params(PLAIN.specs)

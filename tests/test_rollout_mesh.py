@@ -21,7 +21,7 @@ from acereason_jax.rollout import serve
 from acereason_jax.rollout import tensor as tensor_lib
 from acereason_jax.run import build, whole
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
+pytestmark = pytest.mark.usefixtures('compiled_once', 'users_fusions')
 
 
 # Which devices share a rollout.

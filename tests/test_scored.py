@@ -25,6 +25,7 @@ from acereason_jax.planning import hlo, sends
 from acereason_jax.rl import losses, packing, update
 
 # Its loss reads logp_ref and logp_first.
+pytestmark = pytest.mark.usefixtures('users_fusions')
 WITH_ALL = losses.with_kl(
   losses.truncated_importance(losses.clipped(0.2, 0.28), 2.0), 0.5
 )

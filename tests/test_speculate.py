@@ -24,6 +24,7 @@ from acereason_jax.rollout import (
 from acereason_jax.rollout import sampling as sampling_lib
 from acereason_jax.rollout import trace as trace_lib
 
+pytestmark = pytest.mark.usefixtures('users_fusions')
 ROOM = 40
 # Eight slots for two rollouts: four tokens a step of each.
 SIZES = dict(

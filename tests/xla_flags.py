@@ -10,13 +10,14 @@ import importlib.metadata
 import os
 
 _DEVICES = '--xla_force_host_platform_device_count'
-_OLD = importlib.metadata.version('jaxlib').startswith('0.10.')
+# Whether it has emitters that can be left out.
+OLD = importlib.metadata.version('jaxlib').startswith('0.10.')
 
 
 def flags(devices: int) -> str:
   """The value of XLA_FLAGS for so many devices on the CPU."""
   ours = ['--xla_backend_optimization_level=0']
-  if _OLD:
+  if OLD:
     ours.append('--xla_cpu_use_fusion_emitters=false')
   own = [
     flag
