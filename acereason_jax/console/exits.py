@@ -53,8 +53,8 @@ def leave(status: int) -> NoReturn:
 
   That step stops daemon threads where they ask for Python's lock. In the C++ of
   jax or TensorStore it aborts the process, with status 134 in place of its own.
-  A signal no longer changes the status; Ctrl+C waits neither for threads nor,
-  once more, for what was registered.
+  A signal no longer changes the status. The first Ctrl+C ends the wait for
+  threads, the next one ends the process.
   """
   try:
     for number in (signal.SIGTERM, signal.SIGHUP):

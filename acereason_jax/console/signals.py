@@ -32,8 +32,8 @@ class StopRequest:
   The handler only sets a flag, which the command reads at its safe points with
   `agreed` or `heed`. Inside `interruptible` every point is safe. SIGHUP stays
   ignored if it was ignored before, as nohup sets it. Enter this in the main
-  thread. A process that was told to end
-  ignores SIGTERM and SIGHUP afterwards, so it ends with its own status.
+  thread. A process that was told to end ignores SIGTERM and SIGHUP afterwards,
+  so it ends with its own status.
 
   Several processes stop at the same safe point. So all of them must pass the
   same safe points in the same order, from the first to the last, and

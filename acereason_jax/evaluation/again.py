@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from acereason_jax.console import exits, terminal
+from acereason_jax.console import exits, signals, terminal
 from acereason_jax.data import records, rollouts
 from acereason_jax.evaluation import (
   judges,
@@ -23,22 +23,12 @@ _WHAT_WAS = 'give what --out was'
 _ENGINE = ('dtype', 'kv_dtype', 'window', 'device', 'jax')
 
 
-class Stop(Protocol):
-  """console.signals.StopRequest, or what a test has in its place."""
-
-  def heed(self) -> None:
-    """Raises an error if the command is to stop here."""
-
-  def interruptible(self) -> contextlib.AbstractContextManager[None]:
-    """Inside, a signal raises it at once."""
-
-
 def judge(
   plan: values.Plan,
   config: Mapping[str, Any],
   out: str,
   names: Sequence[str],
-  stop: Stop,
+  stop: signals.StopRequest,
 ) -> int:
   """Asks judges anew about the rollouts in a folder; returns the exit status.
 
@@ -77,7 +67,7 @@ def take(
   config: Mapping[str, Any],
   file: str,
   out: str,
-  stop: Stop,
+  stop: signals.StopRequest,
 ) -> int:
   """Judges the responses of a user's file; returns the exit status.
 
@@ -140,7 +130,7 @@ def _evaluate(
   ready: Sequence[problems.Ready],
   store: samples.Store,
   prepare: Callable[[samples.Store], None],
-  stop: Stop,
+  stop: signals.StopRequest,
 ) -> int:
   with contextlib.ExitStack() as stack:
     with stop.interruptible(), exits.one_line_for(ValueError, OSError):
